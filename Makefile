@@ -1,0 +1,59 @@
+# Works on a bare Debian or Ubuntu with python3, python3-venv and make: no GPU, no root.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+QUICKSTART_WORKDIR := runs/quickstart
+ifdef SHORT
+QUICKSTART_WORKDIR := runs/quickstart-short
+QUICKSTART_FLAGS ?= --config.train.steps=60
+endif
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help quickstart test reliability lint install clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 20
+
+quickstart: .venv/.with-demo  ## train GRUs and LSTMs on synthetic speech and compare them (SHORT=1: a mere try)
+	$(BIN)/python -m gru_audio.prepare tts_digits
+	$(BIN)/python -m gru_audio.sweep --config experiments/quickstart.py \
+	    --workdir $(QUICKSTART_WORKDIR) $(QUICKSTART_FLAGS)
+	@echo "Open $(QUICKSTART_WORKDIR)/report/index.html in a browser to see which won."
+
+test: .venv/.with-demo .venv/.with-test  ## run the tests (PYTEST_FLAGS: what else to tell pytest)
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+reliability: .venv/.with-demo .venv/.with-test  ## run the long tests: killed and resumed, fifty times
+	$(BIN)/python -m pytest -m reliability $(PYTEST_FLAGS)
+
+lint: .venv/.with-dev  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: .venv/.with-demo .venv/.with-test .venv/.with-dev  ## set up .venv with all that development needs
+
+clean:  ## remove .venv and caches, keep runs
+	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# Each extra of pyproject.toml that is installed leaves a stamp, so that a second call is quick.
+.venv/.with-%: pyproject.toml constraints.txt | .venv/.created
+	@echo "Installing gru_audio[$*] into .venv: a minute or two, mostly downloading."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@touch $@
+
+.venv/.created:
+	@$(PYTHON) -c '' 2>/dev/null || { \
+	    echo "There is no $(PYTHON) that runs. On Debian or Ubuntu: apt install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+	    echo "gru_audio runs on Python 3.11, 3.12 and 3.13, and $(PYTHON) is $$($(PYTHON) --version)."; \
+	    echo "Name another one: make PYTHON=/path/to/python3.13 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "$(PYTHON) cannot make virtual environments. On Debian or Ubuntu: apt install python3-venv"; \
+	    exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	@touch $@
