@@ -1,0 +1,215 @@
+"""The default config, and the checks that stop a bad one before any work is done.
+
+An experiment's `get_config()` starts from `default_config()` and changes what differs. Every key has a
+default here, so `--config.a.b=value` can reach all of them. A field that may stay open is a
+`placeholder`: it takes a value from the command line, and `None` means "choose for me".
+"""
+
+import difflib
+from collections.abc import Iterable
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+class UserError(ValueError):
+    """Something the user can put right: commands print the message alone, without a traceback."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """A hint that names the choice closest to `name` and lists all of them."""
+    choices = sorted(choices)
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    hint = f' Did you mean "{close[0]}"?' if close else ""
+    return f"{hint} Valid: {', '.join(choices)}."
+
+
+def default_config() -> ConfigDict:
+    """Everything a run depends on. The comments say what a value means and in which unit."""
+    config = ConfigDict()
+    config.seed = 0  # of one run: initialisation, order of examples, noise
+
+    config.data = ConfigDict()
+    config.data.name = "spoken_digit"  # as given to `gru_audio.prepare`
+    config.data.dir = placeholder(str)  # where `prepare` put it; None: $GRU_AUDIO_DATA or the cache
+    config.data.target = "digit"  # the field to predict
+    config.data.train = "train"  # splits, joined by "+"
+    config.data.validation = "validation"  # "" trains without one
+    config.data.test = "test"
+    config.data.hold_out = ""  # "speaker=theo" tests on all of theo and trains on nothing of him
+    config.data.cluster = ""  # the field whose examples belong together when intervals are made
+    config.data.crop_seconds = placeholder(float)  # longer clips are cut: at random in training
+    config.data.feed = "resident"  # "resident": in device memory; "streamed": from disk by Grain
+    config.data.buckets = 4  # at most this many padded lengths
+    config.data.seed = 0  # of the order in which lengths follow each other: one for all runs
+    config.data.workers = 2  # reading threads of a streamed feed
+
+    config.frontend = ConfigDict()
+    config.frontend.name = "log_mel"  # "log_mel", "mfcc" or "raw"
+    config.frontend.window_ms = 25.0
+    config.frontend.hop_ms = 10.0
+    config.frontend.n_fft = placeholder(int)  # None: the power of two that holds a window
+    config.frontend.mels = 40
+    config.frontend.coefficients = 20  # of MFCC
+    config.frontend.f_min = 20.0  # Hz
+    config.frontend.f_max = placeholder(float)  # Hz; None: half the sample rate
+    config.frontend.floor = 1e-6  # added nothing, bounded below: the least mel power
+    config.frontend.frame_size = 80  # samples in a raw frame
+
+    config.augment = ConfigDict()  # each is off at zero
+    config.augment.time_shift_ms = 0.0
+    config.augment.gain_db = 0.0
+    config.augment.mixup = 0.0  # alpha of Beta(alpha, alpha)
+    config.augment.time_masks = 0
+    config.augment.time_mask_ms = 0.0
+    config.augment.frequency_masks = 0
+    config.augment.frequency_mask_bands = 0.0
+
+    config.model = ConfigDict()
+    config.model.name = "rnn_classifier"  # "rnn_classifier" or "crnn"
+    config.model.cell = "gru"  # "gru", "gru_reset_before", "lstm", "lstm_peephole" or "rnn"
+    config.model.hidden = 128
+    config.model.layers = 1
+    config.model.bidirectional = False
+    config.model.layer_norm = False
+    config.model.dropout = 0.0  # between layers and before the output
+    config.model.pooling = "last"  # "last", "mean", "max" or "attention"
+    config.model.kernel_init = "lecun_normal"
+    config.model.recurrent_init = "orthogonal"
+    config.model.forget_bias = 1.0
+    config.model.implementation = "auto"
+    config.model.conv_features = (16, 32)  # of a CRNN, as the two below
+    config.model.conv_kernel = (3, 3)  # time, frequency
+    config.model.conv_stride = (1, 2)
+
+    config.task = ConfigDict()
+    config.task.name = "classification"
+    config.task.label_smoothing = 0.0
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "adam"  # "adam", "adamw", "rmsprop" or "sgd"
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = "constant"  # "constant", "cosine", "linear" or "exponential"
+    config.optimizer.warmup_steps = 0
+    config.optimizer.final_fraction = 0.01  # of the learning rate, where a schedule ends
+    config.optimizer.weight_decay = 0.0  # decoupled for adamw, in the gradient elsewhere
+    config.optimizer.clip_norm = 0.0  # global gradient norm; 0: no clipping
+    config.optimizer.momentum = 0.0  # of rmsprop and sgd
+    config.optimizer.b1 = 0.9  # of adam and adamw, as b2
+    config.optimizer.b2 = 0.999
+    config.optimizer.decay = 0.9  # of rmsprop
+    config.optimizer.eps = 1e-8
+
+    config.train = ConfigDict()
+    config.train.batch_size = 32
+    config.train.steps = 3000
+    config.train.weight_noise = 0.0  # standard deviation, drawn anew each update
+    config.train.log_every = 50  # steps averaged in one record
+    config.train.eval_every = 200  # steps between looks at the validation split
+    config.train.select = "validation/loss"  # the metric that picks the best parameters
+    config.train.patience = 0  # looks without improvement before a run stops; 0: never
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every_steps = 0  # 0: by time alone
+    config.checkpoint.every_seconds = 60.0
+    config.checkpoint.keep = 2
+
+    config.parallel = ConfigDict()
+    config.parallel.mode = "pjit"  # "pjit" or "pmap"
+    config.parallel.data = 1  # devices that share a batch
+    config.parallel.member = 0  # devices that share the runs of a group; 0: all that are left
+    config.parallel.call_seconds = 2.0  # aimed length of one call to the device
+    return config.lock()
+
+
+# What a number may be. The bounds are inclusive; names not listed are checked where they are used.
+_AT_LEAST = {
+    "data.buckets": 1,
+    "data.workers": 1,
+    "model.hidden": 1,
+    "model.layers": 1,
+    "optimizer.learning_rate": 0,
+    "optimizer.warmup_steps": 0,
+    "optimizer.weight_decay": 0,
+    "optimizer.clip_norm": 0,
+    "optimizer.eps": 0,
+    "augment.time_shift_ms": 0,
+    "augment.gain_db": 0,
+    "augment.mixup": 0,
+    "augment.time_masks": 0,
+    "augment.time_mask_ms": 0,
+    "augment.frequency_masks": 0,
+    "augment.frequency_mask_bands": 0,
+    "train.batch_size": 1,
+    "train.steps": 1,
+    "train.weight_noise": 0,
+    "train.log_every": 1,
+    "train.eval_every": 1,
+    "train.patience": 0,
+    "checkpoint.every_steps": 0,
+    "checkpoint.every_seconds": 0,
+    "checkpoint.keep": 1,
+    "parallel.data": 1,
+    "parallel.member": 0,
+}
+_FRACTIONS = (
+    "model.dropout",
+    "task.label_smoothing",
+    "optimizer.momentum",
+    "optimizer.b1",
+    "optimizer.b2",
+    "optimizer.decay",
+    "optimizer.final_fraction",
+)
+_CHOICES = {
+    "data.feed": ("resident", "streamed"),
+    "parallel.mode": ("pjit", "pmap"),
+}
+
+
+def flatten(config: ConfigDict) -> dict[str, object]:
+    """The config as one level: dotted names in order, tuples as lists (so that JSON keeps them)."""
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            flat |= {f"{key}.{name}": inner for name, inner in flatten(value).items()}
+        else:
+            flat[key] = list(value) if isinstance(value, tuple) else value
+    return dict(sorted(flat.items()))
+
+
+def override(config: ConfigDict, changes: dict[str, object]) -> ConfigDict:
+    """A copy of `config` with dotted names changed; an unknown name or wrong type is an error."""
+    config = config.copy_and_resolve_references()
+    known = flatten(config)
+    for name, value in changes.items():
+        if name not in known:
+            raise UserError(f'Unknown config key "{name}".{nearest(name, known)}')
+        if isinstance(value, list):  # as JSON gives back a tuple
+            value = tuple(value)
+        try:
+            config.update_from_flattened_dict({name: value})
+        except TypeError as error:
+            raise UserError(f"Config key {name}: {error}") from error
+    return config
+
+
+def check(config: ConfigDict) -> None:
+    """Raises `UserError` for values no run could use. What depends on the data is checked with it."""
+    flat = flatten(config)
+    for name, least in _AT_LEAST.items():
+        if not flat[name] >= least:
+            raise UserError(f"config.{name}={flat[name]} must be at least {least}.")
+    for name in _FRACTIONS:
+        if not 0 <= flat[name] < 1:
+            raise UserError(f"config.{name}={flat[name]} must be at least 0 and below 1.")
+    for name, choices in _CHOICES.items():
+        if flat[name] not in choices:
+            raise UserError(f'config.{name}="{flat[name]}" is unknown.{nearest(flat[name], choices)}')
+    if config.train.batch_size % config.parallel.data:
+        raise UserError(
+            f"config.train.batch_size={config.train.batch_size} must be a multiple of "
+            f"config.parallel.data={config.parallel.data}."
+        )
+    if not config.data.validation and config.train.patience:
+        raise UserError("config.train.patience needs a validation split (config.data.validation).")

@@ -1,0 +1,222 @@
+"""Augmentations: what they change, what they leave alone, and what they may depend on."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from gru_audio.audio import augment
+from gru_audio.audio.normalise import Normalisation, feature_sums
+
+SAMPLES, FRAMES, BANDS = 200, 30, 12
+LENGTHS = np.array([40, 120, 200, 1, 77, 200])
+FRAME_LENGTHS = np.array([5, 30, 17, 1, 30, 29])
+KEYS = jax.random.split(jax.random.key(0), LENGTHS.size)
+
+
+def clips(rows=LENGTHS.size, seed=1):
+    """Waveforms (rows, SAMPLES), zero beyond their lengths, nowhere zero before."""
+    values = np.random.default_rng(seed).uniform(0.1, 1, (rows, SAMPLES)).astype(np.float32)
+    return np.where(np.arange(SAMPLES) < LENGTHS[:rows, None], values, 0)
+
+
+def features(rows=LENGTHS.size):
+    values = np.random.default_rng(2).uniform(1, 2, (rows, FRAMES, BANDS)).astype(np.float32)
+    return np.where(np.arange(FRAMES)[:, None] < FRAME_LENGTHS[:rows, None, None], values, 0)
+
+
+def shifted(keys, inputs, lengths, strength):
+    return augment.time_shift(keys, inputs, lengths, strength)
+
+
+def amplified(keys, inputs, lengths, strength):
+    return augment.gain(keys, inputs, strength)
+
+
+def mixed(keys, inputs, lengths, strength):
+    # The partner is a function of the example's own row, so that rows stay comparable.
+    return augment.mixup(keys, inputs, -0.5 * inputs, strength)[0]
+
+
+def masked(keys, inputs, lengths, strength):
+    return augment.spec_augment(
+        keys,
+        inputs,
+        lengths,
+        time_masks=2,
+        time_width=strength,
+        frequency_masks=1,
+        frequency_width=strength,
+    )
+
+
+AUGMENTATIONS = {
+    "time_shift": (jax.jit(shifted), clips, LENGTHS, 30),
+    "gain": (jax.jit(amplified), clips, LENGTHS, 6.0),
+    "mixup": (jax.jit(mixed), clips, LENGTHS, 0.4),
+    "spec_augment": (jax.jit(masked), features, FRAME_LENGTHS, 6),
+}
+every = pytest.mark.parametrize("name", AUGMENTATIONS)
+
+
+@every
+def test_strength_0_changes_nothing(name):
+    function, inputs, lengths, strength = AUGMENTATIONS[name]
+    np.testing.assert_array_equal(function(KEYS, inputs(), lengths, 0 * strength), inputs())
+
+
+@every
+def test_the_key_alone_decides(name):
+    function, inputs, lengths, strength = AUGMENTATIONS[name]
+    first = function(KEYS, inputs(), lengths, strength)
+    np.testing.assert_array_equal(first, function(KEYS, inputs(), lengths, strength))
+    other_keys = jax.random.split(jax.random.key(1), LENGTHS.size)
+    assert not np.array_equal(first, function(other_keys, inputs(), lengths, strength))
+    assert not np.array_equal(first, inputs())
+
+
+@every
+def test_other_rows_do_not_matter(name):
+    function, inputs, lengths, strength = AUGMENTATIONS[name]
+    batch = function(KEYS, inputs(), lengths, strength)
+    order = np.array([4, 2, 0])
+    some = function(KEYS[order], inputs()[order], lengths[order], strength)
+    np.testing.assert_array_equal(some, batch[order])
+
+
+@every
+def test_padding_does_not_matter(name):
+    function, inputs, lengths, strength = AUGMENTATIONS[name]
+    batch = inputs()
+    padding = [(0, 0), (0, 50)] + [(0, 0)] * (batch.ndim - 2)
+    longer = function(KEYS, np.pad(batch, padding), lengths, strength)
+    np.testing.assert_array_equal(
+        longer[:, : batch.shape[1]], function(KEYS, batch, lengths, strength)
+    )
+
+
+@every
+def test_strengths_may_differ_between_mapped_members(name):
+    function, inputs, lengths, strength = AUGMENTATIONS[name]
+    strengths = jnp.array([0 * strength, strength])
+    mapped = jax.jit(jax.vmap(function, in_axes=(None, None, None, 0)))
+    together = mapped(KEYS, inputs(), lengths, strengths)
+    for member, value in zip(together, strengths, strict=True):
+        alone = function(KEYS, inputs(), lengths, value)
+        np.testing.assert_allclose(member, alone, rtol=1e-6)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def many_keys(seed, count):
+    return jax.random.split(jax.random.key(seed), count)
+
+
+def test_time_shift_moves_a_clip_within_its_length_and_reaches_both_bounds():
+    clip = np.arange(1, 9, dtype=np.float32)
+    keys = many_keys(3, 400)
+    batch = np.broadcast_to(np.pad(clip, (0, 4)), (400, 12))
+    moved = np.asarray(augment.time_shift(keys, batch, np.full(400, 8), 2))
+    expected = {
+        shift: np.pad(np.pad(clip, (2, 2))[2 - shift : 10 - shift], (0, 4))
+        for shift in range(-2, 3)
+    }
+    seen = {
+        next(shift for shift, value in expected.items() if np.array_equal(row, value))
+        for row in moved
+    }
+    assert seen == {-2, -1, 0, 1, 2}
+
+
+def test_gain_is_uniform_in_decibels():
+    keys = many_keys(4, 4000)
+    decibels = 20 * np.log10(augment.gain(keys, np.ones((4000, 1), np.float32), 6.0)[:, 0])
+    assert np.abs(decibels).max() <= 6 + 1e-4
+    assert scipy.stats.kstest(decibels, "uniform", args=(-6, 12)).pvalue > 0.01
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
+def test_mixup_weights_follow_a_beta_distribution(alpha):
+    rows = 2000
+    first, second = np.full((rows, 1), 3.0, np.float32), np.full((rows, 1), 1.0, np.float32)
+    mix, weight = jax.jit(augment.mixup)(many_keys(5, rows), first, second, alpha)
+    assert ((weight >= 0) & (weight <= 1)).all()
+    np.testing.assert_allclose(mix[:, 0], 1 + 2 * weight, rtol=1e-6)
+    assert scipy.stats.kstest(weight, "beta", args=(alpha, alpha)).pvalue > 0.01
+
+
+def test_mixup_of_strength_0_gives_the_first_clip_all_the_weight():
+    _, weight = augment.mixup(KEYS, clips(), clips(seed=9), 0.0)
+    np.testing.assert_array_equal(weight, 1)
+
+
+def runs(flags):
+    """How many stretches of True there are."""
+    return int(np.sum(np.diff(np.concatenate([[0], flags.astype(int)])) == 1))
+
+
+def test_spec_augment_masks_whole_stretches_of_bounded_width_within_the_clip():
+    rows, length = 300, 20
+    batch = np.ones((rows, FRAMES, BANDS), np.float32)
+    masked = np.asarray(
+        augment.spec_augment(
+            many_keys(6, rows),
+            batch,
+            np.full(rows, length),
+            time_masks=1,
+            time_width=7,
+            frequency_masks=2,
+            frequency_width=3,
+        )
+    )
+    in_time = (masked == 0).all(axis=2)
+    in_frequency = (masked == 0).all(axis=1)
+    np.testing.assert_array_equal(masked == 0, in_time[:, :, None] | in_frequency[:, None, :])
+    assert set(in_time.sum(axis=1)) == set(range(8))
+    assert max(map(runs, in_time)) == 1
+    assert not in_time[:, length:].any()
+    assert in_time[:, 0].any() and in_time[:, length - 1].any()
+    assert set(in_frequency.sum(axis=1)) == set(range(7))
+    assert max(map(runs, in_frequency)) == 2
+    assert in_frequency[:, 0].any() and in_frequency[:, -1].any()
+
+
+def test_spec_augment_wider_than_a_clip_stays_within_it():
+    batch = np.ones((200, FRAMES, BANDS), np.float32)
+    masked = np.asarray(
+        augment.spec_augment(
+            many_keys(7, 200),
+            batch,
+            np.full(200, 3),
+            time_masks=1,
+            time_width=25,
+            frequency_masks=0,
+            frequency_width=0,
+        )
+    )
+    assert set((masked[:, :3, 0] == 0).sum(axis=1)) == {0, 1, 2, 3}
+    assert (masked[:, 3:] == 1).all()
+
+
+def test_normalisation_statistics_equal_those_of_all_valid_frames():
+    rng = np.random.default_rng(8)
+    batch = rng.normal(-8, 3, (6, FRAMES, BANDS)).astype(np.float32)
+    count, total, squares = jax.jit(feature_sums)(batch, FRAME_LENGTHS)
+    chosen = np.array([0, 2, 5])
+    normalisation = Normalisation.from_sums(count[chosen], total[chosen], squares[chosen])
+    valid = np.concatenate([batch[i, : FRAME_LENGTHS[i]] for i in chosen]).astype(np.float64)
+    np.testing.assert_allclose(normalisation.mean, valid.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(normalisation.std, valid.std(axis=0), rtol=1e-4)
+
+    normalised = np.asarray(jax.jit(lambda n, x: n(x))(normalisation, valid.astype(np.float32)))
+    np.testing.assert_allclose(normalised.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(normalised.std(axis=0), 1, atol=1e-4)
+
+
+def test_a_feature_that_never_changes_is_not_blown_up():
+    sums = feature_sums(jnp.zeros((2, 5, 3)), jnp.array([5, 4]))
+    normalisation = Normalisation.from_sums(*sums, min_std=0.5)
+    np.testing.assert_array_equal(normalisation.std, 0.5)
+    np.testing.assert_array_equal(normalisation(jnp.full((1, 3), 1.0)), 2.0)

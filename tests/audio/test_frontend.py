@@ -1,0 +1,222 @@
+"""Frontends against librosa, and the promises they make about lengths and padding."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import librosa
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ml_collections import ConfigDict, config_dict
+
+from gru_audio.audio.frontend import (
+    LogMel,
+    Mfcc,
+    RawFrames,
+    cosine_transform,
+    hann,
+    make_frontend,
+    mel_bands,
+)
+from gru_audio.config import UserError
+
+SETTINGS = {
+    "16k": LogMel(16000, n_fft=512, window=400, hop=160, mels=64, f_min=0.0, f_max=8000.0),
+    "8k": LogMel(8000, n_fft=256, window=200, hop=80, mels=40, f_min=60.0, f_max=3800.0),
+    "odd": LogMel(22050, n_fft=600, window=551, hop=331, mels=24, f_min=0.0, f_max=11025.0),
+    "sparse": LogMel(8000, n_fft=128, window=128, hop=200, mels=8, f_min=0.0, f_max=4000.0),
+}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def run(frontend, waveform, lengths):
+    return frontend(waveform, lengths)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def mel_power(frontend, waveform, lengths):
+    return frontend.mel_power(waveform, lengths)
+
+
+def sound(samples: int, rate: int) -> np.ndarray:
+    """A chirp with noise that fades from full scale to near silence: (samples,) float32."""
+    time = np.arange(samples) / rate
+    chirp = np.sin(2 * np.pi * (100 + 0.2 * rate * time) * time)
+    noise = np.random.default_rng(0).standard_normal(samples)
+    return ((0.6 * chirp + 0.1 * noise) * np.exp(-6 * time)).astype(np.float32)
+
+
+def librosa_mel(frontend: LogMel, waveform: np.ndarray) -> np.ndarray:
+    return librosa.feature.melspectrogram(
+        y=waveform.astype(np.float64),
+        sr=frontend.sample_rate,
+        n_fft=frontend.n_fft,
+        win_length=frontend.window,
+        hop_length=frontend.hop,
+        n_mels=frontend.mels,
+        fmin=frontend.f_min,
+        fmax=frontend.f_max,
+        center=False,
+        power=2.0,
+        dtype=np.float64,
+    ).T
+
+
+@pytest.mark.parametrize("spectrum", ["fft", "matmul"])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_log_mel_equals_librosa(name, spectrum):
+    frontend = LogMel(**{**vars(SETTINGS[name]), "spectrum": spectrum})
+    waveform = sound(frontend.sample_rate, frontend.sample_rate)
+    expected = librosa_mel(frontend, waveform)
+    batch, lengths = waveform[None], np.array([waveform.size])
+
+    power = np.asarray(mel_power(frontend, batch, lengths)[0])
+    np.testing.assert_allclose(power, expected, rtol=1e-3, atol=1e-9)
+
+    features, frames = run(frontend, batch, lengths)
+    np.testing.assert_allclose(features[0], np.log(np.maximum(expected, 1e-6)), rtol=0, atol=1e-4)
+    assert features.shape[1:] == (frames[0], frontend.features) == expected.shape
+
+
+def test_mfcc_equals_librosa():
+    frontend = Mfcc(SETTINGS["16k"], coefficients=13)
+    waveform = sound(16000, 16000)
+    log_mel = np.log(np.maximum(librosa_mel(frontend.log_mel, waveform), 1e-6))
+    expected = librosa.feature.mfcc(S=log_mel.T, n_mfcc=13, dct_type=2, norm="ortho").T
+    features, _ = run(frontend, waveform[None], np.array([waveform.size]))
+    np.testing.assert_allclose(features[0], expected, rtol=0, atol=3e-4)
+
+
+def test_raw_frames_cut_the_waveform():
+    waveform = np.arange(10, dtype=np.float32)[None]
+    features, frames = run(RawFrames(16000, 3), waveform, np.array([10]))
+    np.testing.assert_array_equal(features[0], np.arange(9).reshape(3, 3))
+    assert frames[0] == 3
+
+
+@pytest.mark.parametrize(
+    "rate, n_fft, mels, f_min, f_max",
+    [
+        (16000, 512, 64, 0.0, 8000.0),
+        (8000, 256, 40, 20.0, 4000.0),
+        (44100, 2048, 128, 500.0, 16000.0),
+        (16000, 400, 23, 1200.0, 7600.0),
+    ],
+)
+def test_mel_bands_equal_librosa(rate, n_fft, mels, f_min, f_max):
+    expected = librosa.filters.mel(
+        sr=rate, n_fft=n_fft, n_mels=mels, fmin=f_min, fmax=f_max, dtype=np.float64
+    )
+    bands = mel_bands(rate, n_fft, mels, f_min, f_max)
+    np.testing.assert_allclose(bands, expected, rtol=1e-9, atol=1e-15)
+
+
+def test_hann_equals_librosa():
+    np.testing.assert_allclose(hann(400), librosa.filters.get_window("hann", 400), atol=1e-15)
+
+
+def test_cosine_transform_is_orthonormal():
+    matrix = cosine_transform(40, 40)
+    np.testing.assert_allclose(matrix.T @ matrix, np.eye(40), atol=1e-12)
+
+
+FRONTENDS = [SETTINGS["16k"], SETTINGS["sparse"], Mfcc(SETTINGS["8k"], 13), RawFrames(16000, 160)]
+
+
+@pytest.mark.parametrize("frontend", FRONTENDS, ids=lambda f: type(f).__name__)
+def test_a_clip_in_a_padded_batch_gives_what_it_gives_alone(frontend):
+    lengths = np.array([50, 100, 129, 400, 513, 3000])
+    clips = [sound(n, 8000) for n in lengths]
+    # What lies in the padding must not matter, not even when it is loud.
+    batch = np.full((lengths.size, 4000), 100.0, np.float32)
+    for row, clip in zip(batch, clips, strict=True):
+        row[: clip.size] = clip
+    features, frames = run(frontend, batch, lengths)
+    assert np.isfinite(features).all()
+    assert features.shape[1] == frontend.frames(4000)
+    for row, clip, count in zip(features, clips, frames, strict=True):
+        alone, alone_frames = run(frontend, clip[None], np.array([clip.size]))
+        assert count == alone_frames[0] == alone.shape[1]
+        np.testing.assert_allclose(row[:count], alone[0], rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("frontend", FRONTENDS, ids=lambda f: type(f).__name__)
+def test_silence_is_finite(frontend):
+    features, _ = run(frontend, np.zeros((1, 2000), np.float32), np.array([2000]))
+    assert np.isfinite(features).all()
+
+
+@given(n_fft=st.integers(32, 2048), hop=st.integers(1, 3000), samples=st.integers(0, 100_000))
+@settings(max_examples=200, deadline=None)
+def test_counts_of_frames_and_samples_agree(n_fft, hop, samples):
+    frontend = LogMel(16000, n_fft, window=n_fft, hop=hop, mels=1, f_min=0.0, f_max=8000.0)
+    frames = frontend.frames(samples)
+    assert frames == max(1, 1 + (samples - n_fft) // hop)
+    assert frontend.frames(frontend.samples(frames)) == frames
+    assert frames == 1 or frontend.samples(frames) <= samples
+    assert frontend.frames(frontend.samples(frames + 1) - 1) == frames
+    for array in (np.array([samples], np.int32), jnp.array([samples])):
+        counted = frontend.frames(array)
+        assert type(counted) is type(array) or isinstance(counted, jax.Array)
+        assert counted.dtype == np.int32
+        assert counted[0] == frames
+
+
+def test_frontends_can_be_static_arguments():
+    assert Mfcc(SETTINGS["16k"], 13) == Mfcc(SETTINGS["16k"], 13)
+    assert len({SETTINGS["16k"], SETTINGS["8k"], Mfcc(SETTINGS["16k"], 13)}) == 3
+
+
+CONFIG = {
+    "name": "log_mel",
+    "window_ms": 25.0,
+    "hop_ms": 10.0,
+    "n_fft": config_dict.placeholder(int),
+    "mels": 64,
+    "coefficients": 13,
+    "f_min": 0.0,
+    "f_max": config_dict.placeholder(float),
+    "floor": 1e-6,
+    "frame_size": 160,
+}
+
+
+def test_make_frontend_turns_milliseconds_into_samples():
+    assert make_frontend(ConfigDict(CONFIG), 16000) == SETTINGS["16k"]
+    assert make_frontend(ConfigDict({**CONFIG, "name": "mfcc"}), 16000) == Mfcc(SETTINGS["16k"], 13)
+    assert make_frontend(ConfigDict({**CONFIG, "name": "raw"}), 16000) == RawFrames(16000, 160)
+    assert make_frontend(ConfigDict({**CONFIG, "n_fft": 1024}), 16000).n_fft == 1024
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"name": "logmel"}, "log_mel"),
+        ({"hop_ms": 0.0}, "hop must be at least one sample"),
+        ({"hop_ms": -10.0}, "hop must be at least one sample"),
+        ({"window_ms": 0.0}, "window must be at least two samples"),
+        ({"n_fft": 256}, "does not fit an n_fft of 256"),
+        ({"f_max": 8001.0}, "lies above 8000 Hz"),
+        ({"f_min": 8000.0}, r"must lie in \[0, f_max"),
+        ({"f_min": -1.0}, r"must lie in \[0, f_max"),
+        ({"mels": 0}, "mels must be at least 1"),
+        ({"floor": 0.0}, "floor must be above 0"),
+        ({"name": "mfcc", "coefficients": 65}, r"number of mel bands \(64\)"),
+        ({"name": "mfcc", "coefficients": 0}, r"number of mel bands \(64\)"),
+        ({"name": "raw", "frame_size": 0}, "at least one sample"),
+    ],
+)
+def test_impossible_values_are_refused(change, message):
+    with pytest.raises(UserError, match=message):
+        make_frontend(ConfigDict({**CONFIG, **change}), 16000)
+
+
+def test_too_many_mel_bands_name_the_largest_number_that_fits():
+    with pytest.raises(UserError, match=r"at most (\d+) fit") as caught:
+        make_frontend(ConfigDict({**CONFIG, "mels": 200}), 16000)
+    most = int(str(caught.value).split("at most ")[1].split()[0])
+    assert make_frontend(ConfigDict({**CONFIG, "mels": most}), 16000).features == most
+    with pytest.raises(UserError, match=f"at most {most} fit"):
+        make_frontend(ConfigDict({**CONFIG, "mels": most + 1}), 16000)

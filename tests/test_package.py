@@ -1,0 +1,136 @@
+"""The package as a whole: its version, its commands, and the rules of the house."""
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import gru_audio
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "gru_audio"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+COMMANDS = ("prepare", "train", "sweep", "evaluate", "predict", "report")
+
+# From the ground up: a room imports only from itself and from the rooms before it.
+ROOMS = (
+    ("config",),
+    ("rnn",),
+    ("audio",),
+    ("data",),
+    ("models",),
+    ("tasks",),
+    ("training",),
+    ("sweeping",),
+    ("reporting",),
+    ("command",),
+    (*COMMANDS, "bench"),
+)
+LEVELS = {name: level for level, names in enumerate(ROOMS) for name in names}
+
+# Who alone may import a package, by path within gru_audio: files, or folders with a slash.
+KEEPERS = {
+    "orbax": ("training/checkpoint.py",),
+    "tensorflow_datasets": ("data/builders/", "data/source.py"),
+    "grain": ("data/stream.py",),
+    "torch": ("bench.py",),
+}
+MESH_WORDS = {"make_mesh", "Mesh", "shard_map", "pmap", "distributed"}
+
+DISTRIBUTIONS = importlib.metadata.packages_distributions()
+
+
+def name_of(file: Path) -> str:
+    return file.relative_to(PACKAGE).as_posix()
+
+
+def imports(file: Path) -> set[str]:
+    """Dotted names of all modules that a file imports, at its top or within a function."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(file)} imports relatively"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def third_party(file: Path) -> set[str]:
+    tops = {module.partition(".")[0] for module in imports(file)}
+    return tops - sys.stdlib_module_names - {"gru_audio"}
+
+
+def normalised(requirement: str) -> str:
+    """The name in a requirement as package indexes compare it."""
+    return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
+
+
+every_file = pytest.mark.parametrize("file", FILES, ids=name_of)
+
+
+@every_file
+def test_a_room_imports_only_from_rooms_below_it(file):
+    if file == PACKAGE / "__init__.py":
+        assert not imports(file)
+        return
+    level = LEVELS[file.relative_to(PACKAGE).parts[0].removesuffix(".py")]
+    for module in imports(file):
+        top, _, rest = module.partition(".")
+        assert top != "experiments", "the package knows no experiment"
+        if top == "gru_audio":
+            room = rest.partition(".")[0]
+            assert LEVELS[room] <= level, f"{module} lies above"
+
+
+@every_file
+def test_a_package_is_imported_by_its_keeper_alone(file):
+    for package in third_party(file) & KEEPERS.keys():
+        assert name_of(file).startswith(KEEPERS[package])
+
+
+@every_file
+def test_only_parallel_knows_of_meshes(file):
+    if name_of(file) == "training/parallel.py":
+        return
+    tree = ast.walk(ast.parse(file.read_text()))
+    words = {node.attr for node in tree if isinstance(node, ast.Attribute)}
+    words |= {module.rpartition(".")[2] for module in imports(file)}
+    assert not words & MESH_WORDS
+
+
+@every_file
+def test_imported_packages_are_declared(file):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    declared = {normalised(r) for r in project["dependencies"] + extras["demo"] + extras["bench"]}
+    for package in third_party(file):
+        # PyTorch may be missing here; all else that is imported is installed.
+        owners = {normalised(owner) for owner in DISTRIBUTIONS.get(package, [package])}
+        assert owners & declared, f"{package} is not in pyproject.toml"
+
+
+def test_version_is_that_of_the_installed_package():
+    assert importlib.metadata.version("gru-audio") == gru_audio.__version__
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches(command):
+    source = (PACKAGE / f"{command}.py").read_text()
+    first_line = ast.get_docstring(ast.parse(source)).splitlines()[0]
+    shown = subprocess.run(
+        [sys.executable, "-m", f"gru_audio.{command}", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert first_line in shown.stdout
+    assert f"python -m gru_audio.{command}" in shown.stdout
+    assert "Traceback" not in shown.stderr
