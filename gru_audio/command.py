@@ -1,0 +1,75 @@
+"""What all commands share: reading an experiment, and showing errors that a user can act on."""
+
+import importlib.util
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import config_flags
+
+from gru_audio.config import UserError, default_config, flatten, nearest
+
+
+def run(main: Callable[[Sequence[str]], int | None]) -> None:
+    """Runs a command's `main`; a `UserError` ends it with its message alone and exit code 2."""
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    logging.getLogger("jax").setLevel(logging.ERROR)
+
+    def guarded(arguments: Sequence[str]) -> int | None:
+        try:
+            return main(arguments)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("stopped; the same command resumes", file=sys.stderr)
+            return 130
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def experiment_module() -> ModuleType:
+    """The experiment file that `--config` names, as a module."""
+    path = config_flags.get_config_filename(flags.FLAGS["config"])
+    spec = importlib.util.spec_from_file_location("experiment", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path} is not a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def experiment_name() -> str:
+    """The experiment file's name, without folder and ending."""
+    path = config_flags.get_config_filename(flags.FLAGS["config"])
+    return path.rpartition("/")[2].removesuffix(".py")
+
+
+def command_line() -> str:
+    """How this process was started, as one would type it."""
+    module = sys.modules["__main__"].__spec__
+    name = module.name if module else sys.argv[0]
+    return " ".join(["python -m", name, *sys.argv[1:]])
+
+
+def _parse(arguments: Sequence[str]) -> list[str]:
+    """Parses flags; a wrong override of the config is shown with the nearest valid name."""
+    try:
+        return app.parse_flags_with_usage(arguments)
+    except (AttributeError, KeyError, TypeError, ValueError, FileNotFoundError, OSError) as error:
+        print(f"error: {_explain(arguments, error)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _explain(arguments: Sequence[str], error: Exception) -> str:
+    known = flatten(default_config())
+    for argument in arguments:
+        name = argument.lstrip("-").partition("=")[0].removeprefix("config.")
+        if argument.lstrip("-").startswith("config.") and name not in known:
+            return f'Unknown config key "{name}".{nearest(name, known)}'
+    return str(error)
+
+

@@ -1,0 +1,229 @@
+"""The plan: which examples form which batch at which step, as a pure function.
+
+A step belongs to a *bucket*: a padded length, with the clips it fits. The sequence of buckets follows
+from (data seed, lengths of the clips), so the runs of a group share it and one compiled program serves
+them. Which clips of the bucket form a batch follows from (member seed, bucket, visit): each bucket is
+shuffled anew, without replacement, every time it has been gone through. Nothing here has state, so a
+resumed run, a run fed from disk and a run fed from device memory see the same batches.
+
+The functions on examples take NumPy and JAX arrays alike: the streaming feed calls them on the host, the
+compiled step calls them on the device, and they agree to the bit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = Any  # np.ndarray or jax.Array: the functions below use their common array API
+
+BLOCK = 128  # samples; clips start on such a boundary in device memory, padded lengths are multiples
+_ROUNDS = 24  # of swap-or-not; 6 log2(n) mixes fully, and n <= 16 in the smallest buckets needs 24
+_GOLDEN = 0.6180339887498949  # its multiples modulo 1 are spread most evenly (Weyl 1916)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Buckets of clip lengths and the order in which steps visit them.
+
+    Attributes:
+      padded: length of each bucket in samples, ascending multiples of `BLOCK`.
+      shares: the part of all training examples in each bucket; sums to one.
+      examples: number of training examples, which sets the length of an epoch.
+      batch_size: examples of a step, over all devices.
+      seed: the data seed.
+    """
+
+    padded: tuple[int, ...]
+    shares: tuple[float, ...]
+    examples: int
+    batch_size: int
+    seed: int
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps in which about every training example is seen once."""
+        return max(1, round(self.examples / self.batch_size))
+
+    def bucket_of(self, lengths: np.ndarray) -> np.ndarray:
+        """The smallest bucket that holds each length (N,); longer clips are cropped to the last."""
+        return np.minimum(np.searchsorted(self.padded, lengths), len(self.padded) - 1)
+
+    def schedule(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Buckets and visits of the steps `start` to `stop`, both (stop - start,) int32.
+
+        Within an epoch each bucket is visited in proportion to its share, by systematic sampling with
+        an offset that moves from epoch to epoch, in shuffled order. A visit counts how often the
+        bucket came before.
+        """
+        steps = self.epoch_steps
+        epochs = np.arange(stop // steps + 1)
+        ends = np.cumsum(self.shares)[:-1]
+        offsets = (self.seed + epochs + 1) * _GOLDEN % 1.0
+        points = (np.arange(steps) + offsets[:, None]) / steps
+        buckets = np.searchsorted(ends, points, side="right").astype(np.int32)
+        for epoch, row in enumerate(buckets):
+            np.random.default_rng((self.seed, epoch)).shuffle(row)
+        flat = buckets.reshape(-1)
+        visits = np.zeros_like(flat)
+        for bucket in range(len(self.padded)):
+            chosen = flat == bucket
+            visits[chosen] = np.arange(chosen.sum())
+        return flat[start:stop], visits[start:stop]
+
+    def parts(self, ids: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+        """The examples `ids` (N,) with `lengths` (N,), parted by bucket."""
+        bucket = self.bucket_of(lengths)
+        return [ids[bucket == b].astype(np.int32) for b in range(len(self.padded))]
+
+    def tables(self, ids: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+        """What each bucket draws from in training: its part of the examples.
+
+        A bucket that holds none of them (a fold may miss a length) draws from the next shorter one
+        that has some, else from the next longer one, whose clips are then cropped.
+        """
+        parts = self.parts(ids, lengths)
+        filled = [b for b, part in enumerate(parts) if len(part)]
+        return [
+            part if len(part) else parts[min(filled, key=lambda f: (f > b, abs(f - b)))]
+            for b, part in enumerate(parts)
+        ]
+
+
+def make_plan(
+    lengths: np.ndarray,
+    trainable: np.ndarray,
+    *,
+    batch_size: int,
+    buckets: int,
+    seed: int,
+    longest: int | None = None,
+) -> Plan:
+    """Chooses the buckets that waste the fewest padded samples.
+
+    Args:
+      lengths: samples of every clip of the data set (N,), whatever its split.
+      trainable: which of them some member of the group trains on (N,) bool. Held-out folds count as
+        trainable, so that a run has the same plan alone as beside the other folds.
+      batch_size: examples in a step.
+      buckets: at most this many.
+      seed: the data seed.
+      longest: clips longer than this many samples are cropped.
+    """
+    blocks = -(-np.maximum(lengths, 1) // BLOCK)
+    if longest is not None:
+        blocks = np.minimum(blocks, max(1, longest // BLOCK))
+    padded = _least_waste(blocks, buckets) * BLOCK
+    bucket = np.searchsorted(padded, blocks[trainable] * BLOCK)
+    counts = np.bincount(bucket, minlength=len(padded))
+    return Plan(
+        padded=tuple(int(length) for length in padded),
+        shares=tuple((counts / counts.sum()).tolist()),
+        examples=int(trainable.sum()),
+        batch_size=batch_size,
+        seed=seed,
+    )
+
+
+def _least_waste(blocks: np.ndarray, buckets: int, grid: int = 128) -> np.ndarray:
+    """Bucket lengths, in blocks, with the least total padding: dynamic programming over a grid."""
+    edges = np.unique(np.quantile(blocks, np.linspace(0, 1, grid), method="higher"))
+    below = np.searchsorted(np.sort(blocks), edges, side="right")  # clips that fit under each edge
+    cost = edges * below.astype(float)  # one bucket for everything up to an edge
+    choices = []
+    for _ in range(min(buckets, len(edges)) - 1):
+        # total[i, j]: the best up to edge i, then one bucket from there to edge j
+        total = cost[:, None] + edges * (below - below[:, None]).astype(float)
+        total[np.tril_indices(len(edges))] = np.inf
+        best = np.minimum(total.min(axis=0), cost)
+        choices.append(np.where(total.min(axis=0) < cost, total.argmin(axis=0), -1))
+        cost = best
+    last, chosen = len(edges) - 1, [len(edges) - 1]
+    for choice in reversed(choices):
+        if choice[last] >= 0:
+            last = choice[last]
+            chosen.append(last)
+    return edges[sorted(chosen)].astype(np.int64)
+
+
+def rows_to_examples(
+    table: Array, count: Array, seed: Array, bucket: int, visit: Array, rows: Array, batch_size: int
+) -> Array:
+    """The examples in the given rows of a batch.
+
+    Args:
+      table: examples of the bucket, int32 (P,), of which the first `count` are real.
+      count: number of real examples, a scalar.
+      seed: member seed, a uint32 scalar.
+      bucket: index of the bucket.
+      visit: how often the bucket came before, a scalar.
+      rows: places in the global batch (R,).
+      batch_size: rows of the whole batch.
+
+    Returns:
+      Ids of examples, int32 (R,).
+    """
+    place, key = _place(seed, bucket, visit, rows, batch_size)
+    xp = rows.__array_namespace__()
+    count = xp.reshape(xp.asarray(count).astype(xp.uint32), (1,))
+    key = mix(key + place // count)
+    return table[_shuffled(place % count, count, key).astype(xp.int32)]
+
+
+def crop_fractions(
+    seed: Array, bucket: int, visit: Array, rows: Array, batch_size: int
+) -> Array:
+    """Where the clip in each row is cropped, if it must be: float32 (R,) in [0, 1)."""
+    place, key = _place(seed, bucket, visit, rows, batch_size)
+    xp = rows.__array_namespace__()
+    bits = mix(mix(key + np.uint32(0x5BD1E995)) + place) >> np.uint32(8)
+    return bits.astype(xp.float32) / np.float32(2**24)
+
+
+def partner_rows(rows: Array, visit: Array, batch_size: int) -> Array:
+    """The row of the same batch that mixup adds to each row (R,); another one each visit."""
+    return (rows + 1 + visit % max(1, batch_size - 1)) % batch_size
+
+
+def _place(seed, bucket, visit, rows, batch_size):
+    """How many examples of the bucket came before each row, and the bucket's key, both uint32."""
+    xp = rows.__array_namespace__()
+    # One-element arrays, not scalars: NumPy warns when a scalar wraps around.
+    seed, visit = (xp.reshape(xp.asarray(x).astype(xp.uint32), (1,)) for x in (seed, visit))
+    place = visit * np.uint32(batch_size) + rows.astype(xp.uint32)
+    return place, mix(seed + np.uint32(0x9E3779B9 * (bucket + 1) % 2**32))
+
+
+def mix(x: Array) -> Array:
+    """A 32-bit integer hash with full avalanche (the finaliser of MurmurHash3, A. Appleby)."""
+    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x85EBCA6B)
+    x = (x ^ (x >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+    return x ^ (x >> np.uint32(16))
+
+
+def _shuffled(index: Array, count: Array, key: Array) -> Array:
+    """Where a keyed permutation of range(count) sends `index`: any element in constant time.
+
+    Swap-or-not (Hoang, Morris and Rogaway 2012, "An enciphering scheme based on a card shuffle"): each
+    round pairs an index with its mirror image around a keyed pivot and swaps the two or not.
+    """
+    xp = index.__array_namespace__()
+    for round_ in range(_ROUNDS):
+        round_key = mix(key + np.uint32(0x9E3779B9 * (round_ + 1) % 2**32))
+        partner = (round_key % count + count - index) % count
+        swap = mix(round_key ^ xp.maximum(index, partner)) & np.uint32(1)
+        index = xp.where(swap == 1, partner, index)
+    return index
+
+
+def pad_tables(tables: Sequence[Sequence[np.ndarray]]) -> tuple[list[np.ndarray], np.ndarray]:
+    """Stacks the members' tables: per bucket (members, longest) int32, and counts (members, buckets)."""
+    counts = np.array([[len(part) for part in member] for member in tables], dtype=np.int32)
+    stacked = []
+    for bucket in range(counts.shape[1]):
+        rows = np.zeros((len(tables), max(1, counts[:, bucket].max())), dtype=np.int32)
+        for row, member in zip(rows, tables, strict=True):
+            row[: len(member[bucket])] = member[bucket]
+        stacked.append(rows)
+    return stacked, counts

@@ -1,0 +1,102 @@
+"""Scores a finished run on a split, class by class.
+
+  python -m gru_audio.evaluate --workdir runs/spoken_digit --run GRU-seed0
+  python -m gru_audio.evaluate --workdir runs/one --split validation --json
+
+--split is "train", "validation" or "test" as the run's config means them (so with what it held out),
+or any split of the data set by its own name. --data scores another prepared data set with the same
+classes; --data_dir says where it lies.
+"""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+from absl import flags
+from rich.console import Console
+from rich.table import Table
+
+from gru_audio import command
+from gru_audio.config import UserError, nearest
+from gru_audio.data.source import Source, open_source
+from gru_audio.data.split import ROLES, select, target
+from gru_audio.sweeping.workdir import Workdir
+from gru_audio.training.trained import Trained
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where the run was trained.")
+_RUN = flags.DEFINE_string("run", None, "Which run, where there are several.")
+_SPLIT = flags.DEFINE_string("split", "test", "What to score.")
+_DATA = flags.DEFINE_string("data", None, "Another prepared data set.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets are prepared.")
+_JSON = flags.DEFINE_bool("json", False, "Print JSON instead of a table.")
+flags.mark_flag_as_required("workdir")
+
+
+def main(_: Sequence[str]) -> None:
+    trained = Trained.load(Workdir(_WORKDIR.value).find_model(_RUN.value))
+    config, task = trained.config, trained.program().task
+    source = open_source(_DATA.value or config.data.name, _DATA_DIR.value or config.data.dir)
+    if source.sample_rate != trained.sample_rate:
+        raise UserError(
+            f"{source.name} has {source.sample_rate} Hz, the model was trained on "
+            f"{trained.sample_rate} Hz: prepare it with --sample_rate {trained.sample_rate}."
+        )
+    ids = _examples(source, trained)
+    labels = _labels(source, trained)[ids]
+    scores = trained.scores(source.audio(ids), labels)
+
+    metrics = task.metrics(scores, labels)
+    predicted = scores["probabilities"].argmax(axis=-1)
+    classes = []
+    for c, name in enumerate(trained.class_names):
+        hits = int(np.sum((labels == c) & (predicted == c)))
+        examples, given = int(np.sum(labels == c)), int(np.sum(predicted == c))
+        classes.append(
+            {
+                "class": name,
+                "examples": examples,
+                "recall": hits / examples if examples else None,
+                "precision": hits / given if given else None,
+            }
+        )
+    if _JSON.value:
+        print(json.dumps({"split": _SPLIT.value, "metrics": metrics, "classes": classes}))
+        return
+    summary = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    table = Table(title=f"{trained.about['run']} on {source.name} {_SPLIT.value}: {summary}")
+    for column in ("class", "examples", "recall", "precision"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for row in classes:
+        shares = [f"{x:.1%}" if x is not None else "-" for x in (row["recall"], row["precision"])]
+        table.add_row(row["class"], str(row["examples"]), *shares)
+    Console().print(table)
+
+
+def _examples(source: Source, trained: Trained) -> np.ndarray:
+    """Rows of the data set to score: a role of the run, or a split by its own name."""
+    split = _SPLIT.value
+    if _DATA.value is None and split in ROLES:
+        ids = select(source, trained.config.data)[split]
+    elif split in source.splits():
+        known = target(source, trained.config.data.target) >= 0
+        ids = np.flatnonzero((source.columns["split"] == split) & known)
+    else:
+        choices = {*ROLES, *source.splits()}
+        raise UserError(f'{source.name} has no split "{split}".{nearest(split, choices)}')
+    if not len(ids):
+        raise UserError(f'There are no examples in split "{split}" of {source.name}.')
+    return ids
+
+
+def _labels(source: Source, trained: Trained) -> np.ndarray:
+    """Classes of every example, in the model's numbering; unknown ones are an error."""
+    field = trained.config.data.target
+    column, names = target(source, field), source.class_names[field]
+    missing = sorted(set(names) - set(trained.class_names))
+    if missing:
+        raise UserError(f"The model does not know these classes of {source.name}: {missing}.")
+    return np.array([trained.class_names.index(name) for name in names], np.int32)[column]
+
+
+if __name__ == "__main__":
+    command.run(main)

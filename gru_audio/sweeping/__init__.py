@@ -1,0 +1,1 @@
+"""From arms, draws and replicates to groups of runs, and their execution."""

@@ -1,0 +1,262 @@
+"""Executes a sweep: group by group, keeping what is finished, resuming what is not."""
+
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from gru_audio.config import UserError, check, flatten, nearest
+from gru_audio.data.source import Source, open_source
+from gru_audio.data.split import ROLES, target
+from gru_audio.models.size import count_parameters
+from gru_audio.sweeping.sweep import Group, Run, Sweep, expand, group
+from gru_audio.sweeping.workdir import Workdir, environment
+from gru_audio.training import parallel
+from gru_audio.training.checkpoint import Checkpoints, write_atomically
+from gru_audio.training.feed import FEEDS, Feed, GroupData, gather_data
+from gru_audio.training.hyper import hyperparameters
+from gru_audio.training.loop import Member, Memory, train
+from gru_audio.training.metrics import Segments, write_run_metrics
+from gru_audio.training.state import TrainState
+from gru_audio.training.step import Program, make_program
+from gru_audio.training.trained import Trained
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep that has been checked from end to end: it can start."""
+
+    groups: list[Group]
+    source: Source
+    programs: list[Program]
+    data: list[GroupData]
+    description: dict[str, Any]
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for of_group in self.groups for run in of_group.runs]
+
+
+def plan(config: ConfigDict, sweep: Sweep, experiment: str, about: str, command: str) -> Plan:
+    """Checks everything that can be known before any work.
+
+    Args:
+      config: the experiment's, with the overrides of the command line.
+      sweep: what to make of it.
+      experiment: its name.
+      about: what it is, its docstring.
+      command: how it was started.
+
+    Raises:
+      UserError: anything that would stop a run later.
+    """
+    check(config)
+    runs = expand(config, sweep)
+    for run in runs:
+        check(run.config)
+    groups = group(runs)
+    source = open_source(config.data.name, config.data.dir)
+    names = source.class_names.get(config.data.target, ())
+    target(source, config.data.target)
+    if config.data.cluster:
+        target(source, config.data.cluster)
+    programs, data = [], []
+    for of_group in groups:
+        configs = [run.config for run in of_group.runs]
+        program = make_program(configs[0], source.sample_rate, names)
+        _check_selection(configs[0], program)
+        programs.append(program)
+        data.append(gather_data(source, configs))
+    description = _describe(config, sweep, experiment, about, command, groups, source, programs[0])
+    return Plan(groups, source, programs, data, description)
+
+
+def execute(planned: Plan, workdir: Workdir) -> list[str]:
+    """Runs what is not finished; returns the names of the runs that failed.
+
+    Raises:
+      UserError: the workdir is in use or holds another sweep.
+    """
+    with workdir.lock():
+        workdir.claim(planned.description)
+        for i, of_group in enumerate(planned.groups):
+            if all(workdir.finished(run.name) for run in of_group.runs):
+                continue
+            title = f"[{i + 1}/{len(planned.groups)}] {of_group.name} x{len(of_group.runs)}"
+            try:
+                _execute_group(planned, i, workdir, title)
+            except Exception as error:
+                # One group's failure must not cost the others a night.
+                traceback.print_exc()
+                for run in of_group.runs:
+                    _write_failure(workdir, run.name, error)
+        return [run.name for run in planned.runs if not workdir.finished(run.name)]
+
+
+def _execute_group(planned: Plan, index: int, workdir: Workdir, title: str) -> None:
+    """Trains one group to its end, scores it, and writes what is kept of its runs."""
+    of_group, program, data = planned.groups[index], planned.programs[index], planned.data[index]
+    configs = [run.config for run in of_group.runs]
+    config, hyper = configs[0], hyperparameters(configs)
+    layout = parallel.make_layout(config.parallel, len(configs))
+    print(f"{title}: reading data, compiling", file=sys.stderr, flush=True)
+    feed = FEEDS[config.data.feed](
+        program=program,
+        layout=layout,
+        data=data,
+        mixup="augment.mixup" in hyper,
+        horizon=max(c.train.steps for c in configs),
+        threads=config.data.workers,
+    )
+    directory = workdir.group(of_group.name)
+    segments = Segments(directory / "metrics")
+    checkpoints = Checkpoints(directory / "checkpoints", config.checkpoint.keep)
+    members = [Member(run.name, run.config.train.steps) for run in of_group.runs]
+    state = feed.initial_state(hyper)
+    state, memory = train(feed, members, state, config, checkpoints, segments, title)
+    checkpoints.close()
+    _finish(planned, of_group, feed, state, memory, segments, workdir)
+
+
+def _finish(
+    planned: Plan,
+    of_group: Group,
+    feed: Feed,
+    state: TrainState,
+    memory: Memory,
+    segments: Segments,
+    workdir: Workdir,
+) -> None:
+    """Scores the best weights on every split and writes each run's files, its result last."""
+    data, program = feed.data, feed.program
+    scores = {role: feed.score(state.best, state.normalisation, role) for role in ROLES}
+    records: dict[str, list] = {run.name: [] for run in of_group.runs}
+    for record in segments.records():
+        records[record["run"]].append(record)
+    cluster = of_group.runs[0].config.data.cluster
+    clusters = target(planned.source, cluster) if cluster else np.full(len(data.target), -1)
+    best = jax.device_get(feed.layout.gather(state.best))
+    normalisations = jax.device_get(feed.layout.gather(state.normalisation))
+
+    for m, run in enumerate(of_group.runs):
+        directory = workdir.run(run.name)
+        write_atomically(directory / "config.json", json.dumps(flatten(run.config), indent=1))
+        write_run_metrics(directory, records[run.name])
+        if memory.failure[m]:
+            _write_failure(workdir, run.name, FloatingPointError(memory.failure[m]))
+            continue
+        ids = data.ids[m]["test"]
+        workdir.save_predictions(
+            run.name,
+            "test",
+            {"example": ids, "label": data.labels(m, "test"), "cluster": clusters[ids]}
+            | scores["test"][m],
+        )
+        weights, normalisation = jax.tree.map(lambda a, m=m: a[m], (best, normalisations))
+        trained = Trained(
+            config=run.config,
+            class_names=program.task.class_names,
+            sample_rate=program.sample_rate,
+            weights=weights,
+            normalisation=normalisation,
+            about={
+                "run": run.name,
+                "data_fingerprint": planned.source.fingerprint,
+                "environment": planned.description["environment"],
+            },
+        )
+        trained.save(workdir.model(run.name))
+        share = memory.seconds * memory.last_step[m] / sum(memory.last_step)
+        result = {
+            "run": run.name,
+            "arm": run.arm,
+            "draw": dict(run.draw),
+            "replicate": dict(run.replicate),
+            "group": of_group.name,
+            "steps": memory.last_step[m],
+            "best_step": memory.best_step[m],
+            "stopped_early": memory.last_step[m] < run.config.train.steps,
+            "parameters": {
+                counting: count_parameters({"params": weights.params}, counting)
+                for counting in ("total", "recurrent")
+            },
+            "metrics": {
+                role: program.task.metrics(scores[role][m], data.labels(m, role))
+                for role in ROLES
+                if scores[role][m]
+            },
+            "seconds": share,
+            "steps_per_second": memory.last_step[m] / max(share, 1e-9),
+            "compile_seconds": feed.compile_seconds,
+            "members": len(of_group.runs),
+            "peak_memory_bytes": feed.memory_bytes,
+        }
+        (directory / "failure.json").unlink(missing_ok=True)
+        write_atomically(directory / "result.json", json.dumps(result, indent=1))
+
+
+def _write_failure(workdir: Workdir, run: str, error: Exception) -> None:
+    text = json.dumps({"error": str(error), "type": type(error).__name__}, indent=1)
+    write_atomically(workdir.run(run) / "failure.json", text)
+
+
+def _check_selection(config: ConfigDict, program: Program) -> None:
+    role, _, metric = config.train.select.partition("/")
+    valid = [f"validation/{name}" for name in program.task.higher_is_better]
+    if role != "validation" or metric not in program.task.higher_is_better:
+        raise UserError(
+            f'config.train.select="{config.train.select}" is unknown.'
+            f"{nearest(config.train.select, valid)}"
+        )
+
+
+def _describe(
+    config: ConfigDict,
+    sweep: Sweep,
+    experiment: str,
+    about: str,
+    command: str,
+    groups: Sequence[Group],
+    source: Source,
+    program: Program,
+) -> dict[str, Any]:
+    """What `sweep.json` says: all that a report needs beside the results."""
+    task, cluster = program.task, config.data.cluster
+    return {
+        "experiment": experiment,
+        "description": about,
+        "command": command,
+        "config": flatten(config),
+        "arms": {name: dict(changes) for name, changes in sweep.arms.items()},
+        "draws": [dict(draw) for draw in sweep.draws],
+        "replicates": [dict(replicate) for replicate in sweep.replicates],
+        "metric": task.headline,
+        "higher_is_better": task.higher_is_better[task.headline],
+        "selection": config.train.select,
+        "selection_higher_is_better": task.higher_is_better[
+            config.train.select.removeprefix("validation/")
+        ],
+        "target": config.data.target,
+        "cluster": cluster or None,
+        "class_names": list(task.class_names),
+        "cluster_names": list(source.class_names[cluster]) if cluster else None,
+        "data_fingerprint": source.fingerprint,
+        "runs": [
+            {
+                "run": run.name,
+                "arm": run.arm,
+                "draw": dict(run.draw),
+                "replicate": dict(run.replicate),
+                "group": of_group.name,
+            }
+            for of_group in groups
+            for run in of_group.runs
+        ],
+        "environment": environment() | parallel.environment(),
+    }

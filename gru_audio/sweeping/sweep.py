@@ -1,0 +1,95 @@
+"""What a sweep is: arms x draws x replicates, and how its runs fall into groups."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gru_audio.config import UserError, override
+from gru_audio.training.hyper import structure
+
+Changes = Mapping[str, Any]  # dotted config name -> value
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The runs of one experiment, as changes to its config.
+
+    Attributes:
+      arms: what is compared, by name.
+      draws: settings of each arm, among which the validation split chooses.
+      replicates: repetitions, paired across arms: seeds, folds, held-out speakers.
+    """
+
+    arms: Mapping[str, Changes]
+    draws: Sequence[Changes] = field(default_factory=lambda: [{}])
+    replicates: Sequence[Changes] = field(default_factory=lambda: [{"seed": 0}])
+
+
+@dataclass(frozen=True)
+class Run:
+    """One config to be trained once, and its place in the sweep."""
+
+    name: str
+    arm: str
+    draw: Changes
+    replicate: Changes
+    config: ConfigDict
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that share one compiled program."""
+
+    name: str
+    runs: tuple[Run, ...]
+
+
+def expand(config: ConfigDict, sweep: Sweep) -> list[Run]:
+    """All runs of a sweep: every arm with every draw and every replicate.
+
+    Raises:
+      UserError: a change to a config key that does not exist, or the same key changed twice.
+    """
+    runs = []
+    for arm, arm_changes in sweep.arms.items():
+        for draw in sweep.draws:
+            for replicate in sweep.replicates:
+                changes = [*arm_changes, *draw, *replicate]
+                if len(changes) != len(set(changes)):
+                    raise UserError(f"Arm {arm}: a config key is changed twice among {changes}.")
+                name = "-".join([_legible(arm), *map(_label, (draw, replicate))]).rstrip("-")
+                full = override(config, {**arm_changes, **draw, **replicate})
+                runs.append(Run(re.sub("-+", "-", name), arm, draw, replicate, full))
+    names = [run.name for run in runs]
+    if len(names) != len(set(names)):
+        raise UserError(f"Two runs of the sweep have one name: {sorted(names)}.")
+    return runs
+
+
+def group(runs: Sequence[Run]) -> list[Group]:
+    """Parts runs into groups of one structure, in the order in which they first appear."""
+    members: dict[tuple, list[Run]] = {}
+    for run in runs:
+        members.setdefault(structure(run.config), []).append(run)
+    groups = []
+    for key, of_group in members.items():
+        arms = "+".join(dict.fromkeys(_legible(run.arm) for run in of_group))
+        digest = hashlib.sha256(repr(key).encode()).hexdigest()[:8]
+        groups.append(Group(f"{arms[:40]}-{digest}", tuple(of_group)))
+    return groups
+
+
+def _label(changes: Changes) -> str:
+    """A short name of some changes: {"optimizer.learning_rate": 0.01} -> "learning_rate0.01"."""
+    return "-".join(
+        _legible(name.rpartition(".")[2] + (f"{v:g}" if isinstance(v, float) else str(v)))
+        for name, v in changes.items()
+    )
+
+
+def _legible(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.+]+", "_", text)

@@ -1,0 +1,166 @@
+"""The files of a workdir: where everything lies, and who may write it."""
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import socket
+import subprocess
+from collections.abc import Iterator
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from gru_audio.config import UserError, nearest
+from gru_audio.training.checkpoint import write_atomically
+
+_PACKAGES = ("gru_audio", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+class Workdir:
+    """One sweep's directory."""
+
+    def __init__(self, root: epath.PathLike):
+        self.root = epath.Path(root)
+
+    @property
+    def sweep_file(self) -> epath.Path:
+        return self.root / "sweep.json"
+
+    @property
+    def report(self) -> epath.Path:
+        return self.root / "report"
+
+    def group(self, name: str) -> epath.Path:
+        """Checkpoints and metrics segments of a group."""
+        return self.root / "groups" / name
+
+    def run(self, name: str) -> epath.Path:
+        """What is kept of a run."""
+        return self.root / "runs" / name
+
+    def model(self, run: str) -> epath.Path:
+        """A run's trained model."""
+        return self.run(run) / "model"
+
+    def find_model(self, run: str | None) -> epath.Path:
+        """The trained model of a run, or of the only run.
+
+        Raises:
+          UserError: no such run, or several to choose from.
+        """
+        runs = self.root / "runs"
+        found = sorted(path.name for path in runs.iterdir()) if runs.exists() else []
+        trained = [name for name in found if (self.model(name) / "model.json").exists()]
+        if not trained:
+            raise UserError(f"No finished run in {self.root}.")
+        if run is None and len(trained) > 1:
+            raise UserError(f"Several runs in {self.root}: choose one by --run. {', '.join(trained)}.")
+        if run is not None and run not in trained:
+            raise UserError(f'No finished run "{run}" in {self.root}.{nearest(run, trained)}')
+        return self.model(run or trained[0])
+
+    def finished(self, run: str) -> bool:
+        """Whether a run is done; its result is written last."""
+        return (self.run(run) / "result.json").exists()
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the workdir for this process; the system releases it whatever way the process ends.
+
+        Raises:
+          UserError: another process holds it, or it cannot be written.
+        """
+        if "://" in str(self.root):  # object stores cannot lock
+            yield
+            return
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = open(self.root / "lock", "a+")
+        except OSError as error:
+            raise UserError(f"Cannot write to workdir {self.root}: {error.strerror}.") from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.seek(0)
+                raise UserError(
+                    f"Workdir {self.root} is in use by {file.read().strip() or 'another process'}. "
+                    "Wait for it, stop it, or take another --workdir."
+                ) from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
+            yield
+
+    def claim(self, description: dict[str, Any]) -> None:
+        """Writes `sweep.json`, or checks that the one there describes the same sweep.
+
+        Raises:
+          UserError: the workdir belongs to another config; the message shows the difference.
+        """
+        identity = ("experiment", "config", "arms", "draws", "replicates", "data_fingerprint")
+        if self.sweep_file.exists():
+            before = json.loads(self.sweep_file.read_text())
+            after = json.loads(json.dumps(description))
+            difference = [
+                line for key in identity for line in _difference(key, before[key], after[key])
+            ]
+            if difference:
+                raise UserError(
+                    f"Workdir {self.root} holds another sweep; take another --workdir, or go back "
+                    "to its settings (there -> now):\n  " + "\n  ".join(difference)
+                )
+            return
+        write_atomically(self.sweep_file, json.dumps(description, indent=1))
+
+    def save_predictions(self, run: str, role: str, arrays: dict[str, np.ndarray]) -> None:
+        """Writes `predictions/ROLE.npz` of a run."""
+        directory = self.run(run) / "predictions"
+        directory.mkdir(parents=True, exist_ok=True)
+        part = directory / f".{role}.npz.part"
+        with part.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        part.rename(directory / f"{role}.npz")
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit and host, for the record."""
+    versions = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return versions | {
+        "python": platform.python_version(),
+        "commit": _commit(),
+        "host_cores": cores,
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the code that runs, with "+changes" where the working tree differs from it."""
+
+    def git(*arguments: str) -> str:
+        here = os.path.dirname(__file__)
+        return subprocess.run(
+            ["git", "-C", here, *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        changes = "+changes" if git("status", "--porcelain", "--untracked-files=no") else ""
+        return git("rev-parse", "HEAD") + changes
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _difference(name: str, before: Any, after: Any) -> list[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        lines = []
+        for key in sorted({*before, *after}):
+            lines += _difference(f"{name}.{key}", before.get(key), after.get(key))
+        return lines
+    return [] if before == after else [f"{name}: {before} -> {after}"]

@@ -1,0 +1,51 @@
+"""Trains one run of an experiment.
+
+  python -m gru_audio.train --config experiments/spoken_digit.py --workdir runs/one
+  python -m gru_audio.train --config experiments/spoken_digit.py --workdir runs/lstm \\
+      --config.model.cell=lstm --config.optimizer.learning_rate=0.002
+
+Any value of the config can be set with --config.NAME=VALUE; experiments/README.md and
+gru_audio/config.py tell the names. The same command on the same --workdir resumes where the run
+stopped, for whatever reason it did. The trained model, its metrics and predictions are written to
+WORKDIR/runs/RUN, a report to WORKDIR/report/index.html.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+from ml_collections import config_flags
+
+from gru_audio import command
+from gru_audio.reporting.write import write_report
+from gru_audio.sweeping.execute import execute, plan
+from gru_audio.sweeping.sweep import Sweep
+from gru_audio.sweeping.workdir import Workdir
+from gru_audio.training.parallel import use_cpu_cores
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment file.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory for all that the run writes.")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main(_: Sequence[str]) -> int:
+    config = _CONFIG.value
+    use_cpu_cores(at_least=config.parallel.data)
+    module = command.experiment_module()
+
+    # A run is a sweep with one member.
+    sweep = Sweep(arms={config.model.cell: {}}, replicates=[{"seed": config.seed}])
+    about = module.__doc__ or ""
+    planned = plan(config, sweep, command.experiment_name(), about, command.command_line())
+    workdir = Workdir(_WORKDIR.value)
+    failed = execute(planned, workdir)
+    if failed:
+        print(f"{failed[0]} failed; see {workdir.run(failed[0])}", file=sys.stderr)
+        return 1
+    page, _ = write_report(workdir.root)
+    print(f"Report: {page}")
+    return 0
+
+
+if __name__ == "__main__":
+    command.run(main)

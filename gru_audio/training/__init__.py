@@ -1,0 +1,1 @@
+"""One training step and everything around it: state, parallel execution, saving, metrics, the loop."""

@@ -1,0 +1,361 @@
+"""How a group's examples reach its step, resident or streamed, behind one interface.
+
+A feed trains all members over a range of steps and scores them on a split. It compiles what it needs on
+first use. Both feeds follow the same plan and give the same numbers.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from gru_audio.audio.normalise import Normalisation, feature_sums
+from gru_audio.data import resident, stream
+from gru_audio.data.plan import (
+    Plan,
+    crop_fractions,
+    make_plan,
+    pad_tables,
+    partner_rows,
+    rows_to_examples,
+)
+from gru_audio.data.resident import Batch
+from gru_audio.data.source import Source
+from gru_audio.data.split import select, target, trainable
+from gru_audio.training.parallel import Compiled, Kind, Layout
+from gru_audio.training.state import TrainState, Weights
+from gru_audio.training.step import DATA, METRICS, Program
+
+_CALL_STEPS = 1000  # at most this many steps in one call: the size of its buffer of metrics
+_SCORE_BATCH = 32  # examples scored at a time on a device: fixed, so that a score is the same always
+_CENTRE = 0.5  # where a clip that is too long is cut at evaluation
+
+Scores = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class GroupData:
+    """What the members of a group learn from.
+
+    Attributes:
+      source: the data set.
+      target: class of every example (N,) int32.
+      plan: the batches.
+      ids: for every member, examples by role ("train", "validation", "test").
+      seeds: members' seeds, uint32 (M,).
+    """
+
+    source: Source
+    target: np.ndarray
+    plan: Plan
+    ids: list[dict[str, np.ndarray]]
+    seeds: np.ndarray
+
+    def tables(self) -> list[list[np.ndarray]]:
+        """What each member draws its batches from, by bucket."""
+        lengths = self.source.columns["length"]
+        return [self.plan.tables(ids["train"], lengths[ids["train"]]) for ids in self.ids]
+
+    def labels(self, member: int, role: str) -> np.ndarray:
+        """Classes of a member's examples of a role, int32, in the order of `ids`."""
+        return self.target[self.ids[member][role]]
+
+    def parts(self, role: str) -> list[list[np.ndarray]]:
+        """Each member's examples of a role, by bucket."""
+        lengths = self.source.columns["length"]
+        return [self.plan.parts(ids[role], lengths[ids[role]]) for ids in self.ids]
+
+
+def gather_data(source: Source, configs: list[ConfigDict]) -> GroupData:
+    """Selects the members' examples and makes their common plan."""
+    data, train = configs[0].data, configs[0].train
+    crop = data.crop_seconds
+    plan = make_plan(
+        source.columns["length"],
+        trainable(source, data),
+        batch_size=train.batch_size,
+        buckets=data.buckets,
+        seed=data.seed,
+        longest=None if crop is None else int(crop * source.sample_rate),
+    )
+    return GroupData(
+        source=source,
+        target=target(source, data.target),
+        plan=plan,
+        ids=[select(source, config.data) for config in configs],
+        seeds=np.array([config.seed for config in configs], np.uint32),
+    )
+
+
+@dataclass
+class Feed(ABC):
+    """Trains and scores the members of a group on their data.
+
+    Attributes:
+      program: what is computed.
+      layout: where.
+      data: on what.
+      mixup: whether the step mixes in partners.
+      horizon: the most steps of any member.
+      threads: for reading, where the feed streams.
+      compile_seconds: spent on compilation so far.
+      memory_bytes: most that one call takes on a device, by the compiler's count.
+    """
+
+    program: Program
+    layout: Layout
+    data: GroupData
+    mixup: bool
+    horizon: int
+    threads: int
+    compile_seconds: float = 0.0
+    memory_bytes: int = 0
+    _calls: dict[object, Compiled] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._set_up()
+
+    @abstractmethod
+    def _set_up(self) -> None:
+        """Makes ready what feeds the steps."""
+
+    @abstractmethod
+    def train(
+        self, state: TrainState, alive: np.ndarray, start: int, stop: int
+    ) -> tuple[TrainState, dict[str, np.ndarray]]:
+        """Steps `start` to `stop` for the members that are alive (M,).
+
+        `state` is given away. Metrics are (M, stop - start), zero for members not alive. A call of
+        more than `most_steps` is an error.
+        """
+
+    @property
+    @abstractmethod
+    def most_steps(self) -> int:
+        """The most steps of one call."""
+
+    @abstractmethod
+    def _score_chunk(
+        self, weights: Weights, normalisation: Normalisation, bucket: int, ids: np.ndarray
+    ) -> Scores:
+        """Scores of the examples `ids` (padded members, rows), on the host."""
+
+    def score(self, weights: Weights, normalisation: Normalisation, role: str) -> list[Scores]:
+        """Scores of each member's examples of a role, in the order of `data.ids[member][role]`."""
+        parts = self.data.parts(role)
+        stacked, counts = pad_tables(parts)
+        per_member: list[list[Scores]] = [[] for _ in parts]
+        chunk = _SCORE_BATCH * self.layout.data_devices
+        for bucket, table in enumerate(stacked):
+            for begin in range(0, int(counts[:, bucket].max()), chunk):
+                ids = np.zeros((len(table), chunk), np.int32)
+                part = table[:, begin : begin + chunk]
+                ids[:, : part.shape[1]] = part
+                scores = self._score_chunk(weights, normalisation, bucket, self.layout.pad(ids))
+                for m, taken in enumerate(np.clip(counts[:, bucket] - begin, 0, chunk)):
+                    per_member[m].append({k: v[m, :taken] for k, v in scores.items()})
+        return [_in_order(chunks, part) for chunks, part in zip(per_member, parts, strict=True)]
+
+    def initial_state(self, hyper: dict[str, np.ndarray]) -> TrainState:
+        """Fresh members with their normalisation."""
+        layout = self.layout
+        arguments = layout.put(
+            jax.tree.map(layout.pad, (self.data.seeds, hyper, self._normalisations())), Kind.MEMBER
+        )
+        call = layout.compile(self.program.init, arguments, (Kind.MEMBER,) * 3, Kind.MEMBER)
+        self.compile_seconds += call.seconds
+        return call(*arguments)
+
+    def _normalisations(self) -> Normalisation:
+        """Statistics of each member's training examples, every leaf (M, F).
+
+        Sums are made once a clip, of all clips that some fold trains on, and added up in float64, so
+        that a member's statistics do not depend on its group.
+        """
+        wanted = np.unique(np.concatenate([ids["train"] for ids in self.data.ids]))
+        lengths = self.data.source.columns["length"]
+        sums = jax.jit(lambda batch: feature_sums(*self.program.features(batch)))
+        per_clip: list[tuple[np.ndarray, ...]] = []
+        parts = self.data.plan.parts(wanted, lengths[wanted])
+        for padded, part in zip(self.data.plan.padded, parts, strict=True):
+            for begin in range(0, len(part), _SCORE_BATCH):
+                ids = np.resize(part[begin : begin + _SCORE_BATCH], _SCORE_BATCH)
+                batch = self._centred(ids, padded)
+                kept = min(_SCORE_BATCH, len(part) - begin)
+                per_clip.append(tuple(np.asarray(a)[:kept] for a in sums(batch)))
+        order = np.argsort(np.concatenate(parts))
+        count, total, squares = (np.concatenate(a)[order] for a in zip(*per_clip, strict=True))
+        members = []
+        for ids in self.data.ids:
+            at = np.searchsorted(wanted, ids["train"])
+            members.append(Normalisation.from_sums(count[at], total[at], squares[at]))
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *members)
+
+    def _centred(self, ids: np.ndarray, padded: int) -> Batch:
+        """The examples `ids` read on the host, cropped in the middle where they are too long."""
+        rows = np.arange(len(ids), dtype=np.int32)
+        crop = np.full(len(ids), _CENTRE, np.float32)
+        return stream.read(self.data.source, self.data.target, ids, rows, padded, crop)
+
+    def _compiled(
+        self, key: object, function, arguments, kinds, result: Kind, donate: tuple[int, ...] = ()
+    ) -> Compiled:
+        if key not in self._calls:
+            call = self.layout.compile(function, arguments, kinds, result, donate)
+            self._calls[key] = call
+            self.compile_seconds += call.seconds
+            self.memory_bytes = max(self.memory_bytes, call.memory_bytes or 0)
+        return self._calls[key]
+
+    def _mask(self, alive: np.ndarray) -> jax.Array:
+        """`alive` (M,) on the devices; what pads the members is not."""
+        padded = np.zeros(self.layout.padded_members, bool)
+        padded[: len(alive)] = alive
+        return self.layout.put(padded, Kind.MEMBER)
+
+    def _on_host(self, values: dict[str, jax.Array]) -> Scores:
+        return {k: v[: self.layout.members] for k, v in jax.device_get(values).items()}
+
+
+class ResidentFeed(Feed):
+    """The data set lies in device memory, and a call runs many steps."""
+
+    most_steps = _CALL_STEPS
+
+    def _set_up(self) -> None:
+        data, layout = self.data, self.layout
+        loaded = resident.load(data.source, data.target, max(data.plan.padded))
+        self._resident = layout.put(loaded, Kind.SHARED)
+        stacked, counts = pad_tables(data.tables())
+        self._tables = layout.put(tuple(layout.pad(table) for table in stacked), Kind.MEMBER)
+        self._counts = layout.put(layout.pad(counts), Kind.MEMBER)
+
+    def train(self, state, alive, start, stop):
+        buckets, visits = self.data.plan.schedule(start, stop)
+        padding = (0, _CALL_STEPS - len(buckets))
+        steps = (np.pad(buckets, padding), np.pad(visits, padding), np.int32(stop - start))
+        arguments = (
+            state,
+            self._mask(alive),
+            self._tables,
+            self._counts,
+            self._resident,
+            *self.layout.put(steps, Kind.SHARED),
+        )
+        kinds = (*[Kind.MEMBER] * 4, *[Kind.SHARED] * 4)
+        call = self._compiled(
+            "train", self._many_steps, arguments, kinds, Kind.MEMBER, donate=(0,)
+        )
+        state, metrics = call(*arguments)
+        return state, {k: v[:, : stop - start] for k, v in self._on_host(metrics).items()}
+
+    def _many_steps(self, state, alive, tables, counts, data, buckets, visits, count):
+        """One member on one device: `count` steps, or none if it is not alive."""
+        plan = self.data.plan
+        size, local = plan.batch_size, plan.batch_size // self.layout.data_devices
+        rows = jax.lax.axis_index(DATA) * local + jnp.arange(local)
+
+        def examples(bucket, visit, places):
+            order = (state.seed, bucket, visit, places, size)
+            ids = rows_to_examples(tables[bucket], counts[bucket], *order)
+            return data.batch(ids, rows, plan.padded[bucket], crop_fractions(*order))
+
+        def step_in(bucket):
+            def step(state, visit):
+                batch = examples(bucket, visit, rows)
+                partner = None
+                if self.mixup:
+                    partner = examples(bucket, visit, partner_rows(rows, visit, size))
+                return self.program.train_step(state, batch, partner, size)
+
+            return step
+
+        in_buckets = [step_in(bucket) for bucket in range(len(plan.padded))]
+
+        def body(i, carry):
+            state, series = carry
+            state, metrics = jax.lax.switch(buckets[i], in_buckets, state, visits[i])
+            return state, {k: series[k].at[i].set(v) for k, v in metrics.items()}
+
+        def run(state, series):
+            return jax.lax.fori_loop(0, count, body, (state, series))
+
+        series = {name: jnp.zeros(_CALL_STEPS) for name in METRICS}
+        return jax.lax.cond(alive, run, lambda *carry: carry, state, series)
+
+    def _score_chunk(self, weights, normalisation, bucket, ids):
+        padded = self.data.plan.padded[bucket]
+
+        def score(weights, normalisation, ids, data):
+            crop = jnp.full(ids.shape, _CENTRE)
+            batch = data.batch(ids, jnp.arange(len(ids)), padded, crop)
+            return self.program.score(weights, normalisation, batch)
+
+        ids = self.layout.put(ids, Kind.ROWS)
+        arguments = (weights, normalisation, ids, self._resident)
+        kinds = (Kind.MEMBER, Kind.MEMBER, Kind.ROWS, Kind.SHARED)
+        call = self._compiled(("score", bucket), score, arguments, kinds, Kind.ROWS)
+        return self._on_host(call(*arguments))
+
+
+class StreamedFeed(Feed):
+    """The data set stays on disk, and every step is given its batch."""
+
+    most_steps = 1
+
+    def _set_up(self) -> None:
+        data = self.data
+        self._reader = stream.Reader(
+            data.source, data.target, data.plan, data.tables(), data.seeds, self.mixup
+        )
+        self._next: tuple[int, Iterator] = (-1, iter(()))
+
+    def train(self, state, alive, start, stop):
+        if self._next[0] != start:
+            self._next = (start, self._reader.stream(start, self.horizon, self.threads))
+        batches = self._next[1]
+        batch, partner = next(batches)
+        self._next = (stop, batches)
+        pad = self.layout.pad
+        batch, partner = self.layout.put(jax.tree.map(pad, (batch, partner)), Kind.ROWS)
+        arguments = (state, self._mask(alive), batch, partner)
+        kinds = (Kind.MEMBER, Kind.MEMBER, Kind.ROWS, Kind.ROWS)
+        key = ("train", batch.audio.shape)
+        call = self._compiled(key, self._one_step, arguments, kinds, Kind.MEMBER, donate=(0,))
+        state, metrics = call(*arguments)
+        return state, {k: v[:, None] for k, v in self._on_host(metrics).items()}
+
+    def _one_step(self, state, alive, batch, partner):
+        def run(state):
+            return self.program.train_step(state, batch, partner, self.data.plan.batch_size)
+
+        def skip(state):
+            return state, {name: jnp.zeros(()) for name in METRICS}
+
+        return jax.lax.cond(alive, run, skip, state)
+
+    def _score_chunk(self, weights, normalisation, bucket, ids):
+        padded = self.data.plan.padded[bucket]
+        batches = [self._centred(row, padded) for row in ids]
+        batch = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
+        batch = self.layout.put(batch, Kind.ROWS)
+        arguments = (weights, normalisation, batch)
+        kinds = (Kind.MEMBER, Kind.MEMBER, Kind.ROWS)
+        key = ("score", bucket)
+        call = self._compiled(key, self.program.score, arguments, kinds, Kind.ROWS)
+        return self._on_host(call(*arguments))
+
+
+FEEDS: dict[str, type[Feed]] = {"resident": ResidentFeed, "streamed": StreamedFeed}
+
+
+def _in_order(chunks: list[Scores], parts: list[np.ndarray]) -> Scores:
+    """Joins scores made bucket by bucket, in ascending order of examples."""
+    if not chunks:
+        return {}
+    order = np.argsort(np.concatenate(parts))
+    return {k: np.concatenate([c[k] for c in chunks])[order] for k in chunks[0]}

@@ -1,0 +1,272 @@
+"""The loop: calls to the device, looks at the validation split, saves; all members in step.
+
+Everything random or numeric follows from the plan and the state; where calls, saves and kills fall
+changes nothing but wall times.
+"""
+
+import time
+from dataclasses import asdict, dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from gru_audio.training.checkpoint import Checkpoints
+from gru_audio.training.feed import Feed, Scores
+from gru_audio.training.metrics import Record, Segments, Windows
+from gru_audio.training.progress import TrainProgress
+from gru_audio.training.state import TrainState
+from gru_audio.training.step import METRICS
+
+_FIRST_CALL_STEPS = 4  # before the length of a step is known
+
+
+@dataclass
+class Memory:
+    """What the loop remembers beside the state, and a checkpoint with it. Lists are by member.
+
+    Attributes:
+      step: updates done by the members still alive.
+      alive: false once a member has reached its horizon, run out of patience or failed.
+      last_step: updates done by each member.
+      best: its best value of the selection metric, None before the first look.
+      best_step: when that was.
+      looks: at the validation split since then.
+      failure: what ended it early, "" if nothing did.
+      windows: unfinished means of the training metrics.
+      seconds: spent on training and looking, without compilation.
+    """
+
+    step: int
+    alive: list[bool]
+    last_step: list[int]
+    best: list[float | None]
+    best_step: list[int]
+    looks: list[int]
+    failure: list[str]
+    windows: dict[str, list[float]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of the group, as the loop needs it."""
+
+    name: str
+    horizon: int  # steps
+
+
+def train(
+    feed: Feed,
+    members: list[Member],
+    state: TrainState,
+    config: ConfigDict,
+    checkpoints: Checkpoints,
+    segments: Segments,
+    title: str,
+) -> tuple[TrainState, Memory]:
+    """Trains a group to its end, from its latest checkpoint if there is one.
+
+    Args:
+      feed: trains and scores the members.
+      members: the runs.
+      state: fresh, padded; given away.
+      config: of any member: the loop reads what all have in common (`train`, `checkpoint`,
+        `parallel`).
+      checkpoints: where the group saves.
+      segments: where its metrics go.
+      title: for the progress display.
+
+    Returns:
+      The final state (padded) and the loop's memory.
+    """
+    state, memory = _resume(feed, members, state, checkpoints, segments)
+    windows = Windows(config.train.log_every, len(members), METRICS)
+    if memory.windows:
+        windows.recall(memory.windows)
+    looker = _Looker(feed, config)
+    records: list[Record] = []
+    saved_step, saved_at = memory.step, time.monotonic()
+    step_seconds, last_look = 0.0, ""
+    total = max(member.horizon for member in members)
+
+    with TrainProgress(title, memory.step, total) as progress:
+        if memory.step:
+            progress.say(f"{title}: resumes at step {memory.step}")
+        while any(memory.alive):
+            start = memory.step
+            stop = min(
+                start + _call_steps(step_seconds, config.parallel.call_seconds, feed.most_steps),
+                _next_stop(start, members, memory, config),
+            )
+            began, compiled = time.perf_counter(), feed.compile_seconds
+            state, metrics = feed.train(state, np.array(memory.alive), start, stop)
+            elapsed = time.perf_counter() - began - (feed.compile_seconds - compiled)
+            step_seconds = elapsed / (stop - start)
+            memory.step, memory.seconds = stop, memory.seconds + elapsed
+
+            for name in _mark_failed(members, memory, metrics, start):
+                progress.say(name)
+            for step, means in windows.add(start, metrics):
+                records += _train_records(step, means, members, memory)
+            for m, member in enumerate(members):
+                if memory.alive[m]:
+                    memory.last_step[m] = stop
+            if stop % config.train.eval_every == 0 or _at_horizon(stop, members, memory):
+                began, compiled = time.perf_counter(), feed.compile_seconds
+                state, looked = looker.look(state, members, memory)
+                memory.seconds += time.perf_counter() - began - (feed.compile_seconds - compiled)
+                records += looked
+                last_look = _spread(looked, looker.metric)
+            for m, member in enumerate(members):
+                if stop >= member.horizon:
+                    memory.alive[m] = False
+            progress.step(stop, 1 / max(step_seconds, 1e-9), _spread_loss(metrics) + last_look)
+
+            due = time.monotonic() - saved_at >= config.checkpoint.every_seconds
+            every = config.checkpoint.every_steps
+            if due or (every and stop % every == 0) or not any(memory.alive):
+                memory.windows = {k: v.tolist() for k, v in windows.memory().items()}
+                # The segment first: one without its checkpoint is dropped on resume.
+                segments.write(saved_step, stop, records)
+                checkpoints.save(stop, feed.layout.gather(state), asdict(memory))
+                records, saved_step, saved_at = [], stop, time.monotonic()
+    checkpoints.wait()
+    return state, memory
+
+
+def _resume(
+    feed: Feed,
+    members: list[Member],
+    state: TrainState,
+    checkpoints: Checkpoints,
+    segments: Segments,
+) -> tuple[TrainState, Memory]:
+    """The latest checkpoint, or the fresh state; metrics are cut back to it."""
+    found = checkpoints.restore(feed.layout.abstract(state))
+    if found is None:
+        count = len(members)
+        memory = Memory(
+            step=0,
+            alive=[True] * count,
+            last_step=[0] * count,
+            best=[None] * count,
+            best_step=[0] * count,
+            looks=[0] * count,
+            failure=[""] * count,
+        )
+    else:
+        saved, remembered = found
+        state, memory = feed.layout.scatter(saved), Memory(**remembered)
+    segments.rewind(memory.step)
+    return state, memory
+
+
+class _Looker:
+    """Looks at the validation split and keeps each member's best weights."""
+
+    def __init__(self, feed: Feed, config: ConfigDict):
+        task = feed.program.task
+        self._feed, self._patience = feed, config.train.patience
+        self._look = bool(config.data.validation)
+        self.metric = config.train.select.removeprefix("validation/")
+        self._sign = 1.0 if task.higher_is_better[self.metric] else -1.0
+        self._keep_best = jax.jit(_keep_best, donate_argnums=(0,))
+
+    def look(
+        self, state: TrainState, members: list[Member], memory: Memory
+    ) -> tuple[TrainState, list[Record]]:
+        """Scores the validation split; updates best weights and who is alive. Without a validation
+        split the latest weights are the best."""
+        improved = np.zeros(self._feed.layout.padded_members, bool)
+        records: list[Record] = []
+        scores: list[Scores] = [{} for _ in members]
+        if self._look:
+            scores = self._feed.score(state.weights, state.normalisation, "validation")
+        for m, member in enumerate(members):
+            if not memory.alive[m]:
+                continue
+            if not scores[m]:
+                improved[m], memory.best_step[m] = True, memory.step
+                continue
+            labels = self._feed.data.labels(m, "validation")
+            metrics = self._feed.program.task.metrics(scores[m], labels)
+            records.append(
+                {"run": member.name, "step": memory.step}
+                | {f"validation/{name}": value for name, value in metrics.items()}
+                | {"seconds": memory.seconds}
+            )
+            value, best = metrics[self.metric], memory.best[m]
+            if best is None or self._sign * value > self._sign * best:
+                improved[m] = True
+                memory.best[m], memory.best_step[m], memory.looks[m] = value, memory.step, 0
+            else:
+                memory.looks[m] += 1
+                if self._patience and memory.looks[m] >= self._patience:
+                    memory.alive[m] = False
+        return self._keep_best(state, improved), records
+
+
+def _keep_best(state: TrainState, improved: jax.Array) -> TrainState:
+    def choose(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(improved.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+    return state.replace(best=jax.tree.map(choose, state.weights, state.best))
+
+
+def _call_steps(step_seconds: float, call_seconds: float, most: int) -> int:
+    if not step_seconds:
+        return min(most, _FIRST_CALL_STEPS)
+    return max(1, min(most, int(call_seconds / step_seconds)))
+
+
+def _next_stop(start: int, members: list[Member], memory: Memory, config: ConfigDict) -> int:
+    """Where a call must end at the latest: a look, a horizon or a save by step."""
+    every = config.train.eval_every
+    stops = [start + every - start % every]
+    if config.checkpoint.every_steps:
+        stops.append(start + config.checkpoint.every_steps - start % config.checkpoint.every_steps)
+    stops += [m.horizon for m, alive in zip(members, memory.alive, strict=True) if alive]
+    return min(stops)
+
+
+def _at_horizon(step: int, members: list[Member], memory: Memory) -> bool:
+    return any(a and m.horizon == step for m, a in zip(members, memory.alive, strict=True))
+
+
+def _mark_failed(
+    members: list[Member], memory: Memory, metrics: dict[str, np.ndarray], start: int
+) -> list[str]:
+    """Ends the members whose loss is no longer finite; returns what to say of each."""
+    messages = []
+    for m, member in enumerate(members):
+        bad = np.flatnonzero(~np.isfinite(metrics["loss"][m]))
+        if memory.alive[m] and len(bad):
+            step = start + int(bad[0])
+            memory.alive[m], memory.last_step[m] = False, step
+            memory.failure[m] = f"The loss is not finite at step {step}."
+            messages.append(f"{member.name}: stopped, the loss is not finite at step {step}")
+    return messages
+
+
+def _train_records(
+    step: int, means: dict[str, np.ndarray], members: list[Member], memory: Memory
+) -> list[Record]:
+    return [
+        {"run": member.name, "step": step}
+        | {f"train/{name}": float(values[m]) for name, values in means.items()}
+        | {"seconds": memory.seconds}
+        for m, member in enumerate(members)
+        if memory.alive[m]
+    ]
+
+
+def _spread_loss(metrics: dict[str, np.ndarray]) -> str:
+    return f"train loss {np.nanmedian(metrics['loss'][:, -1]):.4f}"
+
+
+def _spread(records: list[Record], metric: str) -> str:
+    """A metric of the last look: the median of the members."""
+    values = [record[f"validation/{metric}"] for record in records]
+    return f"  validation {metric} {np.median(values):.4f}" if values else ""

@@ -1,0 +1,110 @@
+"""Metrics on disk: immutable numbered segments, and the files people read, derived from them.
+
+A segment holds the records of all members from one checkpoint to the next. On resume the segments past
+the checkpoint are dropped and written again, with the same numbers. Object stores can neither append
+nor lock; whole files they can.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from etils import epath
+from tensorboardX import SummaryWriter
+
+from gru_audio.training.checkpoint import write_atomically
+
+Record = dict[str, Any]  # {"run", "step", "train/loss", ...}; "seconds" is wall time
+
+
+class Segments:
+    """The metrics of one group, as files `START-STOP.jsonl` of the steps they cover."""
+
+    def __init__(self, directory: epath.Path):
+        self._directory = directory
+
+    def rewind(self, step: int) -> None:
+        """Drops every segment that goes past `step`."""
+        for _, stop, path in self._files():
+            if stop > step:
+                path.unlink()
+
+    def write(self, start: int, stop: int, records: list[Record]) -> None:
+        """Adds the segment of the steps after `start` up to `stop`."""
+        lines = "".join(json.dumps(_plain(record)) + "\n" for record in records)
+        write_atomically(self._directory / f"{start:09d}-{stop:09d}.jsonl", lines)
+
+    def records(self) -> Iterator[Record]:
+        """All records in order of steps."""
+        for _, _, path in self._files():
+            for line in path.read_text().splitlines():
+                yield json.loads(line)
+
+    def _files(self) -> list[tuple[int, int, epath.Path]]:
+        if not self._directory.exists():
+            return []
+        files = []
+        for path in self._directory.glob("*-*.jsonl"):
+            start, stop = path.stem.split("-")
+            files.append((int(start), int(stop), path))
+        return sorted(files, key=lambda file: file[:2])
+
+
+def write_run_metrics(directory: epath.Path, records: list[Record]) -> None:
+    """Writes a run's `metrics.jsonl` and a TensorBoard file from its records, replacing older ones."""
+    records = [{k: v for k, v in record.items() if k != "run"} for record in records]
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    write_atomically(directory / "metrics.jsonl", lines)
+    if "://" in str(directory):
+        return  # TensorBoard files on an object store would need its own client
+    board = directory / "tensorboard"
+    if board.exists():
+        board.rmtree()
+    with SummaryWriter(str(board), write_to_disk=True) as writer:
+        for record in records:
+            for name, value in record.items():
+                if name not in ("step", "seconds") and value is not None:
+                    writer.add_scalar(name, value, record["step"], walltime=record["seconds"])
+
+
+class Windows:
+    """Means over windows of `every` steps, whatever the calls they arrive in.
+
+    Sums are kept in float64 and added step by step, so that the numbers do not depend on where a call
+    or a resumed run began.
+    """
+
+    def __init__(self, every: int, members: int, names: tuple[str, ...]):
+        self._every = every
+        self._sums = {name: np.zeros(members) for name in names}
+
+    def add(self, step: int, values: dict[str, np.ndarray]) -> list[tuple[int, dict[str, np.ndarray]]]:
+        """Takes values (members, steps) of the steps after `step`; returns the windows they end."""
+        ended = []
+        count = next(iter(values.values())).shape[1]
+        for i in range(count):
+            for name, total in self._sums.items():
+                total += values[name][:, i]
+            if (step + i + 1) % self._every == 0:
+                means = {name: total / self._every for name, total in self._sums.items()}
+                ended.append((step + i + 1, means))
+                for total in self._sums.values():
+                    total[:] = 0
+        return ended
+
+    def memory(self) -> dict[str, np.ndarray]:
+        """What a checkpoint keeps."""
+        return self._sums
+
+    def recall(self, memory: dict[str, list[float]]) -> None:
+        """Takes up where a checkpoint left off."""
+        self._sums = {name: np.array(memory[name], np.float64) for name in self._sums}
+
+
+def _plain(record: Record) -> Record:
+    """JSON has no NaN or infinity: they become null."""
+    return {
+        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()
+    }

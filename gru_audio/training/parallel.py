@@ -1,0 +1,245 @@
+"""Where members and batches lie: the device mesh, and the wrapping of per-member functions.
+
+Everything else is written for one member on one device. A `Layout` makes of such a function a compiled
+call on many members and devices, by one of two modes:
+
+  pjit  `jit(shard_map(f))` over a mesh with the axes `member` and `data`
+  pmap  `pmap(f)` over the axis `data`, every device holding all members
+
+Inside a device the members follow one another (`lax.map`) on a CPU, where that is faster and bit-equal
+to a run alone, and run side by side (`vmap`) on an accelerator.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
+
+from gru_audio.config import UserError
+from gru_audio.training.step import DATA
+
+MEMBERS = "member"  # the mesh axis over which members are shared
+Tree = Any
+
+
+class Kind(Enum):
+    """How an argument or a result is spread: the value says what its leading axes are."""
+
+    SHARED = P()  # the same for all members and devices
+    MEMBER = P(MEMBERS)  # one slice a member
+    ROWS = P(MEMBERS, DATA)  # member, then rows of the batch
+
+
+@dataclass
+class Compiled:
+    """A compiled call, and what it took to make it."""
+
+    call: Callable[..., Tree]
+    seconds: float
+    memory_bytes: int | None  # arguments, results and temporaries on a device, by the compiler's count
+
+    def __call__(self, *arguments: Tree) -> Tree:
+        return self.call(*arguments)
+
+
+@dataclass
+class Layout:
+    """The members of a group on a mesh of devices.
+
+    Attributes:
+      mode: "pjit" or "pmap".
+      mesh: of shape (member, data).
+      members: real members; they are padded to fill the mesh, and the padding is never stepped.
+    """
+
+    mode: str
+    mesh: Mesh
+    members: int
+    sequential: bool = field(init=False)
+
+    def __post_init__(self):
+        self.sequential = self.mesh.devices.flat[0].platform == "cpu"
+
+    @property
+    def data_devices(self) -> int:
+        return self.mesh.shape[DATA]
+
+    @property
+    def padded_members(self) -> int:
+        axis = self.mesh.shape[MEMBERS]
+        return -(-self.members // axis) * axis
+
+    def pad(self, array: np.ndarray) -> np.ndarray:
+        """Repeats the first member until the mesh is filled: (members, ...) -> (padded, ...)."""
+        fill = np.repeat(array[:1], self.padded_members - self.members, axis=0)
+        return np.concatenate([array, fill])
+
+    def gather(self, tree: Tree) -> Tree:
+        """Device arrays without the padding of the members, whole on every device: what is saved."""
+        members, everywhere = self.members, NamedSharding(self.mesh, P())
+        return jax.jit(
+            lambda t: jax.tree.map(lambda a: a[:members], t), out_shardings=everywhere
+        )(tree)
+
+    def abstract(self, tree: Tree) -> Tree:
+        """Shapes and shardings of what `gather` would return for `tree`."""
+        everywhere = NamedSharding(self.mesh, P())
+        return jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct((self.members, *a.shape[1:]), a.dtype, sharding=everywhere),
+            tree,
+        )
+
+    def scatter(self, tree: Tree) -> Tree:
+        """The inverse of `gather`: pads the members and spreads them."""
+        return self.put(jax.tree.map(lambda a: self.pad(np.asarray(a)), tree), Kind.MEMBER)
+
+    def put(self, tree: Tree, kind: Kind) -> Tree:
+        """Host arrays to the devices. Member axes must be padded already."""
+        return jax.device_put(tree, self.sharding(kind))
+
+    def sharding(self, kind: Kind) -> NamedSharding:
+        """The sharding of arrays of a kind. Under pmap every device holds all of them."""
+        return NamedSharding(self.mesh, kind.value if self.mode == "pjit" else P())
+
+    def compile(
+        self,
+        function: Callable[..., Tree],
+        arguments: tuple[Tree, ...],
+        kinds: tuple[Kind, ...],
+        result: Kind,
+        donate: tuple[int, ...] = (),
+    ) -> Compiled:
+        """Compiles `function`, written for one member on one device, for all of them.
+
+        Args:
+          function: called with every argument without its member axis, and with its own part of
+            `ROWS`. It may reduce over the mesh axis `DATA`.
+          arguments: arrays, or their shapes with shardings, to compile for.
+          kinds: one an argument.
+          result: kind of everything returned.
+          donate: arguments whose memory the results may take.
+        """
+        per_device = self._over_members(function, kinds)
+        if self.mode == "pjit":
+            sharded = jax.shard_map(
+                per_device,
+                mesh=self.mesh,
+                in_specs=tuple(kind.value for kind in kinds),
+                out_specs=result.value,
+                check_vma=False,
+            )
+            jitted = jax.jit(sharded, donate_argnums=donate)
+        else:
+            jitted = self._pmap(per_device, kinds, result, donate)
+        began = time.perf_counter()
+        compiled = jitted.lower(*arguments).compile()
+        return Compiled(compiled, time.perf_counter() - began, _memory(compiled))
+
+    def _over_members(self, function, kinds):
+        def per_device(*arguments):
+            mapped = [a for a, kind in zip(arguments, kinds, strict=True) if kind != Kind.SHARED]
+
+            def one_member(slices):
+                remaining = iter(slices)
+                return function(
+                    *(
+                        a if kind == Kind.SHARED else next(remaining)
+                        for a, kind in zip(arguments, kinds, strict=True)
+                    )
+                )
+
+            return jax.lax.map(one_member, mapped) if self.sequential else jax.vmap(one_member)(mapped)
+
+        return per_device
+
+    def _pmap(self, per_device, kinds, result, donate):
+        """`pmap` inside a `jit` that cuts the rows into one part a device and joins them again."""
+        devices = self.data_devices
+        mapped = jax.pmap(
+            per_device,
+            axis_name=DATA,
+            in_axes=tuple(1 if kind == Kind.ROWS else None for kind in kinds),
+            out_axes=1 if result == Kind.ROWS else None,
+            devices=list(self.mesh.devices.flat),
+        )
+
+        def cut(a):
+            return a.reshape(a.shape[0], devices, -1, *a.shape[2:])
+
+        def join(a):
+            return a.reshape(a.shape[0], -1, *a.shape[3:])
+
+        def call(*arguments):
+            arguments = tuple(
+                jax.tree.map(cut, a) if kind == Kind.ROWS else a
+                for a, kind in zip(arguments, kinds, strict=True)
+            )
+            results = mapped(*arguments)
+            return jax.tree.map(join, results) if result == Kind.ROWS else results
+
+        return jax.jit(call, donate_argnums=donate)
+
+
+def make_layout(parallel: ConfigDict, members: int) -> Layout:
+    """Chooses devices for a group of `members`: `parallel.data` share a batch, the rest share members.
+
+    Raises:
+      UserError: fewer devices than the config asks for, or a mode that cannot do it.
+    """
+    devices = jax.devices()
+    data = parallel.data
+    if data > len(devices):
+        raise UserError(f"config.parallel.data={data}, but there are {len(devices)} devices.")
+    most = 1 if parallel.mode == "pmap" else len(devices) // data
+    member = parallel.member or min(most, members)
+    if member > most:
+        raise UserError(
+            f"config.parallel.member={member} x data={data} needs {member * data} devices; there are "
+            f"{len(devices)}" + (", and pmap does not part members." if most == 1 else ".")
+        )
+    mesh = jax.make_mesh(
+        (member, data), (MEMBERS, DATA), (AxisType.Auto,) * 2, devices=devices[: member * data]
+    )
+    return Layout(parallel.mode, mesh, members)
+
+
+def use_cpu_cores(at_least: int = 1) -> None:
+    """Makes one XLA device of every CPU core.
+
+    One device leaves cores idle between the small operations of a recurrence; independent members
+    fill them. It must come before JAX is first used; it changes nothing on an accelerator, or where
+    XLA_FLAGS set the number already.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", max(cores, at_least))
+
+
+def environment() -> dict[str, object]:
+    """Devices and platform, for the record."""
+    devices = jax.devices()
+    return {
+        "platform": devices[0].platform,
+        "device_kind": devices[0].device_kind,
+        "devices": len(devices),
+        "processes": jax.process_count(),
+    }
+
+
+def _memory(compiled) -> int | None:
+    try:
+        sizes = compiled.memory_analysis()
+    except Exception:  # a backend may not offer it
+        return None
+    if sizes is None:
+        return None
+    total = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
+    return int(total - sizes.alias_size_in_bytes)

@@ -1,0 +1,200 @@
+"""One step on one device: from int16 samples to new parameters.
+
+`Program` holds what is static, shared by all members of a group. Its functions see one member, without
+member axis, and the part of the global batch that lies on this device; they reduce over the mesh axis
+`DATA` themselves. All noise is keyed by (seed, step, row of the global batch), so that the numbers do
+not depend on how many devices share a batch.
+"""
+
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from gru_audio.audio import augment
+from gru_audio.audio.frontend import Frontend, make_frontend
+from gru_audio.audio.normalise import Normalisation
+from gru_audio.data.resident import Batch
+from gru_audio.models import make_model
+from gru_audio.rnn.noise import Dropout
+from gru_audio.tasks import Task, make_task
+from gru_audio.training import optimizer
+from gru_audio.training.state import TrainState, Weights
+
+DATA = "data"  # the mesh axis over which a batch is shared
+METRICS = ("loss", "gradient_norm")  # of every training step
+
+# Uses of a step's key and of a row's key: one number each, so that no two draws are alike.
+_INIT, _STEP, _WEIGHT_NOISE = range(3)
+_TIME_SHIFT, _GAIN, _MIXUP, _SPEC_AUGMENT, _DROPOUT = range(5)
+
+
+@dataclass(frozen=True)
+class Program:
+    """The static part of a run: what is computed, by whatever numbers.
+
+    Attributes:
+      sample_rate: of the data, in Hz.
+      frontend: samples to features.
+      model: features to outputs.
+      task: outputs and labels to loss and metrics.
+      optimizer: its name.
+      schedule: name of the learning rate schedule.
+      time_masks, frequency_masks: how many of each SpecAugment draws.
+    """
+
+    sample_rate: int
+    frontend: Frontend
+    model: nn.Module
+    task: Task
+    optimizer: str
+    schedule: str
+    time_masks: int
+    frequency_masks: int
+
+    def init(
+        self, seed: jax.Array, hyper: dict[str, jax.Array], normalisation: Normalisation
+    ) -> TrainState:
+        """A fresh member. The model is initialised on two frames: no size depends on their number."""
+        key = jax.random.fold_in(jax.random.key(seed), _INIT)
+        features = jnp.zeros((1, 2, self.frontend.features))
+        model_state = dict(self.model.init(key, features, jnp.array([2]), train=False))
+        weights = Weights(model_state.pop("params"), model_state)
+        opt_state = optimizer.make_optimizer(self.optimizer, hyper).init(weights.params)
+        step = jnp.zeros((), jnp.int32)
+        return TrainState(step, weights, weights, opt_state, hyper, seed, normalisation)
+
+    def train_step(
+        self, state: TrainState, batch: Batch, partner: Batch | None, batch_size: int
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """One update from this device's rows of a batch of `batch_size` examples over all devices.
+
+        `partner` holds the examples to mix in where the hyperparameters ask for mixup. Returns the new
+        state and the loss and gradient norm of the whole batch.
+        """
+        hyper = state.hyper
+        step_key = jax.random.fold_in(
+            jax.random.fold_in(jax.random.key(state.seed), _STEP), state.step
+        )
+        row_keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, batch.row)
+        features, frames, targets = self._augmented(state, row_keys, batch, partner)
+        dropout = None
+        if "model.dropout" in hyper:
+            dropout = Dropout(_for_use(row_keys, _DROPOUT), hyper["model.dropout"])
+
+        def batch_loss(params):
+            if "train.weight_noise" in hyper:
+                params = _noisy(params, step_key, hyper["train.weight_noise"])
+            logits, model_state = self.model.apply(
+                {"params": params, **state.weights.model_state},
+                features,
+                frames,
+                train=True,
+                dropout=dropout,
+                mutable=list(state.weights.model_state),
+            )
+            # This device's share: the sum over devices is the mean over the batch.
+            return jnp.sum(self.task.loss(logits, targets)) / batch_size, model_state
+
+        (loss, model_state), gradients = jax.value_and_grad(batch_loss, has_aux=True)(
+            state.weights.params
+        )
+        loss, gradients = jax.lax.psum((loss, gradients), DATA)
+        chain = optimizer.make_optimizer(self.optimizer, hyper)
+        updates, opt_state = chain.update(gradients, state.opt_state, state.weights.params)
+        rate = optimizer.learning_rate(self.schedule, hyper, state.step)
+        params = jax.tree.map(lambda p, u: p - rate * u, state.weights.params, updates)
+        state = state.replace(
+            step=state.step + 1, weights=Weights(params, dict(model_state)), opt_state=opt_state
+        )
+        return state, {"loss": loss, "gradient_norm": optax.global_norm(gradients)}
+
+    def score(
+        self, weights: Weights, normalisation: Normalisation, batch: Batch
+    ) -> dict[str, jax.Array]:
+        """The task's scores of every example of a batch, (B, ...) each."""
+        return self.task.score(self.outputs(weights, normalisation, batch), batch.target)
+
+    def outputs(self, weights: Weights, normalisation: Normalisation, batch: Batch) -> jax.Array:
+        """The model's outputs (B, outputs), as at evaluation: no noise, running statistics."""
+        features, frames = self.features(batch)
+        variables = {"params": weights.params, **weights.model_state}
+        return self.model.apply(variables, normalisation(features), frames, train=False)
+
+    def features(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        """Features (B, T, F), not normalised, and frame counts (B,)."""
+        return self.frontend(_waveform(batch), batch.length)
+
+    def _augmented(self, state, row_keys, batch, partner):
+        """Normalised features (B, T, F), frame counts (B,) and target distributions (B, C)."""
+        hyper, rate = state.hyper, self.sample_rate / 1000
+        waveform, length = _waveform(batch), batch.length
+        targets = self.task.targets(batch.target, hyper.get("task.label_smoothing", 0.0))
+        if "augment.time_shift_ms" in hyper:
+            most = hyper["augment.time_shift_ms"] * rate
+            waveform = augment.time_shift(_for_use(row_keys, _TIME_SHIFT), waveform, length, most)
+        if "augment.gain_db" in hyper:
+            waveform = augment.gain(_for_use(row_keys, _GAIN), waveform, hyper["augment.gain_db"])
+        if partner is not None:
+            keys, alpha = _for_use(row_keys, _MIXUP), hyper["augment.mixup"]
+            waveform, share = augment.mixup(keys, waveform, _waveform(partner), alpha)
+            length = jnp.maximum(length, partner.length)
+            others = self.task.targets(partner.target, hyper.get("task.label_smoothing", 0.0))
+            targets = share[:, None] * targets + (1 - share[:, None]) * others
+        features, frames = self.frontend(waveform, length)
+        features = state.normalisation(features)
+        time_ms = hyper.get("augment.time_mask_ms")
+        bands = hyper.get("augment.frequency_mask_bands")
+        hop = self.frontend.samples(2) - self.frontend.samples(1)
+        if time_ms is not None or bands is not None:
+            features = augment.spec_augment(
+                _for_use(row_keys, _SPEC_AUGMENT),
+                features,
+                frames,
+                time_masks=0 if time_ms is None else self.time_masks,
+                time_width=0 if time_ms is None else time_ms * rate / hop,
+                frequency_masks=0 if bands is None else self.frequency_masks,
+                frequency_width=0 if bands is None else bands,
+            )
+        return features, frames, targets
+
+
+def make_program(config: ConfigDict, sample_rate: int, class_names: tuple[str, ...]) -> Program:
+    """The program of a config on data of a sample rate and classes.
+
+    Raises:
+      UserError: a name or a number that no program could use.
+    """
+    optimizer.check(config.optimizer.name, config.optimizer.schedule)
+    task = make_task(config.task, class_names)
+    return Program(
+        sample_rate=sample_rate,
+        frontend=make_frontend(config.frontend, sample_rate),
+        model=make_model(config.model, task.outputs, batch_axis=DATA),
+        task=task,
+        optimizer=config.optimizer.name,
+        schedule=config.optimizer.schedule,
+        time_masks=config.augment.time_masks,
+        frequency_masks=config.augment.frequency_masks,
+    )
+
+
+def _waveform(batch: Batch) -> jax.Array:
+    """Samples as numbers in [-1, 1)."""
+    return batch.audio.astype(jnp.float32) / 32768
+
+
+def _for_use(row_keys: jax.Array, use: int) -> jax.Array:
+    return jax.vmap(jax.random.fold_in, (0, None))(row_keys, use)
+
+
+def _noisy(params, step_key: jax.Array, deviation: jax.Array):
+    """Gaussian noise on every weight, drawn anew each step (Graves 2011; Chung 2014)."""
+    leaves, tree = jax.tree.flatten(params)
+    key = jax.random.fold_in(step_key, _WEIGHT_NOISE)
+    keys = [jax.random.fold_in(key, i) for i in range(len(leaves))]
+    noisy = [w + deviation * jax.random.normal(k, w.shape, w.dtype) for w, k in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(tree, noisy)

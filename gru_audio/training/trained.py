@@ -1,0 +1,94 @@
+"""A trained model, whole: what `evaluate` and `predict` need, and nothing else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from gru_audio.audio.normalise import Normalisation
+from gru_audio.config import default_config, flatten, override
+from gru_audio.data.plan import BLOCK
+from gru_audio.data.resident import Batch
+from gru_audio.training.checkpoint import load_model, save_model
+from gru_audio.training.state import Weights
+from gru_audio.training.step import Program, make_program
+
+_BATCH = 32  # clips labelled at a time
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model with its config, classes and normalisation."""
+
+    config: ConfigDict
+    class_names: tuple[str, ...]
+    sample_rate: int
+    weights: Weights
+    normalisation: Normalisation
+    about: dict[str, Any]  # run, data set and versions, for the record
+
+    def save(self, directory: epath.Path) -> None:
+        """Writes a self-contained checkpoint."""
+        arrays = {
+            "params": self.weights.params,
+            "model_state": self.weights.model_state,
+            "normalisation": {"mean": self.normalisation.mean, "std": self.normalisation.std},
+        }
+        description = {
+            "config": flatten(self.config),
+            "class_names": list(self.class_names),
+            "sample_rate": self.sample_rate,
+            "about": self.about,
+        }
+        save_model(directory, arrays, description)
+
+    @classmethod
+    def load(cls, directory: epath.Path) -> "Trained":
+        """Reads what `save` wrote.
+
+        Raises:
+          UserError: there is no finished model.
+        """
+        arrays, description = load_model(directory)
+        return cls(
+            config=override(default_config(), description["config"]),
+            class_names=tuple(description["class_names"]),
+            sample_rate=description["sample_rate"],
+            weights=Weights(arrays["params"], arrays.get("model_state", {})),
+            normalisation=Normalisation(**arrays["normalisation"]),
+            about=description["about"],
+        )
+
+    def program(self) -> Program:
+        """The program the model was trained by."""
+        return make_program(self.config, self.sample_rate, self.class_names)
+
+    def scores(self, clips: Sequence[np.ndarray], targets: np.ndarray) -> dict[str, np.ndarray]:
+        """The task's scores of clips (int16 at the model's sample rate) with targets (N,).
+
+        Clips are sorted by length and padded to powers of two blocks, so that few shapes are compiled.
+        """
+        program = self.program()
+        score = jax.jit(program.score)
+        lengths = np.array([len(clip) for clip in clips])
+        order = np.argsort(lengths, kind="stable")
+        results: list[dict[str, np.ndarray]] = []
+        for begin in range(0, len(order), _BATCH):
+            chosen = order[begin : begin + _BATCH]
+            blocks = -(-int(lengths[chosen].max()) // BLOCK)
+            padded = BLOCK * 2 ** max(0, blocks - 1).bit_length()
+            audio = np.zeros((_BATCH, padded), np.int16)
+            length, target = np.ones(_BATCH, np.int32), np.zeros(_BATCH, np.int32)
+            for row, i in enumerate(chosen):
+                audio[row, : lengths[i]] = clips[i]
+                length[row], target[row] = lengths[i], targets[i]
+            batch = Batch(*map(jnp.asarray, (audio, length, target, np.arange(_BATCH))))
+            scored = jax.device_get(score(self.weights, self.normalisation, batch))
+            results.append({name: values[: len(chosen)] for name, values in scored.items()})
+        back = np.argsort(order, kind="stable")
+        return {name: np.concatenate([r[name] for r in results])[back] for name in results[0]}

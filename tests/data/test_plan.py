@@ -1,0 +1,190 @@
+"""The plan: every batch a pure function of seeds and step, the same on host and device."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gru_audio.data.plan import (
+    BLOCK,
+    crop_fractions,
+    make_plan,
+    pad_tables,
+    partner_rows,
+    rows_to_examples,
+)
+
+LENGTHS = np.random.default_rng(0).gamma(3.0, 1200.0, size=1000).astype(np.int32) + 1
+
+
+def plan_of(lengths=LENGTHS, **changes):
+    options = {"batch_size": 16, "buckets": 4, "seed": 0} | changes
+    return make_plan(lengths, np.ones(len(lengths), bool), **options)
+
+
+def padded_samples(padded, lengths):
+    return np.asarray(padded)[np.searchsorted(padded, lengths)].sum()
+
+
+@given(st.lists(st.integers(1, 40_000), min_size=1, max_size=60), st.integers(1, 5))
+@settings(deadline=None, max_examples=60)
+def test_every_clip_fits_its_bucket(lengths, buckets):
+    lengths = np.array(lengths)
+    plan = plan_of(lengths, buckets=buckets)
+    assert 1 <= len(plan.padded) <= buckets
+    assert all(padded % BLOCK == 0 for padded in plan.padded)
+    assert np.all(np.asarray(plan.padded)[plan.bucket_of(lengths)] >= lengths)
+
+
+def test_buckets_waste_the_least():
+    """Against every choice of three edges on a small example."""
+    lengths = np.random.default_rng(1).integers(1, 30, 200) * BLOCK
+    plan = plan_of(lengths, buckets=3)
+    edges = np.unique(lengths)
+    best = min(
+        padded_samples(sorted({a, b, edges[-1]}), lengths) for a in edges for b in edges if a <= b
+    )
+    assert padded_samples(plan.padded, lengths) == best
+
+
+def test_more_buckets_never_waste_more():
+    waste = [padded_samples(plan_of(buckets=n).padded, LENGTHS) for n in range(1, 6)]
+    assert waste == sorted(waste, reverse=True)
+    assert waste[-1] < 0.6 * waste[0]
+
+
+def test_schedule_visits_buckets_by_their_share():
+    plan = plan_of()
+    buckets, _ = plan.schedule(0, 50 * plan.epoch_steps)
+    shares = np.bincount(buckets, minlength=len(plan.padded)) / len(buckets)
+    np.testing.assert_allclose(shares, plan.shares, atol=2e-3)
+
+
+@given(st.integers(0, 500), st.integers(0, 300))
+@settings(deadline=None, max_examples=30)
+def test_schedule_does_not_depend_on_where_it_starts(start, count):
+    plan = plan_of()
+    whole = plan.schedule(0, start + count)
+    part = plan.schedule(start, start + count)
+    for a, b in zip(whole, part, strict=True):
+        np.testing.assert_array_equal(a[start:], b)
+
+
+def test_data_seed_changes_the_order_of_buckets():
+    assert np.any(plan_of(seed=0).schedule(0, 200)[0] != plan_of(seed=1).schedule(0, 200)[0])
+
+
+@given(st.integers(1, 400), st.integers(1, 64), st.integers(0, 2**32 - 1), st.integers(0, 4))
+@settings(deadline=None, max_examples=60)
+def test_every_pass_takes_each_example_once(count, batch, seed, bucket):
+    table = np.arange(1000, 1000 + count, dtype=np.int32)
+    visits = -(-3 * count // batch)
+    rows = np.arange(batch, dtype=np.int32)
+    seen = np.concatenate(
+        [rows_to_examples(table, count, np.uint32(seed), bucket, v, rows, batch) for v in range(visits)]
+    )
+    for begin in range(0, 3 * count, count):
+        np.testing.assert_array_equal(np.sort(seen[begin : begin + count]), table)
+
+
+def test_passes_and_seeds_are_shuffled_differently():
+    table, rows = np.arange(200, dtype=np.int32), np.arange(200, dtype=np.int32)
+    orders = [
+        tuple(rows_to_examples(table, 200, np.uint32(seed), bucket, visit, rows, 200))
+        for seed in range(3)
+        for bucket in range(3)
+        for visit in range(3)
+    ]
+    assert len(set(orders)) == 27
+
+
+def test_shuffle_is_uniform():
+    """Where each of 12 examples lands over 6000 seeds: chi-squared against equal chances."""
+    table, rows = np.arange(12, dtype=np.int32), np.arange(12, dtype=np.int32)
+    counts = np.zeros((12, 12))
+    for seed in range(6000):
+        counts[rows, rows_to_examples(table, 12, np.uint32(seed), 0, 0, rows, 12)] += 1
+    chi_squared = ((counts - 500) ** 2 / 500).sum()
+    assert chi_squared < 121 + 5 * np.sqrt(2 * 121)
+
+
+def test_neighbours_are_parted():
+    """Pairs of examples next to each other in the table follow each other no more than by chance."""
+    table, rows = np.arange(500, dtype=np.int32), np.arange(500, dtype=np.int32)
+    together = [
+        (np.abs(np.diff(rows_to_examples(table, 500, np.uint32(s), 0, 0, rows, 500))) == 1).sum()
+        for s in range(200)
+    ]
+    assert np.mean(together) == pytest.approx(2.0, abs=0.5)  # 499 pairs, each with chance 2/500
+
+
+def test_host_and_device_agree():
+    table, rows = np.arange(100, dtype=np.int32) * 7, np.arange(16, dtype=np.int32)
+
+    @jax.jit
+    def on_device(seed, visit, rows):
+        arguments = (seed, 2, visit, rows, 16)
+        partners = partner_rows(rows, visit, 16)
+        return (
+            rows_to_examples(jnp.asarray(table), jnp.int32(73), *arguments),
+            crop_fractions(*arguments),
+            partners,
+        )
+
+    for seed, visit in [(0, 0), (5, 3), (2**32 - 1, 123_456)]:
+        arguments = (np.uint32(seed), 2, np.int32(visit), rows, 16)
+        ids, crops, partners = on_device(np.uint32(seed), np.int32(visit), rows)
+        np.testing.assert_array_equal(ids, rows_to_examples(table, 73, *arguments))
+        np.testing.assert_array_equal(crops, crop_fractions(*arguments))
+        np.testing.assert_array_equal(partners, partner_rows(rows, np.int32(visit), 16))
+
+
+def test_rows_do_not_depend_on_who_asks():
+    """A device that computes its own rows finds what one device would."""
+    table, rows = np.arange(100, dtype=np.int32), np.arange(32, dtype=np.int32)
+    whole = rows_to_examples(table, 100, np.uint32(1), 0, 9, rows, 32)
+    halves = [rows_to_examples(table, 100, np.uint32(1), 0, 9, r, 32) for r in np.split(rows, 2)]
+    np.testing.assert_array_equal(whole, np.concatenate(halves))
+
+
+def test_crops_are_uniform():
+    rows = np.arange(4000, dtype=np.int32)
+    crops = np.sort(crop_fractions(np.uint32(3), 1, 0, rows, 4000))
+    assert 0 <= crops[0] and crops[-1] < 1
+    assert np.abs(crops - np.linspace(0, 1, 4000)).max() < 1.63 / np.sqrt(4000)  # KS at 1 %
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 16])
+def test_partners_are_others(batch):
+    rows = np.arange(batch, dtype=np.int32)
+    for visit in range(20):
+        partners = partner_rows(rows, np.int32(visit), batch)
+        assert sorted(partners) == list(rows)
+        assert batch == 1 or np.all(partners != rows)
+
+
+def test_a_fold_without_a_length_borrows():
+    plan = plan_of(np.array([1, 2, 9, 10]) * BLOCK, buckets=2, batch_size=2)
+    short, long = np.array([0, 1]), np.array([2, 3])
+    lengths = np.array([1, 2, 9, 10]) * BLOCK
+    for ids in (short, long):
+        for part in plan.tables(ids, lengths[ids]):
+            np.testing.assert_array_equal(part, ids)
+        assert sorted(map(len, plan.parts(ids, lengths[ids]))) == [0, 2]
+
+
+def test_padding_tables_does_not_change_batches():
+    tables = [[np.arange(7, dtype=np.int32)], [np.arange(50, dtype=np.int32)]]
+    stacked, counts = pad_tables(tables)
+    rows = np.arange(8, dtype=np.int32)
+    alone = rows_to_examples(tables[0][0], 7, np.uint32(4), 0, 5, rows, 8)
+    beside = rows_to_examples(stacked[0][0], counts[0, 0], np.uint32(4), 0, 5, rows, 8)
+    np.testing.assert_array_equal(alone, beside)
+
+
+def test_long_clips_are_cropped():
+    plan = plan_of(longest=20 * BLOCK)
+    assert plan.padded[-1] == 20 * BLOCK
+    assert plan.bucket_of(np.array([10**6]))[0] == len(plan.padded) - 1
