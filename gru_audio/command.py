@@ -8,7 +8,7 @@ from types import ModuleType
 
 from absl import app, flags
 from absl import logging as absl_logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from gru_audio.config import UserError, default_config, flatten, nearest
 
@@ -29,6 +29,19 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
             return 130
 
     app.run(guarded, flags_parser=_parse)
+
+
+def config(flag: flags.FlagHolder) -> ConfigDict:
+    """The config of the experiment that a `--config` flag names.
+
+    Raises:
+      UserError: the file is not there.
+    """
+    try:
+        return flag.value.copy_and_resolve_references()
+    except OSError as error:
+        path = config_flags.get_config_filename(flags.FLAGS[flag.name])
+        raise UserError(f"The experiment file {path} cannot be read.") from error
 
 
 def experiment_module() -> ModuleType:
@@ -58,7 +71,7 @@ def command_line() -> str:
 def _parse(arguments: Sequence[str]) -> list[str]:
     """Parses flags; a wrong override of the config is shown with the nearest valid name."""
     try:
-        return app.parse_flags_with_usage(arguments)
+        return app.parse_flags_with_usage(list(arguments))
     except (AttributeError, KeyError, TypeError, ValueError, FileNotFoundError, OSError) as error:
         print(f"error: {_explain(arguments, error)}", file=sys.stderr)
         sys.exit(2)
@@ -71,5 +84,3 @@ def _explain(arguments: Sequence[str], error: Exception) -> str:
         if argument.lstrip("-").startswith("config.") and name not in known:
             return f'Unknown config key "{name}".{nearest(name, known)}'
     return str(error)
-
-

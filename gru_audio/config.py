@@ -1,12 +1,13 @@
 """The default config, and the checks that stop a bad one before any work is done.
 
-An experiment's `get_config()` starts from `default_config()` and changes what differs. Every key has a
-default here, so `--config.a.b=value` can reach all of them. A field that may stay open is a
+An experiment's `get_config()` starts from `default_config()` and changes what differs. Every key
+has a default here, so `--config.a.b=value` can reach all of them. A field that may stay open is a
 `placeholder`: it takes a value from the command line, and `None` means "choose for me".
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
@@ -16,12 +17,15 @@ class UserError(ValueError):
     """Something the user can put right: commands print the message alone, without a traceback."""
 
 
+_LISTED = 20  # choices; more are not all shown
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """A hint that names the choice closest to `name` and lists all of them."""
+    """A hint that names the choice closest to `name`, and the choices unless they are many."""
     choices = sorted(choices)
     close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     hint = f' Did you mean "{close[0]}"?' if close else ""
-    return f"{hint} Valid: {', '.join(choices)}."
+    return hint + (f" Valid: {', '.join(choices)}." if len(choices) <= _LISTED else "")
 
 
 def default_config() -> ConfigDict:
@@ -167,9 +171,9 @@ _CHOICES = {
 }
 
 
-def flatten(config: ConfigDict) -> dict[str, object]:
+def flatten(config: ConfigDict) -> dict[str, Any]:
     """The config as one level: dotted names in order, tuples as lists (so that JSON keeps them)."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, ConfigDict):
             flat |= {f"{key}.{name}": inner for name, inner in flatten(value).items()}
@@ -178,7 +182,7 @@ def flatten(config: ConfigDict) -> dict[str, object]:
     return dict(sorted(flat.items()))
 
 
-def override(config: ConfigDict, changes: dict[str, object]) -> ConfigDict:
+def override(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     """A copy of `config` with dotted names changed; an unknown name or wrong type is an error."""
     config = config.copy_and_resolve_references()
     known = flatten(config)
@@ -195,7 +199,7 @@ def override(config: ConfigDict, changes: dict[str, object]) -> ConfigDict:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises `UserError` for values no run could use. What depends on the data is checked with it."""
+    """Raises `UserError` for values that no run could use, whatever its data."""
     flat = flatten(config)
     for name, least in _AT_LEAST.items():
         if not flat[name] >= least:
@@ -205,7 +209,9 @@ def check(config: ConfigDict) -> None:
             raise UserError(f"config.{name}={flat[name]} must be at least 0 and below 1.")
     for name, choices in _CHOICES.items():
         if flat[name] not in choices:
-            raise UserError(f'config.{name}="{flat[name]}" is unknown.{nearest(flat[name], choices)}')
+            raise UserError(
+                f'config.{name}="{flat[name]}" is unknown.{nearest(flat[name], choices)}'
+            )
     if config.train.batch_size % config.parallel.data:
         raise UserError(
             f"config.train.batch_size={config.train.batch_size} must be a multiple of "

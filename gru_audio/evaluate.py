@@ -3,13 +3,14 @@
   python -m gru_audio.evaluate --workdir runs/spoken_digit --run GRU-seed0
   python -m gru_audio.evaluate --workdir runs/one --split validation --json
 
---split is "train", "validation" or "test" as the run's config means them (so with what it held out),
-or any split of the data set by its own name. --data scores another prepared data set with the same
-classes; --data_dir says where it lies.
+--split is "train", "validation" or "test" as the run's config means them (so with what it held
+out), or any split of the data set by its own name. --data scores another prepared data set with
+the same classes; --data_dir says where it lies.
 """
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -47,7 +48,7 @@ def main(_: Sequence[str]) -> None:
 
     metrics = task.metrics(scores, labels)
     predicted = scores["probabilities"].argmax(axis=-1)
-    classes = []
+    classes: list[dict[str, Any]] = []
     for c, name in enumerate(trained.class_names):
         hits = int(np.sum((labels == c) & (predicted == c)))
         examples, given = int(np.sum(labels == c)), int(np.sum(predicted == c))

@@ -3,9 +3,9 @@
   python -m gru_audio.predict --workdir runs/one clip.wav folder_of_sounds
   python -m gru_audio.predict --workdir runs/spoken_digit --run GRU-seed0 --top_k 3 --json *.flac
 
-Takes files (WAV, FLAC, OGG, MP3; any rate, any number of channels) and folders, which are searched. The
-run's own checkpoint is all it needs. A file that is no sound is reported and skipped; the exit code then
-is 1.
+Takes files (WAV, FLAC, OGG, MP3; any rate, any number of channels) and folders, which are searched.
+The run's own checkpoint is all it needs. A file that is no sound is reported and skipped; the exit
+code then is 1.
 """
 
 import json
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gru_audio import command
-from gru_audio.audio.io import BadAudio, decode, is_sound
+from gru_audio.audio.io import BadAudio, decode
 from gru_audio.config import UserError
 from gru_audio.sweeping.workdir import Workdir
 from gru_audio.training.trained import Trained
@@ -29,6 +29,8 @@ _RUN = flags.DEFINE_string("run", None, "Which run, where there are several.")
 _TOP_K = flags.DEFINE_integer("top_k", 3, "How many labels to give.", lower_bound=1)
 _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON a file instead of a table.")
 flags.mark_flag_as_required("workdir")
+
+_SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aiff", ".aif")  # taken from folders
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -56,7 +58,7 @@ def _files(arguments: Sequence[str]) -> list[epath.Path]:
     for argument in arguments:
         path = epath.Path(argument)
         if path.is_dir():
-            files += sorted(file for file in path.rglob("*") if is_sound(file))
+            files += sorted(file for file in path.rglob("*") if file.suffix.lower() in _SOUNDS)
         elif path.exists():
             files.append(path)
         else:

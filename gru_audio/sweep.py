@@ -3,10 +3,11 @@
   python -m gru_audio.sweep --config experiments/spoken_digit.py --workdir runs/spoken_digit
   python -m gru_audio.sweep --config experiments/spoken_digit.py --workdir runs/x --plan
 
-Runs that differ in numbers only (learning rate, dropout, seed, held-out speaker, ...) form a group and
-train together in one compiled program; --plan shows the groups and does nothing else. The same command
-on the same --workdir skips what is finished and resumes what is not. A run that fails does not stop
-the others; the exit code then is 1. Any value of the config can be set with --config.NAME=VALUE.
+Runs that differ in numbers only (learning rate, dropout, seed, held-out speaker, ...) form a group
+and train together in one compiled program; --plan shows the groups and does nothing else. The same
+command on the same --workdir skips what is finished and resumes what is not. A run that fails does
+not stop the others; the exit code then is 1. Any value of the config can be set with
+--config.NAME=VALUE.
 """
 
 import sys
@@ -32,7 +33,7 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main(_: Sequence[str]) -> int:
-    config = _CONFIG.value
+    config = command.config(_CONFIG)
     use_cpu_cores(at_least=config.parallel.data)
     module = command.experiment_module()
     if not hasattr(module, "get_sweep"):

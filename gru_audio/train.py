@@ -1,7 +1,7 @@
-"""Trains one run of an experiment.
+r"""Trains one run of an experiment.
 
   python -m gru_audio.train --config experiments/spoken_digit.py --workdir runs/one
-  python -m gru_audio.train --config experiments/spoken_digit.py --workdir runs/lstm \\
+  python -m gru_audio.train --config experiments/spoken_digit.py --workdir runs/lstm \
       --config.model.cell=lstm --config.optimizer.learning_rate=0.002
 
 Any value of the config can be set with --config.NAME=VALUE; experiments/README.md and
@@ -29,7 +29,7 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main(_: Sequence[str]) -> int:
-    config = _CONFIG.value
+    config = command.config(_CONFIG)
     use_cpu_cores(at_least=config.parallel.data)
     module = command.experiment_module()
 
@@ -42,8 +42,7 @@ def main(_: Sequence[str]) -> int:
     if failed:
         print(f"{failed[0]} failed; see {workdir.run(failed[0])}", file=sys.stderr)
         return 1
-    page, _ = write_report(workdir.root)
-    print(f"Report: {page}")
+    print(f"Report: {write_report(workdir.root)[0]}")
     return 0
 
 

@@ -1,13 +1,14 @@
 """The plan: which examples form which batch at which step, as a pure function.
 
-A step belongs to a *bucket*: a padded length, with the clips it fits. The sequence of buckets follows
-from (data seed, lengths of the clips), so the runs of a group share it and one compiled program serves
-them. Which clips of the bucket form a batch follows from (member seed, bucket, visit): each bucket is
-shuffled anew, without replacement, every time it has been gone through. Nothing here has state, so a
-resumed run, a run fed from disk and a run fed from device memory see the same batches.
+A step belongs to a *bucket*: a padded length, with the clips it fits. The sequence of buckets
+follows from (data seed, lengths of the clips), so the runs of a group share it and one compiled
+program serves them. Which clips of the bucket form a batch follows from (member seed, bucket,
+visit): each bucket is shuffled anew, without replacement, every time it has been gone through.
+Nothing here has state, so a resumed run, a run fed from disk and a run fed from device memory see
+the same batches.
 
-The functions on examples take NumPy and JAX arrays alike: the streaming feed calls them on the host, the
-compiled step calls them on the device, and they agree to the bit.
+The functions on examples take NumPy and JAX arrays alike: the streaming feed calls them on the
+host, the compiled step calls them on the device, and they agree to the bit.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ import numpy as np
 
 Array = Any  # np.ndarray or jax.Array: the functions below use their common array API
 
-BLOCK = 128  # samples; clips start on such a boundary in device memory, padded lengths are multiples
+BLOCK = 128  # samples: clips begin at multiples of it in memory, padded lengths are multiples
 _ROUNDS = 24  # of swap-or-not; 6 log2(n) mixes fully, and n <= 16 in the smallest buckets needs 24
 _GOLDEN = 0.6180339887498949  # its multiples modulo 1 are spread most evenly (Weyl 1916)
 
@@ -53,9 +54,9 @@ class Plan:
     def schedule(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Buckets and visits of the steps `start` to `stop`, both (stop - start,) int32.
 
-        Within an epoch each bucket is visited in proportion to its share, by systematic sampling with
-        an offset that moves from epoch to epoch, in shuffled order. A visit counts how often the
-        bucket came before.
+        Within an epoch each bucket is visited in proportion to its share, by systematic sampling
+        with an offset that moves from epoch to epoch, in shuffled order. A visit counts how often
+        the bucket came before.
         """
         steps = self.epoch_steps
         epochs = np.arange(stop // steps + 1)
@@ -171,9 +172,7 @@ def rows_to_examples(
     return table[_shuffled(place % count, count, key).astype(xp.int32)]
 
 
-def crop_fractions(
-    seed: Array, bucket: int, visit: Array, rows: Array, batch_size: int
-) -> Array:
+def crop_fractions(seed: Array, bucket: int, visit: Array, rows: Array, batch_size: int) -> Array:
     """Where the clip in each row is cropped, if it must be: float32 (R,) in [0, 1)."""
     place, key = _place(seed, bucket, visit, rows, batch_size)
     xp = rows.__array_namespace__()
@@ -205,8 +204,8 @@ def mix(x: Array) -> Array:
 def _shuffled(index: Array, count: Array, key: Array) -> Array:
     """Where a keyed permutation of range(count) sends `index`: any element in constant time.
 
-    Swap-or-not (Hoang, Morris and Rogaway 2012, "An enciphering scheme based on a card shuffle"): each
-    round pairs an index with its mirror image around a keyed pivot and swaps the two or not.
+    Swap-or-not (Hoang, Morris and Rogaway 2012, "An enciphering scheme based on a card shuffle"):
+    each round pairs an index with its mirror image around a keyed pivot and swaps the two or not.
     """
     xp = index.__array_namespace__()
     for round_ in range(_ROUNDS):
@@ -218,7 +217,7 @@ def _shuffled(index: Array, count: Array, key: Array) -> Array:
 
 
 def pad_tables(tables: Sequence[Sequence[np.ndarray]]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Stacks the members' tables: per bucket (members, longest) int32, and counts (members, buckets)."""
+    """Stacks members' tables: int32 (members, longest) a bucket, and counts (members, buckets)."""
     counts = np.array([[len(part) for part in member] for member in tables], dtype=np.int32)
     stacked = []
     for bucket in range(counts.shape[1]):

@@ -1,7 +1,7 @@
 """Training data held in device memory: one flat buffer of int16 samples that a compiled step reads.
 
-All clips lie one after the other, each from a block boundary, and a batch is a gather of whole rows.
-That serves clips of any length, crops, and recordings of minutes.
+All clips lie one after the other, each from a block boundary, and a batch is a gather of whole
+rows. That serves clips of any length, crops, and recordings of minutes.
 """
 
 import jax
@@ -10,7 +10,7 @@ import numpy as np
 from flax import struct
 
 from gru_audio.config import UserError
-from gru_audio.data.plan import BLOCK
+from gru_audio.data.plan import BLOCK, Array
 from gru_audio.data.source import Source
 
 _CHUNK = 1024  # clips read at a time while the buffer is filled
@@ -24,14 +24,15 @@ class Batch:
       audio: int16 (B, L), zero past the length.
       length: samples, int32 (B,).
       target: class, int32 (B,).
-      row: place in the global batch, int32 (B,): noise is keyed by it, so that it does not depend on
+      row: place in the global batch, int32 (B,): noise is keyed by it, so that it does not depend
+        on
         the number of devices.
     """
 
-    audio: jax.Array
-    length: jax.Array
-    target: jax.Array
-    row: jax.Array
+    audio: Array
+    length: Array
+    target: Array
+    row: Array
 
 
 @struct.dataclass
@@ -45,10 +46,10 @@ class Resident:
       target: class, int32 (N,).
     """
 
-    buffer: jax.Array
-    first_block: jax.Array
-    length: jax.Array
-    target: jax.Array
+    buffer: Array
+    first_block: Array
+    length: Array
+    target: Array
 
     def batch(self, ids: jax.Array, rows: jax.Array, padded: int, crop: jax.Array) -> Batch:
         """The examples `ids` (B,), padded or cropped to `padded` samples.
@@ -57,7 +58,8 @@ class Resident:
           ids: examples, int32 (B,).
           rows: their places in the global batch, int32 (B,).
           padded: samples, a multiple of `BLOCK`.
-          crop: for a clip that is too long, where to cut it, as a fraction in [0, 1) of the room (B,).
+          crop: for a clip that is too long, where to cut it, as a fraction in [0, 1) of the room
+            (B,).
         """
         blocks = padded // BLOCK
         length = self.length[ids]

@@ -1,4 +1,4 @@
-"""Which examples a run trains, validates and tests on: the config's splits, less what it holds out."""
+"""Which examples a run trains, validates and tests on: its splits, less what it holds out."""
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -12,9 +12,9 @@ ROLES = ("train", "validation", "test")
 def select(source: Source, data: ConfigDict) -> dict[str, np.ndarray]:
     """Ids of the examples (int32, ascending) for each role; a role may be empty save `train`.
 
-    Without `data.hold_out` the roles are the splits the config names. With "field=value" the test set
-    is every example of that value, whatever its split; training takes the examples of the training
-    and test splits that are left, validation those of its own split.
+    Without `data.hold_out` the roles are the splits the config names. With "field=value" the test
+    set is every example of that value, whatever its split; training takes the examples of the
+    training and test splits that are left, validation those of its own split.
 
     Raises:
       UserError: a split, field or value that the data set does not have, or nothing to train on.
@@ -31,7 +31,9 @@ def select(source: Source, data: ConfigDict) -> dict[str, np.ndarray]:
     known = target(source, data.target) >= 0
     ids = {role: np.flatnonzero(mask & known).astype(np.int32) for role, mask in chosen.items()}
     if not len(ids["train"]):
-        raise UserError(f'No training example in config.data.train="{data.train}" of {source.name}.')
+        raise UserError(
+            f'No training example in config.data.train="{data.train}" of {source.name}.'
+        )
     return ids
 
 
@@ -45,15 +47,9 @@ def trainable(source: Source, data: ConfigDict) -> np.ndarray:
 def target(source: Source, field: str) -> np.ndarray:
     """The class of every example (N,) int32 for a field, -1 where it is unknown."""
     if field not in source.class_names:
-        raise UserError(
-            f'Data set {source.name} has no class field "{field}".{nearest(field, source.class_names)}'
-        )
+        hint = nearest(field, source.class_names)
+        raise UserError(f'Data set {source.name} has no class field "{field}".{hint}')
     return source.columns[field]
-
-
-def held_out_field(data: ConfigDict) -> str:
-    """The field that `data.hold_out` names, "" for none: folds of one field share a program."""
-    return data.hold_out.partition("=")[0]
 
 
 def _split_names(source: Source, data: ConfigDict, role: str) -> list[str]:
@@ -75,5 +71,7 @@ def _held_out(source: Source, hold_out: str) -> np.ndarray:
         raise UserError(f'config.data.hold_out="{hold_out}" should read like "speaker=theo".')
     column, names = target(source, field), source.class_names[field]
     if value not in names:
-        raise UserError(f'Field "{field}" of {source.name} has no value "{value}".{nearest(value, names)}')
+        raise UserError(
+            f'Field "{field}" of {source.name} has no value "{value}".{nearest(value, names)}'
+        )
     return column == names.index(value)

@@ -57,7 +57,10 @@ class Reader:
             crop = crop_fractions(seed, bucket, visit, places, size)
             parts.append(read(self.source, self.target, ids, rows, padded, crop))
         return Batch(
-            *(np.stack([getattr(p, f) for p in parts]) for f in ("audio", "length", "target", "row"))
+            *(
+                np.stack([getattr(p, f) for p in parts])
+                for f in ("audio", "length", "target", "row")
+            )
         )
 
 

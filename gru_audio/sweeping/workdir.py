@@ -58,7 +58,9 @@ class Workdir:
         if not trained:
             raise UserError(f"No finished run in {self.root}.")
         if run is None and len(trained) > 1:
-            raise UserError(f"Several runs in {self.root}: choose one by --run. {', '.join(trained)}.")
+            raise UserError(
+                f"Several runs in {self.root}: choose one by --run. {', '.join(trained)}."
+            )
         if run is not None and run not in trained:
             raise UserError(f'No finished run "{run}" in {self.root}.{nearest(run, trained)}')
         return self.model(run or trained[0])
@@ -79,7 +81,7 @@ class Workdir:
             return
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            file = open(self.root / "lock", "a+")
+            file = open(self.root / "lock", "a+")  # noqa: SIM115, closed below
         except OSError as error:
             raise UserError(f"Cannot write to workdir {self.root}: {error.strerror}.") from error
         with file:
@@ -123,7 +125,7 @@ class Workdir:
         directory.mkdir(parents=True, exist_ok=True)
         part = directory / f".{role}.npz.part"
         with part.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+            np.savez_compressed(file, allow_pickle=False, **arrays)
         part.rename(directory / f"{role}.npz")
 
 

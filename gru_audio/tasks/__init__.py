@@ -12,5 +12,7 @@ TASKS: dict[str, type[Task]] = {"classification": Classification}
 def make_task(config: ConfigDict, class_names: tuple[str, ...]) -> Task:
     """The task that `config.task.name` names, for the classes of the target field."""
     if config.name not in TASKS:
-        raise UserError(f'config.task.name="{config.name}" is unknown.{nearest(config.name, TASKS)}')
+        raise UserError(
+            f'config.task.name="{config.name}" is unknown.{nearest(config.name, TASKS)}'
+        )
     return TASKS[config.name](class_names)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,8 @@ class Classification:
     class_names: tuple[str, ...]
 
     # Whether more of a metric is better; these are the metrics a config may select on.
-    higher_is_better = {"loss": False, "accuracy": True}
-    headline = "accuracy"
+    higher_is_better: ClassVar[dict[str, bool]] = {"loss": False, "accuracy": True}
+    headline: ClassVar[str] = "accuracy"
 
     @property
     def outputs(self) -> int:
@@ -32,11 +33,14 @@ class Classification:
         return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
 
     def score(self, logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
-        """What is kept of every example (B, ...) of an evaluation: loss, and class probabilities."""
+        """What an evaluation keeps of every example (B, ...): loss, and class probabilities."""
         loss = self.loss(logits, self.targets(labels))
         return {"loss": loss, "probabilities": jax.nn.softmax(logits)}
 
     def metrics(self, scores: Mapping[str, np.ndarray], labels: np.ndarray) -> dict[str, float]:
         """The metrics of a split from the scores of its examples, in float64."""
         correct = scores["probabilities"].argmax(axis=-1) == labels
-        return {"loss": float(scores["loss"].mean(dtype=np.float64)), "accuracy": float(correct.mean())}
+        return {
+            "loss": float(scores["loss"].mean(dtype=np.float64)),
+            "accuracy": float(correct.mean()),
+        }

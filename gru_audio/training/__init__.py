@@ -1,1 +1,1 @@
-"""One training step and everything around it: state, parallel execution, saving, metrics, the loop."""
+"""One training step and what is around it: state, parallel execution, saving, metrics, loop."""

@@ -1,7 +1,7 @@
 """Saving and restoring: the only room that knows Orbax.
 
-A group's checkpoint holds the stacked state of its members and what the loop remembers between calls. A
-model that has been trained is written once more, on its own, with all it needs to be used.
+A group's checkpoint holds the stacked state of its members and what the loop remembers between
+calls. A model that has been trained is written once more, on its own, with all it needs to be used.
 """
 
 import json

@@ -1,7 +1,7 @@
 """How a group's examples reach its step, resident or streamed, behind one interface.
 
-A feed trains all members over a range of steps and scores them on a split. It compiles what it needs on
-first use. Both feeds follow the same plan and give the same numbers.
+A feed trains all members over a range of steps and scores them on a split. It compiles what it
+needs on first use. Both feeds follow the same plan and give the same numbers.
 """
 
 from abc import ABC, abstractmethod
@@ -31,7 +31,9 @@ from gru_audio.training.state import TrainState, Weights
 from gru_audio.training.step import DATA, METRICS, Program
 
 _CALL_STEPS = 1000  # at most this many steps in one call: the size of its buffer of metrics
-_SCORE_BATCH = 32  # examples scored at a time on a device: fixed, so that a score is the same always
+_SCORE_BATCH = (
+    32  # examples scored at a time on a device: fixed, so that a score is the same always
+)
 _CENTRE = 0.5  # where a clip that is too long is cut at evaluation
 
 Scores = dict[str, np.ndarray]
@@ -173,8 +175,8 @@ class Feed(ABC):
     def _normalisations(self) -> Normalisation:
         """Statistics of each member's training examples, every leaf (M, F).
 
-        Sums are made once a clip, of all clips that some fold trains on, and added up in float64, so
-        that a member's statistics do not depend on its group.
+        Sums are made once a clip, of all clips that some fold trains on, and added up in float64,
+        so that a member's statistics do not depend on its group.
         """
         wanted = np.unique(np.concatenate([ids["train"] for ids in self.data.ids]))
         lengths = self.data.source.columns["length"]
@@ -190,8 +192,8 @@ class Feed(ABC):
         order = np.argsort(np.concatenate(parts))
         count, total, squares = (np.concatenate(a)[order] for a in zip(*per_clip, strict=True))
         members = []
-        for ids in self.data.ids:
-            at = np.searchsorted(wanted, ids["train"])
+        for roles in self.data.ids:
+            at = np.searchsorted(wanted, roles["train"])
             members.append(Normalisation.from_sums(count[at], total[at], squares[at]))
         return jax.tree.map(lambda *leaves: np.stack(leaves), *members)
 
@@ -247,9 +249,7 @@ class ResidentFeed(Feed):
             *self.layout.put(steps, Kind.SHARED),
         )
         kinds = (*[Kind.MEMBER] * 4, *[Kind.SHARED] * 4)
-        call = self._compiled(
-            "train", self._many_steps, arguments, kinds, Kind.MEMBER, donate=(0,)
-        )
+        call = self._compiled("train", self._many_steps, arguments, kinds, Kind.MEMBER, donate=(0,))
         state, metrics = call(*arguments)
         return state, {k: v[:, : stop - start] for k, v in self._on_host(metrics).items()}
 

@@ -1,11 +1,12 @@
 """Hyperparameters: every number that may differ between the members of a group.
 
-They travel in the train state as traced values, so that one compiled program serves all members. What
-is zero in every member is left out of the tree and its code is not compiled; "is zero" is therefore
-part of what members of a group must have in common.
+They travel in the train state as traced values, so that one compiled program serves all members.
+What is zero in every member is left out of the tree and its code is not compiled; "is zero" is
+therefore part of what members of a group must have in common.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -45,7 +46,7 @@ def hyperparameters(configs: Sequence[ConfigDict]) -> dict[str, np.ndarray]:
     return {n: v for n, v in sorted(columns.items()) if n in REQUIRED or v.any()}
 
 
-def structure(config: ConfigDict) -> tuple[tuple[str, object], ...]:
+def structure(config: ConfigDict) -> tuple[tuple[str, Any], ...]:
     """What must be equal for two configs to be members of one group, hashable."""
     flat = flatten(config)
     for name in REQUIRED:

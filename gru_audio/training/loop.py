@@ -5,7 +5,7 @@ changes nothing but wall times.
 """
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
@@ -106,13 +106,14 @@ def train(
             step_seconds = elapsed / (stop - start)
             memory.step, memory.seconds = stop, memory.seconds + elapsed
 
-            for name in _mark_failed(members, memory, metrics, start):
-                progress.say(name)
+            for message in _mark_failed(members, memory, metrics, start):
+                progress.say(message)
             for step, means in windows.add(start, metrics):
                 records += _train_records(step, means, members, memory)
-            for m, member in enumerate(members):
-                if memory.alive[m]:
-                    memory.last_step[m] = stop
+            memory.last_step = [
+                stop if alive else last
+                for alive, last in zip(memory.alive, memory.last_step, strict=True)
+            ]
             if stop % config.train.eval_every == 0 or _at_horizon(stop, members, memory):
                 began, compiled = time.perf_counter(), feed.compile_seconds
                 state, looked = looker.look(state, members, memory)
@@ -177,8 +178,10 @@ class _Looker:
     def look(
         self, state: TrainState, members: list[Member], memory: Memory
     ) -> tuple[TrainState, list[Record]]:
-        """Scores the validation split; updates best weights and who is alive. Without a validation
-        split the latest weights are the best."""
+        """Scores the validation split; updates best weights and who is alive.
+
+        Without a validation split the latest weights are the best.
+        """
         improved = np.zeros(self._feed.layout.padded_members, bool)
         records: list[Record] = []
         scores: list[Scores] = [{} for _ in members]
@@ -212,7 +215,7 @@ def _keep_best(state: TrainState, improved: jax.Array) -> TrainState:
     def choose(new: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.where(improved.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
-    return state.replace(best=jax.tree.map(choose, state.weights, state.best))
+    return replace(state, best=jax.tree.map(choose, state.weights, state.best))
 
 
 def _call_steps(step_seconds: float, call_seconds: float, most: int) -> int:

@@ -1,8 +1,8 @@
 """Metrics on disk: immutable numbered segments, and the files people read, derived from them.
 
-A segment holds the records of all members from one checkpoint to the next. On resume the segments past
-the checkpoint are dropped and written again, with the same numbers. Object stores can neither append
-nor lock; whole files they can.
+A segment holds the records of all members from one checkpoint to the next. On resume the segments
+past the checkpoint are dropped and written again, with the same numbers. Object stores can neither
+append nor lock; whole files they can.
 """
 
 import json
@@ -53,7 +53,7 @@ class Segments:
 
 
 def write_run_metrics(directory: epath.Path, records: list[Record]) -> None:
-    """Writes a run's `metrics.jsonl` and a TensorBoard file from its records, replacing older ones."""
+    """Writes a run's `metrics.jsonl` and TensorBoard file, replacing older ones."""
     records = [{k: v for k, v in record.items() if k != "run"} for record in records]
     lines = "".join(json.dumps(record) + "\n" for record in records)
     write_atomically(directory / "metrics.jsonl", lines)
@@ -72,15 +72,17 @@ def write_run_metrics(directory: epath.Path, records: list[Record]) -> None:
 class Windows:
     """Means over windows of `every` steps, whatever the calls they arrive in.
 
-    Sums are kept in float64 and added step by step, so that the numbers do not depend on where a call
-    or a resumed run began.
+    Sums are kept in float64 and added step by step, so that the numbers do not depend on where a
+    call or a resumed run began.
     """
 
     def __init__(self, every: int, members: int, names: tuple[str, ...]):
         self._every = every
         self._sums = {name: np.zeros(members) for name in names}
 
-    def add(self, step: int, values: dict[str, np.ndarray]) -> list[tuple[int, dict[str, np.ndarray]]]:
+    def add(
+        self, step: int, values: dict[str, np.ndarray]
+    ) -> list[tuple[int, dict[str, np.ndarray]]]:
         """Takes values (members, steps) of the steps after `step`; returns the windows they end."""
         ended = []
         count = next(iter(values.values())).shape[1]

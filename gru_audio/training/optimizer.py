@@ -1,7 +1,8 @@
 """Optimizers and learning rate schedules whose every number may be a traced hyperparameter.
 
-Optax's own schedules and aliases test their arguments in Python, which a traced value cannot pass; its
-transformations do not. So the chain is put together here, anew inside each step, from traced values.
+Optax's own schedules and aliases test their arguments in Python, which a traced value cannot pass;
+its transformations do not. So the chain is put together here, anew inside each step, from traced
+values.
 """
 
 from collections.abc import Mapping
@@ -57,7 +58,7 @@ def make_optimizer(name: str, hyper: Hyper) -> optax.GradientTransformation:
 def learning_rate(schedule: str, hyper: Hyper, step: jax.Array) -> jax.Array:
     """The learning rate at a step (0-based): linear warm-up, then the schedule to the horizon.
 
-    "cosine", "linear" and "exponential" fall from the peak to `final_fraction` of it at the last step.
+    "cosine", "linear" and "exponential" fall to `final_fraction` of the peak at the horizon.
     """
     peak, final = hyper["optimizer.learning_rate"], hyper["optimizer.final_fraction"]
     warmup = hyper.get("optimizer.warmup_steps", jnp.zeros(()))

@@ -1,13 +1,13 @@
 """Where members and batches lie: the device mesh, and the wrapping of per-member functions.
 
-Everything else is written for one member on one device. A `Layout` makes of such a function a compiled
-call on many members and devices, by one of two modes:
+Everything else is written for one member on one device. A `Layout` makes of such a function a
+compiled call on many members and devices, by one of two modes:
 
   pjit  `jit(shard_map(f))` over a mesh with the axes `member` and `data`
   pmap  `pmap(f)` over the axis `data`, every device holding all members
 
-Inside a device the members follow one another (`lax.map`) on a CPU, where that is faster and bit-equal
-to a run alone, and run side by side (`vmap`) on an accelerator.
+Inside a device the members follow one another (`lax.map`) on a CPU, where that is faster and
+bit-equal to a run alone, and run side by side (`vmap`) on an accelerator.
 """
 
 import os
@@ -44,7 +44,9 @@ class Compiled:
 
     call: Callable[..., Tree]
     seconds: float
-    memory_bytes: int | None  # arguments, results and temporaries on a device, by the compiler's count
+    memory_bytes: (
+        int | None
+    )  # arguments, results and temporaries on a device, by the compiler's count
 
     def __call__(self, *arguments: Tree) -> Tree:
         return self.call(*arguments)
@@ -83,17 +85,19 @@ class Layout:
         return np.concatenate([array, fill])
 
     def gather(self, tree: Tree) -> Tree:
-        """Device arrays without the padding of the members, whole on every device: what is saved."""
+        """What is saved: arrays without padded members, whole on every device."""
         members, everywhere = self.members, NamedSharding(self.mesh, P())
-        return jax.jit(
-            lambda t: jax.tree.map(lambda a: a[:members], t), out_shardings=everywhere
-        )(tree)
+        return jax.jit(lambda t: jax.tree.map(lambda a: a[:members], t), out_shardings=everywhere)(
+            tree
+        )
 
     def abstract(self, tree: Tree) -> Tree:
         """Shapes and shardings of what `gather` would return for `tree`."""
         everywhere = NamedSharding(self.mesh, P())
         return jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct((self.members, *a.shape[1:]), a.dtype, sharding=everywhere),
+            lambda a: jax.ShapeDtypeStruct(
+                (self.members, *a.shape[1:]), a.dtype, sharding=everywhere
+            ),
             tree,
         )
 
@@ -156,7 +160,9 @@ class Layout:
                     )
                 )
 
-            return jax.lax.map(one_member, mapped) if self.sequential else jax.vmap(one_member)(mapped)
+            return (
+                jax.lax.map(one_member, mapped) if self.sequential else jax.vmap(one_member)(mapped)
+            )
 
         return per_device
 
@@ -189,7 +195,7 @@ class Layout:
 
 
 def make_layout(parallel: ConfigDict, members: int) -> Layout:
-    """Chooses devices for a group of `members`: `parallel.data` share a batch, the rest share members.
+    """Chooses devices for a group: `parallel.data` share a batch, the rest share its members.
 
     Raises:
       UserError: fewer devices than the config asks for, or a mode that cannot do it.
@@ -201,9 +207,11 @@ def make_layout(parallel: ConfigDict, members: int) -> Layout:
     most = 1 if parallel.mode == "pmap" else len(devices) // data
     member = parallel.member or min(most, members)
     if member > most:
+        if parallel.mode == "pmap":
+            raise UserError("config.parallel.mode=pmap does not part members: leave member at 0.")
         raise UserError(
-            f"config.parallel.member={member} x data={data} needs {member * data} devices; there are "
-            f"{len(devices)}" + (", and pmap does not part members." if most == 1 else ".")
+            f"config.parallel.member={member} x data={data} needs {member * data} devices, but "
+            f"there are {len(devices)}."
         )
     mesh = jax.make_mesh(
         (member, data), (MEMBERS, DATA), (AxisType.Auto,) * 2, devices=devices[: member * data]
@@ -218,7 +226,9 @@ def use_cpu_cores(at_least: int = 1) -> None:
     fill them. It must come before JAX is first used; it changes nothing on an accelerator, or where
     XLA_FLAGS set the number already.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", max(cores, at_least))
 

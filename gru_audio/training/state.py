@@ -30,7 +30,8 @@ class TrainState:
       best: the weights at the best look at the validation split so far.
       opt_state: the optimizer's.
       hyper: hyperparameters, dotted name -> float32 (); see `hyper.py`.
-      seed: the member's seed, uint32 (): initialisation, order of examples and noise follow from it.
+      seed: the member's seed, uint32 (): initialisation, order of examples and noise follow from
+        it.
       normalisation: of the features, from this member's training examples.
     """
 

@@ -1,12 +1,13 @@
 """One step on one device: from int16 samples to new parameters.
 
-`Program` holds what is static, shared by all members of a group. Its functions see one member, without
-member axis, and the part of the global batch that lies on this device; they reduce over the mesh axis
-`DATA` themselves. All noise is keyed by (seed, step, row of the global batch), so that the numbers do
-not depend on how many devices share a batch.
+`Program` holds what is static, shared by all members of a group. Its functions see one member,
+without member axis, and the part of the global batch that lies on this device; they reduce over the
+mesh axis `DATA` themselves. All noise is keyed by (seed, step, row of the global batch), so that
+the numbers do not depend on how many devices share a batch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -58,7 +59,7 @@ class Program:
     def init(
         self, seed: jax.Array, hyper: dict[str, jax.Array], normalisation: Normalisation
     ) -> TrainState:
-        """A fresh member. The model is initialised on two frames: no size depends on their number."""
+        """A fresh member. The model is initialised on two frames; no size depends on how many."""
         key = jax.random.fold_in(jax.random.key(seed), _INIT)
         features = jnp.zeros((1, 2, self.frontend.features))
         model_state = dict(self.model.init(key, features, jnp.array([2]), train=False))
@@ -72,8 +73,8 @@ class Program:
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """One update from this device's rows of a batch of `batch_size` examples over all devices.
 
-        `partner` holds the examples to mix in where the hyperparameters ask for mixup. Returns the new
-        state and the loss and gradient norm of the whole batch.
+        `partner` holds the examples to mix in where the hyperparameters ask for mixup. Returns the
+        new state and the loss and gradient norm of the whole batch.
         """
         hyper = state.hyper
         step_key = jax.random.fold_in(
@@ -107,8 +108,11 @@ class Program:
         updates, opt_state = chain.update(gradients, state.opt_state, state.weights.params)
         rate = optimizer.learning_rate(self.schedule, hyper, state.step)
         params = jax.tree.map(lambda p, u: p - rate * u, state.weights.params, updates)
-        state = state.replace(
-            step=state.step + 1, weights=Weights(params, dict(model_state)), opt_state=opt_state
+        state = replace(
+            state,
+            step=state.step + 1,
+            weights=Weights(params, dict(model_state)),
+            opt_state=opt_state,
         )
         return state, {"loss": loss, "gradient_norm": optax.global_norm(gradients)}
 
@@ -122,7 +126,8 @@ class Program:
         """The model's outputs (B, outputs), as at evaluation: no noise, running statistics."""
         features, frames = self.features(batch)
         variables = {"params": weights.params, **weights.model_state}
-        return self.model.apply(variables, normalisation(features), frames, train=False)
+        outputs = self.model.apply(variables, normalisation(features), frames, train=False)
+        return cast(jax.Array, outputs)  # no collection is mutable, so outputs are all there is
 
     def features(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Features (B, T, F), not normalised, and frame counts (B,)."""
@@ -196,5 +201,8 @@ def _noisy(params, step_key: jax.Array, deviation: jax.Array):
     leaves, tree = jax.tree.flatten(params)
     key = jax.random.fold_in(step_key, _WEIGHT_NOISE)
     keys = [jax.random.fold_in(key, i) for i in range(len(leaves))]
-    noisy = [w + deviation * jax.random.normal(k, w.shape, w.dtype) for w, k in zip(leaves, keys, strict=True)]
+    noisy = [
+        w + deviation * jax.random.normal(k, w.shape, w.dtype)
+        for w, k in zip(leaves, keys, strict=True)
+    ]
     return jax.tree.unflatten(tree, noisy)

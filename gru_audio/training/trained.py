@@ -71,7 +71,8 @@ class Trained:
     def scores(self, clips: Sequence[np.ndarray], targets: np.ndarray) -> dict[str, np.ndarray]:
         """The task's scores of clips (int16 at the model's sample rate) with targets (N,).
 
-        Clips are sorted by length and padded to powers of two blocks, so that few shapes are compiled.
+        Clips are sorted by length and padded to powers of two blocks, so that few shapes are
+        compiled.
         """
         program = self.program()
         score = jax.jit(program.score)

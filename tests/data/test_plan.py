@@ -83,7 +83,10 @@ def test_every_pass_takes_each_example_once(count, batch, seed, bucket):
     visits = -(-3 * count // batch)
     rows = np.arange(batch, dtype=np.int32)
     seen = np.concatenate(
-        [rows_to_examples(table, count, np.uint32(seed), bucket, v, rows, batch) for v in range(visits)]
+        [
+            rows_to_examples(table, count, np.uint32(seed), bucket, v, rows, batch)
+            for v in range(visits)
+        ]
     )
     for begin in range(0, 3 * count, count):
         np.testing.assert_array_equal(np.sort(seen[begin : begin + count]), table)
@@ -111,7 +114,7 @@ def test_shuffle_is_uniform():
 
 
 def test_neighbours_are_parted():
-    """Pairs of examples next to each other in the table follow each other no more than by chance."""
+    """Neighbours in the table follow each other no more often than by chance."""
     table, rows = np.arange(500, dtype=np.int32), np.arange(500, dtype=np.int32)
     together = [
         (np.abs(np.diff(rows_to_examples(table, 500, np.uint32(s), 0, 0, rows, 500))) == 1).sum()
@@ -152,7 +155,7 @@ def test_rows_do_not_depend_on_who_asks():
 def test_crops_are_uniform():
     rows = np.arange(4000, dtype=np.int32)
     crops = np.sort(crop_fractions(np.uint32(3), 1, 0, rows, 4000))
-    assert 0 <= crops[0] and crops[-1] < 1
+    assert crops[0] >= 0 and crops[-1] < 1
     assert np.abs(crops - np.linspace(0, 1, 4000)).max() < 1.63 / np.sqrt(4000)  # KS at 1 %
 
 

@@ -1,0 +1,37 @@
+"""Who speaks? The six speakers of FSDD, official split: GRU, LSTM and tanh RNN at equal parameters.
+
+python -m gru_audio.sweep --config experiments/speaker_id.py --workdir runs/speaker_id
+"""
+
+from gru_audio.config import default_config
+from gru_audio.models.size import match_parameters
+from gru_audio.sweeping.sweep import Sweep
+
+
+def get_config():
+    config = default_config()
+    config.data.name = "spoken_digit"
+    config.data.target = "speaker"
+    config.model.hidden = 128
+    config.model.dropout = 0.2
+    config.model.pooling = "mean"  # who speaks is heard throughout, not at the end
+    config.augment.time_shift_ms = 20.0
+    config.augment.gain_db = 6.0
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_steps = 50
+    config.optimizer.clip_norm = 1.0
+    config.train.steps = 600
+    return config
+
+
+def get_sweep(config):
+    arms = {
+        "GRU": {"model.cell": "gru"},
+        "LSTM": {"model.cell": "lstm"},
+        "tanh RNN": {"model.cell": "rnn"},
+    }
+    return Sweep(
+        arms=match_parameters(config, arms, to="GRU", features=config.frontend.mels, outputs=6),
+        replicates=[{"seed": seed} for seed in range(5)],
+    )

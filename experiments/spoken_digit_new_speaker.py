@@ -1,0 +1,47 @@
+"""Spoken digits of a speaker never heard (FSDD, one of six speakers left out): the honest number.
+
+python -m gru_audio.sweep --config experiments/spoken_digit_new_speaker.py --workdir
+runs/new_speaker
+"""
+
+from gru_audio.config import default_config
+from gru_audio.models.size import match_parameters
+from gru_audio.sweeping.sweep import Sweep
+
+SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
+
+
+def get_config():
+    config = default_config()
+    config.data.name = "spoken_digit"
+    config.data.target = "digit"
+    config.model.hidden = 128
+    config.model.dropout = 0.3
+    config.augment.time_shift_ms = 20.0
+    config.augment.gain_db = 6.0
+    config.augment.time_masks = 1
+    config.augment.time_mask_ms = 80.0
+    config.augment.frequency_masks = 2
+    config.augment.frequency_mask_bands = 8.0
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_steps = 50
+    config.optimizer.clip_norm = 1.0
+    config.train.steps = 1000
+    return config
+
+
+def get_sweep(config):
+    arms = {
+        "GRU": {"model.cell": "gru"},
+        "LSTM": {"model.cell": "lstm"},
+        "tanh RNN": {"model.cell": "rnn"},
+    }
+    return Sweep(
+        arms=match_parameters(config, arms, to="GRU", features=config.frontend.mels, outputs=10),
+        replicates=[
+            {"data.hold_out": f"speaker={speaker}", "seed": seed}
+            for speaker in SPEAKERS
+            for seed in range(3)
+        ],
+    )
