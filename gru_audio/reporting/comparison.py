@@ -1,0 +1,248 @@
+"""From the runs of a sweep to what is said about its arms: choose the draws, then compare."""
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gru_audio.config import UserError, nearest
+from gru_audio.reporting import statistics
+from gru_audio.reporting.results import Predictions, Results, Run
+
+SIGNIFICANCE = 0.05
+
+# A metric of the test split is the mean of one of these over examples, so that it can be resampled.
+SCORES: dict[str, Callable[[Predictions], np.ndarray]] = {
+    "accuracy": lambda predictions: predictions.probabilities.argmax(axis=-1) == predictions.label,
+    "loss": lambda predictions: predictions.loss,
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An arm at its chosen draw.
+
+    Attributes:
+        draw: the setting that validation chose; draws: among how many.
+        runs: finished runs of that draw, in the order of the sweep; values: test metric of each.
+        planned: how many runs the sweep plans for the draw.
+        estimate: the test metric over all of them.
+    """
+
+    name: str
+    draw: Mapping[str, Any]
+    draws: int
+    runs: tuple[Run, ...]
+    values: tuple[float, ...]
+    planned: int
+    estimate: statistics.Estimate
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The paired difference `first - second` of the test metric over the replicates both arms have.
+
+    Attributes:
+        replicates: how many those are.
+        p: two-sided, adjusted for the number of pairs.
+        better: the arm that the difference favours, or None where none is shown.
+    """
+
+    first: str
+    second: str
+    difference: statistics.Estimate
+    replicates: int
+    p: float
+    better: str | None
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What was resampled in one test set.
+
+    Attributes:
+        replicates, examples: how many.
+        units: how many things were drawn: clusters if `clustered`, else examples.
+        one_cluster: all examples are of one known speaker or recording.
+        dropped: examples that not every run of the test set has predicted.
+    """
+
+    replicates: int
+    examples: int
+    units: int
+    clustered: bool
+    one_cluster: bool
+    dropped: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that is said about a sweep. Arms come best first, pairs in the order of the arms."""
+
+    results: Results
+    arms: tuple[Arm, ...]
+    pairs: tuple[Pair, ...]
+    test_sets: tuple[Sampled, ...]
+
+
+def compare(
+    results: Results, *, seed: int = 0, resamples: int = statistics.RESAMPLES
+) -> Comparison:
+    """Chooses a draw for each arm and compares the arms on the test split.
+
+    Raises:
+        UserError: the sweep's metric is not a mean over examples, or arms share no test examples.
+    """
+    if results.metric not in SCORES:
+        raise UserError(
+            f'No report can be made about "{results.metric}".{nearest(results.metric, SCORES)}'
+        )
+    chosen = {arm: _choose_draw(results, arm) for arm in results.arms}
+    usable = {arm: [r for r in runs if r.predictions.example.size] for arm, runs in chosen.items()}
+    usable = {arm: runs for arm, runs in usable.items() if runs}
+    resampled = _resample(results.metric, usable, seed=seed, resamples=resamples)
+
+    observed = {
+        place: float(part.measured.observed[column])
+        for part in resampled
+        for place, column in part.columns.items()
+    }
+    arms = []
+    for name, runs in usable.items():
+        measured = [part.take(name, keys) for part in resampled if (keys := part.replicates(name))]
+        value, means = statistics.resample_mean(measured, seed=seed)
+        arms.append(
+            Arm(
+                name=name,
+                draw=runs[0].draw,
+                draws=len({_key(run.draw) for run in results.runs if run.arm == name}),
+                runs=tuple(runs),
+                values=tuple(observed[name, _key(run.replicate)] for run in runs),
+                planned=len(chosen[name]),
+                estimate=statistics.estimate(value, means),
+            )
+        )
+    arms.sort(key=lambda arm: arm.estimate.value, reverse=results.higher_is_better)
+    return Comparison(
+        results=results,
+        arms=tuple(arms),
+        pairs=_compare_pairs([arm.name for arm in arms], resampled, results.higher_is_better, seed),
+        test_sets=tuple(part.sampled for part in resampled),
+    )
+
+
+@dataclass(frozen=True)
+class _Resampled:
+    """A test set and the runs that share it: (arm, replicate) -> column of `measured`."""
+
+    measured: statistics.Measured
+    columns: Mapping[tuple[str, str], int]
+    sampled: Sampled
+
+    def replicates(self, *arms: str) -> list[str]:
+        """Keys of the replicates that all of `arms` have."""
+        keys = dict.fromkeys(key for _, key in self.columns)
+        return [key for key in keys if all((arm, key) in self.columns for arm in arms)]
+
+    def take(self, arm: str, replicates: Sequence[str]) -> statistics.Measured:
+        """What an arm reached in some replicates."""
+        return self.measured.take([self.columns[arm, key] for key in replicates])
+
+
+def _key(setting: Mapping[str, Any]) -> str:
+    return json.dumps(setting, sort_keys=True)
+
+
+def _choose_draw(results: Results, arm: str) -> list[Run]:
+    """The runs of the draw with the best mean validation metric over replicates.
+
+    A draw that lacks replicates (one diverged, say) loses to one that has more of them: its mean
+    would leave out what went wrong.
+    """
+    draws: dict[str, list[Run]] = {}
+    for run in results.runs:
+        if run.arm == arm:
+            draws.setdefault(_key(run.draw), []).append(run)
+    sign = 1 if results.selection_higher_is_better else -1
+
+    def merit(runs: list[Run]) -> tuple[int, float]:
+        metrics = [run.metric(results.selection) for run in runs]
+        finite = [metric for metric in metrics if metric is not None and math.isfinite(metric)]
+        return len(finite), sign * float(np.mean(finite)) if finite else -math.inf
+
+    return max(draws.values(), key=merit)
+
+
+def _resample(
+    metric: str, arms: Mapping[str, Sequence[Run]], *, seed: int, resamples: int
+) -> list[_Resampled]:
+    """Groups the runs of all arms by test set, and resamples each once for all of them."""
+    examples: dict[str, np.ndarray] = {}
+    predicted: dict[str, int] = {}
+    for run in itertools.chain.from_iterable(arms.values()):
+        key, ids = _key(run.replicate), run.predictions.example
+        examples[key] = np.intersect1d(examples.get(key, ids), ids)
+        predicted[key] = max(predicted.get(key, 0), ids.size)
+
+    test_sets: dict[bytes, list[str]] = {}
+    for key, ids in examples.items():
+        if not ids.size:
+            raise UserError(f"The runs of replicate {key} have no test example in common.")
+        test_sets.setdefault(ids.tobytes(), []).append(key)
+
+    resampled = []
+    for index, keys in enumerate(test_sets.values()):
+        runs = [(arm, run) for arm, rs in arms.items() for run in rs if _key(run.replicate) in keys]
+        ids = examples[keys[0]]
+        scores = np.stack([_aligned(SCORES[metric](run.predictions), run, ids) for _, run in runs])
+        cluster = _aligned(runs[0][1].predictions.cluster, runs[0][1], ids)
+        units, clustered = statistics.sampling_units(cluster)
+        resampled.append(
+            _Resampled(
+                measured=statistics.resample_examples(
+                    scores, cluster, seed=seed + index, resamples=resamples
+                ),
+                columns={(arm, _key(run.replicate)): i for i, (arm, run) in enumerate(runs)},
+                sampled=Sampled(
+                    replicates=len(keys),
+                    examples=ids.size,
+                    units=np.unique(units).size,
+                    clustered=clustered,
+                    one_cluster=bool(cluster[0] >= 0 and np.all(cluster == cluster[0])),
+                    dropped=max(predicted[key] for key in keys) - ids.size,
+                ),
+            )
+        )
+    return resampled
+
+
+def _aligned(values: np.ndarray, run: Run, ids: np.ndarray) -> np.ndarray:
+    """The rows of `values` that belong to the examples `ids`, which the run has all predicted."""
+    return values[np.searchsorted(run.predictions.example, ids)]
+
+
+def _compare_pairs(
+    arms: Sequence[str], resampled: Sequence[_Resampled], higher_is_better: bool, seed: int
+) -> tuple[Pair, ...]:
+    """Every pair of arms that has a replicate in common."""
+    found = []
+    for first, second in itertools.combinations(arms, 2):
+        common = [(part, keys) for part in resampled if (keys := part.replicates(first, second))]
+        if not common:
+            continue
+        differences = [part.take(first, keys) - part.take(second, keys) for part, keys in common]
+        value, means = statistics.resample_mean(differences, seed=seed)
+        replicates = sum(len(keys) for _, keys in common)
+        found.append((first, second, statistics.estimate(value, means), replicates, means))
+
+    adjusted = statistics.holm([statistics.two_sided_p(means) for *_, means in found])
+    pairs = []
+    for (first, second, difference, replicates, _), p in zip(found, adjusted, strict=True):
+        favoured = first if (difference.value > 0) == higher_is_better else second
+        better = favoured if p < SIGNIFICANCE else None
+        pairs.append(Pair(first, second, difference, replicates, p, better))
+    return tuple(pairs)

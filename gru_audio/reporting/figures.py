@@ -1,0 +1,318 @@
+"""The figures of a report, as SVG that takes its colours and typeface from the page around it.
+
+A figure is drawn in placeholder colours that become CSS variables (`--ink`, `--arm-0`, ...), so
+that one drawing suits a light and a dark page. Its text stays text. Figures are `WIDTH` units wide:
+a column of a wide screen, or a phone.
+"""
+
+import html
+import io
+import itertools
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from gru_audio.reporting import wording
+from gru_audio.reporting.comparison import Arm, Comparison, Pair
+from gru_audio.reporting.results import Curve
+from gru_audio.reporting.statistics import Estimate
+
+WIDTH = 420
+MATRIX_WIDTH = 360
+# Light and dark page. After Okabe and Ito (2008): told apart by readers with any colour vision.
+ARM_COLOURS = (
+    ("#0072b2", "#4da3e0"),
+    ("#d55e00", "#f58a42"),
+    ("#009e73", "#2fc297"),
+    ("#b0558a", "#d98abb"),
+    ("#c28a00", "#e8b93c"),
+    ("#3f51a3", "#8f9eea"),
+    ("#7a5230", "#c09a74"),
+    ("#5c6670", "#a3adb8"),
+)
+
+_PAPER, _INK, _MUTED, _RULE = "#fefefe", "#010101", "#020202", "#030303"
+_VARIABLES = {_PAPER: "--paper", _INK: "--ink", _MUTED: "--muted", _RULE: "--rule"}
+_VARIABLES |= {f"#0a0a{i:02x}": f"--arm-{i}" for i in range(len(ARM_COLOURS))}
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 12,
+    "text.color": _INK,
+    "axes.edgecolor": _RULE,
+    "axes.labelcolor": _MUTED,
+    "axes.unicode_minus": True,
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "grid.color": _RULE,
+    "grid.linewidth": 1,
+}
+_ROUND = (1, 2, 2.5, 5, 10)  # first digits of the steps between ticks
+_CURVE_POINTS = 150  # more cannot be seen at this width
+_NUMBERED_CLASSES = 20  # a confusion matrix of more has no room for counts
+
+
+def arm_variable(comparison: Comparison, arm: str) -> str:
+    """The CSS variable that holds an arm's colour, the same wherever the arm appears."""
+    return f"--arm-{comparison.results.arms.index(arm) % len(ARM_COLOURS)}"
+
+
+def test_metric(comparison: Comparison) -> str:
+    """The test metric of every arm: estimate and interval above, its replicates as dots below."""
+    metric = comparison.results.metric
+    scale = wording.scale_of(metric)
+    row = 54
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _canvas(row * len(comparison.arms), left=10, bottom=40, top=4)
+        numbers = [
+            f"{scale.value(arm.estimate.value)} {scale.interval(arm.estimate)}"
+            for arm in comparison.arms
+        ]
+        _headings(axes, [arm.name for arm in comparison.arms], numbers)
+        for y, arm in enumerate(comparison.arms):
+            colour = _colour(comparison, arm.name)
+            _interval(axes, y, arm.estimate, colour)
+            spread = 0.30 + 0.04 * (np.arange(len(arm.values)) % 3)
+            axes.scatter(arm.values, y + spread, s=26, color=colour, alpha=0.45, linewidths=0)
+        _rows(axes, len(comparison.arms), f"test {metric}{scale.axis_unit}", scale)
+        return _svg(figure, "metric", f"Test {metric} of each arm with 95 % intervals", halo=True)
+
+
+def differences(comparison: Comparison, pairs: Sequence[Pair]) -> str:
+    """The paired differences with their intervals and adjusted p-values, beside zero."""
+    metric = comparison.results.metric
+    scale = wording.scale_of(metric)
+    row = 46
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _canvas(row * len(pairs), left=10, bottom=40, top=4)
+        axes.axvline(0, color=_INK, linewidth=1, zorder=1)
+        numbers = [
+            f"{scale.number(pair.difference.value, sign=True)} {scale.interval(pair.difference)}, "
+            f"{wording.p_value(pair.p)}"
+            for pair in pairs
+        ]
+        _headings(axes, [f"{pair.first} {wording.MINUS} {pair.second}" for pair in pairs], numbers)
+        for y, pair in enumerate(pairs):
+            colour = _colour(comparison, pair.better) if pair.better else _MUTED
+            _interval(axes, y, pair.difference, colour)
+        unit = f" ({scale.difference_unit.strip()})" if scale.difference_unit else ""
+        _rows(axes, len(pairs), f"difference in test {metric}{unit}", scale)
+        return _svg(
+            figure, "differences", f"Differences in test {metric} with 95 % intervals", halo=True
+        )
+
+
+def learning_curve(comparison: Comparison, name: str) -> str | None:
+    """A training metric of every arm: its mean, and the band from lowest to highest replicate.
+
+    Drawn while at least half of an arm's replicates are still in training. None if no run has it.
+    """
+    curves = {
+        arm.name: [run.curves[name] for run in arm.runs if name in run.curves]
+        for arm in comparison.arms
+    }
+    every = list(itertools.chain(*curves.values()))
+    if not every:
+        return None
+    split, _, metric = name.partition("/")
+    scale = wording.scale_of(metric)
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _canvas(210, left=46, bottom=40, right=18)
+        for arm, members in curves.items():
+            if not members:
+                continue
+            steps, mean, low, high = _band(members)
+            colour = _colour(comparison, arm)
+            if len(members) > 1:
+                axes.fill_between(steps, low, high, color=colour, alpha=0.16, linewidth=0)
+            axes.plot(steps, mean, color=colour, linewidth=1.8, solid_joinstyle="round")
+        title = f"{split} {metric}"
+        _frame(axes, title, "training step", scale)
+        axes.set_xlim(0, max(curve.steps.max() for curve in every))
+        if metric == "loss" and all(curve.values.min() > 0 for curve in every):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+            axes.yaxis.set_minor_formatter("")
+        else:
+            _show_the_end(axes, every)
+        return _svg(figure, f"curve-{split}-{metric}", f"{title} during training")
+
+
+def confusion(comparison: Comparison, arm: Arm) -> str:
+    """Counts of true against predicted class, summed over replicates; shade is the share of a row.
+
+    The shade follows the square root of the share: else the errors of a good arm would not show.
+    """
+    names = comparison.results.class_names
+    counts = confusion_counts(arm, len(names))
+    share = np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
+    numbered = len(names) <= _NUMBERED_CLASSES
+    font = 9 if len(names) <= 12 else 7 if numbered else 6
+    margin = 14 + min(90, round(0.58 * font * max(map(len, names))))
+    cell = (MATRIX_WIDTH - margin - 6) / len(names)
+    flat = 0.62 * font * max(map(len, names)) < 0.9 * cell
+    with matplotlib.rc_context(_STYLE):
+        below = 34 if flat else margin + 14
+        figure, axes = _canvas(
+            round(cell * len(names)), left=margin, bottom=below, right=6, top=4, width=MATRIX_WIDTH
+        )
+        colour = _colour(comparison, arm.name)
+        for i, j in zip(*np.nonzero(counts), strict=True):
+            axes.add_patch(Rectangle((j, i), 1, 1, color=colour, alpha=share[i, j], linewidth=0))
+            if numbered:
+                ink: dict[str, Any] = {
+                    "color": _PAPER if share[i, j] > 0.7 else _INK,
+                    "size": font + 1,
+                }
+                axes.text(j + 0.5, i + 0.53, f"{counts[i, j]}", ha="center", va="center", **ink)
+        axes.set(xlim=(0, len(names)), ylim=(len(names), 0), xlabel="predicted", ylabel="true")
+        middle = np.arange(len(names)) + 0.5
+        axes.set_xticks(middle, names, size=font, rotation=0 if flat else 90)
+        axes.set_yticks(middle, names, size=font)
+        axes.tick_params(pad=2)
+        axes.spines[:].set_visible(True)
+        return _svg(figure, f"confusion-{arm.name}", f"Confusion matrix of {arm.name}")
+
+
+def confusion_counts(arm: Arm, classes: int) -> np.ndarray:
+    """Counts by true and predicted class, int (classes, classes), summed over the arm's runs."""
+    counts = np.zeros(classes * classes, np.int64)
+    for run in arm.runs:
+        predicted = run.predictions.probabilities.argmax(axis=1)
+        counts += np.bincount(run.predictions.label * classes + predicted, minlength=counts.size)
+    return counts.reshape(classes, classes)
+
+
+def metric_against_cost(comparison: Comparison, cost: Sequence[float], label: str) -> str:
+    """The test metric of each arm against what it costs: `cost` in the order of the arms."""
+    metric = comparison.results.metric
+    scale = wording.scale_of(metric)
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _canvas(210, left=46, bottom=40, right=18)
+        for arm, x in zip(comparison.arms, cost, strict=True):
+            colour, e = _colour(comparison, arm.name), arm.estimate
+            axes.plot([x, x], [e.low, e.high], color=colour, linewidth=2, solid_capstyle="round")
+            axes.plot(x, e.value, "o", color=colour, markersize=8, markeredgecolor=_PAPER)
+        axes.margins(x=0.12, y=0.1)
+        _frame(axes, f"test {metric}", label, scale)
+        return _svg(figure, f"cost-{label}", f"Test {metric} against {label}")
+
+
+def _canvas(
+    height: int, *, left: int, bottom: int, right: int = 10, top: int = 32, width: int = WIDTH
+) -> tuple[Figure, Axes]:
+    """A figure whose axes are `height` units high, with margins in the same units."""
+    total = height + bottom + top
+    figure = Figure(figsize=(width / 72, total / 72), dpi=72)
+    axes = figure.add_axes(
+        (left / width, bottom / total, (width - left - right) / width, height / total)
+    )
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, which="both", labelsize=11)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _colour(comparison: Comparison, arm: str) -> str:
+    variable = arm_variable(comparison, arm)
+    return next(colour for colour, name in _VARIABLES.items() if name == variable)
+
+
+def _headings(axes: Axes, names: Sequence[str], numbers: Sequence[str]) -> None:
+    """What each row is about, and its numbers, above what the row shows."""
+    across = axes.get_yaxis_transform()
+    longest = max(1.1 * len(a) + len(b) for a, b in zip(names, numbers, strict=True))
+    size = min(12, 650 / longest)  # of DejaVu, a wide typeface
+    for y, (name, number) in enumerate(zip(names, numbers, strict=True)):
+        row: dict[str, Any] = {"y": y - 0.22, "transform": across, "va": "center", "size": size}
+        axes.text(0, s=name, weight="bold", **row)
+        axes.text(1, s=number, ha="right", color=_MUTED, **row)
+
+
+def _interval(axes: Axes, y: int, estimate: Estimate, colour: str) -> None:
+    line = axes.plot([estimate.low, estimate.high], [y + 0.1, y + 0.1], color=colour, linewidth=3)
+    line[0].set_solid_capstyle("round")
+    axes.plot(estimate.value, y + 0.1, "o", color=colour, markersize=9, markeredgecolor=_PAPER)
+
+
+def _frame(axes: Axes, title: str, label: str, scale: wording.Scale) -> None:
+    """A plot over a number: the title says what goes up, `label` what goes along."""
+    axes.grid(axis="y")
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=_ROUND))
+    axes.yaxis.set_major_formatter(_in_units_of(scale))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=_ROUND))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.10g}"))
+    axes.set_xlabel(label)
+    axes.spines["bottom"].set_visible(True)
+    left = -36 / (WIDTH - 64)
+    axes.set_title(f"{title}{scale.axis_unit}", loc="left", fontsize=12, x=left, pad=10)
+
+
+def _rows(axes: Axes, count: int, label: str, scale: wording.Scale) -> None:
+    axes.set_ylim(count - 0.45, -0.5)
+    axes.set_yticks([])
+    axes.margins(x=0.05)
+    axes.grid(axis="x")
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=_ROUND))
+    axes.xaxis.set_major_formatter(_in_units_of(scale))
+    axes.set_xlabel(label)
+
+
+def _in_units_of(scale: wording.Scale) -> FuncFormatter:
+    """Ticks of a metric's axis."""
+    return FuncFormatter(lambda v, _: f"{v * scale.factor:g}".replace("-", wording.MINUS))
+
+
+def _band(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Steps, and the mean, lowest and highest of the curves that still go on there."""
+    steps = np.unique(np.concatenate([curve.steps for curve in curves]))
+    at = np.stack([np.interp(steps, c.steps, c.values, right=np.nan) for c in curves])
+    alive = np.isfinite(at).sum(axis=0) * 2 >= len(curves)
+    steps, at = steps[alive], at[:, alive]
+    if steps.size > _CURVE_POINTS:
+        kept = np.linspace(0, steps.size - 1, _CURVE_POINTS).round().astype(int)
+        steps, at = steps[kept], at[:, kept]
+    return steps, np.nanmean(at, axis=0), np.nanmin(at, axis=0), np.nanmax(at, axis=0)
+
+
+def _show_the_end(axes: Axes, curves: Sequence[Curve]) -> None:
+    """Shows the values after a fifth of the steps: those before would flatten the rest."""
+    start = max(curve.steps.max() for curve in curves) / 5
+    late = np.concatenate([curve.values[curve.steps >= start] for curve in curves])
+    room = 0.06 * (late.max() - late.min()) or 0.01
+    axes.set_ylim(late.min() - room, late.max() + room)
+
+
+def _svg(figure: Figure, name: str, label: str, *, halo: bool = False) -> str:
+    """The figure as an SVG element. `name` keeps its ids apart from those of other figures.
+
+    A halo sets the text off from the lines it stands on.
+    """
+    file = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    svg = re.sub(r"font-family:[^;\"]*(; )?", "", svg)
+    svg = re.sub(r' transform="rotate\(-0 [^"]*"', "", svg)
+    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0]), svg)
+    svg = re.sub(
+        r"#[0-9a-f]{6}\b", lambda c: f"var({_VARIABLES[c[0]]})" if c[0] in _VARIABLES else c[0], svg
+    )
+    svg = re.sub(r"\s*\n\s*", " ", svg)
+    width, height = figure.get_size_inches() * 72
+    size = f'viewBox="0 0 {width:g} {height:g}"'
+    kind = "chart halo" if halo else "chart"
+    head = f'<svg class="{kind}" role="img" aria-label="{html.escape(label)}" {size}>'
+    return re.sub(r"^<svg[^>]*>", head, svg).replace("xlink:href", "href").strip()

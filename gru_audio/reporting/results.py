@@ -1,0 +1,209 @@
+"""The files of a sweep as frozen dataclasses. Nothing here needs the sweep to be finished.
+
+A file that is missing or cut short (its run was killed, or is writing it now) leaves nothing in its
+place; what that means for a run is its `state`.
+"""
+
+import datetime
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from gru_audio.config import UserError
+
+FINISHED, FAILED, UNFINISHED = "finished", "failed", "not finished"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a run said about every test example.
+
+    Attributes:
+        example: int (examples,), ids, ascending.
+        label: int (examples,), index into the class names.
+        probabilities: float (examples, classes).
+        loss: float (examples,).
+        cluster: int (examples,), speaker or recording; -1 where unknown.
+    """
+
+    example: np.ndarray
+    label: np.ndarray
+    probabilities: np.ndarray
+    loss: np.ndarray
+    cluster: np.ndarray
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One metric during training: steps (points,) and values (points,)."""
+
+    steps: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: where it stands in the sweep, and what it has left behind so far.
+
+    Attributes:
+        name: folder of the run.
+        arm, draw, replicate: its place in the sweep.
+        config: the config as one level of dotted names; empty where not yet written.
+        curves: name of a metric -> its curve.
+        result: what `result.json` holds; empty until the run finishes.
+        predictions: on the test split; of no example until the run finishes.
+        failure: why it failed, if it did.
+    """
+
+    name: str
+    arm: str
+    draw: Mapping[str, Any]
+    replicate: Mapping[str, Any]
+    config: Mapping[str, Any]
+    curves: Mapping[str, Curve]
+    result: Mapping[str, Any]
+    predictions: Predictions
+    failure: str | None
+
+    @property
+    def state(self) -> str:
+        """One of FINISHED, FAILED, UNFINISHED."""
+        if self.result:
+            return FINISHED
+        return UNFINISHED if self.failure is None else FAILED
+
+    def metric(self, name: str) -> float | None:
+        """A final metric by its full name, such as "validation/loss"."""
+        split, _, metric = name.partition("/")
+        return (self.result.get("metrics", {}).get(split) or {}).get(metric)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A sweep and its runs. See `read_results`.
+
+    Attributes:
+        metric: what the arms are compared by, of the test split.
+        selection: the validation metric that chooses among draws.
+        cluster: the field whose examples belong together ("speaker"), if any.
+        config: what all runs start from, as one level of dotted names.
+        environment: versions, devices, commit.
+        first, last: when the sweep was set up and when its last run finished, if known.
+    """
+
+    experiment: str
+    description: str
+    command: str
+    metric: str
+    higher_is_better: bool
+    selection: str
+    selection_higher_is_better: bool
+    target: str
+    cluster: str | None
+    class_names: tuple[str, ...]
+    cluster_names: tuple[str, ...]
+    runs: tuple[Run, ...]
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    first: datetime.datetime | None
+    last: datetime.datetime | None
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Names of the arms, in the order of the sweep."""
+        return tuple(dict.fromkeys(run.arm for run in self.runs))
+
+
+def read_results(workdir: epath.PathLike) -> Results:
+    """Reads a sweep's workdir. `UserError` if there is no sweep in it."""
+    workdir = epath.Path(workdir)
+    path = workdir / "sweep.json"
+    sweep = _read_json(path)
+    if sweep is None:
+        raise UserError(
+            f"{path} is missing or unreadable: name the workdir of a sweep or of a training run."
+        )
+    runs = tuple(_read_run(workdir / "runs" / entry["run"], entry) for entry in sweep["runs"])
+    finished = [_modified(workdir / "runs" / r.name / "result.json") for r in runs if r.result]
+    return Results(
+        experiment=sweep["experiment"],
+        description=sweep.get("description") or "",
+        command=sweep.get("command") or "",
+        metric=sweep["metric"],
+        higher_is_better=sweep["higher_is_better"],
+        selection=sweep["selection"],
+        selection_higher_is_better=sweep["selection_higher_is_better"],
+        target=sweep["target"],
+        cluster=sweep.get("cluster"),
+        class_names=tuple(sweep["class_names"]),
+        cluster_names=tuple(sweep.get("cluster_names") or ()),
+        runs=runs,
+        config=sweep.get("config") or {},
+        environment=sweep.get("environment") or {},
+        first=_modified(path),
+        last=max((time for time in finished if time), default=None),
+    )
+
+
+def _read_run(folder: epath.Path, entry: Mapping[str, Any]) -> Run:
+    failure = _read_json(folder / "failure.json")
+    return Run(
+        name=entry["run"],
+        arm=entry["arm"],
+        draw=entry["draw"],
+        replicate=entry["replicate"],
+        config=_read_json(folder / "config.json") or {},
+        curves=_read_curves(folder / "metrics.jsonl"),
+        result=_read_json(folder / "result.json") or {},
+        predictions=_read_predictions(folder / "predictions" / "test.npz"),
+        failure=f"{failure['type']}: {failure['error']}" if failure else None,
+    )
+
+
+def _read_json(path: epath.Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError):
+        return None
+
+
+def _read_curves(path: epath.Path) -> dict[str, Curve]:
+    """One curve per metric; values that were not finite and a last line cut short are left out."""
+    points: dict[str, list[tuple[int, float]]] = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        for name, value in record.items():
+            if "/" in name and value is not None:
+                points.setdefault(name, []).append((record["step"], value))
+    return {
+        name: Curve(np.array([s for s, _ in pairs]), np.array([v for _, v in pairs], np.float64))
+        for name, pairs in points.items()
+    }
+
+
+def _read_predictions(path: epath.Path) -> Predictions:
+    try:
+        with np.load(io.BytesIO(path.read_bytes())) as arrays:
+            order = np.argsort(arrays["example"])
+            return Predictions(
+                **{name: arrays[name][order] for name in Predictions.__annotations__}
+            )
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        none = np.zeros(0, np.int32)
+        return Predictions(none, none, np.zeros((0, 1)), np.zeros(0), none)
+
+
+def _modified(path: epath.Path) -> datetime.datetime | None:
+    try:
+        return datetime.datetime.fromtimestamp(path.stat().mtime, datetime.UTC)
+    except OSError:
+        return None

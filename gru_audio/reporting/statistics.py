@@ -1,0 +1,155 @@
+"""How sure a comparison is: the hierarchical paired bootstrap, in numpy and float64.
+
+A score belongs to an arm, a replicate and a test example. Replicates that were tested on the same
+examples (seeds) form one test set, in which replicates and examples are crossed; replicates with
+examples of their own (folds, left-out speakers) form one test set each. One resample draws test
+sets, in each of them replicates, and clusters with all their examples (single examples, where fewer
+than two clusters are known). All arms see the same resample, which is what pairs them.
+
+Every level of n units draws n - 1 of them. The variance of the resampled mean then estimates that
+of the mean without bias; drawing n would make it too small by 1 / n, a third with three seeds
+(McCarthy and Snowden 1985; Rao and Wu 1988). What a replicate and an example make together, beyond
+what each makes alone, is counted more than once (Owen 2007): where it prevails, the intervals are
+up to 1.7 times as wide as need be, which errs on the side of showing no difference.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 10_000
+LEVEL = 0.95
+_CHUNK = 4_000_000  # numbers drawn at a time: bounds memory
+_ROUNDING = 1e-12  # equal means summed in another order differ by less
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A quantity in each replicate of one test set, as observed and on resamples of its examples.
+
+    Attributes:
+        observed: float64 (replicates,).
+        resampled: float64 (resamples, replicates); a row is one resample of the examples.
+    """
+
+    observed: np.ndarray
+    resampled: np.ndarray
+
+    def take(self, columns: Sequence[int]) -> "Measured":
+        """The replicates at `columns`."""
+        return Measured(self.observed[columns], self.resampled[:, columns])
+
+    def __sub__(self, other: "Measured") -> "Measured":
+        """The paired difference, replicate by replicate and resample by resample."""
+        return Measured(self.observed - other.observed, self.resampled - other.resampled)
+
+
+def sampling_units(cluster: np.ndarray) -> tuple[np.ndarray, bool]:
+    """What is drawn together: clusters if at least two are known, else each example by itself.
+
+    Args:
+        cluster: int (examples,), -1 where unknown; such an example is drawn by itself.
+
+    Returns:
+        The unit of each example, int (examples,), counted from 0; and whether clusters are drawn.
+    """
+    known = cluster >= 0
+    clustered = np.unique(cluster[known]).size >= 2
+    if not clustered:
+        return np.arange(cluster.size), False
+    alone = cluster.max() + 1 + np.arange(cluster.size)
+    return np.unique(np.where(known, cluster, alone), return_inverse=True)[1], True
+
+
+def resample_examples(
+    scores: np.ndarray, cluster: np.ndarray, *, seed: int, resamples: int = RESAMPLES
+) -> Measured:
+    """The mean score of each run on resamples of the test set that the runs share.
+
+    Args:
+        scores: (runs, examples), what each run scored on each example.
+        cluster: int (examples,), the speaker or recording of an example; -1 where unknown.
+        seed: of the resampling.
+        resamples: how many to draw.
+    """
+    scores = np.asarray(scores, np.float64)
+    unit = sampling_units(cluster)[0]
+    sizes = np.bincount(unit).astype(np.float64)
+    sums = np.stack([np.bincount(unit, weights=row) for row in scores])
+    rng = np.random.default_rng(seed)
+    resampled = np.concatenate(
+        [
+            (counts @ sums.T) / (counts @ sizes)[:, None]
+            for counts in _draws(rng, sizes.size, resamples)
+        ]
+    )
+    return Measured(scores.mean(axis=1), resampled)
+
+
+def resample_mean(test_sets: Sequence[Measured], *, seed: int) -> tuple[float, np.ndarray]:
+    """The mean over test sets of the mean over replicates, and that mean on every resample.
+
+    Returns:
+        The observed mean, and the resampled means, float64 (resamples,).
+    """
+    rng = np.random.default_rng(seed)
+    value = float(np.mean([measured.observed.mean() for measured in test_sets]))
+    means = np.stack([_resample_replicates(measured.resampled, rng) for measured in test_sets])
+    count, resamples = means.shape
+    if count == 1:
+        return value, means[0]
+    drawn = rng.integers(count, size=(resamples, count - 1))
+    # A test set drawn twice must bring two independent resamples of its examples.
+    row = rng.integers(resamples, size=(resamples, count - 1))
+    return value, means[drawn, row].mean(axis=1)
+
+
+def estimate(value: float, resampled: np.ndarray) -> Estimate:
+    """The value with its percentile interval."""
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(resampled, [tail, 1 - tail])
+    return Estimate(value, float(low), float(high))
+
+
+def two_sided_p(resampled: np.ndarray) -> float:
+    """The p-value of "no difference": twice the share of resamples on the rarer side of zero."""
+    rarer = min(np.sum(resampled <= _ROUNDING), np.sum(resampled >= -_ROUNDING))
+    return float(min(1.0, 2 * (rarer + 1) / (resampled.size + 1)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number (Holm 1979), in the order given."""
+    p = np.asarray(p_values, np.float64)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted.tolist()
+
+
+def _draws(rng: np.random.Generator, units: int, resamples: int) -> Iterator[np.ndarray]:
+    """How often each unit is drawn: float64 (chunk, units), chunks of `resamples` rows in all."""
+    size = max(units - 1, 1)
+    rows = max(1, _CHUNK // units)
+    for start in range(0, resamples, rows):
+        chunk = min(rows, resamples - start)
+        drawn = rng.integers(units, size=(chunk, size)) + units * np.arange(chunk)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=chunk * units)
+        yield counts.reshape(chunk, units).astype(np.float64)
+
+
+def _resample_replicates(resampled: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The mean over replicates drawn anew in every row, (resamples,)."""
+    resamples, replicates = resampled.shape
+    drawn = rng.integers(replicates, size=(resamples, max(replicates - 1, 1)))
+    return np.take_along_axis(resampled, drawn, axis=1).mean(axis=1)

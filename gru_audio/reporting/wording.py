@@ -1,0 +1,260 @@
+"""Numbers and findings in plain words, the same on the page, in the tables and in the terminal."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gru_audio.reporting.comparison import Comparison, Pair
+from gru_audio.reporting.results import Run
+from gru_audio.reporting.statistics import Estimate
+
+MINUS = "\N{MINUS SIGN}"
+SPACE = "\N{NO-BREAK SPACE}"
+NOTHING = "\N{EN DASH}"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a metric is written: its factor, decimals, and units of a value and of a difference."""
+
+    factor: float
+    decimals: int
+    unit: str
+    difference_unit: str
+
+    def number(self, value: float, *, sign: bool = False) -> str:
+        """The bare number, as on an axis."""
+        text = f"{value * self.factor:{'+' if sign else ''}.{self.decimals}f}"
+        if float(text) == 0:
+            text = text.lstrip("+-")
+        return text.replace("-", MINUS)
+
+    def value(self, value: float) -> str:
+        """The number with its unit."""
+        return self.number(value) + self.unit
+
+    def difference(self, value: float, *, sign: bool = False) -> str:
+        """A difference with its unit."""
+        return self.number(value, sign=sign) + self.difference_unit
+
+    def interval(self, estimate: Estimate) -> str:
+        """The interval in brackets."""
+        return f"[{self.number(estimate.low)},{SPACE}{self.number(estimate.high)}]"
+
+    @property
+    def axis_unit(self) -> str:
+        """What an axis label adds: " (%)" or nothing."""
+        return f" ({self.unit.strip()})" if self.unit else ""
+
+
+def scale_of(metric: str) -> Scale:
+    """Shares are written in percent, all else as it is."""
+    if metric == "accuracy":
+        return Scale(100, 1, f"{SPACE}%", f"{SPACE}points")
+    return Scale(1, 3, "", "")
+
+
+def p_value(p: float) -> str:
+    """A p-value in a sentence: "p = 0.021", "p < 0.001"."""
+    if p < 0.001:
+        return f"p{SPACE}<{SPACE}0.001"
+    return f"p{SPACE}={SPACE}{p:.3f}" if p < 0.1 else f"p{SPACE}={SPACE}{p:.2f}"
+
+
+def duration(seconds: float | None) -> str:
+    """A time in the unit that suits it: "0.8 s", "41 s", "3.2 min", "2.5 h"."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 10:
+        return f"{seconds:.1f}{SPACE}s"
+    if seconds < 100:
+        return f"{seconds:.0f}{SPACE}s"
+    return f"{seconds / 60:.1f}{SPACE}min" if seconds < 6000 else f"{seconds / 3600:.1f}{SPACE}h"
+
+
+def memory(count: float | None) -> str:
+    """Bytes in the unit that suits them."""
+    if count is None:
+        return NOTHING
+    return f"{count / 1e9:.1f}{SPACE}GB" if count >= 1e9 else f"{count / 1e6:.0f}{SPACE}MB"
+
+
+def bare_p(p: float) -> str:
+    """The p-value for a column that is headed "p": "0.021", "< 0.001"."""
+    return p_value(p).removeprefix(f"p{SPACE}").removeprefix(f"={SPACE}")
+
+
+def number(value: float | None) -> str:
+    """A count or a rate: three digits at least, thousands set apart."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def setting(values: Mapping[str, Any]) -> str:
+    """A draw or a replicate: "seed 0", "learning_rate 0.003, hidden 96", "speaker=theo"."""
+    parts = []
+    for name, value in values.items():
+        text = f"{value:g}" if isinstance(value, float) else str(value)
+        parts.append(text if "=" in text else f"{name.rpartition('.')[2]} {text}")
+    return ", ".join(parts)
+
+
+def replicates(runs: Sequence[Run]) -> str:
+    """What repeats: "5 seeds", "6 replicates"."""
+    names = {name.rpartition(".")[2] for run in runs for name in run.replicate}
+    count = len({tuple(run.replicate.items()) for run in runs})
+    word = names.pop() if names in ({"seed"}, {"fold"}) else "replicate"
+    return _count(count, word)
+
+
+def pair(finding: Pair, comparison: Comparison) -> str:
+    """The difference between two arms as a sentence."""
+    scale = scale_of(comparison.results.metric)
+    if finding.better is None:
+        return "no difference shown"
+    return f"{finding.better} is better by {_size(finding, scale)}, {p_value(finding.p)}"
+
+
+def headline(comparison: Comparison) -> str:
+    """Who won, in a few words."""
+    if not comparison.arms:
+        return "No run has finished yet"
+    best, *others = [arm.name for arm in comparison.arms]
+    scale = scale_of(comparison.results.metric)
+    if not others:
+        value = scale.value(comparison.arms[0].estimate.value)
+        return f"{best} reaches a test {comparison.results.metric} of {value}"
+    won = [p for p in comparison.pairs if p.first == best and p.better == best]
+    beaten = [p.second for p in won]
+    level = [name for name in others if name not in beaten]
+    if len(won) == len(others) == 1:
+        return f"{best} beats {beaten[0]} by {scale.difference(abs(won[0].difference.value))}"
+    said = [f"{best} beats {_others(beaten, len(others))}"] if beaten else []
+    if level:
+        word = "between" if len(level) == 1 else "among"
+        named = _list([best, *level]) if len(level) <= 2 else f"{len(level) + 1} arms"
+        said.append(f"{'no' if beaten else 'No'} winner {word} {named}")
+    return "; ".join(said)
+
+
+def evidence(comparison: Comparison) -> str:
+    """The numbers behind the headline: by how much, with what certainty, at what cost."""
+    if not comparison.arms:
+        return "There is nothing to compare. What the runs are doing is listed below."
+    best = comparison.arms[0]
+    scale = scale_of(comparison.results.metric)
+    said = (
+        f"{best.name} has a test {comparison.results.metric} of {scale.value(best.estimate.value)} "
+        f"{scale.interval(best.estimate)} over {replicates(best.runs)}"
+    )
+    against = [_beside(p, scale) for p in comparison.pairs if p.first == best.name]
+    if against:
+        said += f": {_list(against[:3])}"
+    more = " The other pairs are below." if len(against) > 3 else ""
+    return f"{said}.{more}{_cost(comparison)}"
+
+
+def sampling(comparison: Comparison) -> str:
+    """What the intervals on this page were resampled over."""
+    sets = comparison.test_sets
+    if not sets:
+        return "Nothing to resample yet."
+    what = replicates([run for arm in comparison.arms for run in arm.runs])
+    clustered = all(part.clustered for part in sets)
+    word = comparison.results.cluster or "cluster"
+    units = [part.units for part in sets]
+    size = str(min(units)) if min(units) == max(units) else f"{min(units)} to {max(units)}"
+    drawn = f"{size} {word}s, each with all its examples" if clustered else f"{size} test examples"
+    if len(sets) == 1:
+        return f"Resampled over {what} and {drawn}."
+    if len(sets) == sum(part.replicates for part in sets):
+        return f"Resampled over {what}, each with its own test set, and the {drawn} in it."
+    return f"Resampled over {len(sets)} test sets, {what} and the {drawn} in each."
+
+
+def cautions(comparison: Comparison) -> list[str]:
+    """What a reader must know before trusting the intervals."""
+    sets, word = comparison.test_sets, comparison.results.cluster or "cluster"
+    if not sets:
+        return []
+    said = []
+    repeats = sum(part.replicates for part in sets)
+    if repeats == 1:
+        said.append("With one replicate the intervals leave out how much seeds differ.")
+    elif repeats < 5:
+        said.append(f"With {repeats} replicates the intervals are rough and may be too narrow.")
+
+    few = [part.units for part in sets if part.clustered and part.units < 5]
+    if few:
+        said.append(f"With {min(few)} {word}s in a test set they are rough, too.")
+    if all(part.one_cluster for part in sets):
+        said.append(f"A test set holds a single {word}, so examples were drawn one by one.")
+        if len(sets) > 1:
+            said.append(f"How {word}s differ enters through the {len(sets)} test sets.")
+        else:
+            said.append(f"The intervals say nothing about other {word}s.")
+    elif comparison.results.cluster and not any(part.clustered for part in sets):
+        said.append(f"No {word}s are known in the test set, so examples were drawn one by one.")
+
+    dropped = max(part.dropped for part in sets)
+    if dropped:
+        said.append(f"Up to {dropped} examples that not all runs were tested on are left out.")
+    for arm in comparison.arms:
+        if len(arm.runs) < arm.planned:
+            said.append(f"{arm.name} has {len(arm.runs)} of {arm.planned} replicates.")
+    return said
+
+
+def mean_result(runs: Sequence[Run], name: str) -> float | None:
+    """The mean over runs of a number in their results, if any of them has it."""
+    known = [run.result[name] for run in runs if run.result.get(name) is not None]
+    return math.fsum(known) / len(known) if known else None
+
+
+def parameters(runs: Sequence[Run], kind: str) -> int | None:
+    """How many parameters a run of an arm has, "total" or "recurrent"."""
+    return (runs[0].result.get("parameters") or {}).get(kind)
+
+
+def _count(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+def _list(items: Sequence[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def _others(beaten: Sequence[str], others: int) -> str:
+    """Those of the other arms that are beaten: by name where they are few."""
+    if len(beaten) <= 3:
+        return _list(beaten)
+    return (
+        f"all {others} other arms" if len(beaten) == others else f"{len(beaten)} of {others} others"
+    )
+
+
+def _size(finding: Pair, scale: Scale) -> str:
+    """How large a difference is, with its interval turned to the same side."""
+    low, high = finding.difference.low, finding.difference.high
+    if finding.difference.value < 0:
+        low, high = -high, -low
+    size = Estimate(abs(finding.difference.value), low, high)
+    return f"{scale.difference(size.value)} {scale.interval(size)}"
+
+
+def _beside(finding: Pair, scale: Scale) -> str:
+    """Where the first arm of a pair stands beside the second."""
+    side = "above" if finding.difference.value > 0 else "below"
+    shown = "" if finding.better else ", no difference shown"
+    return f"{_size(finding, scale)} {side} {finding.second} ({p_value(finding.p)}{shown})"
+
+
+def _cost(comparison: Comparison) -> str:
+    """How long a run of the first few arms trains."""
+    seconds = {arm.name: mean_result(arm.runs, "seconds") for arm in comparison.arms}
+    known = [
+        f"{duration(value)} for {name}" for name, value in seconds.items() if value is not None
+    ]
+    return f" Training a run takes {_list(known[:4])}." if known else ""

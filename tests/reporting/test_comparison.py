@@ -1,0 +1,185 @@
+import json
+
+import numpy as np
+import pytest
+
+from gru_audio.config import UserError
+from gru_audio.reporting.comparison import compare
+from gru_audio.reporting.results import read_results
+from tests.reporting.workdirs import Made, fail, write_workdir
+
+
+def comparison_of(workdir, resamples=500):
+    return compare(read_results(workdir), resamples=resamples)
+
+
+def accuracy(workdir, run):
+    result = json.loads((workdir / "runs" / run / "result.json").read_text())
+    return result["metrics"]["test"]["accuracy"]
+
+
+def change_predictions(workdir, run, change):
+    path = workdir / "runs" / run / "predictions" / "test.npz"
+    with np.load(path) as arrays:
+        changed = change(dict(arrays))
+    np.savez(path, **changed)
+
+
+def test_estimates_are_means_over_replicates(tmp_path):
+    write_workdir(tmp_path, Made(seeds=4))
+    compared = comparison_of(tmp_path)
+    for arm in compared.arms:
+        values = [accuracy(tmp_path, f"{arm.name}-{seed}") for seed in range(4)]
+        assert arm.values == pytest.approx(values)
+        assert arm.estimate.value == pytest.approx(np.mean(values))
+        assert arm.estimate.low <= arm.estimate.value <= arm.estimate.high
+    best, second = compared.arms
+    (pair,) = compared.pairs
+    assert pair.difference.value == pytest.approx(best.estimate.value - second.estimate.value)
+    assert pair.difference.value >= 0 and pair.replicates == 4
+    (sampled,) = compared.test_sets
+    assert (sampled.replicates, sampled.examples, sampled.units) == (4, 300, 6)
+    assert sampled.clustered and not sampled.one_cluster and not sampled.dropped
+
+
+def test_a_far_better_arm_is_shown_to_be_better(tmp_path):
+    write_workdir(tmp_path, Made(arms={"lstm": 2.0, "gru": 6.0}, speakers=60))
+    compared = comparison_of(tmp_path, resamples=4000)
+    assert [arm.name for arm in compared.arms] == ["gru", "lstm"]
+    (pair,) = compared.pairs
+    assert (pair.first, pair.second, pair.better) == ("gru", "lstm", "gru")
+    assert pair.p < 0.001 and pair.difference.low > 0
+
+
+def test_equal_arms_are_not_told_apart(tmp_path):
+    write_workdir(tmp_path, Made(seeds=3))
+    for seed in range(3):
+        source = tmp_path / "runs" / f"gru-{seed}" / "predictions" / "test.npz"
+        target = tmp_path / "runs" / f"lstm-{seed}" / "predictions" / "test.npz"
+        target.write_bytes(source.read_bytes())
+    (pair,) = comparison_of(tmp_path).pairs
+    assert pair.difference.value == pair.difference.low == pair.difference.high == 0
+    assert pair.p == 1 and pair.better is None
+
+
+def test_examples_are_paired_by_id_whatever_their_order(tmp_path):
+    write_workdir(tmp_path, Made(seeds=3))
+    before = comparison_of(tmp_path)
+
+    def shuffle(arrays):
+        order = np.random.default_rng(0).permutation(arrays["example"].size)
+        return {name: array[order] for name, array in arrays.items()}
+
+    for seed in range(3):
+        change_predictions(tmp_path, f"lstm-{seed}", shuffle)
+    assert comparison_of(tmp_path).pairs == before.pairs
+
+
+def test_examples_that_a_run_lacks_are_left_out(tmp_path):
+    write_workdir(tmp_path, Made(seeds=3))
+    change_predictions(tmp_path, "lstm-1", lambda a: {n: v[:-20] for n, v in a.items()})
+    compared = comparison_of(tmp_path)
+    assert sorted((part.replicates, part.examples) for part in compared.test_sets) == [
+        (1, 280),
+        (2, 300),
+    ]
+    assert max(part.dropped for part in compared.test_sets) == 20
+
+
+def test_arms_without_a_common_example_are_refused(tmp_path):
+    write_workdir(tmp_path, Made(seeds=1))
+    change_predictions(tmp_path, "lstm-0", lambda a: a | {"example": a["example"] + 10_000})
+    with pytest.raises(UserError, match="no test example in common"):
+        comparison_of(tmp_path)
+
+
+def test_folds_are_test_sets_of_their_own(tmp_path):
+    write_workdir(tmp_path, Made(folds=6, examples=600))
+    compared = comparison_of(tmp_path)
+    assert [part.examples for part in compared.test_sets] == [100] * 6
+    assert all(part.one_cluster and part.replicates == 1 for part in compared.test_sets)
+    (pair,) = compared.pairs
+    by_fold = [
+        accuracy(tmp_path, f"{pair.first}-{fold}") - accuracy(tmp_path, f"{pair.second}-{fold}")
+        for fold in range(6)
+    ]
+    assert pair.difference.value == pytest.approx(np.mean(by_fold))
+
+
+def test_a_failed_run_leaves_its_arm_and_the_pairing(tmp_path):
+    write_workdir(tmp_path, Made(seeds=4))
+    whole = {arm.name: arm for arm in comparison_of(tmp_path).arms}
+    fail(tmp_path, "lstm-2")
+    compared = comparison_of(tmp_path)
+    arms = {arm.name: arm for arm in compared.arms}
+    assert arms["gru"].estimate == whole["gru"].estimate
+    assert len(arms["lstm"].runs) == 3 and arms["lstm"].planned == 4
+    (pair,) = compared.pairs
+    kept = (0, 1, 3)
+    differences = [
+        accuracy(tmp_path, f"{pair.first}-{seed}") - accuracy(tmp_path, f"{pair.second}-{seed}")
+        for seed in kept
+    ]
+    assert pair.replicates == 3
+    assert pair.difference.value == pytest.approx(np.mean(differences))
+
+
+def test_nothing_finished_is_nothing_compared(tmp_path):
+    write_workdir(tmp_path, Made(seeds=1))
+    fail(tmp_path, "gru-0")
+    fail(tmp_path, "lstm-0")
+    compared = comparison_of(tmp_path)
+    assert compared.arms == compared.pairs == compared.test_sets == ()
+
+
+def selection(workdir, run, value):
+    path = workdir / "runs" / run / "result.json"
+    result = json.loads(path.read_text())
+    result["metrics"]["validation"]["loss"] = value
+    path.write_text(json.dumps(result))
+
+
+def drawn(tmp_path, losses):
+    """A sweep of two draws whose validation losses are `losses[draw][seed]`."""
+    write_workdir(tmp_path, Made(arms={"gru": 5.0}, draws={0.1: 0.0, 0.2: 0.0}, seeds=2))
+    for rate, of_seeds in losses.items():
+        for seed, value in enumerate(of_seeds):
+            selection(tmp_path, f"gru-{rate}-{seed}", value)
+
+
+def test_validation_chooses_the_draw(tmp_path):
+    drawn(tmp_path, {0.1: (0.3, 0.5), 0.2: (0.2, 0.7)})
+    (arm,) = comparison_of(tmp_path).arms
+    assert arm.draw == {"optimizer.learning_rate": 0.1} and arm.draws == 2
+
+
+def test_validation_may_be_better_when_higher(tmp_path):
+    drawn(tmp_path, {0.1: (0.3, 0.5), 0.2: (0.2, 0.7)})
+    sweep = json.loads((tmp_path / "sweep.json").read_text())
+    (tmp_path / "sweep.json").write_text(json.dumps(sweep | {"selection_higher_is_better": True}))
+    assert comparison_of(tmp_path).arms[0].draw == {"optimizer.learning_rate": 0.2}
+
+
+def test_a_draw_that_lost_a_replicate_is_not_chosen(tmp_path):
+    drawn(tmp_path, {0.1: (0.3, 0.5), 0.2: (0.1, 0.1)})
+    fail(tmp_path, "gru-0.2-1")
+    assert comparison_of(tmp_path).arms[0].draw == {"optimizer.learning_rate": 0.1}
+
+
+def test_a_draw_that_diverged_is_not_chosen(tmp_path):
+    drawn(tmp_path, {0.1: (0.3, 0.5), 0.2: (0.1, float("nan"))})
+    assert comparison_of(tmp_path).arms[0].draw == {"optimizer.learning_rate": 0.1}
+
+
+def test_of_losses_the_lower_wins(tmp_path):
+    write_workdir(tmp_path, Made(arms={"lstm": 2.0, "gru": 6.0}, speakers=60, metric="loss"))
+    compared = comparison_of(tmp_path)
+    assert [arm.name for arm in compared.arms] == ["gru", "lstm"]
+    (pair,) = compared.pairs
+    assert pair.better == "gru" and pair.difference.high < 0
+
+
+def test_a_metric_that_is_no_mean_over_examples_is_refused(tmp_path):
+    write_workdir(tmp_path, Made(seeds=1, metric="acuracy"))
+    with pytest.raises(UserError, match='Did you mean "accuracy"'):
+        comparison_of(tmp_path)

@@ -1,0 +1,79 @@
+import json
+
+import numpy as np
+import pytest
+
+from gru_audio.config import UserError
+from gru_audio.reporting.results import FAILED, FINISHED, UNFINISHED, read_results
+from tests.reporting.workdirs import Made, fail, interrupt, remove, write_workdir
+
+
+def test_a_finished_sweep_is_read_whole(tmp_path):
+    results = read_results(write_workdir(tmp_path, Made(seeds=2)))
+    assert results.arms == ("gru", "lstm")
+    assert results.metric == "accuracy" and results.higher_is_better
+    assert results.config["data.name"] == "made_up"
+    assert results.first <= results.last
+    assert [run.state for run in results.runs] == [FINISHED] * 4
+    run = results.runs[0]
+    assert run.replicate == {"seed": 0} and run.config["model.cell"] == "gru"
+    correct = run.predictions.probabilities.argmax(axis=1) == run.predictions.label
+    assert run.metric("test/accuracy") == pytest.approx(correct.mean())
+    assert run.metric("test/nothing") is None and run.metric("nothing/loss") is None
+    curve = run.curves["validation/accuracy"]
+    assert curve.steps[:2].tolist() == [200, 400] and curve.values.dtype == np.float64
+
+
+def test_states_of_an_unfinished_sweep(tmp_path):
+    write_workdir(tmp_path, Made(seeds=3))
+    fail(tmp_path, "gru-0")
+    interrupt(tmp_path, "gru-1")
+    remove(tmp_path, "gru-2")
+    failed, interrupted, missing, *finished = read_results(tmp_path).runs
+    assert failed.state == FAILED and failed.failure.startswith("FloatingPointError: the loss")
+    assert interrupted.state == UNFINISHED and interrupted.curves["train/loss"].steps[-1] > 0
+    assert missing.state == UNFINISHED and not missing.curves
+    assert [run.state for run in finished] == [FINISHED] * 3
+    assert all(r.predictions.example.size == 0 for r in (failed, interrupted, missing))
+
+
+def test_predictions_come_sorted_by_example(tmp_path):
+    write_workdir(tmp_path, Made(seeds=1))
+    path = tmp_path / "runs" / "gru-0" / "predictions" / "test.npz"
+    with np.load(path) as arrays:
+        order = np.random.default_rng(0).permutation(arrays["example"].size)
+        shuffled = {name: arrays[name][order] for name in arrays}
+        labels = dict(zip(arrays["example"], arrays["label"], strict=True))
+    np.savez(path, **shuffled)
+    predictions = read_results(tmp_path).runs[0].predictions
+    assert np.all(np.diff(predictions.example) > 0)
+    assert [labels[i] for i in predictions.example] == predictions.label.tolist()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"no archive at all"])
+def test_unreadable_predictions_count_as_none(tmp_path, content):
+    write_workdir(tmp_path, Made(seeds=1))
+    (tmp_path / "runs" / "gru-0" / "predictions" / "test.npz").write_bytes(content)
+    run = read_results(tmp_path).runs[0]
+    assert run.state == FINISHED and run.predictions.example.size == 0
+
+
+def test_a_result_cut_short_is_not_a_result(tmp_path):
+    write_workdir(tmp_path, Made(seeds=1))
+    path = tmp_path / "runs" / "gru-0" / "result.json"
+    path.write_text(path.read_text()[:100])
+    assert read_results(tmp_path).runs[0].state == UNFINISHED
+
+
+def test_values_that_were_not_finite_are_left_out(tmp_path):
+    write_workdir(tmp_path, Made(seeds=1))
+    path = tmp_path / "runs" / "gru-0" / "metrics.jsonl"
+    records = [{"step": 1, "train/loss": 2.0}, {"step": 2, "train/loss": None}]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    curve = read_results(tmp_path).runs[0].curves["train/loss"]
+    assert curve.steps.tolist() == [1] and curve.values.tolist() == [2.0]
+
+
+def test_a_folder_without_a_sweep_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"sweep\.json is missing"):
+        read_results(tmp_path)

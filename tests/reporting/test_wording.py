@@ -1,0 +1,141 @@
+import dataclasses
+
+import pytest
+
+from gru_audio.reporting import wording
+from gru_audio.reporting.comparison import compare
+from gru_audio.reporting.results import read_results
+from gru_audio.reporting.statistics import Estimate
+from tests.reporting.workdirs import Made, fail, write_workdir
+
+
+def plain(text):
+    return text.replace("\N{NO-BREAK SPACE}", " ").replace("\N{MINUS SIGN}", "-")
+
+
+def compared(tmp_path, **made):
+    return compare(read_results(write_workdir(tmp_path, Made(**made))), resamples=2000)
+
+
+def test_shares_are_in_percent_and_losses_as_they_are():
+    share, loss = wording.scale_of("accuracy"), wording.scale_of("loss")
+    assert plain(share.value(0.9814)) == "98.1 %"
+    assert plain(share.difference(-0.0061, sign=True)) == "-0.6 points"
+    assert plain(share.interval(Estimate(0, -0.001, 0.011))) == "[-0.1, 1.1]"
+    assert plain(share.number(-0.0001, sign=True)) == "0.0"
+    assert plain(loss.value(8.5437)) == "8.544"
+    assert plain(loss.difference(0.0061, sign=True)) == "+0.006"
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(0.00099, "p < 0.001"), (0.0214, "p = 0.021"), (0.5, "p = 0.50"), (1, "p = 1.00")],
+)
+def test_p_values(p, text):
+    assert plain(wording.p_value(p)) == text
+    assert f"p = {plain(wording.bare_p(p))}".replace("= <", "<") == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "–"), (0.84, "0.8 s"), (41.3, "41 s"), (192, "3.2 min"), (9000, "2.5 h")],  # noqa: RUF001
+)
+def test_durations(seconds, text):
+    assert plain(wording.duration(seconds)) == text
+
+
+def test_settings_and_replicates():
+    setting = {"optimizer.learning_rate": 0.003, "model.hidden": 96}
+    assert wording.setting(setting) == "learning_rate 0.003, hidden 96"
+    assert wording.setting({"data.hold_out": "speaker=theo"}) == "speaker=theo"
+    assert wording.setting({}) == ""
+
+
+def test_a_clear_win(tmp_path):
+    comparison = compared(tmp_path, arms={"gru": 6.0, "lstm": 2.0}, speakers=60)
+    (pair,) = comparison.pairs
+    size = wording.scale_of("accuracy").difference(pair.difference.value)
+    assert wording.headline(comparison) == f"gru beats lstm by {size}"
+    said = plain(wording.evidence(comparison))
+    assert f"{plain(size)} [" in said and "above lstm (p < 0.001)" in said
+    assert "over 5 seeds" in said and "Training a run takes" in said
+    assert wording.pair(pair, comparison).startswith(f"gru is better by {size}")
+    assert wording.cautions(comparison) == []
+    assert "5 seeds and 60 speakers, each with all its examples" in wording.sampling(comparison)
+
+
+def test_a_lower_loss_wins(tmp_path):
+    comparison = compared(tmp_path, arms={"gru": 6.0, "lstm": 2.0}, speakers=60, metric="loss")
+    (pair,) = comparison.pairs
+    assert pair.difference.value < 0
+    assert "below lstm" in wording.evidence(comparison)
+    words = plain(wording.pair(pair, comparison))
+    assert words.startswith("gru is better by 0.") and "-" not in words
+
+
+def test_no_winner(tmp_path):
+    comparison = compared(tmp_path, arms={"gru": 5.0, "lstm": 5.0}, seeds=3, speakers=0)
+    first, second = (arm.name for arm in comparison.arms)
+    assert wording.headline(comparison) == f"No winner between {first} and {second}"
+    assert "no difference shown" in wording.evidence(comparison)
+    assert wording.pair(comparison.pairs[0], comparison) == "no difference shown"
+    assert wording.cautions(comparison) == [
+        "With 3 replicates the intervals are rough and may be too narrow."
+    ]
+
+
+def test_a_shared_lead(tmp_path):
+    comparison = compared(tmp_path, arms={"gru": 5.0, "lstm": 5.0, "rnn": 1.0}, speakers=60)
+    first, second, third = (arm.name for arm in comparison.arms)
+    assert third == "rnn"
+    said = wording.headline(comparison)
+    assert said == f"{first} beats rnn; no winner between {first} and {second}"
+
+
+def test_many_arms_are_counted(tmp_path):
+    arms = {"gru": 7.0} | {f"worse{i}": 1.0 for i in range(5)}
+    comparison = compared(tmp_path, arms=arms, speakers=60)
+    assert wording.headline(comparison) == "gru beats all 5 other arms"
+
+
+def test_one_arm_and_one_seed(tmp_path):
+    comparison = compared(tmp_path, arms={"gru": 5.0}, seeds=1, speakers=0)
+    assert wording.headline(comparison).startswith("gru reaches a test accuracy of 9")
+    assert "over 1 seed." in wording.evidence(comparison)
+    assert wording.cautions(comparison) == [
+        "With one replicate the intervals leave out how much seeds differ."
+    ]
+
+
+def test_folds_of_one_speaker_say_what_was_resampled(tmp_path):
+    comparison = compared(tmp_path, folds=6, examples=600)
+    sampling = wording.sampling(comparison)
+    assert sampling == (
+        "Resampled over 6 replicates, each with its own test set, and the 100 test examples in it."
+    )
+    said = " ".join(wording.cautions(comparison))
+    assert "holds a single speaker" in said and "through the 6 test sets" in said
+
+
+def test_few_speakers_are_said_to_be_few(tmp_path):
+    said = wording.cautions(compared(tmp_path, speakers=3))
+    assert said == ["With 3 speakers in a test set they are rough, too."]
+
+
+def test_missing_replicates_and_examples_are_said(tmp_path):
+    write_workdir(tmp_path, Made(seeds=5))
+    fail(tmp_path, "lstm-1")
+    comparison = compare(read_results(tmp_path), resamples=100)
+    sampled = dataclasses.replace(comparison.test_sets[0], dropped=7)
+    comparison = dataclasses.replace(comparison, test_sets=(sampled,))
+    said = wording.cautions(comparison)
+    assert "lstm has 4 of 5 replicates." in said
+    assert any("Up to 7 examples" in caution for caution in said)
+
+
+def test_nothing_to_compare(tmp_path):
+    write_workdir(tmp_path, Made(arms={"gru": 5.0}, seeds=1))
+    fail(tmp_path, "gru-0")
+    comparison = compare(read_results(tmp_path))
+    assert wording.headline(comparison) == "No run has finished yet"
+    assert wording.cautions(comparison) == []

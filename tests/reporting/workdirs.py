@@ -1,0 +1,202 @@
+"""Workdirs of made-up sweeps for the tests: runs that err as trained networks do.
+
+Whether a network errs on an example depends on how hard the example and its speaker are (shared by
+all runs), on how well its seed went, and on chance. So arms are correlated example by example,
+which is what a paired comparison lives on.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+@dataclass(frozen=True)
+class Made:
+    """A sweep to be made.
+
+    Attributes:
+        arms: name -> skill (the mean margin of its logits).
+        cost: name -> seconds of a training run; 40 where not given.
+        draws: settings of each arm -> how much skill they cost.
+        seeds: how many replicates, when there are no folds.
+        folds: each fold is tested on one speaker of its own.
+        speakers: in the test split; 0: unknown.
+    """
+
+    arms: Mapping[str, float] = field(default_factory=lambda: {"gru": 5.2, "lstm": 4.6})
+    cost: Mapping[str, float] = field(default_factory=dict)
+    draws: Mapping[float, float] = field(default_factory=lambda: {0.003: 0.0})
+    seeds: int = 5
+    folds: int = 0
+    speakers: int = 6
+    examples: int = 300
+    steps: int = 3000
+    metric: str = "accuracy"
+    class_names: tuple[str, ...] = DIGITS
+
+
+def write_workdir(workdir: Path, made: Made, seed: int = 0) -> Path:
+    """Writes the finished sweep `made` and returns `workdir`."""
+    rng = np.random.default_rng(seed)
+    classes, many = len(made.class_names), made.examples
+    speakers = made.folds or made.speakers
+    speaker = np.arange(many) % speakers if speakers else np.full(many, -1)
+    label = rng.permutation(many) % classes
+    hardness = rng.gamma(1.3, 1.2, many) + 0.6 * rng.standard_normal(max(speakers, 1))[speaker]
+    rival = (label + rng.choice([1, 4, 7], many, p=[0.6, 0.3, 0.1])) % classes
+    luck = {r: 0.25 * rng.standard_normal() for r in range(made.folds or made.seeds)}
+
+    entries = []
+    for arm, skill in made.arms.items():
+        for rate, loss_of_skill in made.draws.items():
+            for index, replicate in enumerate(_replicates(made)):
+                run = f"{arm}-{rate:g}-{index}" if len(made.draws) > 1 else f"{arm}-{index}"
+                entry = {
+                    "run": run,
+                    "arm": arm,
+                    "draw": {"optimizer.learning_rate": rate} if len(made.draws) > 1 else {},
+                    "replicate": replicate,
+                    "group": f"{arm}-0",
+                }
+                entries.append(entry)
+                tested = speaker == index if made.folds else np.ones(many, bool)
+                margin = skill - loss_of_skill + luck[index] - hardness
+                margin = margin + 0.9 * rng.standard_normal(many)
+                predictions = _predictions(margin, label, rival, speaker, tested, classes, rng)
+                _write_run(workdir / "runs" / run, entry, made, predictions, rate, rng)
+
+    (workdir / "sweep.json").write_text(json.dumps(_sweep(made, entries, speakers)))
+    return workdir
+
+
+def fail(workdir: Path, run: str) -> None:
+    """Makes a finished run one that failed."""
+    folder = workdir / "runs" / run
+    (folder / "result.json").unlink()
+    (folder / "predictions" / "test.npz").unlink()
+    failure = {"type": "FloatingPointError", "error": "the loss is not finite at step 1250"}
+    (folder / "failure.json").write_text(json.dumps(failure))
+
+
+def interrupt(workdir: Path, run: str) -> None:
+    """Makes a finished run one that was killed half way, in the middle of a line of its metrics."""
+    folder = workdir / "runs" / run
+    (folder / "result.json").unlink()
+    (folder / "predictions" / "test.npz").unlink()
+    text = (folder / "metrics.jsonl").read_text()
+    (folder / "metrics.jsonl").write_text(text[: len(text) // 2])
+
+
+def remove(workdir: Path, run: str) -> None:
+    """Makes a finished run one that has not started."""
+    folder = workdir / "runs" / run
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    folder.rmdir()
+
+
+def _replicates(made: Made) -> list[dict[str, Any]]:
+    if made.folds:
+        return [{"data.hold_out": f"speaker=voice{fold}"} for fold in range(made.folds)]
+    return [{"seed": seed} for seed in range(made.seeds)]
+
+
+def _predictions(margin, label, rival, speaker, tested, classes, rng) -> dict[str, np.ndarray]:
+    many = label.size
+    logits = rng.standard_normal((many, classes)) - 2
+    logits[np.arange(many), label] = np.maximum(margin, 0) + 0.1
+    logits[np.arange(many), rival] = np.maximum(-margin, 0)
+    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    loss = -np.log(probabilities[np.arange(many), label])
+    return {
+        "example": np.flatnonzero(tested).astype(np.int32) + 2000,
+        "label": label[tested].astype(np.int32),
+        "probabilities": probabilities[tested].astype(np.float32),
+        "loss": loss[tested].astype(np.float32),
+        "cluster": speaker[tested].astype(np.int32),
+    }
+
+
+def _write_run(
+    folder: Path, entry: dict[str, Any], made: Made, predictions: dict, rate: float, rng
+) -> None:
+    (folder / "predictions").mkdir(parents=True)
+    np.savez(folder / "predictions" / "test.npz", **predictions)
+    correct = predictions["probabilities"].argmax(axis=1) == predictions["label"]
+    test = {"loss": float(predictions["loss"].mean()), "accuracy": float(correct.mean())}
+    seconds = made.cost.get(entry["arm"], 40.0) * rng.uniform(0.95, 1.05)
+    steps = int(made.steps * rng.uniform(0.7, 1.0)) // 200 * 200
+
+    config = {
+        "seed": entry["replicate"].get("seed", 0),
+        "data.name": "made_up",
+        "model.cell": entry["arm"],
+        "model.hidden": 96 if entry["arm"] == "gru" else 81,
+        "optimizer.learning_rate": rate,
+    }
+    records = []
+    for step in range(50, steps + 1, 50):
+        decay = np.exp(-step / (0.12 * made.steps))
+        noise = np.exp(0.15 * rng.standard_normal())
+        train = (2.3 * decay + 0.004) * noise
+        records.append({"step": step, "train/loss": train, "train/gradient_norm": noise})
+        if step % 200 == 0:
+            accuracy = test["accuracy"] - 0.9 * decay + 0.004 * rng.standard_normal()
+            validation = {"validation/loss": test["loss"] + 2.2 * decay * noise}
+            validation["validation/accuracy"] = float(np.clip(accuracy, 0.1, 1))
+            records.append({"step": step, "seconds": seconds * step / steps, **validation})
+    result = {
+        **entry,
+        "steps": steps,
+        "best_step": steps - 400,
+        "stopped_early": steps < made.steps,
+        "parameters": {"total": 41_482, "recurrent": 40_512},
+        "metrics": {"train": {"loss": 0.004, "accuracy": 1.0}, "validation": test, "test": test},
+        "seconds": seconds,
+        "steps_per_second": steps / seconds,
+        "compile_seconds": 3.1,
+        "members": made.folds or made.seeds,
+        "peak_memory_bytes": 612_000_000,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+def _sweep(made: Made, entries: list[dict[str, Any]], speakers: int) -> dict[str, Any]:
+    command = "python -m gru_audio.sweep --config experiments/made_up.py --workdir runs/made_up"
+    return {
+        "experiment": "made_up",
+        "description": f"Spoken digits, made up: GRU against LSTM.\n\n  {command}\n\nNot measured.",
+        "command": command,
+        "config": {"seed": 0, "data.name": "made_up", "data.target": "digit"},
+        "arms": {arm: {"model.cell": arm} for arm in made.arms},
+        "draws": [{"optimizer.learning_rate": rate} for rate in made.draws],
+        "replicates": _replicates(made),
+        "metric": made.metric,
+        "higher_is_better": made.metric == "accuracy",
+        "selection": "validation/loss",
+        "selection_higher_is_better": False,
+        "target": "digit",
+        "cluster": "speaker" if speakers else None,
+        "class_names": list(made.class_names),
+        "cluster_names": [f"voice{i}" for i in range(speakers)] or None,
+        "runs": entries,
+        "environment": {
+            "python": "3.11.7",
+            "jax": "0.10.2",
+            "flax": "0.12.7",
+            "platform": "cpu",
+            "device_kind": "cpu",
+            "devices": 1,
+            "commit": "0123456789abcdef0123456789abcdef01234567",
+            "host_cores": 2,
+        },
+    }

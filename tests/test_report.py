@@ -1,0 +1,189 @@
+import csv
+import io
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from gru_audio.reporting.write import write_report
+from tests.reporting.workdirs import Made, fail, interrupt, remove, write_workdir
+
+ROOT = Path(__file__).resolve().parents[1]
+VOID = {"meta", "br", "link", "img", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Text and structure of a page; an unbalanced tag fails."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], []
+        self.feed(source)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.text.append(data.replace("\N{NO-BREAK SPACE}", " "))
+
+    def __contains__(self, words):
+        return words in re.sub(r"\s+", " ", "".join(self.text))
+
+
+def report(workdir):
+    index, comparison = write_report(workdir)
+    return index, Page(index.read_text()), comparison
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    made = Made(arms={"gru": 6.0, "lstm": 5.0, "rnn": 1.0, "rnn <b>&": 2.0}, cost={"rnn": 9.0})
+    return write_workdir(tmp_path_factory.mktemp("finished"), made)
+
+
+def test_the_page_of_twenty_runs_is_small_and_needs_nothing_else(finished):
+    index, page, _ = report(finished)
+    source = index.read_text()
+    assert len(source.encode()) < 600_000
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "img", "iframe", "object"}
+    for _, attributes in page.tags:
+        for name in ("src", "href", "data", "srcset"):
+            assert attributes.get(name, "#").startswith("#")
+    assert "@import" not in source and not re.search(r"url\((?!#)", source)
+    anchors = [a["href"][1:] for tag, a in page.tags if tag == "a"]
+    assert set(anchors) <= {a["id"] for _, a in page.tags if "id" in a}
+
+
+def test_the_page_shows_what_was_found(finished):
+    _, page, comparison = report(finished)
+    for arm in comparison.arms:
+        assert arm.name in page
+        assert f"{100 * arm.estimate.value:.1f} %" in page
+        assert f"[{100 * arm.estimate.low:.1f}, {100 * arm.estimate.high:.1f}]" in page
+    for words in (
+        "41,482",
+        "612 MB",
+        "5 of 5",
+        "(p = 0.001)",
+        "adjusted for 6 comparisons by Holm's method",
+        "python -m gru_audio.sweep --config experiments/made_up.py",
+        "0123456789abcdef",
+        "model.hidden",
+        "train loss",
+        "validation accuracy",
+        "seconds of training",
+    ):
+        assert words in page, words
+    assert sum(tag == "svg" for tag, _ in page.tags) == 2 + 2 + 1 + 4
+    assert "What is missing" not in page
+
+
+def test_names_are_escaped(finished):
+    _, page, _ = report(finished)
+    assert "rnn <b>&" in page
+    assert not [tag for tag, _ in page.tags if tag == "b"]
+
+
+def test_the_table_agrees_with_the_comparison(finished):
+    index, _, comparison = report(finished)
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in (index.parent / "table.md").read_text().splitlines()
+        if line.startswith("|") and "---" not in line
+    ]
+    arms = {row[0]: row for row in rows[1:5]}
+    for arm in comparison.arms:
+        assert arms[arm.name][1].startswith(f"{100 * arm.estimate.value:.1f}")
+        assert arms[arm.name][-1] == "5"
+    assert len(rows) == 1 + 4 + 1 + 6
+    assert {len(row) for row in rows[:5]} == {6} and {len(row) for row in rows[5:]} == {5}
+
+
+def test_the_csv_has_a_line_for_every_run(tmp_path):
+    write_workdir(tmp_path, Made(draws={0.001: 0.0, 0.01: 3.0}, seeds=2))
+    fail(tmp_path, "lstm-0.01-1")
+    index, _, comparison = report(tmp_path)
+    lines = list(csv.DictReader(io.StringIO((index.parent / "results.csv").read_text())))
+    assert len(lines) == 8
+    by_run = {line["run"]: line for line in lines}
+    for arm in comparison.arms:
+        for run, value in zip(arm.runs, arm.values, strict=True):
+            assert by_run[run.name]["selected"] == "1"
+            assert float(by_run[run.name]["test/accuracy"]) == pytest.approx(value)
+    assert sum(line["selected"] == "1" for line in lines) == 4
+    assert by_run["lstm-0.01-1"]["state"] == "failed" and not by_run["lstm-0.01-1"]["seconds"]
+
+
+def test_an_unfinished_sweep_says_what_is_missing(tmp_path):
+    write_workdir(tmp_path, Made(draws={0.001: 0.0, 0.01: 3.0}, seeds=2, speakers=0))
+    fail(tmp_path, "lstm-0.01-1")
+    interrupt(tmp_path, "gru-0.01-0")
+    remove(tmp_path, "gru-0.01-1")
+    (tmp_path / "runs" / "lstm-0.01-0" / "predictions" / "test.npz").unlink()
+    _, page, _ = report(tmp_path)
+    assert "5 of 8 runs have finished, 1 failed." in page
+    assert "FloatingPointError: the loss is not finite at step 1250" in page
+    assert "last record at step" in page
+    assert "without readable test predictions, so left out: lstm-0.01-0" in page
+    assert "learning_rate 0.001" in page and "selected from 2 draws" in page
+
+
+def test_a_sweep_that_just_began_has_a_page(tmp_path):
+    write_workdir(tmp_path, Made(seeds=1))
+    remove(tmp_path, "gru-0")
+    remove(tmp_path, "lstm-0")
+    index, page, _ = report(tmp_path)
+    assert "No run has finished yet" in page and "0 of 2 runs" in page
+    assert "No run has finished yet" in (index.parent / "table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "made", [Made(folds=4), Made(metric="loss"), Made(arms={"gru": 9}, seeds=1)]
+)
+def test_other_sweeps_have_pages_too(tmp_path, made):
+    write_workdir(tmp_path, made)
+    _, page, comparison = report(tmp_path)
+    assert f"test {made.metric}" in page
+    assert len(comparison.arms) == len(made.arms)
+
+
+def test_the_same_workdir_gives_the_same_page(finished, tmp_path):
+    first, _ = write_report(finished, tmp_path / "first")
+    second, _ = write_report(finished, tmp_path / "second")
+    assert first.read_text() == second.read_text()
+
+
+def run_command(*arguments):
+    command = [sys.executable, "-m", "gru_audio.report", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_the_command_prints_the_verdict(finished, tmp_path):
+    done = run_command(f"--workdir={finished}", f"--output={tmp_path / 'out'}")
+    assert done.returncode == 0, done.stderr
+    assert "beats" in done.stdout and str(tmp_path / "out" / "index.html") in done.stdout
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "index.html",
+        "results.csv",
+        "table.md",
+    }
+
+
+def test_the_command_refuses_a_folder_without_a_sweep(tmp_path):
+    done = run_command(f"--workdir={tmp_path}")
+    assert done.returncode == 2
+    assert "sweep.json is missing" in done.stderr and "Traceback" not in done.stderr
