@@ -1,6 +1,6 @@
 """Who speaks? The six speakers of FSDD, official split: GRU, LSTM and tanh RNN at equal parameters.
 
-python -m gru_audio.sweep --config experiments/speaker_id.py --workdir runs/speaker_id
+  python -m gru_audio.sweep --config experiments/speaker_id.py --workdir runs/speaker_id
 """
 
 from gru_audio.config import default_config

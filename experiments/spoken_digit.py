@@ -1,6 +1,6 @@
 """Spoken digits (FSDD, official split): GRU, LSTM and tanh RNN at equal parameters.
 
-python -m gru_audio.sweep --config experiments/spoken_digit.py --workdir runs/spoken_digit
+  python -m gru_audio.sweep --config experiments/spoken_digit.py --workdir runs/spoken_digit
 """
 
 from gru_audio.config import default_config
@@ -12,12 +12,11 @@ def get_config():
     config = default_config()
     config.data.name = "spoken_digit"
     config.data.target = "digit"
-    config.data.cluster = ""
     config.model.hidden = 128
+    config.model.pooling = "max"
     config.model.dropout = 0.2
     config.augment.time_shift_ms = 20.0
     config.augment.gain_db = 6.0
-    config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 50
     config.optimizer.clip_norm = 1.0
@@ -33,5 +32,6 @@ def get_sweep(config):
     }
     return Sweep(
         arms=match_parameters(config, arms, to="GRU", features=config.frontend.mels, outputs=10),
+        draws=[{"optimizer.learning_rate": rate} for rate in (1e-3, 2e-3, 4e-3)],
         replicates=[{"seed": seed} for seed in range(5)],
     )

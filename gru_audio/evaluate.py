@@ -64,7 +64,8 @@ def main(_: Sequence[str]) -> None:
         print(json.dumps({"split": _SPLIT.value, "metrics": metrics, "classes": classes}))
         return
     summary = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-    table = Table(title=f"{trained.about['run']} on {source.name} {_SPLIT.value}: {summary}")
+    print(f"{trained.about['run']} on {source.name}, {_SPLIT.value}: {summary}")
+    table = Table()
     for column in ("class", "examples", "recall", "precision"):
         table.add_column(column, justify="left" if column == "class" else "right")
     for row in classes:

@@ -11,10 +11,10 @@ code then is 1.
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from absl import flags
-from etils import epath
 from rich.console import Console
 from rich.table import Table
 
@@ -50,13 +50,13 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if bad else 0
 
 
-def _files(arguments: Sequence[str]) -> list[epath.Path]:
+def _files(arguments: Sequence[str]) -> list[Path]:
     """The files named, and the sounds in the folders named."""
     if not arguments:
         raise UserError("Name the files or folders to label.")
-    files: list[epath.Path] = []
+    files: list[Path] = []
     for argument in arguments:
-        path = epath.Path(argument)
+        path = Path(argument)
         if path.is_dir():
             files += sorted(file for file in path.rglob("*") if file.suffix.lower() in _SOUNDS)
         elif path.exists():

@@ -20,6 +20,7 @@ SCORES: dict[str, Callable[[Predictions], np.ndarray]] = {
     "accuracy": lambda predictions: predictions.probabilities.argmax(axis=-1) == predictions.label,
     "loss": lambda predictions: predictions.loss,
 }
+BOUNDS = {"accuracy": (0.0, 1.0), "loss": (0.0, math.inf)}  # of their means
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def compare(
     arms = []
     for name, runs in usable.items():
         measured = [part.take(name, keys) for part in resampled if (keys := part.replicates(name))]
-        value, means = statistics.resample_mean(measured, seed=seed)
+        value, means = _resampled_mean(measured, seed)
         arms.append(
             Arm(
                 name=name,
@@ -123,7 +124,7 @@ def compare(
                 runs=tuple(runs),
                 values=tuple(observed[name, _key(run.replicate)] for run in runs),
                 planned=len(chosen[name]),
-                estimate=statistics.estimate(value, means),
+                estimate=statistics.estimate(value, means, BOUNDS[results.metric]),
             )
         )
     arms.sort(key=lambda arm: arm.estimate.value, reverse=results.higher_is_better)
@@ -220,6 +221,11 @@ def _resample(
     return resampled
 
 
+def _resampled_mean(measured: Sequence[statistics.Measured], seed: int) -> tuple[float, np.ndarray]:
+    value, means = statistics.resample_mean(measured, seed=seed)
+    return value, statistics.widened(value, means, statistics.freedom(measured))
+
+
 def _aligned(values: np.ndarray, run: Run, ids: np.ndarray) -> np.ndarray:
     """The rows of `values` that belong to the examples `ids`, which the run has all predicted."""
     return values[np.searchsorted(run.predictions.example, ids)]
@@ -235,7 +241,7 @@ def _compare_pairs(
         if not common:
             continue
         differences = [part.take(first, keys) - part.take(second, keys) for part, keys in common]
-        value, means = statistics.resample_mean(differences, seed=seed)
+        value, means = _resampled_mean(differences, seed)
         replicates = sum(len(keys) for _, keys in common)
         found.append((first, second, statistics.estimate(value, means), replicates, means))
 

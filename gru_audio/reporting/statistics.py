@@ -11,12 +11,19 @@ of the mean without bias; drawing n would make it too small by 1 / n, a third wi
 (McCarthy and Snowden 1985; Rao and Wu 1988). What a replicate and an example make together, beyond
 what each makes alone, is counted more than once (Owen 2007): where it prevails, the intervals are
 up to 1.7 times as wide as need be, which errs on the side of showing no difference.
+
+A variance estimated from few units is itself unsure, and percentiles of a bootstrap know nothing of
+that: over five seeds that alone differ they cover 86 % instead of 95 %. So the resampled means are
+spread by the ratio of Student's t to the normal quantile (`widened`; Hesterberg 2015, "What
+teachers should know about the bootstrap", section 4), with degrees of freedom by Satterthwaite
+(1946).
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.stats
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -40,18 +47,21 @@ class Measured:
     Attributes:
         observed: float64 (replicates,).
         resampled: float64 (resamples, replicates); a row is one resample of the examples.
+        units: how many clusters or examples were drawn from.
     """
 
     observed: np.ndarray
     resampled: np.ndarray
+    units: int
 
     def take(self, columns: Sequence[int]) -> "Measured":
         """The replicates at `columns`."""
-        return Measured(self.observed[columns], self.resampled[:, columns])
+        return Measured(self.observed[columns], self.resampled[:, columns], self.units)
 
     def __sub__(self, other: "Measured") -> "Measured":
         """The paired difference, replicate by replicate and resample by resample."""
-        return Measured(self.observed - other.observed, self.resampled - other.resampled)
+        observed, resampled = self.observed - other.observed, self.resampled - other.resampled
+        return Measured(observed, resampled, self.units)
 
 
 def sampling_units(cluster: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -93,7 +103,7 @@ def resample_examples(
             for counts in _draws(rng, sizes.size, resamples)
         ]
     )
-    return Measured(scores.mean(axis=1), resampled)
+    return Measured(scores.mean(axis=1), resampled, sizes.size)
 
 
 def resample_mean(test_sets: Sequence[Measured], *, seed: int) -> tuple[float, np.ndarray]:
@@ -114,10 +124,37 @@ def resample_mean(test_sets: Sequence[Measured], *, seed: int) -> tuple[float, n
     return value, means[drawn, row].mean(axis=1)
 
 
-def estimate(value: float, resampled: np.ndarray) -> Estimate:
-    """The value with its percentile interval."""
+def freedom(test_sets: Sequence[Measured]) -> float:
+    """Degrees of freedom of the variance of `resample_mean`.
+
+    Of several test sets, one fewer than there are. Within one, replicates and examples each bring
+    a variance with its own degrees (Satterthwaite 1946).
+    """
+    if len(test_sets) > 1:
+        return len(test_sets) - 1
+    (measured,) = test_sets
+    replicates = measured.observed.size
+    parts = [(measured.resampled.mean(axis=1).var(), max(measured.units - 1, 1))]
+    if replicates > 1:
+        parts.append((measured.observed.var(ddof=1) / replicates, replicates - 1))
+    unsure = sum(variance**2 / degrees for variance, degrees in parts)
+    return sum(variance for variance, _ in parts) ** 2 / unsure if unsure else np.inf
+
+
+def widened(value: float, resampled: np.ndarray, degrees: float) -> np.ndarray:
+    """Resampled means, spread around the value as far as t quantiles lie beyond normal ones."""
+    upper = (1 + LEVEL) / 2
+    return value + scipy.stats.t.ppf(upper, degrees) / scipy.stats.norm.ppf(upper) * (
+        resampled - value
+    )
+
+
+def estimate(
+    value: float, resampled: np.ndarray, bounds: tuple[float, float] = (-np.inf, np.inf)
+) -> Estimate:
+    """The value with its percentile interval, cut at the bounds of what is possible."""
     tail = (1 - LEVEL) / 2
-    low, high = np.quantile(resampled, [tail, 1 - tail])
+    low, high = np.clip(np.quantile(resampled, [tail, 1 - tail]), *bounds)
     return Estimate(value, float(low), float(high))
 
 

@@ -184,7 +184,7 @@ def cautions(comparison: Comparison) -> list[str]:
     if repeats == 1:
         said.append("With one replicate the intervals leave out how much seeds differ.")
     elif repeats < 5:
-        said.append(f"With {repeats} replicates the intervals are rough and may be too narrow.")
+        said.append(f"With {repeats} replicates the intervals are rough.")
 
     few = [part.units for part in sets if part.clustered and part.units < 5]
     if few:

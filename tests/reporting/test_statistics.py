@@ -126,6 +126,55 @@ def test_coverage_and_false_alarms_of_paired_differences():
     assert alarms / trials <= 0.05 + 3 * np.sqrt(0.95 * 0.05 / trials)
 
 
+@pytest.mark.parametrize(("seeds", "folds"), [(2, 1), (3, 1), (5, 1), (1, 3), (1, 6), (3, 6)])
+def test_coverage_where_few_units_make_all_the_difference(seeds, folds):
+    """Seeds or folds differ, examples hardly: the case in which a plain bootstrap is too sure."""
+    covered, trials = 0, 400
+    for trial in range(trials):
+        rng = np.random.default_rng(trial)
+        test_sets = []
+        for fold in range(folds):
+            effect = rng.normal() * (folds > 1) + rng.normal(size=(seeds, 1)) * (seeds > 1)
+            scores = effect + 0.1 * rng.normal(size=(seeds, 40))
+            test_sets.append(
+                statistics.resample_examples(scores, unknown(40), seed=fold, resamples=400)
+            )
+        value, means = statistics.resample_mean(test_sets, seed=trial)
+        means = statistics.widened(value, means, statistics.freedom(test_sets))
+        interval = statistics.estimate(value, means)
+        covered += interval.low <= 0 <= interval.high
+    # Two or three units make a bootstrap of few steps, which t quantiles do not wholly mend.
+    nominal = 0.95 if max(seeds, folds) > 3 else 0.91
+    assert covered / trials >= nominal - 3 * np.sqrt(0.95 * 0.05 / trials)
+
+
+def test_many_units_need_no_widening():
+    scores = np.random.default_rng(0).normal(size=(200, 300))
+    measured = statistics.resample_examples(scores, unknown(300), seed=0, resamples=400)
+    assert statistics.freedom([measured]) > 150
+    _, means = statistics.resample_mean([measured], seed=0)
+    widened = statistics.widened(0.0, means, statistics.freedom([measured]))
+    np.testing.assert_allclose(widened, means, rtol=0.02)
+
+
+def test_degrees_of_freedom_of_either_level_alone():
+    rng = np.random.default_rng(0)
+    seeds_alone = np.repeat(rng.normal(size=(4, 1)), 50, axis=1)
+    examples_alone = np.repeat(rng.normal(size=(1, 50)), 4, axis=0)
+    for scores, degrees in ((seeds_alone, 3), (examples_alone, 49)):
+        measured = statistics.resample_examples(scores, unknown(50), seed=0, resamples=400)
+        assert statistics.freedom([measured]) == pytest.approx(degrees)
+
+
+def test_intervals_stay_within_the_possible():
+    scores = np.array([[1.0] * 19 + [0.0]])
+    measured = statistics.resample_examples(scores, unknown(20), seed=0, resamples=400)
+    value, means = statistics.resample_mean([measured], seed=0)
+    means = statistics.widened(value, means, 1.0)
+    assert statistics.estimate(value, means, (0.0, 1.0)).high == 1.0
+    assert statistics.estimate(value, means).high > 1.0
+
+
 def test_a_real_difference_is_found():
     difference, cluster = simulated_difference(np.random.default_rng(0))
     measured = statistics.resample_examples(difference + 1.0, cluster, seed=0)
@@ -155,7 +204,7 @@ def test_identical_arms_differ_by_nothing():
 
 def test_differences_that_cancel_do_not_count_as_shown():
     observed = np.array([0.1, -0.1])
-    measured = Measured(observed, np.tile([0.1 + 1e-17, -0.1], (1000, 1)))
+    measured = Measured(observed, np.tile([0.1 + 1e-17, -0.1], (1000, 1)), 1)
     assert statistics.two_sided_p(measured.resampled.sum(axis=1)) == 1
 
 

@@ -1,7 +1,6 @@
 """Spoken digits of a speaker never heard (FSDD, one of six speakers left out): the honest number.
 
-python -m gru_audio.sweep --config experiments/spoken_digit_new_speaker.py --workdir
-runs/new_speaker
+  python -m gru_audio.sweep --config experiments/new_speaker.py --workdir runs/new_speaker
 """
 
 from gru_audio.config import default_config
@@ -16,6 +15,7 @@ def get_config():
     config.data.name = "spoken_digit"
     config.data.target = "digit"
     config.model.hidden = 128
+    config.model.pooling = "max"
     config.model.dropout = 0.3
     config.augment.time_shift_ms = 20.0
     config.augment.gain_db = 6.0

@@ -1,0 +1,41 @@
+r"""Your own sounds: GRU against LSTM at equal parameters, on any data set you have prepared.
+
+  python -m gru_audio.prepare folder --name my_sounds --folder DIR
+  python -m gru_audio.sweep --config experiments/own_sounds.py --workdir runs/my_sounds \
+      --config.data.name=my_sounds
+
+A start to copy: long recordings want `data.crop_seconds`, many classes a larger `model.hidden`.
+"""
+
+from gru_audio.config import default_config
+from gru_audio.models.size import match_parameters
+from gru_audio.sweeping.sweep import Sweep
+
+
+def get_config():
+    config = default_config()
+    config.data.name = "my_sounds"
+    config.data.target = "label"
+    config.model.hidden = 128
+    config.model.pooling = "max"
+    config.model.dropout = 0.2
+    config.augment.time_shift_ms = 50.0
+    config.augment.gain_db = 6.0
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_steps = 50
+    config.optimizer.clip_norm = 1.0
+    config.train.steps = 2000
+    return config
+
+
+def get_sweep(config):
+    arms = {"GRU": {"model.cell": "gru"}, "LSTM": {"model.cell": "lstm"}}
+    # The encoders are made equal; the output layer depends on how many classes there are.
+    mels = config.frontend.mels
+    return Sweep(
+        arms=match_parameters(
+            config, arms, to="GRU", features=mels, outputs=1, counting="recurrent"
+        ),
+        replicates=[{"seed": seed} for seed in range(3)],
+    )
