@@ -13,6 +13,7 @@ from gru_audio.config import UserError
 from gru_audio.data.plan import BLOCK, Array
 from gru_audio.data.source import Source
 
+CENTRE = 0.5  # where an evaluation crops: in the middle
 _CHUNK = 1024  # clips read at a time while the buffer is filled
 
 

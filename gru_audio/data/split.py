@@ -10,14 +10,14 @@ ROLES = ("train", "validation", "test")
 
 
 def select(source: Source, data: ConfigDict) -> dict[str, np.ndarray]:
-    """Ids of the examples (int32, ascending) for each role; a role may be empty save `train`.
+    """Ids of the examples (int32, ascending) for each role; validation may be empty.
 
     Without `data.hold_out` the roles are the splits the config names. With "field=value" the test
     set is every example of that value, whatever its split; training takes the examples of the
     training and test splits that are left, validation those of its own split.
 
     Raises:
-      UserError: a split, field or value that the data set does not have, or nothing to train on.
+      UserError: a split, field or value that the data set does not have, or nothing to train or test on.
     """
     split = source.columns["split"]
     chosen = {role: np.isin(split, _split_names(source, data, role)) for role in ROLES}
@@ -30,10 +30,9 @@ def select(source: Source, data: ConfigDict) -> dict[str, np.ndarray]:
         }
     known = target(source, data.target) >= 0
     ids = {role: np.flatnonzero(mask & known).astype(np.int32) for role, mask in chosen.items()}
-    if not len(ids["train"]):
-        raise UserError(
-            f'No training example in config.data.train="{data.train}" of {source.name}.'
-        )
+    for role in ("train", "test"):
+        if not len(ids[role]):
+            raise UserError(f'No example in config.data.{role}="{data[role]}" of {source.name}.')
     return ids
 
 

@@ -1,0 +1,122 @@
+"""Archives from elsewhere: fetched whole, and unpacked only inside their own folder."""
+
+import hashlib
+import lzma
+import shutil
+import tarfile
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from gru_audio.config import UserError
+
+_TIMEOUT = 60  # seconds without a byte
+# What tarfile and zipfile raise on broken input, RuntimeError where a password is needed.
+_DAMAGES = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, OSError, RuntimeError, NotImplementedError),
+)
+
+
+def download(url: str, target: Path) -> Path:
+    """Fetches `url` to `target`, which appears only when it is complete.
+
+    Raises:
+      UserError: the address does not answer, or the connection breaks.
+    """
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.parent / f"{target.name}.partial"
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT) as reply, partial.open("wb") as file:
+            promised = reply.headers.get("Content-Length")
+            shutil.copyfileobj(reply, file)
+            if promised and file.tell() != int(promised):
+                raise OSError(f"{file.tell()} of {promised} bytes came")
+    except (OSError, urllib.error.URLError) as error:
+        raise UserError(
+            f"Cannot download {url}: {error}. Fetch it in another way and pass it as --archive."
+        ) from error
+    partial.replace(target)
+    return target
+
+
+def unpack(archive: Path | str, folder: Path) -> Path:
+    """Unpacks a tar (also compressed) or zip archive into `folder`.
+
+    Links become copies of what they link to, which has to be in the archive too.
+
+    Returns:
+      `folder`, or the only folder in it where the archive has one that holds everything.
+
+    Raises:
+      UserError: there is no such file, it is no archive, it is damaged, or a member would land or
+        reach outside `folder` or is a device. Nothing is ever written outside.
+    """
+    archive = Path(archive).expanduser()
+    if not archive.is_file():
+        raise UserError(f"There is no archive {archive}.")
+    try:
+        members = _tar_members if tarfile.is_tarfile(archive) else _zip_members
+        for name, content in members(archive):
+            target = folder / _inside(name)
+            if content is None:
+                target.mkdir(parents=True, exist_ok=True)
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with content, target.open("wb") as file:
+                shutil.copyfileobj(content, file)
+    except _Refused as error:
+        raise UserError(f"Archive {archive} is refused: {error}") from error
+    except _DAMAGES as error:
+        raise UserError(f"Cannot unpack archive {archive}: {error}") from error
+    inside = list(folder.iterdir())
+    return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
+
+
+def sha256(path: Path) -> str:
+    """The checksum of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Refused(Exception):
+    """A member that no well-meant archive of sounds has."""
+
+
+def _inside(name: str) -> PurePosixPath:
+    """The path of a member below its folder."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in "".join(path.parts[:1]):
+        raise _Refused(f"member {name!r} would land outside its folder")
+    return path
+
+
+def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
+    """Name and content of every member; None for a folder."""
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if member.isdir():
+                yield member.name, None
+                continue
+            try:
+                content = tar.extractfile(member)  # looks links up in the archive, not on disk
+            except KeyError as error:
+                raise _Refused(
+                    f"member {member.name!r} links to {member.linkname!r}, which is not in it"
+                ) from error
+            if content is None:
+                raise _Refused(f"member {member.name!r} is neither a file nor a folder")
+            yield member.name, content
+
+
+def _zip_members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
+    """Name and content of every member; None for a folder."""
+    with zipfile.ZipFile(archive) as zipped:
+        for member in zipped.infolist():
+            yield member.filename, None if member.is_dir() else zipped.open(member)

@@ -1,0 +1,258 @@
+"""From a list of clips to a prepared data set: the one place that writes a TFDS builder.
+
+A builder says which clips there are (`ClipBuilder.clips`); reading, checking, writing and
+accounting are the same for all. Clips are read one at a time while their shard is written, so
+memory does not grow with the data set.
+"""
+
+import abc
+import collections
+import dataclasses
+import functools
+import hashlib
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from gru_audio.audio.io import Audio, BadAudio
+from gru_audio.config import UserError
+from gru_audio.data import index
+
+CLIPS_PER_SHARD = 8192
+SPLITS = ("train", "validation", "test")
+UNFINISHED = "incomplete."  # how names of folders with work in progress begin, here and in TFDS
+SKIP, REFUSE = "skip", "refuse"  # what to do about bad files
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """One clip before it is read.
+
+    `name` is unique in its data set; `labels` gives a class name for each field ("": unknown);
+    `read(sample_rate)` returns the sound, or raises `BadAudio` or `OSError`.
+    """
+
+    name: str
+    split: str
+    labels: Mapping[str, str]
+    read: Callable[[int], Audio]
+
+
+class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
+    """A TFDS builder of labelled clips: the feature "audio", int16 (None,), and class fields.
+
+    Needs no TensorFlow: audio is stored as bytes, and records as ArrayRecord. Beside the records
+    lie the files of `gru_audio.data.index`.
+
+    Attributes:
+      progress: called with (clips read, clips in all) after each clip; may be replaced.
+      verified: what checksums were compared, in words.
+    """
+
+    fields: Sequence[str]
+    homepage: ClassVar[str | None] = None
+
+    def __init_subclass__(cls, **kwargs: Any):
+        # TFDS's registry of names has a spoken_digit of its own.
+        super().__init_subclass__(skip_registration=True, **kwargs)
+
+    def __init__(
+        self, *, data_dir: Path | str, sample_rate: int, on_bad_file: str, **settings: Any
+    ):
+        """`settings` are stored with the data, to tell whether they would come out the same."""
+        self.settings = {"builder": type(self).__name__, "sample_rate": sample_rate, **settings}
+        self.progress: Callable[[int, int], None] = lambda done, total: None
+        self.verified = "nothing to compare with"
+        self._sample_rate = sample_rate
+        self._on_bad_file = on_bad_file
+        super().__init__(data_dir=data_dir, file_format="array_record")
+
+    @abc.abstractmethod
+    def clips(self, scratch: Path, downloads: Path) -> Sequence[Clip]:
+        """All clips of the data set, always in the same order.
+
+        Args:
+          scratch: an empty folder for what has to be unpacked; it goes once all clips are read.
+          downloads: a folder for what has to be fetched; it stays.
+        """
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        audio = tfds.features.Tensor(shape=(None,), dtype=np.int16, encoding="bytes")
+        labels = {field: tfds.features.ClassLabel() for field in self.fields}  # named later
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=type(self).__doc__,
+            features=tfds.features.FeaturesDict({"audio": audio, **labels}),
+            homepage=self.homepage,
+            disable_shuffling=True,
+        )
+
+    def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
+        with tempfile.TemporaryDirectory(dir=self.data_path, prefix=UNFINISHED) as scratch:
+            self._clips = _in_order(self.clips(Path(scratch), Path(dl_manager.download_dir)))
+            class_names = {field: _class_names(self._clips, field) for field in self.fields}
+            self._ledger = Ledger(class_names)
+            for field, names in class_names.items():
+                self.info.features[field].names = list(names)
+            super()._download_and_prepare(dl_manager, download_config)
+        ledger = self._ledger
+        if ledger.skipped and (self._on_bad_file == REFUSE or not ledger.clips):
+            raise UserError(ledger.complaint())
+        description = {
+            "name": self.name,
+            "version": str(self.version),
+            "sample_rate": self._sample_rate,
+            "settings": self.settings,
+            "verified": self.verified,
+            "records": self._records(),
+            **ledger.description(),
+        }
+        index.write(Path(self.data_path), description, ledger.columns())
+
+    def _shard_iterators_per_split(self, dl_manager: Any) -> Mapping[str, Sequence[Any]]:
+        by_split: dict[str, list[Clip]] = collections.defaultdict(list)
+        for clip in self._clips:
+            by_split[clip.split].append(clip)
+        return {
+            split: [
+                functools.partial(self._examples, clips[first : first + CLIPS_PER_SHARD])
+                for first in range(0, len(clips), CLIPS_PER_SHARD)
+            ]
+            for split, clips in by_split.items()
+        }
+
+    def _examples(self, clips: Sequence[Clip]) -> Iterator[tuple[str, dict[str, Any]]]:
+        ledger = self._ledger
+        for clip in clips:
+            try:
+                audio = clip.read(self._sample_rate)
+            except (BadAudio, OSError) as error:
+                ledger.skip(clip, error)
+            else:
+                example = {"audio": audio.samples, **ledger.add(clip, audio)}
+                yield clip.name, example
+                example.clear()  # TFDS keeps every example of a shard until the shard is written
+            self.progress(ledger.clips + len(ledger.skipped), len(self._clips))
+
+    def _make_download_manager(self, download_dir: Any, download_config: Any) -> Any:
+        """Plain: TFDS's looks for registered checksums, with a package it does not declare."""
+        return tfds.download.DownloadManager(
+            download_dir=download_dir or self.data_dir_root / "downloads"
+        )
+
+    def _log_download_bytes(self) -> None:
+        """Silences TFDS, which would announce a download of unknown size."""
+
+    def _log_download_done(self) -> None:
+        """Silences TFDS, which would name a folder that is about to be renamed."""
+
+    def _records(self) -> list[tuple[str, int]]:
+        return [
+            (Path(path).name, length)
+            for split in dict.fromkeys(clip.split for clip in self._clips)
+            for path, length in zip(
+                self.info.splits[split].filepaths,
+                self.info.splits[split].shard_lengths,
+                strict=True,
+            )
+            if length
+        ]
+
+
+class Ledger:
+    """What was written and what was skipped: one row a clip, and a running hash over all of it."""
+
+    def __init__(self, class_names: Mapping[str, tuple[str, ...]]):
+        self.skipped: list[tuple[str, str]] = []  # name of the clip, reason
+        self._class_names = class_names
+        self._ids = {
+            field: {name: i for i, name in enumerate(names)} | {"": -1}
+            for field, names in class_names.items()
+        }
+        self._rows: list[tuple[str, str, int, tuple[int, ...]]] = []
+        self._rates: collections.Counter[int] = collections.Counter()
+        self._hash = hashlib.sha256(repr(sorted(class_names.items())).encode())
+
+    @property
+    def clips(self) -> int:
+        return len(self._rows)
+
+    def add(self, clip: Clip, audio: Audio) -> dict[str, int]:
+        """Enters a clip; returns its class ids."""
+        ids = {field: self._ids[field][clip.labels.get(field, "")] for field in self._class_names}
+        row = (clip.split, clip.name, len(audio.samples), tuple(ids.values()))
+        self._rows.append(row)
+        self._rates[audio.file_rate] += 1
+        self._hash.update(repr((row, audio.sample_rate)).encode())
+        self._hash.update(audio.samples.astype("<i2").tobytes())
+        return ids
+
+    def skip(self, clip: Clip, error: BadAudio | OSError) -> None:
+        """Enters a clip that cannot be used."""
+        reason = error.reason if isinstance(error, BadAudio) else error.strerror or str(error)
+        self.skipped.append((clip.name, reason))
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The columns of `gru_audio.data.source.Source`."""
+        split, name, length, ids = zip(*self._rows, strict=True)
+        fields = np.array(ids, np.int32).reshape(len(ids), -1)
+        return {
+            index.SPLIT: np.array(split),
+            index.LENGTH: np.array(length, np.int32),
+            index.CLIP: np.array(name),
+            **{field: fields[:, i] for i, field in enumerate(self._class_names)},
+        }
+
+    def description(self) -> dict[str, Any]:
+        """What `source.json` says about the clips."""
+        return {
+            "class_names": self._class_names,
+            "fingerprint": self._hash.hexdigest(),
+            "file_rates": sorted(self._rates.items()),
+            "skipped": self.skipped,
+        }
+
+    def complaint(self) -> str:
+        """What a refusal says: every bad file with its reason."""
+        lines = [f"  {name}: {reason}" for name, reason in self.skipped]
+        return "\n".join(
+            [
+                f"{len(lines)} of {len(lines) + self.clips} clips cannot be used:",
+                *lines,
+                "Mend or remove them, or pass --on_bad_file skip to leave them out."
+                if self.clips
+                else "There is nothing left to prepare.",
+            ]
+        )
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """A sorting key under which "take 2" comes before "take 10"."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+
+
+def _class_names(clips: Sequence[Clip], field: str) -> tuple[str, ...]:
+    names = {clip.labels.get(field, "") for clip in clips} - {""}
+    return tuple(sorted(names, key=natural))
+
+
+def _in_order(clips: Sequence[Clip]) -> list[Clip]:
+    """Splits one after another, the usual ones first; refuses what cannot be told apart."""
+    if not clips:
+        raise UserError("There are no clips to prepare.")
+    counts = collections.Counter(clip.name for clip in clips)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise UserError(f"The same clip is listed {counts[twice[0]]} times: {twice[0]}")
+    splits = {clip.split for clip in clips}
+    for split in splits:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", split) or split == "all":
+            raise UserError(f'"{split}" cannot name a split: use letters, digits and underscores.')
+    order = {name: i for i, name in enumerate((*SPLITS, *sorted(splits - set(SPLITS))))}
+    return sorted(clips, key=lambda clip: order[clip.split])

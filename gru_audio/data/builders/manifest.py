@@ -1,0 +1,128 @@
+"""People's own sounds, listed in a CSV file."""
+
+import csv
+import functools
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from gru_audio.audio.io import decode
+from gru_audio.config import UserError, nearest
+from gru_audio.data.builders import archive as archives
+from gru_audio.data.builders import splitting
+from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder
+
+Row = Mapping[str, str]
+
+
+class Manifest(ClipBuilder):
+    """Sounds listed with the columns file and label.
+
+    Optional columns: split; speaker and group, which become fields; start and end, in seconds,
+    where a row is a part of its file. Other columns are ignored. An empty label is unknown.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(
+        self,
+        *,
+        data_dir: Path | str,
+        name: str,
+        manifest: Path | str,
+        folder: Path | str | None = None,
+        archive: Path | str | None = None,
+        split_by: str | None = None,
+        fractions: Sequence[float | str] = splitting.FRACTIONS,
+        seed: int = 0,
+        sample_rate: int = 16000,
+        on_bad_file: str = SKIP,
+    ):
+        """Reads the list; the sounds come when the data set is prepared.
+
+        Args:
+          name: of the new data set.
+          folder: what the paths in the list are relative to; by default the list's own folder.
+          archive: what holds the sounds, where no folder does.
+          split_by: a column. The splits are then drawn at random with no value of it in two of
+            them, whatever the column "split" says, and it becomes a field.
+          fractions: of train, validation and test, where splits are drawn.
+          seed: of the draw.
+        """
+        manifest = Path(manifest).expanduser()
+        required = ("file", "label", *([split_by] if split_by else []))
+        self._rows = read_table(manifest, required)
+        columns = self._rows[0].keys()
+        extra = [column for column in ("speaker", "group") if column in columns]
+        self.fields = tuple(dict.fromkeys(["label", *extra, *([split_by] if split_by else [])]))
+        self.name = name
+        self._folder = Path(folder).expanduser() if folder else manifest.parent
+        self._archive = archive
+        self._split_by = split_by
+        fractions = splitting.shares(fractions)
+        self._choose_splits = functools.partial(splitting.choose, fractions=fractions, seed=seed)
+        super().__init__(
+            data_dir=data_dir,
+            sample_rate=sample_rate,
+            on_bad_file=on_bad_file,
+            manifest=archives.sha256(manifest),
+            split_by=split_by,
+            fractions=fractions,
+            seed=seed,
+        )
+
+    def clips(self, scratch: Path, downloads: Path) -> Sequence[Clip]:
+        root = archives.unpack(self._archive, scratch) if self._archive else self._folder
+        rows = self._rows
+        given = None
+        if "split" in rows[0]:
+            given = [splitting.USUAL_NAMES.get(row["split"].lower(), row["split"]) for row in rows]
+        groups = [row[self._split_by] for row in rows] if self._split_by else None
+        splits = self._choose_splits(given, [row["label"] for row in rows], groups)
+        return [self._clip(row, split, root) for row, split in zip(rows, splits, strict=True)]
+
+    def _clip(self, row: Row, split: str, root: Path) -> Clip:
+        start, end = _seconds(row, "start") or 0.0, _seconds(row, "end")
+        part = f"@{start:g}-{'' if end is None else f'{end:g}'}" if start or end else ""
+        name = row["file"] + part
+        return Clip(
+            name=name,
+            split=split,
+            labels={field: row[field] for field in self.fields},
+            read=functools.partial(decode, root / row["file"], name=name, start=start, end=end),
+        )
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
+    """The rows of a CSV file that has at least these columns, without the space around values.
+
+    Raises:
+      UserError: no such file, no such column, no rows, or a row with too few or too many values.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a mark at the beginning
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"Cannot read the manifest {path}: {error}") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    for column in columns:
+        if column not in (reader.fieldnames or ()):
+            hint = nearest(column, reader.fieldnames or ())
+            raise UserError(f'{path} has no column "{column}".{hint}')
+    rows: list[Row] = []
+    for row in reader:
+        if None in row or None in row.values():
+            raise UserError(f"{path}, line {reader.line_num}: not as many values as columns.")
+        rows.append({column: value.strip() for column, value in row.items()})
+    if not rows:
+        raise UserError(f"{path} lists nothing.")
+    return rows
+
+
+def _seconds(row: Row, column: str) -> float | None:
+    value = row.get(column, "")
+    try:
+        return float(value) if value else None
+    except ValueError as error:
+        raise UserError(f'{row["file"]}: {column} is "{value}", not seconds.') from error

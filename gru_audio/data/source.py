@@ -1,0 +1,115 @@
+"""A prepared data set: its columns in memory, its clips by random access.
+
+Reads ArrayRecord files and `tf.Example` messages directly. TFDS's own `builder_from_directory`
+would import whatever Python class a data set's files name, and data should never choose code.
+"""
+
+import dataclasses
+import functools
+import itertools
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+from etils import epath
+from tensorflow_datasets.proto import tf_example_pb2
+
+from gru_audio.config import UserError, nearest
+from gru_audio.data import index
+from gru_audio.data.builders import BUILDERS
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """Clips of one data set, all splits one after another.
+
+    `columns` has one row a clip: 'split' and 'clip' (str), 'length' (int32, samples), and an int32
+    column for each class field, whose values index into `class_names[field]` (-1: unknown).
+    `fingerprint` changes with any sample, label or order.
+
+    Picklable, and safe to use from several threads. A process opens the record files at its first
+    read; a forked one reads on with what its parent had open, for ArrayRecord cannot open a file
+    after a fork of a process that has used it.
+    """
+
+    name: str
+    sample_rate: int
+    columns: dict[str, np.ndarray]
+    class_names: dict[str, tuple[str, ...]]
+    fingerprint: str
+    records: tuple[tuple[str, int], ...]  # path and number of clips, in the order of the rows
+
+    def __len__(self) -> int:
+        return len(self.columns[index.LENGTH])
+
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits, in the order of the rows."""
+        names, first = np.unique(self.columns[index.SPLIT], return_index=True)
+        return tuple(str(names[i]) for i in np.argsort(first))
+
+    def audio(self, ids: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+        """The samples (length,) int16 of the clips in rows `ids`, in that order."""
+        reader = _open_records(self.records, self.fingerprint)
+        return [_samples(reader[int(i)]) for i in ids]
+
+
+def open_source(name: str, data_dir: epath.PathLike | None = None) -> Source:
+    """Opens the newest prepared version of a data set.
+
+    Raises:
+      UserError: it is not prepared in `data_dir`; says which command prepares it.
+    """
+    data_dir = epath.Path(data_dir) if data_dir else default_data_dir()
+    versions = index.versions(data_dir, name)
+    if not versions:
+        raise UserError(_how_to_prepare(name, data_dir))
+    folder = versions[-1].resolve()  # so that a worker may have another working directory
+    description = index.read_description(folder)
+    return Source(
+        name=description["name"],
+        sample_rate=description["sample_rate"],
+        columns=index.read_columns(folder),
+        class_names={field: tuple(names) for field, names in description["class_names"].items()},
+        fingerprint=description["fingerprint"],
+        records=tuple(
+            (str(folder / epath.Path(file).name), count) for file, count in description["records"]
+        ),
+    )
+
+
+def default_data_dir() -> epath.Path:
+    """Where data sets are prepared: $GRU_AUDIO_DATA, else ~/.cache/gru_audio/data."""
+    return epath.Path(os.environ.get("GRU_AUDIO_DATA") or "~/.cache/gru_audio/data").expanduser()
+
+
+@functools.lru_cache(maxsize=8)
+def _open_records(records: tuple[tuple[str, int], ...], fingerprint: str) -> ArrayRecordDataSource:
+    """All files of a data set, opened now; the fingerprint tells it from one it has replaced."""
+    # Without ArrayRecord's pool of threads: it does not survive a fork, and one clip needs none.
+    reader = ArrayRecordDataSource(
+        [f"{path}[0:{count}]" for path, count in records], {"max_parallelism": "0"}
+    )
+    for first in itertools.accumulate((count for _, count in records[:-1]), initial=0):
+        reader[first]
+    return reader
+
+
+def _samples(record: bytes) -> np.ndarray:
+    example = tf_example_pb2.Example.FromString(record)
+    return np.frombuffer(example.features.feature["audio"].bytes_list.value[0], "<i2")
+
+
+def _how_to_prepare(name: str, data_dir: epath.Path) -> str:
+    command = "python -m gru_audio.prepare"
+    if name in BUILDERS:
+        return (
+            f"Data set {name} is not prepared in {data_dir}. "
+            f"Run: {command} {name} --data_dir {data_dir}"
+        )
+    known = {*BUILDERS, *index.prepared(data_dir)}
+    return (
+        f'There is no data set "{name}" in {data_dir}.{nearest(name, known)} '
+        f"To prepare your own sounds: {command} folder --name {name} --folder DIR "
+        f"--data_dir {data_dir}"
+    )

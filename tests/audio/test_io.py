@@ -1,0 +1,202 @@
+"""Decoding against float64 arithmetic, and every way in which a file can be bad."""
+
+import io
+
+import numpy as np
+import pytest
+import scipy.signal
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gru_audio.audio.io import BadAudio, decode
+from tests.sounds import RATE, encode, tone
+
+LOSSLESS = [
+    ("WAV", "PCM_16", 1),
+    ("WAV", "PCM_24", 1),
+    ("WAV", "PCM_32", 1),
+    ("WAV", "FLOAT", 1),
+    ("WAV", "DOUBLE", 1),
+    ("WAVEX", "PCM_16", 1),
+    ("AIFF", "PCM_16", 1),
+    ("FLAC", "PCM_16", 1),
+    ("FLAC", "PCM_24", 1),
+    ("WAV", "PCM_U8", 257),
+]
+LOSSY = [("WAV", "ULAW"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III")]
+CHECKED = [
+    ("WAV", "PCM_U8"),
+    ("WAV", "PCM_16"),
+    ("WAV", "FLOAT"),
+    ("WAVEX", "PCM_24"),
+    ("AIFF", "PCM_16"),
+    ("FLAC", "PCM_16"),
+    ("OGG", "VORBIS"),
+    ("OGG", "OPUS"),
+    ("MP3", "MPEG_LAYER_III"),
+]
+
+
+def reason(source, **options) -> str:
+    with pytest.raises(BadAudio) as caught:
+        decode(source, RATE, name="clip", **options)
+    assert caught.value.path == "clip"
+    assert "clip" in str(caught.value)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize(("form", "subtype", "tolerance"), LOSSLESS)
+def test_lossless_formats_keep_the_samples(form, subtype, tolerance):
+    samples = tone()
+    audio = decode(encode(samples, RATE, form, subtype), RATE)
+    assert audio.samples.dtype == np.int16
+    assert (audio.sample_rate, audio.file_rate) == (RATE, RATE)
+    np.testing.assert_allclose(audio.samples, samples.astype(float) * 32768, atol=tolerance)
+
+
+def test_sixteen_bits_come_out_bit_for_bit():
+    samples = np.random.default_rng(0).integers(-32768, 32768, 5000).astype(np.int16)
+    np.testing.assert_array_equal(decode(encode(samples), None).samples, samples)
+
+
+@pytest.mark.parametrize(("form", "subtype"), LOSSY)
+def test_lossy_formats_come_close(form, subtype):
+    samples = tone(0.5, 24000)
+    heard = decode(encode(samples, 24000, form, subtype), None).samples
+    middle = slice(4000, 8000)
+    spectrum = np.abs(np.fft.rfft(heard[middle] / 32768 * np.hanning(4000)))
+    assert np.argmax(spectrum) * 24000 / 4000 == pytest.approx(440, abs=6)
+    assert np.std(heard[middle] / 32768) == pytest.approx(np.std(samples[middle]), rel=0.1)
+
+
+def test_channels_are_averaged():
+    left, right = tone(frequency=300), tone(frequency=500)
+    audio = decode(encode(np.stack([left, right], axis=1), subtype="FLOAT"), None)
+    expected = (left.astype(float) + right) / 2 * 32768
+    np.testing.assert_allclose(audio.samples, expected, atol=0.51)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 44100, 48000])
+def test_resampling_agrees_with_a_fourier_resampler(rate):
+    samples = tone(1.0, rate, frequency=440) * np.hanning(rate).astype(np.float32)
+    audio = decode(encode(samples, rate, subtype="FLOAT"), RATE)
+    assert (len(audio.samples), audio.file_rate) == (RATE, rate)
+    expected = scipy.signal.resample(samples.astype(float), RATE) * 32768
+    np.testing.assert_allclose(audio.samples, expected, atol=8)
+
+
+def test_values_beyond_full_scale_are_clipped():
+    samples = np.array([0.5, 1.5, -1.5, 1.0, -1.0], np.float32)
+    audio = decode(encode(samples, subtype="FLOAT"), None)
+    assert audio.samples.tolist() == [16384, 32767, -32768, 32767, -32768]
+
+
+@given(start=st.integers(0, 3000), length=st.integers(1, 1000))
+@settings(max_examples=30, deadline=None)
+def test_a_part_is_what_the_whole_has_there(start, length):
+    samples = np.arange(1, 4001, dtype=np.int16)
+    for form in ("WAV", "FLAC"):
+        part = decode(
+            encode(samples, 8000, form), None, start=start / 8000, end=(start + length) / 8000
+        )
+        np.testing.assert_array_equal(part.samples, samples[start : start + length])
+
+
+@pytest.mark.parametrize(("form", "subtype"), CHECKED)
+def test_a_cut_off_file_is_never_short_audio(form, subtype, capfd):
+    whole = encode(np.stack([tone(0.5, 24000)] * 2, axis=1), 24000, form, subtype)
+
+    @given(share=st.floats(0, 1, exclude_max=True))
+    @settings(max_examples=60, deadline=None)
+    def cut(share):
+        found = reason(whole[: int(share * len(whole))])
+        assert found in ("truncated", "empty", "not audio")
+        assert (found == "empty") == (int(share * len(whole)) == 0)
+
+    cut()
+    assert reason(whole[: len(whole) // 2]) == "truncated"
+
+
+@given(share=st.floats(0.2, 1))
+@settings(max_examples=20, deadline=None)
+def test_an_mp3_without_a_length_gives_what_it_has_or_is_refused(share):
+    file = io.BytesIO()
+    constant = {"bitrate_mode": "CONSTANT", "compression_level": 0.5}
+    soundfile.write(file, tone(1.0, 24000), 24000, format="MP3", **constant)
+    whole = file.getvalue()
+    stream = whole[whole.index(whole[:2], 4) :]  # the first frame holds the length
+    try:
+        samples = decode(stream[: int(share * len(stream))], None).samples
+    except BadAudio as error:
+        assert error.reason == "truncated"
+        return
+    assert len(samples) == pytest.approx(share * 24000, abs=4 * 576)
+
+
+def test_a_wav_written_to_a_pipe_has_no_length_and_is_read_to_its_end():
+    samples = np.arange(1, 1001, dtype=np.int16)
+    data = bytearray(encode(samples))
+    at = data.index(b"data") + 4
+    data[at : at + 4] = b"\xff\xff\xff\xff"
+    np.testing.assert_array_equal(decode(bytes(data), None).samples, samples)
+
+
+def test_a_header_that_promises_the_moon_costs_no_memory():
+    data = bytearray(encode(tone(), form="W64"))
+    at = data.index(b"data\xf3\xac\xd3\x11") + 16
+    data[at : at + 8] = (2**45).to_bytes(8, "little")
+    try:
+        assert len(decode(bytes(data), None).samples) == len(tone())
+    except BadAudio as error:
+        assert error.reason in ("truncated", "not audio")
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", "empty"),
+        (encode(np.zeros(0, np.float32)), "empty"),
+        (encode(np.zeros(1000, np.float32)), "silent"),
+        (encode(np.full(1000, 1e-9, np.float32), subtype="FLOAT"), "silent"),
+        (encode(np.array([0.1, np.nan, 0.1], np.float32), subtype="FLOAT"), "non-finite"),
+        (encode(np.array([0.1, np.inf, 0.1], np.float32), subtype="FLOAT"), "non-finite"),
+        (encode(np.array([0.1, 1e300, 0.1]), subtype="DOUBLE"), "non-finite"),
+        (b"a note about the recordings\n" * 50, "not audio"),
+        (b"RIFF" + bytes(2), "not audio"),
+        (b"ID3" + bytes(500), "not audio"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_files_have_a_reason(data, expected):
+    if data.startswith(b"RIFF") and len(data) < 12:
+        expected = "truncated"
+    assert reason(data) == expected
+
+
+def test_a_part_outside_the_file_has_a_reason():
+    data = encode(tone(0.5))
+    assert reason(data, start=0.4, end=0.6) == "truncated"
+    assert reason(data, start=0.6) == "empty"
+
+
+@given(st.binary(max_size=400), st.sampled_from([b"", b"RIFF", b"OggS", b"fLaC", b"FORM", b"ID3"]))
+@settings(max_examples=200, deadline=None)
+def test_noise_is_refused_or_decoded_but_never_crashes(data, magic):
+    try:
+        audio = decode(magic + data, RATE)
+    except BadAudio:
+        return
+    assert len(audio.samples)
+
+
+def test_paths_are_named_and_missing_files_are_os_errors(tmp_path):
+    path = tmp_path / "clip.raw"  # an ending that soundfile takes for headerless samples
+    path.write_bytes(b"not a sound")
+    with pytest.raises(BadAudio, match=r"clip\.raw: not audio"):
+        decode(path, RATE)
+    path = tmp_path / "clip.wav"
+    path.write_bytes(encode(tone()))
+    assert len(decode(str(path), 8000).samples) == len(tone()) // 2
+    with pytest.raises(FileNotFoundError):
+        decode(tmp_path / "absent.wav", RATE)

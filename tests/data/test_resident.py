@@ -1,0 +1,89 @@
+"""A gather from device memory against reading the clips on the host."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gru_audio.data.plan import BLOCK, make_plan
+from gru_audio.data.resident import crop_start, load
+from gru_audio.data.split import target
+from gru_audio.data.stream import read
+
+
+@pytest.fixture(scope="module")
+def labels(source):
+    return target(source, "label")
+
+
+@pytest.fixture(scope="module")
+def plan(source):
+    everything = np.ones(len(source), bool)
+    lengths = source.columns["length"]
+    return make_plan(lengths, everything, batch_size=8, buckets=3, seed=0)
+
+
+@pytest.fixture(scope="module")
+def resident(source, labels, plan):
+    return jax.device_put(load(source, labels, max(plan.padded)))
+
+
+def gathered(resident, ids, padded, crop):
+    """What the compiled step would see."""
+    rows = np.arange(len(ids), dtype=np.int32)
+    gather = jax.jit(type(resident).batch, static_argnums=3)
+    return jax.device_get(gather(resident, jnp.asarray(ids), rows, padded, jnp.asarray(crop)))
+
+
+def assert_equal(batch, other):
+    for leaf, its in zip(jax.tree.leaves(batch), jax.tree.leaves(other), strict=True):
+        assert leaf.dtype == its.dtype
+        np.testing.assert_array_equal(leaf, its)
+
+
+def test_every_bucket_is_what_reading_gives(source, labels, plan, resident):
+    lengths = source.columns["length"]
+    parts = plan.parts(np.arange(len(source)), lengths)
+    assert len(parts) == 3
+    for padded, ids in zip(plan.padded, parts, strict=True):
+        crop = np.zeros(len(ids), np.float32)
+        batch = gathered(resident, ids, padded, crop)
+        assert_equal(batch, read(source, labels, ids, batch.row, padded, crop))
+        for audio, length, samples in zip(batch.audio, batch.length, source.audio(ids), strict=True):
+            assert length == len(samples)  # nothing is cut from a clip in its own bucket
+            np.testing.assert_array_equal(audio[:length], samples)
+            assert not audio[length:].any()
+
+
+@pytest.mark.parametrize("blocks", [1, 5])
+def test_random_crops_are_what_reading_gives(source, labels, resident, blocks):
+    ids = np.arange(len(source), dtype=np.int32)
+    crop = np.random.default_rng(0).random(len(ids), np.float32)
+    batch = gathered(resident, ids, blocks * BLOCK, crop)
+    assert_equal(batch, read(source, labels, ids, batch.row, blocks * BLOCK, crop))
+    assert np.all(batch.length > 0)
+
+
+def test_crops_begin_at_every_block_and_none_leaves_its_clip():
+    length = np.full(4000, 10 * BLOCK + 1, np.int32)
+    crop = np.random.default_rng(1).random(len(length), np.float32)
+    start = crop_start(length, 4 * BLOCK, crop)
+    counts = np.bincount(start)
+    assert len(counts) == 8  # 11 blocks, the last of which holds one sample, and room for 4
+    assert counts.min() > 0.8 * len(length) / 8
+    assert crop_start(length, 4 * BLOCK, np.float32(np.nextafter(1, 0, dtype=np.float32))).max() == 7
+    assert crop_start(length, 4 * BLOCK, np.zeros(4000, np.float32)).max() == 0
+
+
+def test_clips_that_fit_are_not_cropped():
+    length = np.array([1, BLOCK, 4 * BLOCK - 1, 4 * BLOCK], np.int32)
+    crop = np.full(4, 0.999, np.float32)
+    np.testing.assert_array_equal(crop_start(length, 4 * BLOCK, crop), 0)
+
+
+def test_a_clip_does_not_depend_on_the_rows_beside_it(resident, plan):
+    crop = np.array([0.3, 0.9, 0.1], np.float32)
+    whole = gathered(resident, np.array([3, 40, 7]), plan.padded[0], crop)
+    alone = gathered(resident, np.array([40]), plan.padded[0], crop[1:2])
+    np.testing.assert_array_equal(whole.audio[1], alone.audio[0])
+    assert whole.target[1] == alone.target[0]

@@ -1,0 +1,199 @@
+"""Random access to prepared clips: the right ones, from anywhere, and nothing but data."""
+
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gru_audio.audio.io import decode
+from gru_audio.config import UserError
+from gru_audio.data import index
+from gru_audio.data.source import Source, default_data_dir, open_source
+from gru_audio.prepare import prepare
+from tests import sounds
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sounds")
+    sounds.write_classes(folder, {"cat": 20, "dog": 30})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data_dir(folder, tmp_path_factory) -> Path:
+    data_dir = tmp_path_factory.mktemp("data")
+    prepare("folder", data_dir, name="mine", folder=str(folder))
+    return data_dir
+
+
+@pytest.fixture
+def source(data_dir) -> Source:
+    return open_source("mine", data_dir)
+
+
+def test_the_columns_describe_every_clip(source, folder):
+    assert source.name == "mine"
+    assert source.sample_rate == 16000
+    assert source.class_names == {"label": ("cat", "dog")}
+    assert source.splits() == ("train", "validation", "test")
+    assert len(source) == 50
+    assert set(source.columns) == {"split", "length", "clip", "label"}
+    assert source.columns["length"].dtype == source.columns["label"].dtype == np.int32
+    for i, (clip, samples) in enumerate(
+        zip(source.columns["clip"], source.audio(range(50)), strict=True)
+    ):
+        np.testing.assert_array_equal(samples, decode(folder / clip, 16000).samples)
+        assert samples.dtype == np.int16
+        assert len(samples) == source.columns["length"][i]
+        assert clip.startswith(source.class_names["label"][source.columns["label"][i]])
+
+
+def test_any_order_and_repetition(source):
+    everything = source.audio(range(50))
+    ids = np.random.default_rng(0).integers(0, 50, 200)
+    for i, samples in zip(ids, source.audio(ids), strict=True):
+        np.testing.assert_array_equal(samples, everything[i])
+    assert source.audio([]) == []
+    with pytest.raises((ValueError, IndexError)):
+        source.audio([50])
+
+
+def test_pickled_unread_and_read(source):
+    for _ in range(2):
+        copy = pickle.loads(pickle.dumps(source))
+        assert (copy.fingerprint, copy.class_names) == (source.fingerprint, source.class_names)
+        np.testing.assert_array_equal(copy.audio([7])[0], source.audio([7])[0])
+
+
+def test_pickled_from_a_relative_path(data_dir, monkeypatch, tmp_path):
+    monkeypatch.chdir(data_dir.parent)
+    pickled = pickle.dumps(open_source("mine", data_dir.name))
+    monkeypatch.chdir(tmp_path)
+    assert len(pickle.loads(pickled).audio([3])[0])
+
+
+CHILDREN = """
+import multiprocessing, sys
+from gru_audio.data.source import open_source
+
+def total(source):
+    return sum(int(abs(samples.astype(int)).sum()) for samples in source.audio(range(50)))
+
+if __name__ == "__main__":
+    source = open_source("mine", sys.argv[1])
+    expected = total(source)  # opens the files before a fork
+    with multiprocessing.get_context(sys.argv[2]).Pool(2) as pool:
+        answers = pool.map_async(total, [source] * 4).get(timeout=60)
+    sys.exit(answers != [expected] * 4)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_read_in_other_processes(data_dir, tmp_path, method):
+    (tmp_path / "children.py").write_text(CHILDREN)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "children.py"), str(data_dir), method],
+        env=os.environ | {"PYTHONPATH": str(sounds.ROOT)},
+        timeout=100,
+    )
+    assert done.returncode == 0
+
+
+def test_read_by_many_threads_at_once(source):
+    expected = source.audio(range(50))
+    fresh = pickle.loads(pickle.dumps(source))
+    wrong = []
+
+    def read(seed: int) -> None:
+        for i in np.random.default_rng(seed).integers(0, 50, 300):
+            if not np.array_equal(fresh.audio([i])[0], expected[i]):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_a_clip_costs_microseconds(source):
+    ids = np.random.default_rng(0).integers(0, 50, 500)
+    source.audio(ids)
+    best = min(_seconds(lambda: source.audio(ids)) for _ in range(5)) / len(ids)
+    assert best < 500e-6  # some 40 us on an idle core
+
+
+def _seconds(work) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def test_the_newest_version_is_opened(data_dir, tmp_path):
+    for version in ("1.9.0", "1.10.0", "junk"):
+        target = tmp_path / "mine" / version
+        target.mkdir(parents=True)
+        for path in (data_dir / "mine" / "1.0.0").iterdir():
+            (target / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "mine" / "2.0.0").mkdir()  # unfinished: no description
+    assert [path.name for path in index.versions(tmp_path, "mine")] == ["1.9.0", "1.10.0"]
+    assert "/1.10.0/" in open_source("mine", tmp_path).records[0][0]
+
+
+def test_what_is_not_prepared_says_how_to(data_dir, tmp_path):
+    with pytest.raises(UserError, match=r"Run: python -m gru_audio\.prepare spoken_digit"):
+        open_source("spoken_digit", tmp_path)
+    with pytest.raises(UserError, match='Did you mean "mine"'):
+        open_source("mines", data_dir)
+    with pytest.raises(UserError, match="prepare folder --name birds --folder DIR"):
+        open_source("birds", tmp_path / "absent")
+
+
+def test_pickles_in_the_columns_are_refused(data_dir, tmp_path):
+    target = tmp_path / "mine" / "1.0.0"
+    target.mkdir(parents=True)
+    for path in (data_dir / "mine" / "1.0.0").iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+    with (target / "columns.npz").open("wb") as file:
+        np.savez(file, split=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        open_source("mine", tmp_path)
+
+
+def test_opening_imports_no_tensorflow_and_nothing_that_the_files_name(data_dir, tmp_path):
+    target = tmp_path / "mine" / "1.0.0"
+    target.mkdir(parents=True)
+    for path in (data_dir / "mine" / "1.0.0").iterdir():
+        content = path.read_bytes()
+        if path.name == "features.json":
+            content = content.replace(b"tensorflow_datasets.core", b"evil.tensorflow_datasets.core")
+        (target / path.name).write_bytes(content)
+    (tmp_path / "evil.py").write_text("raise SystemExit('code of others ran')")
+    code = (
+        "import sys; from gru_audio.data.source import open_source; "
+        f"print(len(open_source('mine', {str(tmp_path)!r}).audio([0])[0])); "
+        "sys.exit('tensorflow' in sys.modules or 'evil' in sys.modules)"
+    )
+    path = os.pathsep.join([str(sounds.ROOT), str(tmp_path)])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_default_place(monkeypatch):
+    monkeypatch.setenv("GRU_AUDIO_DATA", "/somewhere")
+    assert str(default_data_dir()) == "/somewhere"
+    monkeypatch.delenv("GRU_AUDIO_DATA")
+    assert str(default_data_dir()) == str(Path.home() / ".cache" / "gru_audio" / "data")

@@ -1,0 +1,96 @@
+"""Which examples a run trains, validates and tests on."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from gru_audio.config import UserError
+from gru_audio.data.source import Source
+from gru_audio.data.split import ROLES, select, target, trainable
+from tests.tones import tiny
+
+SPLIT = np.array(["train"] * 6 + ["validation"] * 3 + ["test"] * 3)
+GROUP = np.array([0, 0, 1, 1, 2, 2, 0, 1, 2, 0, 1, 2], np.int32)
+LABEL = np.array([0, 1, 0, 1, 0, -1, 0, 1, 0, 1, 0, 1], np.int32)
+SOURCE = Source(
+    name="made_up",
+    sample_rate=8000,
+    columns={"split": SPLIT, "group": GROUP, "label": LABEL, "length": np.full(12, 800, np.int32)},
+    class_names={"label": ("a", "b"), "group": ("ann", "ben", "cid")},
+    fingerprint="",
+    records=(),
+)
+
+
+def data(**changes):
+    return tiny({f"data.{name}": value for name, value in changes.items()}).data
+
+
+def selected(**changes):
+    return {role: ids.tolist() for role, ids in select(SOURCE, data(**changes)).items()}
+
+
+def test_roles_are_the_splits_less_what_has_no_label():
+    assert selected() == {"train": [0, 1, 2, 3, 4], "validation": [6, 7, 8], "test": [9, 10, 11]}
+
+
+def test_splits_may_be_joined_or_left_out():
+    joined = selected(train="train+validation", validation="")
+    assert joined == {"train": [0, 1, 2, 3, 4, 6, 7, 8], "validation": [], "test": [9, 10, 11]}
+
+
+def test_ids_are_int32_and_ascending():
+    for ids in select(SOURCE, data(train="test+train")).values():
+        assert ids.dtype == np.int32
+        assert np.all(np.diff(ids) > 0)
+
+
+@pytest.mark.parametrize(("value", "group"), [("ann", 0), ("ben", 1), ("cid", 2)])
+def test_what_is_held_out_is_tested_and_nothing_else(value, group):
+    chosen = select(SOURCE, data(hold_out=f"group={value}"))
+    known = set(np.flatnonzero(LABEL >= 0))
+    assert set(chosen["test"]) == set(np.flatnonzero(GROUP == group)) & known
+    assert not any(np.any(GROUP[chosen[role]] == group) for role in ("train", "validation"))
+    assert set(chosen["validation"]) <= set(np.flatnonzero(SPLIT == "validation"))
+    assert not set(chosen["train"]) & set(chosen["validation"])
+
+
+def test_all_that_some_fold_trains_on_is_trainable():
+    folds = [select(SOURCE, data(hold_out=f"group={value}"))["train"] for value in ("ann", "ben")]
+    chosen = trainable(SOURCE, data(hold_out="group=ann"))
+    assert np.all(chosen[np.concatenate(folds)])
+    np.testing.assert_array_equal(chosen, trainable(SOURCE, data(hold_out="group=ben")))
+    np.testing.assert_array_equal(
+        np.flatnonzero(trainable(SOURCE, data())), select(SOURCE, data())["train"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": "trian"}, r'no split "trian" \(config.data.train\). Did you mean "train"'),
+        ({"train": ""}, "config.data.train must name a split"),
+        ({"test": ""}, "config.data.test must name a split"),
+        ({"target": "lable"}, 'no class field "lable". Did you mean "label"'),
+        ({"hold_out": "ann"}, 'should read like "speaker=theo"'),
+        ({"hold_out": "grop=ann"}, 'Did you mean "group"'),
+        ({"hold_out": "group=anne"}, 'no value "anne". Did you mean "ann"'),
+    ],
+)
+def test_what_does_not_exist_is_named(changes, message):
+    with pytest.raises(UserError, match=message):
+        select(SOURCE, data(**changes))
+
+
+@pytest.mark.parametrize("role", ["train", "test"])
+def test_nothing_to_train_or_test_on(role):
+    label = np.where(SPLIT == role, -1, LABEL)
+    unknown = dataclasses.replace(SOURCE, columns=SOURCE.columns | {"label": label})
+    with pytest.raises(UserError, match=f"config.data.{role}"):
+        select(unknown, data())
+
+
+def test_target():
+    np.testing.assert_array_equal(target(SOURCE, "group"), GROUP)
+    assert set(ROLES) == set(select(SOURCE, data()))

@@ -1,0 +1,73 @@
+"""The streamed feed follows the plan."""
+
+import pickle
+
+import jax
+import numpy as np
+import pytest
+
+from gru_audio.data.plan import crop_fractions, make_plan, partner_rows, rows_to_examples
+from gru_audio.data.split import select, target, trainable
+from gru_audio.data.stream import Reader, read
+from tests.tones import tiny
+
+SEEDS = np.array([3, 2**32 - 1], np.uint32)
+STEPS = 24
+
+
+@pytest.fixture(scope="module")
+def reader(source):
+    data = tiny().data
+    lengths = source.columns["length"]
+    plan = make_plan(lengths, trainable(source, data), batch_size=4, buckets=3, seed=1, longest=3000)
+    ids = select(source, data)["train"]
+    table = plan.tables(ids, lengths[ids])
+    return Reader(source, target(source, "label"), plan, [table, table], SEEDS, mixup=True)
+
+
+def assert_equal(step, other):
+    for leaf, its in zip(jax.tree.leaves(step), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(leaf, its)
+
+
+def test_steps_are_those_of_the_plan(reader, source):
+    plan, rows = reader.plan, np.arange(4, dtype=np.int32)
+    steps = list(reader.stream(0, STEPS, threads=1))
+    buckets, visits = plan.schedule(0, STEPS)
+    assert len(steps) == STEPS
+    assert len(set(buckets.tolist())) == 3
+    for (batch, partner), bucket, visit in zip(steps, buckets.tolist(), visits, strict=True):
+        padded = plan.padded[bucket]
+        assert batch.audio.shape == (2, 4, padded)
+        for m, seed in enumerate(SEEDS):
+            table = reader.tables[m][bucket]
+            for taken, places in ((batch, rows), (partner, partner_rows(rows, visit, 4))):
+                order = (seed, bucket, visit, places, 4)
+                ids = rows_to_examples(table, len(table), *order)
+                expected = read(source, reader.target, ids, rows, padded, crop_fractions(*order))
+                assert_equal(jax.tree.map(lambda leaf, m=m: leaf[m], taken), expected)
+
+
+def test_members_of_other_seeds_see_other_examples(reader):
+    batch, _ = reader.step(0, 0)
+    assert np.any(batch.audio[0] != batch.audio[1])
+
+
+def test_neither_threads_nor_where_it_begins_change_a_step(reader):
+    whole = list(reader.stream(0, STEPS, threads=1))
+    for start, threads in ((0, 4), (17, 2)):
+        for step, other in zip(
+            whole[start:], reader.stream(start, STEPS, threads=threads), strict=True
+        ):
+            assert_equal(step, other)
+
+
+def test_no_partners_are_read_unless_asked_for(reader):
+    alone = Reader(**{**vars(reader), "mixup": False})
+    batch, partner = alone.step(0, 2)
+    assert partner is None
+    assert_equal(batch, reader.step(0, 2)[0])
+
+
+def test_a_reader_can_be_sent_to_a_worker(reader):
+    assert_equal(pickle.loads(pickle.dumps(reader)).step(1, 1), reader.step(1, 1))
