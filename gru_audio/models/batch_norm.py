@@ -1,0 +1,62 @@
+"""Batch normalisation over the valid frames of a padded, possibly divided, batch."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class BatchNorm(nn.Module):
+    """Normalises each channel over all valid frames of the batch (Ioffe and Szegedy 2015).
+
+    Padding has no share in the statistics; with ``batch_axis`` they are those of the whole batch,
+    not of one device's part. Running statistics live in the collection "batch_stats" and move only
+    when that is mutable, as in linen's own.
+
+    Attributes:
+      batch_axis: the mesh axis over which the batch is divided; None outside of one.
+      momentum: of the running statistics.
+      epsilon: added to the variance.
+    """
+
+    batch_axis: str | None = None
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: jax.Array, valid: jax.Array, *, train: bool) -> jax.Array:
+        """Normalises ``x``.
+
+        Args:
+          x: (batch, time, ..., channels).
+          valid: bool (batch, time).
+          train: normalise with the batch's statistics and update the running ones; otherwise
+            normalise with the running ones.
+        """
+        channels = x.shape[-1]
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
+        running_variance = self.variable("batch_stats", "variance", jnp.ones, channels)
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        if train:
+            mean, variance = self._statistics(x, valid)
+            if self.is_mutable_collection("batch_stats") and not self.is_initializing():
+                rate = 1 - self.momentum
+                running_mean.value += rate * (mean - running_mean.value)
+                running_variance.value += rate * (variance - running_variance.value)
+        else:
+            mean, variance = running_mean.value, running_variance.value
+        return (x - mean) * (scale * jax.lax.rsqrt(variance + self.epsilon)) + bias
+
+    def _statistics(self, x: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Mean and (biased) variance of each channel; the variance about the mean, for accuracy."""
+        valid = valid.reshape(*valid.shape, *[1] * (x.ndim - 2))
+        axes = tuple(range(x.ndim - 1))
+        count = self._total(valid.sum() * (x[0, 0].size // x.shape[-1]))
+        mean = self._total(jnp.sum(x, axes, where=valid)) / count
+        variance = self._total(jnp.sum((x - mean) ** 2, axes, where=valid)) / count
+        return mean, variance
+
+    def _total(self, value: jax.Array) -> jax.Array:
+        if self.batch_axis is None or self.is_initializing():
+            return value
+        return jax.lax.psum(value, self.batch_axis)

@@ -1,0 +1,19 @@
+"""Recurrent cells, the recurrence that runs them along time, and the layers built of them."""
+
+from gru_audio.rnn.cells import CELLS, Cell
+from gru_audio.rnn.initialisers import INITIALISERS
+from gru_audio.rnn.layer import Encoder, EncoderOutput, Layer
+from gru_audio.rnn.noise import Dropout
+from gru_audio.rnn.recurrence import IMPLEMENTATIONS, recurrence
+
+__all__ = [
+    "CELLS",
+    "IMPLEMENTATIONS",
+    "INITIALISERS",
+    "Cell",
+    "Dropout",
+    "Encoder",
+    "EncoderOutput",
+    "Layer",
+    "recurrence",
+]

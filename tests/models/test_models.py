@@ -1,0 +1,122 @@
+"""What every model promises, and its making from a config."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gru_audio.config import UserError, default_config, override
+from gru_audio.models import MODELS, make_model
+from gru_audio.models.crnn import ConvFront
+from gru_audio.rnn import Dropout
+
+BATCH, TIME, FEATURES = 3, 13, 12
+LENGTHS = jnp.array([13, 6, 1], jnp.int32)
+SMALL = {
+    "model.hidden": 6,
+    "model.conv_features": (4, 5),
+    "model.conv_stride": (2, 2),
+    "model.recurrent_init": "uniform",  # compiles faster than the default
+}
+INPUTS = jax.random.normal(jax.random.key(0), (BATCH, TIME, FEATURES))
+
+
+def model_of(**changes):
+    named = {f"model.{name}": value for name, value in changes.items()}
+    return make_model(override(default_config(), SMALL | named).model, outputs=4)
+
+
+@functools.cache
+def made(name, **changes):
+    model = model_of(name=name, **changes)
+    variables = jax.jit(model.init)(jax.random.key(1), INPUTS, LENGTHS)
+    if "batch_stats" in variables:  # as if it had been trained
+        stats = jax.tree.map(lambda leaf: leaf + 0.5, variables["batch_stats"])
+        variables = {**variables, "batch_stats": stats}
+    return model, variables
+
+
+@pytest.mark.parametrize(("name", "pooling"), [("rnn_classifier", "attention"), ("crnn", "last")])
+def test_a_clip_in_a_padded_batch_gives_what_it_gives_alone(name, pooling):
+    model, variables = made(name, pooling=pooling, bidirectional=True)
+    padding = jnp.arange(TIME)[:, None] >= LENGTHS[:, None, None]
+    logits = jax.jit(model.apply)(variables, jnp.where(padding, 1e3, INPUTS), LENGTHS)
+    assert logits.shape == (BATCH, 4)
+    alone = jax.jit(model.apply)(variables, INPUTS[1:2, :6], LENGTHS[1:2])
+    np.testing.assert_allclose(logits[1], alone[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [1, 2, 3, 5])
+def test_a_front_subsamples_lengths_and_frames_alike(kernel, stride):
+    front = ConvFront((2, 3), (kernel, 3), (stride, 2))
+    variables = front.init(jax.random.key(0), INPUTS, LENGTHS, train=False)
+    frames, lengths = front.apply(variables, INPUTS, LENGTHS, train=False)
+    assert frames.shape == (BATCH, -(-TIME // front.subsampling), 3 * FEATURES // 4)
+    assert lengths.tolist() == [-(-n // front.subsampling) for n in LENGTHS.tolist()]
+    alone, _ = front.apply(variables, INPUTS[1:2, :6], LENGTHS[1:2], train=False)
+    np.testing.assert_allclose(frames[1, : lengths[1]], alone[0], atol=1e-6)
+
+
+def test_training_a_crnn_moves_its_statistics_and_ignores_padding():
+    model, variables = made("crnn")
+    apply = jax.jit(functools.partial(model.apply, train=True, mutable=["batch_stats"]))
+    logits, updates = apply(variables, INPUTS, LENGTHS)
+    assert np.any(updates["batch_stats"]["front"]["norm_0"]["mean"] != 0.5)
+    padding = jnp.arange(TIME)[:, None] >= LENGTHS[:, None, None]
+    logits_2, updates_2 = apply(variables, jnp.where(padding, 1e3, INPUTS), LENGTHS)
+    np.testing.assert_allclose(logits, logits_2, atol=1e-6)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), updates, updates_2)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_dropout_and_gradients(name):
+    model, variables = made(name, layers=2)
+    keys = jax.random.split(jax.random.key(5), BATCH)
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(params, rate):
+        logits, _ = model.apply(
+            {**variables, "params": params},
+            INPUTS,
+            LENGTHS,
+            train=True,
+            dropout=Dropout(keys, rate),
+            mutable=["batch_stats"],
+        )
+        return (logits**2).sum()
+
+    without, _ = loss(variables["params"], 0.0)
+    with_dropout, gradients = loss(variables["params"], 0.1)
+    assert with_dropout != without
+    assert all(np.isfinite(leaf).all() and np.any(leaf) for leaf in jax.tree.leaves(gradients))
+
+
+def test_fields_reach_the_model():
+    model = model_of(cell="lstm", layers=3, bidirectional=True, layer_norm=True, pooling="max")
+    encoder = model.encoder
+    assert (encoder.cell, encoder.hidden, encoder.layers) == ("lstm", 6, 3)
+    assert (encoder.bidirectional, encoder.layer_norm, model.pooling) == (True, True, "max")
+    crnn = make_model(
+        override(default_config(), {"model.name": "crnn"}).model, 4, batch_axis="data"
+    )
+    assert (crnn.conv_features, crnn.conv_kernel, crnn.batch_axis) == ((16, 32), (3, 3), "data")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "valid"),
+    [
+        ("name", "rnn_clasifier", "rnn_classifier"),
+        ("cell", "lstm_peepholes", "lstm_peephole"),
+        ("pooling", "maxx", "max"),
+        ("kernel_init", "glorot", "glorot_normal"),
+        ("recurrent_init", "orthogonall", "orthogonal"),
+        ("implementation", "scann", "scan"),
+    ],
+)
+def test_an_unknown_name_stops_before_any_work(field, value, valid):
+    with pytest.raises(UserError, match=f'"{value}". Did you mean "{valid}"'):
+        model_of(**{field: value})

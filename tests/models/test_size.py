@@ -1,0 +1,66 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+from gru_audio.config import UserError, default_config, override
+from gru_audio.models import make_model
+from gru_audio.models.size import count_parameters, match_parameters, model_size
+
+# Table 1 of Chung et al. 2014, speech: frames of 20 samples, the recurrent part alone.
+CHUNG = {
+    "tanh": {"model.cell": "rnn", "model.hidden": 400},
+    "gru": {"model.cell": "gru_reset_before"},
+    "lstm": {"model.cell": "lstm_peephole"},
+}
+
+
+@pytest.mark.parametrize(
+    ("cell", "hidden", "published"),
+    [("rnn", 400, 168_400), ("gru_reset_before", 227, 168_888), ("lstm_peephole", 195, 169_065)],
+)
+def test_sizes_of_chung_2014(cell, hidden, published):
+    config = override(default_config(), {"model.cell": cell, "model.hidden": hidden})
+    assert model_size(config.model, 20, 7, "recurrent") == published
+    assert model_size(config.model, 20, 7) == published + 7 * (hidden + 1)
+
+
+def test_matching_gives_the_nearest_size():
+    arms = match_parameters(
+        default_config(), CHUNG, to="tanh", features=20, outputs=7, counting="recurrent"
+    )
+    assert arms["tanh"] == CHUNG["tanh"]
+    assert arms["gru"] == CHUNG["gru"] | {"model.hidden": 227}
+    assert arms["lstm"]["model.hidden"] == 195
+
+    def off(name, hidden):
+        config = override(default_config(), arms[name] | {"model.hidden": hidden})
+        return abs(model_size(config.model, 20, 7, "recurrent") - 168_400)
+
+    for name in ("gru", "lstm"):
+        hidden = arms[name]["model.hidden"]
+        assert off(name, hidden) < min(off(name, hidden - 1), off(name, hidden + 1))
+
+
+def test_matching_stops_at_one_unit():
+    arms = {"small": {"model.hidden": 1}, "deep": {"model.layers": 3}}
+    matched = match_parameters(default_config(), arms, to="small", features=3, outputs=2)
+    assert matched["deep"]["model.hidden"] == 1
+
+
+@pytest.mark.parametrize("name", ["rnn_classifier", "crnn"])
+def test_recurrent_is_the_encoder(name):
+    config = override(default_config(), {"model.name": name, "model.hidden": 5}).model
+    variables = make_model(config, 3).init(
+        jax.random.key(0), jnp.zeros((1, 4, 8)), jnp.ones(1, jnp.int32)
+    )
+    features = 8 if name == "rnn_classifier" else 2 * 32  # 8 bands halved twice, 32 channels
+    assert count_parameters(variables, "recurrent") == 3 * (features * 5 + 5 * 5 + 5) + 5
+    rest = 3 * (5 + 1) + (0 if name == "rnn_classifier" else 9 * 16 + 9 * 16 * 32 + 2 * (16 + 32))
+    assert count_parameters(variables) == count_parameters(variables, "recurrent") + rest
+
+
+def test_unknown_names():
+    with pytest.raises(UserError, match='Did you mean "gru"'):
+        match_parameters(default_config(), CHUNG, to="gruu", features=20, outputs=7)
+    with pytest.raises(UserError, match='Did you mean "recurrent"'):
+        model_size(default_config().model, 20, 7, "recurent")
