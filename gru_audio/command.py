@@ -1,5 +1,6 @@
 """What all commands share: reading an experiment, and showing errors that a user can act on."""
 
+import copy
 import importlib.util
 import logging
 import sys
@@ -38,7 +39,7 @@ def config(flag: flags.FlagHolder) -> ConfigDict:
       UserError: the file is not there.
     """
     try:
-        return flag.value.copy_and_resolve_references()
+        return copy.deepcopy(flag.value)
     except OSError as error:
         path = config_flags.get_config_filename(flags.FLAGS[flag.name])
         raise UserError(f"The experiment file {path} cannot be read.") from error
@@ -71,8 +72,8 @@ def command_line() -> str:
 def _parse(arguments: Sequence[str]) -> list[str]:
     """Parses flags; a wrong override of the config is shown with the nearest valid name."""
     try:
-        return app.parse_flags_with_usage(list(arguments))
-    except (AttributeError, KeyError, TypeError, ValueError, FileNotFoundError, OSError) as error:
+        return flags.FLAGS(list(arguments))
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         print(f"error: {_explain(arguments, error)}", file=sys.stderr)
         sys.exit(2)
 

@@ -5,6 +5,7 @@ has a default here, so `--config.a.b=value` can reach all of them. A field that 
 `placeholder`: it takes a value from the command line, and `None` means "choose for me".
 """
 
+import copy
 import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -128,6 +129,8 @@ def default_config() -> ConfigDict:
 
 # What a number may be. The bounds are inclusive; names not listed are checked where they are used.
 _AT_LEAST = {
+    "seed": 0,
+    "data.seed": 0,
     "data.buckets": 1,
     "data.workers": 1,
     "model.hidden": 1,
@@ -184,7 +187,7 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 
 def override(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     """A copy of `config` with dotted names changed; an unknown name or wrong type is an error."""
-    config = config.copy_and_resolve_references()
+    config = copy.deepcopy(config)  # which keeps the types of placeholders
     known = flatten(config)
     for name, value in changes.items():
         if name not in known:
@@ -212,6 +215,10 @@ def check(config: ConfigDict) -> None:
             raise UserError(
                 f'config.{name}="{flat[name]}" is unknown.{nearest(flat[name], choices)}'
             )
+    if config.seed >= 2**32:
+        raise UserError(f"config.seed={config.seed} must be below 2**32.")
+    if config.data.crop_seconds is not None and not config.data.crop_seconds > 0:
+        raise UserError(f"config.data.crop_seconds={config.data.crop_seconds} must be above 0.")
     if config.train.batch_size % config.parallel.data:
         raise UserError(
             f"config.train.batch_size={config.train.batch_size} must be a multiple of "

@@ -73,6 +73,7 @@ def plan(config: ConfigDict, sweep: Sweep, experiment: str, about: str, command:
         _check_selection(configs[0], program)
         programs.append(program)
         data.append(gather_data(source, configs))
+        parallel.make_layout(configs[0].parallel, len(configs))  # whether there are the devices
     description = _describe(config, sweep, experiment, about, command, groups, source, programs[0])
     return Plan(groups, source, programs, data, description)
 
@@ -95,7 +96,8 @@ def execute(planned: Plan, workdir: Workdir) -> list[str]:
                 # One group's failure must not cost the others a night.
                 traceback.print_exc()
                 for run in of_group.runs:
-                    _write_failure(workdir, run.name, error)
+                    if not workdir.finished(run.name):
+                        _write_failure(workdir, run.name, error)
         return [run.name for run in planned.runs if not workdir.finished(run.name)]
 
 
@@ -145,6 +147,8 @@ def _finish(
     normalisations = jax.device_get(feed.layout.gather(state.normalisation))
 
     for m, run in enumerate(of_group.runs):
+        if workdir.finished(run.name):  # before a kill, or beside a run that fails each time
+            continue
         directory = workdir.run(run.name)
         write_atomically(directory / "config.json", json.dumps(flatten(run.config), indent=1))
         write_run_metrics(directory, records[run.name])

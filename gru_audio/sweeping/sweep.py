@@ -52,7 +52,7 @@ def expand(config: ConfigDict, sweep: Sweep) -> list[Run]:
     """All runs of a sweep: every arm with every draw and every replicate.
 
     Raises:
-      UserError: a change to a config key that does not exist, or the same key changed twice.
+      UserError: a change to a config key that does not exist, the same key changed twice, or no runs.
     """
     runs = []
     for arm, arm_changes in sweep.arms.items():
@@ -64,6 +64,8 @@ def expand(config: ConfigDict, sweep: Sweep) -> list[Run]:
                 name = "-".join([_legible(arm), *map(_label, (draw, replicate))]).rstrip("-")
                 full = override(config, {**arm_changes, **draw, **replicate})
                 runs.append(Run(re.sub("-+", "-", name), arm, draw, replicate, full))
+    if not runs:
+        raise UserError("The sweep makes no run: it needs an arm, a draw and a replicate.")
     names = [run.name for run in runs]
     if len(names) != len(set(names)):
         raise UserError(f"Two runs of the sweep have one name: {sorted(names)}.")

@@ -23,7 +23,7 @@ from gru_audio.data.plan import (
     partner_rows,
     rows_to_examples,
 )
-from gru_audio.data.resident import Batch
+from gru_audio.data.resident import CENTRE, Batch
 from gru_audio.data.source import Source
 from gru_audio.data.split import select, target, trainable
 from gru_audio.training.parallel import Compiled, Kind, Layout
@@ -34,7 +34,6 @@ _CALL_STEPS = 1000  # at most this many steps in one call: the size of its buffe
 _SCORE_BATCH = (
     32  # examples scored at a time on a device: fixed, so that a score is the same always
 )
-_CENTRE = 0.5  # where a clip that is too long is cut at evaluation
 
 Scores = dict[str, np.ndarray]
 
@@ -200,7 +199,7 @@ class Feed(ABC):
     def _centred(self, ids: np.ndarray, padded: int) -> Batch:
         """The examples `ids` read on the host, cropped in the middle where they are too long."""
         rows = np.arange(len(ids), dtype=np.int32)
-        crop = np.full(len(ids), _CENTRE, np.float32)
+        crop = np.full(len(ids), CENTRE, np.float32)
         return stream.read(self.data.source, self.data.target, ids, rows, padded, crop)
 
     def _compiled(
@@ -291,7 +290,7 @@ class ResidentFeed(Feed):
         padded = self.data.plan.padded[bucket]
 
         def score(weights, normalisation, ids, data):
-            crop = jnp.full(ids.shape, _CENTRE)
+            crop = jnp.full(ids.shape, CENTRE)
             batch = data.batch(ids, jnp.arange(len(ids)), padded, crop)
             return self.program.score(weights, normalisation, batch)
 
@@ -354,8 +353,8 @@ FEEDS: dict[str, type[Feed]] = {"resident": ResidentFeed, "streamed": StreamedFe
 
 
 def _in_order(chunks: list[Scores], parts: list[np.ndarray]) -> Scores:
-    """Joins scores made bucket by bucket, in ascending order of examples."""
-    if not chunks:
+    """Joins scores made bucket by bucket, in ascending order of examples; {} for none."""
+    if not any(map(len, parts)):
         return {}
     order = np.argsort(np.concatenate(parts))
     return {k: np.concatenate([c[k] for c in chunks])[order] for k in chunks[0]}

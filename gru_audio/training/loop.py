@@ -101,7 +101,8 @@ def train(
                 _next_stop(start, members, memory, config),
             )
             began, compiled = time.perf_counter(), feed.compile_seconds
-            state, metrics = feed.train(state, np.array(memory.alive), start, stop)
+            alive = np.array(memory.alive)
+            state, metrics = feed.train(state, alive, start, stop)
             elapsed = time.perf_counter() - began - (feed.compile_seconds - compiled)
             step_seconds = elapsed / (stop - start)
             memory.step, memory.seconds = stop, memory.seconds + elapsed
@@ -123,7 +124,7 @@ def train(
             for m, member in enumerate(members):
                 if stop >= member.horizon:
                     memory.alive[m] = False
-            progress.step(stop, 1 / max(step_seconds, 1e-9), _spread_loss(metrics) + last_look)
+            progress.step(stop, 1 / max(step_seconds, 1e-9), _spread_loss(metrics, alive) + last_look)
 
             due = time.monotonic() - saved_at >= config.checkpoint.every_seconds
             every = config.checkpoint.every_steps
@@ -201,7 +202,10 @@ class _Looker:
                 | {"seconds": memory.seconds}
             )
             value, best = metrics[self.metric], memory.best[m]
-            if best is None or self._sign * value > self._sign * best:
+            if not np.isfinite([*metrics.values()]).all():
+                memory.alive[m] = False
+                memory.failure[m] = f"The validation loss is not finite at step {memory.step}."
+            elif best is None or self._sign * value > self._sign * best:
                 improved[m] = True
                 memory.best[m], memory.best_step[m], memory.looks[m] = value, memory.step, 0
             else:
@@ -261,12 +265,13 @@ def _train_records(
         | {f"train/{name}": float(values[m]) for name, values in means.items()}
         | {"seconds": memory.seconds}
         for m, member in enumerate(members)
-        if memory.alive[m]
+        # A member that failed in this call still has the windows that ended before.
+        if memory.alive[m] or step <= memory.last_step[m]
     ]
 
 
-def _spread_loss(metrics: dict[str, np.ndarray]) -> str:
-    return f"train loss {np.nanmedian(metrics['loss'][:, -1]):.4f}"
+def _spread_loss(metrics: dict[str, np.ndarray], alive: np.ndarray) -> str:
+    return f"train loss {np.median(metrics['loss'][alive, -1]):.4f}"
 
 
 def _spread(records: list[Record], metric: str) -> str:

@@ -52,7 +52,7 @@ def make_optimizer(name: str, hyper: Hyper) -> optax.GradientTransformation:
         chain.append(optax.trace(hyper["optimizer.momentum"]))
     if decay is not None and name == "adamw":
         chain.append(decay)
-    return optax.chain(*chain)
+    return optax.chain(*chain) if chain else optax.identity()  # plain sgd is the latter
 
 
 def learning_rate(schedule: str, hyper: Hyper, step: jax.Array) -> jax.Array:

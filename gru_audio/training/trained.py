@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from gru_audio.audio.normalise import Normalisation
 from gru_audio.config import default_config, flatten, override
 from gru_audio.data.plan import BLOCK
-from gru_audio.data.resident import Batch
+from gru_audio.data.resident import CENTRE, Batch, crop_start
 from gru_audio.training.checkpoint import load_model, save_model
 from gru_audio.training.state import Weights
 from gru_audio.training.step import Program, make_program
@@ -76,6 +76,7 @@ class Trained:
         """
         program = self.program()
         score = jax.jit(program.score)
+        clips = [self._middle(clip) for clip in clips]
         lengths = np.array([len(clip) for clip in clips])
         order = np.argsort(lengths, kind="stable")
         results: list[dict[str, np.ndarray]] = []
@@ -93,3 +94,12 @@ class Trained:
             results.append({name: values[: len(chosen)] for name, values in scored.items()})
         back = np.argsort(order, kind="stable")
         return {name: np.concatenate([r[name] for r in results])[back] for name in results[0]}
+
+    def _middle(self, clip: np.ndarray) -> np.ndarray:
+        """What of a clip is scored: of a longer one than the model was trained on, the middle."""
+        seconds = self.config.data.crop_seconds
+        if seconds is None:
+            return clip
+        padded = BLOCK * max(1, int(seconds * self.sample_rate) // BLOCK)
+        start = BLOCK * int(crop_start(np.array([len(clip)]), padded, CENTRE)[0])
+        return clip[start : start + padded]

@@ -1,0 +1,226 @@
+"""Makes a data set ready for training: decoded, resampled, checked and counted.
+
+  python -m gru_audio.prepare spoken_digit                   recorded digits, downloaded
+  python -m gru_audio.prepare spoken_digit --archive FILE    the same from a file you have
+  python -m gru_audio.prepare tts_digits                     digits spoken on the spot by eSpeak NG
+  python -m gru_audio.prepare folder --name my_sounds --folder DIR
+  python -m gru_audio.prepare manifest --name my_sounds --manifest LIST.csv
+
+A folder has a directory per class, with or without train/, validation/ and test/ above them. A
+manifest has the columns file and label, and may have split, speaker, group, start and end
+(seconds). Either may come with an --archive (tar or zip) that holds the sounds. Without splits,
+clips are split at random; --split_by keeps each group (speaker, recording) within one split.
+
+WAV, FLAC, Ogg and MP3 files of any rate and number of channels will do. It may be interrupted at
+any moment and started again: a data set is there as a whole or not at all.
+"""
+
+import contextlib
+import fcntl
+import inspect
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+from etils import epath
+from rich.progress import Progress
+
+from gru_audio import command
+from gru_audio.config import UserError, nearest
+from gru_audio.data import index
+from gru_audio.data.builders import BUILDERS
+from gru_audio.data.builders.clips import REFUSE, SKIP, UNFINISHED, ClipBuilder
+from gru_audio.data.source import default_data_dir
+
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Where data sets go; else $GRU_AUDIO_DATA, else the cache."
+)
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Prepare it even if it is there already.")
+
+_OPTIONS = (  # handed to the builder, each where it is given
+    flags.DEFINE_string("name", None, "What to call your data set."),
+    flags.DEFINE_string("folder", None, "Where your sounds lie."),
+    flags.DEFINE_string("archive", None, "A tar or zip file with the sounds."),
+    flags.DEFINE_string("manifest", None, "A CSV file that lists the sounds."),
+    flags.DEFINE_string(
+        "split_by",
+        None,
+        "What must not be in two splits: a column of the manifest; for a folder, a regular "
+        "expression that finds it in the path of a file.",
+    ),
+    flags.DEFINE_list("fractions", None, "Of train, validation and test where drawn: 80,10,10."),
+    flags.DEFINE_integer("seed", None, "Of the random splits."),
+    flags.DEFINE_integer("sample_rate", None, "Of the prepared sounds, in Hz.", lower_bound=1),
+    flags.DEFINE_enum("on_bad_file", None, [SKIP, REFUSE], "What to do about unusable sounds."),
+    flags.DEFINE_bool("verify", None, "Refuse what is not exactly the published data set."),
+)
+
+_INTERVAL = 10  # seconds between lines of progress where there is no terminal
+_LISTED = 20  # skipped clips that a summary names
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The command."""
+    if len(arguments) != 2:
+        raise UserError(f"Say what to prepare: one of {', '.join(BUILDERS)}; see --help.")
+    options: dict[str, Any] = {flag.name: flag.value for flag in _OPTIONS if flag.value is not None}
+    with _progress(options.get("name", arguments[1])) as progress:
+        prepared = prepare(
+            arguments[1], _DATA_DIR.value, overwrite=_OVERWRITE.value, progress=progress, **options
+        )
+    print(prepared)
+
+
+def prepare(
+    recipe: str,
+    data_dir: epath.PathLike | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> str:
+    """Prepares a data set, unless it is there already.
+
+    Two calls for one data set take turns, and the second finds it there.
+
+    Args:
+      recipe: a key of `BUILDERS`.
+      data_dir: None for `default_data_dir()`.
+      overwrite: prepare it even if it is there; the old one stays until the new one is complete.
+      progress: called with (clips read, clips in all).
+      **options: of the builder.
+
+    Returns:
+      A summary, for people.
+
+    Raises:
+      UserError: an unknown recipe or option, nothing usable, or what is there was prepared in
+        another way.
+    """
+    builder_class = _builder(recipe, options)
+    name = options.get("name", recipe)
+    if "://" in str(data_dir):
+        raise UserError(f"{data_dir} is no local folder: prepare on a disk, then copy the folder.")
+    root = Path(data_dir or default_data_dir()).expanduser().resolve()
+    home = root / name
+    home.mkdir(parents=True, exist_ok=True)
+    with _lock(home / ".lock"):
+        for leftover in home.glob(f"{UNFINISHED}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=home, prefix=UNFINISHED) as staging:
+            builder = builder_class(data_dir=staging, **options)
+            final = home / str(builder.version)
+            if not overwrite and _is_there(final, builder):
+                return f"{summary(final)}\nIt was there already; --overwrite prepares it again."
+            builder.progress = progress or builder.progress
+            try:
+                builder.download_and_prepare(download_dir=root / "downloads")
+            except (OSError, RuntimeError) as error:
+                # ArrayRecord raises the latter, as on a full disk.
+                raise UserError(f"Cannot prepare {name}: {error}") from error
+            if final.exists():
+                final.rename(Path(staging) / "replaced")
+            Path(builder.data_dir).rename(final)
+    return summary(final)
+
+
+def summary(folder: epath.PathLike) -> str:
+    """What a prepared data set holds, and what was left out and why."""
+    folder = epath.Path(folder)
+    about, columns = index.read_description(folder), index.read_columns(folder)
+    hours = columns[index.LENGTH] / about["sample_rate"] / 3600
+    read = ", ".join(f"{count} at {rate}" for rate, count in about["file_rates"])
+    lines = [
+        f"{about['name']} {about['version']} in {folder}",
+        f"  clips: {len(hours)}, {hours.sum():.3g} hours",
+        f"  rate: {about['sample_rate']} Hz; files: {read} Hz",
+        f"  verified: {about['verified']}",
+    ]
+    for field, names in about["class_names"].items():
+        shown = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+        lines.append(f"  {field}: {len(names)} classes: {shown}")
+    for split in dict.fromkeys(columns[index.SPLIT].tolist()):
+        mask = columns[index.SPLIT] == split
+        lines.append(f"  {split}: {np.sum(mask)} clips, {hours[mask].sum():.3g} hours")
+    skipped = about["skipped"]
+    lines.append(f"  skipped: {len(skipped)}")
+    lines += [f"    {name}: {reason}" for name, reason in skipped[:_LISTED]]
+    if len(skipped) > _LISTED:
+        lines.append(f"    and {len(skipped) - _LISTED} more, in {folder / index.DESCRIPTION}")
+    return "\n".join(lines)
+
+
+def _builder(recipe: str, options: dict[str, Any]) -> type[ClipBuilder]:
+    if recipe not in BUILDERS:
+        raise UserError(f'There is no data set "{recipe}".{nearest(recipe, BUILDERS)}')
+    parameters = inspect.signature(BUILDERS[recipe].__init__).parameters
+    for option in options:
+        if option not in parameters:
+            raise UserError(f"{recipe} does not take --{option}.")
+    for option, parameter in parameters.items():
+        required = parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+        if required and option != "data_dir" and option not in options:
+            raise UserError(f"{recipe} needs --{option}.")
+    name = options.get("name", recipe)
+    if "name" in options and name in BUILDERS:
+        raise UserError(f'"{name}" is taken: choose another --name.')
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise UserError(f'"{name}" cannot name a data set: use letters, digits and underscores.')
+    return BUILDERS[recipe]
+
+
+def _is_there(folder: Path, builder: ClipBuilder) -> bool:
+    """Whether the data set is prepared; refuses one that was prepared in another way."""
+    if not (folder / index.DESCRIPTION).exists():
+        return False
+    then = index.read_description(epath.Path(folder))["settings"]
+    for setting in then | builder.settings:
+        before, now = then.get(setting), builder.settings.get(setting)
+        if before != now:
+            raise UserError(
+                f"{builder.name} is prepared already, with {setting} {before} instead of {now}. "
+                "Pass --overwrite to replace it."
+            )
+    return True
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Holds a lock that goes with the process, however it ends."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"Waiting for another process that prepares {path.parent.name}.", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, otherwise a line now and then, both on standard error."""
+    if sys.stderr.isatty():
+        with Progress() as bar:
+            task = bar.add_task(name, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+    last = time.monotonic()
+
+    def line(done: int, total: int) -> None:
+        nonlocal last
+        if done == total or time.monotonic() - last > _INTERVAL:
+            last = time.monotonic()
+            print(f"{name}: {done} of {total} clips", file=sys.stderr, flush=True)
+
+    yield line
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,63 @@
+"""What the tests share: eight devices, and a small data set prepared as anybody's would be."""
+
+import os
+import sys
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)  # before JAX is used; a test takes those it needs
+
+from gru_audio.data.source import Source, open_source  # noqa: E402
+from gru_audio.prepare import prepare  # noqa: E402
+from tests.tones import NAME, RATE, SPLIT_BY, write_tones  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+    """Tests compile the same small programs again and again: the session keeps them."""
+    folder = tmp_path_factory.mktemp("compiled")
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tones_folder(tmp_path_factory):
+    """Sound files, in a directory per class."""
+    folder = tmp_path_factory.mktemp("tones") / "sounds"
+    write_tones(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory, tones_folder):
+    """Where the tones are prepared, split by speaker."""
+    folder = tmp_path_factory.mktemp("data")
+    prepare(
+        "folder",
+        folder,
+        name=NAME,
+        folder=tones_folder,
+        split_by=SPLIT_BY,
+        fractions=[60, 20, 20],
+        sample_rate=RATE,
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def source(data_dir) -> Source:
+    """The tones."""
+    return open_source(NAME, data_dir)
+
+
+@pytest.fixture(scope="session")
+def environment(data_dir, compilation_cache):
+    """The environment of commands that learn from the tones."""
+    return os.environ | {
+        "GRU_AUDIO_DATA": str(data_dir),
+        "JAX_COMPILATION_CACHE_DIR": str(compilation_cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }

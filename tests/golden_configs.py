@@ -1,0 +1,71 @@
+"""Every experiment's config and runs as text, so that a changed default shows in review.
+
+  python -m tests.golden_configs           which experiments differ from what is recorded
+  python -m tests.golden_configs --write   records them anew, in tests/golden
+"""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from gru_audio.config import check, flatten
+from gru_audio.sweeping.sweep import expand, group
+
+ROOT = Path(__file__).resolve().parents[1]
+GOLDEN = ROOT / "tests" / "golden"
+
+
+def experiments() -> dict[str, ModuleType]:
+    """The experiments by name: every file of the folder that has a config."""
+    found = {}
+    for path in sorted((ROOT / "experiments").glob("*.py")):
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        if hasattr(module, "get_config"):
+            found[path.stem] = module
+    return found
+
+
+def golden(experiment: ModuleType) -> str:
+    """The config, one value a line; then each program with its runs and what they change."""
+    config = experiment.get_config()
+    check(config)
+    lines = [f"{name} = {json.dumps(value)}" for name, value in flatten(config).items()]
+    if hasattr(experiment, "get_sweep"):
+        groups = group(expand(config, experiment.get_sweep(config)))
+        for number, of_group in enumerate(groups, 1):
+            lines += ["", f"program {number} of {len(groups)}"]
+            for run in of_group.runs:
+                check(run.config)
+                flat, base = flatten(run.config), flatten(config)
+                changes = [f"{k}={json.dumps(v)}" for k, v in flat.items() if v != base[k]]
+                lines.append(f"  {run.name}: {' '.join(changes) or 'as above'}")
+    return "\n".join(lines) + "\n"
+
+
+def recorded(name: str) -> str:
+    """What is recorded of an experiment, "" for nothing."""
+    path = GOLDEN / f"{name}.txt"
+    return path.read_text() if path.exists() else ""
+
+
+def main(write: bool) -> None:
+    texts = {name: golden(experiment) for name, experiment in experiments().items()}
+    for name, text in texts.items():
+        if text != recorded(name):
+            print(f"{'wrote' if write else 'differs:'} {name}")
+            if write:
+                GOLDEN.mkdir(exist_ok=True)
+                (GOLDEN / f"{name}.txt").write_text(text)
+    for path in GOLDEN.glob("*.txt"):
+        if path.stem not in texts:
+            print(f"{'removed' if write else 'no longer an experiment:'} {path.stem}")
+            if write:
+                path.unlink()
+
+
+if __name__ == "__main__":
+    main(write="--write" in sys.argv[1:])

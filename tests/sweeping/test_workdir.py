@@ -1,0 +1,119 @@
+"""A workdir belongs to one sweep, and to one process at a time."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from gru_audio.config import UserError
+from gru_audio.sweeping import workdir as workdirs
+from gru_audio.sweeping.workdir import Workdir
+
+DESCRIPTION = {
+    "experiment": "tones",
+    "description": "Tones.",
+    "config": {"model.hidden": 8, "train.steps": 20},
+    "arms": {"GRU": {"model.cell": "gru"}},
+    "draws": [{}],
+    "replicates": [{"seed": 0}],
+    "data_fingerprint": "abc",
+    "environment": {"jax": "0.10.2"},
+}
+
+HOLD = """
+import sys, time
+from gru_audio.sweeping.workdir import Workdir
+with Workdir(sys.argv[1]).lock():
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path, environment):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, env=environment
+    )
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        refusal = rf"{tmp_path} is in use by process {holder.pid} on .*another --workdir"
+        with pytest.raises(UserError, match=refusal), Workdir(tmp_path).lock():
+            pytest.fail("the lock was given twice")
+    finally:
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait()
+    for _ in range(2):  # nothing is left that would have to be removed
+        with Workdir(tmp_path).lock():
+            assert str(os.getpid()) in (tmp_path / "lock").read_text()
+
+
+def test_a_workdir_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="Cannot write to workdir"), Workdir(tmp_path / "file").lock():
+        pass
+
+
+def test_a_workdir_is_claimed_once(tmp_path):
+    workdir = Workdir(tmp_path)
+    workdir.claim(DESCRIPTION)
+    assert json.loads(workdir.sweep_file.read_text()) == DESCRIPTION
+    # What does not change the numbers may change, and what is there stays.
+    workdir.claim(DESCRIPTION | {"environment": {"jax": "0.12.0"}, "description": "Sounds."})
+    assert json.loads(workdir.sweep_file.read_text()) == DESCRIPTION
+
+
+def test_another_config_is_refused_with_the_difference(tmp_path):
+    Workdir(tmp_path).claim(DESCRIPTION)
+    other = DESCRIPTION | {
+        "config": {"model.hidden": 16, "train.steps": 20},
+        "arms": {"GRU": {"model.cell": "gru"}, "LSTM": {"model.cell": "lstm"}},
+        "data_fingerprint": "abd",
+    }
+    with pytest.raises(UserError) as refusal:
+        Workdir(tmp_path).claim(other)
+    lines = str(refusal.value).splitlines()
+    assert "holds another sweep" in lines[0]
+    assert [line.strip() for line in lines[1:]] == [
+        "config.model.hidden: 8 -> 16",
+        "arms.LSTM: None -> {'model.cell': 'lstm'}",
+        "data_fingerprint: abc -> abd",
+    ]
+
+
+def test_predictions_come_back(tmp_path):
+    workdir = Workdir(tmp_path)
+    arrays = {"example": np.arange(3, dtype=np.int32), "loss": np.float32([0.1, 0.2, 0.3])}
+    workdir.save_predictions("run", "test", arrays)
+    folder = workdir.run("run") / "predictions"
+    with np.load(folder / "test.npz", allow_pickle=False) as saved:
+        for name, values in arrays.items():
+            np.testing.assert_array_equal(saved[name], values)
+    assert [path.name for path in folder.iterdir()] == ["test.npz"]
+
+
+def finish(workdir, run):
+    workdir.model(run).mkdir(parents=True)
+    (workdir.model(run) / "model.json").write_text("{}")
+
+
+def test_finding_a_model(tmp_path):
+    workdir = Workdir(tmp_path)
+    with pytest.raises(UserError, match="No finished run"):
+        workdir.find_model(None)
+    finish(workdir, "GRU-seed0")
+    workdir.run("GRU-seed1").mkdir()  # not finished
+    assert workdir.find_model(None) == workdir.find_model("GRU-seed0") == workdir.model("GRU-seed0")
+    finish(workdir, "LSTM-seed0")
+    with pytest.raises(UserError, match=r"choose one by --run\. GRU-seed0, LSTM-seed0"):
+        workdir.find_model(None)
+    with pytest.raises(UserError, match='Did you mean "LSTM-seed0"'):
+        workdir.find_model("LSTM-sed0")
+
+
+def test_environment_is_json():
+    found = workdirs.environment()
+    assert {"python", "jax", "flax", "commit", "host_cores"} <= found.keys()
+    assert json.loads(json.dumps(found)) == found

@@ -1,0 +1,78 @@
+"""Classification against PyTorch, scikit-learn and float64 formulas."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+from sklearn.metrics import accuracy_score, log_loss
+
+from gru_audio.config import UserError, default_config
+from gru_audio.tasks import make_task
+from gru_audio.tasks.classification import Classification
+
+TASK = Classification(("a", "b", "c", "d", "e"))
+RNG = np.random.default_rng(0)
+LOGITS = RNG.normal(0, 3, (64, 5)).astype(np.float32)
+LABELS = RNG.integers(0, 5, 64).astype(np.int32)
+
+
+def test_loss_is_cross_entropy():
+    loss = TASK.loss(LOGITS, TASK.targets(LABELS))
+    expected = -log_softmax(LOGITS.astype(np.float64), axis=-1)[np.arange(64), LABELS]
+    np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+def test_label_smoothing_against_pytorch(smoothing):
+    torch = pytest.importorskip("torch")
+    loss = jax.jit(lambda s: TASK.loss(LOGITS, TASK.targets(LABELS, s)))(smoothing)  # traced
+    expected = torch.nn.functional.cross_entropy(
+        torch.from_numpy(LOGITS).double(),
+        torch.from_numpy(LABELS).long(),
+        label_smoothing=smoothing,
+        reduction="none",
+    )
+    np.testing.assert_allclose(loss, expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_targets_are_distributions():
+    targets = TASK.targets(LABELS, 0.3)
+    np.testing.assert_allclose(targets.sum(axis=-1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(targets.argmax(axis=-1), LABELS)
+
+
+def test_the_loss_of_a_mix_is_the_mix_of_losses():
+    others = np.roll(LABELS, 1)
+    mixed = TASK.loss(LOGITS, 0.3 * TASK.targets(LABELS) + 0.7 * TASK.targets(others))
+    apart = 0.3 * TASK.loss(LOGITS, TASK.targets(LABELS))
+    apart += 0.7 * TASK.loss(LOGITS, TASK.targets(others))
+    np.testing.assert_allclose(mixed, apart, rtol=1e-5)
+
+
+def test_huge_logits_stay_finite():
+    logits, labels = jnp.array([[1e30, -1e30, 0, 0, 0]]), jnp.array([1])
+    loss = TASK.loss(logits, TASK.targets(jnp.array([0])))
+    assert loss == 0
+    gradient = jax.grad(lambda x: TASK.loss(x, TASK.targets(labels)).sum())(logits)
+    np.testing.assert_allclose(gradient, [[1, -1, 0, 0, 0]])
+
+
+def test_scores_and_metrics_against_scikit_learn():
+    scores = {k: np.asarray(v) for k, v in TASK.score(LOGITS, LABELS).items()}
+    metrics = TASK.metrics(scores, LABELS)
+    np.testing.assert_allclose(
+        metrics["loss"], log_loss(LABELS, scores["probabilities"].astype(np.float64)), rtol=1e-5
+    )
+    assert metrics["accuracy"] == accuracy_score(LABELS, LOGITS.argmax(axis=-1))
+    assert metrics.keys() == TASK.higher_is_better.keys()
+    assert TASK.headline in metrics
+
+
+def test_make_task():
+    config = default_config().task
+    assert make_task(config, ("x", "y")).outputs == 2
+    with config.unlocked():
+        config.name = "clasification"
+    with pytest.raises(UserError, match='Did you mean "classification"'):
+        make_task(config, ("x", "y"))

@@ -1,0 +1,191 @@
+"""The commands as people type them, from sound files to labels."""
+
+import csv
+import io
+import json
+import os
+import time
+
+import numpy as np
+import pytest
+
+from gru_audio.audio.io import decode
+from tests.commands import (
+    TIMES,
+    Killer,
+    assert_same_leavings,
+    leavings,
+    run,
+    running,
+    timed,
+    write_experiment,
+)
+from tests.tones import CLASSES, NAME, SPLIT_BY
+
+RUNS = ["GRU-seed0", "GRU-seed1", "RNN-seed0", "RNN-seed1"]
+
+
+@pytest.fixture(scope="module")
+def prepared(environment, tones_folder, tmp_path_factory):
+    """An environment in which the `prepare` command has prepared the tones."""
+    folder = tmp_path_factory.mktemp("prepared")
+    environment = environment | {"GRU_AUDIO_DATA": str(folder)}
+    options = ["--name", NAME, "--folder", tones_folder, "--split_by", SPLIT_BY]
+    shown = run(environment, "prepare", "folder", *options, "--sample_rate=8000").stdout
+    assert "72" in shown
+    assert all(label in shown for label in CLASSES)
+    return environment
+
+
+@pytest.fixture(scope="module")
+def sweep(prepared, tmp_path_factory):
+    """Experiment file, workdir, and what the sweep printed."""
+    folder = tmp_path_factory.mktemp("sweep")
+    experiment = write_experiment(folder / "tones.py", "'train.steps': 150, 'parallel.member': 0")
+    flags = ["--config", experiment, "--workdir", folder / "workdir"]
+    plan = run(prepared, "sweep", *flags, "--plan").stdout
+    assert "4 runs in 2 programs" in plan
+    assert not (folder / "workdir").exists()
+    return experiment, folder / "workdir", run(prepared, "sweep", *flags).stdout
+
+
+def test_a_sweep_ends_in_a_report(sweep):
+    experiment, workdir, shown = sweep
+    assert str(workdir / "report" / "index.html") in shown
+    told = json.loads((workdir / "sweep.json").read_text())
+    assert told["command"].startswith(f"python -m gru_audio.sweep --config {experiment}")
+    page = (workdir / "report" / "index.html").read_text()
+    assert "Tones: GRU against tanh RNN" in page
+    table = (workdir / "report" / "table.md").read_text()
+    assert "GRU" in table
+    assert "RNN" in table
+    rows = list(csv.DictReader(io.StringIO((workdir / "report" / "results.csv").read_text())))
+    assert sorted(row["run"] for row in rows) == RUNS
+
+
+def test_the_same_command_again_skips_what_is_done(sweep, prepared):
+    experiment, workdir, _ = sweep
+    before = {path: path.stat().st_mtime_ns for path in (workdir / "runs").rglob("*")}
+    again = run(prepared, "sweep", "--config", experiment, "--workdir", workdir)
+    assert {path: path.stat().st_mtime_ns for path in (workdir / "runs").rglob("*")} == before
+    assert "compiling" not in again.stderr
+
+
+def test_another_config_is_refused_with_the_difference(sweep, prepared):
+    experiment, workdir, _ = sweep
+    flags = ["--config", experiment, "--workdir", workdir, "--config.model.hidden=9"]
+    refused = run(prepared, "sweep", *flags, code=2)
+    assert "config.model.hidden: 8 -> 9" in refused.stderr
+
+
+def test_evaluate_gives_what_the_sweep_gave(sweep, prepared):
+    _, workdir, _ = sweep
+    flags = ["--workdir", workdir, "--run", "GRU-seed0", "--json"]
+    result = json.loads((workdir / "runs" / "GRU-seed0" / "result.json").read_text())
+    shown = json.loads(run(prepared, "evaluate", *flags).stdout)
+    assert shown["metrics"]["accuracy"] == result["metrics"]["test"]["accuracy"]
+    assert shown["metrics"]["loss"] == pytest.approx(result["metrics"]["test"]["loss"], rel=1e-5)
+    assert sum(row["examples"] for row in shown["classes"]) == 12
+    hits = sum(row["recall"] * row["examples"] for row in shown["classes"])
+    assert hits / 12 == pytest.approx(shown["metrics"]["accuracy"])
+
+
+def test_evaluate_shows_a_table_and_names_what_there_is(sweep, prepared):
+    _, workdir, _ = sweep
+    shown = run(prepared, "evaluate", "--workdir", workdir, "--run=RNN-seed1", "--split=train")
+    assert all(label in shown.stdout for label in CLASSES)
+    refused = run(prepared, "evaluate", "--workdir", workdir, code=2)
+    assert "choose one by --run" in refused.stderr
+
+
+def test_predict_labels_sounds_and_names_what_is_none(sweep, prepared, tones_folder, tmp_path):
+    _, workdir, _ = sweep
+    (tmp_path / "broken.wav").write_bytes(b"RIFF but no sound")
+    sounds = sorted(tones_folder.rglob("fay_*.wav"))
+    rest = ["--workdir", workdir, "--run", "GRU-seed0", "--json", "--top_k", "2"]
+    shown = run(prepared, "predict", *rest, *sounds, tmp_path / "broken.wav", code=1)
+    assert "broken.wav: not audio" in shown.stderr
+    lines = [json.loads(line) for line in shown.stdout.splitlines()]
+    assert [line["file"] for line in lines] == [str(sound) for sound in sounds]
+    hits = [line["labels"][0]["label"] in line["file"] for line in lines]
+    assert np.mean(hits) > 0.6  # chance is a third
+    for line in lines:
+        first, second = (label["probability"] for label in line["labels"])
+        assert 0 <= second <= first <= 1
+
+
+def test_predict_searches_folders_and_needs_no_data_set(sweep, environment, tones_folder, tmp_path):
+    _, workdir, _ = sweep
+    bare = environment | {"GRU_AUDIO_DATA": str(tmp_path)}
+    shown = run(bare, "predict", "--workdir", workdir, "--run=GRU-seed0", tones_folder / "low")
+    assert shown.stdout.count(".wav") == 24
+    refused = run(bare, "predict", "--workdir", workdir, "--run=GRU-seed0", code=2)
+    assert "Name the files" in refused.stderr
+
+
+def test_a_second_process_on_a_workdir_is_refused(prepared, tmp_path):
+    experiment = write_experiment(tmp_path / "tones.py", "'train.steps': 100_000")
+    rest = ["train", "--config", experiment, "--workdir", tmp_path / "workdir"]
+    with running(prepared, *rest) as process:
+        lock = tmp_path / "workdir" / "lock"
+        while not (lock.exists() and lock.read_text()):
+            assert process.poll() is None
+            time.sleep(0.05)
+        refused = run(prepared, *rest, code=2)
+        assert f"in use by process {process.pid}" in refused.stderr
+        assert process.poll() is None
+
+
+def uncached(environment):
+    """Without a compilation cache, which a kill would leave torn."""
+    return {k: v for k, v in environment.items() if not k.startswith("JAX_")}
+
+
+# All noise on; members in step, one of which ends early; a checkpoint every few steps.
+KILLED = (
+    "**NOISE, 'train.steps': 300, 'train.log_every': 7, 'train.eval_every': 30, "
+    "'checkpoint.every_steps': 10, 'parallel.member': 0"
+)
+
+
+def killed(prepared, folder, kills, seed):
+    """Kills a sweep so many times, and compares each that ends with one left in peace."""
+    environment = uncached(prepared)
+    experiment = write_experiment(folder / "tones.py", KILLED)
+    command = ["sweep", "--config", experiment]
+    seconds = timed(environment, *command, "--workdir", folder / "whole")
+    whole = leavings(folder / "whole")
+    assert sorted(whole) == RUNS
+    killer = Killer(environment, command, seconds, np.random.default_rng(seed))
+
+    done = 0
+    while len(killer.phases) < kills:
+        workdir = folder / f"killed{done}"
+        for share in killer.shares(kills - len(killer.phases)):
+            if not killer.kill(workdir, share):
+                break  # it had ended: on to another one
+        run(environment, *command, "--workdir", workdir)
+        assert_same_leavings(workdir, whole)
+        done += 1
+    return killer.phases
+
+
+def test_killed_three_times_and_resumed_to_the_same_bits(prepared, tmp_path):
+    assert len(killed(prepared, tmp_path, kills=3, seed=0)) == 3
+
+
+@pytest.mark.reliability
+def test_killed_fifty_times_and_resumed_to_the_same_bits(prepared, tmp_path):
+    phases = killed(prepared, tmp_path, kills=50, seed=1)
+    print({phase: phases.count(phase) for phase in sorted(set(phases))})
+    assert {"before the first checkpoint", "training", "finishing"} <= set(phases)
+
+
+def test_three_tones_can_be_learned(sweep, tones_folder):
+    """The task is real: a trained run does better than chance by far on an unheard speaker."""
+    _, workdir, _ = sweep
+    result = json.loads((workdir / "runs" / "GRU-seed0" / "result.json").read_text())
+    assert result["metrics"]["test"]["accuracy"] > 0.6
+    assert TIMES <= result.keys()
+    assert decode(tones_folder / "low" / "ann_0.wav", None).sample_rate == 8000
+    assert os.listdir(workdir / "runs" / "GRU-seed0" / "tensorboard")

@@ -1,0 +1,156 @@
+"""The config: overriding it, and refusing what no run could use."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gru_audio.config import UserError, check, default_config, flatten, nearest, override
+from gru_audio.data.source import open_source
+from gru_audio.sweeping.execute import plan
+from gru_audio.sweeping.sweep import Sweep
+from tests.tones import tiny
+
+ROOT = Path(__file__).resolve().parents[1]
+ONE = Sweep(arms={"one": {}})
+
+
+def test_the_default_is_sound():
+    check(default_config())
+
+
+def test_flatten_survives_json():
+    config = override(default_config(), {"model.conv_kernel": (5, 1), "data.crop_seconds": 0.5})
+    flat = json.loads(json.dumps(flatten(config)))
+    back = override(default_config(), flat)
+    assert flatten(back) == flat
+    assert back.model.conv_kernel == (5, 1)
+    assert list(flat) == sorted(flat)
+
+
+def test_override_leaves_the_original_alone():
+    config = default_config()
+    changed = override(config, {"model.hidden": 7})
+    assert (config.model.hidden, changed.model.hidden) == (128, 7)
+
+
+def test_a_placeholder_takes_a_value():
+    assert override(default_config(), {"frontend.n_fft": 1024}).frontend.n_fft == 1024
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.hiden": 3}, 'Unknown config key "model.hiden". Did you mean "model.hidden"'),
+        ({"modle": 3}, 'Unknown config key "modle"'),
+        ({"model.hidden": "many"}, "Config key model.hidden: .*int"),
+        ({"model.hidden": 1.5}, "Config key model.hidden: .*int"),
+        ({"model.bidirectional": "perhaps"}, "Config key model.bidirectional: .*bool"),
+        ({"data.crop_seconds": "long"}, "Config key data.crop_seconds: .*float"),
+    ],
+)
+def test_unknown_keys_and_wrong_types(changes, message):
+    with pytest.raises(UserError, match=message):
+        override(default_config(), changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.hidden": 0}, "config.model.hidden=0 must be at least 1"),
+        ({"model.layers": -1}, "config.model.layers=-1"),
+        ({"optimizer.learning_rate": float("nan")}, "config.optimizer.learning_rate=nan"),
+        ({"optimizer.learning_rate": -1.0}, "config.optimizer.learning_rate=-1.0"),
+        ({"model.dropout": 1.0}, "config.model.dropout=1.0 must be at least 0 and below 1"),
+        ({"seed": -1}, "config.seed=-1 must be at least 0"),
+        ({"seed": 2**32}, "config.seed=4294967296"),
+        ({"data.seed": -1}, "config.data.seed=-1"),
+        ({"data.crop_seconds": 0.0}, "config.data.crop_seconds=0.0"),
+        ({"data.feed": "streem"}, 'Did you mean "streamed"'),
+        ({"parallel.mode": "pmapp"}, 'Did you mean "pmap"'),
+        ({"train.batch_size": 9, "parallel.data": 2}, "must be a multiple of"),
+        ({"data.validation": "", "train.patience": 3}, "needs a validation split"),
+    ],
+)
+def test_impossible_values(changes, message):
+    with pytest.raises(UserError, match=message):
+        check(override(default_config(), changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data.name": "tonnes"}, 'no data set "tonnes".* Did you mean "tones"'),
+        ({"data.train": "trainn"}, 'no split "trainn".* Did you mean "train"'),
+        ({"data.target": "lable"}, 'no class field "lable".* Did you mean "label"'),
+        ({"data.cluster": "grup"}, 'no class field "grup".* Did you mean "group"'),
+        ({"data.hold_out": "group=anna"}, 'Did you mean "ann"'),
+        ({"frontend.name": "logmel"}, 'Did you mean "log_mel"'),
+        ({"frontend.mels": 200}, "mel"),
+        ({"frontend.f_max": 9000.0}, "f_max"),
+        ({"model.name": "rnn_clasifier"}, 'Did you mean "rnn_classifier"'),
+        ({"model.cell": "gruu"}, 'Did you mean "gru"'),
+        ({"model.pooling": "meen"}, 'Did you mean "mean"'),
+        ({"model.kernel_init": "lecun"}, 'Did you mean "lecun_normal"'),
+        ({"task.name": "classify"}, 'Did you mean "classification"'),
+        ({"optimizer.name": "adamm"}, 'Did you mean "adam'),
+        ({"optimizer.schedule": "cosin"}, 'Did you mean "cosine"'),
+        ({"train.select": "validation/acuracy"}, 'Did you mean "validation/accuracy"'),
+        ({"train.select": "test/accuracy"}, "config.train.select"),
+        ({"parallel.data": 1000, "train.batch_size": 1000}, "there are 8 devices"),
+        ({"parallel.member": 1000}, "there are 8"),
+    ],
+)
+def test_a_plan_refuses_what_its_data_or_devices_cannot_serve(data_dir, changes, message):
+    config = override(tiny({"data.dir": str(data_dir)}), changes)
+    with pytest.raises(UserError, match=f"(?s){message}"):
+        plan(config, ONE, "experiment", "", "")
+
+
+def test_what_a_data_set_is_made_with_is_told(tmp_path):
+    with pytest.raises(UserError, match="python -m gru_audio.prepare spoken_digit"):
+        open_source("spoken_digit", tmp_path)
+
+
+def test_nearest():
+    assert nearest("hiden", ["hidden", "layers"]) == ' Did you mean "hidden"? Valid: hidden, layers.'
+    assert nearest("xyz", ["a", "b"]) == " Valid: a, b."
+
+
+EXPERIMENT = """
+from gru_audio.config import override
+from tests.tones import tiny
+def get_config():
+    return tiny()
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--config.model.hiden=3"], 'Did you mean "model.hidden"'),
+        (["--config.model.hidden=many"], "model.hidden"),
+        (["--config.model.hidden=0"], "config.model.hidden=0 must be at least 1"),
+        (["--config.data.train=trian"], 'Did you mean "train"'),
+    ],
+    ids=lambda value: None if isinstance(value, list) else value.split()[0],
+)
+def test_a_command_says_it_in_one_line(tmp_path, environment, flags, message):
+    experiment = tmp_path / "experiment.py"
+    experiment.write_text(EXPERIMENT)
+    command = [sys.executable, "-m", "gru_audio.train", "--config", experiment]
+    ended = subprocess.run(
+        [*command, "--workdir", tmp_path / "run", *flags],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ended.returncode == 2, ended.stderr
+    lines = [line for line in ended.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, ended.stderr
+    assert message in lines[0]
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,127 @@
+"""A small data set of tones, and configs that learn from it in a second or two."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from gru_audio.config import default_config, override
+from gru_audio.data.source import Source
+from gru_audio.sweeping.sweep import Run, Sweep, expand
+from gru_audio.training.feed import FEEDS, Feed, gather_data
+from gru_audio.training.hyper import hyperparameters
+from gru_audio.training.parallel import make_layout
+from gru_audio.training.state import TrainState
+from gru_audio.training.step import make_program
+from tests.sounds import encode
+
+NAME, RATE = "tones", 8000
+CLASSES = {"low": 400.0, "middle": 800.0, "high": 1600.0}  # Hz
+SPEAKERS = ("ann", "ben", "cid", "dot", "eve", "fay")
+TAKES = 4
+SPLIT_BY = "([a-z]+)_[0-9]+"
+
+# One length bucket, one device, no noise: each test asks for what it is about.
+TINY: Mapping[str, Any] = {
+    "data.name": NAME,
+    "data.target": "label",
+    "data.cluster": "group",
+    "data.buckets": 1,
+    "frontend.hop_ms": 20.0,
+    "frontend.mels": 8,
+    "model.hidden": 8,
+    "optimizer.learning_rate": 0.01,
+    "train.batch_size": 8,
+    "train.steps": 20,
+    "train.log_every": 5,
+    "train.eval_every": 10,
+    "parallel.member": 1,
+}
+NOISE: Mapping[str, Any] = {  # everything that draws random numbers in a step
+    "model.dropout": 0.2,
+    "augment.time_shift_ms": 20.0,
+    "augment.gain_db": 6.0,
+    "augment.mixup": 0.4,
+    "augment.time_masks": 1,
+    "augment.time_mask_ms": 60.0,
+    "augment.frequency_masks": 1,
+    "augment.frequency_mask_bands": 2.0,
+    "train.weight_noise": 0.01,
+}
+
+
+def write_tones(folder: Path) -> None:
+    """CLASS/SPEAKER_TAKE.wav: a chord on the class's pitch, 0.1 to 0.5 s long, in noise."""
+    rng = np.random.default_rng(0)
+    for label, pitch in CLASSES.items():
+        (folder / label).mkdir(parents=True)
+        for s, speaker in enumerate(SPEAKERS):
+            for take in range(TAKES):
+                time = np.arange(int(rng.uniform(0.1, 0.5) * RATE)) / RATE
+                base = pitch * (0.9 + 0.04 * s)
+                sound = np.sin(2 * np.pi * base * time) + 0.5 * np.sin(3 * np.pi * base * time)
+                sound = 0.2 * sound + 0.05 * rng.standard_normal(len(time))
+                (folder / label / f"{speaker}_{take}.wav").write_bytes(encode(sound, RATE))
+
+
+def tiny(changes: Mapping[str, Any] = {}) -> ConfigDict:  # noqa: B006: it is only read
+    """A config for the tones."""
+    return override(default_config(), {**TINY, **changes})
+
+
+def runs(sweep: Sweep, changes: Mapping[str, Any] = {}) -> list[Run]:  # noqa: B006
+    """The runs of a sweep of the tones."""
+    return expand(tiny(changes), sweep)
+
+
+def make_feed(source: Source, configs: Sequence[ConfigDict]) -> Feed:
+    """The feed of a group of such configs."""
+    config, configs = configs[0], list(configs)
+    hyper = hyperparameters(configs)
+    return FEEDS[config.data.feed](
+        program=make_program(config, source.sample_rate, source.class_names[config.data.target]),
+        layout=make_layout(config.parallel, len(configs)),
+        data=gather_data(source, configs),
+        mixup="augment.mixup" in hyper,
+        horizon=max(c.train.steps for c in configs),
+        threads=config.data.workers,
+    )
+
+
+def fresh(feed: Feed, configs: Sequence[ConfigDict]) -> TrainState:
+    """The state of a group before its first step."""
+    return feed.initial_state(hyperparameters(list(configs)))
+
+
+def steps(
+    feed: Feed, configs: Sequence[ConfigDict], calls: Sequence[int]
+) -> tuple[TrainState, dict[str, np.ndarray]]:
+    """Trains a group from its beginning by calls of these lengths.
+
+    Returns:
+      The state on the host, without padding of the members, and metrics (members, steps).
+    """
+    state, series, start = fresh(feed, configs), [], 0
+    alive = np.ones(len(configs), bool)
+    for count in calls:
+        state, metrics = feed.train(state, alive, start, start + count)
+        series.append(metrics)
+        start += count
+    joined = {k: np.concatenate([m[k] for m in series], axis=1) for k in series[0]}
+    return jax.device_get(feed.layout.gather(state)), joined
+
+
+def member(tree: Any, index: int) -> Any:
+    """One member of a stacked tree."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """Two trees of arrays are equal to the bit."""
+    leaves, others = jax.tree.leaves_with_path(one), jax.tree.leaves_with_path(other)
+    assert [path for path, _ in leaves] == [path for path, _ in others]
+    for (path, leaf), (_, its) in zip(leaves, others, strict=True):
+        np.testing.assert_array_equal(leaf, its, err_msg=jax.tree_util.keystr(path))

@@ -1,0 +1,129 @@
+"""The feeds: resident and streamed follow one plan, and scores come back in order."""
+
+import jax
+import numpy as np
+import pytest
+
+from gru_audio.data.plan import crop_fractions, rows_to_examples
+from gru_audio.data.stream import read
+from tests.tones import NOISE, assert_same, fresh, make_feed, member, steps, tiny
+
+CHANGES = {"data.buckets": 2, "data.crop_seconds": 0.3, "model.dropout": 0.2, "augment.mixup": 0.4}
+STREAMED = {"data.feed": "streamed"}
+
+
+@pytest.fixture(scope="module")
+def configs():
+    return [tiny(CHANGES), tiny(CHANGES | {"seed": 1})]
+
+
+@pytest.fixture(scope="module")
+def resident(source, configs):
+    return make_feed(source, configs)
+
+
+@pytest.fixture(scope="module")
+def streamed(source):
+    return make_feed(source, [tiny(CHANGES | STREAMED), tiny(CHANGES | STREAMED | {"seed": 1})])
+
+
+@pytest.fixture(scope="module")
+def trained(resident, configs):
+    return steps(resident, configs, [20])
+
+
+def test_resident_and_streamed_give_the_same_bits(streamed, configs, trained):
+    state, metrics = steps(streamed, configs, [1] * 20)
+    assert_same(metrics, trained[1])
+    assert_same(state, trained[0])
+
+
+def test_with_all_noise_they_agree(source):
+    """The compiler fuses a step on its own in another way than one in a loop."""
+    losses = []
+    for changes, calls in (({}, [20]), (STREAMED, [1] * 20)):
+        configs = [tiny(NOISE | changes)]
+        losses.append(steps(make_feed(source, configs), configs, calls)[1]["loss"])
+    np.testing.assert_allclose(*losses, rtol=1e-5, atol=1e-6)
+
+
+def test_calls_of_one_step_or_of_many_give_the_same_bits(resident, configs, trained):
+    assert_same(steps(resident, configs, [1, 7, 1, 11]), trained)
+
+
+def test_a_member_that_is_not_alive_is_left_as_it_is(resident, configs):
+    state = fresh(resident, configs)
+    before = member(jax.device_get(state), 0)
+    state, metrics = resident.train(state, np.array([False, True]), 0, 3)
+    assert_same(member(jax.device_get(state), 0), before)
+    assert not metrics["loss"][0].any()
+    assert metrics["loss"][1].all()
+
+
+def test_the_first_loss_is_that_of_the_plans_first_batch(source):
+    """Without noise it is the mean of the scores of the untrained model."""
+    configs = [tiny({"seed": 5})]
+    feed = make_feed(source, configs)
+    state, (bucket, visit) = fresh(feed, configs), (0, 0)
+    plan, table = feed.data.plan, feed.data.tables()[0][bucket]
+    rows = np.arange(plan.batch_size, dtype=np.int32)
+    order = (np.uint32(5), bucket, visit, rows, plan.batch_size)
+    ids = rows_to_examples(table, len(table), *order)
+    batch = read(source, feed.data.target, ids, rows, plan.padded[0], crop_fractions(*order))
+    one = jax.device_get((state.weights, state.normalisation))
+    scores = jax.jit(feed.program.score)(*member(one, 0), batch)
+    _, metrics = feed.train(state, np.ones(1, bool), 0, 1)
+    np.testing.assert_allclose(metrics["loss"][0, 0], np.mean(scores["loss"]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("role", ["train", "validation", "test"])
+def test_scores_are_in_the_order_of_the_ids(source, resident, streamed, trained, role):
+    layout, (state, _) = resident.layout, trained
+    state = layout.scatter(state)
+    scores = resident.score(state.weights, state.normalisation, role)
+    for its, others in zip(
+        scores, streamed.score(state.weights, state.normalisation, role), strict=True
+    ):
+        assert_same(its, others)
+    one = member(jax.device_get((state.weights, state.normalisation)), 1)
+    score, plan = jax.jit(resident.program.score), resident.data.plan
+    for index, example in list(enumerate(resident.data.ids[1][role]))[::5]:
+        ids = np.full(32, example, np.int32)  # on its own
+        padded = plan.padded[plan.bucket_of(source.columns["length"][ids[:1]])[0]]
+        half = np.full(32, 0.5, np.float32)
+        alone = score(*one, read(source, resident.data.target, ids, ids, padded, half))
+        np.testing.assert_allclose(scores[1]["loss"][index], alone["loss"][0], rtol=1e-5, atol=1e-6)
+    labels = resident.data.labels(1, role)
+    taken = scores[1]["probabilities"][np.arange(len(labels)), labels]
+    np.testing.assert_allclose(-np.log(taken), scores[1]["loss"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_role_without_examples_has_no_scores(source):
+    validation_speaker = set(source.class_names["group"]) - {
+        source.class_names["group"][i]
+        for i in np.unique(source.columns["group"][source.columns["split"] != "validation"])
+    }
+    configs = [tiny({"data.hold_out": f"group={who}"}) for who in (*validation_speaker, "ann")]
+    feed = make_feed(source, configs)
+    state = fresh(feed, configs)
+    empty, scored = feed.score(state.weights, state.normalisation, "validation")
+    assert not empty
+    assert len(scored["loss"]) == len(feed.data.ids[1]["validation"])
+
+
+def test_normalisation_is_of_the_members_own_training_examples(source):
+    configs = [tiny({"data.hold_out": f"group={who}"}) for who in ("ann", "ben")]
+    feed = make_feed(source, configs)
+    state = jax.device_get(fresh(feed, configs))
+    features = jax.jit(feed.program.features)
+    for m in range(2):
+        frames = []
+        for example in feed.data.ids[m]["train"]:
+            ids, zero = np.array([example]), np.zeros(1, np.float32)
+            batch = read(source, feed.data.target, ids, ids, feed.data.plan.padded[0], zero)
+            values, count = features(batch)
+            frames.append(np.asarray(values, np.float64)[0, : int(count[0])])
+        frames = np.concatenate(frames)
+        normalisation = member(state.normalisation, m)
+        np.testing.assert_allclose(normalisation.mean, frames.mean(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(normalisation.std, frames.std(axis=0), rtol=1e-4)

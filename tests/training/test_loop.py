@@ -1,0 +1,183 @@
+"""The loop: looks, stops, failures and saves, none of which may touch another member's numbers."""
+
+import math
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from gru_audio.training.checkpoint import Checkpoints
+from gru_audio.training.hyper import hyperparameters
+from gru_audio.training.loop import Member, train
+from gru_audio.training.metrics import Segments
+from tests.tones import assert_same, make_feed, member, tiny
+
+ONE_STEP, MANY_STEPS = 0.0, 1e9  # seconds a call is to take
+STEPS = {"train.steps": 20, "train.eval_every": 5, "parallel.call_seconds": MANY_STEPS}
+
+
+class Outcome:
+    """A group trained in a folder, or trained on."""
+
+    def __init__(self, source, folder, *members, **common):
+        configs = [tiny(STEPS | common | changes) for changes in members]
+        self.config, self.feed = configs[0], make_feed(source, configs)
+        checkpoints = Checkpoints(epath.Path(folder) / "checkpoints", keep=10)
+        segments = Segments(epath.Path(folder) / "metrics")
+        named = [Member(f"run{m}", config.train.steps) for m, config in enumerate(configs)]
+        state = self.feed.initial_state(hyperparameters(configs))
+        self.device_state, self.memory = train(
+            self.feed, named, state, self.config, checkpoints, segments, "test"
+        )
+        checkpoints.close()
+        self.state = jax.device_get(self.device_state)
+        self.all_records = list(segments.records())
+
+    def records(self, m, kind=""):
+        """A member's records without wall times."""
+        return [
+            {k: v for k, v in record.items() if k not in ("seconds", "run")}
+            for record in self.all_records
+            if record["run"] == f"run{m}" and any(k.startswith(kind) for k in record)
+        ]
+
+    def lost(self, m):
+        """Its validation losses by step."""
+        return {r["step"]: r["validation/loss"] for r in self.records(m, "validation/")}
+
+
+def same_member(one, other, m, its=None):
+    its = m if its is None else its
+    assert_same(member(one.state, m), member(other.state, its))
+    assert one.records(m) == other.records(its)
+    for name in ("last_step", "best", "best_step", "failure", "alive"):
+        assert getattr(one.memory, name)[m] == getattr(other.memory, name)[its], name
+
+
+@pytest.fixture(scope="module")
+def two(source, tmp_path_factory):
+    """Two members of different seeds."""
+    return Outcome(source, tmp_path_factory.mktemp("two"), {}, {"seed": 1})
+
+
+def test_records(two):
+    for m in range(2):
+        assert [record["step"] for record in two.records(m, "train/")] == [5, 10, 15, 20]
+        assert [record["step"] for record in two.records(m, "validation/")] == [5, 10, 15, 20]
+        for record in two.records(m, "train/"):
+            assert record.keys() == {"step", "train/loss", "train/gradient_norm"}
+        for record in two.records(m, "validation/"):
+            assert record.keys() == {"step", "validation/loss", "validation/accuracy"}
+    assert two.records(0) != two.records(1)
+    assert not any(two.memory.alive)
+    assert two.memory.last_step == [20, 20]
+    seconds = [record["seconds"] for record in two.all_records if record["run"] == "run0"]
+    assert seconds == sorted(seconds)
+    assert seconds[0] > 0
+
+
+def test_calls_of_one_step_or_of_many_give_the_same_bits(source, tmp_path, two):
+    single = Outcome(source, tmp_path, {}, {"seed": 1}, **{"parallel.call_seconds": ONE_STEP})
+    for m in range(2):
+        same_member(single, two, m)
+
+
+def test_the_best_weights_are_kept(two):
+    scores = two.feed.score(
+        two.device_state.best, two.device_state.normalisation, "validation"
+    )
+    for m in range(2):
+        lost = two.lost(m)
+        assert two.memory.best[m] == min(lost.values())
+        assert two.memory.best_step[m] == min(lost, key=lost.get)
+        assert scores[m]["loss"].mean(dtype=np.float64) == two.memory.best[m]
+
+
+def test_selection_by_accuracy_takes_the_first_of_the_highest(source, tmp_path):
+    outcome = Outcome(source, tmp_path, {}, {"seed": 1}, **{"train.select": "validation/accuracy"})
+    for m in range(2):
+        found = {r["step"]: r["validation/accuracy"] for r in outcome.records(m, "validation/")}
+        assert outcome.memory.best_step[m] == max(found, key=found.get)
+
+
+def test_early_stopping_ends_one_member_and_not_the_other(source, tmp_path, two):
+    """A learning rate of zero never improves after the first look."""
+    still = {"optimizer.learning_rate": 0.0}
+    outcome = Outcome(source, tmp_path, still, {"seed": 1}, **{"train.patience": 2})
+    memory = outcome.memory
+    assert (memory.last_step[0], memory.best_step[0]) == (15, 5)
+    assert len(set(outcome.lost(0).values())) == 1
+    assert [record["step"] for record in outcome.records(0, "train/")] == [5, 10, 15]
+    assert member(outcome.state, 0).step == 15
+    assert not memory.failure[0]
+    same_member(outcome, two, 1)
+
+
+def test_horizons_may_differ_within_a_group(source, tmp_path):
+    cosine = {"optimizer.schedule": "cosine"}
+    short, long = {"train.steps": 12}, {"seed": 1, "train.steps": 20}
+    both = Outcome(source, tmp_path / "both", short, long, **cosine)
+    assert both.memory.last_step == [12, 20]
+    assert [r["step"] for r in both.records(0, "validation/")] == [5, 10, 12]  # at its end too
+    assert 12 in both.lost(1)  # a look of one is a look of all, and costs nothing but time
+    shorts = Outcome(source, tmp_path / "short", short, {"seed": 2, "train.steps": 12}, **cosine)
+    same_member(both, shorts, 0)
+
+
+@pytest.mark.parametrize("call_seconds", [ONE_STEP, MANY_STEPS])
+def test_a_member_whose_loss_is_no_number_fails_alone(source, tmp_path, two, call_seconds):
+    members = ({"optimizer.learning_rate": 1e30}, {"seed": 1})
+    options = {"train.log_every": 1, "parallel.call_seconds": call_seconds}
+    outcome = Outcome(source, tmp_path, *members, **options)
+    memory, step = outcome.memory, outcome.memory.last_step[0]
+    assert memory.failure[0] == f"The loss is not finite at step {step}."
+    assert step < 5
+    # Whatever the length of a call, the losses before are kept and none after.
+    assert [record["step"] for record in outcome.records(0)] == list(range(1, step + 1))
+    assert all(math.isfinite(record["train/loss"]) for record in outcome.records(0))
+    assert memory.last_step[1] == 20
+    assert not memory.failure[1]
+    assert_same(member(outcome.state, 1), member(two.state, 1))
+    assert outcome.records(1, "validation/") == two.records(1, "validation/")
+
+
+def test_a_validation_loss_that_is_no_number_is_a_failure_too(source, tmp_path):
+    blown = {"optimizer.learning_rate": 1e30, "train.steps": 1}
+    outcome = Outcome(source, tmp_path, blown, {"seed": 1, "train.steps": 1})
+    assert outcome.memory.failure == ["The validation loss is not finite at step 1.", ""]
+    assert outcome.memory.best[0] is None
+
+
+def test_without_validation_the_last_weights_are_the_best(source, tmp_path, two):
+    outcome = Outcome(source, tmp_path, {}, {"seed": 1}, **{"data.validation": ""})
+    assert outcome.memory.best_step == [20, 20]
+    assert_same(outcome.state.best, outcome.state.weights)
+    assert_same(outcome.state.weights, two.state.weights)
+    assert not outcome.records(0, "validation/")
+
+
+def test_resuming_from_any_checkpoint_gives_the_same_bits(source, tmp_path):
+    """Also where it falls amid a window of the training metrics."""
+    options = {"checkpoint.every_steps": 3, "train.log_every": 4}
+    members = ({}, {"seed": 1, "train.steps": 13})
+    whole = Outcome(source, tmp_path / "whole", *members, **options)
+    found = [int(path.name) for path in (tmp_path / "whole" / "checkpoints").glob("[0-9]*")]
+    assert sorted(found) == [3, 6, 9, 12, 15, 18, 20]
+    for kept in (18, 15, 12, 3, 0):
+        for step in found:
+            if step > kept:
+                shutil.rmtree(tmp_path / "whole" / "checkpoints" / str(step), ignore_errors=True)
+        found = [step for step in found if step <= kept]
+        resumed = Outcome(source, tmp_path / "whole", *members, **options)
+        found += [step for step in (3, 6, 9, 12, 15, 18, 20) if step > kept]
+        for m in range(2):
+            same_member(resumed, whole, m)
+
+
+def test_a_group_that_is_done_does_nothing_more(source, tmp_path):
+    first = Outcome(source, tmp_path, {}, {"seed": 1})
+    again = Outcome(source, tmp_path, {}, {"seed": 1})
+    assert again.all_records == first.all_records
+    assert_same(again.state, first.state)

@@ -1,0 +1,98 @@
+"""Metrics: windows, segments, and the files made of them."""
+
+import json
+
+import numpy as np
+import pytest
+from etils import epath
+from hypothesis import given
+from hypothesis import strategies as st
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gru_audio.training.metrics import Segments, Windows, write_run_metrics
+
+SERIES = np.random.default_rng(0).normal(size=(2, 40)).astype(np.float32)
+
+
+def in_windows(calls):
+    """The windows of `SERIES` when it comes in calls of these lengths."""
+    windows, ended, start = Windows(7, 2, ("loss",)), [], 0
+    for count in calls:
+        ended += windows.add(start, {"loss": SERIES[:, start : start + count]})
+        start += count
+    return [(step, means["loss"].tolist()) for step, means in ended]
+
+
+def test_windows_are_means():
+    ended = in_windows([40])
+    assert [step for step, _ in ended] == [7, 14, 21, 28, 35]
+    for step, means in ended:
+        expected = SERIES[:, step - 7 : step].astype(np.float64).mean(axis=1)
+        np.testing.assert_allclose(means, expected, rtol=1e-12)
+
+
+@given(st.lists(st.integers(1, 12), max_size=12).filter(lambda calls: sum(calls) < 40))
+def test_windows_do_not_depend_on_calls(calls):
+    assert in_windows([*calls, 40 - sum(calls)]) == in_windows([40])
+
+
+@pytest.mark.parametrize("kill", [1, 7, 10])
+def test_windows_take_up_where_a_checkpoint_left_off(kill):
+    before = Windows(7, 2, ("loss",))
+    ended = before.add(0, {"loss": SERIES[:, :kill]})
+    memory = json.loads(json.dumps({k: v.tolist() for k, v in before.memory().items()}))
+    after = Windows(7, 2, ("loss",))
+    after.recall(memory)
+    ended += after.add(kill, {"loss": SERIES[:, kill:]})
+    assert [(step, means["loss"].tolist()) for step, means in ended] == in_windows([40])
+
+
+def records(start, stop):
+    return [{"run": "a", "step": step, "train/loss": 1 / step} for step in range(start + 1, stop + 1)]
+
+
+def test_segments_come_back_in_order(tmp_path):
+    segments = Segments(epath.Path(tmp_path))
+    for start, stop in ((90, 1200), (0, 90)):
+        segments.write(start, stop, records(start, stop))
+    assert list(Segments(epath.Path(tmp_path)).records()) == records(0, 1200)
+
+
+def test_rewinding_drops_what_is_past_a_checkpoint(tmp_path):
+    segments = Segments(epath.Path(tmp_path / "metrics"))
+    segments.rewind(0)  # nothing yet
+    for start, stop in ((0, 10), (10, 20), (20, 30)):
+        segments.write(start, stop, records(start, stop))
+    segments.rewind(20)
+    assert list(segments.records()) == records(0, 20)
+    segments.write(20, 25, records(20, 25))
+    assert list(segments.records()) == records(0, 25)
+    segments.rewind(0)
+    assert not list(segments.records())
+
+
+def test_what_is_not_finite_is_null(tmp_path):
+    segments = Segments(epath.Path(tmp_path))
+    segments.write(0, 1, [{"run": "a", "step": 1, "train/loss": float("nan")}])
+    text = next(tmp_path.glob("*.jsonl")).read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {"run": "a", "step": 1, "train/loss": None}
+
+
+def test_a_run_can_be_read_by_people_and_by_tensorboard(tmp_path):
+    directory = epath.Path(tmp_path / "run")
+    run = [
+        {"run": "a", "step": 50, "train/loss": 2.5, "seconds": 1.0},
+        {"run": "a", "step": 50, "validation/accuracy": 0.5, "seconds": 2.0},
+        {"run": "a", "step": 100, "train/loss": 1.25, "seconds": 3.0},
+        {"run": "a", "step": 150, "train/loss": None, "seconds": 4.0},
+    ]
+    for _ in range(2):  # the second replaces the first
+        write_run_metrics(directory, run)
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) | {"run": "a"} for line in lines] == run
+
+    board = EventAccumulator(str(directory / "tensorboard"))
+    board.Reload()
+    assert sorted(board.Tags()["scalars"]) == ["train/loss", "validation/accuracy"]
+    loss = [(event.step, event.value) for event in board.Scalars("train/loss")]
+    assert loss == [(50, 2.5), (100, 1.25)]

@@ -1,0 +1,119 @@
+"""Layouts: where members and rows lie, and that it does not matter."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gru_audio.config import UserError
+from gru_audio.training.parallel import Kind, make_layout
+from gru_audio.training.step import DATA
+from tests.tones import tiny
+
+RNG = np.random.default_rng(0)
+
+
+def layout_of(members, **parallel):
+    settings = {"member": 0} | parallel
+    changes = {f"parallel.{name}": value for name, value in settings.items()}
+    return make_layout(tiny(changes).parallel, members)
+
+
+@pytest.mark.parametrize(
+    ("members", "parallel", "shape"),
+    [
+        (1, {}, (1, 1)),
+        (3, {}, (3, 1)),
+        (20, {}, (8, 1)),
+        (20, {"data": 4}, (2, 4)),
+        (1, {"data": 8}, (1, 8)),
+        (20, {"member": 2, "data": 2}, (2, 2)),
+        (20, {"mode": "pmap"}, (1, 1)),
+        (3, {"mode": "pmap", "data": 4}, (1, 4)),
+    ],
+)
+def test_devices_go_to_the_batch_first_and_then_to_members(members, parallel, shape):
+    assert layout_of(members, **parallel).mesh.devices.shape == shape
+
+
+@pytest.mark.parametrize(
+    ("parallel", "message"),
+    [
+        ({"data": 16}, "config.parallel.data=16, but there are 8 devices"),
+        ({"member": 3, "data": 4}, "needs 12 devices; there are 8"),
+        ({"member": 2, "mode": "pmap"}, "pmap does not part members"),
+    ],
+)
+def test_what_the_devices_cannot_do(parallel, message):
+    with pytest.raises(UserError, match=message):
+        layout_of(4, **parallel)
+
+
+def test_padding_fills_the_mesh_with_the_first_member():
+    layout = layout_of(3, member=2)
+    assert layout.padded_members == 4
+    np.testing.assert_array_equal(layout.pad(np.array([7, 8, 9])), [7, 8, 9, 7])
+
+
+@pytest.mark.parametrize("mode", ["pjit", "pmap"])
+def test_gather_and_scatter(mode):
+    layout = layout_of(3, mode=mode, member=2 if mode == "pjit" else 1)
+    tree = {"a": RNG.normal(size=(3, 2)).astype(np.float32), "b": np.arange(3)}
+    spread = layout.scatter(tree)
+    gathered = layout.gather(spread)
+    for name, value in tree.items():
+        np.testing.assert_array_equal(gathered[name], value)
+        assert gathered[name].sharding.is_fully_replicated
+        assert layout.abstract(spread)[name].shape == value.shape
+        assert layout.abstract(spread)[name].sharding == gathered[name].sharding
+
+
+def standardised(scale, rows, offset):
+    """One member on one device: needs the other devices' rows for the mean."""
+    mean = jax.lax.psum(rows.sum(), DATA) / jax.lax.psum(rows.size, DATA)
+    return scale["by"] * (rows - mean) + offset
+
+
+@pytest.mark.parametrize("kind", [Kind.ROWS, Kind.MEMBER])
+@pytest.mark.parametrize(
+    "parallel",
+    [
+        {},
+        {"member": 1, "data": 2},
+        {"member": 3, "data": 2},
+        {"member": 2, "data": 4},
+        {"mode": "pmap"},
+        {"mode": "pmap", "data": 4},
+    ],
+    ids=str,
+)
+def test_a_function_of_one_member_becomes_one_of_all(parallel, kind):
+    layout = layout_of(3, **parallel)
+    scale, rows = {"by": np.float32([1, 2, 3])}, RNG.normal(size=(3, 8)).astype(np.float32)
+    offset = np.float32(0.5)
+    expected = np.stack([s * (r - r.mean()) + offset for s, r in zip(scale["by"], rows, strict=True)])
+
+    def function(scale, rows, offset):
+        result = standardised(scale, rows, offset)
+        return result if kind is Kind.ROWS else jax.lax.psum((result**2).sum(), DATA)
+
+    arguments = (
+        layout.put({"by": layout.pad(scale["by"])}, Kind.MEMBER),
+        layout.put(layout.pad(rows), Kind.ROWS),
+        layout.put(offset, Kind.SHARED),
+    )
+    call = layout.compile(function, arguments, (Kind.MEMBER, Kind.ROWS, Kind.SHARED), kind)
+    result = jax.device_get(call(*arguments))[:3]
+    if kind is Kind.MEMBER:
+        expected = (expected**2).sum(axis=1)
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
+    assert call.seconds > 0
+    assert call.memory_bytes is None or call.memory_bytes >= rows.nbytes / 8
+
+
+def test_donated_memory_is_taken():
+    layout = layout_of(1)
+    argument = layout.put(jnp.zeros((1, 1000)), Kind.MEMBER)
+    call = layout.compile(lambda a: a + 1, (argument,), (Kind.MEMBER,), Kind.MEMBER, donate=(0,))
+    call(argument)
+    assert argument.is_deleted()

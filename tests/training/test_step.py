@@ -1,0 +1,77 @@
+"""A step gives the same numbers on any number of devices, and to a member of any group."""
+
+import jax
+import numpy as np
+import pytest
+
+from tests.tones import NOISE, assert_same, make_feed, member, steps, tiny
+
+# Members that differ in everything that members of a group may differ in.
+MEMBERS = [
+    {"seed": 0, "data.hold_out": "group=ann"},
+    {"seed": 1, "data.hold_out": "group=ben", "model.dropout": 0.5, "optimizer.learning_rate": 0.02},
+    {"seed": 2, "data.hold_out": "group=cid", "augment.mixup": 0.1, "train.weight_noise": 0.1},
+]
+
+
+def losses(source, changes):
+    configs = [tiny(NOISE | changes)]
+    return steps(make_feed(source, configs), configs, [20])[1]["loss"][0]
+
+
+@pytest.fixture(scope="module")
+def one_device(source):
+    return losses(source, {})
+
+
+def test_the_loss_falls(one_device):
+    assert np.all(np.isfinite(one_device))
+    assert one_device[-5:].mean() < 0.9 * one_device[:5].mean()
+
+
+@pytest.mark.parametrize(("mode", "devices"), [("pjit", 2), ("pjit", 4), ("pmap", 1), ("pmap", 4)])
+def test_devices_that_share_a_batch_change_nothing(source, one_device, mode, devices):
+    """With all noise on: it is keyed by the row of the whole batch."""
+    shared = losses(source, {"parallel.mode": mode, "parallel.data": devices})
+    np.testing.assert_allclose(shared, one_device, rtol=1e-5, atol=1e-5)
+
+
+def test_batch_norm_is_over_the_whole_batch(source):
+    changes = {"model.name": "crnn", "model.conv_features": (4,), "frontend.hop_ms": 40.0}
+    whole, shared = (
+        steps(make_feed(source, configs), configs, [10])
+        for configs in ([tiny(changes)], [tiny(changes | {"parallel.data": 2})])
+    )
+    np.testing.assert_allclose(whole[1]["loss"], shared[1]["loss"], rtol=1e-5, atol=1e-5)
+    for leaf, its in zip(
+        jax.tree.leaves(whole[0].weights.model_state),
+        jax.tree.leaves(shared[0].weights.model_state),
+        strict=True,
+    ):
+        np.testing.assert_allclose(leaf, its, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def in_a_group(source):
+    configs = [tiny(NOISE | changes) for changes in MEMBERS]
+    return steps(make_feed(source, configs), configs, [20])
+
+
+@pytest.mark.parametrize("index", range(len(MEMBERS)))
+def test_a_member_is_what_it_is_alone(source, in_a_group, index):
+    """To the bit, on a CPU: folds, seeds and hyperparameters of others leave no trace."""
+    configs = [tiny(NOISE | MEMBERS[index])]
+    feed = make_feed(source, configs)
+    state, metrics = steps(feed, configs, [20])
+    group_state, group_metrics = in_a_group
+    assert_same(member(group_metrics, index), member(metrics, 0))
+    assert_same(member(group_state, index), member(state, 0))
+
+
+def test_devices_that_share_members_change_nothing(source):
+    configs = [tiny({"seed": seed}) for seed in range(3)]
+    alone = steps(make_feed(source, configs), configs, [20])
+    configs = [tiny({"seed": seed, "parallel.member": 2}) for seed in range(3)]
+    feed = make_feed(source, configs)
+    assert feed.layout.padded_members == 4
+    assert_same(steps(feed, configs, [20]), alone)

@@ -1,0 +1,106 @@
+"""A trained model: the same scores wherever it is used."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from gru_audio.config import UserError, flatten
+from gru_audio.training.trained import Trained
+from tests.tones import assert_same, make_feed, member, steps, tiny
+
+
+def trained_by(feed, config):
+    state, _ = steps(feed, [config], [10])
+    one = member(state, 0)
+    return state, Trained(
+        config=config,
+        class_names=feed.program.task.class_names,
+        sample_rate=feed.program.sample_rate,
+        weights=one.weights,
+        normalisation=one.normalisation,
+        about={"run": "one"},
+    )
+
+
+@pytest.fixture(scope="module")
+def config():
+    return tiny({"data.buckets": 2})
+
+
+@pytest.fixture(scope="module")
+def feed(source, config):
+    return make_feed(source, [config])
+
+
+@pytest.fixture(scope="module")
+def both(feed, config):
+    return trained_by(feed, config)
+
+
+def assert_scores(trained, feed, state, source, role="test"):
+    state, ids = feed.layout.scatter(state), feed.data.ids[0][role]
+    expected = feed.score(state.weights, state.normalisation, role)[0]
+    scores = trained.scores(source.audio(ids), feed.data.labels(0, role))
+    assert scores.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(scores[name], values, rtol=1e-5, atol=1e-5)
+
+
+def test_a_saved_model_scores_as_the_feed_that_trained_it(tmp_path, source, feed, both):
+    """`predict` pads in its own way, which may not matter."""
+    state, trained = both
+    trained.save(epath.Path(tmp_path))
+    loaded = Trained.load(epath.Path(tmp_path))
+    assert flatten(loaded.config) == flatten(trained.config)
+    assert loaded.class_names == trained.class_names
+    assert loaded.sample_rate == 8000
+    assert loaded.about == {"run": "one"}
+    assert_same(loaded.weights.params, trained.weights.params)
+    assert_scores(loaded, feed, state, source)
+    assert_scores(loaded, feed, state, source, "train")  # more than one batch
+
+
+def test_the_order_of_clips_and_their_neighbours_do_not_matter(source, both):
+    trained, ids = both[1], np.arange(0, len(source), 5)
+    targets = source.columns["label"][ids]
+    together = trained.scores(source.audio(ids), targets)
+    back = trained.scores(source.audio(ids[::-1]), targets[::-1])
+    alone = trained.scores(source.audio(ids[3:4]), targets[3:4])
+    for name, values in together.items():
+        np.testing.assert_allclose(back[name][::-1], values, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(alone[name][0], values[3], rtol=1e-5, atol=1e-6)
+
+
+def test_long_clips_are_cropped_as_in_training(source):
+    config = tiny({"data.crop_seconds": 0.2})
+    feed = make_feed(source, [config])
+    assert max(feed.data.plan.padded) < np.median(source.columns["length"])
+    state, trained = trained_by(feed, config)
+    assert_scores(trained, feed, state, source)
+
+
+def test_batch_norm_uses_its_running_statistics(tmp_path, source):
+    config = tiny(
+        {"model.name": "crnn", "model.conv_features": (4,), "frontend.hop_ms": 40.0}
+    )
+    feed = make_feed(source, [config])
+    state, trained = trained_by(feed, config)
+    trained.save(epath.Path(tmp_path))
+    loaded = Trained.load(epath.Path(tmp_path))
+    assert jax.tree.leaves(loaded.weights.model_state)
+    assert_scores(loaded, feed, state, source)
+    initial = feed.program.model.init(
+        jax.random.key(0), np.zeros((1, 9, 8)), np.array([9]), train=False
+    )
+    initial.pop("params")
+    with pytest.raises(AssertionError):  # which is to say that they matter
+        weights = trained.weights.replace(model_state=initial)
+        assert_scores(dataclasses.replace(trained, weights=weights), feed, state, source)
+
+
+def test_an_unfinished_model(tmp_path):
+    with pytest.raises(UserError, match="No trained model"):
+        Trained.load(epath.Path(tmp_path))
