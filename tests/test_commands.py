@@ -100,7 +100,7 @@ def test_evaluate_shows_a_table_and_names_what_there_is(sweep, prepared):
 
 def test_predict_labels_sounds_and_names_what_is_none(sweep, prepared, tones_folder, tmp_path):
     _, workdir, _ = sweep
-    (tmp_path / "broken.wav").write_bytes(b"RIFF but no sound")
+    (tmp_path / "broken.wav").write_bytes(b"no sound at all")
     sounds = sorted(tones_folder.rglob("fay_*.wav"))
     rest = ["--workdir", workdir, "--run", "GRU-seed0", "--json", "--top_k", "2"]
     shown = run(prepared, "predict", *rest, *sounds, tmp_path / "broken.wav", code=1)

@@ -149,7 +149,13 @@ def _least_waste(blocks: np.ndarray, buckets: int, grid: int = 128) -> np.ndarra
 
 
 def rows_to_examples(
-    table: Array, count: Array, seed: Array, bucket: int, visit: Array, rows: Array, batch_size: int
+    table: Array,
+    count: Array,
+    seed: Array,
+    bucket: Array,
+    visit: Array,
+    rows: Array,
+    batch_size: int,
 ) -> Array:
     """The examples in the given rows of a batch.
 
@@ -157,7 +163,7 @@ def rows_to_examples(
       table: examples of the bucket, int32 (P,), of which the first `count` are real.
       count: number of real examples, a scalar.
       seed: member seed, a uint32 scalar.
-      bucket: index of the bucket.
+      bucket: index of the bucket, a scalar.
       visit: how often the bucket came before, a scalar.
       rows: places in the global batch (R,).
       batch_size: rows of the whole batch.
@@ -165,14 +171,24 @@ def rows_to_examples(
     Returns:
       Ids of examples, int32 (R,).
     """
+    return table[rows_to_places(count, seed, bucket, visit, rows, batch_size)]
+
+
+def rows_to_places(
+    count: Array, seed: Array, bucket: Array, visit: Array, rows: Array, batch_size: int
+) -> Array:
+    """Where in the bucket's table the examples of the given rows stand, int32 (R,).
+
+    Arguments as for `rows_to_examples`.
+    """
     place, key = _place(seed, bucket, visit, rows, batch_size)
     xp = rows.__array_namespace__()
     count = xp.reshape(xp.asarray(count).astype(xp.uint32), (1,))
     key = mix(key + place // count)
-    return table[_shuffled(place % count, count, key).astype(xp.int32)]
+    return _shuffled(place % count, count, key).astype(xp.int32)
 
 
-def crop_fractions(seed: Array, bucket: int, visit: Array, rows: Array, batch_size: int) -> Array:
+def crop_fractions(seed: Array, bucket: Array, visit: Array, rows: Array, batch_size: int) -> Array:
     """Where the clip in each row is cropped, if it must be: float32 (R,) in [0, 1)."""
     place, key = _place(seed, bucket, visit, rows, batch_size)
     xp = rows.__array_namespace__()
@@ -189,9 +205,11 @@ def _place(seed, bucket, visit, rows, batch_size):
     """How many examples of the bucket came before each row, and the bucket's key, both uint32."""
     xp = rows.__array_namespace__()
     # One-element arrays, not scalars: NumPy warns when a scalar wraps around.
-    seed, visit = (xp.reshape(xp.asarray(x).astype(xp.uint32), (1,)) for x in (seed, visit))
+    seed, bucket, visit = (
+        xp.reshape(xp.asarray(x).astype(xp.uint32), (1,)) for x in (seed, bucket, visit)
+    )
     place = visit * np.uint32(batch_size) + rows.astype(xp.uint32)
-    return place, mix(seed + np.uint32(0x9E3779B9 * (bucket + 1) % 2**32))
+    return place, mix(seed + np.uint32(0x9E3779B9) * (bucket + np.uint32(1)))
 
 
 def mix(x: Array) -> Array:

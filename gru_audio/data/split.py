@@ -17,7 +17,7 @@ def select(source: Source, data: ConfigDict) -> dict[str, np.ndarray]:
     training and test splits that are left, validation those of its own split.
 
     Raises:
-      UserError: a split, field or value that the data set does not have, or nothing to train or test on.
+      UserError: a split, field or value that the data set lacks, or nothing to train or test on.
     """
     split = source.columns["split"]
     chosen = {role: np.isin(split, _split_names(source, data, role)) for role in ROLES}

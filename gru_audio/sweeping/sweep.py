@@ -52,7 +52,7 @@ def expand(config: ConfigDict, sweep: Sweep) -> list[Run]:
     """All runs of a sweep: every arm with every draw and every replicate.
 
     Raises:
-      UserError: a change to a config key that does not exist, the same key changed twice, or no runs.
+      UserError: no runs, a key changed twice, or a change to a key that does not exist.
     """
     runs = []
     for arm, arm_changes in sweep.arms.items():

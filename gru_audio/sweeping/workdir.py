@@ -126,7 +126,7 @@ class Workdir:
         part = directory / f".{role}.npz.part"
         with part.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
-        part.rename(directory / f"{role}.npz")
+        part.replace(directory / f"{role}.npz")
 
 
 def environment() -> dict[str, Any]:

@@ -77,4 +77,4 @@ def write_atomically(path: epath.Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.part"
     temporary.write_text(text)
-    temporary.rename(path)
+    temporary.replace(path)

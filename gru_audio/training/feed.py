@@ -21,7 +21,7 @@ from gru_audio.data.plan import (
     make_plan,
     pad_tables,
     partner_rows,
-    rows_to_examples,
+    rows_to_places,
 )
 from gru_audio.data.resident import CENTRE, Batch
 from gru_audio.data.source import Source
@@ -258,26 +258,33 @@ class ResidentFeed(Feed):
         size, local = plan.batch_size, plan.batch_size // self.layout.data_devices
         rows = jax.lax.axis_index(DATA) * local + jnp.arange(local)
 
-        def examples(bucket, visit, places):
+        def drawn(state, bucket, visit, places):
+            """Places in the bucket's table, and crops."""
             order = (state.seed, bucket, visit, places, size)
-            ids = rows_to_examples(tables[bucket], counts[bucket], *order)
-            return data.batch(ids, rows, plan.padded[bucket], crop_fractions(*order))
+            return rows_to_places(counts[bucket], *order), crop_fractions(*order)
 
-        def step_in(bucket):
-            def step(state, visit):
-                batch = examples(bucket, visit, rows)
-                partner = None
-                if self.mixup:
-                    partner = examples(bucket, visit, partner_rows(rows, visit, size))
-                return self.program.train_step(state, batch, partner, size)
+        def share_in(bucket):
+            def batch(places, crop):
+                return data.batch(tables[bucket][places], rows, plan.padded[bucket], crop)
 
-            return step
+            def share(state, keys, own, others):
+                partner = None if others is None else batch(*others)
+                return self.program.share(state, keys, batch(*own), partner, size)
 
-        in_buckets = [step_in(bucket) for bucket in range(len(plan.padded))]
+            return share
+
+        in_buckets = [share_in(bucket) for bucket in range(len(plan.padded))]
 
         def body(i, carry):
+            # Only what depends on the length is in the branches: compiling one takes a second.
             state, series = carry
-            state, metrics = jax.lax.switch(buckets[i], in_buckets, state, visits[i])
+            bucket, visit = buckets[i], visits[i]
+            own, others = drawn(state, bucket, visit, rows), None
+            if self.mixup:
+                others = drawn(state, bucket, visit, partner_rows(rows, visit, size))
+            keys = self.program.keys(state, rows)
+            share = jax.lax.switch(bucket, in_buckets, state, keys, own, others)
+            state, metrics = self.program.update(state, share)
             return state, {k: series[k].at[i].set(v) for k, v in metrics.items()}
 
         def run(state, series):

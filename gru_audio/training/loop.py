@@ -124,7 +124,8 @@ def train(
             for m, member in enumerate(members):
                 if stop >= member.horizon:
                     memory.alive[m] = False
-            progress.step(stop, 1 / max(step_seconds, 1e-9), _spread_loss(metrics, alive) + last_look)
+            text = _spread_loss(metrics, alive) + last_look
+            progress.step(stop, 1 / max(step_seconds, 1e-9), text)
 
             due = time.monotonic() - saved_at >= config.checkpoint.every_seconds
             every = config.checkpoint.every_steps

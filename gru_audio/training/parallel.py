@@ -170,9 +170,9 @@ class Layout:
         """`pmap` inside a `jit` that cuts the rows into one part a device and joins them again."""
         devices = self.data_devices
         mapped = jax.pmap(
-            per_device,
+            lambda _, *arguments: per_device(*arguments),
             axis_name=DATA,
-            in_axes=tuple(1 if kind == Kind.ROWS else None for kind in kinds),
+            in_axes=(0, *(1 if kind == Kind.ROWS else None for kind in kinds)),
             out_axes=1 if result == Kind.ROWS else None,
             devices=list(self.mesh.devices.flat),
         )
@@ -188,7 +188,8 @@ class Layout:
                 jax.tree.map(cut, a) if kind == Kind.ROWS else a
                 for a, kind in zip(arguments, kinds, strict=True)
             )
-            results = mapped(*arguments)
+            # pmap insists on an argument that it spreads, and there may be no rows.
+            results = mapped(np.arange(devices), *arguments)
             return jax.tree.map(join, results) if result == Kind.ROWS else results
 
         return jax.jit(call, donate_argnums=donate)

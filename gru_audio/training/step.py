@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 from ml_collections import ConfigDict
 
 from gru_audio.audio import augment
@@ -23,14 +24,43 @@ from gru_audio.models import make_model
 from gru_audio.rnn.noise import Dropout
 from gru_audio.tasks import Task, make_task
 from gru_audio.training import optimizer
-from gru_audio.training.state import TrainState, Weights
+from gru_audio.training.state import ModelState, Params, TrainState, Weights
 
 DATA = "data"  # the mesh axis over which a batch is shared
 METRICS = ("loss", "gradient_norm")  # of every training step
 
-# Uses of a step's key and of a row's key: one number each, so that no two draws are alike.
-_INIT, _STEP, _WEIGHT_NOISE = range(3)
-_TIME_SHIFT, _GAIN, _MIXUP, _SPEC_AUGMENT, _DROPOUT = range(5)
+# Uses of a member's key, and of a step's key for a row: no two draws are alike.
+_INIT, _STEP = range(2)
+_TIME_SHIFT, _GAIN, _MIXUP, _SPEC_AUGMENT, _DROPOUT = _ROW_USES = range(5)
+_WEIGHT_NOISE = 2**32 - 1  # of a step's key too: no row comes to this number
+
+
+@struct.dataclass
+class Keys:
+    """Typed keys of the random draws of one step.
+
+    Attributes:
+      step: what all others come from, ().
+      rows: for what is drawn for each row of this device, one a use (B, uses).
+    """
+
+    step: jax.Array
+    rows: jax.Array
+
+
+@struct.dataclass
+class Share:
+    """What this device's rows contribute to a step.
+
+    Attributes:
+      loss: their part of the batch's mean, ().
+      gradients: of `loss`, like the parameters.
+      model_state: the model's other collections, after the step.
+    """
+
+    loss: jax.Array
+    gradients: Params
+    model_state: ModelState
 
 
 @dataclass(frozen=True)
@@ -75,20 +105,41 @@ class Program:
 
         `partner` holds the examples to mix in where the hyperparameters ask for mixup. Returns the
         new state and the loss and gradient norm of the whole batch.
+
+        The three parts are public so that a program with several lengths of batches need hold the
+        first and the last, which do not depend on the length, only once.
         """
-        hyper = state.hyper
-        step_key = jax.random.fold_in(
-            jax.random.fold_in(jax.random.key(state.seed), _STEP), state.step
+        keys = self.keys(state, batch.row)
+        return self.update(state, self.share(state, keys, batch, partner, batch_size))
+
+    def keys(self, state: TrainState, rows: jax.Array) -> Keys:
+        """The keys of this step for the given rows (B,) of the global batch."""
+        member = jax.random.fold_in(jax.random.key(state.seed), _STEP)
+        step = jax.random.fold_in(member, state.step)
+        numbers = rows[:, None] * len(_ROW_USES) + jnp.arange(len(_ROW_USES))
+        return Keys(
+            step, jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (None, 0))(step, numbers)
         )
-        row_keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, batch.row)
-        features, frames, targets = self._augmented(state, row_keys, batch, partner)
+
+    def share(
+        self,
+        state: TrainState,
+        keys: Keys,
+        batch: Batch,
+        partner: Batch | None,
+        batch_size: int,
+    ) -> Share:
+        """Loss and gradients of this device's rows. Arguments as for `train_step`."""
+        hyper = state.hyper
+        features, frames, targets = self._augmented(state, keys.rows, batch, partner)
         dropout = None
         if "model.dropout" in hyper:
-            dropout = Dropout(_for_use(row_keys, _DROPOUT), hyper["model.dropout"])
+            dropout = Dropout(keys.rows[:, _DROPOUT], hyper["model.dropout"])
 
         def batch_loss(params):
             if "train.weight_noise" in hyper:
-                params = _noisy(params, step_key, hyper["train.weight_noise"])
+                key = jax.random.fold_in(keys.step, _WEIGHT_NOISE)
+                params = _noisy(params, key, hyper["train.weight_noise"])
             logits, model_state = self.model.apply(
                 {"params": params, **state.weights.model_state},
                 features,
@@ -103,7 +154,12 @@ class Program:
         (loss, model_state), gradients = jax.value_and_grad(batch_loss, has_aux=True)(
             state.weights.params
         )
-        loss, gradients = jax.lax.psum((loss, gradients), DATA)
+        return Share(loss, gradients, dict(model_state))
+
+    def update(self, state: TrainState, share: Share) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Adds up the devices' shares and takes the step."""
+        loss, gradients = jax.lax.psum((share.loss, share.gradients), DATA)
+        hyper = state.hyper
         chain = optimizer.make_optimizer(self.optimizer, hyper)
         updates, opt_state = chain.update(gradients, state.opt_state, state.weights.params)
         rate = optimizer.learning_rate(self.schedule, hyper, state.step)
@@ -111,10 +167,10 @@ class Program:
         state = replace(
             state,
             step=state.step + 1,
-            weights=Weights(params, dict(model_state)),
+            weights=Weights(params, share.model_state),
             opt_state=opt_state,
         )
-        return state, {"loss": loss, "gradient_norm": optax.global_norm(gradients)}
+        return state, {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
 
     def score(
         self, weights: Weights, normalisation: Normalisation, batch: Batch
@@ -133,19 +189,19 @@ class Program:
         """Features (B, T, F), not normalised, and frame counts (B,)."""
         return self.frontend(_waveform(batch), batch.length)
 
-    def _augmented(self, state, row_keys, batch, partner):
+    def _augmented(self, state, keys, batch, partner):
         """Normalised features (B, T, F), frame counts (B,) and target distributions (B, C)."""
         hyper, rate = state.hyper, self.sample_rate / 1000
         waveform, length = _waveform(batch), batch.length
         targets = self.task.targets(batch.target, hyper.get("task.label_smoothing", 0.0))
         if "augment.time_shift_ms" in hyper:
             most = hyper["augment.time_shift_ms"] * rate
-            waveform = augment.time_shift(_for_use(row_keys, _TIME_SHIFT), waveform, length, most)
+            waveform = augment.time_shift(keys[:, _TIME_SHIFT], waveform, length, most)
         if "augment.gain_db" in hyper:
-            waveform = augment.gain(_for_use(row_keys, _GAIN), waveform, hyper["augment.gain_db"])
+            waveform = augment.gain(keys[:, _GAIN], waveform, hyper["augment.gain_db"])
         if partner is not None:
-            keys, alpha = _for_use(row_keys, _MIXUP), hyper["augment.mixup"]
-            waveform, share = augment.mixup(keys, waveform, _waveform(partner), alpha)
+            alpha = hyper["augment.mixup"]
+            waveform, share = augment.mixup(keys[:, _MIXUP], waveform, _waveform(partner), alpha)
             length = jnp.maximum(length, partner.length)
             others = self.task.targets(partner.target, hyper.get("task.label_smoothing", 0.0))
             targets = share[:, None] * targets + (1 - share[:, None]) * others
@@ -156,7 +212,7 @@ class Program:
         hop = self.frontend.samples(2) - self.frontend.samples(1)
         if time_ms is not None or bands is not None:
             features = augment.spec_augment(
-                _for_use(row_keys, _SPEC_AUGMENT),
+                keys[:, _SPEC_AUGMENT],
                 features,
                 frames,
                 time_masks=0 if time_ms is None else self.time_masks,
@@ -192,17 +248,11 @@ def _waveform(batch: Batch) -> jax.Array:
     return batch.audio.astype(jnp.float32) / 32768
 
 
-def _for_use(row_keys: jax.Array, use: int) -> jax.Array:
-    return jax.vmap(jax.random.fold_in, (0, None))(row_keys, use)
-
-
-def _noisy(params, step_key: jax.Array, deviation: jax.Array):
+def _noisy(params, key: jax.Array, deviation: jax.Array):
     """Gaussian noise on every weight, drawn anew each step (Graves 2011; Chung 2014)."""
     leaves, tree = jax.tree.flatten(params)
-    key = jax.random.fold_in(step_key, _WEIGHT_NOISE)
-    keys = [jax.random.fold_in(key, i) for i in range(len(leaves))]
     noisy = [
         w + deviation * jax.random.normal(k, w.shape, w.dtype)
-        for w, k in zip(leaves, keys, strict=True)
+        for w, k in zip(leaves, jax.random.split(key, len(leaves)), strict=True)
     ]
     return jax.tree.unflatten(tree, noisy)

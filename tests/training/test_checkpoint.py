@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +76,7 @@ def test_the_one_before_serves_when_the_latest_is_gone(saved):
 
 def test_a_half_written_checkpoint_is_ignored(saved):
     """A kill leaves a folder that was never renamed; some of its files are there."""
-    half = saved / "20.orbax-checkpoint-tmp"
+    half = Path(saved / "20.orbax-checkpoint-tmp")
     shutil.copytree(saved / "12", half)
     files = sorted(path for path in half.rglob("*") if path.is_file())
     for path in files[::2]:

@@ -40,7 +40,7 @@ def test_devices_go_to_the_batch_first_and_then_to_members(members, parallel, sh
     ("parallel", "message"),
     [
         ({"data": 16}, "config.parallel.data=16, but there are 8 devices"),
-        ({"member": 3, "data": 4}, "needs 12 devices; there are 8"),
+        ({"member": 3, "data": 4}, "needs 12 devices, but there are 8"),
         ({"member": 2, "mode": "pmap"}, "pmap does not part members"),
     ],
 )
