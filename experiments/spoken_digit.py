@@ -20,7 +20,7 @@ def get_config():
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 50
     config.optimizer.clip_norm = 1.0
-    config.train.steps = 1500
+    config.train.steps = 1200
     return config
 
 
@@ -32,6 +32,6 @@ def get_sweep(config):
     }
     return Sweep(
         arms=match_parameters(config, arms, to="GRU", features=config.frontend.mels, outputs=10),
-        draws=[{"optimizer.learning_rate": rate} for rate in (1e-3, 2e-3, 4e-3)],
+        draws=[{"optimizer.learning_rate": rate} for rate in (1e-3, 2e-3, 4e-3, 8e-3)],
         replicates=[{"seed": seed} for seed in range(5)],
     )
