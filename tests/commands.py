@@ -115,8 +115,8 @@ def assert_same_leavings(workdir: Path, expected: Mapping[str, Any]) -> None:
             assert_same(its[part], expected[name][part])
         for part in ("metrics", "result", "description", "config"):
             assert its[part] == expected[name][part], (name, part)
-    half_written = [path for path in workdir.rglob("*") if "tmp" in path.name or ".part" in path.name]
-    assert not half_written
+    names = [path.name for path in workdir.rglob("*")]
+    assert not [name for name in names if "tmp" in name or ".part" in name]
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Every experiment's config and runs as text, so that a changed default shows in review.
 
+Usage:
   python -m tests.golden_configs           which experiments differ from what is recorded
   python -m tests.golden_configs --write   records them anew, in tests/golden
 """

@@ -3,15 +3,12 @@
 import csv
 import io
 import json
-import os
 import time
 
 import numpy as np
 import pytest
 
-from gru_audio.audio.io import decode
 from tests.commands import (
-    TIMES,
     Killer,
     assert_same_leavings,
     leavings,
@@ -141,21 +138,23 @@ def uncached(environment):
     return {k: v for k, v in environment.items() if not k.startswith("JAX_")}
 
 
-# All noise on; members in step, one of which ends early; a checkpoint every few steps.
 KILLED = (
-    "**NOISE, 'train.steps': 300, 'train.log_every': 7, 'train.eval_every': 30, "
+    "'train.steps': 300, 'train.log_every': 7, 'train.eval_every': 30, "
     "'checkpoint.every_steps': 10, 'parallel.member': 0"
 )
 
 
-def killed(prepared, folder, kills, seed):
-    """Kills a sweep so many times, and compares each that ends with one left in peace."""
+def killed(prepared, folder, command, changes, kills, seed):
+    """Kills a command so many times, and compares each that ends with one left in peace.
+
+    Returns:
+      Where the kills fell.
+    """
     environment = uncached(prepared)
-    experiment = write_experiment(folder / "tones.py", KILLED)
-    command = ["sweep", "--config", experiment]
+    experiment = write_experiment(folder / "tones.py", f"{changes}, {KILLED}")
+    command = [command, "--config", experiment]
     seconds = timed(environment, *command, "--workdir", folder / "whole")
     whole = leavings(folder / "whole")
-    assert sorted(whole) == RUNS
     killer = Killer(environment, command, seconds, np.random.default_rng(seed))
 
     done = 0
@@ -171,21 +170,12 @@ def killed(prepared, folder, kills, seed):
 
 
 def test_killed_three_times_and_resumed_to_the_same_bits(prepared, tmp_path):
-    assert len(killed(prepared, tmp_path, kills=3, seed=0)) == 3
+    noise = "'model.dropout': 0.2, 'augment.time_shift_ms': 20.0"
+    assert len(killed(prepared, tmp_path, "train", noise, kills=3, seed=0)) == 3
 
 
 @pytest.mark.reliability
 def test_killed_fifty_times_and_resumed_to_the_same_bits(prepared, tmp_path):
-    phases = killed(prepared, tmp_path, kills=50, seed=1)
+    phases = killed(prepared, tmp_path, "sweep", "**NOISE", kills=50, seed=1)
     print({phase: phases.count(phase) for phase in sorted(set(phases))})
     assert {"before the first checkpoint", "training", "finishing"} <= set(phases)
-
-
-def test_three_tones_can_be_learned(sweep, tones_folder):
-    """The task is real: a trained run does better than chance by far on an unheard speaker."""
-    _, workdir, _ = sweep
-    result = json.loads((workdir / "runs" / "GRU-seed0" / "result.json").read_text())
-    assert result["metrics"]["test"]["accuracy"] > 0.6
-    assert TIMES <= result.keys()
-    assert decode(tones_folder / "low" / "ann_0.wav", None).sample_rate == 8000
-    assert os.listdir(workdir / "runs" / "GRU-seed0" / "tensorboard")

@@ -110,17 +110,17 @@ def test_a_plan_refuses_what_its_data_or_devices_cannot_serve(data_dir, changes,
 
 
 def test_what_a_data_set_is_made_with_is_told(tmp_path):
-    with pytest.raises(UserError, match="python -m gru_audio.prepare spoken_digit"):
+    with pytest.raises(UserError, match=r"python -m gru_audio\.prepare spoken_digit"):
         open_source("spoken_digit", tmp_path)
 
 
 def test_nearest():
-    assert nearest("hiden", ["hidden", "layers"]) == ' Did you mean "hidden"? Valid: hidden, layers.'
+    hint = nearest("hiden", ["hidden", "layers"])
+    assert hint == ' Did you mean "hidden"? Valid: hidden, layers.'
     assert nearest("xyz", ["a", "b"]) == " Valid: a, b."
 
 
 EXPERIMENT = """
-from gru_audio.config import override
 from tests.tones import tiny
 def get_config():
     return tiny()

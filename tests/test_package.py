@@ -30,6 +30,7 @@ ROOMS = (
     ("sweeping",),
     ("reporting",),
     ("command",),
+    ("benchmarks",),
     (*COMMANDS, "bench"),
 )
 LEVELS = {name: level for level, names in enumerate(ROOMS) for name in names}
@@ -39,7 +40,7 @@ KEEPERS = {
     "orbax": ("training/checkpoint.py",),
     "tensorflow_datasets": ("data/builders/", "data/source.py"),
     "grain": ("data/stream.py",),
-    "torch": ("bench.py",),
+    "torch": ("benchmarks/",),
 }
 MESH_WORDS = {"make_mesh", "Mesh", "shard_map", "pmap", "distributed"}
 

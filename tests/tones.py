@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 
 from gru_audio.config import default_config, override
 from gru_audio.data.source import Source
-from gru_audio.sweeping.sweep import Run, Sweep, expand
 from gru_audio.training.feed import FEEDS, Feed, gather_data
 from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.parallel import make_layout
@@ -67,14 +66,9 @@ def write_tones(folder: Path) -> None:
                 (folder / label / f"{speaker}_{take}.wav").write_bytes(encode(sound, RATE))
 
 
-def tiny(changes: Mapping[str, Any] = {}) -> ConfigDict:  # noqa: B006: it is only read
+def tiny(changes: Mapping[str, Any] | None = None) -> ConfigDict:
     """A config for the tones."""
-    return override(default_config(), {**TINY, **changes})
-
-
-def runs(sweep: Sweep, changes: Mapping[str, Any] = {}) -> list[Run]:  # noqa: B006
-    """The runs of a sweep of the tones."""
-    return expand(tiny(changes), sweep)
+    return override(default_config(), {**TINY, **(changes or {})})
 
 
 def make_feed(source: Source, configs: Sequence[ConfigDict]) -> Feed:

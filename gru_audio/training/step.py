@@ -130,9 +130,20 @@ class Program:
         batch_size: int,
     ) -> Share:
         """Loss and gradients of this device's rows. Arguments as for `train_step`."""
-        hyper = state.hyper
         features, frames, targets = self._augmented(state, keys.rows, batch, partner)
-        dropout = None
+        return self.share_of_features(state, keys, features, frames, targets, batch_size)
+
+    def share_of_features(
+        self,
+        state: TrainState,
+        keys: Keys,
+        features: jax.Array,
+        frames: jax.Array,
+        targets: jax.Array,
+        batch_size: int,
+    ) -> Share:
+        """`share` from normalised features (B, T, F), frame counts (B,) and targets (B, C)."""
+        hyper, dropout = state.hyper, None
         if "model.dropout" in hyper:
             dropout = Dropout(keys.rows[:, _DROPOUT], hyper["model.dropout"])
 

@@ -50,7 +50,7 @@ def test_ids_are_int32_and_ascending():
 def test_what_is_held_out_is_tested_and_nothing_else(value, group):
     chosen = select(SOURCE, data(hold_out=f"group={value}"))
     known = set(np.flatnonzero(LABEL >= 0))
-    assert set(chosen["test"]) == set(np.flatnonzero(GROUP == group)) & known
+    assert set(chosen["test"]) == set(np.flatnonzero(group == GROUP)) & known
     assert not any(np.any(GROUP[chosen[role]] == group) for role in ("train", "validation"))
     assert set(chosen["validation"]) <= set(np.flatnonzero(SPLIT == "validation"))
     assert not set(chosen["train"]) & set(chosen["validation"])
@@ -85,7 +85,7 @@ def test_what_does_not_exist_is_named(changes, message):
 
 @pytest.mark.parametrize("role", ["train", "test"])
 def test_nothing_to_train_or_test_on(role):
-    label = np.where(SPLIT == role, -1, LABEL)
+    label = np.where(role == SPLIT, -1, LABEL)
     unknown = dataclasses.replace(SOURCE, columns=SOURCE.columns | {"label": label})
     with pytest.raises(UserError, match=f"config.data.{role}"):
         select(unknown, data())

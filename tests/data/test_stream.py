@@ -19,7 +19,8 @@ STEPS = 24
 def reader(source):
     data = tiny().data
     lengths = source.columns["length"]
-    plan = make_plan(lengths, trainable(source, data), batch_size=4, buckets=3, seed=1, longest=3000)
+    options = {"batch_size": 4, "buckets": 3, "seed": 1, "longest": 3000}
+    plan = make_plan(lengths, trainable(source, data), **options)
     ids = select(source, data)["train"]
     table = plan.tables(ids, lengths[ids])
     return Reader(source, target(source, "label"), plan, [table, table], SEEDS, mixup=True)

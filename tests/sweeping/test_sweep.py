@@ -35,8 +35,8 @@ def test_names_tell_runs_apart_and_can_be_typed():
         "tanh_RNN-learning_rate0.01-seed0",
         "tanh_RNN-learning_rate0.0001-seed0",
     ]
-    held_out = [{"data.hold_out": "group=ann"}]
-    assert names(expand(tiny(), Sweep({"a/b": {}}, replicates=held_out))) == ["a_b-hold_outgroup_ann"]
+    held_out = expand(tiny(), Sweep({"a/b": {}}, replicates=[{"data.hold_out": "group=ann"}]))
+    assert names(held_out) == ["a_b-hold_outgroup_ann"]
     assert names(expand(tiny(), Sweep({"one": {}}, replicates=[{}]))) == ["one"]
 
 

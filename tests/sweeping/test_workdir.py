@@ -52,8 +52,9 @@ def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path, environme
 
 def test_a_workdir_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="Cannot write to workdir"), Workdir(tmp_path / "file").lock():
-        pass
+    workdir = Workdir(tmp_path / "file")
+    with pytest.raises(UserError, match="Cannot write to workdir"), workdir.lock():
+        pytest.fail("a file was taken for a directory")
 
 
 def test_a_workdir_is_claimed_once(tmp_path):

@@ -85,9 +85,7 @@ def test_calls_of_one_step_or_of_many_give_the_same_bits(source, tmp_path, two):
 
 
 def test_the_best_weights_are_kept(two):
-    scores = two.feed.score(
-        two.device_state.best, two.device_state.normalisation, "validation"
-    )
+    scores = two.feed.score(two.device_state.best, two.device_state.normalisation, "validation")
     for m in range(2):
         lost = two.lost(m)
         assert two.memory.best[m] == min(lost.values())

@@ -48,7 +48,8 @@ def test_windows_take_up_where_a_checkpoint_left_off(kill):
 
 
 def records(start, stop):
-    return [{"run": "a", "step": step, "train/loss": 1 / step} for step in range(start + 1, stop + 1)]
+    steps = range(start + 1, stop + 1)
+    return [{"run": "a", "step": step, "train/loss": 1 / step} for step in steps]
 
 
 def test_segments_come_back_in_order(tmp_path):
@@ -75,7 +76,8 @@ def test_what_is_not_finite_is_null(tmp_path):
     segments = Segments(epath.Path(tmp_path))
     segments.write(0, 1, [{"run": "a", "step": 1, "train/loss": float("nan")}])
     text = next(tmp_path.glob("*.jsonl")).read_text()
-    assert json.loads(text, parse_constant=pytest.fail) == {"run": "a", "step": 1, "train/loss": None}
+    record = json.loads(text, parse_constant=pytest.fail)
+    assert record == {"run": "a", "step": 1, "train/loss": None}
 
 
 def test_a_run_can_be_read_by_people_and_by_tensorboard(tmp_path):

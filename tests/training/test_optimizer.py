@@ -86,10 +86,9 @@ def matrices(params):
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_optimizer_against_optax(name, extra, expected):
-    for mine, its in zip(
-        jax.tree.leaves(ours(name, HYPER | extra)), jax.tree.leaves(reference(expected)), strict=True
-    ):
-        np.testing.assert_allclose(mine, its, rtol=2e-6, atol=1e-6)
+    mine, its = ours(name, HYPER | extra), reference(expected)
+    for leaf, other in zip(jax.tree.leaves(mine), jax.tree.leaves(its), strict=True):
+        np.testing.assert_allclose(leaf, other, rtol=2e-6, atol=1e-6)
 
 
 def test_adamw_against_pytorch():

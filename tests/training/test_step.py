@@ -8,9 +8,9 @@ from tests.tones import NOISE, assert_same, make_feed, member, steps, tiny
 
 # Members that differ in everything that members of a group may differ in.
 MEMBERS = [
-    {"seed": 0, "data.hold_out": "group=ann"},
-    {"seed": 1, "data.hold_out": "group=ben", "model.dropout": 0.5, "optimizer.learning_rate": 0.02},
-    {"seed": 2, "data.hold_out": "group=cid", "augment.mixup": 0.1, "train.weight_noise": 0.1},
+    {"seed": 0, "data.hold_out": "group=ann", "train.weight_noise": 0.1},
+    {"seed": 1, "data.hold_out": "group=ben", "model.dropout": 0.5, "augment.mixup": 0.1},
+    {"seed": 2, "data.hold_out": "group=cid", "optimizer.learning_rate": 0.02, "train.steps": 30},
 ]
 
 
@@ -29,7 +29,7 @@ def test_the_loss_falls(one_device):
     assert one_device[-5:].mean() < 0.9 * one_device[:5].mean()
 
 
-@pytest.mark.parametrize(("mode", "devices"), [("pjit", 2), ("pjit", 4), ("pmap", 1), ("pmap", 4)])
+@pytest.mark.parametrize(("mode", "devices"), [("pjit", 2), ("pjit", 4), ("pmap", 4)])
 def test_devices_that_share_a_batch_change_nothing(source, one_device, mode, devices):
     """With all noise on: it is keyed by the row of the whole batch."""
     shared = losses(source, {"parallel.mode": mode, "parallel.data": devices})

@@ -83,9 +83,7 @@ def test_long_clips_are_cropped_as_in_training(source):
 
 
 def test_batch_norm_uses_its_running_statistics(tmp_path, source):
-    config = tiny(
-        {"model.name": "crnn", "model.conv_features": (4,), "frontend.hop_ms": 40.0}
-    )
+    config = tiny({"model.name": "crnn", "model.conv_features": (4,), "frontend.hop_ms": 40.0})
     feed = make_feed(source, [config])
     state, trained = trained_by(feed, config)
     trained.save(epath.Path(tmp_path))

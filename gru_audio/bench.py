@@ -1,0 +1,49 @@
+"""Runs a benchmark: contestants take turns in one process, medians and quartiles are printed.
+
+  python -m gru_audio.bench step
+  python -m gru_audio.bench step --config experiments/spoken_digit.py --seconds 30 --json step.json
+
+step   training steps: what resident and streamed input cost against a constant batch, and how GRU
+       and LSTM steps compare with PyTorch (which the extra [bench] installs)
+
+Run it on a machine that does nothing else. Any value of the config can be set with
+--config.NAME=VALUE.
+"""
+
+import json
+from collections.abc import Sequence
+
+from absl import flags
+from etils import epath
+from ml_collections import config_flags
+from rich.console import Console
+
+from gru_audio import command
+from gru_audio.benchmarks import step
+from gru_audio.config import UserError, nearest
+
+BENCHMARKS = {"step": step}
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", "experiments/spoken_digit.py", "The experiment file."
+)
+_SECONDS = flags.DEFINE_float(
+    "seconds", 20.0, "To spend on each comparison, beside compilation.", lower_bound=0.0
+)
+_JSON = flags.DEFINE_string("json", None, "File for the numbers.")
+
+
+def main(arguments: Sequence[str]) -> None:
+    if len(arguments) != 2 or arguments[1] not in BENCHMARKS:
+        given = " ".join(arguments[1:])
+        raise UserError(f'Say which benchmark, not "{given}".{nearest(given, BENCHMARKS)}')
+    benchmark = BENCHMARKS[arguments[1]]
+    result = benchmark.measure(_CONFIG.value, _SECONDS.value)
+    result["command"] = command.command_line()
+    if _JSON.value:
+        epath.Path(_JSON.value).write_text(json.dumps(result, indent=1))
+    benchmark.show(result, Console(width=None if Console().is_terminal else 140))
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,1 @@
+"""The benchmarks: one file each, and what they share. `gru_audio.bench` runs them."""

@@ -1,0 +1,68 @@
+"""What a benchmark of an experiment's config works on: one run, on one device."""
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from gru_audio.config import override
+from gru_audio.data.source import Source
+from gru_audio.data.stream import Reader
+from gru_audio.training.feed import FEEDS, Feed, GroupData, gather_data
+from gru_audio.training.hyper import hyperparameters
+from gru_audio.training.parallel import Layout, make_layout
+from gru_audio.training.step import Program, make_program
+
+_ONE_DEVICE = {"parallel.mode": "pjit", "parallel.data": 1, "parallel.member": 1}
+_HORIZON = 100_000  # steps, more than any benchmark takes
+
+Row = dict[str, Any]  # of a result: JSON
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A config, and what follows from it."""
+
+    config: ConfigDict
+    program: Program
+    layout: Layout
+    data: GroupData
+    hyper: dict[str, np.ndarray]
+
+    @property
+    def batch_size(self) -> int:
+        return self.data.plan.batch_size
+
+    @property
+    def mixup(self) -> bool:
+        return "augment.mixup" in self.hyper
+
+    def feed(self, kind: str) -> Feed:
+        """A new feed, "resident" or "streamed"."""
+        threads = self.config.data.workers
+        return FEEDS[kind](self.program, self.layout, self.data, self.mixup, _HORIZON, threads)
+
+    def reader(self) -> Reader:
+        """What reads the plan's batches on the host."""
+        data = self.data
+        return Reader(data.source, data.target, data.plan, data.tables(), data.seeds, self.mixup)
+
+
+def make_setting(config: ConfigDict, source: Source) -> Setting:
+    """The setting of one run of a config on its data set."""
+    config = override(config, _ONE_DEVICE)
+    names = source.class_names[config.data.target]
+    return Setting(
+        config=config,
+        program=make_program(config, source.sample_rate, names),
+        layout=make_layout(config.parallel, 1),
+        data=gather_data(source, [config]),
+        hyper=hyperparameters([config]),
+    )
+
+
+def say(text: str) -> None:
+    """What a benchmark is about to do, to the user who waits."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,88 @@
+"""The benchmarks give all their numbers, and the numbers agree with one another. Not speeds."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from gru_audio.benchmarks import step
+from gru_audio.benchmarks.timing import interleave, spread
+from tests.commands import run, write_experiment
+from tests.tones import tiny
+
+
+def test_contestants_take_turns():
+    turns = []
+    times = interleave({name: lambda i, n=name: turns.append((i, n)) for name in "abc"}, 0.0)
+    rounds = [turns[i : i + 3] for i in range(0, len(turns), 3)]
+    for number, taken in enumerate(rounds):
+        assert {i for i, _ in taken} == {number}
+        assert sorted(n for _, n in taken) == ["a", "b", "c"]
+    assert len({taken[0][1] for taken in rounds}) == 3, "nobody is always the first"
+    assert {len(values) for values in times.values()} == {len(rounds) - 1}
+
+
+def test_spread_is_median_and_quartiles():
+    assert spread(np.array([4.0, 0.0, 1.0, 3.0, 2.0])) == {"q1": 1.0, "median": 2.0, "q3": 3.0}
+
+
+@pytest.fixture(scope="module")
+def result(data_dir):
+    config = tiny({"data.dir": str(data_dir), "data.buckets": 1})
+    return step.measure(config, 0.0, larger={})  # one size: compiling a second tells nothing new
+
+
+def check_spreads(tree):
+    """Every median and quartile in a result is positive and in order."""
+    if isinstance(tree, dict) and tree.keys() == {"q1", "median", "q3"}:
+        assert 0 < tree["q1"] <= tree["median"] <= tree["q3"]
+    elif isinstance(tree, dict | list):
+        for leaf in tree.values() if isinstance(tree, dict) else tree:
+            check_spreads(leaf)
+
+
+def test_input(result):
+    check_spreads(result)
+    assert [row["size"] for row in result["input"]] == ["hidden 8, batch 8"]
+    for row in result["input"]:
+        assert len(row["padded_lengths"]) == 1
+        assert row["rounds"] >= 8
+        for kind, peer in (("resident", "constant"), ("streamed", "constant, one a call")):
+            medians = row["step_ms"][peer]["median"] / row["step_ms"][kind]["median"]
+            assert row[f"{kind}_ratio"]["median"] == pytest.approx(medians, rel=0.5)
+            assert row[f"{kind}_compile_seconds"] > 0
+            assert row[f"{kind}_device_bytes"] > 0
+        assert row["resident_device_bytes"] > row["streamed_device_bytes"]
+        assert row["peak_host_bytes"] >= row["host_bytes_before"] > 0
+
+
+def test_pytorch(result):
+    pytest.importorskip("torch")
+    rows = result["pytorch"]
+    assert [(row["cell"], row["from"]) for row in rows] == [
+        ("gru", "features"),
+        ("gru", "sound"),
+        ("lstm", "features"),
+        ("lstm", "sound"),
+    ]
+    for row in rows:
+        assert 0 <= row["loss_difference"] <= 1e-4
+        others = [ms["median"] for name, ms in row["step_ms"].items() if name != "gru_audio"]
+        assert row["step_ms"][row["peer"]]["median"] == min(others)
+        assert 0 < row["mean_valid_frames"] <= row["frames"]
+
+
+def test_what_is_shown(result):
+    console = Console(record=True, width=140, file=io.StringIO())
+    step.show(json.loads(json.dumps(result)), console)
+    shown = console.export_text()
+    for word in ("cores", "resident", "streamed", "constant, one a call", "steps/s", "jax"):
+        assert word in shown
+
+
+def test_an_unknown_benchmark_is_refused(tmp_path, environment):
+    experiment = write_experiment(tmp_path / "tones.py", "")
+    ended = run(environment, "bench", "stepp", "--config", experiment, code=2)
+    assert 'Did you mean "step"?' in ended.stderr
