@@ -23,11 +23,8 @@ def get_config():
     config.augment.time_mask_ms = 80.0
     config.augment.frequency_masks = 2
     config.augment.frequency_mask_bands = 8.0
-    config.optimizer.learning_rate = 2e-3
-    config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_steps = 50
-    config.optimizer.clip_norm = 1.0
-    config.train.steps = 1000
+    config.optimizer.learning_rate = 4e-3
+    config.train.steps = 800
     return config
 
 
@@ -42,6 +39,6 @@ def get_sweep(config):
         replicates=[
             {"data.hold_out": f"speaker={speaker}", "seed": seed}
             for speaker in SPEAKERS
-            for seed in range(3)
+            for seed in range(2)
         ],
     )

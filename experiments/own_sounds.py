@@ -22,9 +22,6 @@ def get_config():
     config.augment.time_shift_ms = 50.0
     config.augment.gain_db = 6.0
     config.optimizer.learning_rate = 2e-3
-    config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_steps = 50
-    config.optimizer.clip_norm = 1.0
     config.train.steps = 2000
     return config
 

@@ -17,11 +17,8 @@ def get_config():
     config.model.pooling = "mean"  # who speaks is heard throughout, not at the end
     config.augment.time_shift_ms = 20.0
     config.augment.gain_db = 6.0
-    config.optimizer.learning_rate = 2e-3
-    config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_steps = 50
-    config.optimizer.clip_norm = 1.0
-    config.train.steps = 600
+    config.optimizer.learning_rate = 4e-3
+    config.train.steps = 500
     return config
 
 

@@ -17,9 +17,6 @@ def get_config():
     config.model.dropout = 0.2
     config.augment.time_shift_ms = 20.0
     config.augment.gain_db = 6.0
-    config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_steps = 50
-    config.optimizer.clip_norm = 1.0
     config.train.steps = 1200
     return config
 

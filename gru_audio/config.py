@@ -94,11 +94,11 @@ def default_config() -> ConfigDict:
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"  # "adam", "adamw", "rmsprop" or "sgd"
     config.optimizer.learning_rate = 1e-3
-    config.optimizer.schedule = "constant"  # "constant", "cosine", "linear" or "exponential"
-    config.optimizer.warmup_steps = 0
+    config.optimizer.schedule = "cosine"  # "constant", "cosine", "linear" or "exponential"
+    config.optimizer.warmup_steps = 50
     config.optimizer.final_fraction = 0.01  # of the learning rate, where a schedule ends
     config.optimizer.weight_decay = 0.0  # decoupled for adamw, in the gradient elsewhere
-    config.optimizer.clip_norm = 0.0  # global gradient norm; 0: no clipping
+    config.optimizer.clip_norm = 1.0  # global gradient norm; 0: no clipping
     config.optimizer.momentum = 0.0  # of rmsprop and sgd
     config.optimizer.b1 = 0.9  # of adam and adamw, as b2
     config.optimizer.b2 = 0.999

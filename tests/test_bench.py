@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from gru_audio.benchmarks import step
-from gru_audio.benchmarks.timing import interleave, spread
+from gru_audio.benchmarks.timing import interleave, speed, spread
 from tests.commands import run, write_experiment
 from tests.tones import tiny
 
@@ -26,6 +26,12 @@ def test_contestants_take_turns():
 
 def test_spread_is_median_and_quartiles():
     assert spread(np.array([4.0, 0.0, 1.0, 3.0, 2.0])) == {"q1": 1.0, "median": 2.0, "q3": 3.0}
+
+
+def test_speed_is_compared_round_by_round():
+    """A machine that slows down for some rounds slows both, and changes nothing."""
+    slowness = np.array([1.0, 1.0, 8.0, 2.0])
+    assert speed(2 * slowness, 3 * slowness) == {"q1": 1.5, "median": 1.5, "q3": 1.5}
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +55,7 @@ def test_input(result):
     for row in result["input"]:
         assert len(row["padded_lengths"]) == 1
         assert row["rounds"] >= 8
-        for kind, peer in (("resident", "constant"), ("streamed", "constant, one a call")):
-            medians = row["step_ms"][peer]["median"] / row["step_ms"][kind]["median"]
-            assert row[f"{kind}_ratio"]["median"] == pytest.approx(medians, rel=0.5)
+        for kind in ("resident", "streamed"):
             assert row[f"{kind}_compile_seconds"] > 0
             assert row[f"{kind}_device_bytes"] > 0
         assert row["resident_device_bytes"] > row["streamed_device_bytes"]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gru_audio.benchmarks.setting import Row, Setting, say
-from gru_audio.benchmarks.timing import LEAST_ROUNDS, Spread, interleave, spread
+from gru_audio.benchmarks.timing import LEAST_ROUNDS, Spread, interleave, speed, spread
 from gru_audio.data.resident import Batch
 from gru_audio.training.feed import Feed
 from gru_audio.training.parallel import Kind
@@ -73,8 +73,8 @@ def measure_input(setting: Setting, seconds: float, name: str) -> Row:
         "steps_a_turn": count,
         "rounds": len(times["resident"]),
         "step_ms": {kind: spread(values) for kind, values in ms.items()},
-        "resident_ratio": spread(ms["constant"] / ms["resident"]),
-        "streamed_ratio": spread(ms["constant, one a call"] / ms["streamed"]),
+        "resident_ratio": speed(ms["resident"], ms["constant"]),
+        "streamed_ratio": speed(ms["streamed"], ms["constant, one a call"]),
         "read_us_per_clip": reading,
         "read_and_assemble_us_per_clip": assembling,
         "resident_compile_seconds": resident.compile_seconds - compiled,

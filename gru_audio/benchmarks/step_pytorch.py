@@ -10,7 +10,7 @@ import torch
 from gru_audio.audio.frontend import LogMel
 from gru_audio.benchmarks import pytorch
 from gru_audio.benchmarks.setting import Row, Setting, say
-from gru_audio.benchmarks.timing import cores, interleave, spread
+from gru_audio.benchmarks.timing import cores, interleave, speed, spread
 from gru_audio.training.parallel import Kind, Layout
 from gru_audio.training.state import TrainState
 
@@ -111,7 +111,7 @@ def measure_against_pytorch(setting: Setting, seconds: float, name: str) -> list
                 "threads": cores(),
                 "step_ms": {contestant: spread(values) for contestant, values in ms.items()},
                 "peer": peer,
-                "ratio": spread(ms[peer] / ms[OURS]),
+                "ratio": speed(ms[OURS], ms[peer]),
                 "loss_difference": difference,
                 "compile_seconds": compile_seconds,
             }

@@ -53,6 +53,11 @@ def spread(values: np.ndarray) -> Spread:
     return {"q1": q1, "median": median, "q3": q3}
 
 
+def speed(ours: np.ndarray, peer: np.ndarray) -> Spread:
+    """How many times as fast as the peer: the ratio of times, taken round by round."""
+    return spread(peer / ours)
+
+
 def host() -> dict[str, object]:
     """Machine, threads and versions, for the record."""
     versions = {}
