@@ -60,6 +60,7 @@ def plan(config: ConfigDict, sweep: Sweep, experiment: str, about: str, command:
     runs = expand(config, sweep)
     for run in runs:
         check(run.config)
+    _check_comparable(config, runs)
     groups = group(runs)
     source = open_source(config.data.name, config.data.dir)
     names = source.class_names.get(config.data.target, ())
@@ -94,7 +95,10 @@ def execute(planned: Plan, workdir: Workdir) -> list[str]:
                 _execute_group(planned, i, workdir, title)
             except Exception as error:
                 # One group's failure must not cost the others a night.
-                traceback.print_exc()
+                if isinstance(error, UserError):
+                    print(f"{title}: {error}", file=sys.stderr)
+                else:
+                    traceback.print_exc()
                 for run in of_group.runs:
                     if not workdir.finished(run.name):
                         _write_failure(workdir, run.name, error)
@@ -208,6 +212,17 @@ def _finish(
 def _write_failure(workdir: Workdir, run: str, error: Exception) -> None:
     text = json.dumps({"error": str(error), "type": type(error).__name__}, indent=1)
     write_atomically(workdir.run(run) / "failure.json", text)
+
+
+def _check_comparable(config: ConfigDict, runs: Sequence[Run]) -> None:
+    """All runs of a sweep learn the same thing, or their test metrics could not be compared."""
+    for run in runs:
+        for key in ("name", "dir", "target", "cluster"):
+            if run.config.data[key] != config.data[key]:
+                raise UserError(
+                    f"Run {run.name} changes config.data.{key}: the runs of a sweep share it. "
+                    f"Set it in the experiment's config, or by --config.data.{key}."
+                )
 
 
 def _check_selection(config: ConfigDict, program: Program) -> None:

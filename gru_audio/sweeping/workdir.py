@@ -17,6 +17,7 @@ from etils import epath
 from gru_audio.config import UserError, nearest
 from gru_audio.training.checkpoint import write_atomically
 
+_NUMBERS_DO_NOT_DEPEND_ON = ("data.dir", "data.workers", "checkpoint.", "parallel.")
 _PACKAGES = ("gru_audio", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -104,12 +105,11 @@ class Workdir:
         Raises:
           UserError: the workdir belongs to another config; the message shows the difference.
         """
-        identity = ("experiment", "config", "arms", "draws", "replicates", "data_fingerprint")
         if self.sweep_file.exists():
-            before = json.loads(self.sweep_file.read_text())
-            after = json.loads(json.dumps(description))
+            before = _identity(json.loads(self.sweep_file.read_text()))
+            after = _identity(json.loads(json.dumps(description)))
             difference = [
-                line for key in identity for line in _difference(key, before[key], after[key])
+                line for key in before for line in _difference(key, before[key], after[key])
             ]
             if difference:
                 raise UserError(
@@ -157,6 +157,18 @@ def _commit() -> str | None:
         return git("rev-parse", "HEAD") + changes
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _identity(description: dict[str, Any]) -> dict[str, Any]:
+    """What of a sweep's description decides its numbers: a resumed one may change the rest."""
+    keys = ("experiment", "config", "arms", "draws", "replicates", "data_fingerprint")
+    identity = {key: description[key] for key in keys}
+    identity["config"] = {
+        name: value
+        for name, value in description["config"].items()
+        if not name.startswith(_NUMBERS_DO_NOT_DEPEND_ON)
+    }
+    return identity
 
 
 def _difference(name: str, before: Any, after: Any) -> list[str]:

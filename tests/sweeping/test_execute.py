@@ -24,6 +24,13 @@ def planned(data_dir, sweep=SWEEP, **changes):
     return plan(config, sweep, "tones", "About tones.", "the command")
 
 
+@pytest.mark.parametrize("key", ["data.target", "data.cluster", "data.name"])
+def test_arms_that_learn_something_else_are_refused(data_dir, key):
+    other = Sweep({"first": {}, "second": {key: "other"}})
+    with pytest.raises(UserError, match=f"second-seed0 changes config.{key}"):
+        planned(data_dir, other)
+
+
 def result(workdir, run):
     found = json.loads((workdir.run(run) / "result.json").read_text())
     return {name: value for name, value in found.items() if name not in TIMES}

@@ -63,6 +63,8 @@ def test_a_workdir_is_claimed_once(tmp_path):
     assert json.loads(workdir.sweep_file.read_text()) == DESCRIPTION
     # What does not change the numbers may change, and what is there stays.
     workdir.claim(DESCRIPTION | {"environment": {"jax": "0.12.0"}, "description": "Sounds."})
+    moved = DESCRIPTION["config"] | {"data.dir": "elsewhere", "parallel.member": 2}
+    workdir.claim(DESCRIPTION | {"config": moved | {"checkpoint.keep": 5}})
     assert json.loads(workdir.sweep_file.read_text()) == DESCRIPTION
 
 
