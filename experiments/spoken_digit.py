@@ -1,6 +1,10 @@
 """Spoken digits (FSDD, official split): GRU, LSTM and tanh RNN at equal parameters.
 
   python -m gru_audio.sweep --config experiments/spoken_digit.py --workdir runs/spoken_digit
+
+60 runs in 3 programs, four learning rates an arm, chosen among by validation. Test accuracy of 300
+clips, 5 seeds: GRU 99.4 [98.5, 100.0], LSTM 99.2 [98.1, 99.9], tanh RNN 99.1 [98.0, 100.0]: no
+difference shown. The speakers of the test set are those of the training set; see new_speaker.py.
 """
 
 from gru_audio.config import default_config
