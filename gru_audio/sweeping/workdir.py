@@ -25,7 +25,9 @@ class Workdir:
     """One sweep's directory."""
 
     def __init__(self, root: epath.PathLike):
-        self.root = epath.Path(root)
+        root = epath.Path(root)
+        # Orbax takes absolute paths only. An address such as gs://bucket/runs is one already.
+        self.root = root if "://" in str(root) else root.expanduser().absolute()
 
     @property
     def sweep_file(self) -> epath.Path:

@@ -1,5 +1,6 @@
 """Executing a sweep: what fails stays alone, what is finished stays as it is."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -38,9 +39,10 @@ def result(workdir, run):
 
 @pytest.fixture(scope="module")
 def done(data_dir, tmp_path_factory):
-    """A finished sweep of four runs."""
-    workdir, ready = Workdir(tmp_path_factory.mktemp("done")), planned(data_dir)
-    assert execute(ready, workdir) == []
+    """A finished sweep of four runs, in a workdir named as people name one: relative."""
+    with contextlib.chdir(tmp_path_factory.mktemp("here")):
+        workdir, ready = Workdir("runs/done"), planned(data_dir)
+        assert execute(ready, workdir) == []
     return ready, workdir
 
 
