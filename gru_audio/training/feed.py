@@ -31,9 +31,7 @@ from gru_audio.training.state import TrainState, Weights
 from gru_audio.training.step import DATA, METRICS, Program
 
 _CALL_STEPS = 1000  # at most this many steps in one call: the size of its buffer of metrics
-_SCORE_BATCH = (
-    32  # examples scored at a time on a device: fixed, so that a score is the same always
-)
+_SCORE_BATCH = 32  # examples scored at a time on a device: fixed, so that scores never change
 
 Scores = dict[str, np.ndarray]
 

@@ -115,9 +115,10 @@ def train(
                 stop if alive else last
                 for alive, last in zip(memory.alive, memory.last_step, strict=True)
             ]
-            if stop % config.train.eval_every == 0 or _at_horizon(stop, members, memory):
+            due = _due_a_look(stop, members, memory, config)
+            if any(due):
                 began, compiled = time.perf_counter(), feed.compile_seconds
-                state, looked = looker.look(state, members, memory)
+                state, looked = looker.look(state, members, memory, due)
                 memory.seconds += time.perf_counter() - began - (feed.compile_seconds - compiled)
                 records += looked
                 last_look = _spread(looked, looker.metric)
@@ -127,9 +128,9 @@ def train(
             text = _spread_loss(metrics, alive) + last_look
             progress.step(stop, 1 / max(step_seconds, 1e-9), text)
 
-            due = time.monotonic() - saved_at >= config.checkpoint.every_seconds
+            late = time.monotonic() - saved_at >= config.checkpoint.every_seconds
             every = config.checkpoint.every_steps
-            if due or (every and stop % every == 0) or not any(memory.alive):
+            if late or (every and stop % every == 0) or not any(memory.alive):
                 memory.windows = {k: v.tolist() for k, v in windows.memory().items()}
                 # The segment first: one without its checkpoint is dropped on resume.
                 segments.write(saved_step, stop, records)
@@ -178,7 +179,7 @@ class _Looker:
         self._keep_best = jax.jit(_keep_best, donate_argnums=(0,))
 
     def look(
-        self, state: TrainState, members: list[Member], memory: Memory
+        self, state: TrainState, members: list[Member], memory: Memory, due: list[bool]
     ) -> tuple[TrainState, list[Record]]:
         """Scores the validation split; updates best weights and who is alive.
 
@@ -190,7 +191,7 @@ class _Looker:
         if self._look:
             scores = self._feed.score(state.weights, state.normalisation, "validation")
         for m, member in enumerate(members):
-            if not memory.alive[m]:
+            if not due[m]:
                 continue
             if not scores[m]:
                 improved[m], memory.best_step[m] = True, memory.step
@@ -239,8 +240,13 @@ def _next_stop(start: int, members: list[Member], memory: Memory, config: Config
     return min(stops)
 
 
-def _at_horizon(step: int, members: list[Member], memory: Memory) -> bool:
-    return any(a and m.horizon == step for m, a in zip(members, memory.alive, strict=True))
+def _due_a_look(step: int, members: list[Member], memory: Memory, config: ConfigDict) -> list[bool]:
+    """Which members are looked at: another member's horizon must not give one more chances."""
+    regular = step % config.train.eval_every == 0
+    return [
+        alive and (regular or member.horizon == step)
+        for member, alive in zip(members, memory.alive, strict=True)
+    ]
 
 
 def _mark_failed(

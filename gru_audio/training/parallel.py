@@ -40,13 +40,17 @@ class Kind(Enum):
 
 @dataclass
 class Compiled:
-    """A compiled call, and what it took to make it."""
+    """A compiled call, and what it took to make it.
+
+    Attributes:
+      call: the call.
+      seconds: of compilation.
+      memory_bytes: arguments, results and temporaries on a device, by the compiler's count.
+    """
 
     call: Callable[..., Tree]
     seconds: float
-    memory_bytes: (
-        int | None
-    )  # arguments, results and temporaries on a device, by the compiler's count
+    memory_bytes: int | None
 
     def __call__(self, *arguments: Tree) -> Tree:
         return self.call(*arguments)
