@@ -83,6 +83,8 @@ def default_config() -> ConfigDict:
     config.model.recurrent_init = "orthogonal"
     config.model.forget_bias = 1.0
     config.model.implementation = "auto"
+    config.model.compute_dtype = "float32"  # or "bfloat16"; parameters and outputs stay float32
+    config.model.remat_frames = 0  # the backward pass computes so many frames anew; 0: keeps all
     config.model.conv_features = (16, 32)  # of a CRNN, as the two below
     config.model.conv_kernel = (3, 3)  # time, frequency
     config.model.conv_stride = (1, 2)
@@ -108,6 +110,9 @@ def default_config() -> ConfigDict:
     config.train = ConfigDict()
     config.train.batch_size = 32
     config.train.steps = 3000
+    config.train.accumulate = 1  # parts of a batch that go through the model one after another
+    config.train.truncate_frames = 0  # gradients flow back through so many frames; 0: through all
+    config.train.skip_nonfinite = 0  # updates left out for NaN or infinity before a run stops
     config.train.weight_noise = 0.0  # standard deviation, drawn anew each update
     config.train.log_every = 50  # steps averaged in one record
     config.train.eval_every = 200  # steps between looks at the validation split
@@ -124,6 +129,10 @@ def default_config() -> ConfigDict:
     config.parallel.data = 1  # devices that share a batch
     config.parallel.member = 0  # devices that share the runs of a group; 0: all that are left
     config.parallel.call_seconds = 2.0  # aimed length of one call to the device
+    config.parallel.deterministic = False  # on a GPU: the same bits each time, more slowly
+    config.parallel.coordinator = ""  # "": one process; "auto": JAX finds the others; or HOST:PORT
+    config.parallel.processes = 1  # with HOST:PORT: how many,
+    config.parallel.process = 0  # and which of them this is
     return config.lock()
 
 
@@ -135,6 +144,7 @@ _AT_LEAST = {
     "data.workers": 1,
     "model.hidden": 1,
     "model.layers": 1,
+    "model.remat_frames": 0,
     "optimizer.learning_rate": 0,
     "optimizer.warmup_steps": 0,
     "optimizer.weight_decay": 0,
@@ -149,6 +159,9 @@ _AT_LEAST = {
     "augment.frequency_mask_bands": 0,
     "train.batch_size": 1,
     "train.steps": 1,
+    "train.accumulate": 1,
+    "train.truncate_frames": 0,
+    "train.skip_nonfinite": 0,
     "train.weight_noise": 0,
     "train.log_every": 1,
     "train.eval_every": 1,
@@ -158,6 +171,8 @@ _AT_LEAST = {
     "checkpoint.keep": 1,
     "parallel.data": 1,
     "parallel.member": 0,
+    "parallel.processes": 1,
+    "parallel.process": 0,
 }
 _FRACTIONS = (
     "model.dropout",
@@ -170,8 +185,18 @@ _FRACTIONS = (
 )
 _CHOICES = {
     "data.feed": ("resident", "streamed"),
+    "model.compute_dtype": ("float32", "bfloat16"),
     "parallel.mode": ("pjit", "pmap"),
 }
+
+
+# Where and how fast a run goes, how often it saves: a resumed run may change these.
+_OF_THE_MACHINE = ("data.dir", "data.workers", "checkpoint.", "parallel.")
+
+
+def decides_numbers(name: str) -> bool:
+    """Whether the results of a run may depend on a config key (a dotted name)."""
+    return not name.startswith(_OF_THE_MACHINE)
 
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
@@ -219,10 +244,11 @@ def check(config: ConfigDict) -> None:
         raise UserError(f"config.seed={config.seed} must be below 2**32.")
     if config.data.crop_seconds is not None and not config.data.crop_seconds > 0:
         raise UserError(f"config.data.crop_seconds={config.data.crop_seconds} must be above 0.")
-    if config.train.batch_size % config.parallel.data:
+    parts = config.parallel.data * config.train.accumulate
+    if config.train.batch_size % parts:
         raise UserError(
             f"config.train.batch_size={config.train.batch_size} must be a multiple of "
-            f"config.parallel.data={config.parallel.data}."
+            f"config.parallel.data x config.train.accumulate = {parts}."
         )
     if not config.data.validation and config.train.patience:
         raise UserError("config.train.patience needs a validation split (config.data.validation).")

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gru_audio.config import UserError, check, flatten, nearest
+from gru_audio.config import UserError, check, decides_numbers, flatten, nearest
 from gru_audio.data.source import Source, open_source
 from gru_audio.data.split import ROLES, target
 from gru_audio.models.size import count_parameters
@@ -26,6 +26,9 @@ from gru_audio.training.metrics import Segments, write_run_metrics
 from gru_audio.training.state import TrainState
 from gru_audio.training.step import Program, make_program
 from gru_audio.training.trained import Trained
+
+
+_SAME_IN_ALL_RUNS = ("data.name", "data.target", "data.cluster")
 
 
 @dataclass(frozen=True)
@@ -216,12 +219,14 @@ def _write_failure(workdir: Workdir, run: str, error: Exception) -> None:
 
 def _check_comparable(config: ConfigDict, runs: Sequence[Run]) -> None:
     """All runs of a sweep learn the same thing, or their test metrics could not be compared."""
+    shared = flatten(config)
     for run in runs:
-        for key in ("name", "dir", "target", "cluster"):
-            if run.config.data[key] != config.data[key]:
+        for key, value in flatten(run.config).items():
+            same = key in _SAME_IN_ALL_RUNS or not decides_numbers(key)
+            if same and value != shared[key]:
                 raise UserError(
-                    f"Run {run.name} changes config.data.{key}: the runs of a sweep share it. "
-                    f"Set it in the experiment's config, or by --config.data.{key}."
+                    f"Run {run.name} changes config.{key}: the runs of a sweep share it. "
+                    f"Set it in the experiment's config, or by --config.{key}."
                 )
 
 

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from gru_audio.config import UserError, nearest
+from gru_audio.config import UserError, decides_numbers, nearest
 from gru_audio.training.checkpoint import write_atomically
 
-_NUMBERS_DO_NOT_DEPEND_ON = ("data.dir", "data.workers", "checkpoint.", "parallel.")
 _PACKAGES = ("gru_audio", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -168,7 +167,7 @@ def _identity(description: dict[str, Any]) -> dict[str, Any]:
     identity["config"] = {
         name: value
         for name, value in description["config"].items()
-        if not name.startswith(_NUMBERS_DO_NOT_DEPEND_ON)
+        if decides_numbers(name)
     }
     return identity
 

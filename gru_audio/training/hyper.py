@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from gru_audio.config import flatten
+from gru_audio.config import decides_numbers, flatten
 
 REQUIRED = (
     "optimizer.learning_rate",
@@ -48,7 +48,7 @@ def hyperparameters(configs: Sequence[ConfigDict]) -> dict[str, np.ndarray]:
 
 def structure(config: ConfigDict) -> tuple[tuple[str, Any], ...]:
     """What must be equal for two configs to be members of one group, hashable."""
-    flat = flatten(config)
+    flat = {name: value for name, value in flatten(config).items() if decides_numbers(name)}
     for name in REQUIRED:
         del flat[name]
     for name in OPTIONAL:
