@@ -46,8 +46,8 @@ class Setting:
 
     def reader(self) -> Reader:
         """What reads the plan's batches on the host."""
-        data = self.data
-        return Reader(data.source, data.target, data.plan, data.tables(), data.seeds, self.mixup)
+        rows = np.arange(self.batch_size, dtype=np.int32)
+        return self.data.reader(range(len(self.data.seeds)), rows, self.mixup)
 
 
 def make_setting(config: ConfigDict, source: Source) -> Setting:

@@ -13,7 +13,7 @@ from gru_audio.data.source import Source
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads batches of several members at once.
+    """Reads batches of several members at once, or the part of them that one process needs.
 
     Attributes:
       source: the data set.
@@ -21,6 +21,7 @@ class Reader:
       plan: what forms a batch.
       tables: a member's examples by bucket, as `Plan.tables` gives them, one a member.
       seeds: the members' seeds (M,).
+      rows: what to read of the whole batch, places in it, int32 (R,).
       mixup: whether to read the partners too.
     """
 
@@ -29,6 +30,7 @@ class Reader:
     plan: Plan
     tables: list[list[np.ndarray]]
     seeds: np.ndarray
+    rows: np.ndarray
     mixup: bool
 
     def stream(self, start: int, stop: int, threads: int) -> Iterator[tuple[Batch, Batch | None]]:
@@ -40,22 +42,21 @@ class Reader:
         return iter(batches.to_iter_dataset(options))
 
     def step(self, bucket: int, visit: int) -> tuple[Batch, Batch | None]:
-        """Batch and partners of one step: every leaf (members, batch size, ...)."""
-        rows = np.arange(self.plan.batch_size, dtype=np.int32)
-        batch = self._rows(bucket, visit, rows, rows)
+        """Batch and partners of one step: every leaf (members, rows, ...)."""
+        batch = self._read(bucket, visit, self.rows)
         if not self.mixup:
             return batch, None
-        partners = partner_rows(rows, np.int32(visit), self.plan.batch_size)
-        return batch, self._rows(bucket, visit, partners, rows)
+        partners = partner_rows(self.rows, np.int32(visit), self.plan.batch_size)
+        return batch, self._read(bucket, visit, partners)
 
-    def _rows(self, bucket: int, visit: int, places: np.ndarray, rows: np.ndarray) -> Batch:
+    def _read(self, bucket: int, visit: int, places: np.ndarray) -> Batch:
         size, padded = self.plan.batch_size, self.plan.padded[bucket]
         parts = []
         for table, seed in zip(self.tables, self.seeds, strict=True):
             part = table[bucket]
             ids = rows_to_examples(part, len(part), seed, bucket, visit, places, size)
             crop = crop_fractions(seed, bucket, visit, places, size)
-            parts.append(read(self.source, self.target, ids, rows, padded, crop))
+            parts.append(read(self.source, self.target, ids, self.rows, padded, crop))
         return Batch(
             *(
                 np.stack([getattr(p, f) for p in parts])

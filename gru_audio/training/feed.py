@@ -5,7 +5,7 @@ needs on first use. Both feeds follow the same plan and give the same numbers.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import jax
@@ -26,6 +26,7 @@ from gru_audio.data.plan import (
 from gru_audio.data.resident import CENTRE, Batch
 from gru_audio.data.source import Source
 from gru_audio.data.split import select, target, trainable
+from gru_audio.training import processes
 from gru_audio.training.parallel import Compiled, Kind, Layout
 from gru_audio.training.state import TrainState, Weights
 from gru_audio.training.step import DATA, METRICS, Program
@@ -67,6 +68,14 @@ class GroupData:
         """Each member's examples of a role, by bucket."""
         lengths = self.source.columns["length"]
         return [self.plan.parts(ids[role], lengths[ids[role]]) for ids in self.ids]
+
+
+    def reader(self, members: Sequence[int], rows: np.ndarray, mixup: bool) -> stream.Reader:
+        """Reads the batches of some members, of each the rows at these places of the batch."""
+        tables = self.tables()
+        own = [tables[m] for m in members]
+        seeds = self.seeds[np.asarray(members)]
+        return stream.Reader(self.source, self.target, self.plan, own, seeds, rows, mixup)
 
 
 def gather_data(source: Source, configs: list[ConfigDict]) -> GroupData:
@@ -162,8 +171,12 @@ class Feed(ABC):
     def initial_state(self, hyper: dict[str, np.ndarray]) -> TrainState:
         """Fresh members with their normalisation."""
         layout = self.layout
+        shape = jax.ShapeDtypeStruct((layout.members, self.program.frontend.features), np.float32)
+        normalisations = processes.arrays_from_first(
+            self._normalisations, Normalisation(shape, shape)
+        )
         arguments = layout.put(
-            jax.tree.map(layout.pad, (self.data.seeds, hyper, self._normalisations())), Kind.MEMBER
+            jax.tree.map(layout.pad, (self.data.seeds, hyper, normalisations)), Kind.MEMBER
         )
         call = layout.compile(self.program.init, arguments, (Kind.MEMBER,) * 3, Kind.MEMBER)
         self.compile_seconds += call.seconds
@@ -177,7 +190,10 @@ class Feed(ABC):
         """
         wanted = np.unique(np.concatenate([ids["train"] for ids in self.data.ids]))
         lengths = self.data.source.columns["length"]
-        sums = jax.jit(lambda batch: feature_sums(*self.program.features(batch)))
+        sums = jax.jit(
+            lambda batch: feature_sums(*self.program.features(batch)),
+            compiler_options=self.layout.compiler_options,
+        )
         per_clip: list[tuple[np.ndarray, ...]] = []
         parts = self.data.plan.parts(wanted, lengths[wanted])
         for padded, part in zip(self.data.plan.padded, parts, strict=True):
@@ -216,9 +232,6 @@ class Feed(ABC):
         padded[: len(alive)] = alive
         return self.layout.put(padded, Kind.MEMBER)
 
-    def _on_host(self, values: dict[str, jax.Array]) -> Scores:
-        return {k: v[: self.layout.members] for k, v in jax.device_get(values).items()}
-
 
 class ResidentFeed(Feed):
     """The data set lies in device memory, and a call runs many steps."""
@@ -248,7 +261,7 @@ class ResidentFeed(Feed):
         kinds = (*[Kind.MEMBER] * 4, *[Kind.SHARED] * 4)
         call = self._compiled("train", self._many_steps, arguments, kinds, Kind.MEMBER, donate=(0,))
         state, metrics = call(*arguments)
-        return state, {k: v[:, : stop - start] for k, v in self._on_host(metrics).items()}
+        return state, {k: v[:, : stop - start] for k, v in self.layout.fetch(metrics).items()}
 
     def _many_steps(self, state, alive, tables, counts, data, buckets, visits, count):
         """One member on one device: `count` steps, or none if it is not alive."""
@@ -303,7 +316,7 @@ class ResidentFeed(Feed):
         arguments = (weights, normalisation, ids, self._resident)
         kinds = (Kind.MEMBER, Kind.MEMBER, Kind.ROWS, Kind.SHARED)
         call = self._compiled(("score", bucket), score, arguments, kinds, Kind.ROWS)
-        return self._on_host(call(*arguments))
+        return self.layout.fetch(call(*arguments))
 
 
 class StreamedFeed(Feed):
@@ -312,10 +325,14 @@ class StreamedFeed(Feed):
     most_steps = 1
 
     def _set_up(self) -> None:
-        data = self.data
-        self._reader = stream.Reader(
-            data.source, data.target, data.plan, data.tables(), data.seeds, self.mixup
+        data, layout = self.data, self.layout
+        members, rows = layout.local(data.plan.batch_size)
+        # What pads the members is read once.
+        read, self._held = np.unique(
+            layout.pad(np.arange(layout.members))[members], return_inverse=True
         )
+        places = np.arange(data.plan.batch_size, dtype=np.int32)[rows]
+        self._reader = data.reader(read, places, self.mixup)
         self._next: tuple[int, Iterator] = (-1, iter(()))
 
     def train(self, state, alive, start, stop):
@@ -324,14 +341,14 @@ class StreamedFeed(Feed):
         batches = self._next[1]
         batch, partner = next(batches)
         self._next = (stop, batches)
-        pad = self.layout.pad
-        batch, partner = self.layout.put(jax.tree.map(pad, (batch, partner)), Kind.ROWS)
+        held = jax.tree.map(lambda a: a[self._held], (batch, partner))
+        batch, partner = self.layout.put_local(held, self.data.plan.batch_size)
         arguments = (state, self._mask(alive), batch, partner)
         kinds = (Kind.MEMBER, Kind.MEMBER, Kind.ROWS, Kind.ROWS)
         key = ("train", batch.audio.shape)
         call = self._compiled(key, self._one_step, arguments, kinds, Kind.MEMBER, donate=(0,))
         state, metrics = call(*arguments)
-        return state, {k: v[:, None] for k, v in self._on_host(metrics).items()}
+        return state, {k: v[:, None] for k, v in self.layout.fetch(metrics).items()}
 
     def _one_step(self, state, alive, batch, partner):
         def run(state):
@@ -351,7 +368,7 @@ class StreamedFeed(Feed):
         kinds = (Kind.MEMBER, Kind.MEMBER, Kind.ROWS)
         key = ("score", bucket)
         call = self._compiled(key, self.program.score, arguments, kinds, Kind.ROWS)
-        return self._on_host(call(*arguments))
+        return self.layout.fetch(call(*arguments))
 
 
 FEEDS: dict[str, type[Feed]] = {"resident": ResidentFeed, "streamed": StreamedFeed}

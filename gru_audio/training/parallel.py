@@ -4,16 +4,17 @@ Everything else is written for one member on one device. A `Layout` makes of suc
 compiled call on many members and devices, by one of two modes:
 
   pjit  `jit(shard_map(f))` over a mesh with the axes `member` and `data`
-  pmap  `pmap(f)` over the axis `data`, every device holding all members
+  pmap  `pmap(f)` over the axis `data`, every device holding all members (in one process)
 
-Inside a device the members follow one another (`lax.map`) on a CPU, where that is faster and
+The mesh may reach over several processes: all of them then put the same arrays and make the same
+calls. Inside a device the members follow one another (`lax.map`) on a CPU, where that is faster and
 bit-equal to a run alone, and run side by side (`vmap`) on an accelerator.
 """
 
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -64,15 +65,24 @@ class Layout:
       mode: "pjit" or "pmap".
       mesh: of shape (member, data).
       members: real members; they are padded to fill the mesh, and the padding is never stepped.
+      deterministic: whether a GPU must give the same bits each time.
     """
 
     mode: str
     mesh: Mesh
     members: int
-    sequential: bool = field(init=False)
+    deterministic: bool = False
 
     def __post_init__(self):
-        self.sequential = self.mesh.devices.flat[0].platform == "cpu"
+        platform = self.mesh.devices.flat[0].platform
+        self.sequential = platform == "cpu"
+        self.compiler_options = {}
+        if self.deterministic and platform == "gpu":
+            self.compiler_options = {"xla_gpu_deterministic_ops": True, "xla_gpu_autotune_level": 0}
+        members, everywhere = self.members, NamedSharding(self.mesh, P())
+        self._real = jax.jit(
+            lambda tree: jax.tree.map(lambda a: a[:members], tree), out_shardings=everywhere
+        )
 
     @property
     def data_devices(self) -> int:
@@ -90,10 +100,13 @@ class Layout:
 
     def gather(self, tree: Tree) -> Tree:
         """What is saved: arrays without padded members, whole on every device."""
-        members, everywhere = self.members, NamedSharding(self.mesh, P())
-        return jax.jit(lambda t: jax.tree.map(lambda a: a[:members], t), out_shardings=everywhere)(
-            tree
-        )
+        return self._real(tree)
+
+    def fetch(self, tree: Tree) -> Tree:
+        """Arrays of members on the host, in every process, without padded members."""
+        if jax.process_count() > 1:
+            return jax.device_get(self.gather(tree))
+        return jax.tree.map(lambda a: a[: self.members], jax.device_get(tree))
 
     def abstract(self, tree: Tree) -> Tree:
         """Shapes and shardings of what `gather` would return for `tree`."""
@@ -110,8 +123,34 @@ class Layout:
         return self.put(jax.tree.map(lambda a: self.pad(np.asarray(a)), tree), Kind.MEMBER)
 
     def put(self, tree: Tree, kind: Kind) -> Tree:
-        """Host arrays to the devices. Member axes must be padded already."""
-        return jax.device_put(tree, self.sharding(kind))
+        """Host arrays, the same in all processes, to the devices. Members must be padded already."""
+        sharding = self.sharding(kind)
+        if jax.process_count() == 1:
+            return jax.device_put(tree, sharding)
+
+        def spread(a):
+            a = np.asarray(a)
+            return jax.make_array_from_callback(a.shape, sharding, lambda part: a[part])
+
+        return jax.tree.map(spread, tree)
+
+    def local(self, rows: int) -> tuple[slice, slice]:
+        """The members, of the padded ones, and the rows of a batch that lie in this process."""
+        shape = (self.padded_members, rows)
+        places = self.sharding(Kind.ROWS).addressable_devices_indices_map(shape).values()
+        ranges = [[part.indices(size)[:2] for part, size in zip(p, shape)] for p in places]
+        members, rows_ = zip(*ranges, strict=True)
+        return (
+            slice(min(b for b, _ in members), max(e for _, e in members)),
+            slice(min(b for b, _ in rows_), max(e for _, e in rows_)),
+        )
+
+    def put_local(self, tree: Tree, rows: int) -> Tree:
+        """What `local` names, (members, rows, ...) here alone, as `Kind.ROWS` of all processes."""
+        sharding, head = self.sharding(Kind.ROWS), (self.padded_members, rows)
+        return jax.tree.map(
+            lambda a: jax.make_array_from_process_local_data(sharding, a, head + a.shape[2:]), tree
+        )
 
     def sharding(self, kind: Kind) -> NamedSharding:
         """The sharding of arrays of a kind. Under pmap every device holds all of them."""
@@ -148,7 +187,7 @@ class Layout:
         else:
             jitted = self._pmap(per_device, kinds, result, donate)
         began = time.perf_counter()
-        compiled = jitted.lower(*arguments).compile()
+        compiled = jitted.lower(*arguments).compile(self.compiler_options)
         return Compiled(compiled, time.perf_counter() - began, _memory(compiled))
 
     def _over_members(self, function, kinds):
@@ -205,12 +244,15 @@ def make_layout(parallel: ConfigDict, members: int) -> Layout:
     Raises:
       UserError: fewer devices than the config asks for, or a mode that cannot do it.
     """
-    devices = jax.devices()
+    devices, processes = jax.devices(), jax.process_count()
     data = parallel.data
     if data > len(devices):
         raise UserError(f"config.parallel.data={data}, but there are {len(devices)} devices.")
+    if parallel.mode == "pmap" and processes > 1:
+        raise UserError("config.parallel.mode=pmap serves one process: take pjit for several.")
     most = 1 if parallel.mode == "pmap" else len(devices) // data
-    member = parallel.member or min(most, members)
+    # Each process must hold a part, be it padding.
+    member = parallel.member or (most if processes > 1 else min(most, members))
     if member > most:
         if parallel.mode == "pmap":
             raise UserError("config.parallel.mode=pmap does not part members: leave member at 0.")
@@ -218,10 +260,15 @@ def make_layout(parallel: ConfigDict, members: int) -> Layout:
             f"config.parallel.member={member} x data={data} needs {member * data} devices, but "
             f"there are {len(devices)}."
         )
-    mesh = jax.make_mesh(
-        (member, data), (MEMBERS, DATA), (AxisType.Auto,) * 2, devices=devices[: member * data]
-    )
-    return Layout(parallel.mode, mesh, members)
+    chosen = devices[: member * data]
+    idle = set(range(processes)) - {device.process_index for device in chosen}
+    if idle:
+        raise UserError(
+            f"config.parallel.member={member} x data={data} leaves process {min(idle)} of "
+            f"{processes} without a device: all must take part."
+        )
+    mesh = jax.make_mesh((member, data), (MEMBERS, DATA), (AxisType.Auto,) * 2, devices=chosen)
+    return Layout(parallel.mode, mesh, members, parallel.deterministic)
 
 
 def use_cpu_cores(at_least: int = 1) -> None:

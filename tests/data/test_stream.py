@@ -23,7 +23,8 @@ def reader(source):
     plan = make_plan(lengths, trainable(source, data), **options)
     ids = select(source, data)["train"]
     table = plan.tables(ids, lengths[ids])
-    return Reader(source, target(source, "label"), plan, [table, table], SEEDS, mixup=True)
+    rows = np.arange(4, dtype=np.int32)
+    return Reader(source, target(source, "label"), plan, [table, table], SEEDS, rows, mixup=True)
 
 
 def assert_equal(step, other):
@@ -61,6 +62,18 @@ def test_neither_threads_nor_where_it_begins_change_a_step(reader):
             whole[start:], reader.stream(start, STEPS, threads=threads), strict=True
         ):
             assert_equal(step, other)
+
+
+@pytest.mark.parametrize(("processes", "threads"), [(2, 1), (2, 3), (4, 2)])
+def test_processes_that_share_the_rows_read_what_one_reads(reader, processes, threads):
+    """So an epoch holds every example once, in the plan's order, however many there are."""
+    parts = [
+        Reader(**{**vars(reader), "rows": rows}).stream(0, STEPS, threads)
+        for rows in np.split(reader.rows, processes)
+    ]
+    for whole, *shared in zip(reader.stream(0, STEPS, threads=1), *parts, strict=True):
+        joined = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *shared)
+        assert_equal(joined, whole)
 
 
 def test_no_partners_are_read_unless_asked_for(reader):

@@ -1,0 +1,185 @@
+"""Several processes as one: joining them, and agreeing on what only one of them can know.
+
+All processes run the same commands on the same plan. The clock, the files and the signals are not
+the same everywhere, so what follows from them is settled here before anybody acts on it. Process 0
+alone touches the workdir. With one process nothing is exchanged.
+"""
+
+import json
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+
+from gru_audio.config import UserError
+
+EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on
+
+_JOINED = "GRU_AUDIO_JOINED"  # a folder in which each process that has joined leaves its number
+_HEARTBEAT_SECONDS = 30  # of silence after which a process counts as dead
+_GRACE_SECONDS = 25.0  # from SIGTERM to the end, whatever is running
+Tree = Any
+
+
+class Preempted(Exception):
+    """A signal asked for an end, and everything is saved."""
+
+
+def join(parallel: ConfigDict) -> None:
+    """Makes this process one of several, where the config says so; before JAX is first used.
+
+    Raises:
+      UserError: the coordinator cannot be found or reached, or not all processes came.
+    """
+    if not parallel.coordinator:
+        return
+    found = {}
+    if parallel.coordinator != "auto":
+        found = {
+            "coordinator_address": parallel.coordinator,
+            "num_processes": parallel.processes,
+            "process_id": parallel.process,
+            "cluster_detection_method": "deactivate",
+        }
+    # Its handler of SIGTERM would stand in the way of `Preemption`.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(**found, heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"The processes did not come together (config.parallel.coordinator="
+            f"{parallel.coordinator}): {error}"
+        ) from error
+    if folder := os.environ.get(_JOINED):
+        (Path(folder) / str(jax.process_index())).touch()
+
+
+def first() -> bool:
+    """Whether this process reads and writes the workdir and speaks to the user."""
+    return jax.process_index() == 0
+
+
+def greatest(values: Sequence[float]) -> list[float]:
+    """The greatest of each value over all processes."""
+    if jax.process_count() == 1:
+        return list(values)
+    gathered = multihost_utils.process_allgather(np.array(values, np.float32))
+    return np.asarray(gathered).max(axis=0).tolist()
+
+
+def from_first(make: Callable[[], Any]) -> Any:
+    """What `make` returns in process 0, which alone calls it: something that JSON can hold.
+
+    Raises:
+      UserError: in all processes, if `make` raises one.
+    """
+    if jax.process_count() == 1:
+        return make()
+    said = b""
+    if first():
+        try:
+            said = json.dumps({"value": make()}).encode()
+        except UserError as error:
+            said = json.dumps({"error": str(error)}).encode()
+    heard = json.loads(_broadcast(said))
+    if "error" in heard:
+        raise UserError(heard["error"])
+    return heard["value"]
+
+
+def arrays_from_first(make: Callable[[], Tree], abstract: Tree) -> Tree:
+    """Host arrays that `make` returns in process 0; `abstract` tells the others their shapes."""
+    if jax.process_count() == 1:
+        return make()
+    said = b""
+    if first():
+        said = b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(make()))
+    heard, leaves, at = _broadcast(said), [], 0
+    shapes, tree = jax.tree.flatten(abstract)
+    for like in shapes:
+        array = np.frombuffer(heard, like.dtype, int(np.prod(like.shape)), at)
+        leaves.append(array.reshape(like.shape))
+        at += array.nbytes
+    return jax.tree.unflatten(tree, leaves)
+
+
+def check_same(what: str, value: str) -> None:
+    """Raises `UserError` where a process has another value than process 0."""
+    of_first = from_first(lambda: value)
+    if greatest([float(value != of_first)])[0]:
+        raise UserError(f"The processes do not have the same {what}: give all of them the same.")
+
+
+def _broadcast(said: bytes) -> bytes:
+    """The bytes of process 0."""
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(said))))
+    buffer = np.zeros(size, np.uint8)
+    if first():
+        buffer[:] = np.frombuffer(said, np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(buffer)).astype(np.uint8).tobytes()
+
+
+class Preemption:
+    """Turns SIGTERM, which precedes the loss of a machine, into a flag that the loop looks at.
+
+    Should nobody look in time (a compilation may take minutes), the process ends itself: the
+    checkpoint before is whole, and nothing but the steps since then is lost.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> "Preemption":
+        self._before = signal.signal(signal.SIGTERM, self._on_signal)
+        # Python runs handlers between its own instructions only; this pipe is written at once.
+        reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._wakeup = signal.set_wakeup_fd(self._writer)
+        threading.Thread(target=_end_in_time, args=(reader,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        signal.set_wakeup_fd(self._wakeup)
+        signal.signal(signal.SIGTERM, self._before)
+        os.close(self._writer)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+
+def _end_in_time(reader: int) -> None:
+    """Waits for SIGTERM's number in the pipe, then for the pipe's end, but not for long."""
+    with os.fdopen(reader, "rb", buffering=0) as pipe:
+        deadline = None
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not select.select([pipe], [], [], left)[0]:
+                break
+            number = pipe.read(1)
+            if not number:
+                return
+            if number[0] == signal.SIGTERM and deadline is None:
+                deadline = time.monotonic() + _GRACE_SECONDS
+    print(
+        f"preempted: no step ended within {_GRACE_SECONDS:.0f} s; "
+        "the same command resumes from the last checkpoint",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(EXIT_PREEMPTED)
