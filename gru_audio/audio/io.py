@@ -1,10 +1,8 @@
 """Sound files to 16-bit mono at one sample rate, and a named reason when a file cannot be used.
 
-libsndfile reads a cut-off file up to where it ends and says nothing, which trains a model on half
-a word. So what a container promises is checked against what there is: the length in the header of
-WAV, AIFF and FLAC, the end-of-stream page of Ogg, the Xing header of MP3. (An MP3 without that
-header promises nothing: a cut-off one gives what it has, one of varying bit rate what libsndfile
-makes of its first frames.)
+libsndfile reads a damaged file as well as it can and says nothing, which trains a model on half a
+word, or on a silence that nobody recorded. So every file is checked before it is decoded
+(`containers`) and, where an MP3 falls silent, after (`mp3`).
 """
 
 import io
@@ -17,16 +15,21 @@ import soundfile
 import soxr
 from etils import epath
 
-TRUNCATED = "truncated"
-EMPTY = "empty"
-SILENT = "silent"
-NON_FINITE = "non-finite"
-NOT_AUDIO = "not audio"
+from gru_audio.audio.containers import (
+    CONTRADICTORY,
+    DAMAGED,
+    EMPTY,
+    NON_FINITE,
+    NOT_AUDIO,
+    SILENT,
+    TRUNCATED,
+    Unusable,
+    check_container,
+)
+from gru_audio.audio.mp3 import has_unexplained_silence
 
-_UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # what a program that writes WAV to a pipe leaves in the header
+_RATES = range(100, 1_000_001)  # Hz; what resampling makes of others would fill the memory
 _BLOCK = 1 << 20  # frames
-_OGG_PAGE_MAX = 27 + 255 + 255 * 255  # bytes: header, segment table, segments
-_OGG_END_OF_STREAM = 4
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Audio:
 
 
 class BadAudio(ValueError):
-    """A file that cannot be used; `reason` is one of the names at the top of this module."""
+    """A file that cannot be used; `reason` is one of the names in `containers`."""
 
     def __init__(self, path: str, reason: str):
         super().__init__(f"{path}: {reason}")
@@ -70,7 +73,8 @@ def decode(
         start, end: in seconds; only this part is read. None: to the end of the file.
 
     Raises:
-        BadAudio: truncated (or ends before `end`), empty, silent, non-finite, or not audio.
+        BadAudio: truncated (or ends before `end`), empty, silent, non-finite, damaged, with a
+          contradictory header, or not audio.
         OSError: the file cannot be read at all.
     """
     if isinstance(source, bytes):
@@ -80,40 +84,40 @@ def decode(
     with file:
         try:
             waveform, file_rate = _read(file, start, end)
-        except _Unusable as error:
+        except Unusable as error:
             raise BadAudio(name, error.reason) from error
     return _finish(name, waveform, file_rate, sample_rate or file_rate)
 
 
-class _Unusable(Exception):
-    def __init__(self, reason: str):
-        super().__init__(reason)
-        self.reason = reason
-
-
 def _read(file: BinaryIO, start: float, end: float | None) -> tuple[np.ndarray, int]:
     """Float32 (frames, channels) in [-1, 1], and its rate."""
-    _check_container(file)
+    check_container(file)
     file.seek(0)
     try:
         sound = soundfile.SoundFile(file)
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a file named *.raw
-        raise _Unusable(NOT_AUDIO) from error
+        raise Unusable(NOT_AUDIO) from error
     with sound:
         rate = sound.samplerate
+        if rate not in _RATES:
+            raise Unusable(CONTRADICTORY)
         first = round(start * rate)
         last = sound.frames if end is None else round(end * rate)
         if last > sound.frames:
-            raise _Unusable(TRUNCATED)
+            raise Unusable(TRUNCATED)
         if first >= last:
-            raise _Unusable(EMPTY)
+            raise Unusable(EMPTY)
         try:
             sound.seek(first)
             waveform = _frames(sound, last - first)
         except soundfile.LibsndfileError as error:  # a good header, then a broken stream
-            raise _Unusable(TRUNCATED) from error
+            raise Unusable(TRUNCATED) from error
     if len(waveform) < last - first:
-        raise _Unusable(TRUNCATED)
+        raise Unusable(TRUNCATED)
+    if sound.format == "MP3" and len(waveform) == sound.frames:  # of a part one cannot tell
+        file.seek(0)
+        if has_unexplained_silence(file.read(), waveform):
+            raise Unusable(DAMAGED)
     return waveform, rate
 
 
@@ -141,45 +145,3 @@ def _finish(name: str, waveform: np.ndarray, file_rate: int, sample_rate: int) -
     if not samples.any():
         raise BadAudio(name, SILENT)
     return Audio(samples, sample_rate, file_rate)
-
-
-def _check_container(file: BinaryIO) -> None:
-    """Raises `_Unusable` when a container promises more than the file holds."""
-    size = file.seek(0, os.SEEK_END)
-    if size == 0:
-        raise _Unusable(EMPTY)
-    file.seek(0)
-    magic = file.read(12)
-    if magic[:4] in (b"RIFF", b"RIFX"):
-        _check_chunks(file, size, b"data", "little" if magic[:4] == b"RIFF" else "big")
-    elif magic[:4] == b"FORM":
-        _check_chunks(file, size, b"SSND", "big")
-    elif magic[:4] == b"OggS":
-        _check_ogg(file, size)
-
-
-def _check_chunks(file: BinaryIO, size: int, wanted: bytes, order: str) -> None:
-    """Walks the chunks of a RIFF (WAV) or IFF (AIFF) file to the one with the samples."""
-    position = 12
-    while position + 8 <= size:
-        file.seek(position)
-        header = file.read(8)
-        length = int.from_bytes(header[4:], order)  # type: ignore[arg-type]
-        if header[:4] == wanted:
-            if position + 8 + length > size and length not in _UNKNOWN_SIZES:
-                raise _Unusable(TRUNCATED)
-            return
-        position += 8 + length + length % 2
-    raise _Unusable(TRUNCATED)
-
-
-def _check_ogg(file: BinaryIO, size: int) -> None:
-    """The last page must be whole and say that it is the last."""
-    start = max(0, size - _OGG_PAGE_MAX)
-    file.seek(start)
-    tail = file.read()
-    page = tail[tail.rfind(b"OggS") :]
-    segments = page[27 : 27 + page[26]] if len(page) > 26 else b""
-    whole = len(page) > 26 and len(page) >= 27 + page[26] + sum(segments)
-    if not whole or not page[5] & _OGG_END_OF_STREAM:
-        raise _Unusable(TRUNCATED)

@@ -1,6 +1,8 @@
 """Decoding against float64 arithmetic, and every way in which a file can be bad."""
 
+import contextlib
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -150,6 +152,89 @@ def test_a_header_that_promises_the_moon_costs_no_memory():
         assert len(decode(bytes(data), None).samples) == len(tone())
     except BadAudio as error:
         assert error.reason in ("truncated", "not audio")
+
+
+@pytest.mark.parametrize(
+    ("offset", "format"),
+    [(2, "<H"), (4, "<I"), (8, "<I"), (12, "<H"), (14, "<H")],
+    ids=["channels", "rate", "byte rate", "block align", "bits"],
+)
+def test_a_wav_header_that_contradicts_itself_is_refused(offset, format):
+    for subtype in ("PCM_16", "FLOAT", "ULAW"):
+        data = bytearray(encode(tone(), subtype=subtype))
+        at = data.index(b"fmt ") + 8 + offset
+        value = struct.unpack_from(format, data, at)[0]
+        struct.pack_into(format, data, at, 2 * value)
+        assert reason(bytes(data)) == "contradictory header"
+
+
+def test_a_rate_that_nothing_has_is_refused():
+    assert reason(encode(tone(), rate=7)) == "contradictory header"
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_any_flipped_bit_of_an_ogg_is_found(subtype):
+    whole = encode(tone(0.5, 24000), 24000, "OGG", subtype)
+
+    @given(bit=st.integers(0, 8 * len(whole) - 1))
+    @settings(max_examples=200, deadline=None)
+    def flip(bit):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        assert reason(bytes(data)) in ("damaged", "truncated", "not audio")
+
+    flip()
+
+
+def test_a_lost_page_of_an_ogg_is_found():
+    whole = encode(np.random.default_rng(0).normal(0, 0.2, 48000), 24000, "OGG", "VORBIS")
+    pages = [b"OggS" + page for page in whole.split(b"OggS")[1:]]
+    assert len(pages) > 4
+    assert reason(b"".join(pages[:3] + pages[4:])) == "damaged"
+
+
+def test_a_flipped_bit_of_a_flac_is_refused_or_changes_nothing():
+    samples = np.random.default_rng(0).integers(-9000, 9000, 8000).astype(np.int16)
+    whole = encode(samples, RATE, "FLAC")
+
+    @given(bit=st.integers(8 * 42, 8 * len(whole) - 1))  # 42 bytes: the magic and STREAMINFO
+    @settings(max_examples=200, deadline=None)
+    def flip(bit):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        with contextlib.suppress(BadAudio):
+            np.testing.assert_array_equal(decode(bytes(data), None).samples, samples)
+
+    flip()
+
+
+def test_a_flac_whose_frames_have_another_rate_than_its_header_is_refused():
+    data = bytearray(encode(tone(), RATE, "FLAC"))
+    data[18] ^= 0x40  # bytes 18 to 20: rate
+    assert reason(bytes(data)) == "contradictory header"
+
+
+@pytest.mark.parametrize("rate", [8000, 24000, 48000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_silence_in_an_mp3_is_kept_if_its_own_and_refused_if_not(rate, channels, capfd):
+    samples = np.random.default_rng(0).normal(0, 0.1, (rate, channels))
+    whole = encode(samples, rate, "MP3", "MPEG_LAYER_III")
+    assert len(decode(whole, None).samples) == rate
+
+    # A frame in the middle that says to hold more values than there can be.
+    frame = whole.rindex(whole[:2], 0, len(whole) // 2)
+    version_1 = rate > 24000
+    first = {(True, 1): 18, (True, 2): 20, (False, 1): 9, (False, 2): 10}[version_1, channels]
+    damaged = bytearray(whole)
+    for granule_and_channel in range(channels * (1 + version_1)):
+        begin = 32 + first + granule_and_channel * (59 if version_1 else 63) + 12
+        for bit in range(8 * frame + begin, 8 * frame + begin + 9):
+            damaged[bit // 8] |= 0x80 >> bit % 8
+    assert reason(bytes(damaged)) in ("damaged", "truncated")
+
+    samples[rate // 4 : rate // 2] = 0
+    silent = decode(encode(samples, rate, "MP3", "MPEG_LAYER_III"), None).samples
+    assert np.mean(silent == 0) > 0.15
 
 
 @pytest.mark.parametrize(
