@@ -1,13 +1,14 @@
 """Running the real commands, killing them, and comparing what they leave behind."""
 
 import contextlib
+import itertools
 import json
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -119,53 +120,75 @@ def assert_same_leavings(workdir: Path, expected: Mapping[str, Any]) -> None:
     assert not [name for name in names if "tmp" in name or ".part" in name]
 
 
-@dataclass
-class Killer:
-    """Starts a command again and again, and kills it at moments spread over its length.
+@dataclass(frozen=True)
+class Killed:
+    """A command that is killed and resumed, again and again, until it ends by itself.
 
     Attributes:
-      seconds: the length of an uninterrupted run.
-      phases: what the workdir said at each kill.
+      command: it and its flags, save the workdir.
+      whole: what it leaves behind when left in peace.
+      mean_seconds: between its taking the workdir and its death.
     """
 
     environment: Mapping[str, str]
     command: Sequence[Any]
-    seconds: float
-    rng: np.random.Generator
-    phases: list[str] = field(default_factory=list)
+    whole: Mapping[str, Any]
+    mean_seconds: float
 
-    def kill(self, workdir: Path, share: float) -> bool:
-        """One start, killed after about this share of a run's length; whether it was in time."""
+    def times(self, kills: int, folder: Path, seed: int) -> list[str]:
+        """Kills it so many times; every workdir must end up the same as the undisturbed one.
+
+        Returns:
+          Where the kills fell.
+        """
+        rng, phases = np.random.default_rng(seed), []
+        for i in itertools.count():
+            workdir, fell = folder / f"killed{seed}_{i}", "not yet"
+            while fell and len(phases) < kills:
+                if fell := self.once(workdir, rng):
+                    phases.append(fell)
+            if fell:
+                run(self.environment, *self.command, "--workdir", workdir)
+            assert_same_leavings(workdir, self.whole)
+            if len(phases) == kills:
+                break
+        return phases
+
+    def once(self, workdir: Path, rng: np.random.Generator) -> str:
+        """One start and one kill at a random moment: where it fell, "" if the command ended."""
+        awaited = rng.choice(["", "saving", "finishing"], p=[0.6, 0.25, 0.15])  # the last are short
         with running(self.environment, *self.command, "--workdir", workdir) as process:
-            try:
-                process.wait(timeout=share * self.seconds)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                self.phases.append(phase(workdir))
-                return True
-        assert process.returncode == 0
-        return False
+            lock = workdir / "lock"
+            wait(process, lambda: lock.exists() and str(process.pid) in lock.read_text())
+            moment = time.monotonic() + rng.exponential(self.mean_seconds)
+            wait(process, lambda: time.monotonic() > moment)
+            if awaited:
+                wait(process, lambda: phase(workdir) == awaited)
+            process.kill()
+            if process.wait() == 0:
+                return ""
+            assert process.returncode == -signal.SIGKILL
+        return phase(workdir)
 
-    def shares(self, count: int) -> np.ndarray:
-        """When to kill: random moments, one in each of `count` equal parts of a run, shuffled."""
-        return self.rng.permutation((np.arange(count) + self.rng.random(count)) / count)
+
+def wait(process: subprocess.Popen, condition: Callable[[], bool]) -> None:
+    """Returns when the condition holds or the process has ended."""
+    while process.poll() is None and not condition():
+        time.sleep(0.002)
+
+
+def reading_only(environment: Mapping[str, str]) -> dict[str, str]:
+    """With a compilation cache that is only read: a kill would leave a torn entry in it."""
+    return {**environment, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"}
 
 
 def phase(workdir: Path) -> str:
     """How far a sweep has come that was killed."""
+    if list(workdir.glob("groups/*/checkpoints/*tmp*")):
+        return "saving"
     if not list(workdir.glob("groups/*/metrics/*.jsonl")):
         return "before the first checkpoint"
     results, runs = (list(workdir.glob(f"runs/*{end}")) for end in ("/result.json", ""))
-    if (workdir / "report").exists():
-        return "reporting"
     if len(results) < len(runs):
         return "finishing"
-    return "training"
-
-
-def timed(environment: Mapping[str, str], *command: Any) -> float:
-    """Runs a command to its end; its wall time in seconds."""
-    began = time.monotonic()
-    run(environment, *command)
-    return time.monotonic() - began
+    return "reporting" if (workdir / "report").exists() else "training"

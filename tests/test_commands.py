@@ -8,15 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.commands import (
-    Killer,
-    assert_same_leavings,
-    leavings,
-    run,
-    running,
-    timed,
-    write_experiment,
-)
+from tests.commands import Killed, leavings, reading_only, run, running, write_experiment
 from tests.tones import CLASSES, NAME, SPLIT_BY
 
 RUNS = ["GRU-seed0", "GRU-seed1", "RNN-seed0", "RNN-seed1"]
@@ -133,49 +125,14 @@ def test_a_second_process_on_a_workdir_is_refused(prepared, tmp_path):
         assert process.poll() is None
 
 
-def uncached(environment):
-    """Without a compilation cache, which a kill would leave torn."""
-    return {k: v for k, v in environment.items() if not k.startswith("JAX_")}
-
-
-KILLED = (
-    "'train.steps': 300, 'train.log_every': 7, 'train.eval_every': 30, "
-    "'checkpoint.every_steps': 10, 'parallel.member': 0"
-)
-
-
-def killed(prepared, folder, command, changes, kills, seed):
-    """Kills a command so many times, and compares each that ends with one left in peace.
-
-    Returns:
-      Where the kills fell.
-    """
-    environment = uncached(prepared)
-    experiment = write_experiment(folder / "tones.py", f"{changes}, {KILLED}")
-    command = [command, "--config", experiment]
-    seconds = timed(environment, *command, "--workdir", folder / "whole")
-    whole = leavings(folder / "whole")
-    killer = Killer(environment, command, seconds, np.random.default_rng(seed))
-
-    done = 0
-    while len(killer.phases) < kills:
-        workdir = folder / f"killed{done}"
-        for share in killer.shares(kills - len(killer.phases)):
-            if not killer.kill(workdir, share):
-                break  # it had ended: on to another one
-        run(environment, *command, "--workdir", workdir)
-        assert_same_leavings(workdir, whole)
-        done += 1
-    return killer.phases
-
-
 def test_killed_three_times_and_resumed_to_the_same_bits(prepared, tmp_path):
-    noise = "'model.dropout': 0.2, 'augment.time_shift_ms': 20.0"
-    assert len(killed(prepared, tmp_path, "train", noise, kills=3, seed=0)) == 3
-
-
-@pytest.mark.reliability
-def test_killed_fifty_times_and_resumed_to_the_same_bits(prepared, tmp_path):
-    phases = killed(prepared, tmp_path, "sweep", "**NOISE", kills=50, seed=1)
-    print({phase: phases.count(phase) for phase in sorted(set(phases))})
-    assert {"before the first checkpoint", "training", "finishing"} <= set(phases)
+    experiment = write_experiment(
+        tmp_path / "tones.py",
+        "'model.dropout': 0.2, 'augment.time_shift_ms': 20.0, 'train.steps': 100, "
+        "'train.log_every': 7, 'train.eval_every': 30, 'checkpoint.every_steps': 10",
+    )
+    command = ["train", "--config", experiment]
+    run(prepared, *command, "--workdir", tmp_path / "whole")
+    whole = leavings(tmp_path / "whole")
+    killed = Killed(reading_only(prepared), command, whole, mean_seconds=2)
+    assert len(killed.times(3, tmp_path, seed=0)) == 3

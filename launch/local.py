@@ -1,0 +1,251 @@
+r"""Starts a command as several processes on this machine, and watches them.
+
+  python launch/local.py --processes 4 --devices 2 -- \
+      python -m gru_audio.sweep --config experiments/spoken_digit.py --workdir runs/digits
+
+Each process gets the command with its place among the others appended, and each line it prints
+comes out behind its number. When one fails, dies, hangs or never comes up, the others are ended
+within a minute and a message names it. Exit code: 0 all ended well; 75 preempted, everything saved,
+the same command resumes; 2 the command was wrong; 1 anything else.
+"""
+
+import argparse
+import collections
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+USER_ERROR, PREEMPTED, INTERRUPTED = 2, 75, 130  # exit codes
+JOINED = "GRU_AUDIO_JOINED"  # the folder in which a process leaves its number as it joins the rest
+LOST_A_PEER = "JAX distributed service detected fatal errors"  # what JAX says, and then aborts
+
+_POLL = 0.05  # seconds
+_SETTLE = 3.0  # seconds in which all that answer have heard of a silent one
+_GRACE = 5.0  # seconds between SIGTERM and SIGKILL, for those that cannot go on anyway
+_TAIL = 40  # lines: those of an aborted process end in a long stack trace
+_PR_SET_PDEATHSIG = 1  # of Linux
+
+
+class Process:
+    """One of the processes; its output is passed on, line by line, behind its number."""
+
+    def __init__(self, rank: int, command: Sequence[str], environment: dict[str, str]):
+        self.rank = rank
+        self._asked_to_end = False
+        self.tail: collections.deque[str] = collections.deque(maxlen=_TAIL)
+        self._popen = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # Ctrl-C reaches it through us alone
+            preexec_fn=_die_with_parent,
+        )
+        self._reader = threading.Thread(target=self._pass_on, daemon=True)
+
+    def listen(self) -> None:
+        """Begins to pass on its output."""
+        self._reader.start()
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, minus the signal that killed it, or None while it runs.
+
+        One that was asked to end so early that it could not answer is as good as preempted.
+        """
+        code = self._popen.poll()
+        return PREEMPTED if code == -signal.SIGTERM and self._asked_to_end else code
+
+    def send(self, number: int) -> None:
+        """Sends a signal, if it still runs."""
+        self._asked_to_end |= number == signal.SIGTERM
+        self._popen.send_signal(number)
+
+    def wait(self, deadline: float) -> None:
+        """Returns when it has ended and said its last, or at the deadline."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._popen.wait(max(0.0, deadline - time.monotonic()))
+            self._reader.join(1.0)  # a grandchild may hold the pipe open
+
+    def _pass_on(self) -> None:
+        assert self._popen.stdout is not None
+        for line in self._popen.stdout:
+            self.tail.append(line.rstrip("\n"))
+            # One write a line: those of two processes do not mix.
+            sys.stdout.write(f"[{self.rank}] {self.tail[-1]}\n")
+            sys.stdout.flush()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    options = _parse(arguments)
+    with (
+        tempfile.TemporaryDirectory() as joined,
+        started(options.command, options.processes, options.devices, Path(joined)) as processes,
+    ):
+        signal.signal(signal.SIGTERM, lambda number, _: _send(processes, number))
+        try:
+            complaint = watch(processes, Path(joined), options.wait)
+        except KeyboardInterrupt:
+            end(processes, signal.SIGINT)
+            print("launch: interrupted; the same command resumes", file=sys.stderr)
+            return INTERRUPTED
+        end(processes, signal.SIGTERM)
+    if complaint:
+        print(f"launch: {complaint}", file=sys.stderr)
+    return summary([process.code for process in processes], complaint)
+
+
+@contextlib.contextmanager
+def started(
+    command: Sequence[str], count: int, devices: int | None, joined: Path
+) -> Iterator[list[Process]]:
+    """Starts the processes; none survives the end of the context.
+
+    Args:
+      command: what to run.
+      count: how many processes.
+      devices: virtual CPU devices of each; None leaves that to the command.
+      joined: an empty folder, in which process R makes a file named R as it joins the others.
+    """
+    environment = os.environ | {JOINED: str(joined), "PYTHONUNBUFFERED": "1"}
+    if devices:
+        flag = f"--xla_force_host_platform_device_count={devices}"
+        environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {flag}".strip()
+    place = [
+        f"--config.parallel.coordinator=localhost:{_free_port()}",
+        f"--config.parallel.processes={count}",
+    ]
+    processes: list[Process] = []
+    try:
+        for rank in range(count):
+            own = [*command, *place, f"--config.parallel.process={rank}"]
+            processes.append(Process(rank, own, environment))
+        for process in processes:  # threads only now: forking beside them is not safe
+            process.listen()
+        yield processes
+    finally:
+        _send(processes, signal.SIGKILL)
+
+
+def watch(processes: Sequence[Process], joined: Path, wait: float) -> str:
+    """Returns when all have ended well, or as soon as one has not.
+
+    Args:
+      processes: all of them.
+      joined: the folder in which they leave their numbers.
+      wait: seconds that they have to do so.
+
+    Returns:
+      What went wrong and with which process; "" if nothing did.
+    """
+    deadline = time.monotonic() + wait
+    while any(process.code is None for process in processes):
+        if time.monotonic() > deadline:
+            running = [process for process in processes if process.code is None]
+            if missing := [p for p in running if not (joined / str(p.rank)).exists()]:
+                return _tell(missing, f"did not come up within {wait:g} s")
+            deadline = float("inf")
+        if failed := _failed(processes):
+            return _blame(failed[0], processes)
+        time.sleep(_POLL)
+    failed = _failed(processes)
+    return _blame(failed[0], processes) if failed else ""
+
+
+def end(processes: Sequence[Process], number: int) -> None:
+    """Ends those that still run: by this signal, and if that does not help by SIGKILL."""
+    _send(processes, number)
+    deadline = time.monotonic() + _GRACE
+    for process in processes:
+        process.wait(deadline)
+    _send(processes, signal.SIGKILL)
+    for process in processes:
+        process.wait(time.monotonic() + _GRACE)
+
+
+def summary(codes: Sequence[int | None], complaint: str) -> int:
+    """One exit code for all."""
+    if USER_ERROR in codes:
+        return USER_ERROR
+    if complaint:
+        return 1
+    return PREEMPTED if PREEMPTED in codes else 0
+
+
+def _failed(processes: Sequence[Process]) -> list[Process]:
+    return [process for process in processes if process.code not in (None, 0, PREEMPTED)]
+
+
+def _blame(failed: Process, processes: Sequence[Process]) -> str:
+    """Says what went wrong, given the first process that failed."""
+    failed.wait(time.monotonic() + _SETTLE)
+    if failed.code == -signal.SIGABRT and any(LOST_A_PEER in line for line in failed.tail):
+        time.sleep(_SETTLE)  # it ended because of another, and so do all but that other
+        if silent := [process for process in processes if process.code is None]:
+            return _tell(silent, "no longer answers")
+    code = failed.code or 0
+    what = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    return _tell([failed], what)
+
+
+def _tell(culprits: Sequence[Process], what: str) -> str:
+    """What went wrong with some processes, and the last lines of each."""
+    lines = []
+    for process in culprits:
+        lines.append(f"process {process.rank} {what}; its last lines:")
+        lines += [f"    {line}" for line in list(process.tail) or ["(it said nothing)"]]
+    return "\n".join(lines)
+
+
+def _send(processes: Sequence[Process], number: int) -> None:
+    for process in processes:
+        process.send(number)
+
+
+def _die_with_parent() -> None:
+    """Called in the child: should the launcher be killed, the system kills the child."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    about, _, rest = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(
+        usage="%(prog)s --processes N [--devices D] [--wait SECONDS] -- COMMAND ...",
+        description=about,
+        epilog=rest,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--processes", type=int, required=True, help="how many")
+    parser.add_argument("--devices", type=int, help="virtual CPU devices of each process")
+    parser.add_argument(
+        "--wait", type=float, default=45.0, help="seconds that a process has to come up (45)"
+    )
+    parser.add_argument("command", nargs="+", help="what each of them runs, after --")
+    options = parser.parse_args(arguments)
+    if options.processes < 1:
+        parser.error("--processes must be at least 1")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

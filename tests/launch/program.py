@@ -1,0 +1,51 @@
+"""One of several processes: it adds up ones with the others, until the fault it is asked for."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+PREFIX = "--config.parallel."
+
+
+def main(rounds: int, faulty: int, fault: str, place: dict[str, str]) -> int:
+    """So many rounds, unless process `faulty` has its fault before; the exit code."""
+    rank, count = int(place["process"]), int(place["processes"])
+    mine = fault if rank == faulty else ""
+    if mine == "exits":
+        print("no such data set", file=sys.stderr)
+        return 2
+    if mine == "hangs":
+        print("waits for a disk")
+        time.sleep(600)
+
+    import jax
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    if mine == "fails to import":
+        import no_such_module  # noqa: F401
+    (Path(os.environ["GRU_AUDIO_JOINED"]) / str(rank)).touch()
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(place["coordinator"], count, rank, heartbeat_timeout_seconds=10)
+    asked = []
+    signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+    for i in range(rounds):
+        if i == 3 and mine in ("SIGKILL", "SIGSTOP"):
+            os.kill(os.getpid(), signal.Signals[mine])
+        ones = np.array([1, len(asked)])
+        total, ending = multihost_utils.process_allgather(ones).reshape(-1, 2).sum(axis=0)
+        if ending:
+            return 75
+        if i == 0:
+            print(f"{total} processes, {jax.device_count()} devices")
+        time.sleep(0.02)
+    return 0
+
+
+if __name__ == "__main__":
+    rounds, faulty, fault, *flags = sys.argv[1:]
+    place = dict(flag.removeprefix(PREFIX).split("=", 1) for flag in flags)
+    sys.exit(main(int(rounds), int(faulty), fault, place))

@@ -1,0 +1,124 @@
+"""The launcher with real processes that really die."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = Path(__file__).with_name("program.py")
+FOREVER = 10**9  # rounds
+
+
+def start(processes, *program, flags=(), code=None) -> subprocess.Popen:
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    command = [sys.executable, code or PROGRAM, *program]
+    return subprocess.Popen(
+        [sys.executable, ROOT / "launch" / "local.py", f"--processes={processes}", *flags, "--"]
+        + [str(argument) for argument in command],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(launcher: subprocess.Popen) -> tuple[int, str, str]:
+    """Exit code, standard output and error."""
+    out, err = launcher.communicate(timeout=60)  # the limit that the launcher promises
+    return launcher.returncode, out, err
+
+
+def test_all_end_well():
+    code, out, err = ended(start(4, 20, 0, "none", flags=["--devices=2"]))
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    for rank in range(4):
+        assert f"[{rank}] 4 processes, 8 devices" in lines
+
+
+@pytest.mark.parametrize(
+    ("processes", "fault", "code", "message"),
+    [
+        (2, "exits", 2, ["process 1 ended with code 2", "no such data set"]),
+        (2, "fails to import", 1, ["process 1 ended with code 1", "ModuleNotFoundError"]),
+        (4, "SIGKILL", 1, ["process 1 was killed by SIGKILL", "4 processes, 4 devices"]),
+        (4, "SIGSTOP", 1, ["process 1 no longer answers", "4 processes, 4 devices"]),
+    ],
+)
+def test_one_ends_badly_and_the_others_are_ended(processes, fault, code, message):
+    flags = ["--devices=1"]
+    found, _, err = ended(start(processes, FOREVER, 1, fault, flags=flags))
+    assert found == code
+    assert err.startswith(f"launch: {message[0]}; its last lines:\n")
+    assert message[1] in err
+    assert err.count("its last lines") == 1  # nobody else is blamed
+
+
+def test_one_never_comes_up():
+    began = time.monotonic()
+    code, _, err = ended(start(2, FOREVER, 0, "hangs", flags=["--wait=8"]))
+    assert code == 1
+    message = "launch: process 0 did not come up within 8 s; its last lines:"
+    assert err.splitlines() == [message, "    waits for a disk"]
+    assert time.monotonic() - began < 8 + 15
+
+
+def wait_for(launcher: subprocess.Popen, text: str, times: int) -> None:
+    """Reads the launcher's output until so many lines have held the text."""
+    while times:
+        line = launcher.stdout.readline()
+        assert line, "the launcher has ended"
+        times -= text in line
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_reaches_all(number, code):
+    launcher = start(2, FOREVER, 0, "none")
+    wait_for(launcher, "2 processes", times=2)
+    launcher.send_signal(number)
+    found, _, err = ended(launcher)
+    assert found == code
+    assert ("resumes" in err) == (number == signal.SIGINT)
+
+
+def test_preempted_before_anything_could_answer():
+    launcher = start(2, FOREVER, 0, "hangs")
+    wait_for(launcher, "waits for a disk", times=1)
+    launcher.send_signal(signal.SIGTERM)
+    assert ended(launcher)[0] == 75
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of it")
+def test_no_process_outlives_a_killed_launcher(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("import os, time\nprint(os.getpid())\ntime.sleep(600)\n")
+    launcher = start(2, code=program)
+    pids = [int(launcher.stdout.readline().split()[-1]) for _ in range(2)]
+    launcher.kill()
+    launcher.communicate()
+    deadline = time.monotonic() + 10
+    while any(alive(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_a_command_is_needed():
+    launcher = ROOT / "launch" / "local.py"
+    refused = subprocess.run(
+        [sys.executable, launcher, "--processes=2"], capture_output=True, text=True, timeout=60
+    )
+    assert refused.returncode == 2
+    assert "command" in refused.stderr
