@@ -201,6 +201,16 @@ def partner_rows(rows: Array, visit: Array, batch_size: int) -> Array:
     return (rows + 1 + visit % max(1, batch_size - 1)) % batch_size
 
 
+def rows_by_device(batch_size: int, devices: int = 1, parts: int = 1) -> np.ndarray:
+    """The rows of the batch that each device takes, in its order: int32 (devices, parts, rows).
+
+    The batch is cut into consecutive parts that go through the model one after another, and the
+    devices share each of them: a part holds the same rows however many devices there are.
+    """
+    rows = np.arange(batch_size, dtype=np.int32)
+    return rows.reshape(parts, devices, -1).swapaxes(0, 1)
+
+
 def _place(seed, bucket, visit, rows, batch_size):
     """How many examples of the bucket came before each row, and the bucket's key, both uint32."""
     xp = rows.__array_namespace__()

@@ -23,7 +23,7 @@ def make_model(config: ConfigDict, outputs: int, *, batch_axis: str | None = Non
     """Makes the model that ``config`` describes.
 
     Keys of ``config`` with the name of a field, of the model or of its `Encoder`, set that field;
-    the others belong to another model.
+    the others belong to another model. `compute_dtype` is their `dtype`.
 
     Args:
       config: the ``model`` part of a config.
@@ -39,9 +39,10 @@ def make_model(config: ConfigDict, outputs: int, *, batch_axis: str | None = Non
     choose("initialiser", config.kernel_init, INITIALISERS)
     choose("initialiser", config.recurrent_init, INITIALISERS)
     choose("implementation", config.implementation, IMPLEMENTATIONS)
-    encoder = Encoder(**_fields(Encoder, config))
+    values = {**config, "dtype": config.compute_dtype}
+    encoder = Encoder(**_fields(Encoder, values))
     given = {"encoder": encoder, "outputs": outputs, "batch_axis": batch_axis}
-    return model(**_fields(model, {**config, **given}))
+    return model(**_fields(model, values | given))
 
 
 def _fields(module: type[nn.Module], values: Mapping[str, Any]) -> dict[str, Any]:

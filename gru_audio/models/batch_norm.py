@@ -1,5 +1,7 @@
 """Batch normalisation over the valid frames of a padded, possibly divided, batch."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,10 @@ class BatchNorm(nn.Module):
 
     Padding has no share in the statistics; with ``batch_axis`` they are those of the whole batch,
     not of one device's part. Running statistics live in the collection "batch_stats" and move only
-    when that is mutable, as in linen's own.
+    when that is mutable, as in linen's own. They and the normalisation are computed in float32.
+
+    Where a batch goes through the model in parts (gradient accumulation), "the batch" is one part:
+    each is normalised by its own statistics, and the running ones move once a part.
 
     Attributes:
       batch_axis: the mesh axis over which the batch is divided; None outside of one.
@@ -32,7 +37,8 @@ class BatchNorm(nn.Module):
           train: normalise with the batch's statistics and update the running ones; otherwise
             normalise with the running ones.
         """
-        channels = x.shape[-1]
+        dtype, channels = x.dtype, x.shape[-1]
+        x = x.astype(jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         running_variance = self.variable("batch_stats", "variance", jnp.ones, channels)
         scale = self.param("scale", nn.initializers.ones, (channels,))
@@ -45,18 +51,20 @@ class BatchNorm(nn.Module):
                 running_variance.value += rate * (variance - running_variance.value)
         else:
             mean, variance = running_mean.value, running_variance.value
-        return (x - mean) * (scale * jax.lax.rsqrt(variance + self.epsilon)) + bias
+        normalised = (x - mean) * (scale * jax.lax.rsqrt(variance + self.epsilon)) + bias
+        return normalised.astype(dtype)
 
     def _statistics(self, x: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Mean and (biased) variance of each channel; the variance about the mean, for accuracy."""
         valid = valid.reshape(*valid.shape, *[1] * (x.ndim - 2))
         axes = tuple(range(x.ndim - 1))
-        count = self._total(valid.sum() * (x[0, 0].size // x.shape[-1]))
-        mean = self._total(jnp.sum(x, axes, where=valid)) / count
+        frames, total = self._total((valid.sum(dtype=x.dtype), jnp.sum(x, axes, where=valid)))
+        count = frames * (x[0, 0].size // x.shape[-1])
+        mean = total / count
         variance = self._total(jnp.sum((x - mean) ** 2, axes, where=valid)) / count
         return mean, variance
 
-    def _total(self, value: jax.Array) -> jax.Array:
+    def _total(self, values: Any) -> Any:
         if self.batch_axis is None or self.is_initializing():
-            return value
-        return jax.lax.psum(value, self.batch_axis)
+            return values
+        return jax.lax.psum(values, self.batch_axis)

@@ -25,12 +25,14 @@ class ConvFront(nn.Module):
       kernel: (time, frequency).
       stride: (time, frequency).
       batch_axis: see `BatchNorm`.
+      dtype: of the convolutions; parameters stay float32.
     """
 
     features: Sequence[int]
     kernel: tuple[int, int] = (3, 3)
     stride: tuple[int, int] = (1, 2)
     batch_axis: str | None = None
+    dtype: jax.typing.DTypeLike | None = None
 
     @property
     def subsampling(self) -> int:
@@ -48,7 +50,13 @@ class ConvFront(nn.Module):
         for block, channels in enumerate(self.features):
             x = jnp.where(valid[..., None, None], x, 0)
             x = nn.Conv(
-                channels, self.kernel, self.stride, padding, use_bias=False, name=f"conv_{block}"
+                channels,
+                self.kernel,
+                self.stride,
+                padding,
+                use_bias=False,
+                dtype=self.dtype,
+                name=f"conv_{block}",
             )(x)
             lengths = -(-lengths // self.stride[0])
             valid = valid_frames(lengths, x.shape[1])
@@ -63,7 +71,7 @@ class CrnnClassifier(nn.Module):
       encoder: turns frames into frames.
       outputs: number of classes.
       pooling: see `Head`.
-      conv_features, conv_kernel, conv_stride: see `ConvFront`.
+      conv_features, conv_kernel, conv_stride, dtype: see `ConvFront`.
       batch_axis: see `BatchNorm`.
     """
 
@@ -74,6 +82,7 @@ class CrnnClassifier(nn.Module):
     conv_kernel: tuple[int, int] = (3, 3)
     conv_stride: tuple[int, int] = (1, 2)
     batch_axis: str | None = None
+    dtype: jax.typing.DTypeLike | None = None
 
     @nn.compact
     def __call__(
@@ -93,7 +102,12 @@ class CrnnClassifier(nn.Module):
           dropout: between layers and before the output; None: off.
         """
         front = ConvFront(
-            self.conv_features, self.conv_kernel, self.conv_stride, self.batch_axis, name="front"
+            self.conv_features,
+            self.conv_kernel,
+            self.conv_stride,
+            self.batch_axis,
+            self.dtype,
+            name="front",
         )
         frames, lengths = front(features, lengths, train=train)
         encoded = self.encoder(frames, lengths, dropout=dropout)

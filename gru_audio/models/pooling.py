@@ -1,4 +1,7 @@
-"""From an encoder's output to one vector an example (batch, units), over its valid frames only."""
+"""From an encoder's output to one vector an example (batch, units), over its valid frames only.
+
+Sums are in float32, whatever type the encoder computes in.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -21,7 +24,7 @@ def last(encoded: EncoderOutput) -> jax.Array:
 
 def mean(encoded: EncoderOutput) -> jax.Array:
     """The mean. An encoder's frames past the length are zero and add nothing."""
-    return encoded.frames.sum(1) / jnp.maximum(encoded.lengths, 1)[:, None]
+    return encoded.frames.sum(1, dtype=jnp.float32) / jnp.maximum(encoded.lengths, 1)[:, None]
 
 
 def maximum(encoded: EncoderOutput) -> jax.Array:

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 
 from gru_audio.models.head import Head
-from gru_audio.rnn.layer import Encoder
+from gru_audio.rnn.layer import Encoder, EncoderCarry
 from gru_audio.rnn.noise import Dropout
 
 
@@ -21,7 +21,6 @@ class RnnClassifier(nn.Module):
     outputs: int
     pooling: str = "last"
 
-    @nn.compact
     def __call__(
         self,
         features: jax.Array,
@@ -39,5 +38,21 @@ class RnnClassifier(nn.Module):
           dropout: between layers and before the output; None: off.
         """
         del train
-        encoded = self.encoder(features, lengths, dropout=dropout)
-        return Head(self.outputs, self.pooling, name="head")(encoded, dropout)
+        return self.segment(features, lengths, None, dropout=dropout)[0]
+
+    @nn.compact
+    def segment(
+        self,
+        features: jax.Array,
+        lengths: jax.Array,
+        carry: EncoderCarry | None,
+        *,
+        dropout: Dropout | None = None,
+    ) -> tuple[jax.Array, EncoderCarry]:
+        """As the call, of a segment of a recording that begins with the carry of the one before.
+
+        Returns:
+          Logits of the segment (batch, outputs), and the carry for the next one.
+        """
+        encoded = self.encoder(features, lengths, carry=carry, dropout=dropout)
+        return Head(self.outputs, self.pooling, name="head")(encoded, dropout), encoded.carry

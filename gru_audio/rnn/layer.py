@@ -1,16 +1,21 @@
 """linen modules: one recurrent layer, and the encoder that stacks them."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
-from flax.linen.dtypes import promote_dtype
+from flax.linen.dtypes import canonicalize_dtype
 
 from gru_audio.rnn.cells import CELLS, Carry, Cell, Params, Projections
+from gru_audio.rnn.chunks import in_chunks
 from gru_audio.rnn.initialisers import gate_bias, per_gate
 from gru_audio.rnn.names import choose
 from gru_audio.rnn.noise import Dropout
 from gru_audio.rnn.recurrence import recurrence
+
+EncoderCarry = tuple[tuple[Carry, ...], ...]  # by layer and direction
 
 
 class Layer(nn.Module):
@@ -34,6 +39,8 @@ class Layer(nn.Module):
         is drawn by itself. Peepholes are drawn as the biases are.
       forget_bias: added to the first bias of a gate named "f" (Gers et al. 2000).
       implementation: of the recurrence.
+      remat_frames: the backward pass computes so many frames at a time anew, which saves memory
+        where there are many more (see `in_chunks`); 0: it keeps what the forward pass computed.
       dtype: of the computation; None: as inputs and parameters. Parameters stay float32.
     """
 
@@ -46,6 +53,7 @@ class Layer(nn.Module):
     bias_init: str = "zeros"
     forget_bias: float = 1.0
     implementation: str = "auto"
+    remat_frames: int = 0
     dtype: jax.typing.DTypeLike | None = None
 
     @nn.compact
@@ -54,52 +62,70 @@ class Layer(nn.Module):
     ) -> tuple[jax.Array, Carry]:
         """(batch, time, features) -> outputs (batch, time, hidden) and the final carry."""
         cell = choose("cell", self.cell, CELLS)
-        projections = self._project(cell, inputs)
-        dtype = projections[0].dtype
+        params = self._params(cell, inputs.shape[-1])
+        dtype = canonicalize_dtype(inputs, params["input_kernel"], dtype=self.dtype)
         if carry is None:
             carry = cell.initial_carry(len(inputs), self.hidden, dtype)
-        outputs, carry = recurrence(
-            cell,
-            self._recurrent_params(cell, dtype),
-            projections,
-            tuple(value.astype(dtype) for value in carry),
-            lengths,
-            reverse=self.reverse,
-            implementation=self.implementation,
-        )
+
+        def run(inputs, lengths, carry):
+            return recurrence(
+                cell,
+                {name: params[name] for name in (*cell.kernels, *cell.vectors)},
+                _project(params, inputs, len(cell.gates)),
+                carry,
+                lengths,
+                reverse=self.reverse,
+                implementation=self.implementation,
+            )
+
+        if 0 < self.remat_frames < inputs.shape[1]:
+            run = functools.partial(in_chunks, run, frames=self.remat_frames, reverse=self.reverse)
+        inputs = jnp.swapaxes(inputs, 0, 1).astype(dtype)
+        outputs, carry = run(inputs, lengths, tuple(value.astype(dtype) for value in carry))
         return jnp.swapaxes(outputs, 0, 1), carry
 
-    def _project(self, cell: Cell, inputs: jax.Array) -> Projections:
-        """All steps' projections, time-major, each gate's by itself: slicing in a scan is slow."""
-        batch, time, features = inputs.shape
+    def _params(self, cell: Cell, features: int) -> Params:
         gates, width = len(cell.gates), len(cell.gates) * self.hidden
-        kernel = self.param("input_kernel", per_gate(self.kernel_init, gates), (features, width))
-        bias = self.param(
-            "input_bias", gate_bias(self.bias_init, cell.gates, self.forget_bias), (width,)
-        )
-        inputs, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=self.dtype)
-        rows = jnp.swapaxes(inputs, 0, 1).reshape(time * batch, features)
-        projections = [rows @ block for block in jnp.split(kernel, gates, axis=-1)]
+        kernel_init = per_gate(self.kernel_init, gates)
+        params = {
+            "input_kernel": self.param("input_kernel", kernel_init, (features, width)),
+            "input_bias": self.param(
+                "input_bias", gate_bias(self.bias_init, cell.gates, self.forget_bias), (width,)
+            ),
+        }
         if self.layer_norm:
-            scale = self.param("norm_scale", nn.initializers.ones, (width,)).astype(kernel.dtype)
-            projections = [
-                jax.nn.standardize(projection, epsilon=1e-6) * block
-                for projection, block in zip(projections, jnp.split(scale, gates), strict=True)
-            ]
-        return tuple(
-            (projection + block).reshape(time, batch, self.hidden)
-            for projection, block in zip(projections, jnp.split(bias, gates), strict=True)
-        )
+            params["norm_scale"] = self.param("norm_scale", nn.initializers.ones, (width,))
+        for name, blocks in cell.kernels.items():
+            init = per_gate(self.recurrent_init, len(blocks))
+            params[name] = self.param(name, init, (self.hidden, len(blocks) * self.hidden))
+        for name, blocks in cell.vectors.items():
+            init = per_gate(self.bias_init, len(blocks))
+            params[name] = self.param(name, init, (len(blocks) * self.hidden,))
+        return params
 
-    def _recurrent_params(self, cell: Cell, dtype: jax.typing.DTypeLike) -> Params:
-        params = {}
-        for name, gates in cell.kernels.items():
-            init = per_gate(self.recurrent_init, len(gates))
-            params[name] = self.param(name, init, (self.hidden, len(gates) * self.hidden))
-        for name, gates in cell.vectors.items():
-            init = per_gate(self.bias_init, len(gates))
-            params[name] = self.param(name, init, (len(gates) * self.hidden,))
-        return {name: param.astype(dtype) for name, param in params.items()}
+
+def _project(params: Params, inputs: jax.Array, gates: int) -> Projections:
+    """All steps' projections, time-major, each gate's by itself: slicing in a scan is slow.
+
+    Products are in the type of the inputs; norm and bias, whose gradients are sums over all frames,
+    in that of the parameters.
+    """
+    time, batch, features = inputs.shape
+    rows = inputs.reshape(time * batch, features)
+    kernel, bias = params["input_kernel"], params["input_bias"]
+    blocks = jnp.split(kernel.astype(inputs.dtype), gates, axis=-1)
+    projections = [(rows @ block).astype(bias.dtype) for block in blocks]
+    if "norm_scale" in params:
+        projections = [
+            jax.nn.standardize(projection, epsilon=1e-6) * scale
+            for projection, scale in zip(
+                projections, jnp.split(params["norm_scale"], gates), strict=True
+            )
+        ]
+    return tuple(
+        (projection + block).astype(inputs.dtype).reshape(time, batch, -1)
+        for projection, block in zip(projections, jnp.split(bias, gates), strict=True)
+    )
 
 
 @struct.dataclass
@@ -115,7 +141,7 @@ class EncoderOutput:
 
     frames: jax.Array
     lengths: jax.Array
-    carry: tuple[tuple[Carry, ...], ...]
+    carry: EncoderCarry
 
 
 class Encoder(nn.Module):
@@ -136,6 +162,7 @@ class Encoder(nn.Module):
     bias_init: str = "zeros"
     forget_bias: float = 1.0
     implementation: str = "auto"
+    remat_frames: int = 0
     dtype: jax.typing.DTypeLike | None = None
 
     @property
@@ -143,13 +170,23 @@ class Encoder(nn.Module):
         """Input frames to one output frame."""
         return 1
 
+    def initial_carry(self, batch: int) -> EncoderCarry:
+        """The carry of `batch` examples before their first frame: zeros."""
+        cell, dtype = choose("cell", self.cell, CELLS), self.dtype or jnp.float32
+        one = cell.initial_carry(batch, self.hidden, dtype)
+        return tuple(((one,) * len(self._directions)) for _ in range(self.layers))
+
+    @property
+    def _directions(self) -> tuple[str, ...]:
+        return ("forward", "backward") if self.bidirectional else ("forward",)
+
     @nn.compact
     def __call__(
         self,
         inputs: jax.Array,
         lengths: jax.Array | None = None,
         *,
-        carry: tuple[tuple[Carry, ...], ...] | None = None,
+        carry: EncoderCarry | None = None,
         dropout: Dropout | None = None,
     ) -> EncoderOutput:
         """Encodes (batch, time, features).
@@ -160,7 +197,6 @@ class Encoder(nn.Module):
           carry: to start from, as returned; None: zeros.
           dropout: applied between layers, salted with the number of the layer it feeds.
         """
-        directions = ("forward", "backward") if self.bidirectional else ("forward",)
         final = []
         frames = inputs
         for layer in range(self.layers):
@@ -171,7 +207,7 @@ class Encoder(nn.Module):
                     self._layer(f"{direction}_{layer}", direction == "backward")(
                         frames, lengths, carry[layer][i] if carry is not None else None
                     )
-                    for i, direction in enumerate(directions)
+                    for i, direction in enumerate(self._directions)
                 ),
                 strict=True,
             )
@@ -192,6 +228,7 @@ class Encoder(nn.Module):
             self.bias_init,
             self.forget_bias,
             self.implementation,
+            self.remat_frames,
             self.dtype,
             name=name,
         )

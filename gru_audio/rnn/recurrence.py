@@ -30,7 +30,8 @@ def recurrence(
 
     Args:
       cell: an entry of `gru_audio.rnn.cells.CELLS`.
-      params: the cell's recurrent parameters, by the names of its entry.
+      params: the cell's recurrent parameters, by the names of its entry; used in the type of the
+        projections, while their gradients add up over time in their own.
       projections: one array (time, batch, hidden) for each of the cell's gates.
       carry: one array (batch, hidden) for each of the cell's carried values.
       lengths: int (batch,), the valid frames of each example; None: all are.
@@ -54,11 +55,14 @@ class _Step(nn.Module):
         self, carry: Carry, inputs: tuple[Projections, jax.Array | None]
     ) -> tuple[Carry, jax.Array]:
         projections, valid = inputs
+        params = jax.tree.map(
+            lambda param: param.astype(projections[0].dtype), self.variables["params"]
+        )
         # Backward, the gates are cheaper to compute again than to fetch from memory.
         step = jax.checkpoint(
             self.cell.step, policy=jax.checkpoint_policies.dots_saveable, prevent_cse=False
         )
-        new = step(self.variables["params"], carry, projections)
+        new = step(params, carry, projections)
         if valid is None:
             return new, new[0]
         output = jnp.where(valid, new[0], 0)

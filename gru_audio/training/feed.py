@@ -21,6 +21,8 @@ from gru_audio.data.plan import (
     make_plan,
     pad_tables,
     partner_rows,
+    rows_by_device,
+    rows_to_examples,
     rows_to_places,
 )
 from gru_audio.data.resident import CENTRE, Batch
@@ -69,8 +71,19 @@ class GroupData:
         lengths = self.source.columns["length"]
         return [self.plan.parts(ids[role], lengths[ids[role]]) for ids in self.ids]
 
+    def clips(self, member: int, step: int) -> list[str]:
+        """Names of the clips in a member's batch of a step (0-based), in order of rows."""
+        buckets, visits = self.plan.schedule(step, step + 1)
+        table, size = self.tables()[member][buckets[0]], self.plan.batch_size
+        rows = np.arange(size, dtype=np.int32)
+        ids = rows_to_examples(
+            table, len(table), self.seeds[member], buckets[0], visits[0], rows, size
+        )
+        return [str(clip) for clip in self.source.columns["clip"][ids]]
 
-    def reader(self, members: Sequence[int], rows: np.ndarray, mixup: bool) -> stream.Reader:
+    def reader(
+        self, members: Sequence[int] | np.ndarray, rows: np.ndarray, mixup: bool
+    ) -> stream.Reader:
         """Reads the batches of some members, of each the rows at these places of the batch."""
         tables = self.tables()
         own = [tables[m] for m in members]
@@ -137,8 +150,9 @@ class Feed(ABC):
     ) -> tuple[TrainState, dict[str, np.ndarray]]:
         """Steps `start` to `stop` for the members that are alive (M,).
 
-        `state` is given away. Metrics are (M, stop - start), zero for members not alive. A call of
-        more than `most_steps` is an error.
+        `state` is given away. Metrics are (M, stop - start), zero for members not alive and past
+        the step at which one is frozen (see `Program.update`). A call of more than `most_steps` is
+        an error.
         """
 
     @property
@@ -171,9 +185,9 @@ class Feed(ABC):
     def initial_state(self, hyper: dict[str, np.ndarray]) -> TrainState:
         """Fresh members with their normalisation."""
         layout = self.layout
-        shape = jax.ShapeDtypeStruct((layout.members, self.program.frontend.features), np.float32)
+        like = jnp.zeros((layout.members, self.program.frontend.features))
         normalisations = processes.arrays_from_first(
-            self._normalisations, Normalisation(shape, shape)
+            self._normalisations, Normalisation(like, like)
         )
         arguments = layout.put(
             jax.tree.map(layout.pad, (self.data.seeds, hyper, normalisations)), Kind.MEMBER
@@ -226,6 +240,11 @@ class Feed(ABC):
             self.memory_bytes = max(self.memory_bytes, call.memory_bytes or 0)
         return self._calls[key]
 
+    def _rows_of_devices(self) -> np.ndarray:
+        """Which rows of a batch each device takes: int32 (devices, rows)."""
+        devices, parts = self.layout.data_devices, self.program.accumulate
+        return rows_by_device(self.data.plan.batch_size, devices, parts).reshape(devices, -1)
+
     def _mask(self, alive: np.ndarray) -> jax.Array:
         """`alive` (M,) on the devices; what pads the members is not."""
         padded = np.zeros(self.layout.padded_members, bool)
@@ -266,8 +285,8 @@ class ResidentFeed(Feed):
     def _many_steps(self, state, alive, tables, counts, data, buckets, visits, count):
         """One member on one device: `count` steps, or none if it is not alive."""
         plan = self.data.plan
-        size, local = plan.batch_size, plan.batch_size // self.layout.data_devices
-        rows = jax.lax.axis_index(DATA) * local + jnp.arange(local)
+        size = plan.batch_size
+        rows = jnp.asarray(self._rows_of_devices())[jax.lax.axis_index(DATA)]
 
         def drawn(state, bucket, visit, places):
             """Places in the bucket's table, and crops."""
@@ -275,20 +294,22 @@ class ResidentFeed(Feed):
             return rows_to_places(counts[bucket], *order), crop_fractions(*order)
 
         def share_in(bucket):
-            def batch(places, crop):
-                return data.batch(tables[bucket][places], rows, plan.padded[bucket], crop)
+            def load(rows, own, others):
+                def batch(places, crop):
+                    return data.batch(tables[bucket][places], rows, plan.padded[bucket], crop)
+
+                return batch(*own), None if others is None else batch(*others)
 
             def share(state, keys, own, others):
-                partner = None if others is None else batch(*others)
-                return self.program.share(state, keys, batch(*own), partner, size)
+                return self.program.share_of(state, keys, (rows, own, others), load, size)
 
             return share
 
         in_buckets = [share_in(bucket) for bucket in range(len(plan.padded))]
 
-        def body(i, carry):
+        def step(carry):
             # Only what depends on the length is in the branches: compiling one takes a second.
-            state, series = carry
+            i, state, series = carry
             bucket, visit = buckets[i], visits[i]
             own, others = drawn(state, bucket, visit, rows), None
             if self.mixup:
@@ -296,13 +317,14 @@ class ResidentFeed(Feed):
             keys = self.program.keys(state, rows)
             share = jax.lax.switch(bucket, in_buckets, state, keys, own, others)
             state, metrics = self.program.update(state, share)
-            return state, {k: series[k].at[i].set(v) for k, v in metrics.items()}
+            return i + 1, state, {k: series[k].at[i].set(v) for k, v in metrics.items()}
 
-        def run(state, series):
-            return jax.lax.fori_loop(0, count, body, (state, series))
+        def goes_on(carry):
+            i, state, _ = carry
+            return alive & (i < count) & ~self.program.frozen(state)
 
         series = {name: jnp.zeros(_CALL_STEPS) for name in METRICS}
-        return jax.lax.cond(alive, run, lambda *carry: carry, state, series)
+        return jax.lax.while_loop(goes_on, step, (jnp.int32(0), state, series))[1:]
 
     def _score_chunk(self, weights, normalisation, bucket, ids):
         padded = self.data.plan.padded[bucket]
@@ -331,7 +353,7 @@ class StreamedFeed(Feed):
         read, self._held = np.unique(
             layout.pad(np.arange(layout.members))[members], return_inverse=True
         )
-        places = np.arange(data.plan.batch_size, dtype=np.int32)[rows]
+        places = self._rows_of_devices().reshape(-1)[rows]
         self._reader = data.reader(read, places, self.mixup)
         self._next: tuple[int, Iterator] = (-1, iter(()))
 
@@ -357,7 +379,7 @@ class StreamedFeed(Feed):
         def skip(state):
             return state, {name: jnp.zeros(()) for name in METRICS}
 
-        return jax.lax.cond(alive, run, skip, state)
+        return jax.lax.cond(alive & ~self.program.frozen(state), run, skip, state)
 
     def _score_chunk(self, weights, normalisation, bucket, ids):
         padded = self.data.plan.padded[bucket]

@@ -25,7 +25,8 @@ class TrainState:
     """Everything that changes in training, and the numbers that set this member apart.
 
     Attributes:
-      step: updates done, int32 ().
+      step: updates done or left out, int32 ().
+      skipped: updates left out because loss or gradients were not finite, int32 ().
       weights: what is being trained.
       best: the weights at the best look at the validation split so far.
       opt_state: the optimizer's.
@@ -36,6 +37,7 @@ class TrainState:
     """
 
     step: jax.Array
+    skipped: jax.Array
     weights: Weights
     best: Weights
     opt_state: optax.OptState

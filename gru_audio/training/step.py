@@ -4,10 +4,15 @@
 without member axis, and the part of the global batch that lies on this device; they reduce over the
 mesh axis `DATA` themselves. All noise is keyed by (seed, step, row of the global batch), so that
 the numbers do not depend on how many devices share a batch.
+
+A batch may go through the model in parts, to save memory: in micro-batches (`accumulate`), and each
+of these in segments of time (`truncate_frames`). Losses and gradients of all parts are added up on
+the device before the one reduction over devices.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -19,6 +24,7 @@ from ml_collections import ConfigDict
 from gru_audio.audio import augment
 from gru_audio.audio.frontend import Frontend, make_frontend
 from gru_audio.audio.normalise import Normalisation
+from gru_audio.config import UserError
 from gru_audio.data.resident import Batch
 from gru_audio.models import make_model
 from gru_audio.rnn.noise import Dropout
@@ -75,6 +81,9 @@ class Program:
       optimizer: its name.
       schedule: name of the learning rate schedule.
       time_masks, frequency_masks: how many of each SpecAugment draws.
+      accumulate: micro-batches of a batch.
+      truncate_frames: gradients flow back through at most so many frames; 0: through all.
+      skip_nonfinite: how many updates may be left out because they are not finite.
     """
 
     sample_rate: int
@@ -85,6 +94,9 @@ class Program:
     schedule: str
     time_masks: int
     frequency_masks: int
+    accumulate: int
+    truncate_frames: int
+    skip_nonfinite: int
 
     def init(
         self, seed: jax.Array, hyper: dict[str, jax.Array], normalisation: Normalisation
@@ -95,16 +107,21 @@ class Program:
         model_state = dict(self.model.init(key, features, jnp.array([2]), train=False))
         weights = Weights(model_state.pop("params"), model_state)
         opt_state = optimizer.make_optimizer(self.optimizer, hyper).init(weights.params)
-        step = jnp.zeros((), jnp.int32)
-        return TrainState(step, weights, weights, opt_state, hyper, seed, normalisation)
+        zero = jnp.zeros((), jnp.int32)
+        return TrainState(zero, zero, weights, weights, opt_state, hyper, seed, normalisation)
+
+    def frozen(self, state: TrainState) -> jax.Array:
+        """Whether more updates were not finite than may be: no step changes such a member."""
+        return state.skipped > self.skip_nonfinite
 
     def train_step(
         self, state: TrainState, batch: Batch, partner: Batch | None, batch_size: int
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """One update from this device's rows of a batch of `batch_size` examples over all devices.
 
-        `partner` holds the examples to mix in where the hyperparameters ask for mixup. Returns the
-        new state and the loss and gradient norm of the whole batch.
+        The rows are in the order of `gru_audio.data.plan.rows_by_device`. `partner` holds the
+        examples to mix in where the hyperparameters ask for mixup. Returns the new state and the
+        loss and gradient norm of the whole batch.
 
         The three parts are public so that a program with several lengths of batches need hold the
         first and the last, which do not depend on the length, only once.
@@ -130,8 +147,42 @@ class Program:
         batch_size: int,
     ) -> Share:
         """Loss and gradients of this device's rows. Arguments as for `train_step`."""
-        features, frames, targets = self._augmented(state, keys.rows, batch, partner)
-        return self.share_of_features(state, keys, features, frames, targets, batch_size)
+        return self.share_of(state, keys, (batch, partner), lambda *loaded: loaded, batch_size)
+
+    def share_of(
+        self,
+        state: TrainState,
+        keys: Keys,
+        examples: tuple[Any, ...],
+        load: Callable[..., tuple[Batch, Batch | None]],
+        batch_size: int,
+    ) -> Share:
+        """`share` of examples that are loaded as late as possible: a micro-batch at a time.
+
+        Args:
+          state: of the member.
+          keys: of this device's rows.
+          examples: arguments of `load`: trees whose leaves begin with this device's rows (B, ...).
+          load: makes of those of a micro-batch the batch and its partner.
+          batch_size: examples of the batch over all devices.
+        """
+
+        def share(model_state: ModelState, rows: jax.Array, examples: tuple[Any, ...]) -> Share:
+            now = replace(state, weights=replace(state.weights, model_state=model_state))
+            features, frames, targets = self._augmented(now, rows, *load(*examples))
+            return self.share_of_features(
+                now, Keys(keys.step, rows), features, frames, targets, batch_size
+            )
+
+        def next_share(total: Share, part: tuple[jax.Array, tuple[Any, ...]]):
+            return _added(total, share(total.model_state, *part)), None
+
+        if self.accumulate == 1:
+            return share(state.weights.model_state, keys.rows, examples)
+        parts = jax.tree.map(
+            lambda a: a.reshape(self.accumulate, -1, *a.shape[1:]), (keys.rows, examples)
+        )
+        return jax.lax.scan(next_share, _nothing(state.weights), parts)[0]
 
     def share_of_features(
         self,
@@ -142,8 +193,69 @@ class Program:
         targets: jax.Array,
         batch_size: int,
     ) -> Share:
-        """`share` from normalised features (B, T, F), frame counts (B,) and targets (B, C)."""
-        hyper, dropout = state.hyper, None
+        """The share of one micro-batch.
+
+        Args:
+          state: of the member.
+          keys: of the rows.
+          features: normalised (B, T, F).
+          frames: how many are valid (B,).
+          targets: distributions over the classes (B, C).
+          batch_size: examples of the whole batch.
+        """
+        if 0 < self.truncate_frames < features.shape[1]:
+            return self._share_of_segments(state, keys, features, frames, targets, batch_size)
+
+        def outputs(variables, dropout):
+            return self.model.apply(
+                variables,
+                features,
+                frames,
+                train=True,
+                dropout=dropout,
+                mutable=list(state.weights.model_state),
+            )
+
+        share, model_state = self._share(state, keys, outputs, targets, 1.0, batch_size)
+        return replace(share, model_state=dict(model_state))
+
+    def _share_of_segments(self, state, keys, features, frames, targets, batch_size) -> Share:
+        """Truncated back-propagation: segments one after another, which hand on the carry alone.
+
+        An example's loss is the mean of its segments' losses, weighted with their valid frames.
+        """
+        length = self.truncate_frames
+        segments = -(-features.shape[1] // length)
+        padding = segments * length - features.shape[1]
+        features = jnp.pad(features, ((0, 0), (0, padding), (0, 0)))
+
+        def next_share(state_so_far, number):
+            total, carry = state_so_far
+            start = number * length
+            segment = jax.lax.dynamic_slice_in_dim(features, start, length, axis=1)
+            valid = jnp.clip(frames - start, 0, length)
+
+            def outputs(variables, dropout):
+                return self.model.apply(
+                    variables, segment, valid, carry, dropout=dropout, method="segment"
+                )
+
+            fold = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (0, None))
+            own = replace(keys, rows=fold(keys.rows, number))
+            share, carry = self._share(state, own, outputs, targets, valid / frames, batch_size)
+            return (_added(total, share), carry), None
+
+        carry = self.model.encoder.initial_carry(len(features))
+        start = (_nothing(state.weights), carry)
+        (total, _), _ = jax.lax.scan(next_share, start, jnp.arange(segments))
+        return total
+
+    def _share(self, state, keys, outputs, targets, weight, batch_size) -> tuple[Share, Any]:
+        """The share of what `outputs(variables, dropout)` gives: logits, and something to return.
+
+        `weight` is that of each example, () or (B,). The model's state is left as it is.
+        """
+        hyper, weights, dropout = state.hyper, state.weights, None
         if "model.dropout" in hyper:
             dropout = Dropout(keys.rows[:, _DROPOUT], hyper["model.dropout"])
 
@@ -151,37 +263,37 @@ class Program:
             if "train.weight_noise" in hyper:
                 key = jax.random.fold_in(keys.step, _WEIGHT_NOISE)
                 params = _noisy(params, key, hyper["train.weight_noise"])
-            logits, model_state = self.model.apply(
-                {"params": params, **state.weights.model_state},
-                features,
-                frames,
-                train=True,
-                dropout=dropout,
-                mutable=list(state.weights.model_state),
-            )
+            logits, rest = outputs({"params": params, **weights.model_state}, dropout)
             # This device's share: the sum over devices is the mean over the batch.
-            return jnp.sum(self.task.loss(logits, targets)) / batch_size, model_state
+            return jnp.sum(self.task.loss(logits, targets) * weight) / batch_size, rest
 
-        (loss, model_state), gradients = jax.value_and_grad(batch_loss, has_aux=True)(
-            state.weights.params
-        )
-        return Share(loss, gradients, dict(model_state))
+        (loss, rest), gradients = jax.value_and_grad(batch_loss, has_aux=True)(weights.params)
+        return Share(loss, gradients, weights.model_state), rest
 
     def update(self, state: TrainState, share: Share) -> tuple[TrainState, dict[str, jax.Array]]:
-        """Adds up the devices' shares and takes the step."""
+        """Adds up the devices' shares and takes the step.
+
+        An update that is not finite is left out; where it is one too many, the step does not count
+        either, and the member stays as it is, `frozen`.
+        """
         loss, gradients = jax.lax.psum((share.loss, share.gradients), DATA)
         hyper = state.hyper
         chain = optimizer.make_optimizer(self.optimizer, hyper)
         updates, opt_state = chain.update(gradients, state.opt_state, state.weights.params)
         rate = optimizer.learning_rate(self.schedule, hyper, state.step)
         params = jax.tree.map(lambda p, u: p - rate * u, state.weights.params, updates)
-        state = replace(
-            state,
-            step=state.step + 1,
-            weights=Weights(params, share.model_state),
-            opt_state=opt_state,
+        norm = optax.tree.norm(gradients)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        weights, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old),
+            (Weights(params, share.model_state), opt_state),
+            (state.weights, state.opt_state),
         )
-        return state, {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
+        state = replace(
+            state, skipped=state.skipped + ~finite, weights=weights, opt_state=opt_state
+        )
+        state = replace(state, step=state.step + ~self.frozen(state))
+        return state, {"loss": loss, "gradient_norm": norm}
 
     def score(
         self, weights: Weights, normalisation: Normalisation, batch: Batch
@@ -242,16 +354,44 @@ def make_program(config: ConfigDict, sample_rate: int, class_names: tuple[str, .
     """
     optimizer.check(config.optimizer.name, config.optimizer.schedule)
     task = make_task(config.task, class_names)
+    model = make_model(config.model, task.outputs, batch_axis=DATA)
+    if config.train.truncate_frames:
+        _check_truncation(model, config.model.name)
     return Program(
         sample_rate=sample_rate,
         frontend=make_frontend(config.frontend, sample_rate),
-        model=make_model(config.model, task.outputs, batch_axis=DATA),
+        model=model,
         task=task,
         optimizer=config.optimizer.name,
         schedule=config.optimizer.schedule,
         time_masks=config.augment.time_masks,
         frequency_masks=config.augment.frequency_masks,
+        accumulate=config.train.accumulate,
+        truncate_frames=config.train.truncate_frames,
+        skip_nonfinite=config.train.skip_nonfinite,
     )
+
+
+def _check_truncation(model: nn.Module, name: str) -> None:
+    if not hasattr(model, "segment"):
+        reason = f'config.model.name="{name}" does not carry its state from segment to segment'
+    elif model.encoder.bidirectional:
+        reason = "config.model.bidirectional also reads from the end"
+    else:
+        return
+    raise UserError(f"{reason}: set config.train.truncate_frames=0.")
+
+
+def _nothing(weights: Weights) -> Share:
+    """What shares are added to."""
+    zeros = jax.tree.map(jnp.zeros_like, weights.params)
+    return Share(jnp.zeros(()), zeros, weights.model_state)
+
+
+def _added(total: Share, share: Share) -> Share:
+    """Sums of loss and gradients, and the model's state after the later one."""
+    gradients = jax.tree.map(jnp.add, total.gradients, share.gradients)
+    return Share(total.loss + share.loss, gradients, share.model_state)
 
 
 def _waveform(batch: Batch) -> jax.Array:

@@ -1,0 +1,69 @@
+"""What devices say to each other in a training step, read from the compiled program."""
+
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from tests.tones import fresh, make_feed, tiny
+
+CRNN = {"model.name": "crnn", "model.conv_features": (4,), "frontend.hop_ms": 40.0}
+TWO_BY_TWO = {"parallel.data": 2, "parallel.member": 2}
+STATISTICS = 4  # of a batch norm: count and sum, squares, and as many on the way back
+
+_COLLECTIVE = re.compile(
+    r"= (?P<shapes>.*?) (?P<name>all-\w+|reduce-scatter|collective-\w+|ragged-\w+|send|recv)"
+    r"(-start)?\(.*"
+)
+_LISTED = re.compile(r"replica_groups=(\{[\d,{}]*\})")
+_OF_MESH = re.compile(r"replica_groups=mesh\['member'=(\d+),'data'=(\d+)\] \{'data'\}")  # jax 0.12
+
+
+def groups_of(line):
+    """Which devices a collective lets talk to one another."""
+    if match := _OF_MESH.search(line):
+        member, data = map(int, match.groups())
+        return np.arange(member * data).reshape(member, data).tolist()
+    return json.loads(_LISTED.search(line)[1].translate(str.maketrans("{}", "[]")))
+
+
+def collectives(source, changes):
+    """Those of the training call of two members: (name, arrays, groups of devices) each."""
+    configs = [tiny(changes | {"seed": seed}) for seed in range(2)]
+    feed = make_feed(source, configs)
+    state = fresh(feed, configs)
+    parameters = len(jax.tree.leaves(state.weights.params))
+    feed.train(state, np.ones(2, bool), 0, 1)
+    found = []
+    for line in feed._calls["train"].call.as_text().splitlines():
+        if match := _COLLECTIVE.search(line):
+            found.append((match["name"], match["shapes"].count("["), groups_of(line)))
+    return found, parameters
+
+
+@pytest.mark.parametrize(
+    ("changes", "groups"),
+    [
+        ({"parallel.data": 4}, [[0, 1, 2, 3]]),
+        (TWO_BY_TWO, [[0, 1], [2, 3]]),  # never across members
+        (TWO_BY_TWO | {"train.accumulate": 2}, [[0, 1], [2, 3]]),
+        ({"parallel.data": 4, "train.accumulate": 2, "train.truncate_frames": 8}, [[0, 1, 2, 3]]),
+    ],
+    ids=str,
+)
+def test_one_reduction_an_update(source, changes, groups):
+    """Of all gradients and the loss at once, however many parts they come from."""
+    found, parameters = collectives(source, changes)
+    assert found == [("all-reduce", parameters + 1, groups)]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_batch_norm_adds_its_statistics(source, accumulate):
+    changes = CRNN | TWO_BY_TWO | {"train.accumulate": accumulate}
+    found, parameters = collectives(source, changes)
+    assert len(found) == STATISTICS + 1
+    assert all(name == "all-reduce" and groups == [[0, 1], [2, 3]] for name, _, groups in found)
+    # The count of frames has no gradient.
+    assert sum(arrays for _, arrays, _ in found) == parameters + 1 + STATISTICS + 1

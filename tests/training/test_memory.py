@@ -1,0 +1,28 @@
+"""A minute of sound, 64 clips at a time, trains on a device of 8 GiB."""
+
+import pytest
+
+from tests.training.one_device import compiled_step, memory
+
+GIB = 2**30
+MINUTE = {
+    "frontend.hop_ms": 10.0,
+    "frontend.mels": 40,
+    "model.cell": "gru",
+    "model.hidden": 512,
+    "optimizer.name": "adam",
+    "optimizer.clip_norm": 1.0,
+    "train.batch_size": 64,
+}
+FRAMES = 6000
+
+
+@pytest.mark.parametrize("sample_rate", [8000, 16000])
+def test_with_rematerialisation(sample_rate):
+    """From int16 samples to new parameters; compiled, not run."""
+    step = compiled_step(MINUTE | {"model.remat_frames": 100}, FRAMES, sample_rate)
+    assert memory(step) < 2 * GIB
+
+
+def test_without_it_does_not():
+    assert memory(compiled_step(MINUTE, FRAMES)) > 8 * GIB

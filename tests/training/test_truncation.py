@@ -1,0 +1,121 @@
+"""Truncated back-propagation: segments in turn, the state carried on, gradients cut."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gru_audio.config import UserError
+from gru_audio.rnn import Dropout
+from tests.tones import NOISE, assert_same, make_feed, steps, tiny
+from tests.training.one_device import (
+    compiled_step,
+    fresh_state,
+    memory,
+    noise,
+    program_of,
+)
+
+FRAMES = [9, 4, 2, 7]
+SEGMENT = 4
+MODEL = {"model.cell": "lstm", "model.layers": 2, "model.dropout": 0.3, "model.pooling": "mean"}
+
+close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+
+
+def share_of(changes, batch_of=noise):
+    """Loss and gradients of a batch of noise, with all that made them."""
+    changes = MODEL | changes
+    program = program_of(changes)
+    state, batch = fresh_state(program, changes), batch_of(program, FRAMES)
+    keys = program.keys(state, batch.row)
+    share = jax.jit(lambda s, k, b: program.share(s, k, b, None, len(FRAMES)))(state, keys, batch)
+    return program, state, batch, keys, share
+
+
+def test_against_a_loop_over_segments():
+    program, state, batch, keys, share = share_of({"train.truncate_frames": SEGMENT})
+    features, frames = program.features(batch)
+    features = jnp.pad(features, ((0, 0), (0, 3), (0, 0)))
+    assert frames.tolist() == FRAMES
+    fold = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (0, None))
+
+    def loss(params):
+        carry, total = None, 0.0
+        for number in range(3):
+            start = number * SEGMENT
+            valid = jnp.clip(frames - start, 0, SEGMENT)
+            dropout = Dropout(fold(keys.rows, number)[:, -1], state.hyper["model.dropout"])
+            logits, carry = program.model.apply(
+                {"params": params},
+                features[:, start : start + SEGMENT],
+                valid,
+                carry,
+                dropout=dropout,
+                method="segment",
+            )
+            carry = jax.lax.stop_gradient(carry)
+            for row, target in enumerate(batch.target):
+                of_row = -jax.nn.log_softmax(logits[row])[target]
+                total += of_row * valid[row] / FRAMES[row] / len(FRAMES)
+        return total
+
+    value, gradients = jax.value_and_grad(loss)(state.weights.params)
+    close(share.loss, value)
+    jax.tree.map(close, share.gradients, gradients)
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(share.gradients))
+
+
+def test_a_segment_as_long_as_the_clips_is_the_whole_clip():
+    *_, whole = share_of({})
+    *_, segment = share_of({"train.truncate_frames": max(FRAMES)})
+    assert_same(segment, whole)
+
+
+def test_the_state_is_carried_on():
+    """What pools to the final state gives, after the last segment, what it gives for all frames."""
+    changes = {"model.layers": 2}
+    program = program_of(changes)
+    variables = {"params": fresh_state(program, changes).weights.params}
+    features = jax.random.normal(jax.random.key(0), (len(FRAMES), 9, program.frontend.features))
+    frames, carry = jnp.array(FRAMES), None
+    for start in range(0, 9, SEGMENT):
+        segment, valid = features[:, start : start + SEGMENT], jnp.clip(frames - start, 0, SEGMENT)
+        logits, carry = program.model.apply(variables, segment, valid, carry, method="segment")
+    close(logits, program.model.apply(variables, features, frames))
+
+
+def test_within_micro_batches_and_with_rematerialisation(source):
+    """All of it at once, with all noise, gives what truncation alone does."""
+    losses = []
+    for changes in ({}, {"train.accumulate": 2, "model.remat_frames": 2, "parallel.data": 2}):
+        configs = [tiny(NOISE | {"train.truncate_frames": 6} | changes)]
+        losses.append(steps(make_feed(source, configs), configs, [20])[1]["loss"])
+    np.testing.assert_allclose(*losses, rtol=1e-5, atol=1e-5)
+    assert losses[0][0, -5:].mean() < losses[0][0, :5].mean()
+
+
+def test_memory_grows_with_the_sound_alone():
+    """Of it there are samples and features; activations are those of one segment."""
+    size = {"model.hidden": 64, "train.batch_size": 16, "frontend.name": "raw"}
+    short, long = (
+        memory(compiled_step(size | {"train.truncate_frames": 50}, frames))
+        for frames in (500, 2000)
+    )
+    frame = 16 * 80 * 4  # bytes of one more frame of all clips, as float32
+    assert (long - short) / 1500 < 4 * frame
+    assert memory(compiled_step(size, 2000)) > 2.5 * long
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model.name": "crnn"}, '"crnn" does not carry its state'),
+        ({"model.bidirectional": True}, "bidirectional also reads from the end"),
+    ],
+)
+def test_models_that_need_the_whole_clip_refuse(changes, reason):
+    with pytest.raises(UserError, match=f"{reason}.*set config.train.truncate_frames=0"):
+        program_of(changes | {"train.truncate_frames": 10})
