@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from gru_audio.data import npz
+
 DESCRIPTION = "source.json"
 COLUMNS = "columns.npz"
 SPLIT, LENGTH, CLIP = "split", "length", "clip"  # the columns that every data set has
@@ -18,8 +20,7 @@ SPLIT, LENGTH, CLIP = "split", "length", "clip"  # the columns that every data s
 
 def write(folder: epath.Path, description: Mapping[str, Any], columns: Mapping[str, Any]) -> None:
     """Writes both files; the description last, since a folder counts as prepared by it."""
-    with (folder / COLUMNS).open("wb") as file:
-        np.savez_compressed(file, **columns)
+    (folder / COLUMNS).write_bytes(npz.encode(columns))
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1))
 
 
@@ -29,9 +30,17 @@ def read_description(folder: epath.Path) -> dict[str, Any]:
 
 
 def read_columns(folder: epath.Path) -> dict[str, np.ndarray]:
-    """The columns, one row a clip."""
-    with (folder / COLUMNS).open("rb") as file, np.load(file, allow_pickle=False) as columns:
-        return {name: columns[name] for name in columns.files}
+    """The columns, one row a clip.
+
+    Raises:
+      BadArrays: they are no numbers and text, or not one a clip; known before any is read.
+    """
+    rows = sum(count for _, count in read_description(folder)["records"])
+    data = (folder / COLUMNS).read_bytes()
+    for name, (shape, _) in npz.layouts(data).items():
+        if shape != (rows,):
+            raise npz.BadArrays(f"column {name} has shape {shape}, and there are {rows} clips")
+    return npz.decode(data)
 
 
 def versions(data_dir: epath.PathLike, name: str) -> list[epath.Path]:

@@ -19,6 +19,8 @@ from gru_audio.config import UserError, nearest
 from gru_audio.data import index
 from gru_audio.data.builders import BUILDERS
 
+_MOST_COMPRESSED = 1000  # bytes of sound for one of a record file: far more than any real sound
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
@@ -51,7 +53,11 @@ class Source:
     def audio(self, ids: Sequence[int] | np.ndarray) -> list[np.ndarray]:
         """The samples (length,) int16 of the clips in rows `ids`, in that order."""
         reader = _open_records(self.records, self.fingerprint)
-        return [_samples(reader[int(i)]) for i in ids]
+        clips = [_samples(reader[int(i)]) for i in ids]
+        for i, clip in zip(ids, clips, strict=True):
+            if len(clip) != self.columns[index.LENGTH][i]:
+                raise UserError(f"Clip {i} of {self.name} is damaged: prepare the data set again.")
+        return clips
 
 
 def open_source(name: str, data_dir: epath.PathLike | None = None) -> Source:
@@ -65,17 +71,48 @@ def open_source(name: str, data_dir: epath.PathLike | None = None) -> Source:
     if not versions:
         raise UserError(_how_to_prepare(name, data_dir))
     folder = versions[-1].resolve()  # so that a worker may have another working directory
+    try:
+        return _read(folder)
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        raise UserError(
+            f"The data set in {folder} cannot be used: {error}. Prepare it again."
+        ) from error
+
+
+def _read(folder: epath.Path) -> Source:
+    """The data set in a folder; raises `ValueError` and others for what cannot be one."""
     description = index.read_description(folder)
-    return Source(
-        name=description["name"],
-        sample_rate=description["sample_rate"],
-        columns=index.read_columns(folder),
-        class_names={field: tuple(names) for field, names in description["class_names"].items()},
-        fingerprint=description["fingerprint"],
-        records=tuple(
-            (str(folder / epath.Path(file).name), count) for file, count in description["records"]
-        ),
+    records = tuple(
+        (str(folder / epath.Path(file).name), int(count)) for file, count in description["records"]
     )
+    if min((count for _, count in records), default=0) < 0:
+        raise ValueError("a record file holds fewer than no clips")
+    columns = index.read_columns(folder)
+    class_names = {field: tuple(names) for field, names in description["class_names"].items()}
+    _check_columns(columns, class_names, sum(epath.Path(path).stat().length for path, _ in records))
+    return Source(
+        name=str(description["name"]),
+        sample_rate=int(description["sample_rate"]),
+        columns=columns,
+        class_names=class_names,
+        fingerprint=str(description["fingerprint"]),
+        records=records,
+    )
+
+
+def _check_columns(
+    columns: dict[str, np.ndarray], class_names: dict[str, tuple[str, ...]], stored: int
+) -> None:
+    """Raises `ValueError` for lengths and classes that `stored` bytes of clips cannot have."""
+    length = columns[index.LENGTH]
+    for name in (index.LENGTH, *class_names):
+        if columns[name].dtype.kind != "i":
+            raise ValueError(f"column {name} holds no numbers")
+    if length.min(initial=0) < 0 or 2 * length.sum(dtype=np.int64) > _MOST_COMPRESSED * stored:
+        raise ValueError(f"column {index.LENGTH} claims more sound than there is")
+    for name, names in class_names.items():
+        if not ((columns[name] >= -1) & (columns[name] < len(names))).all():
+            raise ValueError(f"column {name} names classes that do not exist")
 
 
 def default_data_dir() -> epath.Path:

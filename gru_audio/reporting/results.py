@@ -5,9 +5,7 @@ place; what that means for a run is its `state`.
 """
 
 import datetime
-import io
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +14,7 @@ import numpy as np
 from etils import epath
 
 from gru_audio.config import UserError
+from gru_audio.data import npz
 
 FINISHED, FAILED, UNFINISHED = "finished", "failed", "not finished"
 
@@ -192,12 +191,10 @@ def _read_curves(path: epath.Path) -> dict[str, Curve]:
 
 def _read_predictions(path: epath.Path) -> Predictions:
     try:
-        with np.load(io.BytesIO(path.read_bytes())) as arrays:
-            order = np.argsort(arrays["example"])
-            return Predictions(
-                **{name: arrays[name][order] for name in Predictions.__annotations__}
-            )
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        arrays = npz.decode(path.read_bytes())
+        order = np.argsort(arrays["example"])
+        return Predictions(**{name: arrays[name][order] for name in Predictions.__annotations__})
+    except (OSError, KeyError, IndexError, ValueError):
         none = np.zeros(0, np.int32)
         return Predictions(none, none, np.zeros((0, 1)), np.zeros(0), none)
 

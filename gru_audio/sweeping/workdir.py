@@ -15,6 +15,7 @@ import numpy as np
 from etils import epath
 
 from gru_audio.config import UserError, decides_numbers, nearest
+from gru_audio.data import npz
 from gru_audio.training.checkpoint import write_atomically
 
 _PACKAGES = ("gru_audio", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -107,8 +108,8 @@ class Workdir:
           UserError: the workdir belongs to another config; the message shows the difference.
         """
         if self.sweep_file.exists():
-            before = _identity(json.loads(self.sweep_file.read_text()))
-            after = _identity(json.loads(json.dumps(description)))
+            before = identity(json.loads(self.sweep_file.read_text()))
+            after = identity(json.loads(json.dumps(description)))
             difference = [
                 line for key in before for line in _difference(key, before[key], after[key])
             ]
@@ -120,14 +121,23 @@ class Workdir:
             return
         write_atomically(self.sweep_file, json.dumps(description, indent=1))
 
+    def save_failure(self, run: str, failure: dict[str, Any]) -> None:
+        """Writes `failure.json` of a run."""
+        write_atomically(self.run(run) / "failure.json", json.dumps(failure, indent=1))
+
     def save_predictions(self, run: str, role: str, arrays: dict[str, np.ndarray]) -> None:
         """Writes `predictions/ROLE.npz` of a run."""
-        directory = self.run(run) / "predictions"
-        directory.mkdir(parents=True, exist_ok=True)
-        part = directory / f".{role}.npz.part"
-        with part.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-        part.replace(directory / f"{role}.npz")
+        write_atomically(self.run(run) / "predictions" / f"{role}.npz", npz.encode(arrays))
+
+
+def identity(description: dict[str, Any]) -> dict[str, Any]:
+    """What of a sweep's description decides its numbers: a resumed one may change the rest."""
+    keys = ("experiment", "config", "arms", "draws", "replicates", "data_fingerprint")
+    identity = {key: description[key] for key in keys}
+    identity["config"] = {
+        name: value for name, value in description["config"].items() if decides_numbers(name)
+    }
+    return identity
 
 
 def environment() -> dict[str, Any]:
@@ -158,18 +168,6 @@ def _commit() -> str | None:
         return git("rev-parse", "HEAD") + changes
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def _identity(description: dict[str, Any]) -> dict[str, Any]:
-    """What of a sweep's description decides its numbers: a resumed one may change the rest."""
-    keys = ("experiment", "config", "arms", "draws", "replicates", "data_fingerprint")
-    identity = {key: description[key] for key in keys}
-    identity["config"] = {
-        name: value
-        for name, value in description["config"].items()
-        if decides_numbers(name)
-    }
-    return identity
 
 
 def _difference(name: str, before: Any, after: Any) -> list[str]:

@@ -7,7 +7,8 @@ append nor lock; whole files they can.
 
 import json
 import math
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,27 +21,49 @@ Record = dict[str, Any]  # {"run", "step", "train/loss", ...}; "seconds" is wall
 
 
 class Segments:
-    """The metrics of one group, as files `START-STOP.jsonl` of the steps they cover."""
+    """The metrics of one group, as files `START-STOP.jsonl` of the steps they cover.
 
-    def __init__(self, directory: epath.Path):
-        self._directory = directory
+    The last line of each tells how many records precede it, and their CRC-32. `say` gets a line
+    about what is damaged: metrics are read past it.
+    """
+
+    def __init__(self, directory: epath.Path, say: Callable[[str], None]):
+        self._directory, self._say = directory, say
+
+    def whole_until(self) -> int:
+        """The step up to which no metrics are missing or damaged."""
+        reached = 0
+        for start, stop, path in self._files():
+            if start > reached or _read(path) is None:
+                break
+            reached = max(reached, stop)
+        return reached
 
     def rewind(self, step: int) -> None:
-        """Drops every segment that goes past `step`."""
-        for _, stop, path in self._files():
+        """Drops every segment that goes past `step`, to be made again; says which are damaged."""
+        for start, stop, path in self._files():
+            if _read(path) is None:
+                fate = "made again" if stop > step else "lost"
+                self._say(
+                    f"the metrics of steps {start + 1} to {stop} are damaged: they are {fate}"
+                )
             if stop > step:
                 path.unlink()
 
     def write(self, start: int, stop: int, records: list[Record]) -> None:
-        """Adds the segment of the steps after `start` up to `stop`."""
+        """Adds the segment of the steps after `start` up to `stop`.
+
+        Raises:
+          OSError: it cannot be written.
+        """
         lines = "".join(json.dumps(_plain(record)) + "\n" for record in records)
-        write_atomically(self._directory / f"{start:09d}-{stop:09d}.jsonl", lines)
+        end = json.dumps({"records": len(records), "crc32": zlib.crc32(lines.encode())})
+        write_atomically(self._directory / f"{start:09d}-{stop:09d}.jsonl", f"{lines}{end}\n")
 
     def records(self) -> Iterator[Record]:
-        """All records in order of steps."""
+        """All records in order of steps, but for damaged segments."""
         for _, _, path in self._files():
-            for line in path.read_text().splitlines():
-                yield json.loads(line)
+            yield from _read(path) or []
 
     def _files(self) -> list[tuple[int, int, epath.Path]]:
         if not self._directory.exists():
@@ -50,6 +73,16 @@ class Segments:
             start, stop = path.stem.split("-")
             files.append((int(start), int(stop), path))
         return sorted(files, key=lambda file: file[:2])
+
+
+def _read(path: epath.Path) -> list[Record] | None:
+    """The records of a segment; `None` if it is damaged."""
+    try:
+        *lines, end = path.read_bytes().splitlines(keepends=True)
+        told = {"records": len(lines), "crc32": zlib.crc32(b"".join(lines))}
+        return [json.loads(line) for line in lines] if json.loads(end) == told else None
+    except ValueError:  # no line at all, or no JSON
+        return None
 
 
 def write_run_metrics(directory: epath.Path, records: list[Record]) -> None:

@@ -11,10 +11,11 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from gru_audio.audio.normalise import Normalisation
-from gru_audio.config import default_config, flatten, override
+from gru_audio.config import check, default_config, flatten, override
 from gru_audio.data.plan import BLOCK
 from gru_audio.data.resident import CENTRE, Batch, crop_start
 from gru_audio.training.checkpoint import load_model, save_model
+from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.state import Weights
 from gru_audio.training.step import Program, make_program
 
@@ -34,29 +35,24 @@ class Trained:
 
     def save(self, directory: epath.Path) -> None:
         """Writes a self-contained checkpoint."""
-        arrays = {
-            "params": self.weights.params,
-            "model_state": self.weights.model_state,
-            "normalisation": {"mean": self.normalisation.mean, "std": self.normalisation.std},
-        }
         description = {
             "config": flatten(self.config),
             "class_names": list(self.class_names),
             "sample_rate": self.sample_rate,
             "about": self.about,
         }
-        save_model(directory, arrays, description)
+        save_model(directory, _arrays(self.weights, self.normalisation), description)
 
     @classmethod
     def load(cls, directory: epath.Path) -> "Trained":
         """Reads what `save` wrote.
 
         Raises:
-          UserError: there is no finished model.
+          UserError: there is no finished model, or it is damaged or not what its config says.
         """
-        arrays, description = load_model(directory)
+        arrays, description = load_model(directory, _expected)
         return cls(
-            config=override(default_config(), description["config"]),
+            config=_config(description),
             class_names=tuple(description["class_names"]),
             sample_rate=description["sample_rate"],
             weights=Weights(arrays["params"], arrays.get("model_state", {})),
@@ -103,3 +99,28 @@ class Trained:
         padded = BLOCK * max(1, int(seconds * self.sample_rate) // BLOCK)
         start = BLOCK * int(crop_start(np.array([len(clip)]), padded, CENTRE)[0])
         return clip[start : start + padded]
+
+
+def _config(description: dict[str, Any]) -> ConfigDict:
+    config = override(default_config(), description["config"])
+    check(config)
+    return config
+
+
+def _expected(description: dict[str, Any]) -> Any:
+    """Shapes and types of the arrays that a model so described has; nothing is allocated."""
+    config = _config(description)
+    program = make_program(config, description["sample_rate"], tuple(description["class_names"]))
+    feature: Any = jax.ShapeDtypeStruct((program.frontend.features,), jnp.float32)
+    hyper = jax.tree.map(lambda leaf: leaf[0], hyperparameters([config]))
+    state = jax.eval_shape(program.init, jnp.uint32(0), hyper, Normalisation(feature, feature))
+    return _arrays(state.weights, state.normalisation)
+
+
+def _arrays(weights: Weights, normalisation: Normalisation) -> Any:
+    """The tree that is saved."""
+    return {
+        "params": weights.params,
+        "model_state": weights.model_state,
+        "normalisation": {"mean": normalisation.mean, "std": normalisation.std},
+    }

@@ -1,7 +1,9 @@
 """Random access to prepared clips: the right ones, from anywhere, and nothing but data."""
 
+import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -157,15 +159,99 @@ def test_what_is_not_prepared_says_how_to(data_dir, tmp_path):
         open_source("birds", tmp_path / "absent")
 
 
-def test_pickles_in_the_columns_are_refused(data_dir, tmp_path):
-    target = tmp_path / "mine" / "1.0.0"
-    target.mkdir(parents=True)
-    for path in (data_dir / "mine" / "1.0.0").iterdir():
-        (target / path.name).write_bytes(path.read_bytes())
-    with (target / "columns.npz").open("wb") as file:
-        np.savez(file, split=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(ValueError, match="allow_pickle"):
-        open_source("mine", tmp_path)
+@pytest.fixture
+def copy(data_dir, tmp_path) -> Path:
+    """The data set once more, to be tampered with: in data directory `tmp_path`."""
+    shutil.copytree(data_dir / "mine", tmp_path / "mine")
+    return tmp_path / "mine" / "1.0.0"
+
+
+def assert_refused(copy, why):
+    with pytest.raises(UserError, match=why) as refusal:
+        open_source("mine", copy.parents[1])
+    assert "Prepare it again" in str(refusal.value)
+
+
+def tampered(copy, **changes):
+    """Writes the columns anew, some of them changed."""
+    with np.load(copy / "columns.npz", allow_pickle=False) as columns:
+        np.savez(copy / "columns.npz", **{**columns, **changes})
+
+
+class Intruder:
+    """Leaves a file when a pickle of it is read."""
+
+    def __init__(self, trace: Path):
+        self._trace = trace
+
+    def __reduce__(self):
+        return Path.touch, (self._trace,)
+
+
+def test_pickles_in_the_columns_are_refused(copy, tmp_path):
+    trace = tmp_path / "trace"
+    tampered(copy, label=np.array([Intruder(trace)] * 50, dtype=object))
+    assert_refused(copy, "neither numbers nor text")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"length": np.full(50, -1, np.int32)}, "more sound than there is"),
+        ({"length": np.full(50, 2**31 - 1, np.int32)}, "more sound than there is"),
+        ({"length": np.ones(50)}, "no numbers"),
+        ({"length": np.ones(49, np.int32)}, "there are 50 clips"),
+        ({"label": np.full(50, 2, np.int32)}, "classes that do not exist"),
+        ({"label": np.full(50, -2, np.int32)}, "classes that do not exist"),
+        ({"label": np.zeros((50, 1), np.int32)}, "there are 50 clips"),
+    ],
+)
+def test_columns_that_cannot_be_are_refused(copy, changes, why):
+    tampered(copy, **changes)
+    assert_refused(copy, why)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"records": [["gone.array_record", 50]]}, "gone.array_record"),
+        ({"records": 3}, "not iterable"),
+        ({"class_names": {"other": ["a"]}}, "other"),
+        ({"sample_rate": "fast"}, "fast"),
+    ],
+)
+def test_a_description_that_cannot_be_is_refused(copy, changes, why):
+    description = json.loads((copy / "source.json").read_text())
+    (copy / "source.json").write_text(json.dumps(description | changes))
+    assert_refused(copy, why)
+
+
+def test_a_negative_count_of_records_is_refused(copy):
+    description = json.loads((copy / "source.json").read_text())
+    (file, count), *rest = description["records"]
+    description["records"] = [[file, count + 10], [file, -10], *rest]
+    (copy / "source.json").write_text(json.dumps(description))
+    assert_refused(copy, "fewer than no clips")
+
+
+def test_files_cut_short_are_refused(copy):
+    for name in ("columns.npz", "source.json"):
+        content = (copy / name).read_bytes()
+        (copy / name).write_bytes(content[:-20])
+        assert_refused(copy, "cannot be used")
+        (copy / name).write_bytes(content)
+    assert len(open_source("mine", copy.parents[1])) == 50
+
+
+def test_a_clip_that_is_not_as_long_as_it_should_be(copy, source):
+    length = source.columns["length"].copy()
+    length[7] += 1
+    tampered(copy, length=length)
+    wrong = open_source("mine", copy.parents[1])
+    assert len(wrong.audio([6])[0]) == length[6]
+    with pytest.raises(UserError, match="Clip 7 of mine is damaged"):
+        wrong.audio([6, 7])
 
 
 def test_opening_imports_no_tensorflow_and_nothing_that_the_files_name(data_dir, tmp_path):

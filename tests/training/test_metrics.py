@@ -53,14 +53,14 @@ def records(start, stop):
 
 
 def test_segments_come_back_in_order(tmp_path):
-    segments = Segments(epath.Path(tmp_path))
+    segments = Segments(epath.Path(tmp_path), pytest.fail)
     for start, stop in ((90, 1200), (0, 90)):
         segments.write(start, stop, records(start, stop))
-    assert list(Segments(epath.Path(tmp_path)).records()) == records(0, 1200)
+    assert list(Segments(epath.Path(tmp_path), pytest.fail).records()) == records(0, 1200)
 
 
 def test_rewinding_drops_what_is_past_a_checkpoint(tmp_path):
-    segments = Segments(epath.Path(tmp_path / "metrics"))
+    segments = Segments(epath.Path(tmp_path / "metrics"), pytest.fail)
     segments.rewind(0)  # nothing yet
     for start, stop in ((0, 10), (10, 20), (20, 30)):
         segments.write(start, stop, records(start, stop))
@@ -72,11 +72,63 @@ def test_rewinding_drops_what_is_past_a_checkpoint(tmp_path):
     assert not list(segments.records())
 
 
+@pytest.fixture
+def three(tmp_path):
+    """Three segments, their files, and what is said of them."""
+    said: list[str] = []
+    segments = Segments(epath.Path(tmp_path), said.append)
+    for start, stop in ((0, 10), (10, 20), (20, 30)):
+        segments.write(start, stop, records(start, stop))
+    return segments, sorted(tmp_path.iterdir()), said
+
+
+def damages(content):
+    """A file's content damaged in each way: cut, emptied, a bit flipped anywhere, a line lost."""
+    yield from (content[:-1], content[: len(content) // 2], b"", b"\xff" * 9)
+    for at in range(0, len(content), 7):
+        yield content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :]
+    lines = content.splitlines(keepends=True)
+    yield b"".join(lines[:3] + lines[4:])
+
+
+def test_a_damaged_segment_is_noticed_and_read_past(three):
+    segments, files, said = three
+    content = files[1].read_bytes()
+    for damaged in damages(content):
+        files[1].write_bytes(damaged)
+        if damaged == content[:-1]:  # the last line feed tells nothing
+            assert segments.whole_until() == 30
+            continue
+        assert segments.whole_until() == 10
+        assert list(segments.records()) == records(0, 10) + records(20, 30)
+    segments.rewind(30)
+    segments.rewind(10)  # as a checkpoint before the damage lets one do
+    told = "the metrics of steps 11 to 20 are damaged: they are "
+    assert said == [f"{told}lost", f"{told}made again"]
+    segments.write(10, 30, records(10, 30))
+    assert list(segments.records()) == records(0, 30)
+    assert segments.whole_until() == 30
+
+
+def test_a_missing_segment_is_noticed(three):
+    segments, files, _ = three
+    files[0].unlink()
+    assert segments.whole_until() == 0
+    files[2].unlink()
+    assert segments.whole_until() == 0
+
+
+def test_whole_segments_reach_to_the_last(three):
+    assert three[0].whole_until() == 30
+    three[0].write(30, 30, [])  # a save again, of the same step
+    assert three[0].whole_until() == 30
+
+
 def test_what_is_not_finite_is_null(tmp_path):
-    segments = Segments(epath.Path(tmp_path))
+    segments = Segments(epath.Path(tmp_path), pytest.fail)
     segments.write(0, 1, [{"run": "a", "step": 1, "train/loss": float("nan")}])
     text = next(tmp_path.glob("*.jsonl")).read_text()
-    record = json.loads(text, parse_constant=pytest.fail)
+    record = json.loads(text.splitlines()[0], parse_constant=pytest.fail)
     assert record == {"run": "a", "step": 1, "train/loss": None}
 
 

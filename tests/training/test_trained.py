@@ -1,6 +1,7 @@
 """A trained model: the same scores wherever it is used."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -102,3 +103,42 @@ def test_batch_norm_uses_its_running_statistics(tmp_path, source):
 def test_an_unfinished_model(tmp_path):
     with pytest.raises(UserError, match="No trained model"):
         Trained.load(epath.Path(tmp_path))
+
+
+@pytest.fixture
+def saved(both, tmp_path):
+    both[1].save(epath.Path(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"model.hidden": 10**6}, "should be"),  # its recurrent weights alone would take 12 TB
+        ({"model.layers": 2}, "is None"),
+        ({"model.hiden": 8}, "Did you mean"),
+        ({"model.hidden": -1}, "must be at least 1"),
+        ({"model.cell": "__import__('os')"}, "cell"),
+    ],
+)
+def test_a_config_that_the_arrays_do_not_fit(saved, changes, why):
+    """Found out before anything of that size is made."""
+    description = json.loads((saved / "model.json").read_text())
+    description["config"] |= changes
+    (saved / "model.json").write_text(json.dumps(description))
+    with pytest.raises(UserError, match=why):
+        Trained.load(epath.Path(saved))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"config": 3}', '{"config": {}}'])
+def test_a_description_that_is_none(saved, text):
+    (saved / "model.json").write_text(text)
+    with pytest.raises(UserError, match="cannot be used"):
+        Trained.load(epath.Path(saved))
+
+
+def test_arrays_of_another_type(saved):
+    with np.load(saved / "arrays.npz") as arrays:
+        np.savez(saved / "arrays.npz", **{k: v.astype(np.float64) for k, v in arrays.items()})
+    with pytest.raises(UserError, match="float32"):
+        Trained.load(epath.Path(saved))
