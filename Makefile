@@ -26,7 +26,7 @@ quickstart: .venv/.with-demo  ## train GRUs and LSTMs on synthetic speech and co
 test: .venv/.with-demo .venv/.with-test  ## run the tests (PYTEST_FLAGS: what else to tell pytest)
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST_FLAGS)
 
-reliability: .venv/.with-demo .venv/.with-test  ## run the long tests: killed and resumed, fifty times
+reliability: .venv/.with-demo .venv/.with-test  ## run the fault tests (kills, damage, full disks); print their table
 	$(BIN)/python -m pytest -m reliability $(PYTEST_FLAGS)
 
 lint: .venv/.with-dev  ## check style and types

@@ -3,8 +3,11 @@
   python -m gru_audio.bench step
   python -m gru_audio.bench step --config experiments/spoken_digit.py --seconds 30 --json step.json
 
-step   training steps: what resident and streamed input cost against a constant batch, and how GRU
-       and LSTM steps compare with PyTorch (which the extra [bench] installs)
+step     training steps: what resident and streamed input cost against a constant batch, and how GRU
+         and LSTM steps compare with PyTorch (which the extra [bench] installs)
+scaling  what more devices bring, and by a model of the cost to how many sharing a batch pays; a CPU
+         makes devices to check the losses by: XLA_FLAGS=--xla_force_host_platform_device_count=8
+memory   what each way to train on long recordings saves in memory, and what it costs in time
 
 Run it on a machine that does nothing else. Any value of the config can be set with
 --config.NAME=VALUE.
@@ -19,10 +22,10 @@ from ml_collections import config_flags
 from rich.console import Console
 
 from gru_audio import command
-from gru_audio.benchmarks import step
+from gru_audio.benchmarks import memory, scaling, step
 from gru_audio.config import UserError, nearest
 
-BENCHMARKS = {"step": step}
+BENCHMARKS = {"memory": memory, "scaling": scaling, "step": step}
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", "experiments/spoken_digit.py", "The experiment file."

@@ -4,6 +4,7 @@ import copy
 import importlib.util
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
@@ -12,6 +13,8 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from gru_audio.config import UserError, default_config, flatten, nearest
+from gru_audio.training import processes
+from gru_audio.training.processes import EXIT_PREEMPTED, Preempted
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
@@ -24,10 +27,18 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
             return main(arguments)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
-            return 2
+            code = 2
+        except Preempted:
+            print("preempted: all is saved; the same command resumes", file=sys.stderr)
+            return EXIT_PREEMPTED
         except KeyboardInterrupt:
             print("stopped; the same command resumes", file=sys.stderr)
-            return 130
+            code = 130
+        except Exception:
+            traceback.print_exc()
+            code = 1
+        processes.leave(code)
+        return code
 
     app.run(guarded, flags_parser=_parse)
 

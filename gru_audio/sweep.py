@@ -24,6 +24,7 @@ from gru_audio.reporting.wording import evidence, headline
 from gru_audio.reporting.write import write_report
 from gru_audio.sweeping.execute import Plan, execute, plan
 from gru_audio.sweeping.workdir import Workdir
+from gru_audio.training import processes
 from gru_audio.training.parallel import use_cpu_cores
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment file.")
@@ -34,19 +35,23 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 def main(_: Sequence[str]) -> int:
     config = command.config(_CONFIG)
-    use_cpu_cores(at_least=config.parallel.data)
+    use_cpu_cores(at_least=-(-config.parallel.data // config.parallel.processes))
+    processes.join(config.parallel)
     module = command.experiment_module()
     if not hasattr(module, "get_sweep"):
         raise UserError("The experiment has no get_sweep(config); `train` runs a single config.")
 
     sweep, about = module.get_sweep(config), module.__doc__ or ""
     planned = plan(config, sweep, command.experiment_name(), about, command.command_line())
-    _show(planned)
+    if processes.first():
+        _show(planned)
     if _PLAN.value:
         return 0
 
     workdir = Workdir(_WORKDIR.value)
     failed = execute(planned, workdir)
+    if not processes.first():
+        return 1 if failed else 0
     page, comparison = write_report(workdir.root)
     print(f"{headline(comparison)}. {evidence(comparison)}\nReport: {page}")
     for run in failed:

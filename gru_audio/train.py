@@ -21,6 +21,7 @@ from gru_audio.reporting.write import write_report
 from gru_audio.sweeping.execute import execute, plan
 from gru_audio.sweeping.sweep import Sweep
 from gru_audio.sweeping.workdir import Workdir
+from gru_audio.training import processes
 from gru_audio.training.parallel import use_cpu_cores
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment file.")
@@ -30,7 +31,8 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 def main(_: Sequence[str]) -> int:
     config = command.config(_CONFIG)
-    use_cpu_cores(at_least=config.parallel.data)
+    use_cpu_cores(at_least=-(-config.parallel.data // config.parallel.processes))
+    processes.join(config.parallel)
     module = command.experiment_module()
 
     # A run is a sweep with one member.
@@ -39,6 +41,8 @@ def main(_: Sequence[str]) -> int:
     planned = plan(config, sweep, command.experiment_name(), about, command.command_line())
     workdir = Workdir(_WORKDIR.value)
     failed = execute(planned, workdir)
+    if not processes.first():
+        return 1 if failed else 0
     if failed:
         print(f"{failed[0]} failed; see {workdir.run(failed[0])}", file=sys.stderr)
         return 1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from gru_audio.benchmarks import step
+from gru_audio.benchmarks import memory, step
 from gru_audio.benchmarks.timing import interleave, speed, spread
 from tests.commands import run, write_experiment
 from tests.tones import tiny
@@ -83,6 +83,21 @@ def test_what_is_shown(result):
     step.show(json.loads(json.dumps(result)), console)
     shown = console.export_text()
     for word in ("cores", "resident", "streamed", "constant, one a call", "steps/s", "jax"):
+        assert word in shown
+
+
+def test_memory():
+    size = {"seconds": 3, "model.hidden": 32, "train.batch_size": 8}
+    config = tiny({"frontend.hop_ms": 10.0, "model.recurrent_init": "uniform"})
+    result = memory.measure(config, 0.0, run=size, counted=size)
+    check_spreads(result)
+    taken = {row["way"]: row["run_bytes"] for row in result["rows"]}
+    assert list(taken) == [way for way in memory.WAYS if way != memory.HALF]
+    assert all(taken[way] < taken["none"] for way in taken if way != "none")
+    console = Console(record=True, width=140, file=io.StringIO())
+    memory.show(json.loads(json.dumps(result)), console)
+    shown = console.export_text()
+    for word in ("cores", "rematerialised", "model.remat_frames=100", "GiB", "time ratio"):
         assert word in shown
 
 

@@ -42,7 +42,11 @@ KEEPERS = {
     "grain": ("data/stream.py",),
     "torch": ("benchmarks/",),
 }
-MESH_WORDS = {"make_mesh", "Mesh", "shard_map", "pmap", "distributed"}
+# What is said of devices and of processes, and where alone.
+SCALE_WORDS = {
+    "training/parallel.py": {"make_mesh", "Mesh", "shard_map", "pmap"},
+    "training/processes.py": {"distributed", "multihost_utils"},
+}
 
 DISTRIBUTIONS = importlib.metadata.packages_distributions()
 
@@ -97,13 +101,14 @@ def test_a_package_is_imported_by_its_keeper_alone(file):
 
 
 @every_file
-def test_only_parallel_knows_of_meshes(file):
-    if name_of(file) == "training/parallel.py":
+@pytest.mark.parametrize("room", SCALE_WORDS)
+def test_only_one_room_knows_of_meshes_and_one_of_processes(file, room):
+    if name_of(file) == room:
         return
     tree = ast.walk(ast.parse(file.read_text()))
     words = {node.attr for node in tree if isinstance(node, ast.Attribute)}
     words |= {module.rpartition(".")[2] for module in imports(file)}
-    assert not words & MESH_WORDS
+    assert not words & SCALE_WORDS[room]
 
 
 @every_file

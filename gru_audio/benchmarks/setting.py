@@ -1,6 +1,7 @@
-"""What a benchmark of an experiment's config works on: one run, on one device."""
+"""What a benchmark of an experiment's config works on."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,16 +51,26 @@ class Setting:
         return self.data.reader(range(len(self.data.seeds)), rows, self.mixup)
 
 
-def make_setting(config: ConfigDict, source: Source) -> Setting:
-    """The setting of one run of a config on its data set."""
-    config = override(config, _ONE_DEVICE)
+def make_setting(
+    config: ConfigDict, source: Source, parallel: Mapping[str, Any] | None = None, members: int = 1
+) -> Setting:
+    """The setting of a config on its data set: of one run on one device, if not said otherwise.
+
+    Args:
+      config: an experiment's.
+      source: its data set.
+      parallel: what to change in where it runs, by dotted names.
+      members: runs, which differ in their seeds.
+    """
+    config = override(config, _ONE_DEVICE | dict(parallel or {}))
+    configs = [override(config, {"seed": config.seed + m}) for m in range(members)]
     names = source.class_names[config.data.target]
     return Setting(
         config=config,
         program=make_program(config, source.sample_rate, names),
-        layout=make_layout(config.parallel, 1),
-        data=gather_data(source, [config]),
-        hyper=hyperparameters([config]),
+        layout=make_layout(config.parallel, members),
+        data=gather_data(source, configs),
+        hyper=hyperparameters(configs),
     )
 
 

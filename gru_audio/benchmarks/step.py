@@ -21,7 +21,7 @@ from rich.table import Table
 
 from gru_audio.benchmarks.setting import Row, make_setting
 from gru_audio.benchmarks.step_input import measure_input
-from gru_audio.benchmarks.timing import Spread, host
+from gru_audio.benchmarks.timing import Spread, host, show_host, shown
 from gru_audio.config import check, override
 from gru_audio.data.source import open_source
 
@@ -69,12 +69,7 @@ def measure(
 
 def show(result: dict[str, Any], console: Console) -> None:
     """Prints tables of what `measure` returns: medians, with quartiles in brackets."""
-    about = result["host"]
-    versions = ", ".join(f"{k} {v}" for k, v in about["versions"].items())
-    console.print(
-        f"{about['processor']}, {about['cores']} cores, load {about['load_before']:.1f} before; "
-        f"{about['devices']} {about['device']} device; Python {about['python']}, {versions}"
-    )
+    show_host(result["host"], console)
     for row in result["input"]:
         console.print(_input_table(row))
     if result["pytorch"]:
@@ -97,9 +92,9 @@ def _input_table(row: Row) -> Table:
         compared = kind in bars
         table.add_row(
             kind,
-            _shown(ms),
+            shown(ms),
             f"{1e3 / ms['median']:.1f}",
-            _shown(row[f"{kind}_ratio"]) if compared else "",
+            shown(row[f"{kind}_ratio"]) if compared else "",
             bars.get(kind, ""),
             f"{row[f'{kind}_compile_seconds']:.1f}" if compared else "",
         )
@@ -126,8 +121,8 @@ def _pytorch_table(rows: list[Row]) -> Table:
             row["cell"],
             row["from"],
             str(row["frames"]),
-            *(_shown(row["step_ms"][contestant]) for contestant in contestants),
-            _shown(row["ratio"]),
+            *(shown(row["step_ms"][contestant]) for contestant in contestants),
+            shown(row["ratio"]),
             _verdict(row["ratio"], PYTORCH_BAR),
         )
     worst = max(row["loss_difference"] for row in rows)
@@ -136,12 +131,6 @@ def _pytorch_table(rows: list[Row]) -> Table:
         f"by {worst:.0e} at most."
     )
     return table
-
-
-def _shown(values: Spread) -> str:
-    digits = 2 if values["median"] < 10 else 1
-    low, middle, high = (f"{values[k]:.{digits}f}" for k in ("q1", "median", "q3"))
-    return f"{middle} [{low}, {high}]"
 
 
 def _verdict(ratio: Spread, bar: float) -> str:

@@ -5,9 +5,11 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from importlib import metadata
+from typing import Any
 
 import jax
 import numpy as np
+from rich.console import Console
 
 _PAUSE = 0.005  # seconds between turns: thread pools spin for a while before they sleep
 LEAST_ROUNDS = 8
@@ -58,7 +60,7 @@ def speed(ours: np.ndarray, peer: np.ndarray) -> Spread:
     return spread(peer / ours)
 
 
-def host() -> dict[str, object]:
+def host() -> dict[str, Any]:
     """Machine, threads and versions, for the record."""
     versions = {}
     for package in _PACKAGES:
@@ -75,6 +77,22 @@ def host() -> dict[str, object]:
         "python": platform.python_version(),
         "versions": versions,
     }
+
+
+def show_host(about: dict[str, Any], console: Console) -> None:
+    """Prints what `host` returned."""
+    versions = ", ".join(f"{k} {v}" for k, v in about["versions"].items())
+    console.print(
+        f"{about['processor']}, {about['cores']} cores, load {about['load_before']:.1f} before; "
+        f"{about['devices']} {about['device']} device; Python {about['python']}, {versions}"
+    )
+
+
+def shown(values: Spread) -> str:
+    """The median, with the quartiles in brackets."""
+    digits = 2 if values["median"] < 10 else 1
+    low, middle, high = (f"{values[k]:.{digits}f}" for k in ("q1", "median", "q3"))
+    return f"{middle} [{low}, {high}]"
 
 
 def cores() -> int:

@@ -1,5 +1,6 @@
 """Executes a sweep: group by group, keeping what is finished, resuming what is not."""
 
+import contextlib
 import json
 import sys
 import traceback
@@ -16,17 +17,19 @@ from gru_audio.data.source import Source, open_source
 from gru_audio.data.split import ROLES, target
 from gru_audio.models.size import count_parameters
 from gru_audio.sweeping.sweep import Group, Run, Sweep, expand, group
-from gru_audio.sweeping.workdir import Workdir, environment
-from gru_audio.training import parallel
-from gru_audio.training.checkpoint import Checkpoints, write_atomically
+from gru_audio.sweeping.workdir import Workdir, environment, identity
+from gru_audio.training import parallel, processes
+from gru_audio.training.checkpoint import write_atomically
 from gru_audio.training.feed import FEEDS, Feed, GroupData, gather_data
 from gru_audio.training.hyper import hyperparameters
+from gru_audio.training.keeper import Keeper
 from gru_audio.training.loop import Member, Memory, train
-from gru_audio.training.metrics import Segments, write_run_metrics
+from gru_audio.training.metrics import write_run_metrics
+from gru_audio.training.processes import Preempted, Preemption
+from gru_audio.training.progress import TrainProgress
 from gru_audio.training.state import TrainState
 from gru_audio.training.step import Program, make_program
 from gru_audio.training.trained import Trained
-
 
 _SAME_IN_ALL_RUNS = ("data.name", "data.target", "data.cluster")
 
@@ -86,51 +89,72 @@ def execute(planned: Plan, workdir: Workdir) -> list[str]:
     """Runs what is not finished; returns the names of the runs that failed.
 
     Raises:
-      UserError: the workdir is in use or holds another sweep.
+      UserError: the workdir is in use or holds another sweep, or the processes differ.
+      Preempted: SIGTERM; all is saved.
     """
-    with workdir.lock():
-        workdir.claim(planned.description)
+    same = json.dumps(identity(planned.description), sort_keys=True)
+    processes.check_same("experiment, config and data set", same)
+    with contextlib.ExitStack() as stack:
+        preemption = stack.enter_context(Preemption())
+        processes.from_first(lambda: stack.enter_context(workdir.lock()))
+        processes.from_first(lambda: workdir.claim(planned.description))
         for i, of_group in enumerate(planned.groups):
-            if all(workdir.finished(run.name) for run in of_group.runs):
+            if _finished(workdir, of_group):
                 continue
             title = f"[{i + 1}/{len(planned.groups)}] {of_group.name} x{len(of_group.runs)}"
             try:
-                _execute_group(planned, i, workdir, title)
+                _execute_group(planned, i, workdir, title, preemption)
+            except Preempted:
+                raise
             except Exception as error:
+                if jax.process_count() > 1:
+                    raise  # the others may be in the midst of the group
                 # One group's failure must not cost the others a night.
                 if isinstance(error, UserError):
                     print(f"{title}: {error}", file=sys.stderr)
                 else:
                     traceback.print_exc()
-                for run in of_group.runs:
-                    if not workdir.finished(run.name):
-                        _write_failure(workdir, run.name, error)
-        return [run.name for run in planned.runs if not workdir.finished(run.name)]
+                with contextlib.suppress(OSError):  # the disk may be what failed
+                    failure = {"error": str(error), "type": type(error).__name__}
+                    for run in of_group.runs:
+                        if not workdir.finished(run.name):
+                            workdir.save_failure(run.name, failure)
+            if processes.greatest([preemption.asked])[0]:
+                raise Preempted
+        return processes.from_first(
+            lambda: [run.name for run in planned.runs if not workdir.finished(run.name)]
+        )
 
 
-def _execute_group(planned: Plan, index: int, workdir: Workdir, title: str) -> None:
+def _finished(workdir: Workdir, of_group: Group) -> bool:
+    return processes.from_first(lambda: all(workdir.finished(run.name) for run in of_group.runs))
+
+
+def _execute_group(
+    planned: Plan, index: int, workdir: Workdir, title: str, preemption: Preemption
+) -> None:
     """Trains one group to its end, scores it, and writes what is kept of its runs."""
     of_group, program, data = planned.groups[index], planned.programs[index], planned.data[index]
     configs = [run.config for run in of_group.runs]
     config, hyper = configs[0], hyperparameters(configs)
     layout = parallel.make_layout(config.parallel, len(configs))
-    print(f"{title}: reading data, compiling", file=sys.stderr, flush=True)
-    feed = FEEDS[config.data.feed](
-        program=program,
-        layout=layout,
-        data=data,
-        mixup="augment.mixup" in hyper,
-        horizon=max(c.train.steps for c in configs),
-        threads=config.data.workers,
-    )
-    directory = workdir.group(of_group.name)
-    segments = Segments(directory / "metrics")
-    checkpoints = Checkpoints(directory / "checkpoints", config.checkpoint.keep)
-    members = [Member(run.name, run.config.train.steps) for run in of_group.runs]
-    state = feed.initial_state(hyper)
-    state, memory = train(feed, members, state, config, checkpoints, segments, title)
-    checkpoints.close()
-    _finish(planned, of_group, feed, state, memory, segments, workdir)
+    with TrainProgress(title, silent=not processes.first()) as progress:
+        progress.say(f"{title}: reading data, compiling")
+        feed = FEEDS[config.data.feed](
+            program=program,
+            layout=layout,
+            data=data,
+            mixup="augment.mixup" in hyper,
+            horizon=max(c.train.steps for c in configs),
+            threads=config.data.workers,
+        )
+        directory = workdir.group(of_group.name)
+        keeper = Keeper(directory, config.checkpoint.keep, layout, progress.say)
+        members = [Member(run.name, run.config.train.steps) for run in of_group.runs]
+        state = feed.initial_state(hyper)
+        state, memory = train(feed, members, state, config, keeper, preemption, progress)
+        keeper.close()
+    _finish(planned, of_group, feed, state, memory, keeper, workdir)
 
 
 def _finish(
@@ -139,19 +163,20 @@ def _finish(
     feed: Feed,
     state: TrainState,
     memory: Memory,
-    segments: Segments,
+    keeper: Keeper,
     workdir: Workdir,
 ) -> None:
     """Scores the best weights on every split and writes each run's files, its result last."""
-    data, program = feed.data, feed.program
+    data, program, layout = feed.data, feed.program, feed.layout
     scores = {role: feed.score(state.best, state.normalisation, role) for role in ROLES}
+    best, normalisations = layout.fetch((state.best, state.normalisation))
+    if not processes.first():
+        return
     records: dict[str, list] = {run.name: [] for run in of_group.runs}
-    for record in segments.records():
+    for record in keeper.records():
         records[record["run"]].append(record)
     cluster = of_group.runs[0].config.data.cluster
     clusters = target(planned.source, cluster) if cluster else np.full(len(data.target), -1)
-    best = jax.device_get(feed.layout.gather(state.best))
-    normalisations = jax.device_get(feed.layout.gather(state.normalisation))
 
     for m, run in enumerate(of_group.runs):
         if workdir.finished(run.name):  # before a kill, or beside a run that fails each time
@@ -159,8 +184,8 @@ def _finish(
         directory = workdir.run(run.name)
         write_atomically(directory / "config.json", json.dumps(flatten(run.config), indent=1))
         write_run_metrics(directory, records[run.name])
-        if memory.failure[m]:
-            _write_failure(workdir, run.name, FloatingPointError(memory.failure[m]))
+        if failure := memory.failure[m]:
+            workdir.save_failure(run.name, failure | {"type": "FloatingPointError"})
             continue
         ids = data.ids[m]["test"]
         workdir.save_predictions(
@@ -192,6 +217,7 @@ def _finish(
             "group": of_group.name,
             "steps": memory.last_step[m],
             "best_step": memory.best_step[m],
+            "updates_left_out": memory.skipped[m],
             "stopped_early": memory.last_step[m] < run.config.train.steps,
             "parameters": {
                 counting: count_parameters({"params": weights.params}, counting)
@@ -210,11 +236,6 @@ def _finish(
         }
         (directory / "failure.json").unlink(missing_ok=True)
         write_atomically(directory / "result.json", json.dumps(result, indent=1))
-
-
-def _write_failure(workdir: Workdir, run: str, error: Exception) -> None:
-    text = json.dumps({"error": str(error), "type": type(error).__name__}, indent=1)
-    write_atomically(workdir.run(run) / "failure.json", text)
 
 
 def _check_comparable(config: ConfigDict, runs: Sequence[Run]) -> None:

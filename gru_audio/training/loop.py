@@ -6,20 +6,25 @@ changes nothing but wall times.
 
 import time
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from gru_audio.training.checkpoint import Checkpoints
+from gru_audio.training import processes
 from gru_audio.training.feed import Feed, Scores
-from gru_audio.training.metrics import Record, Segments, Windows
+from gru_audio.training.keeper import Keeper
+from gru_audio.training.metrics import Record, Windows
+from gru_audio.training.parallel import Kind
+from gru_audio.training.processes import Preempted, Preemption
 from gru_audio.training.progress import TrainProgress
 from gru_audio.training.state import TrainState
 from gru_audio.training.step import METRICS
 
 _FIRST_CALL_STEPS = 4  # before the length of a step is known
+_CLIPS_SHOWN = 3  # of a batch that went wrong; `failure.json` has all
 
 
 @dataclass
@@ -33,7 +38,8 @@ class Memory:
       best: its best value of the selection metric, None before the first look.
       best_step: when that was.
       looks: at the validation split since then.
-      failure: what ended it early, "" if nothing did.
+      skipped: updates left out because they were not finite.
+      failure: what ended it early: "error", "step", and "clips" of the batch; None if nothing did.
       windows: unfinished means of the training metrics.
       seconds: spent on training and looking, without compilation.
     """
@@ -44,9 +50,25 @@ class Memory:
     best: list[float | None]
     best_step: list[int]
     looks: list[int]
-    failure: list[str]
+    skipped: list[int]
+    failure: list[dict[str, Any] | None]
     windows: dict[str, list[float]] = field(default_factory=dict)
     seconds: float = 0.0
+
+    @classmethod
+    def fresh(cls, members: int) -> "Memory":
+        """That of a group before its first step."""
+        zeros = [0] * members
+        return cls(
+            step=0,
+            alive=[True] * members,
+            last_step=[*zeros],
+            best=[None] * members,
+            best_step=[*zeros],
+            looks=[*zeros],
+            skipped=[*zeros],
+            failure=[None] * members,
+        )
 
 
 @dataclass(frozen=True)
@@ -62,9 +84,9 @@ def train(
     members: list[Member],
     state: TrainState,
     config: ConfigDict,
-    checkpoints: Checkpoints,
-    segments: Segments,
-    title: str,
+    keeper: Keeper,
+    preemption: Preemption,
+    progress: TrainProgress,
 ) -> tuple[TrainState, Memory]:
     """Trains a group to its end, from its latest checkpoint if there is one.
 
@@ -74,96 +96,76 @@ def train(
       state: fresh, padded; given away.
       config: of any member: the loop reads what all have in common (`train`, `checkpoint`,
         `parallel`).
-      checkpoints: where the group saves.
-      segments: where its metrics go.
-      title: for the progress display.
+      keeper: where the group saves.
+      preemption: tells whether the machine is about to be lost.
+      progress: what the user sees.
 
     Returns:
       The final state (padded) and the loop's memory.
+
+    Raises:
+      Preempted: asked to end; the state is saved.
     """
-    state, memory = _resume(feed, members, state, checkpoints, segments)
+    state, remembered = keeper.resume(state)
+    memory = Memory(**remembered) if remembered else Memory.fresh(len(members))
     windows = Windows(config.train.log_every, len(members), METRICS)
     if memory.windows:
         windows.recall(memory.windows)
     looker = _Looker(feed, config)
-    records: list[Record] = []
-    saved_step, saved_at = memory.step, time.monotonic()
     step_seconds, last_look = 0.0, ""
-    total = max(member.horizon for member in members)
+    progress.start(memory.step, max(member.horizon for member in members))
 
-    with TrainProgress(title, memory.step, total) as progress:
-        if memory.step:
-            progress.say(f"{title}: resumes at step {memory.step}")
-        while any(memory.alive):
-            start = memory.step
-            stop = min(
-                start + _call_steps(step_seconds, config.parallel.call_seconds, feed.most_steps),
-                _next_stop(start, members, memory, config),
-            )
-            began, compiled = time.perf_counter(), feed.compile_seconds
-            alive = np.array(memory.alive)
-            state, metrics = feed.train(state, alive, start, stop)
-            elapsed = time.perf_counter() - began - (feed.compile_seconds - compiled)
-            step_seconds = elapsed / (stop - start)
-            memory.step, memory.seconds = stop, memory.seconds + elapsed
-
-            for message in _mark_failed(members, memory, metrics, start):
-                progress.say(message)
-            for step, means in windows.add(start, metrics):
-                records += _train_records(step, means, members, memory)
-            memory.last_step = [
-                stop if alive else last
-                for alive, last in zip(memory.alive, memory.last_step, strict=True)
-            ]
-            due = _due_a_look(stop, members, memory, config)
-            if any(due):
-                began, compiled = time.perf_counter(), feed.compile_seconds
-                state, looked = looker.look(state, members, memory, due)
-                memory.seconds += time.perf_counter() - began - (feed.compile_seconds - compiled)
-                records += looked
-                last_look = _spread(looked, looker.metric)
-            for m, member in enumerate(members):
-                if stop >= member.horizon:
-                    memory.alive[m] = False
-            text = _spread_loss(metrics, alive) + last_look
-            progress.step(stop, 1 / max(step_seconds, 1e-9), text)
-
-            late = time.monotonic() - saved_at >= config.checkpoint.every_seconds
-            every = config.checkpoint.every_steps
-            if late or (every and stop % every == 0) or not any(memory.alive):
-                memory.windows = {k: v.tolist() for k, v in windows.memory().items()}
-                # The segment first: one without its checkpoint is dropped on resume.
-                segments.write(saved_step, stop, records)
-                checkpoints.save(stop, feed.layout.gather(state), asdict(memory))
-                records, saved_step, saved_at = [], stop, time.monotonic()
-    checkpoints.wait()
-    return state, memory
-
-
-def _resume(
-    feed: Feed,
-    members: list[Member],
-    state: TrainState,
-    checkpoints: Checkpoints,
-    segments: Segments,
-) -> tuple[TrainState, Memory]:
-    """The latest checkpoint, or the fresh state; metrics are cut back to it."""
-    found = checkpoints.restore(feed.layout.abstract(state))
-    if found is None:
-        count = len(members)
-        memory = Memory(
-            step=0,
-            alive=[True] * count,
-            last_step=[0] * count,
-            best=[None] * count,
-            best_step=[0] * count,
-            looks=[0] * count,
-            failure=[""] * count,
+    while any(memory.alive):
+        start = memory.step
+        stop = min(
+            start + _call_steps(step_seconds, config.parallel.call_seconds, feed.most_steps),
+            _next_stop(start, members, memory, config),
         )
-    else:
-        saved, remembered = found
-        state, memory = feed.layout.scatter(saved), Memory(**remembered)
-    segments.rewind(memory.step)
+        began, compiled = time.perf_counter(), feed.compile_seconds
+        alive = np.array(memory.alive)
+        with jax.transfer_guard("disallow"):  # what is not asked for would slow every call
+            state, metrics = feed.train(state, alive, start, stop)
+        elapsed = time.perf_counter() - began - (feed.compile_seconds - compiled)
+        memory.step, memory.seconds = stop, memory.seconds + elapsed
+
+        for message in _note_failures(feed, members, memory, metrics, start, config):
+            progress.say(message)
+        for step, means in windows.add(start, metrics):
+            keeper.add(_train_records(step, means, members, memory))
+        memory.last_step = [
+            stop if alive else last
+            for alive, last in zip(memory.alive, memory.last_step, strict=True)
+        ]
+        due = _due_a_look(stop, members, memory, config)
+        if any(due):
+            began, compiled = time.perf_counter(), feed.compile_seconds
+            with jax.transfer_guard("disallow"):
+                state, looked = looker.look(state, members, memory, due)
+            memory.seconds += time.perf_counter() - began - (feed.compile_seconds - compiled)
+            keeper.add(looked)
+            last_look = _spread(looked, looker.metric)
+        for m, member in enumerate(members):
+            if stop >= member.horizon:
+                memory.alive[m] = False
+
+        # From here on all processes must do the same, whatever their clocks and signals say.
+        step_seconds, late, asked = processes.greatest(
+            [
+                elapsed / (stop - start),
+                keeper.age >= config.checkpoint.every_seconds,
+                preemption.asked,
+            ]
+        )
+        text = _spread_loss(metrics, alive) + last_look
+        progress.step(stop, 1 / max(step_seconds, 1e-9), text)
+        every = config.checkpoint.every_steps
+        if late or asked or (every and stop % every == 0) or not any(memory.alive):
+            memory.windows = {k: v.tolist() for k, v in windows.memory().items()}
+            keeper.save(state, asdict(memory))
+            if asked or not any(memory.alive):
+                keeper.finish(state, asdict(memory))
+        if asked:
+            raise Preempted
     return state, memory
 
 
@@ -185,7 +187,8 @@ class _Looker:
 
         Without a validation split the latest weights are the best.
         """
-        improved = np.zeros(self._feed.layout.padded_members, bool)
+        layout = self._feed.layout
+        improved = np.zeros(layout.padded_members, bool)
         records: list[Record] = []
         scores: list[Scores] = [{} for _ in members]
         if self._look:
@@ -206,7 +209,8 @@ class _Looker:
             value, best = metrics[self.metric], memory.best[m]
             if not np.isfinite([*metrics.values()]).all():
                 memory.alive[m] = False
-                memory.failure[m] = f"The validation loss is not finite at step {memory.step}."
+                message = f"The validation loss is not finite at step {memory.step}."
+                memory.failure[m] = {"error": message, "step": memory.step, "clips": []}
             elif best is None or self._sign * value > self._sign * best:
                 improved[m] = True
                 memory.best[m], memory.best_step[m], memory.looks[m] = value, memory.step, 0
@@ -214,7 +218,7 @@ class _Looker:
                 memory.looks[m] += 1
                 if self._patience and memory.looks[m] >= self._patience:
                     memory.alive[m] = False
-        return self._keep_best(state, improved), records
+        return self._keep_best(state, layout.put(improved, Kind.MEMBER)), records
 
 
 def _keep_best(state: TrainState, improved: jax.Array) -> TrainState:
@@ -249,18 +253,34 @@ def _due_a_look(step: int, members: list[Member], memory: Memory, config: Config
     ]
 
 
-def _mark_failed(
-    members: list[Member], memory: Memory, metrics: dict[str, np.ndarray], start: int
+def _note_failures(
+    feed: Feed,
+    members: list[Member],
+    memory: Memory,
+    metrics: dict[str, np.ndarray],
+    start: int,
+    config: ConfigDict,
 ) -> list[str]:
-    """Ends the members whose loss is no longer finite; returns what to say of each."""
+    """Counts updates that were not finite, and ends members with too many; what to say of each."""
     messages = []
+    finite = np.logical_and.reduce([np.isfinite(series) for series in metrics.values()])
     for m, member in enumerate(members):
-        bad = np.flatnonzero(~np.isfinite(metrics["loss"][m]))
-        if memory.alive[m] and len(bad):
-            step = start + int(bad[0])
-            memory.alive[m], memory.last_step[m] = False, step
-            memory.failure[m] = f"The loss is not finite at step {step}."
-            messages.append(f"{member.name}: stopped, the loss is not finite at step {step}")
+        if not memory.alive[m]:
+            continue
+        for step in (start + np.flatnonzero(~finite[m])).tolist():
+            memory.skipped[m] += 1
+            clips = feed.data.clips(m, step)
+            shown = ", ".join(clips[:_CLIPS_SHOWN]) + (", ..." if len(clips) > _CLIPS_SHOWN else "")
+            if memory.skipped[m] > config.train.skip_nonfinite:
+                error = f"The loss or its gradient is not finite at step {step}"
+                memory.alive[m], memory.last_step[m] = False, step
+                memory.failure[m] = {"error": f"{error}.", "step": step, "clips": clips}
+                messages.append(f"{member.name}: stopped. {error}, on {shown}")
+                break
+            messages.append(
+                f"{member.name}: update {step} left out ({memory.skipped[m]} of "
+                f"{config.train.skip_nonfinite}): not finite, on {shown}"
+            )
     return messages
 
 

@@ -76,9 +76,12 @@ class Layout:
     def __post_init__(self):
         platform = self.mesh.devices.flat[0].platform
         self.sequential = platform == "cpu"
-        self.compiler_options = {}
+        self.compiler_options: dict[str, bool | str] = {}
         if self.deterministic and platform == "gpu":
-            self.compiler_options = {"xla_gpu_deterministic_ops": True, "xla_gpu_autotune_level": 0}
+            self.compiler_options = {
+                "xla_gpu_deterministic_ops": True,
+                "xla_gpu_autotune_level": "0",
+            }
         members, everywhere = self.members, NamedSharding(self.mesh, P())
         self._real = jax.jit(
             lambda tree: jax.tree.map(lambda a: a[:members], tree), out_shardings=everywhere
@@ -123,7 +126,7 @@ class Layout:
         return self.put(jax.tree.map(lambda a: self.pad(np.asarray(a)), tree), Kind.MEMBER)
 
     def put(self, tree: Tree, kind: Kind) -> Tree:
-        """Host arrays, the same in all processes, to the devices. Members must be padded already."""
+        """Host arrays, the same in all processes, to the devices. Members must be padded."""
         sharding = self.sharding(kind)
         if jax.process_count() == 1:
             return jax.device_put(tree, sharding)
@@ -132,25 +135,32 @@ class Layout:
             a = np.asarray(a)
             return jax.make_array_from_callback(a.shape, sharding, lambda part: a[part])
 
-        return jax.tree.map(spread, tree)
+        with jax.transfer_guard("allow"):  # asked for, though JAX takes it for implicit
+            return jax.tree.map(spread, tree)
 
     def local(self, rows: int) -> tuple[slice, slice]:
         """The members, of the padded ones, and the rows of a batch that lie in this process."""
         shape = (self.padded_members, rows)
         places = self.sharding(Kind.ROWS).addressable_devices_indices_map(shape).values()
-        ranges = [[part.indices(size)[:2] for part, size in zip(p, shape)] for p in places]
-        members, rows_ = zip(*ranges, strict=True)
-        return (
-            slice(min(b for b, _ in members), max(e for _, e in members)),
-            slice(min(b for b, _ in rows_), max(e for _, e in rows_)),
+        # A device holds a part of each axis from a beginning to an end; so does a process.
+        ends = np.array(
+            [
+                [part.indices(size)[:2] for part, size in zip(place or (), shape, strict=True)]
+                for place in places
+            ]
         )
+        first, last = ends[..., 0].min(axis=0), ends[..., 1].max(axis=0)
+        return slice(first[0], last[0]), slice(first[1], last[1])
 
     def put_local(self, tree: Tree, rows: int) -> Tree:
         """What `local` names, (members, rows, ...) here alone, as `Kind.ROWS` of all processes."""
         sharding, head = self.sharding(Kind.ROWS), (self.padded_members, rows)
-        return jax.tree.map(
-            lambda a: jax.make_array_from_process_local_data(sharding, a, head + a.shape[2:]), tree
-        )
+
+        def spread(a):
+            return jax.make_array_from_process_local_data(sharding, a, head + a.shape[2:])
+
+        with jax.transfer_guard("allow"):
+            return jax.tree.map(spread, tree)
 
     def sharding(self, kind: Kind) -> NamedSharding:
         """The sharding of arrays of a kind. Under pmap every device holds all of them."""

@@ -26,7 +26,7 @@ from gru_audio.config import UserError
 
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on
 
-_JOINED = "GRU_AUDIO_JOINED"  # a folder in which each process that has joined leaves its number
+_JOINED = "GRU_AUDIO_JOINED"  # where each process that launch/local.py started leaves its number
 _HEARTBEAT_SECONDS = 30  # of silence after which a process counts as dead
 _GRACE_SECONDS = 25.0  # from SIGTERM to the end, whatever is running
 Tree = Any
@@ -52,17 +52,31 @@ def join(parallel: ConfigDict) -> None:
             "process_id": parallel.process,
             "cluster_detection_method": "deactivate",
         }
+    if folder := os.environ.get(_JOINED):
+        (Path(folder) / str(parallel.process)).touch()
     # Its handler of SIGTERM would stand in the way of `Preemption`.
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(**found, heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
+        jax.distributed.initialize(
+            **found,
+            heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=_HEARTBEAT_SECONDS,
+        )
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"The processes did not come together (config.parallel.coordinator="
             f"{parallel.coordinator}): {error}"
         ) from error
-    if folder := os.environ.get(_JOINED):
-        (Path(folder) / str(jax.process_index())).touch()
+
+
+def leave(code: int) -> None:
+    """Ends one of several processes that cannot go on; does nothing where there is but one.
+
+    A regular exit would wait for the others, and they wait for this one.
+    """
+    if jax.distributed.is_initialized():
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def first() -> bool:

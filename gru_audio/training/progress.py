@@ -20,12 +20,12 @@ _LINE_SECONDS = 15.0  # between plain lines
 class TrainProgress:
     """Progress of one group, as a context manager."""
 
-    def __init__(self, title: str, start: int, total: int):
-        self._title, self._total = title, total
+    def __init__(self, title: str, silent: bool = False):
+        """`silent`: another process speaks."""
+        self._title, self._silent, self._total = title, silent, 0
         self._console = Console(file=sys.stderr)
-        self._live = self._console.is_terminal
+        self._live = self._console.is_terminal and not silent
         self._last_line = time.monotonic()
-        self._text = ""
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -36,7 +36,7 @@ class TrainProgress:
             console=self._console,
             disable=not self._live,
         )
-        self._task = self._bar.add_task(title, total=total, completed=start, text="compiling")
+        self._task = self._bar.add_task(title, total=None, text="")
 
     def __enter__(self) -> "TrainProgress":
         self._bar.start()
@@ -50,6 +50,13 @@ class TrainProgress:
     ) -> None:
         self._bar.stop()
 
+    def start(self, step: int, total: int) -> None:
+        """Training begins, or goes on, at `step` of `total`."""
+        self._total = total
+        self._bar.update(self._task, completed=step, total=total, text="compiling")
+        if step:
+            self.say(f"{self._title}: resumes at step {step}")
+
     def step(self, step: int, steps_per_second: float, text: str) -> None:
         """Shows where training is; `text` is the latest metrics."""
         text = f"{steps_per_second:.1f} steps/s  {text}"
@@ -57,11 +64,11 @@ class TrainProgress:
         now = time.monotonic()
         if not self._live and (now - self._last_line > _LINE_SECONDS or step >= self._total):
             self._last_line = now
-            print(f"{self._title}: step {step}/{self._total}  {text}", file=sys.stderr, flush=True)
+            self.say(f"{self._title}: step {step}/{self._total}  {text}")
 
     def say(self, message: str) -> None:
         """One line that stays."""
         if self._live:
             self._bar.console.print(message, highlight=False, markup=False)
-        else:
+        elif not self._silent:
             print(message, file=sys.stderr, flush=True)

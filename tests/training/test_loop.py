@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from etils import epath
 
-from gru_audio.training.checkpoint import Checkpoints
 from gru_audio.training.hyper import hyperparameters
+from gru_audio.training.keeper import Keeper
 from gru_audio.training.loop import Member, train
-from gru_audio.training.metrics import Segments
+from gru_audio.training.processes import Preemption
+from gru_audio.training.progress import TrainProgress
 from tests.tones import assert_same, make_feed, member, tiny
 
 ONE_STEP, MANY_STEPS = 0.0, 1e9  # seconds a call is to take
@@ -23,17 +24,16 @@ class Outcome:
 
     def __init__(self, source, folder, *members, **common):
         configs = [tiny(STEPS | common | changes) for changes in members]
-        self.config, self.feed = configs[0], make_feed(source, configs)
-        checkpoints = Checkpoints(epath.Path(folder) / "checkpoints", keep=10)
-        segments = Segments(epath.Path(folder) / "metrics")
+        self.config, self.feed, self.said = configs[0], make_feed(source, configs), []
+        keeper = Keeper(epath.Path(folder), 10, self.feed.layout, self.said.append)
         named = [Member(f"run{m}", config.train.steps) for m, config in enumerate(configs)]
         state = self.feed.initial_state(hyperparameters(configs))
         self.device_state, self.memory = train(
-            self.feed, named, state, self.config, checkpoints, segments, "test"
+            self.feed, named, state, self.config, keeper, Preemption(), TrainProgress("test")
         )
-        checkpoints.close()
+        keeper.close()
         self.state = jax.device_get(self.device_state)
-        self.all_records = list(segments.records())
+        self.all_records = keeper.records()
 
     def records(self, m, kind=""):
         """A member's records without wall times."""
@@ -131,7 +131,11 @@ def test_a_member_whose_loss_is_no_number_fails_alone(source, tmp_path, two, cal
     options = {"train.log_every": 1, "parallel.call_seconds": call_seconds}
     outcome = Outcome(source, tmp_path, *members, **options)
     memory, step = outcome.memory, outcome.memory.last_step[0]
-    assert memory.failure[0] == f"The loss is not finite at step {step}."
+    failure = memory.failure[0]
+    assert failure["error"] == f"The loss or its gradient is not finite at step {step}."
+    assert failure["step"] == step
+    assert failure["clips"] == outcome.feed.data.clips(0, step)
+    assert len(failure["clips"]) == 8
     assert step < 5
     # Whatever the length of a call, the losses before are kept and none after.
     assert [record["step"] for record in outcome.records(0)] == list(range(1, step + 1))
@@ -145,7 +149,9 @@ def test_a_member_whose_loss_is_no_number_fails_alone(source, tmp_path, two, cal
 def test_a_validation_loss_that_is_no_number_is_a_failure_too(source, tmp_path):
     blown = {"optimizer.learning_rate": 3e38, "train.steps": 1}
     outcome = Outcome(source, tmp_path, blown, {"seed": 1, "train.steps": 1})
-    assert outcome.memory.failure == ["The validation loss is not finite at step 1.", ""]
+    failure, none = outcome.memory.failure
+    assert failure["error"] == "The validation loss is not finite at step 1."
+    assert none is None
     assert outcome.memory.best[0] is None
 
 
