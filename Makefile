@@ -24,7 +24,7 @@ quickstart: .venv/.with-demo  ## train GRUs and LSTMs on synthetic speech and co
 	@echo "Open $(QUICKSTART_WORKDIR)/report/index.html in a browser to see which won."
 
 test: .venv/.with-demo .venv/.with-test  ## run the tests (PYTEST_FLAGS: what else to tell pytest)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
 reliability: .venv/.with-demo .venv/.with-test  ## run the fault tests (kills, damage, full disks); print their table
 	$(BIN)/python -m pytest -m reliability $(PYTEST_FLAGS)

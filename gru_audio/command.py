@@ -13,8 +13,6 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from gru_audio.config import UserError, default_config, flatten, nearest
-from gru_audio.training import processes
-from gru_audio.training.processes import EXIT_PREEMPTED, Preempted
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
@@ -28,16 +26,21 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             code = 2
-        except Preempted:
-            print("preempted: all is saved; the same command resumes", file=sys.stderr)
-            return EXIT_PREEMPTED
         except KeyboardInterrupt:
             print("stopped; the same command resumes", file=sys.stderr)
             code = 130
-        except Exception:
+        except Exception as error:
+            from gru_audio.training.processes import EXIT_PREEMPTED, Preempted
+
+            if isinstance(error, Preempted):
+                print("preempted: all is saved; the same command resumes", file=sys.stderr)
+                return EXIT_PREEMPTED
             traceback.print_exc()
             code = 1
-        processes.leave(code)
+        if "jax" in sys.modules:  # importing it takes seconds, and without it there are no others
+            from gru_audio.training.processes import leave
+
+            leave(code)
         return code
 
     app.run(guarded, flags_parser=_parse)

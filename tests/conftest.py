@@ -1,6 +1,7 @@
 """What the tests share: eight devices, and a small data set prepared as anybody's would be."""
 
 import os
+import pathlib
 import sys
 
 import jax
@@ -11,6 +12,12 @@ jax.config.update("jax_num_cpu_devices", 8)  # before JAX is used; a test takes 
 from gru_audio.data.source import Source, open_source  # noqa: E402
 from gru_audio.prepare import prepare  # noqa: E402
 from tests.tones import NAME, RATE, SPLIT_BY, write_tones  # noqa: E402
+
+
+def pytest_collection_modifyitems(items):
+    """What runs real commands comes first: it takes longest, and would else be waited for alone."""
+    here = pathlib.Path(__file__).parent
+    items.sort(key=lambda item: item.path.parent != here)
 
 
 @pytest.fixture(scope="session", autouse=True)

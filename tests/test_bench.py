@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from gru_audio.benchmarks import memory, step
+from gru_audio.benchmarks import memory, scaling, step
 from gru_audio.benchmarks.timing import interleave, speed, spread
 from tests.commands import run, write_experiment
 from tests.tones import tiny
@@ -99,6 +99,32 @@ def test_memory():
     shown = console.export_text()
     for word in ("cores", "rematerialised", "model.remat_frames=100", "GiB", "time ratio"):
         assert word in shown
+
+
+def test_scaling(data_dir):
+    """Where the devices are virtual, what counts is that the losses do not depend on them."""
+    result = scaling.measure(tiny({"data.dir": str(data_dir)}), 0.0, most=2)
+    check_spreads(result)
+    (row,) = result["measured"]
+    assert row["devices"] == 2
+    assert 0 <= row["loss_difference"] < 1e-5
+    console = Console(record=True, width=140, file=io.StringIO())
+    scaling.show(json.loads(json.dumps(result)), console)
+    shown = console.export_text()
+    for word in ("share the cores", "losses differ", "NVLink", "chips"):
+        assert word in shown
+
+
+def test_sharing_a_batch_pays_until_the_fixed_part_or_the_reduction_outweighs_it():
+    free, slow = scaling.Link(1e30, 0.0), scaling.Link(1e9, 0.0)
+    assert scaling.efficiency(1, 1.0, 3.0, 10**9, slow) == 1
+    assert scaling.efficiency(8, 0.0, 1.0, 10**9, free) == 1  # nothing fixed, nothing to reduce
+    # Half of the time is fixed: on two devices (1 + 1) / (2 (1 + 1/2)).
+    assert scaling.efficiency(2, 1.0, 1.0, 10**9, free) == pytest.approx(2 / 3)
+    assert scaling.pays_to(1.0, 1.0, 10**9, free) == 2  # at four devices 2 / 5
+    # A gigabyte over 1 GB/s between two: 2 (1/2) 1 s beside half a second of work.
+    assert scaling.efficiency(2, 0.0, 1.0, 10**9, slow) == pytest.approx(1 / 3)
+    assert scaling.pays_to(0.0, 1.0, 10**9, slow) == 1
 
 
 def test_an_unknown_benchmark_is_refused(tmp_path, environment):

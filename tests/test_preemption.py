@@ -17,7 +17,7 @@ from tests.commands import (
     write_experiment,
 )
 
-RUN = "'train.steps': 300, 'train.eval_every': 50, 'parallel.call_seconds': 0.0"
+RUN = "'train.steps': 100, 'train.eval_every': 50, 'parallel.call_seconds': 0.0"
 STUCK = """
 import hashlib
 from gru_audio.training import processes

@@ -66,19 +66,20 @@ LINKS: Mapping[str, Link] = {
 }
 
 
-def measure(config: ConfigDict, seconds: float) -> dict[str, Any]:
+def measure(config: ConfigDict, seconds: float, most: int = 1024) -> dict[str, Any]:
     """Runs the benchmark. Numbers are in the unit that their names tell.
 
     Args:
       config: an experiment's.
       seconds: to spend on each comparison, beside compilation.
+      most: devices to use.
 
     Raises:
       UserError: the config is impossible or its data set is not prepared.
     """
     check(config)
     source = open_source(config.data.name, config.data.dir)
-    counts = _device_counts(config.train.batch_size)
+    counts = _device_counts(config.train.batch_size, most)
     half = override(config, {"train.batch_size": max(1, config.train.batch_size // 2)})
     settings = {_ONE: make_setting(config, source), "half": make_setting(half, source)}
     for n in counts[1:]:
@@ -119,11 +120,10 @@ def pays_to(fixed: float, shared: float, reduced_bytes: int, link: Link) -> int:
     return n
 
 
-def _device_counts(batch_size: int) -> list[int]:
+def _device_counts(batch_size: int, most: int) -> list[int]:
     """1, 2, 4, ... as far as there are devices, and rows for them."""
-    most = min(len(jax.devices()), batch_size)
-    counts = [2**i for i in range(most.bit_length()) if 2**i <= most]
-    return [n for n in counts if batch_size % n == 0]
+    counts = [2**i for i in range(min(most, len(jax.devices())).bit_length())]
+    return [n for n in counts if n <= len(jax.devices()) and batch_size % n == 0]
 
 
 def _times(

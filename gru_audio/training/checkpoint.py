@@ -34,14 +34,18 @@ _ALONE = ocp.options.MultiprocessingOptions(
 )
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
-# What goes wrong is said in one line; Orbax and the asyncio beneath it would log stack traces, and
-# reads or writes beside one that failed would each show another.
-logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
-logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-_show_unraisable = sys.unraisablehook
-sys.unraisablehook = lambda problem: (
-    None if str(problem.exc_value) == "Event loop is closed" else _show_unraisable(problem)
-)
+
+def hush() -> None:
+    """Keeps Orbax and the asyncio beneath it from printing stack traces of what is said here.
+
+    Reads and writes beside one that failed would each show another; for commands.
+    """
+    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    show = sys.unraisablehook
+    sys.unraisablehook = lambda problem: (
+        None if str(problem.exc_value) == "Event loop is closed" else show(problem)
+    )
 
 
 class Checkpoints:

@@ -16,9 +16,16 @@ import pytest
 from etils import epath
 
 from gru_audio.config import UserError
-from gru_audio.training.checkpoint import Checkpoints, load_model, save_model, write_atomically
+from gru_audio.training.checkpoint import (
+    Checkpoints,
+    hush,
+    load_model,
+    save_model,
+    write_atomically,
+)
 from tests.tones import assert_same
 
+hush()  # as the commands do: nothing below may print a stack trace
 MEMORY = {"step": 3, "best": [None, 0.1 + 0.2], "windows": {"loss": [1e-300, 2.5]}, "failure": [""]}
 
 
