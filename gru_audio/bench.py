@@ -7,6 +7,7 @@ step     training steps: what resident and streamed input cost against a constan
          and LSTM steps compare with PyTorch (which the extra [bench] installs)
 scaling  what more devices bring, and by a model of the cost to how many sharing a batch pays; a CPU
          makes devices to check the losses by: XLA_FLAGS=--xla_force_host_platform_device_count=8
+sweep    many runs in one program against the same runs one after another, and against PyTorch
 memory   what each way to train on long recordings saves in memory, and what it costs in time
 
 Run it on a machine that does nothing else. Any value of the config can be set with
@@ -22,10 +23,11 @@ from ml_collections import config_flags
 from rich.console import Console
 
 from gru_audio import command
-from gru_audio.benchmarks import memory, scaling, step
+from gru_audio.benchmarks import memory, scaling, step, sweep
 from gru_audio.config import UserError, nearest
+from gru_audio.training.parallel import use_cpu_cores
 
-BENCHMARKS = {"memory": memory, "scaling": scaling, "step": step}
+BENCHMARKS = {"memory": memory, "scaling": scaling, "step": step, "sweep": sweep}
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", "experiments/spoken_digit.py", "The experiment file."
@@ -40,6 +42,7 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) != 2 or arguments[1] not in BENCHMARKS:
         given = " ".join(arguments[1:])
         raise UserError(f'Say which benchmark, not "{given}".{nearest(given, BENCHMARKS)}')
+    use_cpu_cores()  # as training does
     benchmark = BENCHMARKS[arguments[1]]
     result = benchmark.measure(_CONFIG.value, _SECONDS.value)
     result["command"] = command.command_line()

@@ -129,6 +129,10 @@ def default_config() -> ConfigDict:
     config.parallel.data = 1  # devices that share a batch
     config.parallel.member = 0  # devices that share the runs of a group; 0: all that are left
     config.parallel.call_seconds = 2.0  # aimed length of one call to the device
+    config.parallel.side_by_side = placeholder(int)  # runs that a device steps at a time; 0: those
+    # that fit its memory; None: one on a CPU, else 0
+    config.parallel.memory_gb = placeholder(float)  # GiB of a device to use; None: nearly all
+    config.parallel.repack_gain = 2.0  # seconds saved to those of compiling for fewer members
     config.parallel.deterministic = False  # on a GPU: the same bits each time, more slowly
     config.parallel.coordinator = ""  # "": one process; "auto": JAX finds the others; or HOST:PORT
     config.parallel.processes = 1  # with HOST:PORT: how many,
@@ -171,6 +175,7 @@ _AT_LEAST = {
     "checkpoint.keep": 1,
     "parallel.data": 1,
     "parallel.member": 0,
+    "parallel.repack_gain": 0,
     "parallel.processes": 1,
     "parallel.process": 0,
 }
@@ -240,6 +245,10 @@ def check(config: ConfigDict) -> None:
             raise UserError(
                 f'config.{name}="{flat[name]}" is unknown.{nearest(flat[name], choices)}'
             )
+    if config.parallel.side_by_side is not None and config.parallel.side_by_side < 0:
+        raise UserError(
+            f"config.parallel.side_by_side={config.parallel.side_by_side} must be at least 0."
+        )
     if config.seed >= 2**32:
         raise UserError(f"config.seed={config.seed} must be below 2**32.")
     if config.data.crop_seconds is not None and not config.data.crop_seconds > 0:

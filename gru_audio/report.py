@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from gru_audio import command
-from gru_audio.reporting.wording import evidence, headline
+from gru_audio.reporting.wording import evidence, headline, progress
 from gru_audio.reporting.write import write_report
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a sweep or of a training run.")
@@ -24,6 +24,8 @@ def main(_: Sequence[str]) -> None:
     """Writes the report and prints what it finds."""
     page, comparison = write_report(_WORKDIR.value, _OUTPUT.value)
     print(f"{headline(comparison)}. {evidence(comparison)}")
+    if missing := progress(comparison.results):
+        print(missing)
     print(f"Report: {page}")
 
 

@@ -2,49 +2,86 @@
 
   python -m gru_audio.sweep --config experiments/spoken_digit.py --workdir runs/spoken_digit
   python -m gru_audio.sweep --config experiments/spoken_digit.py --workdir runs/x --plan
+  python -m gru_audio.sweep --config experiments/spoken_digit.py --workdir runs/x --shard 2/3
+  python -m gru_audio.sweep --status runs/spoken_digit
 
 Runs that differ in numbers only (learning rate, dropout, seed, held-out speaker, ...) form a group
 and train together in one compiled program; --plan shows the groups and does nothing else. The same
 command on the same --workdir skips what is finished and resumes what is not. A run that fails does
 not stop the others; the exit code then is 1. Any value of the config can be set with
 --config.NAME=VALUE.
+
+--shard I/N runs the I-th of N parts of the work. Shards share a workdir and may run at the same
+time, on machines that share its disk too; the numbers do not depend on N. With another N later,
+finished runs are skipped, and those half done start anew.
+
+--status shows where every run stands, from any machine that sees the workdir; the exit code is 1 if
+one has failed. --json prints it for programs.
 """
 
+import datetime
+import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from absl import flags
+from etils import epath
 from ml_collections import config_flags
 from rich.console import Console
 from rich.table import Table
 
 from gru_audio import command
 from gru_audio.config import UserError
-from gru_audio.reporting.wording import evidence, headline
-from gru_audio.reporting.write import write_report
-from gru_audio.sweeping.execute import Plan, execute, plan
-from gru_audio.sweeping.workdir import Workdir
-from gru_audio.training import processes
-from gru_audio.training.parallel import use_cpu_cores
+from gru_audio.sweeping.status import FAILED, Standing, read_standings, read_sweep
+
+if TYPE_CHECKING:
+    from gru_audio.sweeping.execute import Plan
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for all that the sweep writes.")
 _PLAN = flags.DEFINE_bool("plan", False, "Show what would run, and stop.")
-flags.mark_flags_as_required(["config", "workdir"])
+_SHARD = flags.DEFINE_string("shard", "1/1", "Which part of the sweep to run, as I/N.")
+_STATUS = flags.DEFINE_string("status", None, "A workdir: show where its runs stand, and stop.")
+_JSON = flags.DEFINE_bool("json", False, "Show the status as JSON.")
+flags.register_multi_flags_validator(
+    ["config", "workdir", "status"],
+    lambda given: given["status"] or (given["config"] is not None and given["workdir"]),
+    message="Name an experiment by --config and a directory by --workdir, or ask for --status.",
+)
 
 
 def main(_: Sequence[str]) -> int:
+    return _status(epath.Path(_STATUS.value)) if _STATUS.value else _sweep()
+
+
+def _sweep() -> int:
+    # Importing these takes seconds, which the status must not.
+    from gru_audio.reporting.wording import evidence, headline, progress
+    from gru_audio.reporting.write import write_report
+    from gru_audio.sweeping.execute import execute, plan
+    from gru_audio.sweeping.shard import Shard
+    from gru_audio.sweeping.workdir import Workdir
+    from gru_audio.training import processes
+    from gru_audio.training.checkpoint import hush
+    from gru_audio.training.parallel import use_cpu_cores
+
+    shard = Shard.parse(_SHARD.value)
     config = command.config(_CONFIG)
     use_cpu_cores(at_least=-(-config.parallel.data // config.parallel.processes))
     processes.join(config.parallel)
+    hush()
     module = command.experiment_module()
     if not hasattr(module, "get_sweep"):
         raise UserError("The experiment has no get_sweep(config); `train` runs a single config.")
 
     sweep, about = module.get_sweep(config), module.__doc__ or ""
-    planned = plan(config, sweep, command.experiment_name(), about, command.command_line())
+    name, line = command.experiment_name(), command.command_line()
+    planned = plan(config, sweep, name, about, line, shard)
     if processes.first():
-        _show(planned)
+        _show_plan(planned)
     if _PLAN.value:
         return 0
 
@@ -53,27 +90,85 @@ def main(_: Sequence[str]) -> int:
     if not processes.first():
         return 1 if failed else 0
     page, comparison = write_report(workdir.root)
-    print(f"{headline(comparison)}. {evidence(comparison)}\nReport: {page}")
+    print(f"{headline(comparison)}. {evidence(comparison)}")
+    if missing := progress(comparison.results):
+        print(missing)
+    print(f"Report: {page}")
     for run in failed:
         print(f"failed: {run} (see {workdir.run(run)})", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _show(planned: Plan) -> None:
-    """Prints the groups: one compiled program each."""
-    table = Table(title=f"{len(planned.runs)} runs in {len(planned.groups)} programs")
-    for column in ("program", "runs", "arms", "draws", "replicates", "steps"):
-        table.add_column(column)
-    for group in planned.groups:
+def _show_plan(planned: "Plan") -> None:
+    """Prints the groups, one compiled program each, and who runs them."""
+    groups = [(i, group) for i, shard in enumerate(planned.shards, 1) for group in shard]
+    runs = sum(len(group.runs) for _, group in groups)
+    mine = planned.shard
+    whose = f", in {mine.count} shards: this is {mine}" if mine.count > 1 else ""
+    table = Table(title=f"{runs} runs in {len(groups)} programs{whose}")
+    for column in ("shard", "program", "runs", "arms", "draws", "replicates", "steps"):
+        if column != "shard" or mine.count > 1:
+            table.add_column(column)
+    for i, group in groups:
         table.add_row(
+            *([str(i)] if mine.count > 1 else []),
             group.name,
             str(len(group.runs)),
             ", ".join(dict.fromkeys(run.arm for run in group.runs)),
             str(len({str(run.draw) for run in group.runs})),
             str(len({str(run.replicate) for run in group.runs})),
             ", ".join(dict.fromkeys(str(run.config.train.steps) for run in group.runs)),
+            style=None if i == mine.index else "dim",
         )
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    if halving := planned.sweep.halving:
+        left, said = len(planned.sweep.draws), []
+        for rung in halving.rungs:
+            left = halving.survivors(left)
+            said.append(f"{left} after step {rung}")
+        table.caption = f"Of the draws of each arm go on: {', '.join(said)}"
+    _console().print(table)
+    if not planned.groups:
+        print(f"Shard {mine} is empty: the sweep has no more than {len(groups)} parts.")
+
+
+def _status(workdir: epath.Path) -> int:
+    """Prints where the runs stand; 1 if one has failed."""
+    now = datetime.datetime.now(datetime.UTC)
+    sweep = read_sweep(workdir)
+    standings = read_standings(workdir, sweep, now)
+    counts = Counter(standing.state for standing in standings)
+    if _JSON.value:
+        print(json.dumps([asdict(standing) for standing in standings], default=str, indent=1))
+    else:
+        _show_standings(standings, sweep["selection"], now)
+        summary = ", ".join(f"{count} {state}" for state, count in counts.most_common())
+        print(f"{len(standings)} run{'s' if len(standings) > 1 else ''}: {summary}")
+    for standing in standings:
+        if standing.state == FAILED:
+            print(f"failed: {standing.run}: {standing.failure}", file=sys.stderr)
+    return 1 if counts[FAILED] else 0
+
+
+def _show_standings(standings: Sequence[Standing], selection: str, now: datetime.datetime) -> None:
+    table = Table()
+    for column in ("run", "state", "step", f"best {selection}", "heard of", "host", "shard"):
+        table.add_column(column, overflow="fold")  # names are there to be copied
+    for standing in standings:
+        age = now - standing.heartbeat if standing.heartbeat else None
+        table.add_row(
+            standing.run,
+            standing.state,
+            f"{standing.step}/{standing.steps}",
+            "" if standing.best is None else f"{standing.best:.4g}",
+            "" if age is None else f"{datetime.timedelta(seconds=round(age.total_seconds()))} ago",
+            standing.host or "",
+            standing.shard or "",
+        )
+    _console().print(table)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 110)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from gru_audio.sweeping.execute import execute, plan
 from gru_audio.sweeping.sweep import Sweep
 from gru_audio.sweeping.workdir import Workdir
 from gru_audio.training import processes
+from gru_audio.training.checkpoint import hush
 from gru_audio.training.parallel import use_cpu_cores
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment file.")
@@ -33,6 +34,7 @@ def main(_: Sequence[str]) -> int:
     config = command.config(_CONFIG)
     use_cpu_cores(at_least=-(-config.parallel.data // config.parallel.processes))
     processes.join(config.parallel)
+    hush()
     module = command.experiment_module()
 
     # A run is a sweep with one member.

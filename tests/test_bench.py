@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from gru_audio.benchmarks import memory, scaling, step
+from gru_audio.benchmarks import memory, scaling, step, sweep
 from gru_audio.benchmarks.timing import interleave, speed, spread
 from tests.commands import run, write_experiment
 from tests.tones import tiny
@@ -103,7 +103,8 @@ def test_memory():
 
 def test_scaling(data_dir):
     """Where the devices are virtual, what counts is that the losses do not depend on them."""
-    result = scaling.measure(tiny({"data.dir": str(data_dir)}), 0.0, most=2)
+    config = tiny({"data.dir": str(data_dir), "model.recurrent_init": "uniform"})
+    result = scaling.measure(config, 0.0, most=2)
     check_spreads(result)
     (row,) = result["measured"]
     assert row["devices"] == 2
@@ -125,6 +126,23 @@ def test_sharing_a_batch_pays_until_the_fixed_part_or_the_reduction_outweighs_it
     # A gigabyte over 1 GB/s between two: 2 (1/2) 1 s beside half a second of work.
     assert scaling.efficiency(2, 0.0, 1.0, 10**9, slow) == pytest.approx(1 / 3)
     assert scaling.pays_to(0.0, 1.0, 10**9, slow) == 1
+
+
+def test_sweep(data_dir):
+    config = tiny({"data.dir": str(data_dir), "model.recurrent_init": "uniform"})
+    result = sweep.measure(config, 0.0, sizes=[2])
+    check_spreads(result)
+    for rows in result["blocks"].values():
+        alone, together, *peers = rows
+        assert (alone["runs"], together["runs"], len(peers)) == (1, 2, len(rows) - 2)
+        times, ratio = together["times_as_fast"]["median"], together["time_of_one"]["median"]
+        assert times == pytest.approx(2 / ratio, rel=0.5)  # of medians, not quite each other's
+        assert together["memory_bytes"] > 0
+    console = Console(record=True, width=140, file=io.StringIO())
+    sweep.show(json.loads(json.dumps(result)), console)
+    shown = console.export_text()
+    for word in ("times as fast", "alone", "2 together", "the experiment"):
+        assert word in shown
 
 
 def test_an_unknown_benchmark_is_refused(tmp_path, environment):

@@ -8,7 +8,15 @@ import time
 import numpy as np
 import pytest
 
-from tests.commands import Killed, leavings, reading_only, run, running, write_experiment
+from tests.commands import (
+    Killed,
+    assert_same_leavings,
+    leavings,
+    reading_only,
+    run,
+    running,
+    write_experiment,
+)
 from tests.tones import CLASSES, NAME, SPLIT_BY
 
 RUNS = ["GRU-seed0", "GRU-seed1", "RNN-seed0", "RNN-seed1"]
@@ -58,6 +66,32 @@ def test_the_same_command_again_skips_what_is_done(sweep, prepared):
     again = run(prepared, "sweep", "--config", experiment, "--workdir", workdir)
     assert {path: path.stat().st_mtime_ns for path in (workdir / "runs").rglob("*")} == before
     assert "compiling" not in again.stderr
+
+
+def test_two_shards_at_once_give_the_same_and_tell_where_they_are(sweep, prepared, tmp_path):
+    experiment, whole, _ = sweep
+    flags = ["sweep", "--config", experiment, "--workdir", tmp_path]
+    with running(prepared, *flags, "--shard=1/2") as first:
+        run(prepared, *flags, "--shard=2/2")
+        assert first.wait() == 0
+    assert_same_leavings(tmp_path, leavings(whole))
+    shown = run(prepared, "sweep", "--status", tmp_path, "--json").stdout
+    told = {each["run"]: each for each in json.loads(shown)}
+    assert {each["state"] for each in told.values()} == {"finished"}
+    assert (told["GRU-seed0"]["shard"], told["RNN-seed1"]["shard"]) == ("1/2", "2/2")
+    assert "finished" not in run(prepared, "report", "--workdir", tmp_path).stdout
+
+
+def test_the_report_of_one_shard_says_what_is_missing(sweep, prepared, tmp_path):
+    experiment, _, _ = sweep
+    flags = ["sweep", "--config", experiment, "--workdir", tmp_path]
+    shown = run(prepared, *flags, "--shard=2/2").stdout
+    assert "2 of 4 runs have finished, 2 waiting." in shown
+    assert "2 of 4 runs have finished, 2 waiting." in (tmp_path / "report/index.html").read_text()
+    assert "No run of GRU has finished." in (tmp_path / "report/table.md").read_text()
+    assert "4 runs: 2 waiting, 2 finished" in run(prepared, "sweep", "--status", tmp_path).stdout
+    refused = run(prepared, *flags, "--shard=3/2", code=2)
+    assert '--shard "3/2" must be I/N' in refused.stderr
 
 
 def test_another_config_is_refused_with_the_difference(sweep, prepared):

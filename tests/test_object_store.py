@@ -71,6 +71,7 @@ def test_trained_killed_resumed_and_reported(store, environment, tmp_path):
     assert "resumes at step" in shown.stderr
     assert_same_leavings(kept, leavings(tmp_path / "local"))
 
+    assert "1 run: 1 finished" in run(environment, "sweep", "--status", workdir).stdout
     run(environment, "report", "--workdir", workdir)
     assert "tones" in (kept / "report" / "index.html").read_text()
     scored = json.loads(run(environment, "evaluate", "--workdir", workdir, "--json").stdout)

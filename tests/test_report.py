@@ -1,5 +1,7 @@
 import csv
+import datetime
 import io
+import json
 import re
 import subprocess
 import sys
@@ -135,11 +137,43 @@ def test_an_unfinished_sweep_says_what_is_missing(tmp_path):
     remove(tmp_path, "gru-0.01-1")
     (tmp_path / "runs" / "lstm-0.01-0" / "predictions" / "test.npz").unlink()
     _, page, _ = report(tmp_path)
-    assert "5 of 8 runs have finished, 1 failed." in page
+    assert "5 of 8 runs have finished, 2 waiting, 1 failed." in page
     assert "FloatingPointError: the loss is not finite at step 1250" in page
-    assert "last record at step" in page
     assert "without readable test predictions, so left out: lstm-0.01-0" in page
-    assert "learning_rate 0.001" in page and "selected from 2 draws" in page
+    assert "learning_rate 0.001" in page and "selected from 1 of 2 draws" in page
+
+
+def test_halving_is_told(tmp_path):
+    write_workdir(tmp_path, Made(draws={0.001: 0.0, 0.01: 3.0, 0.1: 3.0}, seeds=2, speakers=0))
+    sweep = json.loads((tmp_path / "sweep.json").read_text())
+    halving = {"rungs": [200, 1000], "keep": 0.5}
+    (tmp_path / "sweep.json").write_text(json.dumps(sweep | {"halving": halving}))
+    for path in tmp_path.glob("runs/*-0.01-*/result.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"stopped_at_rung": 2}))
+    for path in tmp_path.glob("runs/*-0.1-*/result.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"stopped_at_rung": 1}))
+    _, page, _ = report(tmp_path)
+    told = "selected from 3 draws, of which 1 outlasted the halving at steps 200 and 1,000"
+    assert told in page
+
+
+def test_what_runs_now_is_told(tmp_path):
+    write_workdir(tmp_path, Made(seeds=2))
+    remove(tmp_path, "gru-1")
+    status = {
+        "state": "training",
+        "host": "node7",
+        "shard": "1/2",
+        "heartbeat": datetime.datetime.now(datetime.UTC).isoformat(),
+        "runs": [{"run": "gru-1", "step": 1200, "best": 0.5}],
+    }
+    (tmp_path / "groups" / "gru").mkdir(parents=True)
+    (tmp_path / "groups" / "gru" / "status.json").write_text(json.dumps(status))
+    index, page, _ = report(tmp_path)
+    assert "3 of 4 runs have finished, 1 running." in page
+    assert "step 1,200 of 3,000 on node7" in page
+    assert "the replicates that all of them have; 1 run more left out." in page
+    assert "3 of 4 runs have finished, 1 running." in (index.parent / "table.md").read_text()
 
 
 def test_a_sweep_that_just_began_has_a_page(tmp_path):

@@ -11,6 +11,7 @@ from gru_audio.audio.normalise import Normalisation
 from gru_audio.rnn.weights import to_torch
 
 LAYERS = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM, "rnn": torch.nn.RNN}
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FORMS = ("packed", "padded")  # two ways to serve clips of several lengths
 
 
@@ -50,16 +51,21 @@ class Classifier(torch.nn.Module):
 class Frontend(torch.nn.Module):
     """Normalised log-mel features of int16 samples, by `torch.stft`."""
 
+    bands: torch.Tensor
+    window: torch.Tensor
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, log_mel: LogMel, normalisation: Normalisation):
         super().__init__()
         self.about = log_mel
         bands = mel_bands(
             log_mel.sample_rate, log_mel.n_fft, log_mel.mels, log_mel.f_min, log_mel.f_max
         )
-        self.bands = torch.tensor(bands.T, dtype=torch.float32)
-        self.window = torch.tensor(hann(log_mel.window), dtype=torch.float32)
-        self.mean = torch.tensor(np.asarray(normalisation.mean))
-        self.std = torch.tensor(np.asarray(normalisation.std))
+        self.register_buffer("bands", torch.tensor(bands.T, dtype=torch.float32))
+        self.register_buffer("window", torch.tensor(hann(log_mel.window), dtype=torch.float32))
+        self.register_buffer("mean", torch.tensor(np.asarray(normalisation.mean)))
+        self.register_buffer("std", torch.tensor(np.asarray(normalisation.std)))
 
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
         """Features (B, T, F) of audio (B, L)."""
@@ -96,9 +102,10 @@ def training_step(
       learning_rate: of Adam.
       clip_norm: of the gradient, 0 for no clipping.
     """
+    model.to(DEVICE)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
-    counts = torch.tensor(frames, dtype=torch.int64)
-    classes = torch.tensor(labels, dtype=torch.int64)
+    counts = torch.tensor(frames, dtype=torch.int64)  # packing wants them on the host
+    classes = torch.tensor(labels, dtype=torch.int64, device=DEVICE)
 
     def step() -> float:
         optimizer.zero_grad(set_to_none=True)

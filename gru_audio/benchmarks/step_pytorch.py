@@ -75,8 +75,9 @@ def measure_against_pytorch(setting: Setting, seconds: float, name: str) -> list
         return program.train_step(state, batch, None, setting.batch_size)
 
     assert isinstance(program.frontend, LogMel)
-    frontend = pytorch.Frontend(program.frontend, member.normalisation)
-    audio, ready = torch.tensor(batch.audio), torch.tensor(features)
+    frontend = pytorch.Frontend(program.frontend, member.normalisation).to(pytorch.DEVICE)
+    audio = torch.tensor(batch.audio, device=pytorch.DEVICE)
+    ready = torch.tensor(features, device=pytorch.DEVICE)
     inputs: dict[str, tuple[Callable, tuple, Callable[[], torch.Tensor]]] = {
         "features": (from_features, (stacked, features[None], frames[None]), lambda: ready),
         "sound": (from_sound, (stacked,), lambda: frontend(audio)),
@@ -117,6 +118,37 @@ def measure_against_pytorch(setting: Setting, seconds: float, name: str) -> list
             }
         )
     return rows
+
+
+def pytorch_turn(setting: Setting, steps: int) -> Callable[[int], None]:
+    """`steps` steps of PyTorch from sound, on the batch of the first step.
+
+    Args:
+      setting: of a config that is `PLAIN`.
+      steps: of a turn.
+    """
+    torch.set_num_threads(cores())
+    stacked, _ = setting.reader().step(int(np.argmax(setting.data.plan.shares)), 0)
+    batch, config, program = _first(stacked), setting.config, setting.program
+    member = _first(jax.device_get(setting.feed("streamed").initial_state(setting.hyper)))
+    _, frames = jax.device_get(jax.jit(program.features)(batch))
+    assert isinstance(program.frontend, LogMel)
+    frontend = pytorch.Frontend(program.frontend, member.normalisation).to(pytorch.DEVICE)
+    audio = torch.tensor(batch.audio, device=pytorch.DEVICE)
+    step = pytorch.training_step(
+        pytorch.Classifier(config.model.cell, member.weights.params, "packed"),
+        lambda: frontend(audio),
+        frames,
+        batch.target,
+        config.optimizer.learning_rate,
+        config.optimizer.clip_norm,
+    )
+
+    def turn(_: int) -> None:
+        for _ in range(steps):
+            step()
+
+    return turn
 
 
 def _our_step(

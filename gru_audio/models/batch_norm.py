@@ -67,4 +67,6 @@ class BatchNorm(nn.Module):
     def _total(self, values: Any) -> Any:
         if self.batch_axis is None or self.is_initializing():
             return values
+        if jax.lax.axis_size(self.batch_axis) == 1:
+            return values
         return jax.lax.psum(values, self.batch_axis)

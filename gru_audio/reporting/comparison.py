@@ -12,6 +12,7 @@ import numpy as np
 from gru_audio.config import UserError, nearest
 from gru_audio.reporting import statistics
 from gru_audio.reporting.results import Predictions, Results, Run
+from gru_audio.sweeping.halving import merit
 
 SIGNIFICANCE = 0.05
 
@@ -28,8 +29,11 @@ class Arm:
     """An arm at its chosen draw.
 
     Attributes:
-        draw: the setting that validation chose; draws: among how many.
-        runs: finished runs of that draw, in the order of the sweep; values: test metric of each.
+        draw: the setting that validation chose.
+        draws: how many the sweep plans; judged: those with a finished run, among which it chose;
+            survivors: those that no rung of halving has dropped.
+        runs: the compared runs of that draw, in the order of the sweep; values: test metric of
+            each.
         planned: how many runs the sweep plans for the draw.
         estimate: the test metric over all of them.
     """
@@ -37,6 +41,8 @@ class Arm:
     name: str
     draw: Mapping[str, Any]
     draws: int
+    judged: int
+    survivors: int
     runs: tuple[Run, ...]
     values: tuple[float, ...]
     planned: int
@@ -82,12 +88,17 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that is said about a sweep. Arms come best first, pairs in the order of the arms."""
+    """All that is said about a sweep. Arms come best first, pairs in the order of the arms.
+
+    Attributes:
+        left_out: runs that are not compared since another arm lacks their replicate.
+    """
 
     results: Results
     arms: tuple[Arm, ...]
     pairs: tuple[Pair, ...]
     test_sets: tuple[Sampled, ...]
+    left_out: int
 
 
 def compare(
@@ -104,7 +115,7 @@ def compare(
         )
     chosen = {arm: _choose_draw(results, arm) for arm in results.arms}
     usable = {arm: [r for r in runs if r.predictions.example.size] for arm, runs in chosen.items()}
-    usable = {arm: runs for arm, runs in usable.items() if runs}
+    usable, left_out = _in_common({arm: runs for arm, runs in usable.items() if runs})
     resampled = _resample(results.metric, usable, seed=seed, resamples=resamples)
 
     observed = {
@@ -120,7 +131,11 @@ def compare(
             Arm(
                 name=name,
                 draw=runs[0].draw,
-                draws=len({_key(run.draw) for run in results.runs if run.arm == name}),
+                draws=_count_draws(results, name, lambda run: True),
+                judged=_count_draws(results, name, lambda run: bool(run.result)),
+                survivors=_count_draws(
+                    results, name, lambda r: bool(r.result) and not r.result.get("stopped_at_rung")
+                ),
                 runs=tuple(runs),
                 values=tuple(observed[name, _key(run.replicate)] for run in runs),
                 planned=len(chosen[name]),
@@ -133,6 +148,7 @@ def compare(
         arms=tuple(arms),
         pairs=_compare_pairs([arm.name for arm in arms], resampled, results.higher_is_better, seed),
         test_sets=tuple(part.sampled for part in resampled),
+        left_out=left_out,
     )
 
 
@@ -158,24 +174,39 @@ def _key(setting: Mapping[str, Any]) -> str:
     return json.dumps(setting, sort_keys=True)
 
 
-def _choose_draw(results: Results, arm: str) -> list[Run]:
-    """The runs of the draw with the best mean validation metric over replicates.
+def _count_draws(results: Results, arm: str, counts: Callable[[Run], bool]) -> int:
+    """How many draws of an arm have a run that counts."""
+    return len({_key(run.draw) for run in results.runs if run.arm == arm and counts(run)})
 
-    A draw that lacks replicates (one diverged, say) loses to one that has more of them: its mean
-    would leave out what went wrong.
+
+def _in_common(arms: dict[str, list[Run]]) -> tuple[dict[str, list[Run]], int]:
+    """The runs of replicates that all arms have, and how many others there are.
+
+    Else an arm could win by having finished the easier folds first. If there is no such replicate,
+    all runs stay, each arm for itself.
     """
+    replicates = [{_key(run.replicate) for run in runs} for runs in arms.values()]
+    common = set.intersection(*replicates) if replicates else set()
+    if not common:
+        return arms, 0
+    kept = {
+        arm: [run for run in runs if _key(run.replicate) in common] for arm, runs in arms.items()
+    }
+    return kept, sum(map(len, arms.values())) - sum(map(len, kept.values()))
+
+
+def _choose_draw(results: Results, arm: str) -> list[Run]:
+    """The runs of the draw with the best validation metric over replicates; see `merit`."""
     draws: dict[str, list[Run]] = {}
     for run in results.runs:
         if run.arm == arm:
             draws.setdefault(_key(run.draw), []).append(run)
-    sign = 1 if results.selection_higher_is_better else -1
 
-    def merit(runs: list[Run]) -> tuple[int, float]:
-        metrics = [run.metric(results.selection) for run in runs]
-        finite = [metric for metric in metrics if metric is not None and math.isfinite(metric)]
-        return len(finite), sign * float(np.mean(finite)) if finite else -math.inf
+    def rank(runs: list[Run]) -> tuple[int, float]:
+        metrics = (run.metric(results.selection) for run in runs)
+        return merit(metrics, results.selection_higher_is_better)
 
-    return max(draws.values(), key=merit)
+    return max(draws.values(), key=rank)
 
 
 def _resample(

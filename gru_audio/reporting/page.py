@@ -11,8 +11,10 @@ import jinja2
 
 from gru_audio.reporting import figures, statistics, wording
 from gru_audio.reporting.comparison import Arm, Comparison, Pair
-from gru_audio.reporting.results import FAILED, FINISHED, UNFINISHED, Run
+from gru_audio.reporting.results import Run
+from gru_audio.sweeping.status import FINISHED, Standing
 
+_MINUTE = "%Y-%m-%d %H:%M UTC"
 _SHOWN_PAIRS = 10  # more are left to the table
 _TELLING_RATIO = 1.25  # of the dearest to the cheapest arm, from which cost is worth a figure
 
@@ -28,7 +30,6 @@ def render(comparison: Comparison) -> str:
     )
     results = comparison.results
     title, _, details = results.description.strip().partition("\n")
-    states = [run.state for run in results.runs]
     return environment.get_template("page.html.jinja").render(
         experiment=results.experiment,
         title=title.rstrip(".") or results.experiment,
@@ -38,9 +39,9 @@ def render(comparison: Comparison) -> str:
         metric=results.metric,
         classes=len(results.class_names),
         colours=figures.ARM_COLOURS,
-        finished=states.count(FINISHED),
-        planned=len(states),
-        failed=states.count(FAILED),
+        finished=sum(run.standing.state == FINISHED for run in results.runs),
+        planned=len(results.runs),
+        progress=wording.progress(results),
         legend=[(a.name, figures.arm_variable(comparison, a.name)) for a in comparison.arms],
         arms=[_arm(comparison, arm) for arm in comparison.arms],
         drawn=any(arm.draws > 1 for arm in comparison.arms),
@@ -48,9 +49,11 @@ def render(comparison: Comparison) -> str:
         figures=_figures(comparison),
         confusions=[(arm.name, figures.confusion(comparison, arm)) for arm in comparison.arms],
         runs=[_run(comparison, run) for run in results.runs],
-        missing=[_missing(run) for run in results.runs if run.state != FINISHED],
+        missing=[_missing(run) for run in results.runs if run.standing.state != FINISHED],
         unread=[
-            r.name for r in results.runs if r.state == FINISHED and not r.predictions.example.size
+            run.name
+            for run in results.runs
+            if run.standing.state == FINISHED and not run.predictions.example.size
         ],
         command=results.command,
         environment=_environment(comparison),
@@ -78,7 +81,7 @@ def _arm(comparison: Comparison, arm: Arm) -> dict[str, Any]:
         "memory": wording.memory(max((m for m in memory if m), default=None)),
         "replicates": f"{len(arm.runs)} of {arm.planned}",
         "draw": wording.setting(arm.draw) or wording.NOTHING,
-        "draws": arm.draws,
+        "draws": wording.selected(arm, comparison.results),
     }
 
 
@@ -139,7 +142,7 @@ def _run(comparison: Comparison, run: Run) -> dict[str, Any]:
         "colour": figures.arm_variable(comparison, run.arm),
         "draw": wording.setting(run.draw) or wording.NOTHING,
         "replicate": wording.setting(run.replicate) or wording.NOTHING,
-        "state": run.state,
+        "state": run.standing.state,
         "chosen": chosen,
         "selection": wording.number(selection),
         "test": wording.NOTHING if test is None else scale.value(test),
@@ -151,12 +154,17 @@ def _run(comparison: Comparison, run: Run) -> dict[str, Any]:
 
 
 def _missing(run: Run) -> dict[str, str]:
-    last = max((int(curve.steps.max()) for curve in run.curves.values()), default=0)
-    why = run.failure or ""
-    if run.state == UNFINISHED:
-        why = f"last record at step {last:,}" if last else ""
+    standing = run.standing
     setting = wording.setting({**run.draw, **run.replicate})
-    return {"name": run.name, "arm": run.arm, "setting": setting, "state": run.state, "why": why}
+    why = standing.failure or _last_heard(standing)
+    return {"name": run.name, "setting": setting, "state": standing.state, "why": why}
+
+
+def _last_heard(standing: Standing) -> str:
+    if standing.heartbeat is None:
+        return ""
+    when = standing.heartbeat.strftime(_MINUTE)
+    return f"step {standing.step:,} of {standing.steps:,} on {standing.host}, {when}"
 
 
 def _environment(comparison: Comparison) -> list[tuple[str, str]]:
@@ -169,11 +177,10 @@ def _environment(comparison: Comparison) -> list[tuple[str, str]]:
         for name, value in results.environment.items()
         if value is not None
     ]
-    day = "%Y-%m-%d %H:%M UTC"
     if results.first:
-        rows.append(("set up", results.first.strftime(day)))
+        rows.append(("set up", results.first.strftime(_MINUTE)))
     if results.last:
-        rows.append(("last run finished", results.last.strftime(day)))
+        rows.append(("last run finished", results.last.strftime(_MINUTE)))
     seconds = [r.result["seconds"] for r in results.runs if r.result.get("seconds")]
     if seconds:
         rows.append(("training time of all runs", wording.duration(sum(seconds))))

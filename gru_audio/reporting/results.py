@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from gru_audio.config import UserError
 from gru_audio.data import npz
-
-FINISHED, FAILED, UNFINISHED = "finished", "failed", "not finished"
+from gru_audio.sweeping.status import Standing, read_json, read_standings, read_sweep
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Run:
         curves: name of a metric -> its curve.
         result: what `result.json` holds; empty until the run finishes.
         predictions: on the test split; of no example until the run finishes.
-        failure: why it failed, if it did.
+        standing: its state, and how far it has come.
     """
 
     name: str
@@ -68,14 +66,7 @@ class Run:
     curves: Mapping[str, Curve]
     result: Mapping[str, Any]
     predictions: Predictions
-    failure: str | None
-
-    @property
-    def state(self) -> str:
-        """One of FINISHED, FAILED, UNFINISHED."""
-        if self.result:
-            return FINISHED
-        return UNFINISHED if self.failure is None else FAILED
+    standing: Standing
 
     def metric(self, name: str) -> float | None:
         """A final metric by its full name, such as "validation/loss"."""
@@ -90,6 +81,7 @@ class Results:
     Attributes:
         metric: what the arms are compared by, of the test split.
         selection: the validation metric that chooses among draws.
+        halving: steps at which the worse draws of an arm are dropped; empty if none are.
         cluster: the field whose examples belong together ("speaker"), if any.
         config: what all runs start from, as one level of dotted names.
         environment: versions, devices, commit.
@@ -103,6 +95,7 @@ class Results:
     higher_is_better: bool
     selection: str
     selection_higher_is_better: bool
+    halving: tuple[int, ...]
     target: str
     cluster: str | None
     class_names: tuple[str, ...]
@@ -122,13 +115,12 @@ class Results:
 def read_results(workdir: epath.PathLike) -> Results:
     """Reads a sweep's workdir. `UserError` if there is no sweep in it."""
     workdir = epath.Path(workdir)
-    path = workdir / "sweep.json"
-    sweep = _read_json(path)
-    if sweep is None:
-        raise UserError(
-            f"{path} is missing or unreadable: name the workdir of a sweep or of a training run."
-        )
-    runs = tuple(_read_run(workdir / "runs" / entry["run"], entry) for entry in sweep["runs"])
+    sweep = read_sweep(workdir)
+    standings = read_standings(workdir, sweep, datetime.datetime.now(datetime.UTC))
+    runs = tuple(
+        _read_run(workdir / "runs" / entry["run"], entry, standing)
+        for entry, standing in zip(sweep["runs"], standings, strict=True)
+    )
     finished = [_modified(workdir / "runs" / r.name / "result.json") for r in runs if r.result]
     return Results(
         experiment=sweep["experiment"],
@@ -138,6 +130,7 @@ def read_results(workdir: epath.PathLike) -> Results:
         higher_is_better=sweep["higher_is_better"],
         selection=sweep["selection"],
         selection_higher_is_better=sweep["selection_higher_is_better"],
+        halving=tuple((sweep.get("halving") or {}).get("rungs", ())),
         target=sweep["target"],
         cluster=sweep.get("cluster"),
         class_names=tuple(sweep["class_names"]),
@@ -145,31 +138,23 @@ def read_results(workdir: epath.PathLike) -> Results:
         runs=runs,
         config=sweep.get("config") or {},
         environment=sweep.get("environment") or {},
-        first=_modified(path),
+        first=_modified(workdir / "sweep.json"),
         last=max((time for time in finished if time), default=None),
     )
 
 
-def _read_run(folder: epath.Path, entry: Mapping[str, Any]) -> Run:
-    failure = _read_json(folder / "failure.json")
+def _read_run(folder: epath.Path, entry: Mapping[str, Any], standing: Standing) -> Run:
     return Run(
         name=entry["run"],
         arm=entry["arm"],
         draw=entry["draw"],
         replicate=entry["replicate"],
-        config=_read_json(folder / "config.json") or {},
+        config=read_json(folder / "config.json") or {},
         curves=_read_curves(folder / "metrics.jsonl"),
-        result=_read_json(folder / "result.json") or {},
+        result=read_json(folder / "result.json") or {},
         predictions=_read_predictions(folder / "predictions" / "test.npz"),
-        failure=f"{failure['type']}: {failure['error']}" if failure else None,
+        standing=standing,
     )
-
-
-def _read_json(path: epath.Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError):
-        return None
 
 
 def _read_curves(path: epath.Path) -> dict[str, Curve]:

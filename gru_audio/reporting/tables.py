@@ -13,6 +13,8 @@ def markdown(comparison: Comparison) -> str:
     metric = comparison.results.metric
     scale = wording.scale_of(metric)
     lines = [f"**{wording.headline(comparison)}.** {wording.evidence(comparison)}", ""]
+    if progress := wording.progress(comparison.results):
+        lines += [progress, *wording.cautions(comparison), ""]
     if comparison.arms:
         lines += _row(
             "arm", f"test {metric}", "95 % interval", "parameters", "time a run", "replicates"
@@ -73,7 +75,7 @@ def results_csv(comparison: Comparison) -> str:
                 run.arm,
                 json.dumps(run.draw, sort_keys=True),
                 json.dumps(run.replicate, sort_keys=True),
-                run.state,
+                run.standing.state,
                 int(run.name in chosen),
                 *(run.metric(name) for name in metrics),
                 *((run.result.get("parameters") or {}).get(kind) for kind in sizes),

@@ -1,13 +1,15 @@
 """Numbers and findings in plain words, the same on the page, in the tables and in the terminal."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gru_audio.reporting.comparison import Comparison, Pair
-from gru_audio.reporting.results import Run
+from gru_audio.reporting.comparison import Arm, Comparison, Pair
+from gru_audio.reporting.results import Results, Run
 from gru_audio.reporting.statistics import Estimate
+from gru_audio.sweeping.status import FINISHED
 
 MINUS = "\N{MINUS SIGN}"
 SPACE = "\N{NO-BREAK SPACE}"
@@ -109,6 +111,27 @@ def replicates(runs: Sequence[Run]) -> str:
     return _count(count, word)
 
 
+def progress(results: Results) -> str:
+    """How far an unfinished sweep has come; "" if nothing is missing."""
+    states = Counter(run.standing.state for run in results.runs)
+    finished = states.pop(FINISHED, 0)
+    if not states:
+        return ""
+    others = ", ".join(f"{count} {state}" for state, count in states.most_common())
+    return f"{finished} of {len(results.runs)} runs have finished, {others}."
+
+
+def selected(arm: Arm, results: Results) -> str:
+    """Among how many draws an arm's was chosen, and how many of them went to their end."""
+    judged = "" if arm.judged == arm.draws else f"{arm.judged} of "
+    said = f"selected from {judged}{_count(arm.draws, 'draw')}"
+    if results.halving:
+        steps = _list([f"{step:,}" for step in results.halving])
+        word = "step" if len(results.halving) == 1 else "steps"
+        said += f", of which {arm.survivors} outlasted the halving at {word} {steps}"
+    return said
+
+
 def pair(finding: Pair, comparison: Comparison) -> str:
     """The difference between two arms as a sentence."""
     scale = scale_of(comparison.results.metric)
@@ -201,6 +224,14 @@ def cautions(comparison: Comparison) -> list[str]:
     dropped = max(part.dropped for part in sets)
     if dropped:
         said.append(f"Up to {dropped} examples that not all runs were tested on are left out.")
+    if comparison.left_out:
+        said.append(
+            "Arms are compared on the replicates that all of them have; "
+            f"{_count(comparison.left_out, 'run')} more left out."
+        )
+    compared = {arm.name for arm in comparison.arms}
+    if lacking := [name for name in comparison.results.arms if name not in compared]:
+        said.append(f"No run of {_list(lacking)} has finished.")
     for arm in comparison.arms:
         if len(arm.runs) < arm.planned:
             said.append(f"{arm.name} has {len(arm.runs)} of {arm.planned} replicates.")

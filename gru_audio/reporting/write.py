@@ -1,5 +1,7 @@
 """Writes a report: a page, a Markdown table and a CSV, in one folder."""
 
+import secrets
+
 from etils import epath
 
 from gru_audio.reporting import page, tables
@@ -25,7 +27,17 @@ def write_report(
     comparison = compare(read_results(workdir))
     output = epath.Path(output or epath.Path(workdir) / "report")
     output.mkdir(parents=True, exist_ok=True)
-    (output / "table.md").write_text(tables.markdown(comparison))
-    (output / "results.csv").write_text(tables.results_csv(comparison))
-    (output / "index.html").write_text(page.render(comparison))
+    _write(output / "table.md", tables.markdown(comparison))
+    _write(output / "results.csv", tables.results_csv(comparison))
+    _write(output / "index.html", page.render(comparison))
     return output / "index.html", comparison
+
+
+def _write(path: epath.Path, text: str) -> None:
+    """Replaces a file that another shard may be writing at the same time."""
+    if "://" in str(path):  # an object is never seen half
+        path.write_text(text)
+        return
+    own = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
+    own.write_text(text)
+    own.replace(path)

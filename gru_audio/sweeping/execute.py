@@ -4,8 +4,8 @@ import contextlib
 import json
 import sys
 import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import jax
@@ -16,18 +16,21 @@ from gru_audio.config import UserError, check, decides_numbers, flatten, nearest
 from gru_audio.data.source import Source, open_source
 from gru_audio.data.split import ROLES, target
 from gru_audio.models.size import count_parameters
+from gru_audio.sweeping.halving import Halving, Race
+from gru_audio.sweeping.shard import WHOLE, Shard, divide
+from gru_audio.sweeping.status import read_groups
 from gru_audio.sweeping.sweep import Group, Run, Sweep, expand, group
 from gru_audio.sweeping.workdir import Workdir, environment, identity
-from gru_audio.training import parallel, processes
+from gru_audio.training import parallel, processes, states
 from gru_audio.training.checkpoint import write_atomically
-from gru_audio.training.feed import FEEDS, Feed, GroupData, gather_data
+from gru_audio.training.feed import FEEDS, GroupData, gather_data
 from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.keeper import Keeper
 from gru_audio.training.loop import Member, Memory, train
 from gru_audio.training.metrics import write_run_metrics
+from gru_audio.training.pack import Pack
 from gru_audio.training.processes import Preempted, Preemption
 from gru_audio.training.progress import TrainProgress
-from gru_audio.training.state import TrainState
 from gru_audio.training.step import Program, make_program
 from gru_audio.training.trained import Trained
 
@@ -36,20 +39,44 @@ _SAME_IN_ALL_RUNS = ("data.name", "data.target", "data.cluster")
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep that has been checked from end to end: it can start."""
+    """A shard of a sweep that has been checked from end to end: it can start.
 
-    groups: list[Group]
+    Attributes:
+      shards: the groups of every shard.
+      shard: which of them this is.
+      sweep: what they are parts of.
+      source: the data set.
+      programs, data: of each of the shard's own groups.
+      description: of the whole sweep, for `sweep.json`.
+    """
+
+    shards: list[list[Group]]
+    shard: Shard
+    sweep: Sweep
     source: Source
     programs: list[Program]
     data: list[GroupData]
     description: dict[str, Any]
 
     @property
+    def groups(self) -> list[Group]:
+        """The shard's own."""
+        return self.shards[self.shard.index - 1]
+
+    @property
     def runs(self) -> list[Run]:
+        """The shard's own."""
         return [run for of_group in self.groups for run in of_group.runs]
 
 
-def plan(config: ConfigDict, sweep: Sweep, experiment: str, about: str, command: str) -> Plan:
+def plan(
+    config: ConfigDict,
+    sweep: Sweep,
+    experiment: str,
+    about: str,
+    command: str,
+    shard: Shard = WHOLE,
+) -> Plan:
     """Checks everything that can be known before any work.
 
     Args:
@@ -58,6 +85,7 @@ def plan(config: ConfigDict, sweep: Sweep, experiment: str, about: str, command:
       experiment: its name.
       about: what it is, its docstring.
       command: how it was started.
+      shard: the part that is to be executed.
 
     Raises:
       UserError: anything that would stop a run later.
@@ -68,25 +96,31 @@ def plan(config: ConfigDict, sweep: Sweep, experiment: str, about: str, command:
         check(run.config)
     _check_comparable(config, runs)
     groups = group(runs)
+    if sweep.halving:
+        _check_halving(sweep.halving, groups)
+    # Draws of an arm that compete must be in one group.
+    unit: Callable[[Run], Hashable] = (lambda r: r.arm) if sweep.halving else (lambda r: r.name)
+    shards = divide(groups, shard.count, unit)
     source = open_source(config.data.name, config.data.dir)
     names = source.class_names.get(config.data.target, ())
     target(source, config.data.target)
     if config.data.cluster:
         target(source, config.data.cluster)
     programs, data = [], []
-    for of_group in groups:
+    for of_group in shards[shard.index - 1]:
         configs = [run.config for run in of_group.runs]
         program = make_program(configs[0], source.sample_rate, names)
         _check_selection(configs[0], program)
         programs.append(program)
         data.append(gather_data(source, configs))
         parallel.make_layout(configs[0].parallel, len(configs))  # whether there are the devices
-    description = _describe(config, sweep, experiment, about, command, groups, source, programs[0])
-    return Plan(groups, source, programs, data, description)
+    program = make_program(config, source.sample_rate, names)
+    description = _describe(config, sweep, experiment, about, command, groups, source, program)
+    return Plan(shards, shard, sweep, source, programs, data, description)
 
 
 def execute(planned: Plan, workdir: Workdir) -> list[str]:
-    """Runs what is not finished; returns the names of the runs that failed.
+    """Runs what is not finished of the shard; returns the names of its runs that failed.
 
     Raises:
       UserError: the workdir is in use or holds another sweep, or the processes differ.
@@ -96,7 +130,7 @@ def execute(planned: Plan, workdir: Workdir) -> list[str]:
     processes.check_same("experiment, config and data set", same)
     with contextlib.ExitStack() as stack:
         preemption = stack.enter_context(Preemption())
-        processes.from_first(lambda: stack.enter_context(workdir.lock()))
+        processes.from_first(lambda: stack.enter_context(workdir.lock(planned.shard)))
         processes.from_first(lambda: workdir.claim(planned.description))
         for i, of_group in enumerate(planned.groups):
             if _finished(workdir, of_group):
@@ -138,38 +172,92 @@ def _execute_group(
     configs = [run.config for run in of_group.runs]
     config, hyper = configs[0], hyperparameters(configs)
     layout = parallel.make_layout(config.parallel, len(configs))
-    with TrainProgress(title, silent=not processes.first()) as progress:
-        progress.say(f"{title}: reading data, compiling")
-        feed = FEEDS[config.data.feed](
-            program=program,
-            layout=layout,
-            data=data,
-            mixup="augment.mixup" in hyper,
-            horizon=max(c.train.steps for c in configs),
-            threads=config.data.workers,
-        )
-        directory = workdir.group(of_group.name)
-        keeper = Keeper(directory, config.checkpoint.keep, layout, progress.say)
-        members = [Member(run.name, run.config.train.steps) for run in of_group.runs]
-        state = feed.initial_state(hyper)
-        state, memory = train(feed, members, state, config, keeper, preemption, progress)
+    progress = TrainProgress(title, silent=not processes.first())
+    directory = workdir.group(of_group.name)
+    done = processes.from_first(lambda: _done(planned, of_group, workdir, progress.say))
+    members = [
+        Member(run.name, run.config.train.steps, its)
+        for run, its in zip(of_group.runs, done, strict=True)
+    ]
+    race = _race(planned, of_group)
+    keeper = Keeper(directory, config.checkpoint.keep, progress.say)
+    with _told(keeper, of_group, planned.shard):
+        with progress:
+            progress.say(f"{title}: reading data, compiling")
+            feed = FEEDS[config.data.feed](
+                program=program,
+                layout=layout,
+                data=data,
+                mixup="augment.mixup" in hyper,
+                horizon=max(c.train.steps for c in configs),
+                threads=config.data.workers,
+            )
+            pack = Pack(feed, feed.initial_state(hyper), config.parallel.repack_gain)
+            losers = race.losers if race else None
+            memory = train(pack, members, config, keeper, preemption, progress, losers)
         keeper.close()
-    _finish(planned, of_group, feed, state, memory, keeper, workdir)
+        keeper.beat(states.SCORING)
+        _finish(planned, of_group, pack, memory, keeper, workdir)
+
+
+def _done(
+    planned: Plan, of_group: Group, workdir: Workdir, say: Callable[[str], None]
+) -> list[bool]:
+    """Which runs other groups have finished; says what they have only begun."""
+    missing = {run.name for run in of_group.runs if not workdir.finished(run.name)}
+    if not workdir.group(of_group.name).exists():
+        for other in read_groups(workdir.root):
+            begun = [run for run in other["runs"] if run["run"] in missing and run["step"]]
+            if begun:
+                say(
+                    f"{of_group.name}: of its runs {len(begun)} start anew that {other['group']} "
+                    f"has begun; --shard {other['shard']} would resume them"
+                )
+    if planned.sweep.halving:  # those that compete have to be there
+        return [False] * len(of_group.runs)
+    return [run.name not in missing for run in of_group.runs]
+
+
+def _race(planned: Plan, of_group: Group) -> Race | None:
+    if planned.sweep.halving is None:
+        return None
+    return Race(
+        halving=planned.sweep.halving,
+        arms=[run.arm for run in of_group.runs],
+        draws=[json.dumps(run.draw) for run in of_group.runs],
+        higher_is_better=planned.description["selection_higher_is_better"],
+    )
+
+
+@contextlib.contextmanager
+def _told(keeper: Keeper, of_group: Group, shard: Shard) -> Iterator[None]:
+    """Lets lookers-on know that a group is at work, and how it ends."""
+    runs = [{"run": run.name, "step": 0} for run in of_group.runs]
+    keeper.beat(states.COMPILING, group=of_group.name, shard=str(shard), runs=runs)
+    try:
+        yield
+    except Preempted:
+        keeper.beat(states.PREEMPTED)
+        raise
+    except Exception as error:
+        keeper.beat(states.FAILED, error=str(error))
+        raise
+    keeper.beat(states.FINISHED)
 
 
 def _finish(
     planned: Plan,
     of_group: Group,
-    feed: Feed,
-    state: TrainState,
+    pack: Pack,
     memory: Memory,
     keeper: Keeper,
     workdir: Workdir,
 ) -> None:
     """Scores the best weights on every split and writes each run's files, its result last."""
-    data, program, layout = feed.data, feed.program, feed.layout
-    scores = {role: feed.score(state.best, state.normalisation, role) for role in ROLES}
-    best, normalisations = layout.fetch((state.best, state.normalisation))
+    data, program = pack.data, pack.program
+    pack.unpack()
+    scores = {role: pack.score(role, best=True) for role in ROLES}
+    trained_states = jax.device_get(pack.states())
     if not processes.first():
         return
     records: dict[str, list] = {run.name: [] for run in of_group.runs}
@@ -194,7 +282,9 @@ def _finish(
             {"example": ids, "label": data.labels(m, "test"), "cluster": clusters[ids]}
             | scores["test"][m],
         )
-        weights, normalisation = jax.tree.map(lambda a, m=m: a[m], (best, normalisations))
+        weights, normalisation = jax.tree.map(
+            lambda a, m=m: a[m], (trained_states.best, trained_states.normalisation)
+        )
         trained = Trained(
             config=run.config,
             class_names=program.task.class_names,
@@ -218,6 +308,7 @@ def _finish(
             "steps": memory.last_step[m],
             "best_step": memory.best_step[m],
             "updates_left_out": memory.skipped[m],
+            "stopped_at_rung": _rung(planned.sweep.halving, memory.dropped[m]),
             "stopped_early": memory.last_step[m] < run.config.train.steps,
             "parameters": {
                 counting: count_parameters({"params": weights.params}, counting)
@@ -230,12 +321,17 @@ def _finish(
             },
             "seconds": share,
             "steps_per_second": memory.last_step[m] / max(share, 1e-9),
-            "compile_seconds": feed.compile_seconds,
+            "compile_seconds": pack.compile_seconds,
             "members": len(of_group.runs),
-            "peak_memory_bytes": feed.memory_bytes,
+            "peak_memory_bytes": pack.memory_bytes,
         }
         (directory / "failure.json").unlink(missing_ok=True)
         write_atomically(directory / "result.json", json.dumps(result, indent=1))
+
+
+def _rung(halving: Halving | None, step: int) -> int | None:
+    """Which rung, from 1, was at a step; None for a run that was never dropped."""
+    return halving.rungs.index(step) + 1 if halving and step else None
 
 
 def _check_comparable(config: ConfigDict, runs: Sequence[Run]) -> None:
@@ -249,6 +345,22 @@ def _check_comparable(config: ConfigDict, runs: Sequence[Run]) -> None:
                     f"Run {run.name} changes config.{key}: the runs of a sweep share it. "
                     f"Set it in the experiment's config, or by --config.{key}."
                 )
+
+
+def _check_halving(halving: Halving, groups: Sequence[Group]) -> None:
+    """Draws of an arm compete where they train together, and are looked at."""
+    home: dict[str, str] = {}
+    for of_group in groups:
+        for run in of_group.runs:
+            if home.setdefault(run.arm, of_group.name) != of_group.name:
+                raise UserError(
+                    f"Halving: the runs of arm {run.arm} differ in more than numbers, so they are "
+                    "not one program. Make arms of what differs."
+                )
+            train, data = run.config.train, run.config.data
+            if not data.validation:
+                raise UserError("Halving needs a validation split (config.data.validation).")
+            halving.check(train.steps, train.eval_every)
 
 
 def _check_selection(config: ConfigDict, program: Program) -> None:
@@ -281,6 +393,7 @@ def _describe(
         "arms": {name: dict(changes) for name, changes in sweep.arms.items()},
         "draws": [dict(draw) for draw in sweep.draws],
         "replicates": [dict(replicate) for replicate in sweep.replicates],
+        "halving": asdict(sweep.halving) if sweep.halving else None,
         "metric": task.headline,
         "higher_is_better": task.higher_is_better[task.headline],
         "selection": config.train.select,

@@ -9,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from gru_audio.config import UserError, override
+from gru_audio.sweeping.halving import Halving
 from gru_audio.training.hyper import structure
 
 Changes = Mapping[str, Any]  # dotted config name -> value
@@ -22,11 +23,13 @@ class Sweep:
       arms: what is compared, by name.
       draws: settings of each arm, among which the validation split chooses.
       replicates: repetitions, paired across arms: seeds, folds, held-out speakers.
+      halving: when the worse draws of an arm are dropped; never if None.
     """
 
     arms: Mapping[str, Changes]
     draws: Sequence[Changes] = field(default_factory=lambda: [{}])
     replicates: Sequence[Changes] = field(default_factory=lambda: [{"seed": 0}])
+    halving: Halving | None = None
 
 
 @dataclass(frozen=True)

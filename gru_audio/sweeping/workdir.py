@@ -5,17 +5,19 @@ import fcntl
 import json
 import os
 import platform
+import secrets
 import socket
 import subprocess
 from collections.abc import Iterator
 from importlib import metadata
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from etils import epath
 
 from gru_audio.config import UserError, decides_numbers, nearest
 from gru_audio.data import npz
+from gru_audio.sweeping.shard import WHOLE, Shard
 from gru_audio.training.checkpoint import write_atomically
 
 _PACKAGES = ("gru_audio", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -73,33 +75,46 @@ class Workdir:
         return (self.run(run) / "result.json").exists()
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Holds the workdir for this process; the system releases it whatever way the process ends.
+    def lock(self, shard: Shard = WHOLE) -> Iterator[None]:
+        """Holds a shard for this process; the system releases it whatever way the process ends.
+
+        Others may hold other shards meanwhile, but none of another number of shards: they would
+        train the same runs.
 
         Raises:
-          UserError: another process holds it, or it cannot be written.
+          UserError: another process is in the way, or the workdir cannot be written.
         """
         if "://" in str(self.root):  # object stores cannot lock
             yield
             return
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            file = open(self.root / "lock", "a+")  # noqa: SIM115, closed below
-        except OSError as error:
-            raise UserError(f"Cannot write to workdir {self.root}: {error.strerror}.") from error
-        with file:
+        with contextlib.ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.seek(0)
+                self.root.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context(open(self.root / shard.lock, "a+"))
+            except OSError as error:
                 raise UserError(
-                    f"Workdir {self.root} is in use by {file.read().strip() or 'another process'}. "
-                    "Wait for it, stop it, or take another --workdir."
-                ) from None
+                    f"Cannot write to workdir {self.root}: {error.strerror}."
+                ) from error
+            self._take(file)
+            # Its own lock first: of two that come at once, one at least sees the other.
+            for path in self.root.glob("lock*"):
+                if shard.excludes(path.name):
+                    with open(path, "a+") as other:
+                        self._take(other)
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             file.flush()
             yield
+
+    def _take(self, file: IO[str]) -> None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise UserError(
+                f"Workdir {self.root} is in use by {file.read().strip() or 'another process'}. "
+                "Wait for it, stop it, or take another --workdir."
+            ) from None
 
     def claim(self, description: dict[str, Any]) -> None:
         """Writes `sweep.json`, or checks that the one there describes the same sweep.
@@ -107,19 +122,17 @@ class Workdir:
         Raises:
           UserError: the workdir belongs to another config; the message shows the difference.
         """
-        if self.sweep_file.exists():
-            before = identity(json.loads(self.sweep_file.read_text()))
-            after = identity(json.loads(json.dumps(description)))
-            difference = [
-                line for key in before for line in _difference(key, before[key], after[key])
-            ]
-            if difference:
-                raise UserError(
-                    f"Workdir {self.root} holds another sweep; take another --workdir, or go back "
-                    "to its settings (there -> now):\n  " + "\n  ".join(difference)
-                )
-            return
-        write_atomically(self.sweep_file, json.dumps(description, indent=1))
+        if not self.sweep_file.exists():
+            _create(self.sweep_file, json.dumps(description, indent=1))
+        # Another shard may have come first, a moment ago even.
+        before = identity(json.loads(self.sweep_file.read_text()))
+        after = identity(json.loads(json.dumps(description)))
+        difference = [line for key in before for line in _difference(key, before[key], after[key])]
+        if difference:
+            raise UserError(
+                f"Workdir {self.root} holds another sweep; take another --workdir, or go back "
+                "to its settings (there -> now):\n  " + "\n  ".join(difference)
+            )
 
     def save_failure(self, run: str, failure: dict[str, Any]) -> None:
         """Writes `failure.json` of a run."""
@@ -132,7 +145,7 @@ class Workdir:
 
 def identity(description: dict[str, Any]) -> dict[str, Any]:
     """What of a sweep's description decides its numbers: a resumed one may change the rest."""
-    keys = ("experiment", "config", "arms", "draws", "replicates", "data_fingerprint")
+    keys = ("experiment", "config", "arms", "draws", "replicates", "halving", "data_fingerprint")
     identity = {key: description[key] for key in keys}
     identity["config"] = {
         name: value for name, value in description["config"].items() if decides_numbers(name)
@@ -168,6 +181,22 @@ def _commit() -> str | None:
         return git("rev-parse", "HEAD") + changes
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _create(path: epath.Path, text: str) -> None:
+    """Writes a file that several processes may want to write: whole, and the first one stays."""
+    if "://" in str(path):  # an object store cannot tell: the last one stays
+        write_atomically(path, text)
+        return
+    own = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
+    own.write_text(text)
+    try:
+        os.link(own, path)
+    except OSError:
+        if not path.exists():  # there are no hard links, as on a mounted bucket
+            own.replace(path)
+    for part in path.parent.glob(f".{path.name}.*.part"):  # also of who was killed here
+        part.unlink(missing_ok=True)
 
 
 def _difference(name: str, before: Any, after: Any) -> list[str]:

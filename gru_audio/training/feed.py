@@ -6,7 +6,7 @@ needs on first use. Both feeds follow the same plan and give the same numbers.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from gru_audio.data.plan import (
     rows_to_examples,
     rows_to_places,
 )
-from gru_audio.data.resident import CENTRE, Batch
+from gru_audio.data.resident import CENTRE, Batch, Resident
 from gru_audio.data.source import Source
 from gru_audio.data.split import select, target, trainable
 from gru_audio.training import processes
@@ -70,6 +70,11 @@ class GroupData:
         """Each member's examples of a role, by bucket."""
         lengths = self.source.columns["length"]
         return [self.plan.parts(ids[role], lengths[ids[role]]) for ids in self.ids]
+
+    def take(self, members: np.ndarray) -> "GroupData":
+        """That of some of the members."""
+        ids = [self.ids[m] for m in members]
+        return replace(self, ids=ids, seeds=self.seeds[members])
 
     def clips(self, member: int, step: int) -> list[str]:
         """Names of the clips in a member's batch of a step (0-based), in order of rows."""
@@ -136,9 +141,21 @@ class Feed(ABC):
     compile_seconds: float = 0.0
     memory_bytes: int = 0
     _calls: dict[object, Compiled] = field(default_factory=dict)
+    _resident: Resident | None = None  # in device memory, where a feed holds the data there
 
     def __post_init__(self) -> None:
         self._set_up()
+
+    def take(self, members: np.ndarray, layout: Layout) -> "Feed":
+        """A feed of some of the members, on the same devices."""
+        return replace(
+            self,
+            layout=layout,
+            data=self.data.take(members),
+            compile_seconds=0.0,
+            memory_bytes=0,
+            _calls={},
+        )
 
     @abstractmethod
     def _set_up(self) -> None:
@@ -259,8 +276,9 @@ class ResidentFeed(Feed):
 
     def _set_up(self) -> None:
         data, layout = self.data, self.layout
-        loaded = resident.load(data.source, data.target, max(data.plan.padded))
-        self._resident = layout.put(loaded, Kind.SHARED)
+        if self._resident is None:
+            loaded = resident.load(data.source, data.target, max(data.plan.padded))
+            self._resident = layout.put(loaded, Kind.SHARED)
         stacked, counts = pad_tables(data.tables())
         self._tables = layout.put(tuple(layout.pad(table) for table in stacked), Kind.MEMBER)
         self._counts = layout.put(layout.pad(counts), Kind.MEMBER)
@@ -286,7 +304,8 @@ class ResidentFeed(Feed):
         """One member on one device: `count` steps, or none if it is not alive."""
         plan = self.data.plan
         size = plan.batch_size
-        rows = jnp.asarray(self._rows_of_devices())[jax.lax.axis_index(DATA)]
+        rows = jnp.asarray(self._rows_of_devices())
+        rows = rows[0] if len(rows) == 1 else rows[jax.lax.axis_index(DATA)]
 
         def drawn(state, bucket, visit, places):
             """Places in the bucket's table, and crops."""

@@ -13,9 +13,9 @@ from etils import epath
 from gru_audio.config import UserError
 from gru_audio.training import processes
 from gru_audio.training.checkpoint import Checkpoints
+from gru_audio.training.heartbeat import Heartbeat
 from gru_audio.training.metrics import Record, Segments
-from gru_audio.training.parallel import Layout
-from gru_audio.training.state import TrainState
+from gru_audio.training.pack import Pack
 
 _PATIENCE_SECONDS = 600.0  # that a finished group waits for room to be saved in
 _RETRY_SECONDS = 5.0
@@ -24,46 +24,48 @@ _RETRY_SECONDS = 5.0
 class Keeper:
     """Saves a group and takes it up again."""
 
-    def __init__(
-        self, directory: epath.Path, keep: int, layout: Layout, say: Callable[[str], None]
-    ):
+    def __init__(self, directory: epath.Path, keep: int, say: Callable[[str], None]):
         """Keeps the latest `keep` checkpoints in `directory`; `say` tells the user what is odd."""
-        self._layout, self._say = layout, say
+        self._say = say
         self._records: list[Record] = []
         self._step, self._saved_at = 0, time.monotonic()
         if processes.first():
             self._segments = Segments(directory / "metrics", say)
             self._checkpoints = Checkpoints(directory / "checkpoints", keep, say)
+            self._heartbeat = Heartbeat(directory / "status.json")
 
-    def resume(self, state: TrainState) -> tuple[TrainState, dict[str, Any] | None]:
-        """State (padded) and memory of the latest checkpoint that is whole, and so its metrics.
+    def resume(self, pack: Pack) -> dict[str, Any] | None:
+        """Restores the latest checkpoint that is whole, and so its metrics; returns its memory.
 
-        Without one the state given comes back, and no memory. Metrics are cut back to it.
+        Without one the pack stays as it is, and there is no memory. Metrics are cut back to it.
         """
-        abstract = self._layout.abstract(state)
-        found = None
+        found, abstract = None, pack.abstract()
         if processes.first():
             found = self._checkpoints.restore(abstract, self._segments.whole_until())
             self._step = found[1]["step"] if found else 0
             self._segments.rewind(self._step)
         memory = processes.from_first(lambda: found and found[1])
-        if memory is None:
-            return state, None
-        arrays = processes.arrays_from_first(lambda: found and found[0], abstract)
-        return self._layout.scatter(arrays), memory
+        if memory is not None:
+            pack.restore(processes.arrays_from_first(lambda: found and found[0], abstract))
+        return memory
 
     def add(self, records: list[Record]) -> None:
         """Takes metrics, which the next save writes."""
         self._records += records
+
+    def beat(self, state: str, **news: Any) -> None:
+        """Tells lookers-on what the group is doing, as `Heartbeat.beat` does."""
+        if processes.first():
+            self._heartbeat.beat(state, **news)
 
     @property
     def age(self) -> float:
         """Seconds since the last save, or since the start."""
         return time.monotonic() - self._saved_at
 
-    def save(self, state: TrainState, memory: dict[str, Any]) -> None:
+    def save(self, pack: Pack, memory: dict[str, Any]) -> None:
         """Saves in the background. A disk that is full is no reason to end: it says so."""
-        gathered, step = self._layout.gather(state), memory["step"]
+        states, step = pack.states(), memory["step"]
         self._saved_at = time.monotonic()
         if not processes.first():
             return
@@ -75,9 +77,9 @@ class Keeper:
                 self._say(f"step {step} could not be saved ({error.strerror}); training goes on")
                 return
             self._records, self._step = [], step
-        self._checkpoints.save(step, gathered, memory)
+        self._checkpoints.save(step, states, memory)
 
-    def finish(self, state: TrainState, memory: dict[str, Any]) -> None:
+    def finish(self, pack: Pack, memory: dict[str, Any]) -> None:
         """Returns when the last save is on disk; waits for room where there is none.
 
         Raises:
@@ -88,7 +90,7 @@ class Keeper:
             if processes.greatest([float(time.monotonic() > deadline)])[0]:
                 raise UserError("The last checkpoint could not be written; make room and repeat.")
             time.sleep(_RETRY_SECONDS)
-            self.save(state, memory)
+            self.save(pack, memory)
 
     def _is_saved(self, step: int) -> bool:
         return self._checkpoints.wait() and self._step == step

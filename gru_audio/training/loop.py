@@ -5,22 +5,22 @@ changes nothing but wall times.
 """
 
 import time
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from gru_audio.training import processes
-from gru_audio.training.feed import Feed, Scores
+from gru_audio.training.feed import GroupData, Scores
 from gru_audio.training.keeper import Keeper
 from gru_audio.training.metrics import Record, Windows
-from gru_audio.training.parallel import Kind
+from gru_audio.training.pack import Pack
 from gru_audio.training.processes import Preempted, Preemption
 from gru_audio.training.progress import TrainProgress
-from gru_audio.training.state import TrainState
+from gru_audio.training.states import TRAINING
 from gru_audio.training.step import METRICS
 
 _FIRST_CALL_STEPS = 4  # before the length of a step is known
@@ -33,11 +33,12 @@ class Memory:
 
     Attributes:
       step: updates done by the members still alive.
-      alive: false once a member has reached its horizon, run out of patience or failed.
+      alive: false once a member has reached its horizon, run out of patience, lost or failed.
       last_step: updates done by each member.
       best: its best value of the selection metric, None before the first look.
       best_step: when that was.
       looks: at the validation split since then.
+      dropped: the step at which it lost against other members, else 0.
       skipped: updates left out because they were not finite.
       failure: what ended it early: "error", "step", and "clips" of the batch; None if nothing did.
       windows: unfinished means of the training metrics.
@@ -50,25 +51,33 @@ class Memory:
     best: list[float | None]
     best_step: list[int]
     looks: list[int]
+    dropped: list[int]
     skipped: list[int]
     failure: list[dict[str, Any] | None]
     windows: dict[str, list[float]] = field(default_factory=dict)
     seconds: float = 0.0
 
     @classmethod
-    def fresh(cls, members: int) -> "Memory":
-        """That of a group before its first step."""
+    def fresh(cls, alive: list[bool]) -> "Memory":
+        """That of a group before its first step, which only members that are alive will take."""
+        members = len(alive)
         zeros = [0] * members
         return cls(
             step=0,
-            alive=[True] * members,
+            alive=alive,
             last_step=[*zeros],
             best=[None] * members,
             best_step=[*zeros],
             looks=[*zeros],
+            dropped=[*zeros],
             skipped=[*zeros],
             failure=[None] * members,
         )
+
+    def standing(self) -> list[float | None]:
+        """The best value of each member, None where it has failed."""
+        pairs = zip(self.best, self.failure, strict=True)
+        return [None if failed else best for best, failed in pairs]
 
 
 @dataclass(frozen=True)
@@ -77,58 +86,67 @@ class Member:
 
     name: str
     horizon: int  # steps
+    done: bool = False  # its result is there already, from another group
+
+
+# From a step, `Memory.standing()` and `Memory.dropped` to the members that lose now.
+Losers = Callable[[int, Sequence[float | None], Sequence[int]], Sequence[int]]
 
 
 def train(
-    feed: Feed,
+    pack: Pack,
     members: list[Member],
-    state: TrainState,
     config: ConfigDict,
     keeper: Keeper,
     preemption: Preemption,
     progress: TrainProgress,
-) -> tuple[TrainState, Memory]:
+    losers: Losers | None = None,
+) -> Memory:
     """Trains a group to its end, from its latest checkpoint if there is one.
 
     Args:
-      feed: trains and scores the members.
+      pack: trains and scores the members; fresh.
       members: the runs.
-      state: fresh, padded; given away.
       config: of any member: the loop reads what all have in common (`train`, `checkpoint`,
         `parallel`).
       keeper: where the group saves.
       preemption: tells whether the machine is about to be lost.
       progress: what the user sees.
+      losers: the members that end at a step because others do better.
 
     Returns:
-      The final state (padded) and the loop's memory.
+      The loop's memory.
 
     Raises:
       Preempted: asked to end; the state is saved.
     """
-    state, remembered = keeper.resume(state)
-    memory = Memory(**remembered) if remembered else Memory.fresh(len(members))
+    remembered = keeper.resume(pack)
+    memory = (
+        Memory(**remembered)
+        if remembered
+        else Memory.fresh([not member.done for member in members])
+    )
     windows = Windows(config.train.log_every, len(members), METRICS)
     if memory.windows:
         windows.recall(memory.windows)
-    looker = _Looker(feed, config)
+    looker = _Looker(pack, config)
     step_seconds, last_look = 0.0, ""
     progress.start(memory.step, max(member.horizon for member in members))
 
     while any(memory.alive):
         start = memory.step
         stop = min(
-            start + _call_steps(step_seconds, config.parallel.call_seconds, feed.most_steps),
+            start + _call_steps(step_seconds, config.parallel.call_seconds, pack.most_steps),
             _next_stop(start, members, memory, config),
         )
-        began, compiled = time.perf_counter(), feed.compile_seconds
+        began, compiled = time.perf_counter(), pack.compile_seconds
         alive = np.array(memory.alive)
         with jax.transfer_guard("disallow"):  # what is not asked for would slow every call
-            state, metrics = feed.train(state, alive, start, stop)
-        elapsed = time.perf_counter() - began - (feed.compile_seconds - compiled)
+            metrics = pack.train(alive, start, stop)
+        elapsed = time.perf_counter() - began - (pack.compile_seconds - compiled)
         memory.step, memory.seconds = stop, memory.seconds + elapsed
 
-        for message in _note_failures(feed, members, memory, metrics, start, config):
+        for message in _note_failures(pack.data, members, memory, metrics, start, config):
             progress.say(message)
         for step, means in windows.add(start, metrics):
             keeper.add(_train_records(step, means, members, memory))
@@ -138,12 +156,15 @@ def train(
         ]
         due = _due_a_look(stop, members, memory, config)
         if any(due):
-            began, compiled = time.perf_counter(), feed.compile_seconds
+            began, compiled = time.perf_counter(), pack.compile_seconds
             with jax.transfer_guard("disallow"):
-                state, looked = looker.look(state, members, memory, due)
-            memory.seconds += time.perf_counter() - began - (feed.compile_seconds - compiled)
+                looked = looker.look(members, memory, due)
+            memory.seconds += time.perf_counter() - began - (pack.compile_seconds - compiled)
             keeper.add(looked)
             last_look = _spread(looked, looker.metric)
+        lost = losers(stop, memory.standing(), memory.dropped) if losers else ()
+        for m in lost:
+            memory.alive[m], memory.dropped[m] = False, stop
         for m, member in enumerate(members):
             if stop >= member.horizon:
                 memory.alive[m] = False
@@ -158,49 +179,54 @@ def train(
         )
         text = _spread_loss(metrics, alive) + last_look
         progress.step(stop, 1 / max(step_seconds, 1e-9), text)
+        keeper.beat(
+            TRAINING,
+            step=stop,
+            steps_per_second=1 / max(step_seconds, 1e-9),
+            runs=_standings(members, memory, metrics),
+        )
         every = config.checkpoint.every_steps
-        if late or asked or (every and stop % every == 0) or not any(memory.alive):
+        if late or asked or lost or (every and stop % every == 0) or not any(memory.alive):
             memory.windows = {k: v.tolist() for k, v in windows.memory().items()}
-            keeper.save(state, asdict(memory))
+            keeper.save(pack, asdict(memory))
             if asked or not any(memory.alive):
-                keeper.finish(state, asdict(memory))
+                keeper.finish(pack, asdict(memory))
+            left = max(member.horizon for member in members) - stop
+            if pack.repack(np.array(memory.alive), left * step_seconds):
+                progress.say(f"{pack.size} members go on, in a program of their own")
         if asked:
             raise Preempted
-    return state, memory
+    return memory
 
 
 class _Looker:
     """Looks at the validation split and keeps each member's best weights."""
 
-    def __init__(self, feed: Feed, config: ConfigDict):
-        task = feed.program.task
-        self._feed, self._patience = feed, config.train.patience
+    def __init__(self, pack: Pack, config: ConfigDict):
+        task = pack.program.task
+        self._pack, self._patience = pack, config.train.patience
         self._look = bool(config.data.validation)
         self.metric = config.train.select.removeprefix("validation/")
         self._sign = 1.0 if task.higher_is_better[self.metric] else -1.0
-        self._keep_best = jax.jit(_keep_best, donate_argnums=(0,))
 
-    def look(
-        self, state: TrainState, members: list[Member], memory: Memory, due: list[bool]
-    ) -> tuple[TrainState, list[Record]]:
+    def look(self, members: list[Member], memory: Memory, due: list[bool]) -> list[Record]:
         """Scores the validation split; updates best weights and who is alive.
 
         Without a validation split the latest weights are the best.
         """
-        layout = self._feed.layout
-        improved = np.zeros(layout.padded_members, bool)
+        improved = np.zeros(len(members), bool)
         records: list[Record] = []
         scores: list[Scores] = [{} for _ in members]
         if self._look:
-            scores = self._feed.score(state.weights, state.normalisation, "validation")
+            scores = self._pack.score("validation")
         for m, member in enumerate(members):
             if not due[m]:
                 continue
             if not scores[m]:
                 improved[m], memory.best_step[m] = True, memory.step
                 continue
-            labels = self._feed.data.labels(m, "validation")
-            metrics = self._feed.program.task.metrics(scores[m], labels)
+            labels = self._pack.data.labels(m, "validation")
+            metrics = self._pack.program.task.metrics(scores[m], labels)
             records.append(
                 {"run": member.name, "step": memory.step}
                 | {f"validation/{name}": value for name, value in metrics.items()}
@@ -218,14 +244,8 @@ class _Looker:
                 memory.looks[m] += 1
                 if self._patience and memory.looks[m] >= self._patience:
                     memory.alive[m] = False
-        return self._keep_best(state, layout.put(improved, Kind.MEMBER)), records
-
-
-def _keep_best(state: TrainState, improved: jax.Array) -> TrainState:
-    def choose(new: jax.Array, old: jax.Array) -> jax.Array:
-        return jnp.where(improved.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-
-    return replace(state, best=jax.tree.map(choose, state.weights, state.best))
+        self._pack.keep_best(improved)
+        return records
 
 
 def _call_steps(step_seconds: float, call_seconds: float, most: int) -> int:
@@ -254,7 +274,7 @@ def _due_a_look(step: int, members: list[Member], memory: Memory, config: Config
 
 
 def _note_failures(
-    feed: Feed,
+    data: GroupData,
     members: list[Member],
     memory: Memory,
     metrics: dict[str, np.ndarray],
@@ -269,7 +289,7 @@ def _note_failures(
             continue
         for step in (start + np.flatnonzero(~finite[m])).tolist():
             memory.skipped[m] += 1
-            clips = feed.data.clips(m, step)
+            clips = data.clips(m, step)
             shown = ", ".join(clips[:_CLIPS_SHOWN]) + (", ..." if len(clips) > _CLIPS_SHOWN else "")
             if memory.skipped[m] > config.train.skip_nonfinite:
                 error = f"The loss or its gradient is not finite at step {step}"
@@ -294,6 +314,24 @@ def _train_records(
         for m, member in enumerate(members)
         # A member that failed in this call still has the windows that ended before.
         if memory.alive[m] or step <= memory.last_step[m]
+    ]
+
+
+def _standings(
+    members: list[Member], memory: Memory, metrics: dict[str, np.ndarray]
+) -> list[dict[str, Any]]:
+    """Where each member stands, for lookers-on."""
+    losses = [loss if np.isfinite(loss) else None for loss in metrics["loss"][:, -1].tolist()]
+    return [
+        {
+            "run": member.name,
+            "alive": memory.alive[m],
+            "step": memory.last_step[m],
+            "loss": losses[m] if memory.last_step[m] == memory.step else None,
+            "best": memory.best[m],
+            "failure": (memory.failure[m] or {}).get("error"),
+        }
+        for m, member in enumerate(members)
     ]
 
 

@@ -8,10 +8,12 @@ compiled call on many members and devices, by one of two modes:
 
 The mesh may reach over several processes: all of them then put the same arrays and make the same
 calls. Inside a device the members follow one another (`lax.map`) on a CPU, where that is faster and
-bit-equal to a run alone, and run side by side (`vmap`) on an accelerator.
+bit-equal to a run alone. On an accelerator they run side by side (`vmap`), as many as its memory
+holds.
 """
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,8 +27,10 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from gru_audio.config import UserError
+from gru_audio.training import processes
 from gru_audio.training.step import DATA
 
+_USED = 0.9  # of a device's memory: the rest is left to what lies between calls
 MEMBERS = "member"  # the mesh axis over which members are shared
 Tree = Any
 
@@ -65,17 +69,20 @@ class Layout:
       mode: "pjit" or "pmap".
       mesh: of shape (member, data).
       members: real members; they are padded to fill the mesh, and the padding is never stepped.
+      side_by_side: members that a device steps at a time; 0: as many as fit.
+      memory_bytes: of a device, for programs; None: without limit.
       deterministic: whether a GPU must give the same bits each time.
     """
 
     mode: str
     mesh: Mesh
     members: int
+    side_by_side: int = 1
+    memory_bytes: int | None = None
     deterministic: bool = False
 
     def __post_init__(self):
         platform = self.mesh.devices.flat[0].platform
-        self.sequential = platform == "cpu"
         self.compiler_options: dict[str, bool | str] = {}
         if self.deterministic and platform == "gpu":
             self.compiler_options = {
@@ -92,9 +99,18 @@ class Layout:
         return self.mesh.shape[DATA]
 
     @property
+    def member_devices(self) -> int:
+        """Devices that share the members."""
+        return self.mesh.shape[MEMBERS]
+
+    @property
     def padded_members(self) -> int:
-        axis = self.mesh.shape[MEMBERS]
-        return -(-self.members // axis) * axis
+        return -(-self.members // self.member_devices) * self.member_devices
+
+    @property
+    def members_of_device(self) -> int:
+        """Members that lie on each device, with padding."""
+        return self.padded_members // self.member_devices
 
     def pad(self, array: np.ndarray) -> np.ndarray:
         """Repeats the first member until the mesh is filled: (members, ...) -> (padded, ...)."""
@@ -184,7 +200,29 @@ class Layout:
           result: kind of everything returned.
           donate: arguments whose memory the results may take.
         """
-        per_device = self._over_members(function, kinds)
+
+        def compiled(side_by_side: int) -> Compiled:
+            return self._compile(function, arguments, kinds, result, donate, side_by_side)
+
+        if self.side_by_side:
+            return compiled(self.side_by_side)
+        whole = compiled(self.members_of_device)
+        if self._room(whole) >= 0:
+            return whole
+        one, two = compiled(1), compiled(2)
+        each = max(1, (two.memory_bytes or 0) - (one.memory_bytes or 0))
+        fitting = 1 + self._room(one) // each
+        # A number that divides them: a rest would be compiled by itself.
+        shares = [n for n in range(1, self.members_of_device) if self.members_of_device % n == 0]
+        best = max((n for n in shares if n <= fitting), default=1)
+        return one if best == 1 else two if best == 2 else compiled(best)
+
+    def _room(self, call: Compiled) -> int:
+        """Bytes that a call leaves of a device's memory."""
+        return (self.memory_bytes or sys.maxsize) - (call.memory_bytes or 0)
+
+    def _compile(self, function, arguments, kinds, result, donate, side_by_side) -> Compiled:
+        per_device = self._over_members(function, kinds, side_by_side)
         if self.mode == "pjit":
             sharded = jax.shard_map(
                 per_device,
@@ -200,7 +238,7 @@ class Layout:
         compiled = jitted.lower(*arguments).compile(self.compiler_options)
         return Compiled(compiled, time.perf_counter() - began, _memory(compiled))
 
-    def _over_members(self, function, kinds):
+    def _over_members(self, function, kinds, side_by_side):
         def per_device(*arguments):
             mapped = [a for a, kind in zip(arguments, kinds, strict=True) if kind != Kind.SHARED]
 
@@ -213,9 +251,11 @@ class Layout:
                     )
                 )
 
-            return (
-                jax.lax.map(one_member, mapped) if self.sequential else jax.vmap(one_member)(mapped)
-            )
+            if side_by_side == 1:
+                return jax.lax.map(one_member, mapped)
+            if side_by_side >= self.members_of_device:
+                return jax.vmap(one_member)(mapped)
+            return jax.lax.map(one_member, mapped, batch_size=side_by_side)
 
         return per_device
 
@@ -254,15 +294,15 @@ def make_layout(parallel: ConfigDict, members: int) -> Layout:
     Raises:
       UserError: fewer devices than the config asks for, or a mode that cannot do it.
     """
-    devices, processes = jax.devices(), jax.process_count()
+    devices, hosts = jax.devices(), jax.process_count()
     data = parallel.data
     if data > len(devices):
         raise UserError(f"config.parallel.data={data}, but there are {len(devices)} devices.")
-    if parallel.mode == "pmap" and processes > 1:
+    if parallel.mode == "pmap" and hosts > 1:
         raise UserError("config.parallel.mode=pmap serves one process: take pjit for several.")
     most = 1 if parallel.mode == "pmap" else len(devices) // data
     # Each process must hold a part, be it padding.
-    member = parallel.member or (most if processes > 1 else min(most, members))
+    member = parallel.member or (most if hosts > 1 else min(most, members))
     if member > most:
         if parallel.mode == "pmap":
             raise UserError("config.parallel.mode=pmap does not part members: leave member at 0.")
@@ -271,14 +311,30 @@ def make_layout(parallel: ConfigDict, members: int) -> Layout:
             f"there are {len(devices)}."
         )
     chosen = devices[: member * data]
-    idle = set(range(processes)) - {device.process_index for device in chosen}
+    idle = set(range(hosts)) - {device.process_index for device in chosen}
     if idle:
         raise UserError(
             f"config.parallel.member={member} x data={data} leaves process {min(idle)} of "
-            f"{processes} without a device: all must take part."
+            f"{hosts} without a device: all must take part."
         )
     mesh = jax.make_mesh((member, data), (MEMBERS, DATA), (AxisType.Auto,) * 2, devices=chosen)
-    return Layout(parallel.mode, mesh, members, parallel.deterministic)
+    side_by_side = parallel.side_by_side
+    if side_by_side is None:
+        side_by_side = int(devices[0].platform == "cpu")
+    memory = _device_memory()
+    if parallel.memory_gb is not None:
+        memory = int(parallel.memory_gb * 2**30)
+    deterministic = parallel.deterministic
+    return Layout(parallel.mode, mesh, members, side_by_side, memory, deterministic)
+
+
+def _device_memory() -> int | None:
+    """Bytes of a device's memory that programs may take; None where it does not say."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" not in stats:
+        return None
+    least = -processes.greatest([-_USED * stats["bytes_limit"]])[0]  # the same in all processes
+    return int(least)
 
 
 def use_cpu_cores(at_least: int = 1) -> None:

@@ -276,7 +276,9 @@ class Program:
         An update that is not finite is left out; where it is one too many, the step does not count
         either, and the member stays as it is, `frozen`.
         """
-        loss, gradients = jax.lax.psum((share.loss, share.gradients), DATA)
+        loss, gradients = share.loss, share.gradients
+        if jax.lax.axis_size(DATA) > 1:  # with one, members are to be the same on any mesh
+            loss, gradients = jax.lax.psum((loss, gradients), DATA)
         hyper = state.hyper
         chain = optimizer.make_optimizer(self.optimizer, hyper)
         updates, opt_state = chain.update(gradients, state.opt_state, state.weights.params)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gru_audio.config import UserError
+from gru_audio.reporting import wording
 from gru_audio.reporting.comparison import compare
 from gru_audio.reporting.results import read_results
 from tests.reporting.workdirs import Made, fail, write_workdir
@@ -106,22 +107,47 @@ def test_folds_are_test_sets_of_their_own(tmp_path):
     assert pair.difference.value == pytest.approx(np.mean(by_fold))
 
 
-def test_a_failed_run_leaves_its_arm_and_the_pairing(tmp_path):
+def test_a_failed_run_takes_its_replicate_from_all_arms(tmp_path):
     write_workdir(tmp_path, Made(seeds=4))
-    whole = {arm.name: arm for arm in comparison_of(tmp_path).arms}
     fail(tmp_path, "lstm-2")
     compared = comparison_of(tmp_path)
-    arms = {arm.name: arm for arm in compared.arms}
-    assert arms["gru"].estimate == whole["gru"].estimate
-    assert len(arms["lstm"].runs) == 3 and arms["lstm"].planned == 4
-    (pair,) = compared.pairs
     kept = (0, 1, 3)
-    differences = [
-        accuracy(tmp_path, f"{pair.first}-{seed}") - accuracy(tmp_path, f"{pair.second}-{seed}")
-        for seed in kept
-    ]
+    values = {
+        name: [accuracy(tmp_path, f"{name}-{seed}") for seed in kept] for name in ("gru", "lstm")
+    }
+    for arm in compared.arms:
+        assert arm.values == pytest.approx(values[arm.name])
+        assert arm.estimate.value == pytest.approx(np.mean(values[arm.name]))
+        assert (len(arm.runs), arm.planned) == (3, 4)
+    (pair,) = compared.pairs
     assert pair.replicates == 3
-    assert pair.difference.value == pytest.approx(np.mean(differences))
+    assert pair.difference.value == pytest.approx(
+        np.mean(np.subtract(values[pair.first], values[pair.second]))
+    )
+    assert compared.left_out == 1
+    assert (
+        "Arms are compared on the replicates that all of them have; 1 run more left out."
+        in wording.cautions(compared)
+    )
+
+
+def test_arms_without_a_common_replicate_stand_alone(tmp_path):
+    write_workdir(tmp_path, Made(seeds=2))
+    fail(tmp_path, "gru-0")
+    fail(tmp_path, "lstm-1")
+    compared = comparison_of(tmp_path)
+    assert [len(arm.runs) for arm in compared.arms] == [1, 1]
+    assert compared.pairs == ()
+    assert compared.left_out == 0
+
+
+def test_an_arm_without_any_run_is_named(tmp_path):
+    write_workdir(tmp_path, Made(arms={"gru": 5.0, "lstm": 4.0, "rnn": 3.0}, seeds=2))
+    fail(tmp_path, "rnn-0")
+    fail(tmp_path, "rnn-1")
+    compared = comparison_of(tmp_path)
+    assert {arm.name for arm in compared.arms} == {"gru", "lstm"}
+    assert "No run of rnn has finished." in wording.cautions(compared)
 
 
 def test_nothing_finished_is_nothing_compared(tmp_path):

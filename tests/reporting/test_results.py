@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from gru_audio.config import UserError
-from gru_audio.reporting.results import FAILED, FINISHED, UNFINISHED, read_results
+from gru_audio.reporting.results import read_results
+from gru_audio.sweeping.status import FAILED, FINISHED, WAITING
 from tests.reporting.workdirs import Made, fail, interrupt, remove, write_workdir
 
 
@@ -14,7 +15,7 @@ def test_a_finished_sweep_is_read_whole(tmp_path):
     assert results.metric == "accuracy" and results.higher_is_better
     assert results.config["data.name"] == "made_up"
     assert results.first <= results.last
-    assert [run.state for run in results.runs] == [FINISHED] * 4
+    assert [run.standing.state for run in results.runs] == [FINISHED] * 4
     run = results.runs[0]
     assert run.replicate == {"seed": 0} and run.config["model.cell"] == "gru"
     correct = run.predictions.probabilities.argmax(axis=1) == run.predictions.label
@@ -30,10 +31,12 @@ def test_states_of_an_unfinished_sweep(tmp_path):
     interrupt(tmp_path, "gru-1")
     remove(tmp_path, "gru-2")
     failed, interrupted, missing, *finished = read_results(tmp_path).runs
-    assert failed.state == FAILED and failed.failure.startswith("FloatingPointError: the loss")
-    assert interrupted.state == UNFINISHED and interrupted.curves["train/loss"].steps[-1] > 0
-    assert missing.state == UNFINISHED and not missing.curves
-    assert [run.state for run in finished] == [FINISHED] * 3
+    assert failed.standing.state == FAILED and failed.standing.failure.startswith(
+        "FloatingPointError: the loss"
+    )
+    assert interrupted.standing.state == WAITING and interrupted.curves["train/loss"].steps[-1] > 0
+    assert missing.standing.state == WAITING and not missing.curves
+    assert [run.standing.state for run in finished] == [FINISHED] * 3
     assert all(r.predictions.example.size == 0 for r in (failed, interrupted, missing))
 
 
@@ -55,14 +58,14 @@ def test_unreadable_predictions_count_as_none(tmp_path, content):
     write_workdir(tmp_path, Made(seeds=1))
     (tmp_path / "runs" / "gru-0" / "predictions" / "test.npz").write_bytes(content)
     run = read_results(tmp_path).runs[0]
-    assert run.state == FINISHED and run.predictions.example.size == 0
+    assert run.standing.state == FINISHED and run.predictions.example.size == 0
 
 
 def test_a_result_cut_short_is_not_a_result(tmp_path):
     write_workdir(tmp_path, Made(seeds=1))
     path = tmp_path / "runs" / "gru-0" / "result.json"
     path.write_text(path.read_text()[:100])
-    assert read_results(tmp_path).runs[0].state == UNFINISHED
+    assert read_results(tmp_path).runs[0].standing.state == WAITING
 
 
 def test_values_that_were_not_finite_are_left_out(tmp_path):

@@ -1,16 +1,19 @@
 """A workdir belongs to one sweep, and to one process at a time."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from gru_audio.config import UserError
 from gru_audio.sweeping import workdir as workdirs
+from gru_audio.sweeping.shard import WHOLE, Shard
 from gru_audio.sweeping.workdir import Workdir
 
 DESCRIPTION = {
@@ -20,34 +23,54 @@ DESCRIPTION = {
     "arms": {"GRU": {"model.cell": "gru"}},
     "draws": [{}],
     "replicates": [{"seed": 0}],
+    "halving": None,
     "data_fingerprint": "abc",
     "environment": {"jax": "0.10.2"},
 }
 
 HOLD = """
 import sys, time
+from gru_audio.sweeping.shard import Shard
 from gru_audio.sweeping.workdir import Workdir
-with Workdir(sys.argv[1]).lock():
+with Workdir(sys.argv[1]).lock(Shard.parse(sys.argv[2])):
     print("held", flush=True)
     time.sleep(600)
 """
 
 
-def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path, environment):
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, env=environment
-    )
+@contextlib.contextmanager
+def held(workdir, shard, environment):
+    """A process that holds a shard until it is killed."""
+    command = [sys.executable, "-c", HOLD, workdir, shard]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
     try:
         assert holder.stdout.readline() == b"held\n"
-        refusal = rf"{tmp_path} is in use by process {holder.pid} on .*another --workdir"
-        with pytest.raises(UserError, match=refusal), Workdir(tmp_path).lock():
-            pytest.fail("the lock was given twice")
+        yield holder.pid
     finally:
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()
+
+
+def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path, environment):
+    with held(tmp_path, "1/1", environment) as pid:
+        refusal = rf"{tmp_path} is in use by process {pid} on .*another --workdir"
+        with pytest.raises(UserError, match=refusal), Workdir(tmp_path).lock():
+            pytest.fail("the lock was given twice")
     for _ in range(2):  # nothing is left that would have to be removed
         with Workdir(tmp_path).lock():
             assert str(os.getpid()) in (tmp_path / "lock").read_text()
+
+
+def test_other_shards_are_let_in_but_not_of_another_division(tmp_path, environment):
+    with held(tmp_path, "1/2", environment) as pid:
+        with Workdir(tmp_path).lock(Shard(2, 2)):
+            pass
+        for shard in (Shard(1, 2), Shard(1, 3), Shard(3, 3), WHOLE):
+            refused = pytest.raises(UserError, match=f"in use by process {pid} on")
+            with refused, Workdir(tmp_path).lock(shard):
+                pytest.fail(f"{shard} was let in")
+    with Workdir(tmp_path).lock(Shard(1, 3)):
+        pass
 
 
 def test_a_workdir_that_cannot_be_made(tmp_path):
@@ -66,6 +89,23 @@ def test_a_workdir_is_claimed_once(tmp_path):
     moved = DESCRIPTION["config"] | {"data.dir": "elsewhere", "parallel.member": 2}
     workdir.claim(DESCRIPTION | {"config": moved | {"checkpoint.keep": 5}})
     assert json.loads(workdir.sweep_file.read_text()) == DESCRIPTION
+
+
+def test_of_several_that_claim_at_once_one_wins_and_all_that_differ_know(tmp_path):
+    several = [DESCRIPTION | {"data_fingerprint": str(i % 2)} for i in range(16)]
+
+    def claim(description):
+        try:
+            Workdir(tmp_path).claim(description)
+        except UserError:
+            return None
+        return description["data_fingerprint"]
+
+    with ThreadPoolExecutor(16) as pool:
+        claimed = list(pool.map(claim, several))
+    winner = json.loads((tmp_path / "sweep.json").read_text())["data_fingerprint"]
+    assert claimed == [its if (its := str(i % 2)) == winner else None for i in range(16)]
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep.json"]
 
 
 def test_another_config_is_refused_with_the_difference(tmp_path):

@@ -3,57 +3,11 @@
 import math
 import shutil
 
-import jax
 import numpy as np
 import pytest
-from etils import epath
 
-from gru_audio.training.hyper import hyperparameters
-from gru_audio.training.keeper import Keeper
-from gru_audio.training.loop import Member, train
-from gru_audio.training.processes import Preemption
-from gru_audio.training.progress import TrainProgress
-from tests.tones import assert_same, make_feed, member, tiny
-
-ONE_STEP, MANY_STEPS = 0.0, 1e9  # seconds a call is to take
-STEPS = {"train.steps": 20, "train.eval_every": 5, "parallel.call_seconds": MANY_STEPS}
-
-
-class Outcome:
-    """A group trained in a folder, or trained on."""
-
-    def __init__(self, source, folder, *members, **common):
-        configs = [tiny(STEPS | common | changes) for changes in members]
-        self.config, self.feed, self.said = configs[0], make_feed(source, configs), []
-        keeper = Keeper(epath.Path(folder), 10, self.feed.layout, self.said.append)
-        named = [Member(f"run{m}", config.train.steps) for m, config in enumerate(configs)]
-        state = self.feed.initial_state(hyperparameters(configs))
-        self.device_state, self.memory = train(
-            self.feed, named, state, self.config, keeper, Preemption(), TrainProgress("test")
-        )
-        keeper.close()
-        self.state = jax.device_get(self.device_state)
-        self.all_records = keeper.records()
-
-    def records(self, m, kind=""):
-        """A member's records without wall times."""
-        return [
-            {k: v for k, v in record.items() if k not in ("seconds", "run")}
-            for record in self.all_records
-            if record["run"] == f"run{m}" and any(k.startswith(kind) for k in record)
-        ]
-
-    def lost(self, m):
-        """Its validation losses by step."""
-        return {r["step"]: r["validation/loss"] for r in self.records(m, "validation/")}
-
-
-def same_member(one, other, m, its=None):
-    its = m if its is None else its
-    assert_same(member(one.state, m), member(other.state, its))
-    assert one.records(m) == other.records(its)
-    for name in ("last_step", "best", "best_step", "failure", "alive"):
-        assert getattr(one.memory, name)[m] == getattr(other.memory, name)[its], name
+from tests.tones import assert_same, member
+from tests.training.outcome import MANY_STEPS, ONE_STEP, Outcome, same_member
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +39,7 @@ def test_calls_of_one_step_or_of_many_give_the_same_bits(source, tmp_path, two):
 
 
 def test_the_best_weights_are_kept(two):
-    scores = two.feed.score(two.device_state.best, two.device_state.normalisation, "validation")
+    scores = two.pack.score("validation", best=True)
     for m in range(2):
         lost = two.lost(m)
         assert two.memory.best[m] == min(lost.values())

@@ -117,3 +117,29 @@ def test_donated_memory_is_taken():
     call = layout.compile(lambda a: a + 1, (argument,), (Kind.MEMBER,), Kind.MEMBER, donate=(0,))
     call(argument)
     assert argument.is_deleted()
+
+
+def memory_hungry(x):
+    """Members' temporaries of some hundred kilobytes."""
+    grid = jnp.sin(x["by"] * jnp.arange(256.0)[:, None] * jnp.arange(256.0))
+    return {"sum": (grid @ grid @ grid.T).sum()}
+
+
+def test_as_many_members_side_by_side_as_fit():
+    """By the slope from one to two; the result is the same whatever their number."""
+    members = {"by": RNG.normal(size=12).astype(np.float32)}
+
+    def compiled(**parallel):
+        layout = layout_of(12, member=1, side_by_side=0, **parallel)
+        spread = layout.put(members, Kind.MEMBER)
+        call = layout.compile(memory_hungry, (spread,), (Kind.MEMBER,), Kind.MEMBER)
+        return call, np.asarray(call(spread)["sum"])
+
+    whole, expected = compiled()
+    for share in (0.9, 0.5, 0.3):
+        limit = share * whole.memory_bytes
+        call, found = compiled(memory_gb=limit / 2**30)
+        assert limit / 3 < call.memory_bytes <= limit
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+    least, _ = compiled(memory_gb=1e-9)  # nothing fits: then one after another
+    assert least.memory_bytes < 0.2 * whole.memory_bytes

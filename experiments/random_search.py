@@ -1,0 +1,45 @@
+"""Spoken digits (FSDD, official split): GRU against LSTM, each at the best of 64 random settings.
+
+  python -m gru_audio.sweep --config experiments/random_search.py --workdir runs/random_search
+
+384 runs in 2 programs: 64 draws of learning rate, dropout and clipping, 3 seeds each. Halving keeps
+the best quarter of an arm's draws at step 150, and the best quarter of those at step 450, so that
+4 of 64 train to the end. Learning rates are log-uniform, as in Chung et al. 2014 (arXiv 1412.3555).
+"""
+
+from gru_audio.config import default_config
+from gru_audio.models.size import match_parameters
+from gru_audio.sweeping import draws
+from gru_audio.sweeping.halving import Halving
+from gru_audio.sweeping.sweep import Sweep
+
+
+def get_config():
+    config = default_config()
+    config.data.name = "spoken_digit"
+    config.data.target = "digit"
+    config.model.hidden = 64
+    config.model.pooling = "max"
+    config.augment.time_shift_ms = 20.0
+    config.augment.gain_db = 6.0
+    config.train.steps = 1200
+    config.train.eval_every = 150
+    return config
+
+
+def get_sweep(config):
+    arms = {"GRU": {"model.cell": "gru"}, "LSTM": {"model.cell": "lstm"}}
+    return Sweep(
+        arms=match_parameters(config, arms, to="GRU", features=config.frontend.mels, outputs=10),
+        draws=draws.random(
+            64,
+            seed=0,
+            distributions={
+                "optimizer.learning_rate": draws.log_uniform(1e-4, 1e-1),
+                "model.dropout": draws.uniform(0.05, 0.5),
+                "optimizer.clip_norm": draws.log_uniform(0.1, 10),
+            },
+        ),
+        replicates=[{"seed": seed} for seed in range(3)],
+        halving=Halving(rungs=(150, 450), keep=1 / 4),
+    )
