@@ -12,10 +12,10 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help quickstart test reliability lint install clean
+.PHONY: help quickstart test reliability test-slurm lint install clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 20
 
 quickstart: .venv/.with-demo  ## train GRUs and LSTMs on synthetic speech and compare them (SHORT=1: a mere try)
 	$(BIN)/python -m gru_audio.prepare tts_digits
@@ -28,6 +28,11 @@ test: .venv/.with-demo .venv/.with-test  ## run the tests (PYTEST_FLAGS: what el
 
 reliability: .venv/.with-demo .venv/.with-test  ## run the fault tests (kills, damage, full disks); print their table
 	$(BIN)/python -m pytest -m reliability $(PYTEST_FLAGS)
+
+test-slurm: .venv/.with-demo .venv/.with-test  ## run sweeps under a SLURM of this machine's own
+	@command -v slurmctld slurmd munged >/dev/null || { \
+	    echo "SLURM is missing. On Debian or Ubuntu: apt install slurm-wlm munge"; exit 1; }
+	$(BIN)/python -m pytest -m slurm $(PYTEST_FLAGS)
 
 lint: .venv/.with-dev  ## check style and types
 	$(BIN)/ruff check .

@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# A sweep on a Cloud TPU VM, or on a slice of several: asks for it, runs, asks anew when it is taken
+# away, and deletes it in the end.
+#
+#   ZONE=us-central1-a launch/tpu_vm.sh [--dry_run] NAME --config FILE --workdir gs://BUCKET/DIR ...
+#
+# NAME is that of the queued resource and of its node; what follows goes to gru_audio.sweep.
+# --dry_run only prints the commands. More from the environment, with what it is otherwise:
+#
+#   ACCELERATOR  v5litepod-8, one host; v5litepod-16 and more are slices of several
+#   RUNTIME      v2-alpha-tpuv5-lite; must fit the accelerator
+#   SPOT         yes; SPOT= asks for one that is not taken away
+#   PREPARE      spoken_digit: what gru_audio.prepare is told, on each host
+#
+# The code is that of the last commit. Exit code: that of the sweep.
+set -euo pipefail
+
+DRY_RUN=
+if [[ ${1-} == --dry_run ]]; then
+    DRY_RUN=yes
+    shift
+fi
+if (($# < 2)) || [[ $1 == -* || ! ${ZONE-} ]]; then
+    sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+fi
+NAME=$1
+SWEEP=("${@:2}")
+CODE=$(mktemp -d)/code.tar.gz
+
+main() {
+    trap finish EXIT
+    git -C "$(dirname "$0")/.." archive --output="$CODE" HEAD
+    while true; do
+        ask
+        wait_for_it && set_up && sweep && exit 0
+        code=$?
+        if ((code != 75)) && still_there; then
+            exit "$code"
+        fi
+        delete
+    done
+}
+
+ask() {
+    local spot=(--spot)
+    [[ ${SPOT-yes} ]] || spot=()
+    run gcloud compute tpus queued-resources create "$NAME" --node-id="$NAME" --zone="$ZONE" \
+        --accelerator-type="${ACCELERATOR:-v5litepod-8}" \
+        --runtime-version="${RUNTIME:-v2-alpha-tpuv5-lite}" \
+        --scopes=https://www.googleapis.com/auth/cloud-platform "${spot[@]}"
+}
+
+wait_for_it() {
+    local state before=
+    while true; do
+        state=$(state)
+        [[ $state == "$before" ]] || echo "$NAME: $state"
+        before=$state
+        case $state in
+            ACTIVE) return 0 ;;
+            FAILED | SUSPENDING | SUSPENDED) return 75 ;;
+        esac
+        sleep 30
+    done
+}
+
+set_up() {
+    run gcloud compute tpus tpu-vm scp "$CODE" "$NAME:" --zone="$ZONE" --worker=all &&
+        on_all_hosts "mkdir -p gru_audio && tar -xzf code.tar.gz -C gru_audio" &&
+        on_all_hosts "python3 -m pip install --quiet --user uv" &&
+        in_the_code "python3 -m uv venv --clear --python=3.12" &&
+        in_the_code "python3 -m uv pip install -c constraints.txt -e '.[tpu,gcs]'" &&
+        in_the_code ".venv/bin/python -m gru_audio.prepare ${PREPARE:-spoken_digit}"
+}
+
+sweep() {
+    # gcloud repeats a command whose connection broke: the lock makes that wait for the first.
+    in_the_code "flock --timeout=600 .lock .venv/bin/python -m gru_audio.sweep ${SWEEP[*]@Q} \
+--config.parallel.coordinator=auto"
+}
+
+in_the_code() {
+    on_all_hosts "cd gru_audio && $1"
+}
+
+on_all_hosts() {
+    run gcloud compute tpus tpu-vm ssh "$NAME" --zone="$ZONE" --worker=all \
+        --ssh-flag=-oServerAliveInterval=30 --command="$1"
+}
+
+still_there() {
+    sleep 60 # a machine that is taken away takes a while to say so
+    [[ $(state) == ACTIVE ]]
+}
+
+state() {
+    if [[ $DRY_RUN ]]; then
+        echo ACTIVE
+    else
+        gcloud compute tpus queued-resources describe "$NAME" --zone="$ZONE" \
+            --format="value(state.state)"
+    fi
+}
+
+delete() {
+    run gcloud compute tpus queued-resources delete "$NAME" --zone="$ZONE" --force --quiet
+}
+
+finish() {
+    delete
+    rm -r "$(dirname "$CODE")"
+}
+
+run() {
+    if [[ ! $DRY_RUN ]]; then
+        "$@"
+        return
+    fi
+    local word line=
+    for word in "$@"; do
+        [[ $word =~ ^[[:alnum:]/:=.,_-]+$ ]] || word=${word@Q}
+        line+="$word "
+    done
+    echo "${line% }"
+}
+
+main
