@@ -149,12 +149,8 @@ def show(result: dict[str, Any], console: Console) -> None:
             table.add_row(
                 row["contestant"],
                 shown(row["step_ms"]),
-                *(
-                    shown(row[key]) if key in row else ""
-                    for key in ("times_as_fast", "time_of_one")
-                ),
+                *(shown(row[key]) if key in row else "" for key in _RATIOS),
                 _bar(row, cpu),
-                shown(row["times_as_fast_as_peer"]) if "times_as_fast_as_peer" in row else "",
                 f"{row['memory_bytes'] / 1e6:.0f} MB" if "memory_bytes" in row else "",
                 f"{row['compile_seconds']:.1f}" if "compile_seconds" in row else "",
             )
