@@ -89,11 +89,11 @@ def test_what_is_shown(result):
 def test_memory():
     size = {"seconds": 3, "model.hidden": 32, "train.batch_size": 8}
     config = tiny({"frontend.hop_ms": 10.0, "model.recurrent_init": "uniform"})
-    result = memory.measure(config, 0.0, run=size, counted=size)
+    ways = ["none", "rematerialised", memory.HALF]
+    result = memory.measure(config, 0.0, run=size, counted=size, ways=ways)
     check_spreads(result)
-    taken = {row["way"]: row["run_bytes"] for row in result["rows"]}
-    assert list(taken) == [way for way in memory.WAYS if way != memory.HALF]
-    assert all(taken[way] < taken["none"] for way in taken if way != "none")
+    plain, rematerialised = result["rows"]  # no bfloat16 on a CPU
+    assert rematerialised["run_bytes"] < plain["run_bytes"]
     console = Console(record=True, width=140, file=io.StringIO())
     memory.show(json.loads(json.dumps(result)), console)
     shown = console.export_text()

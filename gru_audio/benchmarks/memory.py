@@ -5,7 +5,7 @@ alone and by none. The memory of one minute, 64 clips and 512 units is the compi
 of that size is run. bfloat16 is left out on a CPU, which computes it in float32 and slowly.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -55,6 +55,7 @@ def measure(
     seconds: float,
     run: Mapping[str, Any] = RUN,
     counted: Mapping[str, Any] = COUNTED,
+    ways: Sequence[str] = tuple(WAYS),
 ) -> dict[str, Any]:
     """Runs the benchmark. Numbers are in the unit that their names tell.
 
@@ -63,12 +64,14 @@ def measure(
       seconds: to spend on the steps, beside compilation.
       run: the size that is run: "seconds" of a clip, and changes to the config.
       counted: the size whose memory alone is counted.
+      ways: which of `WAYS` to take, `NONE` among them.
     """
     check(config)
     config = override(config, _COMMON)
     steps: dict[str, Callable[[int], None]] = {}
     rows: list[Row] = []
-    for name, changes in WAYS.items():
+    for name in ways:
+        changes = WAYS[name]
         if name == HALF and jax.default_backend() == "cpu":
             continue
         say(f"{name}: compiling")

@@ -14,9 +14,14 @@ MEMBERS = [
 ]
 
 
+LONG = pytest.mark.reliability
+# With all noise, and a batch in two parts that eight devices can share.
+SHARED = NOISE | {"train.batch_size": 16, "train.accumulate": 2}
+
+
 def losses(source, changes):
-    configs = [tiny(NOISE | changes)]
-    return steps(make_feed(source, configs), configs, [20])[1]["loss"][0]
+    configs = [tiny(SHARED | changes)]
+    return steps(make_feed(source, configs), configs, [50])[1]["loss"][0]
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +34,17 @@ def test_the_loss_falls(one_device):
     assert one_device[-5:].mean() < 0.9 * one_device[:5].mean()
 
 
-@pytest.mark.parametrize(("mode", "devices"), [("pjit", 2), ("pjit", 4), ("pmap", 4)])
+@pytest.mark.parametrize(
+    ("mode", "devices"),
+    [
+        ("pjit", 2),
+        ("pjit", 8),
+        ("pmap", 4),
+        *(pytest.param(*rest, marks=LONG) for rest in (("pjit", 4), ("pmap", 2), ("pmap", 8))),
+    ],
+)
 def test_devices_that_share_a_batch_change_nothing(source, one_device, mode, devices):
-    """With all noise on: it is keyed by the row of the whole batch."""
+    """Over 50 steps: noise is keyed by the row of the whole batch, and rows go to parts by it."""
     shared = losses(source, {"parallel.mode": mode, "parallel.data": devices})
     np.testing.assert_allclose(shared, one_device, rtol=1e-5, atol=1e-5)
 
