@@ -98,4 +98,6 @@ def _explain(arguments: Sequence[str], error: Exception) -> str:
         name = argument.lstrip("-").partition("=")[0].removeprefix("config.")
         if argument.lstrip("-").startswith("config.") and name not in known:
             return f'Unknown config key "{name}".{nearest(name, known)}'
+    if "before a value for --config" in str(error):
+        return "Name the experiment first: --config FILE, and after it --config.NAME=VALUE."
     return str(error)

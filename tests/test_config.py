@@ -127,6 +127,9 @@ def get_config():
 """
 
 
+EARLY = "no_experiment.py"  # which stands behind what it would make known
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -134,13 +137,16 @@ def get_config():
         (["--config.model.hidden=many"], "model.hidden"),
         (["--config.model.hidden=0"], "config.model.hidden=0 must be at least 1"),
         (["--config.data.train=trian"], 'Did you mean "train"'),
+        (["--config.seed=1", "--config", EARLY], "Name the experiment first: --config FILE"),
     ],
     ids=lambda value: None if isinstance(value, list) else value.split()[0],
 )
 def test_a_command_says_it_in_one_line(tmp_path, environment, flags, message):
     experiment = tmp_path / "experiment.py"
     experiment.write_text(EXPERIMENT)
-    command = [sys.executable, "-m", "gru_audio.train", "--config", experiment]
+    command = [sys.executable, "-m", "gru_audio.train"]
+    if EARLY not in flags:
+        command += ["--config", experiment]
     ended = subprocess.run(
         [*command, "--workdir", tmp_path / "run", *flags],
         cwd=ROOT,
