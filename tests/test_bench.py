@@ -86,6 +86,7 @@ def test_what_is_shown(result):
         assert word in shown
 
 
+@pytest.mark.reliability  # for its length
 def test_memory():
     size = {"seconds": 3, "model.hidden": 32, "train.batch_size": 8}
     config = tiny({"frontend.hop_ms": 10.0, "model.recurrent_init": "uniform"})
@@ -101,6 +102,7 @@ def test_memory():
         assert word in shown
 
 
+@pytest.mark.reliability  # for its length
 def test_scaling(data_dir):
     """Where the devices are virtual, what counts is that the losses do not depend on them."""
     config = tiny({"data.dir": str(data_dir), "model.recurrent_init": "uniform"})

@@ -113,7 +113,10 @@ def test_members_on_two_processes_of_two_devices(environment, experiment, alone,
         assert_close(found, alone[f"GRU-seed{seed}"])
 
 
-@pytest.mark.parametrize(("processes", "feed"), [(4, "resident"), (2, "streamed")])
+@pytest.mark.parametrize(
+    ("processes", "feed"),
+    [(2, "streamed"), pytest.param(4, "resident", marks=pytest.mark.reliability)],
+)
 def test_batches_over_processes(environment, experiment, alone, tmp_path, processes, feed):
     """The rows of a batch are in several processes; streamed, each reads its own."""
     flags = [f"--config.parallel.data={processes}", f"--config.data.feed={feed}"]

@@ -31,8 +31,7 @@ class Source:
     `fingerprint` changes with any sample, label or order.
 
     Picklable, and safe to use from several threads. A process opens the record files at its first
-    read; a forked one reads on with what its parent had open, for ArrayRecord cannot open a file
-    after a fork of a process that has used it.
+    read. One that was forked after that is refused: ArrayRecord may hang in it.
     """
 
     name: str
@@ -52,7 +51,12 @@ class Source:
 
     def audio(self, ids: Sequence[int] | np.ndarray) -> list[np.ndarray]:
         """The samples (length,) int16 of the clips in rows `ids`, in that order."""
-        reader = _open_records(self.records, self.fingerprint)
+        reader, opener = _open_records(self.records, self.fingerprint)
+        if opener != os.getpid():
+            raise RuntimeError(
+                f"{self.name} was read before this process was forked, which ArrayRecord does not "
+                'survive: start processes by "spawn".'
+            )
         clips = [_samples(reader[int(i)]) for i in ids]
         for i, clip in zip(ids, clips, strict=True):
             if len(clip) != self.columns[index.LENGTH][i]:
@@ -121,15 +125,20 @@ def default_data_dir() -> epath.Path:
 
 
 @functools.lru_cache(maxsize=8)
-def _open_records(records: tuple[tuple[str, int], ...], fingerprint: str) -> ArrayRecordDataSource:
-    """All files of a data set, opened now; the fingerprint tells it from one it has replaced."""
-    # Without ArrayRecord's pool of threads: it does not survive a fork, and one clip needs none.
+def _open_records(
+    records: tuple[tuple[str, int], ...], fingerprint: str
+) -> tuple[ArrayRecordDataSource, int]:
+    """All files of a data set, opened now, and the process that did.
+
+    The fingerprint tells a data set from one it has replaced.
+    """
+    # Without ArrayRecord's pool of threads: one clip needs none.
     reader = ArrayRecordDataSource(
         [f"{path}[0:{count}]" for path, count in records], {"max_parallelism": "0"}
     )
     for first in itertools.accumulate((count for _, count in records[:-1]), initial=0):
         reader[first]
-    return reader
+    return reader, os.getpid()
 
 
 def _samples(record: bytes) -> np.ndarray:

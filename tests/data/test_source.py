@@ -97,15 +97,25 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_read_in_other_processes(data_dir, tmp_path, method):
-    (tmp_path / "children.py").write_text(CHILDREN)
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "children.py"), str(data_dir), method],
+def read_by_children(data_dir, folder, method):
+    (folder / "children.py").write_text(CHILDREN)
+    return subprocess.run(
+        [sys.executable, str(folder / "children.py"), str(data_dir), method],
         env=os.environ | {"PYTHONPATH": str(sounds.ROOT)},
+        capture_output=True,
+        text=True,
         timeout=100,
     )
-    assert done.returncode == 0
+
+
+def test_read_in_other_processes(data_dir, tmp_path):
+    assert read_by_children(data_dir, tmp_path, "spawn").returncode == 0
+
+
+def test_a_forked_process_is_refused_before_it_hangs(data_dir, tmp_path):
+    done = read_by_children(data_dir, tmp_path, "fork")
+    assert done.returncode == 1
+    assert 'start processes by "spawn"' in done.stderr
 
 
 def test_read_by_many_threads_at_once(source):

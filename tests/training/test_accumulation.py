@@ -36,8 +36,8 @@ def whole(source):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"train.accumulate": 2},
         {"train.accumulate": 4, "parallel.data": 2},
+        pytest.param({"train.accumulate": 2}, marks=pytest.mark.reliability),
         {"train.accumulate": 2, "parallel.data": 2, "data.feed": "streamed"},
     ],
     ids=str,

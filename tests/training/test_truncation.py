@@ -87,6 +87,7 @@ def test_the_state_is_carried_on():
     close(logits, program.model.apply(variables, features, frames))
 
 
+@pytest.mark.reliability  # for its length
 def test_within_micro_batches_and_with_rematerialisation(source):
     """All of it at once, with all noise, gives what truncation alone does."""
     losses = []
