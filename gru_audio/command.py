@@ -13,6 +13,7 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from gru_audio.config import UserError, default_config, flatten, nearest
+from gru_audio.training.preemption import EXIT_PREEMPTED, Preempted
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
@@ -29,12 +30,10 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         except KeyboardInterrupt:
             print("stopped; the same command resumes", file=sys.stderr)
             code = 130
-        except Exception as error:
-            from gru_audio.training.processes import EXIT_PREEMPTED, Preempted
-
-            if isinstance(error, Preempted):
-                print("preempted: all is saved; the same command resumes", file=sys.stderr)
-                return EXIT_PREEMPTED
+        except Preempted:
+            print("preempted: all is saved; the same command resumes", file=sys.stderr)
+            return EXIT_PREEMPTED
+        except Exception:
             traceback.print_exc()
             code = 1
         if "jax" in sys.modules:  # importing it takes seconds, and without it there are no others

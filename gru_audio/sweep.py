@@ -38,7 +38,7 @@ from gru_audio.config import UserError
 from gru_audio.sweeping.status import FAILED, Standing, read_standings, read_sweep
 
 if TYPE_CHECKING:
-    from gru_audio.sweeping.execute import Plan
+    from gru_audio.sweeping.planning import Plan
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for all that the sweep writes.")
@@ -61,7 +61,8 @@ def _sweep() -> int:
     # Importing these takes seconds, which the status must not.
     from gru_audio.reporting.wording import evidence, headline, progress
     from gru_audio.reporting.write import write_report
-    from gru_audio.sweeping.execute import execute, plan
+    from gru_audio.sweeping.execute import execute
+    from gru_audio.sweeping.planning import plan
     from gru_audio.sweeping.shard import Shard
     from gru_audio.sweeping.workdir import Workdir
     from gru_audio.training import processes

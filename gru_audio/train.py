@@ -18,7 +18,8 @@ from ml_collections import config_flags
 
 from gru_audio import command
 from gru_audio.reporting.write import write_report
-from gru_audio.sweeping.execute import execute, plan
+from gru_audio.sweeping.execute import execute
+from gru_audio.sweeping.planning import plan
 from gru_audio.sweeping.sweep import Sweep
 from gru_audio.sweeping.workdir import Workdir
 from gru_audio.training import processes

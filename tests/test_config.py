@@ -9,7 +9,7 @@ import pytest
 
 from gru_audio.config import UserError, check, default_config, flatten, nearest, override
 from gru_audio.data.source import open_source
-from gru_audio.sweeping.execute import plan
+from gru_audio.sweeping.planning import plan
 from gru_audio.sweeping.sweep import Sweep
 from tests.tones import tiny
 

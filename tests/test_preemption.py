@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from gru_audio.training.processes import Preemption
+from gru_audio.training.preemption import heed_sigterm
 from tests.commands import (
     ROOT,
     arguments,
@@ -20,9 +20,9 @@ from tests.commands import (
 RUN = "'train.steps': 100, 'train.eval_every': 50, 'parallel.call_seconds': 0.0"
 STUCK = """
 import hashlib
-from gru_audio.training import processes
-processes._GRACE_SECONDS = 0.5
-with processes.Preemption():
+from gru_audio.training import preemption
+preemption._GRACE_SECONDS = 0.5
+with preemption.heed_sigterm():
     print("ready", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # holds the main thread, as compiling does
 """
@@ -30,7 +30,7 @@ with processes.Preemption():
 
 def test_the_flag_is_up_after_the_signal_and_the_old_handler_back_in_the_end():
     before = signal.getsignal(signal.SIGTERM)
-    with Preemption() as preemption:
+    with heed_sigterm() as preemption:
         assert not preemption.asked
         signal.raise_signal(signal.SIGTERM)
         assert preemption.asked

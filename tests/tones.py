@@ -9,8 +9,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gru_audio.config import default_config, override
+from gru_audio.data.group import gather_data
 from gru_audio.data.source import Source
-from gru_audio.training.feed import FEEDS, Feed, gather_data
+from gru_audio.training.feed import FEEDS, Feed
 from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.parallel import make_layout
 from gru_audio.training.state import TrainState

@@ -9,9 +9,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gru_audio.config import override
+from gru_audio.data.group import GroupData, gather_data
 from gru_audio.data.source import Source
 from gru_audio.data.stream import Reader
-from gru_audio.training.feed import FEEDS, Feed, GroupData, gather_data
+from gru_audio.training.feed import FEEDS, Feed
 from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.parallel import Layout, make_layout
 from gru_audio.training.step import Program, make_program

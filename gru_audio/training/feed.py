@@ -5,29 +5,24 @@ needs on first use. Both feeds follow the same plan and give the same numbers.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from gru_audio.audio.normalise import Normalisation, feature_sums
 from gru_audio.data import resident, stream
+from gru_audio.data.group import GroupData
 from gru_audio.data.plan import (
-    Plan,
     crop_fractions,
-    make_plan,
     pad_tables,
     partner_rows,
     rows_by_device,
-    rows_to_examples,
     rows_to_places,
 )
 from gru_audio.data.resident import CENTRE, Batch, Resident
-from gru_audio.data.source import Source
-from gru_audio.data.split import select, target, trainable
 from gru_audio.training import processes
 from gru_audio.training.parallel import Compiled, Kind, Layout
 from gru_audio.training.state import TrainState, Weights
@@ -37,84 +32,6 @@ _CALL_STEPS = 1000  # at most this many steps in one call: the size of its buffe
 _SCORE_BATCH = 32  # examples scored at a time on a device: fixed, so that scores never change
 
 Scores = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class GroupData:
-    """What the members of a group learn from.
-
-    Attributes:
-      source: the data set.
-      target: class of every example (N,) int32.
-      plan: the batches.
-      ids: for every member, examples by role ("train", "validation", "test").
-      seeds: members' seeds, uint32 (M,).
-    """
-
-    source: Source
-    target: np.ndarray
-    plan: Plan
-    ids: list[dict[str, np.ndarray]]
-    seeds: np.ndarray
-
-    def tables(self) -> list[list[np.ndarray]]:
-        """What each member draws its batches from, by bucket."""
-        lengths = self.source.columns["length"]
-        return [self.plan.tables(ids["train"], lengths[ids["train"]]) for ids in self.ids]
-
-    def labels(self, member: int, role: str) -> np.ndarray:
-        """Classes of a member's examples of a role, int32, in the order of `ids`."""
-        return self.target[self.ids[member][role]]
-
-    def parts(self, role: str) -> list[list[np.ndarray]]:
-        """Each member's examples of a role, by bucket."""
-        lengths = self.source.columns["length"]
-        return [self.plan.parts(ids[role], lengths[ids[role]]) for ids in self.ids]
-
-    def take(self, members: np.ndarray) -> "GroupData":
-        """That of some of the members."""
-        ids = [self.ids[m] for m in members]
-        return replace(self, ids=ids, seeds=self.seeds[members])
-
-    def clips(self, member: int, step: int) -> list[str]:
-        """Names of the clips in a member's batch of a step (0-based), in order of rows."""
-        buckets, visits = self.plan.schedule(step, step + 1)
-        table, size = self.tables()[member][buckets[0]], self.plan.batch_size
-        rows = np.arange(size, dtype=np.int32)
-        ids = rows_to_examples(
-            table, len(table), self.seeds[member], buckets[0], visits[0], rows, size
-        )
-        return [str(clip) for clip in self.source.columns["clip"][ids]]
-
-    def reader(
-        self, members: Sequence[int] | np.ndarray, rows: np.ndarray, mixup: bool
-    ) -> stream.Reader:
-        """Reads the batches of some members, of each the rows at these places of the batch."""
-        tables = self.tables()
-        own = [tables[m] for m in members]
-        seeds = self.seeds[np.asarray(members)]
-        return stream.Reader(self.source, self.target, self.plan, own, seeds, rows, mixup)
-
-
-def gather_data(source: Source, configs: list[ConfigDict]) -> GroupData:
-    """Selects the members' examples and makes their common plan."""
-    data, train = configs[0].data, configs[0].train
-    crop = data.crop_seconds
-    plan = make_plan(
-        source.columns["length"],
-        trainable(source, data),
-        batch_size=train.batch_size,
-        buckets=data.buckets,
-        seed=data.seed,
-        longest=None if crop is None else int(crop * source.sample_rate),
-    )
-    return GroupData(
-        source=source,
-        target=target(source, data.target),
-        plan=plan,
-        ids=[select(source, config.data) for config in configs],
-        seeds=np.array([config.seed for config in configs], np.uint32),
-    )
 
 
 @dataclass

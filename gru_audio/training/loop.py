@@ -13,12 +13,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from gru_audio.data.group import GroupData
 from gru_audio.training import processes
-from gru_audio.training.feed import GroupData, Scores
+from gru_audio.training.feed import Scores
 from gru_audio.training.keeper import Keeper
 from gru_audio.training.metrics import Record, Windows
 from gru_audio.training.pack import Pack
-from gru_audio.training.processes import Preempted, Preemption
+from gru_audio.training.preemption import Preempted, Preemption
 from gru_audio.training.progress import TrainProgress
 from gru_audio.training.states import TRAINING
 from gru_audio.training.step import METRICS
@@ -191,8 +192,10 @@ def train(
             keeper.save(pack, asdict(memory))
             if asked or not any(memory.alive):
                 keeper.finish(pack, asdict(memory))
-            left = max(member.horizon for member in members) - stop
-            if pack.repack(np.array(memory.alive), left * step_seconds):
+            alive = np.array(memory.alive)
+            horizons = np.array([member.horizon for member in members])
+            left = horizons[alive].max(initial=stop) - stop
+            if pack.repack(alive, left * step_seconds):
                 progress.say(f"{pack.size} members go on, in a program of their own")
         if asked:
             raise Preempted

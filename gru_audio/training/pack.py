@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gru_audio.data.group import GroupData
 from gru_audio.training import processes
-from gru_audio.training.feed import Feed, GroupData, Scores
+from gru_audio.training.feed import Feed, Scores
 from gru_audio.training.parallel import Kind, Layout
 from gru_audio.training.state import TrainState
 from gru_audio.training.step import Program
@@ -30,6 +31,7 @@ class Pack:
           gain: how many times the seconds of compiling a smaller program it must save.
         """
         self._whole, self._feed, self._state, self._gain = feed, feed, state, gain
+        self._spent = 0.0  # seconds, on compilation for feeds that are gone
         self._here = np.arange(feed.layout.members)
         self._resting: TrainState | None = None  # all members, on the host, once some have left
         self._keep_best = jax.jit(_keep_best, donate_argnums=(0,))
@@ -52,9 +54,8 @@ class Pack:
     @property
     def compile_seconds(self) -> float:
         """Spent on compilation so far."""
-        return self._whole.compile_seconds + (
-            0.0 if self._feed is self._whole else self._feed.compile_seconds
-        )
+        feeds = {id(feed): feed for feed in (self._whole, self._feed)}
+        return self._spent + sum(feed.compile_seconds for feed in feeds.values())
 
     @property
     def memory_bytes(self) -> int:
@@ -109,7 +110,7 @@ class Pack:
 
     def restore(self, states: TrainState) -> None:
         """Takes the states of all members, host arrays, back to the devices."""
-        self._feed, self._here = self._whole, np.arange(self._whole.layout.members)
+        self._go_to(self._whole, np.arange(self._whole.layout.members))
         self._state, self._resting = self._whole.layout.scatter(states), None
 
     def unpack(self) -> None:
@@ -138,10 +139,15 @@ class Pack:
         if 2 * then > now or not processes.greatest([worth])[0]:
             return False
         states = jax.tree.map(np.asarray, self.states())
-        self._feed, self._here = self._whole.take(staying, smaller), staying
+        self._go_to(self._whole.take(staying, smaller), staying)
         self._state = smaller.scatter(jax.tree.map(lambda a: a[staying], states))
         self._resting = states
         return True
+
+    def _go_to(self, feed: Feed, members: np.ndarray) -> None:
+        if self._feed is not self._whole:
+            self._spent += self._feed.compile_seconds
+        self._feed, self._here = feed, members
 
 
 def _work(layout: Layout, alive: np.ndarray) -> int:

@@ -7,14 +7,9 @@ alone touches the workdir. With one process nothing is exchanged.
 
 import json
 import os
-import select
-import signal
 import sys
-import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any
 
 import jax
@@ -24,16 +19,9 @@ from ml_collections import ConfigDict
 
 from gru_audio.config import UserError
 
-EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on
-
 _JOINED = "GRU_AUDIO_JOINED"  # where each process that launch/local.py started leaves its number
 _HEARTBEAT_SECONDS = 30  # of silence after which a process counts as dead
-_GRACE_SECONDS = 25.0  # from SIGTERM to the end, whatever is running
 Tree = Any
-
-
-class Preempted(Exception):
-    """A signal asked for an end, and everything is saved."""
 
 
 def join(parallel: ConfigDict) -> None:
@@ -54,7 +42,7 @@ def join(parallel: ConfigDict) -> None:
         }
     if folder := os.environ.get(_JOINED):
         (Path(folder) / str(parallel.process)).touch()
-    # Its handler of SIGTERM would stand in the way of `Preemption`.
+    # Its handler of SIGTERM would stand in the way of `preemption.py`.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
@@ -142,58 +130,3 @@ def _broadcast(said: bytes) -> bytes:
     if first():
         buffer[:] = np.frombuffer(said, np.uint8)
     return np.asarray(multihost_utils.broadcast_one_to_all(buffer)).astype(np.uint8).tobytes()
-
-
-class Preemption:
-    """Turns SIGTERM, which precedes the loss of a machine, into a flag that the loop looks at.
-
-    Should nobody look in time (a compilation may take minutes), the process ends itself: the
-    checkpoint before is whole, and nothing but the steps since then is lost.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> "Preemption":
-        self._before = signal.signal(signal.SIGTERM, self._on_signal)
-        # Python runs handlers between its own instructions only; this pipe is written at once.
-        reader, self._writer = os.pipe()
-        os.set_blocking(self._writer, False)
-        self._wakeup = signal.set_wakeup_fd(self._writer)
-        threading.Thread(target=_end_in_time, args=(reader,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        signal.set_wakeup_fd(self._wakeup)
-        signal.signal(signal.SIGTERM, self._before)
-        os.close(self._writer)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-
-
-def _end_in_time(reader: int) -> None:
-    """Waits for SIGTERM's number in the pipe, then for the pipe's end, but not for long."""
-    with os.fdopen(reader, "rb", buffering=0) as pipe:
-        deadline = None
-        while True:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not select.select([pipe], [], [], left)[0]:
-                break
-            number = pipe.read(1)
-            if not number:
-                return
-            if number[0] == signal.SIGTERM and deadline is None:
-                deadline = time.monotonic() + _GRACE_SECONDS
-    print(
-        f"preempted: no step ended within {_GRACE_SECONDS:.0f} s; "
-        "the same command resumes from the last checkpoint",
-        file=sys.stderr,
-        flush=True,
-    )
-    os._exit(EXIT_PREEMPTED)

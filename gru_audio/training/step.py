@@ -30,28 +30,20 @@ from gru_audio.models import make_model
 from gru_audio.rnn.noise import Dropout
 from gru_audio.tasks import Task, make_task
 from gru_audio.training import optimizer
+from gru_audio.training.keys import (
+    DROPOUT,
+    GAIN,
+    MIXUP,
+    SPEC_AUGMENT,
+    TIME_SHIFT,
+    Keys,
+    initial_key,
+    step_keys,
+)
 from gru_audio.training.state import ModelState, Params, TrainState, Weights
 
 DATA = "data"  # the mesh axis over which a batch is shared
 METRICS = ("loss", "gradient_norm")  # of every training step
-
-# Uses of a member's key, and of a step's key for a row: no two draws are alike.
-_INIT, _STEP = range(2)
-_TIME_SHIFT, _GAIN, _MIXUP, _SPEC_AUGMENT, _DROPOUT = _ROW_USES = range(5)
-_WEIGHT_NOISE = 2**32 - 1  # of a step's key too: no row comes to this number
-
-
-@struct.dataclass
-class Keys:
-    """Typed keys of the random draws of one step.
-
-    Attributes:
-      step: what all others come from, ().
-      rows: for what is drawn for each row of this device, one a use (B, uses).
-    """
-
-    step: jax.Array
-    rows: jax.Array
 
 
 @struct.dataclass
@@ -102,7 +94,7 @@ class Program:
         self, seed: jax.Array, hyper: dict[str, jax.Array], normalisation: Normalisation
     ) -> TrainState:
         """A fresh member. The model is initialised on two frames; no size depends on how many."""
-        key = jax.random.fold_in(jax.random.key(seed), _INIT)
+        key = initial_key(seed)
         features = jnp.zeros((1, 2, self.frontend.features))
         model_state = dict(self.model.init(key, features, jnp.array([2]), train=False))
         weights = Weights(model_state.pop("params"), model_state)
@@ -131,12 +123,7 @@ class Program:
 
     def keys(self, state: TrainState, rows: jax.Array) -> Keys:
         """The keys of this step for the given rows (B,) of the global batch."""
-        member = jax.random.fold_in(jax.random.key(state.seed), _STEP)
-        step = jax.random.fold_in(member, state.step)
-        numbers = rows[:, None] * len(_ROW_USES) + jnp.arange(len(_ROW_USES))
-        return Keys(
-            step, jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (None, 0))(step, numbers)
-        )
+        return step_keys(state.seed, state.step, rows)
 
     def share(
         self,
@@ -240,8 +227,7 @@ class Program:
                     variables, segment, valid, carry, dropout=dropout, method="segment"
                 )
 
-            fold = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (0, None))
-            own = replace(keys, rows=fold(keys.rows, number))
+            own = keys.of_segment(number)
             share, carry = self._share(state, own, outputs, targets, valid / frames, batch_size)
             return (_added(total, share), carry), None
 
@@ -257,12 +243,11 @@ class Program:
         """
         hyper, weights, dropout = state.hyper, state.weights, None
         if "model.dropout" in hyper:
-            dropout = Dropout(keys.rows[:, _DROPOUT], hyper["model.dropout"])
+            dropout = Dropout(keys.rows[:, DROPOUT], hyper["model.dropout"])
 
         def batch_loss(params):
             if "train.weight_noise" in hyper:
-                key = jax.random.fold_in(keys.step, _WEIGHT_NOISE)
-                params = _noisy(params, key, hyper["train.weight_noise"])
+                params = _noisy(params, keys.weight_noise, hyper["train.weight_noise"])
             logits, rest = outputs({"params": params, **weights.model_state}, dropout)
             # This device's share: the sum over devices is the mean over the batch.
             return jnp.sum(self.task.loss(logits, targets) * weight) / batch_size, rest
@@ -321,12 +306,12 @@ class Program:
         targets = self.task.targets(batch.target, hyper.get("task.label_smoothing", 0.0))
         if "augment.time_shift_ms" in hyper:
             most = hyper["augment.time_shift_ms"] * rate
-            waveform = augment.time_shift(keys[:, _TIME_SHIFT], waveform, length, most)
+            waveform = augment.time_shift(keys[:, TIME_SHIFT], waveform, length, most)
         if "augment.gain_db" in hyper:
-            waveform = augment.gain(keys[:, _GAIN], waveform, hyper["augment.gain_db"])
+            waveform = augment.gain(keys[:, GAIN], waveform, hyper["augment.gain_db"])
         if partner is not None:
             alpha = hyper["augment.mixup"]
-            waveform, share = augment.mixup(keys[:, _MIXUP], waveform, _waveform(partner), alpha)
+            waveform, share = augment.mixup(keys[:, MIXUP], waveform, _waveform(partner), alpha)
             length = jnp.maximum(length, partner.length)
             others = self.task.targets(partner.target, hyper.get("task.label_smoothing", 0.0))
             targets = share[:, None] * targets + (1 - share[:, None]) * others
@@ -337,7 +322,7 @@ class Program:
         hop = self.frontend.samples(2) - self.frontend.samples(1)
         if time_ms is not None or bands is not None:
             features = augment.spec_augment(
-                keys[:, _SPEC_AUGMENT],
+                keys[:, SPEC_AUGMENT],
                 features,
                 frames,
                 time_masks=0 if time_ms is None else self.time_masks,

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gru_audio.config import UserError
-from gru_audio.sweeping.execute import execute, plan
+from gru_audio.sweeping.execute import execute
+from gru_audio.sweeping.planning import plan
 from gru_audio.sweeping.sweep import Sweep
 from gru_audio.sweeping.workdir import Workdir
 from gru_audio.training.trained import Trained

@@ -7,7 +7,7 @@ from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.keeper import Keeper
 from gru_audio.training.loop import Member, train
 from gru_audio.training.pack import Pack
-from gru_audio.training.processes import Preemption
+from gru_audio.training.preemption import Preemption
 from gru_audio.training.progress import TrainProgress
 from tests.tones import assert_same, make_feed, member, tiny
 

@@ -1,0 +1,90 @@
+"""What the members of a group learn from: one data set, one plan, each its own examples."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from gru_audio.data import stream
+from gru_audio.data.plan import Plan, make_plan, rows_to_examples
+from gru_audio.data.source import Source
+from gru_audio.data.split import select, target, trainable
+
+
+@dataclass(frozen=True)
+class GroupData:
+    """What the members of a group learn from.
+
+    Attributes:
+      source: the data set.
+      target: class of every example (N,) int32.
+      plan: the batches.
+      ids: for every member, examples by role ("train", "validation", "test").
+      seeds: members' seeds, uint32 (M,).
+    """
+
+    source: Source
+    target: np.ndarray
+    plan: Plan
+    ids: list[dict[str, np.ndarray]]
+    seeds: np.ndarray
+
+    def tables(self) -> list[list[np.ndarray]]:
+        """What each member draws its batches from, by bucket."""
+        lengths = self.source.columns["length"]
+        return [self.plan.tables(ids["train"], lengths[ids["train"]]) for ids in self.ids]
+
+    def labels(self, member: int, role: str) -> np.ndarray:
+        """Classes of a member's examples of a role, int32, in the order of `ids`."""
+        return self.target[self.ids[member][role]]
+
+    def parts(self, role: str) -> list[list[np.ndarray]]:
+        """Each member's examples of a role, by bucket."""
+        lengths = self.source.columns["length"]
+        return [self.plan.parts(ids[role], lengths[ids[role]]) for ids in self.ids]
+
+    def take(self, members: np.ndarray) -> "GroupData":
+        """That of some of the members."""
+        ids = [self.ids[m] for m in members]
+        return replace(self, ids=ids, seeds=self.seeds[members])
+
+    def clips(self, member: int, step: int) -> list[str]:
+        """Names of the clips in a member's batch of a step (0-based), in order of rows."""
+        buckets, visits = self.plan.schedule(step, step + 1)
+        table, size = self.tables()[member][buckets[0]], self.plan.batch_size
+        rows = np.arange(size, dtype=np.int32)
+        ids = rows_to_examples(
+            table, len(table), self.seeds[member], buckets[0], visits[0], rows, size
+        )
+        return [str(clip) for clip in self.source.columns["clip"][ids]]
+
+    def reader(
+        self, members: Sequence[int] | np.ndarray, rows: np.ndarray, mixup: bool
+    ) -> stream.Reader:
+        """Reads the batches of some members, of each the rows at these places of the batch."""
+        tables = self.tables()
+        own = [tables[m] for m in members]
+        seeds = self.seeds[np.asarray(members)]
+        return stream.Reader(self.source, self.target, self.plan, own, seeds, rows, mixup)
+
+
+def gather_data(source: Source, configs: list[ConfigDict]) -> GroupData:
+    """Selects the members' examples and makes their common plan."""
+    data, train = configs[0].data, configs[0].train
+    crop = data.crop_seconds
+    plan = make_plan(
+        source.columns["length"],
+        trainable(source, data),
+        batch_size=train.batch_size,
+        buckets=data.buckets,
+        seed=data.seed,
+        longest=None if crop is None else int(crop * source.sample_rate),
+    )
+    return GroupData(
+        source=source,
+        target=target(source, data.target),
+        plan=plan,
+        ids=[select(source, config.data) for config in configs],
+        seeds=np.array([config.seed for config in configs], np.uint32),
+    )

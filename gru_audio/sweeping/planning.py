@@ -1,0 +1,188 @@
+"""From an experiment to groups that can start: everything is checked before any work."""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gru_audio.config import UserError, check, decides_numbers, flatten, nearest
+from gru_audio.data.group import GroupData, gather_data
+from gru_audio.data.source import Source, open_source
+from gru_audio.data.split import target
+from gru_audio.sweeping.halving import Halving
+from gru_audio.sweeping.shard import WHOLE, Shard, divide
+from gru_audio.sweeping.sweep import Group, Run, Sweep, expand, group
+from gru_audio.sweeping.workdir import environment
+from gru_audio.training import parallel
+from gru_audio.training.step import Program, make_program
+
+_SAME_IN_ALL_RUNS = ("data.name", "data.target", "data.cluster")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A shard of a sweep that has been checked from end to end: it can start.
+
+    Attributes:
+      shards: the groups of every shard.
+      shard: which of them this is.
+      sweep: what they are parts of.
+      source: the data set.
+      programs, data: of each of the shard's own groups.
+      description: of the whole sweep, for `sweep.json`.
+    """
+
+    shards: list[list[Group]]
+    shard: Shard
+    sweep: Sweep
+    source: Source
+    programs: list[Program]
+    data: list[GroupData]
+    description: dict[str, Any]
+
+    @property
+    def groups(self) -> list[Group]:
+        """The shard's own."""
+        return self.shards[self.shard.index - 1]
+
+    @property
+    def runs(self) -> list[Run]:
+        """The shard's own."""
+        return [run for of_group in self.groups for run in of_group.runs]
+
+
+def plan(
+    config: ConfigDict,
+    sweep: Sweep,
+    experiment: str,
+    about: str,
+    command: str,
+    shard: Shard = WHOLE,
+) -> Plan:
+    """Checks everything that can be known before any work.
+
+    Args:
+      config: the experiment's, with the overrides of the command line.
+      sweep: what to make of it.
+      experiment: its name.
+      about: what it is, its docstring.
+      command: how it was started.
+      shard: the part that is to be executed.
+
+    Raises:
+      UserError: anything that would stop a run later.
+    """
+    check(config)
+    runs = expand(config, sweep)
+    for run in runs:
+        check(run.config)
+    _check_comparable(config, runs)
+    groups = group(runs)
+    if sweep.halving:
+        _check_halving(sweep.halving, groups)
+    # Draws of an arm that compete must be in one group.
+    unit: Callable[[Run], Hashable] = (lambda r: r.arm) if sweep.halving else (lambda r: r.name)
+    shards = divide(groups, shard.count, unit)
+    source = open_source(config.data.name, config.data.dir)
+    names = source.class_names.get(config.data.target, ())
+    target(source, config.data.target)
+    if config.data.cluster:
+        target(source, config.data.cluster)
+    programs, data = [], []
+    for of_group in shards[shard.index - 1]:
+        configs = [run.config for run in of_group.runs]
+        program = make_program(configs[0], source.sample_rate, names)
+        _check_selection(configs[0], program)
+        programs.append(program)
+        data.append(gather_data(source, configs))
+        parallel.make_layout(configs[0].parallel, len(configs))  # whether there are the devices
+    program = make_program(config, source.sample_rate, names)
+    description = _describe(config, sweep, experiment, about, command, groups, source, program)
+    return Plan(shards, shard, sweep, source, programs, data, description)
+
+
+def _check_comparable(config: ConfigDict, runs: Sequence[Run]) -> None:
+    """All runs of a sweep learn the same thing, or their test metrics could not be compared."""
+    shared = flatten(config)
+    for run in runs:
+        for key, value in flatten(run.config).items():
+            same = key in _SAME_IN_ALL_RUNS or not decides_numbers(key)
+            if same and value != shared[key]:
+                raise UserError(
+                    f"Run {run.name} changes config.{key}: the runs of a sweep share it. "
+                    f"Set it in the experiment's config, or by --config.{key}."
+                )
+
+
+def _check_halving(halving: Halving, groups: Sequence[Group]) -> None:
+    """Draws of an arm compete where they train together, and are looked at."""
+    home: dict[str, str] = {}
+    for of_group in groups:
+        for run in of_group.runs:
+            if home.setdefault(run.arm, of_group.name) != of_group.name:
+                raise UserError(
+                    f"Halving: the runs of arm {run.arm} differ in more than numbers, so they are "
+                    "not one program. Make arms of what differs."
+                )
+            train, data = run.config.train, run.config.data
+            if not data.validation:
+                raise UserError("Halving needs a validation split (config.data.validation).")
+            halving.check(train.steps, train.eval_every)
+
+
+def _check_selection(config: ConfigDict, program: Program) -> None:
+    role, _, metric = config.train.select.partition("/")
+    valid = [f"validation/{name}" for name in program.task.higher_is_better]
+    if role != "validation" or metric not in program.task.higher_is_better:
+        raise UserError(
+            f'config.train.select="{config.train.select}" is unknown.'
+            f"{nearest(config.train.select, valid)}"
+        )
+
+
+def _describe(
+    config: ConfigDict,
+    sweep: Sweep,
+    experiment: str,
+    about: str,
+    command: str,
+    groups: Sequence[Group],
+    source: Source,
+    program: Program,
+) -> dict[str, Any]:
+    """What `sweep.json` says: all that a report needs beside the results."""
+    task, cluster = program.task, config.data.cluster
+    return {
+        "experiment": experiment,
+        "description": about,
+        "command": command,
+        "config": flatten(config),
+        "arms": {name: dict(changes) for name, changes in sweep.arms.items()},
+        "draws": [dict(draw) for draw in sweep.draws],
+        "replicates": [dict(replicate) for replicate in sweep.replicates],
+        "halving": asdict(sweep.halving) if sweep.halving else None,
+        "metric": task.headline,
+        "higher_is_better": task.higher_is_better[task.headline],
+        "selection": config.train.select,
+        "selection_higher_is_better": task.higher_is_better[
+            config.train.select.removeprefix("validation/")
+        ],
+        "target": config.data.target,
+        "cluster": cluster or None,
+        "class_names": list(task.class_names),
+        "cluster_names": list(source.class_names[cluster]) if cluster else None,
+        "data_fingerprint": source.fingerprint,
+        "runs": [
+            {
+                "run": run.name,
+                "arm": run.arm,
+                "draw": dict(run.draw),
+                "replicate": dict(run.replicate),
+                "group": of_group.name,
+            }
+            for of_group in groups
+            for run in of_group.runs
+        ],
+        "environment": environment() | parallel.environment(),
+    }
