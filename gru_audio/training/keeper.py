@@ -40,11 +40,16 @@ class Keeper:
         Without one the pack stays as it is, and there is no memory. Metrics are cut back to it.
         """
         found, abstract = None, pack.abstract()
-        if processes.first():
+
+        def read() -> dict[str, Any] | None:
+            nonlocal found
             found = self._checkpoints.restore(abstract, self._segments.whole_until())
-            self._step = found[1]["step"] if found else 0
+            memory = found[1] if found else None
+            self._step = memory["step"] if memory else 0
             self._segments.rewind(self._step)
-        memory = processes.from_first(lambda: found and found[1])
+            return memory
+
+        memory = processes.from_first(read)
         if memory is not None:
             pack.restore(processes.arrays_from_first(lambda: found and found[0], abstract))
         return memory

@@ -16,7 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -49,13 +49,13 @@ class Compiled:
 
     Attributes:
       call: the call.
-      seconds: of compilation.
       memory_bytes: arguments, results and temporaries on a device, by the compiler's count.
+      seconds: of compilation, of what was tried and not taken too.
     """
 
     call: Callable[..., Tree]
-    seconds: float
     memory_bytes: int | None
+    seconds: float = 0.0
 
     def __call__(self, *arguments: Tree) -> Tree:
         return self.call(*arguments)
@@ -204,8 +204,12 @@ class Layout:
         def compiled(side_by_side: int) -> Compiled:
             return self._compile(function, arguments, kinds, result, donate, side_by_side)
 
-        if self.side_by_side:
-            return compiled(self.side_by_side)
+        began = time.perf_counter()
+        call = compiled(self.side_by_side) if self.side_by_side else self._fitting(compiled)
+        return replace(call, seconds=time.perf_counter() - began)
+
+    def _fitting(self, compiled: Callable[[int], Compiled]) -> Compiled:
+        """The call with as many members side by side as the memory holds."""
         whole = compiled(self.members_of_device)
         if self._room(whole) >= 0:
             return whole
@@ -234,9 +238,8 @@ class Layout:
             jitted = jax.jit(sharded, donate_argnums=donate)
         else:
             jitted = self._pmap(per_device, kinds, result, donate)
-        began = time.perf_counter()
         compiled = jitted.lower(*arguments).compile(self.compiler_options)
-        return Compiled(compiled, time.perf_counter() - began, _memory(compiled))
+        return Compiled(compiled, _memory(compiled))
 
     def _over_members(self, function, kinds, side_by_side):
         def per_device(*arguments):
