@@ -1,146 +1,154 @@
-"""The recurrent cells: one time step each, as a pure function and a short description.
+"""The recurrent cells: one time step each, as equations.
 
-To change a cell, change its function. To add one, write its function and its entry in `CELLS`;
-the layer, the recurrence and the parameter counts follow from the entry.
+To change a cell, change its function or its entry in `CELLS`; to add one, write them. The layer's
+parameters, every implementation of the recurrence, gradients included, and the parameter counts
+follow from the entry.
 
-Notation, in every cell: ``x_g`` is the input projection of gate ``g`` (``W_g x + b_g``, computed
-for all steps ahead by the layer), ``h_g`` the recurrent one, ``h`` the output.
+Notation: a gate named ``r`` is ``W_r x + b_r``, which the layer computes for all steps ahead, plus
+what the entry's equations add to it: ``h U_r`` with the output ``h`` of the step before. A function
+gets these sums by name.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-from flax.linen import sigmoid
+from flax.linen import log_sigmoid, relu, sigmoid
 
-Params = Mapping[str, jax.Array]
-Carry = tuple[jax.Array, ...]
-Projections = tuple[jax.Array, ...]
+from gru_audio.rnn.equations import (
+    Bias,
+    Carry,
+    Cell,
+    Diagonal,
+    Matrix,
+    Params,
+    Pointwise,
+    Projections,
+)
 
-
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """What a layer must know of a cell to own its parameters, and the cell's step.
-
-    Attributes:
-      step: ``(params, carry, projections) -> carry``, all arrays of the last two (batch, hidden).
-      gates: names of the input projections, in the order of the input kernel's blocks.
-      carry: names of the carried arrays; the first is the cell's output.
-      kernels: recurrent matrices: name -> the gates whose (hidden, hidden) blocks lie side by side.
-      vectors: recurrent biases and diagonal weights, likewise with (hidden,) blocks.
-    """
-
-    step: Callable[[Params, Carry, Projections], Carry]
-    gates: tuple[str, ...]
-    carry: tuple[str, ...]
-    kernels: Mapping[str, tuple[str, ...]]
-    vectors: Mapping[str, tuple[str, ...]]
-
-    def initial_carry(self, batch: int, hidden: int, dtype: jax.typing.DTypeLike) -> Carry:
-        """Zeros."""
-        return tuple(jnp.zeros((batch, hidden), dtype) for _ in self.carry)
+__all__ = ["CELLS", "Carry", "Cell", "Params", "Projections"]
 
 
-def gru(params: Params, carry: Carry, projections: Projections) -> Carry:
+def gru(h: jax.Array, r: jax.Array, z: jax.Array, n: jax.Array, m: jax.Array) -> jax.Array:
     """GRU, reset gate after the recurrent product, as in cuDNN, PyTorch and linen.
 
-    ``r = s(x_r + h_r)``, ``z = s(x_z + h_z)``, ``n = tanh(x_n + r * (h_n + b))``,
-    ``h' = (1 - z) * n + z * h``.
+    ``h' = (1 - s(z)) * tanh(n + s(r) * m) + s(z) * h``, where ``m = h U_m + b_m`` alone.
     """
-    (h,) = carry
-    x_r, x_z, x_n = projections
-    h_r, h_z, h_n = jnp.split(h @ params["recurrent_kernel"], 3, axis=-1)
-    r = sigmoid(x_r + h_r)
-    z = sigmoid(x_z + h_z)
-    n = jnp.tanh(x_n + r * (h_n + params["recurrent_bias"]))
-    return ((1 - z) * n + z * h,)
+    z = sigmoid(z)
+    return (1 - z) * jnp.tanh(n + sigmoid(r) * m) + z * h
 
 
-def gru_reset_before(params: Params, carry: Carry, projections: Projections) -> Carry:
-    """GRU, reset gate before the recurrent product (Cho et al. 2014, arXiv 1406.1078, eq. 5-8).
+def reset(h: jax.Array, r: jax.Array) -> jax.Array:
+    """What is left of the output for the candidate of a GRU with reset before: ``s(r) * h``."""
+    return sigmoid(r) * h
 
-    ``r = s(x_r + h_r)``, ``z = s(x_z + h_z)``, ``n = tanh(x_n + U_n (r * h))``,
-    ``h' = (1 - z) * n + z * h``. The candidate waits for ``r``: two products a step.
+
+def update(h: jax.Array, z: jax.Array, n: jax.Array) -> jax.Array:
+    """A GRU's output: ``(1 - s(z)) * tanh(n) + s(z) * h``.
+
+    Where ``n`` holds ``(s(r) * h) U_n`` this is the GRU of Cho et al. 2014 (arXiv 1406.1078, eq.
+    5-8): the candidate waits for the reset gate, so a step takes two products.
     """
-    (h,) = carry
-    x_r, x_z, x_n = projections
-    h_r, h_z = jnp.split(h @ params["recurrent_kernel"], 2, axis=-1)
-    r = sigmoid(x_r + h_r)
-    z = sigmoid(x_z + h_z)
-    n = jnp.tanh(x_n + (r * h) @ params["candidate_kernel"])
-    return ((1 - z) * n + z * h,)
+    z = sigmoid(z)
+    return (1 - z) * jnp.tanh(n) + z * h
 
 
-def lstm(params: Params, carry: Carry, projections: Projections) -> Carry:
-    """LSTM with forget gate (Gers et al. 2000), as in cuDNN, PyTorch and linen.
+def memory(c: jax.Array, i: jax.Array, f: jax.Array, g: jax.Array) -> jax.Array:
+    """The memory of an LSTM with forget gate (Gers et al. 2000): ``s(f) * c + s(i) * tanh(g)``."""
+    return sigmoid(f) * c + sigmoid(i) * jnp.tanh(g)
 
-    ``i, f, o = s(x + h)``, ``g = tanh(x_g + h_g)``, ``c' = f * c + i * g``, ``h' = o * tanh(c')``.
+
+def output(c: jax.Array, o: jax.Array) -> jax.Array:
+    """What an LSTM gives out of its memory: ``s(o) * tanh(c)``."""
+    return sigmoid(o) * jnp.tanh(c)
+
+
+def elman(a: jax.Array) -> jax.Array:
+    """Elman's network (1990): ``tanh(a)``."""
+    return jnp.tanh(a)
+
+
+def li_gru(h: jax.Array, z: jax.Array, n: jax.Array) -> jax.Array:
+    """Light GRU (Ravanelli et al. 2018, arXiv 1803.10225): ``(1 - s(z)) * relu(n) + s(z) * h``.
+
+    No reset gate. Since relu has no bound the paper normalises the input projections over the
+    batch; here the layer's `layer_norm` takes that place, and needs no statistics of its own.
     """
-    h, c = carry
-    x_i, x_f, x_g, x_o = projections
-    h_i, h_f, h_g, h_o = jnp.split(h @ params["recurrent_kernel"], 4, axis=-1)
-    c = sigmoid(x_f + h_f) * c + sigmoid(x_i + h_i) * jnp.tanh(x_g + h_g)
-    return sigmoid(x_o + h_o) * jnp.tanh(c), c
+    z = sigmoid(z)
+    return (1 - z) * relu(n) + z * h
 
 
-def lstm_peephole(params: Params, carry: Carry, projections: Projections) -> Carry:
-    """LSTM with diagonal peepholes (Gers et al. 2002; Graves 2013, arXiv 1308.0850, eq. 7-11).
+def min_gru(h: jax.Array, z: jax.Array, n: jax.Array) -> jax.Array:
+    """Minimal GRU (Feng et al. 2024, arXiv 2410.01201, sec. 3.1): ``(1 - s(z)) * h + s(z) * n``.
 
-    As `lstm`, but the gates see the memory: ``i`` and ``f`` the old one, ``o`` the new one.
+    Gates see the input alone. In linear space, the update gate's sense as in the paper.
     """
-    h, c = carry
-    x_i, x_f, x_g, x_o = projections
-    h_i, h_f, h_g, h_o = jnp.split(h @ params["recurrent_kernel"], 4, axis=-1)
-    p_i, p_f, p_o = jnp.split(params["peephole"], 3)
-    i = sigmoid(x_i + h_i + p_i * c)
-    f = sigmoid(x_f + h_f + p_f * c)
-    c = f * c + i * jnp.tanh(x_g + h_g)
-    o = sigmoid(x_o + h_o + p_o * c)
-    return o * jnp.tanh(c), c
+    z = sigmoid(z)
+    return (1 - z) * h + z * n
 
 
-def rnn(params: Params, carry: Carry, projections: Projections) -> Carry:
-    """Elman's network (1990): ``h' = tanh(x_h + U h)``."""
-    (h,) = carry
-    (x_h,) = projections
-    return (jnp.tanh(x_h + h @ params["recurrent_kernel"]),)
+def min_lstm(h: jax.Array, f: jax.Array, i: jax.Array, n: jax.Array) -> jax.Array:
+    """Minimal LSTM (Feng et al. 2024, sec. 3.2): ``(s(f) * h + s(i) * n) / (s(f) + s(i))``."""
+    share = sigmoid(log_sigmoid(f) - log_sigmoid(i))  # s(f) / (s(f) + s(i)), without 0 / 0
+    return share * h + (1 - share) * n
 
 
 CELLS: Mapping[str, Cell] = {
     "gru": Cell(
-        step=gru,
         gates=("r", "z", "n"),
         carry=("h",),
-        kernels={"recurrent_kernel": ("r", "z", "n")},
-        vectors={"recurrent_bias": ("n",)},
+        equations=(
+            Matrix("recurrent_kernel", "h", ("r", "z", "m")),
+            Bias("recurrent_bias", ("m",)),
+            Pointwise("h", gru),
+        ),
     ),
     "gru_reset_before": Cell(
-        step=gru_reset_before,
         gates=("r", "z", "n"),
         carry=("h",),
-        kernels={"recurrent_kernel": ("r", "z"), "candidate_kernel": ("n",)},
-        vectors={},
+        equations=(
+            Matrix("recurrent_kernel", "h", ("r", "z")),
+            Pointwise("q", reset),
+            Matrix("candidate_kernel", "q", ("n",)),
+            Pointwise("h", update),
+        ),
     ),
     "lstm": Cell(
-        step=lstm,
         gates=("i", "f", "g", "o"),
         carry=("h", "c"),
-        kernels={"recurrent_kernel": ("i", "f", "g", "o")},
-        vectors={},
+        equations=(
+            Matrix("recurrent_kernel", "h", ("i", "f", "g", "o")),
+            Pointwise("c", memory),
+            Pointwise("h", output),
+        ),
     ),
+    # Gers et al. 2002; Graves 2013 (arXiv 1308.0850, eq. 7-11): i and f see the old memory, o the
+    # new one.
     "lstm_peephole": Cell(
-        step=lstm_peephole,
         gates=("i", "f", "g", "o"),
         carry=("h", "c"),
-        kernels={"recurrent_kernel": ("i", "f", "g", "o")},
-        vectors={"peephole": ("i", "f", "o")},
+        equations=(
+            Matrix("recurrent_kernel", "h", ("i", "f", "g", "o")),
+            Diagonal("peephole", "c", ("i", "f")),
+            Pointwise("c", memory),
+            Diagonal("output_peephole", "c", ("o",)),
+            Pointwise("h", output),
+        ),
     ),
     "rnn": Cell(
-        step=rnn,
-        gates=("h",),
+        gates=("a",),
         carry=("h",),
-        kernels={"recurrent_kernel": ("h",)},
-        vectors={},
+        equations=(Matrix("recurrent_kernel", "h", ("a",)), Pointwise("h", elman)),
+    ),
+    "li_gru": Cell(
+        gates=("z", "n"),
+        carry=("h",),
+        equations=(Matrix("recurrent_kernel", "h", ("z", "n")), Pointwise("h", li_gru)),
+    ),
+    "min_gru": Cell(
+        gates=("z", "n"), carry=("h",), equations=(Pointwise("h", min_gru),), linear=True
+    ),
+    "min_lstm": Cell(
+        gates=("f", "i", "n"), carry=("h",), equations=(Pointwise("h", min_lstm),), linear=True
     ),
 }

@@ -35,7 +35,9 @@ def lstm(x, h, c, params, *, peepholes):
     W = split(params["input_kernel"], "ifgo")
     U = split(params["recurrent_kernel"], "ifgo")
     b = split(params["input_bias"], "ifgo")
-    p = split(params["peephole"], "ifo") if peepholes else dict.fromkeys("ifo", 0.0)
+    p = dict.fromkeys("ifo", 0.0)
+    if peepholes:
+        p = split(params["peephole"], "if") | {"o": params["output_peephole"]}
     i = sigmoid(x @ W["i"] + h @ U["i"] + p["i"] * c + b["i"])
     f = sigmoid(x @ W["f"] + h @ U["f"] + p["f"] * c + b["f"])
     c = f * c + i * np.tanh(x @ W["g"] + h @ U["g"] + b["g"])
@@ -43,11 +45,35 @@ def lstm(x, h, c, params, *, peepholes):
     return o * np.tanh(c), c
 
 
+def li_gru(x, h, params):
+    """Ravanelli et al. 2018, equations 7 to 9 (without batch normalisation)."""
+    W, U, b = (split(params[k], "zn") for k in ("input_kernel", "recurrent_kernel", "input_bias"))
+    z = sigmoid(x @ W["z"] + h @ U["z"] + b["z"])
+    return z * h + (1 - z) * np.maximum(x @ W["n"] + h @ U["n"] + b["n"], 0)
+
+
+def min_gru(x, h, params):
+    """Feng et al. 2024, section 3.1."""
+    W, b = split(params["input_kernel"], "zn"), split(params["input_bias"], "zn")
+    z = sigmoid(x @ W["z"] + b["z"])
+    return (1 - z) * h + z * (x @ W["n"] + b["n"])
+
+
+def min_lstm(x, h, params):
+    """Feng et al. 2024, section 3.2."""
+    W, b = split(params["input_kernel"], "fin"), split(params["input_bias"], "fin")
+    f, i = (sigmoid(x @ W[gate] + b[gate]) for gate in "fi")
+    return f / (f + i) * h + i / (f + i) * (x @ W["n"] + b["n"])
+
+
 STEPS = {
     "gru": lambda x, s, p: (gru(x, *s, p, reset_after=True),),
     "gru_reset_before": lambda x, s, p: (gru(x, *s, p, reset_after=False),),
     "lstm": lambda x, s, p: lstm(x, *s, p, peepholes=False),
     "lstm_peephole": lambda x, s, p: lstm(x, *s, p, peepholes=True),
+    "li_gru": lambda x, s, p: (li_gru(x, *s, p),),
+    "min_gru": lambda x, s, p: (min_gru(x, *s, p),),
+    "min_lstm": lambda x, s, p: (min_lstm(x, *s, p),),
     "rnn": lambda x, s, p: (
         np.tanh(x @ p["input_kernel"] + s[0] @ p["recurrent_kernel"] + p["input_bias"]),
     ),

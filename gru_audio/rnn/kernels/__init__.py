@@ -1,0 +1,1 @@
+"""The implementations of the recurrence: all give the same numbers and gradients."""

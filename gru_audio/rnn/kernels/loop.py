@@ -1,0 +1,106 @@
+"""The loops in plain XLA, for any platform.
+
+Buffers are updated in place: a gate's projection gives way to its local derivative, and that to its
+gradient, so that memory and its traffic stay low. Each gate has an array of its own, since slicing
+one (time, batch, gates x hidden) inside a loop is slow on a CPU.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from gru_audio.rnn.equations import Carry, Cell, Fused, Params, Projections, Values, wide_dtype
+from gru_audio.rnn.kernels.gradient import Forward
+
+
+class Loop:
+    """See `gru_audio.rnn.kernels.gradient.Loops`."""
+
+    def forward(
+        self,
+        cell: Cell,
+        params: Params,
+        projections: Projections,
+        carry: Carry,
+        lengths: jax.Array | None,
+        reverse: bool,
+        derivatives: bool,
+    ) -> Forward:
+        weights = Fused(params)
+        time = len(projections[0])
+        slots = dict(zip(cell.gates, projections, strict=True))
+        operands: Values = {}
+        if derivatives:
+            slots |= {name: _empty(projections[0]) for name in cell.slots[len(cell.gates) :]}
+            operands = {name: _empty(projections[0]) for name in cell.operands}
+
+        def body(step, state):
+            carry, outputs, slots, operands = state
+            t = time - 1 - step if reverse else step
+            now = tuple(_at(slots[gate], t) for gate in cell.gates)
+            new, local, multiplied = cell.forward(weights, carry, now, derivatives=derivatives)
+            output = new[0]
+            if lengths is not None:
+                valid = (t < lengths)[:, None]
+                output = jnp.where(valid, output, 0)
+                new = _where(valid, new, carry)
+            outputs = _put(outputs, output, t)
+            if derivatives:
+                slots, operands = _put_all(slots, local, t), _put_all(operands, multiplied, t)
+            return new, outputs, slots, operands
+
+        start = (carry, _empty(projections[0]), slots, operands)
+        carry, outputs, slots, operands = lax.fori_loop(0, time, body, start)
+        return Forward(outputs, carry, slots if derivatives else {}, operands)
+
+    def backward(
+        self,
+        cell: Cell,
+        params: Params,
+        slots: Values,
+        d_outputs: jax.Array,
+        d_carry: Carry,
+        lengths: jax.Array | None,
+        reverse: bool,
+    ) -> tuple[Values, Carry]:
+        weights = Fused(params)
+        time = len(d_outputs)
+        gates = {name: slots[name] for name in cell.sums}
+        rest = {name: slots[name] for name in cell.slots if name not in gates}
+
+        def body(step, state):
+            d_after, gates = state
+            t = step if reverse else time - 1 - step
+            valid = None if lengths is None else (t < lengths)[:, None]
+            gradients = (d_after[0] + _at(d_outputs, t), *d_after[1:])
+            if valid is not None:
+                gradients = _where(valid, gradients, tuple(jnp.zeros_like(d) for d in d_after))
+            local = {name: _at(slot, t) for name, slot in (gates | rest).items()}
+            d_gates, d_before = cell.backward(weights, local, gradients)
+            if valid is not None:
+                d_before = _where(valid, d_before, d_after)
+            return d_before, _put_all(gates, d_gates, t)
+
+        start = tuple(d.astype(wide_dtype(d.dtype)) for d in d_carry)
+        d_carry, gates = lax.fori_loop(0, time, body, (start, gates))
+        return gates, d_carry
+
+
+def _empty(like: jax.Array) -> jax.Array:
+    return lax.empty(like.shape, like.dtype)
+
+
+def _at(array: jax.Array, t: jax.Array) -> jax.Array:
+    return lax.dynamic_index_in_dim(array, t, keepdims=False)
+
+
+def _put(array: jax.Array, value: jax.Array, t: jax.Array) -> jax.Array:
+    return lax.dynamic_update_index_in_dim(array, value.astype(array.dtype), t, 0)
+
+
+def _put_all(arrays: Values, values: Values, t: jax.Array) -> Values:
+    return arrays | {name: _put(arrays[name], value, t) for name, value in values.items()}
+
+
+def _where(valid: jax.Array, some: Carry, others: Carry) -> Carry:
+    return tuple(jnp.where(valid, a, b) for a, b in zip(some, others, strict=True))
