@@ -3,6 +3,10 @@
   python -m gru_audio.bench step
   python -m gru_audio.bench step --config experiments/spoken_digit.py --seconds 30 --json step.json
 
+recurrence  one recurrent layer, forward and backward: our implementations against linen, PyTorch
+         and, on a GPU, cuDNN; --check holds every one of them to float64 first, --grid takes many
+         more sizes, --plot FILE draws the result
+frontend the log-mel frontend against JAX, PyTorch and SciPy
 step     training steps: what resident and streamed input cost against a constant batch, and how GRU
          and LSTM steps compare with PyTorch (which the extra [bench] installs)
 scaling  what more devices bring, and by a model of the cost to how many sharing a batch pays; a CPU
@@ -23,32 +27,57 @@ from ml_collections import config_flags
 from rich.console import Console
 
 from gru_audio import command
-from gru_audio.benchmarks import memory, scaling, step, sweep
+from gru_audio.benchmarks import frontend, memory, recurrence, scaling, step, sweep
 from gru_audio.config import UserError, nearest
-from gru_audio.training.parallel import use_cpu_cores
+from gru_audio.training.parallel import use_cpu_cores, use_platform
 
-BENCHMARKS = {"memory": memory, "scaling": scaling, "step": step, "sweep": sweep}
+BENCHMARKS = {
+    "frontend": frontend,
+    "memory": memory,
+    "recurrence": recurrence,
+    "scaling": scaling,
+    "step": step,
+    "sweep": sweep,
+}
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", "experiments/spoken_digit.py", "The experiment file."
+    "config", "experiments/spoken_digit.py", "The experiment file; the recurrence needs none."
 )
 _SECONDS = flags.DEFINE_float(
     "seconds", 20.0, "To spend on each comparison, beside compilation.", lower_bound=0.0
 )
+_DEVICE = flags.DEFINE_enum(
+    "device", None, ["cpu", "gpu", "tpu"], "Where to run, if not on the best device there is."
+)
+_CHECK = flags.DEFINE_bool("check", False, "recurrence: hold every implementation to float64.")
+_GRID = flags.DEFINE_bool("grid", False, "recurrence: 60 sizes of each cell, not four.")
 _JSON = flags.DEFINE_string("json", None, "File for the numbers.")
+_PLOT = flags.DEFINE_string("plot", None, "recurrence: file for the picture, .svg, .png or .pdf.")
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 2 or arguments[1] not in BENCHMARKS:
         given = " ".join(arguments[1:])
         raise UserError(f'Say which benchmark, not "{given}".{nearest(given, BENCHMARKS)}')
+    name = arguments[1]
+    if name != "recurrence" and (_CHECK.value or _GRID.value or _PLOT.value):
+        raise UserError("--check, --grid and --plot are for the benchmark recurrence.")
     use_cpu_cores()  # as training does
-    benchmark = BENCHMARKS[arguments[1]]
-    result = benchmark.measure(_CONFIG.value, _SECONDS.value)
+    if _DEVICE.value:
+        use_platform(_DEVICE.value)
+    if name == "recurrence":
+        result = recurrence.measure(
+            _SECONDS.value, recurrence.cases(_GRID.value), check=_CHECK.value
+        )
+    else:
+        result = BENCHMARKS[name].measure(_CONFIG.value, _SECONDS.value)
     result["command"] = command.command_line()
     if _JSON.value:
         epath.Path(_JSON.value).write_text(json.dumps(result, indent=1))
-    benchmark.show(result, Console(width=None if Console().is_terminal else 140))
+    if _PLOT.value:
+        recurrence.plot(result, _PLOT.value)
+    BENCHMARKS[name].show(result, Console(width=None if Console().is_terminal else 160))
+    return 1 if name == "recurrence" and not recurrence.passed(result) else 0
 
 
 if __name__ == "__main__":

@@ -72,7 +72,8 @@ def default_config() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.name = "rnn_classifier"  # "rnn_classifier" or "crnn"
-    config.model.cell = "gru"  # "gru", "gru_reset_before", "lstm", "lstm_peephole" or "rnn"
+    # "gru", "gru_reset_before", "li_gru", "lstm", "lstm_peephole", "min_gru", "min_lstm" or "rnn"
+    config.model.cell = "gru"
     config.model.hidden = 128
     config.model.layers = 1
     config.model.bidirectional = False
@@ -82,7 +83,7 @@ def default_config() -> ConfigDict:
     config.model.kernel_init = "lecun_normal"
     config.model.recurrent_init = "orthogonal"
     config.model.forget_bias = 1.0
-    config.model.implementation = "auto"
+    config.model.implementation = "auto"  # of the recurrence; all give the same numbers
     config.model.compute_dtype = "float32"  # or "bfloat16"; parameters and outputs stay float32
     config.model.remat_frames = 0  # the backward pass computes so many frames anew; 0: keeps all
     config.model.conv_features = (16, 32)  # of a CRNN, as the two below

@@ -2,12 +2,17 @@
 
 import io
 import json
+import subprocess
+import sys
 
+import jax
 import numpy as np
 import pytest
 from rich.console import Console
 
-from gru_audio.benchmarks import memory, scaling, step, sweep
+from gru_audio.benchmarks import frontend, memory, recurrence, scaling, step, sweep
+from gru_audio.benchmarks.recurrence_case import Case, error, make_problem
+from gru_audio.benchmarks.recurrence_jax import ours
 from gru_audio.benchmarks.timing import interleave, speed, spread
 from tests.commands import run, write_experiment
 from tests.tones import tiny
@@ -145,6 +150,106 @@ def test_sweep(data_dir):
     shown = console.export_text()
     for word in ("times as fast", "alone", "2 together", "the experiment"):
         assert word in shown
+
+
+@pytest.fixture(scope="module")
+def layers():
+    size = (4, 12, 6, 8)
+    cases = [
+        Case("gru", *size),
+        Case("gru", *size, ragged=True, bidirectional=True),
+        Case("min_gru", *size),
+    ]
+    return recurrence.measure(0.0, cases)
+
+
+def test_recurrence(layers):
+    check_spreads(layers["rows"])
+    rows = {(r["cell"], r["ragged"], r["contestant"]): r for r in layers["rows"]}
+    for cell, ragged, name in [
+        *[("gru", ragged, n) for ragged in (False, True) for n in ("linen", "scan", "loop")],
+        *[("min_gru", False, name) for name in ("scan", "loop", "associative")],
+    ]:
+        row = rows[cell, ragged, name]
+        assert 0 < row["error"] < 1e-5
+        assert row["compile_seconds"] > 0
+        assert row["temporary_bytes"] > 0
+        assert row["us_a_step"] == pytest.approx(row["both_ms"]["median"] * 1e3 / 12)
+    assert rows["gru", False, "linen"]["speed"]["linen"]["median"] == 1
+    assert {row["contestant"] for row in layers["means"]} >= {"linen", "scan", "loop"}
+
+
+def test_recurrence_with_pytorch(layers):
+    pytest.importorskip("torch")
+    errors = [row["error"] for row in layers["rows"] if row["contestant"] == "PyTorch"]
+    assert len(errors) == 2
+    assert max(errors) < 1e-5
+    (ours,) = [row for row in layers["means"] if row["contestant"] == "loop"]
+    assert ours["speed"]["PyTorch"] > 0
+
+
+def test_recurrence_over_two_devices():
+    """In a process of its own, where the cores are devices."""
+    ended = subprocess.run(
+        [sys.executable, "-c", SHARED], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert float(ended.stdout) < 1e-5
+
+
+SHARED = """
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+from gru_audio.benchmarks.recurrence import _error
+from gru_audio.benchmarks.recurrence_case import Case, make_problem
+from gru_audio.benchmarks.recurrence_jax import shared
+problem = make_problem(Case("gru", 4, 9, 5, 6, ragged=True))
+print(_error(shared(problem, "auto"), problem.truth()))
+"""
+
+
+def test_a_contestant_that_fails_is_told_and_left_out():
+    problem = make_problem(Case("lstm", 2, 3, 4, 5))
+    ready, failed = recurrence.made({"loop": lambda: ours(problem, "loop"), "no": lambda: [][0]})
+    assert list(ready) == ["loop"]
+    assert failed == {"no": "list index out of range"}
+
+
+def test_recurrence_is_shown_and_drawn(layers, tmp_path):
+    console = Console(record=True, width=180, file=io.StringIO())
+    recurrence.show(json.loads(json.dumps(layers)), console)
+    shown = console.export_text()
+    for word in ("cores", "loop", "associative", "us a step", "geometric mean", "memory / linen"):
+        assert word in shown
+    recurrence.plot(layers, str(tmp_path / "speed.svg"))
+    assert "times as fast as linen" in (tmp_path / "speed.svg").read_text()
+
+
+def test_checks_tell_right_from_wrong():
+    """The yardstick of --check: float64 itself passes, a part in a thousand does not."""
+    problem = make_problem(Case("gru", 3, 5, 4, 6))
+    truth = problem.truth()
+    assert error(truth, truth) == 0
+    wrong = jax.tree.map(lambda a: a * 1.001, truth)
+    assert error(wrong, truth) == pytest.approx(1e-3)
+    assert recurrence.TOLERANCES["float32"] < 1e-3
+
+
+def test_frontend():
+    config = tiny({"frontend.mels": 20})
+    result = frontend.measure(config, 0.0, clips=3)
+    check_spreads(result)
+    rows = {row["contestant"]: row for row in result["rows"]}
+    assert rows.keys() >= {"ours, fft", "ours, matmul", "jax.scipy.signal.stft", "SciPy"}
+    assert all(row["error"] < 1e-4 for row in rows.values())
+    console = Console(record=True, width=140, file=io.StringIO())
+    frontend.show(json.loads(json.dumps(result)), console)
+    assert "ours, matmul" in console.export_text()
+
+
+def test_a_device_that_is_not_there(environment):
+    ended = run(environment, "bench", "recurrence", "--device=tpu", code=2)
+    assert "There is no tpu here" in ended.stderr
 
 
 def test_an_unknown_benchmark_is_refused(tmp_path, environment):

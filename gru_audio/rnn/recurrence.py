@@ -49,9 +49,24 @@ def recurrence(
 
 _loop = functools.partial(differentiable, Loop())
 
+
+def _auto(
+    cell: Cell, params: Params, projections: Projections, carry: Carry, lengths, reverse: bool
+) -> tuple[jax.Array, Carry]:
+    side_by_side = cell.linear and jax.default_backend() != "cpu"
+    run = associative if side_by_side else _loop
+    return run(cell, params, projections, carry, lengths, reverse)
+
+
 IMPLEMENTATIONS: Mapping[str, Implementation] = {
-    "auto": _loop,
+    "auto": _auto,
     "scan": scan,
     "loop": _loop,
     "associative": associative,
 }
+
+
+def usable(cell: Cell, hidden: int, dtype: jax.typing.DTypeLike) -> list[str]:
+    """Names of the implementations that can run a cell of a size here, "auto" aside."""
+    names = ["scan", "loop"]
+    return names + ["associative"] * cell.linear

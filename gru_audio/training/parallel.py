@@ -354,6 +354,22 @@ def use_cpu_cores(at_least: int = 1) -> None:
         jax.config.update("jax_num_cpu_devices", max(cores, at_least))
 
 
+def use_platform(name: str) -> None:
+    """Makes "cpu", "gpu" or "tpu" the platform of all that follows; the CPU stays at hand.
+
+    It must come before JAX is first used.
+
+    Raises:
+      UserError: there is no such device here.
+    """
+    platform = {"gpu": "cuda"}.get(name, name)
+    jax.config.update("jax_platforms", ",".join(dict.fromkeys([platform, "cpu"])))
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        raise UserError(f"There is no {name} here, or JAX was installed without it.") from error
+
+
 def environment() -> dict[str, object]:
     """Devices and platform, for the record."""
     devices = jax.devices()

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from gru_audio.rnn import CELLS, Layer
+from gru_audio.rnn.cells import min_lstm
+from gru_audio.rnn.recurrence import usable
 from tests.rnn import reference
 
 BATCH, TIME, FEATURES, HIDDEN = 3, 7, 4, 5
@@ -43,9 +45,12 @@ def reference_batch(cell, params, inputs, carry, reverse):
     return outputs, tuple(final)
 
 
+IMPLEMENTED = [(c, name) for c in CELLS for name in usable(CELLS[c], HIDDEN, jnp.float32)]
+
+
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("cell", CELLS)
-def test_values_and_gradients(cell, reverse):
+@pytest.mark.parametrize(("cell", "implementation"), IMPLEMENTED)
+def test_values_and_gradients(cell, implementation, reverse):
     params, inputs, carry = example(cell)
     weights = random_like(reference_batch(cell, params, inputs, carry, reverse), 3)
 
@@ -57,7 +62,8 @@ def test_values_and_gradients(cell, reverse):
 
     def ours(arguments):
         params, inputs, carry = arguments
-        result = Layer(cell, HIDDEN, reverse).apply({"params": params}, inputs, LENGTHS, carry)
+        layer = Layer(cell, HIDDEN, reverse, implementation=implementation)
+        result = layer.apply({"params": params}, inputs, LENGTHS, carry)
         return loss(*result), result
 
     def theirs(arguments):
@@ -93,6 +99,7 @@ def count(cell, features, hidden):
 @pytest.mark.parametrize(
     ("cell", "gates", "vectors"),
     [
+        ("li_gru", 2, 0),
         ("rnn", 1, 0),
         ("gru", 3, 1),
         ("gru_reset_before", 3, 0),
@@ -112,3 +119,16 @@ def test_parameter_count(cell, gates, vectors):
 def test_sizes_of_chung_2014(cell, hidden, published):
     """Table 1 of arXiv 1412.3555, speech: about 168.4, 168.9 and 169.1 thousand."""
     assert count(cell, 20, hidden) == published
+
+
+@pytest.mark.parametrize(("cell", "gates"), [("min_gru", 2), ("min_lstm", 3)])
+def test_parameter_count_of_cells_whose_gates_see_the_input_alone(cell, gates):
+    assert count(cell, 11, 6) == gates * (11 * 6 + 6)
+
+
+def test_gates_of_the_minimal_lstm_far_out():
+    """s(f) / (s(f) + s(i)) where both vanish in float32: by hand 1 / (1 + e^(i - f))."""
+    f, i = jnp.array([-300.0, -200.0, -200.0]), jnp.array([-200.0, -300.0, -201.0])
+    share = 1 / (1 + np.exp(np.float64(i - f)))
+    found = min_lstm(jnp.ones(3), f, i, jnp.zeros(3))
+    np.testing.assert_allclose(found, share, rtol=1e-4, atol=1e-30)
