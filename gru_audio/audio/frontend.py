@@ -242,9 +242,9 @@ class RawFrames:
         return frames * self.frame_size
 
     def __call__(self, waveform: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
-        waveform = _silence_padding(waveform, lengths)
-        size = self.frame_size
-        features = _cut_frames(waveform, self.frames(waveform.shape[1]), size, size)
+        frames = self.frames(waveform.shape[1])
+        waveform = _fit(_silence_padding(waveform, lengths), frames * self.frame_size)
+        features = waveform.reshape(len(waveform), frames, self.frame_size)
         return features, self.frames(lengths)
 
 
@@ -342,13 +342,15 @@ def _silence_padding(waveform: jax.Array, lengths: jax.Array) -> jax.Array:
 def _cut_frames(waveform: jax.Array, frames: int, size: int, hop: int) -> jax.Array:
     """Frames (B, frames, size) that start `hop` samples apart; zeros beyond the waveform's end.
 
-    Blocks of `hop` samples, shifted and laid side by side: with the FFT that follows, XLA runs this
-    faster on CPU than a gather.
+    One slice a frame: on a CPU XLA runs this, with the FFT that follows, faster than a gather of
+    samples or shifted blocks laid side by side.
     """
-    blocks = -(-size // hop)
-    needed = (frames + blocks - 1) * hop
-    waveform = waveform[:, :needed]
-    waveform = jnp.pad(waveform, ((0, 0), (0, needed - waveform.shape[1])))
-    waveform = waveform.reshape(waveform.shape[0], -1, hop)
-    parts = [waveform[:, shift : shift + frames] for shift in range(blocks)]
-    return jnp.concatenate(parts, axis=-1)[..., :size]
+    waveform = _fit(waveform, (frames - 1) * hop + size)
+    cut = functools.partial(jax.lax.dynamic_slice_in_dim, waveform, slice_size=size, axis=1)
+    return jax.vmap(cut, out_axes=1)(hop * jnp.arange(frames))
+
+
+def _fit(waveform: jax.Array, samples: int) -> jax.Array:
+    """Cuts or fills up with zeros to (B, samples)."""
+    waveform = waveform[:, :samples]
+    return jnp.pad(waveform, ((0, 0), (0, samples - waveform.shape[1])))
