@@ -39,27 +39,32 @@ def round_up(size: int, multiple: int) -> int:
 
 
 class Blocks:
-    """Parameters inside a kernel, as references to what `in_blocks` made."""
+    """Parameters inside a kernel: references to what `in_blocks` made, or lists of its blocks."""
 
     def __init__(self, refs: Mapping[str, Any]):
         self._refs = refs
 
     def times(self, matrix: Matrix, value: jax.Array) -> list[jax.Array]:
-        return [self._product(matrix, gate, value, 0) for gate in range(len(matrix.gates))]
+        blocks = self._refs[matrix.param]
+        return [product(value, blocks[gate], 0) for gate in range(len(matrix.gates))]
 
     def times_transposed(self, matrix: Matrix, gradients: list[jax.Array]) -> jax.Array:
-        parts = [self._product(matrix, gate, value, 1) for gate, value in enumerate(gradients)]
+        blocks = self._refs[matrix.param]
+        parts = [product(value, blocks[gate], 1) for gate, value in enumerate(gradients)]
         return sum(parts[1:], parts[0])
 
     def vectors(self, equation: Diagonal | Bias) -> list[jax.Array]:
-        ref = self._refs[equation.param]
-        return [ref[gate].astype(wide_dtype(ref.dtype)) for gate in range(len(equation.gates))]
+        blocks = [self._refs[equation.param][gate] for gate in range(len(equation.gates))]
+        return [block.astype(wide_dtype(block.dtype)) for block in blocks]
 
-    def _product(self, matrix: Matrix, gate: int, value: jax.Array, contracted: int) -> jax.Array:
-        block = self._refs[matrix.param][gate]
-        return lax.dot_general(
-            value.astype(block.dtype),
-            block,
-            (((1,), (contracted,)), ((), ())),
-            preferred_element_type=wide_dtype(block.dtype),
-        )
+
+def product(value: jax.Array, block: jax.Array, contracted: int) -> jax.Array:
+    """``value @ block``, or ``value @ block^T`` with `contracted` 1; operands as the block is."""
+    return lax.dot_general(
+        value.astype(block.dtype),
+        block,
+        (((1,), (contracted,)), ((), ())),
+        # Narrow operands are multiplied exactly as it is, and Mosaic refuses to do more for them.
+        precision=lax.Precision.DEFAULT if block.dtype.itemsize < 4 else None,
+        preferred_element_type=wide_dtype(block.dtype),
+    )

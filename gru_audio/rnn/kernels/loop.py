@@ -6,10 +6,10 @@ one (time, batch, gates x hidden) inside a loop is slow on a CPU.
 """
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 
 from gru_audio.rnn.equations import Carry, Cell, Fused, Params, Projections, Values, wide_dtype
+from gru_audio.rnn.kernels import frame
 from gru_audio.rnn.kernels.gradient import Forward
 
 
@@ -38,12 +38,10 @@ class Loop:
             carry, outputs, slots, operands = state
             t = time - 1 - step if reverse else step
             now = tuple(_at(slots[gate], t) for gate in cell.gates)
-            new, local, multiplied = cell.forward(weights, carry, now, derivatives=derivatives)
-            output = new[0]
-            if lengths is not None:
-                valid = (t < lengths)[:, None]
-                output = jnp.where(valid, output, 0)
-                new = _where(valid, new, carry)
+            valid = None if lengths is None else (t < lengths)[:, None]
+            output, new, local, multiplied = frame.forward(
+                cell, weights, carry, now, valid, derivatives=derivatives
+            )
             outputs = _put(outputs, output, t)
             if derivatives:
                 slots, operands = _put_all(slots, local, t), _put_all(operands, multiplied, t)
@@ -72,13 +70,10 @@ class Loop:
             d_after, gates = state
             t = step if reverse else time - 1 - step
             valid = None if lengths is None else (t < lengths)[:, None]
-            gradients = (d_after[0] + _at(d_outputs, t), *d_after[1:])
-            if valid is not None:
-                gradients = _where(valid, gradients, tuple(jnp.zeros_like(d) for d in d_after))
             local = {name: _at(slot, t) for name, slot in (gates | rest).items()}
-            d_gates, d_before = cell.backward(weights, local, gradients)
-            if valid is not None:
-                d_before = _where(valid, d_before, d_after)
+            d_gates, d_before = frame.backward(
+                cell, weights, local, _at(d_outputs, t), d_after, valid
+            )
             return d_before, _put_all(gates, d_gates, t)
 
         start = tuple(d.astype(wide_dtype(d.dtype)) for d in d_carry)
@@ -100,7 +95,3 @@ def _put(array: jax.Array, value: jax.Array, t: jax.Array) -> jax.Array:
 
 def _put_all(arrays: Values, values: Values, t: jax.Array) -> Values:
     return arrays | {name: _put(arrays[name], value, t) for name, value in values.items()}
-
-
-def _where(valid: jax.Array, some: Carry, others: Carry) -> Carry:
-    return tuple(jnp.where(valid, a, b) for a, b in zip(some, others, strict=True))
