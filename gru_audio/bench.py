@@ -6,6 +6,7 @@
 recurrence  one recurrent layer, forward and backward: our implementations against linen, PyTorch
          and, on a GPU, cuDNN; --check holds every one of them to float64 first, --grid takes many
          more sizes, --plot FILE draws the result
+kernels  the settings of the Pallas kernels against one another, on a GPU or TPU
 frontend the log-mel frontend against JAX, PyTorch and SciPy
 step     training steps: what resident and streamed input cost against a constant batch, and how GRU
          and LSTM steps compare with PyTorch (which the extra [bench] installs)
@@ -21,18 +22,20 @@ Run it on a machine that does nothing else. Any value of the config can be set w
 import json
 from collections.abc import Sequence
 
+import jax
 from absl import flags
 from etils import epath
 from ml_collections import config_flags
 from rich.console import Console
 
 from gru_audio import command
-from gru_audio.benchmarks import frontend, memory, recurrence, scaling, step, sweep
+from gru_audio.benchmarks import frontend, kernels, memory, recurrence, scaling, step, sweep
 from gru_audio.config import UserError, nearest
 from gru_audio.training.parallel import use_cpu_cores, use_platform
 
 BENCHMARKS = {
     "frontend": frontend,
+    "kernels": kernels,
     "memory": memory,
     "recurrence": recurrence,
     "scaling": scaling,
@@ -41,7 +44,9 @@ BENCHMARKS = {
 }
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", "experiments/spoken_digit.py", "The experiment file; the recurrence needs none."
+    "config",
+    "experiments/spoken_digit.py",
+    "The experiment; recurrence and kernels need none.",
 )
 _SECONDS = flags.DEFINE_float(
     "seconds", 20.0, "To spend on each comparison, beside compilation.", lower_bound=0.0
@@ -65,12 +70,14 @@ def main(arguments: Sequence[str]) -> int:
     use_cpu_cores()  # as training does
     if _DEVICE.value:
         use_platform(_DEVICE.value)
+    seconds = _SECONDS.value
     if name == "recurrence":
-        result = recurrence.measure(
-            _SECONDS.value, recurrence.cases(_GRID.value), check=_CHECK.value
-        )
+        result = recurrence.measure(seconds, recurrence.cases(_GRID.value), check=_CHECK.value)
+    elif name == "kernels":
+        tried = kernels.settings(jax.default_backend())
+        result = kernels.measure(seconds, kernels.cases(), tried)
     else:
-        result = BENCHMARKS[name].measure(_CONFIG.value, _SECONDS.value)
+        result = BENCHMARKS[name].measure(_CONFIG.value, seconds)
     result["command"] = command.command_line()
     if _JSON.value:
         epath.Path(_JSON.value).write_text(json.dumps(result, indent=1))

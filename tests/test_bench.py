@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from gru_audio.benchmarks import frontend, memory, recurrence, scaling, step, sweep
+from gru_audio.benchmarks import frontend, kernels, memory, recurrence, scaling, step, sweep
 from gru_audio.benchmarks.recurrence_case import Case, error, make_problem
 from gru_audio.benchmarks.recurrence_jax import ours
 from gru_audio.benchmarks.timing import interleave, speed, spread
+from gru_audio.rnn.kernels.gpu import PallasGpu
 from tests.commands import run, write_experiment
 from tests.tones import tiny
 
@@ -245,6 +246,27 @@ def test_frontend():
     console = Console(record=True, width=140, file=io.StringIO())
     frontend.show(json.loads(json.dumps(result)), console)
     assert "ours, matmul" in console.export_text()
+
+
+def test_kernels():
+    """The loop against the kernel for GPUs in the interpreter, and one that cannot be."""
+    tried = {"interpreted": PallasGpu(interpret=True), "on a CPU": PallasGpu()}
+    result = kernels.measure(0.0, [Case("gru", 3, 5, 4, 6)], tried)
+    check_spreads(result)
+    rows = {row["setting"]: row for row in result["rows"]}
+    assert rows["loop"]["ratio"]["median"] == 1
+    assert rows["interpreted"]["us_a_step"]["median"] > 0
+    assert "CPU" in rows["on a CPU"]["failed"]
+    console = Console(record=True, width=160, file=io.StringIO())
+    kernels.show(json.loads(json.dumps(result)), console)
+    assert "interpreted" in console.export_text()
+
+
+def test_kernels_need_an_accelerator(environment):
+    ended = run(environment, "bench", "kernels", "--device=cpu", code=2)
+    assert "nothing to set on a CPU" in ended.stderr
+    assert len(kernels.settings("gpu")) == 12
+    assert len(kernels.settings("tpu")) == 9
 
 
 def test_a_device_that_is_not_there(environment):

@@ -11,7 +11,7 @@ import functools
 import importlib.util
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,8 @@ from gru_audio.rnn import CELLS
 from gru_audio.rnn.recurrence import usable
 
 __all__ = ["cases", "measure", "passed", "plot", "show"]
+
+Ready = TypeVar("Ready")
 
 # (batch, time, features, hidden)
 SHAPES = ((32, 100, 40, 128), (64, 100, 64, 256), (16, 500, 64, 512), (128, 101, 40, 64))
@@ -123,8 +125,8 @@ def _measure_case(case: Case, seconds: float, peak_gflops: float) -> Iterator[Ro
 
 
 def made(
-    contestants: Mapping[str, Callable[[], Contestant]],
-) -> tuple[dict[str, Contestant], dict[str, str]]:
+    contestants: Mapping[str, Callable[[], Ready]],
+) -> tuple[dict[str, Ready], dict[str, str]]:
     """Those that could be made ready, and why the others could not: the rest goes on without."""
     ready, failed = {}, {}
     for name, make in contestants.items():
