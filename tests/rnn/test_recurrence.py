@@ -67,29 +67,34 @@ def compiled(layer, run):
     return jax.jit(step).lower(variables, inputs, weight).compile()
 
 
-@pytest.fixture(scope="module", params=["gru", "lstm"])
+LINEN = {"gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
+
+
+@pytest.fixture(scope="module", params=["gru", "lstm", "li_gru", "min_gru"])
 def programs(request):
-    """A cell's layer by our loop, with all frames valid and ragged, and linen's."""
-    ours = Layer(request.param, HIDDEN, implementation="loop")
-    peer = {"gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}[request.param]
-    theirs = nn.RNN(peer(HIDDEN))
+    """A cell, and its layer by our loop, with all frames valid and ragged."""
+    layer = Layer(request.param, HIDDEN, implementation="loop")
     return (
-        compiled(ours, lambda v, x: ours.apply(v, x)[0]),
-        compiled(ours, lambda v, x: ours.apply(v, x, LENGTHS)[0]),
-        compiled(theirs, theirs.apply),
+        request.param,
+        compiled(layer, lambda v, x: layer.apply(v, x)[0]),
+        compiled(layer, lambda v, x: layer.apply(v, x, LENGTHS)[0]),
     )
 
 
 def test_temporaries_are_no_more_than_those_of_linen(programs):
-    ours, ragged, linen = (p.memory_analysis().temp_size_in_bytes for p in programs)
-    assert ours <= 1.15 * linen
-    assert ragged <= 1.15 * linen
+    cell, *ours = programs
+    if cell not in LINEN:
+        pytest.skip("linen has no such cell")
+    theirs = nn.RNN(LINEN[cell](HIDDEN))
+    linen = compiled(theirs, theirs.apply).memory_analysis().temp_size_in_bytes
+    for program in ours:
+        assert program.memory_analysis().temp_size_in_bytes <= 1.15 * linen
 
 
 def test_no_loop_copies_a_whole_sequence(programs):
     """Buffers are updated in place: a copy in the body would cost time times its size."""
     sequence = rf"f32\[{TIME},{BATCH},{HIDDEN}\]\S* copy\("
-    for program in programs[:2]:
+    for program in programs[1:]:
         text = program.as_text()
         bodies = set(re.findall(r"body=%?([\w.-]+)", text))
         assert len(bodies) >= 2  # forward and backward

@@ -6,6 +6,7 @@ one (time, batch, gates x hidden) inside a loop is slow on a CPU.
 """
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from gru_audio.rnn.equations import Carry, Cell, Fused, Params, Projections, Values, wide_dtype
@@ -28,28 +29,46 @@ class Loop:
     ) -> Forward:
         weights = Fused(params)
         time = len(projections[0])
-        slots = dict(zip(cell.gates, projections, strict=True))
-        operands: Values = {}
-        if derivatives:
-            slots |= {name: _empty(projections[0]) for name in cell.slots[len(cell.gates) :]}
-            operands = {name: _empty(projections[0]) for name in cell.operands}
 
-        def body(step, state):
-            carry, outputs, slots, operands = state
-            t = time - 1 - step if reverse else step
-            now = tuple(_at(slots[gate], t) for gate in cell.gates)
+        def step(t, now, carry):
             valid = None if lengths is None else (t < lengths)[:, None]
-            output, new, local, multiplied = frame.forward(
-                cell, weights, carry, now, valid, derivatives=derivatives
-            )
-            outputs = _put(outputs, output, t)
-            if derivatives:
-                slots, operands = _put_all(slots, local, t), _put_all(operands, multiplied, t)
-            return new, outputs, slots, operands
+            return frame.forward(cell, weights, carry, now, valid, derivatives=derivatives)
 
-        start = (carry, _empty(projections[0]), slots, operands)
-        carry, outputs, slots, operands = lax.fori_loop(0, time, body, start)
-        return Forward(outputs, carry, slots if derivatives else {}, operands)
+        if not derivatives:
+
+            def output_alone(carry, scanned):
+                t, now = scanned
+                output, new, _, _ = step(t, now, carry)
+                return new, output.astype(projections[0].dtype)
+
+            frames = (jnp.arange(time), projections)
+            carry, outputs = lax.scan(output_alone, carry, frames, reverse=reverse)
+            return Forward(outputs, carry, {}, {})
+
+        slots = dict(zip(cell.gates, projections, strict=True))
+        slots |= {name: _empty(projections[0]) for name in cell.slots[len(cell.gates) :]}
+        operands = {name: _empty(projections[0]) for name in cell.operands}
+
+        def place(i):
+            return time - 1 - i if reverse else i
+
+        def read(slots, i):
+            t = place(jnp.minimum(i, time - 1))
+            return tuple(_at(slots[gate], t) for gate in cell.gates)
+
+        def body(i, state):
+            now, carry, outputs, slots, operands = state
+            t = place(i)
+            output, new, local, multiplied = step(t, now, carry)
+            outputs = _put(outputs, output, t)
+            slots, operands = _put_all(slots, local, t), _put_all(operands, multiplied, t)
+            # The next frame is read from what was just written: were this one read here, while
+            # other parts of the step still need it, XLA would copy the whole buffers to keep it.
+            return read(slots, i + 1), new, outputs, slots, operands
+
+        start = (read(slots, 0), carry, _empty(projections[0]), slots, operands)
+        _, carry, outputs, slots, operands = lax.fori_loop(0, time, body, start)
+        return Forward(outputs, carry, slots, operands)
 
     def backward(
         self,
