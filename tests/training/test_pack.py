@@ -49,6 +49,7 @@ def test_resumed_when_some_have_left(source, tmp_path, unpacked, devices):
         same_member(resumed, unpacked, m)
 
 
+@pytest.mark.reliability  # for its length
 def test_side_by_side_a_group_shrinks_when_half_have_stopped(source, tmp_path, unpacked):
     members = [MEMBERS[i] for i in (0, 2, 1, 3)]  # one of each kind on a device
     settings = TWO_DEVICES | {"parallel.side_by_side": 2}

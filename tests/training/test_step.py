@@ -38,9 +38,11 @@ def test_the_loss_falls(one_device):
     ("mode", "devices"),
     [
         ("pjit", 2),
-        ("pjit", 8),
         ("pmap", 4),
-        *(pytest.param(*rest, marks=LONG) for rest in (("pjit", 4), ("pmap", 2), ("pmap", 8))),
+        *(
+            pytest.param(*rest, marks=LONG)
+            for rest in (("pjit", 4), ("pjit", 8), ("pmap", 2), ("pmap", 8))
+        ),
     ],
 )
 def test_devices_that_share_a_batch_change_nothing(source, one_device, mode, devices):

@@ -5,7 +5,7 @@ recurrent weights are fetched once and stay in VMEM. So does the carry, in the b
 one, which all chunks of a tile revisit. What belongs to a frame streams through in chunks, the next
 on its way while this one is worked on. Within a chunk a loop applies the cell frame by frame.
 
-Checked in interpret mode, with race detection; compiled for TPUs, v4 to 7x, but not run on one.
+Checked in interpret mode, with race detection, and compiled for a TPU (v5e); not run on one.
 """
 
 import functools
