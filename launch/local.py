@@ -95,7 +95,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tempfile.TemporaryDirectory() as joined,
         started(options.command, options.processes, options.devices, Path(joined)) as processes,
     ):
-        signal.signal(signal.SIGTERM, lambda number, _: _send(processes, number))
         try:
             complaint = watch(processes, Path(joined), options.wait)
         except KeyboardInterrupt:
@@ -112,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def started(
     command: Sequence[str], count: int, devices: int | None, joined: Path
 ) -> Iterator[list[Process]]:
-    """Starts the processes; none survives the end of the context.
+    """Starts the processes, which get every SIGTERM; none survives the end of the context.
 
     Args:
       command: what to run.
@@ -129,10 +128,19 @@ def started(
         f"--config.parallel.processes={count}",
     ]
     processes: list[Process] = []
+    asked: list[int] = []  # before all were there
+
+    def pass_on(number: int, _) -> None:
+        asked.append(number)
+        _send(processes, number)
+
+    signal.signal(signal.SIGTERM, pass_on)
     try:
         for rank in range(count):
             own = [*command, *place, f"--config.parallel.process={rank}"]
             processes.append(Process(rank, own, environment))
+        if asked:
+            _send(processes, signal.SIGTERM)
         for process in processes:  # threads only now: forking beside them is not safe
             process.listen()
         yield processes
