@@ -28,6 +28,7 @@ from gru_audio.benchmarks.timing import (
     shown,
     speed,
     spread,
+    turn,
 )
 from gru_audio.config import check
 
@@ -50,7 +51,7 @@ def measure(config: ConfigDict, seconds: float, clips: int = CLIPS) -> dict[str,
     truth = _scipy(log_mel, waveform.astype(np.float64))
     say("frontends")
     errors = {name: float(np.abs(np.asarray(run()) - truth).max()) for name, run in runs.items()}
-    times = interleave({name: _turn(run) for name, run in runs.items()}, seconds)
+    times = interleave({name: turn(run) for name, run in runs.items()}, seconds)
     rows: list[Row] = [
         {
             "contestant": name,
@@ -147,7 +148,3 @@ def _pytorch(log_mel: LogMel, waveform: np.ndarray) -> Callable[[], Any]:
 
 def _bands(log_mel: LogMel) -> np.ndarray:
     return mel_bands(log_mel.sample_rate, log_mel.n_fft, log_mel.mels, log_mel.f_min, log_mel.f_max)
-
-
-def _turn(run: Callable[[], Any]) -> Callable[[int], Any]:
-    return lambda _: run()

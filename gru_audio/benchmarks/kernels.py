@@ -17,7 +17,7 @@ from rich.table import Table
 from gru_audio.benchmarks.recurrence import SHAPES, made
 from gru_audio.benchmarks.recurrence_case import Case, make_problem
 from gru_audio.benchmarks.setting import Row, say
-from gru_audio.benchmarks.timing import host, interleave, show_host, shown, speed, spread
+from gru_audio.benchmarks.timing import host, interleave, show_host, shown, speed, spread, turn
 from gru_audio.config import UserError
 from gru_audio.rnn import CELLS
 from gru_audio.rnn.kernels.gpu import PallasGpu
@@ -68,7 +68,7 @@ def measure(seconds: float, timed: Sequence[Case], tried: Mapping[str, Loops]) -
         say(f"{case.cell}, {case.size}, {case.precision}")
         about = {"cell": case.cell, "size": case.size, "precision": case.precision}
         runs, failed = made(_runs(case, {BASELINE: Loop()} | dict(tried)))
-        turns = {name: _turn(run) for name, run in runs.items()}
+        turns = {name: turn(run) for name, run in runs.items()}
         times = interleave(turns, seconds)
         rows += [
             {
@@ -121,7 +121,3 @@ def _runs(case: Case, tried: Mapping[str, Loops]) -> dict[str, Callable[[], Call
         return lambda: jax.block_until_ready(call(params, projections, carry))
 
     return {name: functools.partial(ready, loops) for name, loops in tried.items()}
-
-
-def _turn(run: Callable[[], Any]) -> Callable[[int], Any]:
-    return lambda _: run()

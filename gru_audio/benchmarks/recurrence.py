@@ -27,7 +27,7 @@ from gru_audio.benchmarks.recurrence_case import (
 from gru_audio.benchmarks.recurrence_jax import LINEN, Contestant, cudnn, linen, ours, shared
 from gru_audio.benchmarks.recurrence_tables import PEERS, plot, show
 from gru_audio.benchmarks.setting import Row, say
-from gru_audio.benchmarks.timing import host, interleave, speed, spread
+from gru_audio.benchmarks.timing import host, interleave, speed, spread, turn
 from gru_audio.rnn import CELLS
 from gru_audio.rnn.recurrence import usable
 
@@ -101,8 +101,8 @@ def _measure_case(case: Case, seconds: float, peak_gflops: float) -> Iterator[Ro
     truth = problem.truth()
     about = {**dataclasses.asdict(case), "size": case.size}
     ready, failed = made(_contestants(problem))
-    turns = {f"{name}, forward": _turn(contestant.forward) for name, contestant in ready.items()}
-    turns |= {f"{name}, both": _turn(contestant.both) for name, contestant in ready.items()}
+    turns = {f"{name}, forward": turn(contestant.forward) for name, contestant in ready.items()}
+    turns |= {f"{name}, both": turn(contestant.both) for name, contestant in ready.items()}
     times = interleave(turns, seconds)
     for name, contestant in ready.items():
         both = times[f"{name}, both"]
@@ -156,10 +156,6 @@ def _contestants(problem: Problem) -> dict[str, Callable[[], Contestant]]:
     if case.cell == "lstm" and jax.default_backend() == "gpu" and case.precision == "float32":
         found["jax.experimental.rnn"] = lambda: cudnn(problem)
     return found
-
-
-def _turn(run: Callable[[], Any]) -> Callable[[int], None]:
-    return lambda _: run()
 
 
 def _error(contestant: Contestant, truth: tuple[Any, Any, Any]) -> float:

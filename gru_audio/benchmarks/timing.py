@@ -49,6 +49,15 @@ def interleave(
     return dict(zip(names, np.array(times).T, strict=True))
 
 
+def turn(run: Callable[[], Any]) -> Callable[[int], None]:
+    """A contestant of `interleave` out of a function that asks for no number."""
+
+    def contestant(_: int) -> None:
+        run()
+
+    return contestant
+
+
 def spread(values: np.ndarray) -> Spread:
     """Median and quartiles."""
     q1, median, q3 = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
