@@ -1,6 +1,7 @@
 """Recurrent cells, the recurrence that runs them along time, and the layers built of them."""
 
-from gru_audio.rnn.cells import CELLS, Cell
+from gru_audio.rnn.cells import CELLS
+from gru_audio.rnn.equations import Cell
 from gru_audio.rnn.initialisers import INITIALISERS
 from gru_audio.rnn.layer import Encoder, EncoderOutput, Layer
 from gru_audio.rnn.noise import Dropout

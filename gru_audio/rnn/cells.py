@@ -15,18 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax.linen import log_sigmoid, relu, sigmoid
 
-from gru_audio.rnn.equations import (
-    Bias,
-    Carry,
-    Cell,
-    Diagonal,
-    Matrix,
-    Params,
-    Pointwise,
-    Projections,
-)
-
-__all__ = ["CELLS", "Carry", "Cell", "Params", "Projections"]
+from gru_audio.rnn.equations import Bias, Cell, Diagonal, Matrix, Pointwise
 
 
 def gru(h: jax.Array, r: jax.Array, z: jax.Array, n: jax.Array, m: jax.Array) -> jax.Array:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from gru_audio.rnn.cells import Carry
+from gru_audio.rnn.equations import Carry
 
 Run = Callable[[jax.Array, jax.Array | None, Carry], tuple[jax.Array, Carry]]
 

@@ -5,9 +5,8 @@ ever wait for each other. Recurrent weights that fit stay in the shared memory o
 multiprocessor; others are streamed from the L2 cache at every step. Under `vmap` the grid gains a
 dimension, so that many small models run side by side, each with its own weights at hand.
 
-Checked in interpret mode against the plain loop, lowered for CUDA, and compiled for sm_90 with
-Triton 3.5 to read what registers and shared memory they take; not run on a GPU. From JAX 0.12 on
-Pallas warns that its way to Triton will be removed.
+Checked in interpret mode against the plain loop and lowered for CUDA (tests/rnn/test_gpu.py); not
+run on a GPU. From JAX 0.12 on Pallas warns that its way to Triton will be removed.
 """
 
 import functools
