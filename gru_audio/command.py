@@ -10,9 +10,11 @@ from types import ModuleType
 
 from absl import app, flags
 from absl import logging as absl_logging
+from etils import epath
 from ml_collections import ConfigDict, config_flags
 
 from gru_audio.config import UserError, default_config, flatten, nearest
+from gru_audio.reporting.published import name_with_part
 from gru_audio.training.preemption import EXIT_PREEMPTED, Preempted
 
 
@@ -60,7 +62,16 @@ def config(flag: flags.FlagHolder) -> ConfigDict:
 
 def experiment_module() -> ModuleType:
     """The experiment file that `--config` names, as a module."""
-    path = config_flags.get_config_filename(flags.FLAGS["config"])
+    path, _ = _path_and_part()
+    return load_experiment(path)
+
+
+def load_experiment(path: epath.PathLike) -> ModuleType:
+    """An experiment file as a module.
+
+    Raises:
+      UserError: it is no Python file.
+    """
     spec = importlib.util.spec_from_file_location("experiment", path)
     if spec is None or spec.loader is None:
         raise UserError(f"{path} is not a Python file.")
@@ -70,9 +81,15 @@ def experiment_module() -> ModuleType:
 
 
 def experiment_name() -> str:
-    """The experiment file's name, without folder and ending."""
-    path = config_flags.get_config_filename(flags.FLAGS["config"])
-    return path.rpartition("/")[2].removesuffix(".py")
+    """The experiment file's name without folder and ending, and the part: "bai2018-copy_500"."""
+    path, part = _path_and_part()
+    return name_with_part(path.rpartition("/")[2].removesuffix(".py"), part)
+
+
+def _path_and_part() -> tuple[str, str]:
+    """The file and the part ("" for none) in `--config FILE:PART`, as config_flags parts them."""
+    path, _, part = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+    return path, part
 
 
 def command_line() -> str:
@@ -92,6 +109,13 @@ def _parse(arguments: Sequence[str]) -> list[str]:
 
 
 def _explain(arguments: Sequence[str], error: Exception) -> str:
+    cause: BaseException = error
+    while cause.__context__ is not None:  # what get_config() raises comes wrapped
+        cause = cause.__context__
+    if isinstance(cause, UserError):
+        return str(cause)
+    if "get_config() takes 0 positional arguments" in str(cause):
+        return "This experiment has no parts: name it by --config FILE alone."
     known = flatten(default_config())
     for argument in arguments:
         name = argument.lstrip("-").partition("=")[0].removeprefix("config.")

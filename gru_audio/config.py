@@ -37,20 +37,22 @@ def default_config() -> ConfigDict:
     config.data = ConfigDict()
     config.data.name = "spoken_digit"  # as given to `gru_audio.prepare`
     config.data.dir = placeholder(str)  # where `prepare` put it; None: $GRU_AUDIO_DATA or the cache
-    config.data.target = "digit"  # the field to predict
+    config.data.target = "digit"  # the field to predict; "" where the task needs none
     config.data.train = "train"  # splits, joined by "+"
     config.data.validation = "validation"  # "" trains without one
     config.data.test = "test"
     config.data.hold_out = ""  # "speaker=theo" tests on all of theo and trains on nothing of him
     config.data.cluster = ""  # the field whose examples belong together when intervals are made
     config.data.crop_seconds = placeholder(float)  # longer clips are cut: at random in training
+    config.data.train_examples = 0  # so many of the training split, drawn by the seed; 0: all
     config.data.feed = "resident"  # "resident": in device memory; "streamed": from disk by Grain
     config.data.buckets = 4  # at most this many padded lengths
     config.data.seed = 0  # of the order in which lengths follow each other: one for all runs
     config.data.workers = 2  # reading threads of a streamed feed
 
     config.frontend = ConfigDict()
-    config.frontend.name = "log_mel"  # "log_mel", "mfcc" or "raw"
+    config.frontend.name = "log_mel"  # "log_mel", "mfcc", "raw"; "frames" for what is no sound
+    config.frontend.normalise = True  # by mean and deviation of each feature in the training split
     config.frontend.window_ms = 25.0
     config.frontend.hop_ms = 10.0
     config.frontend.n_fft = placeholder(int)  # None: the power of two that holds a window
@@ -71,15 +73,16 @@ def default_config() -> ConfigDict:
     config.augment.frequency_mask_bands = 0.0
 
     config.model = ConfigDict()
-    config.model.name = "rnn_classifier"  # "rnn_classifier" or "crnn"
+    config.model.name = "rnn_classifier"  # "rnn_classifier", "crnn" or "tcn"
     # "gru", "gru_reset_before", "li_gru", "lstm", "lstm_peephole", "min_gru", "min_lstm" or "rnn"
     config.model.cell = "gru"
     config.model.hidden = 128
     config.model.layers = 1
     config.model.bidirectional = False
     config.model.layer_norm = False
-    config.model.dropout = 0.0  # between layers and before the output
+    config.model.dropout = 0.0  # between layers and before the output; a TCN: after convolutions
     config.model.pooling = "last"  # "last", "mean", "max" or "attention"
+    config.model.output_bias = 0.0  # what the output's biases begin with
     config.model.kernel_init = "lecun_normal"
     config.model.recurrent_init = "orthogonal"
     config.model.forget_bias = 1.0
@@ -89,10 +92,13 @@ def default_config() -> ConfigDict:
     config.model.conv_features = (16, 32)  # of a CRNN, as the two below
     config.model.conv_kernel = (3, 3)  # time, frequency
     config.model.conv_stride = (1, 2)
+    config.model.tcn_kernel = 3  # frames that each convolution of a TCN reads
 
     config.task = ConfigDict()
-    config.task.name = "classification"
+    config.task.name = "classification"  # or "next_step", "adding", "copy_memory"
     config.task.label_smoothing = 0.0
+    config.task.distribution = "bernoulli"  # of the next step's values, or "gaussian"
+    config.task.first_frame = True  # the next step also foretells the first frame, from zeros
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"  # "adam", "adamw", "rmsprop" or "sgd"
@@ -146,10 +152,12 @@ _AT_LEAST = {
     "seed": 0,
     "data.seed": 0,
     "data.buckets": 1,
+    "data.train_examples": 0,
     "data.workers": 1,
     "model.hidden": 1,
     "model.layers": 1,
     "model.remat_frames": 0,
+    "model.tcn_kernel": 1,
     "optimizer.learning_rate": 0,
     "optimizer.warmup_steps": 0,
     "optimizer.weight_decay": 0,

@@ -1,4 +1,4 @@
-"""Scores a finished run on a split, class by class.
+"""Scores a finished run on a split, class by class where there are classes.
 
   python -m gru_audio.evaluate --workdir runs/spoken_digit --run GRU-seed0
   python -m gru_audio.evaluate --workdir runs/one --split validation --json
@@ -37,19 +37,47 @@ def main(_: Sequence[str]) -> None:
     trained = Trained.load(Workdir(_WORKDIR.value).find_model(_RUN.value))
     config, task = trained.config, trained.program().task
     source = open_source(_DATA.value or config.data.name, _DATA_DIR.value or config.data.dir)
-    if source.sample_rate != trained.sample_rate:
+    if source.signal.rate != trained.signal.rate:
         raise UserError(
-            f"{source.name} has {source.sample_rate} Hz, the model was trained on "
-            f"{trained.sample_rate} Hz: prepare it with --sample_rate {trained.sample_rate}."
+            f"{source.name} has {source.signal.rate} Hz, the model was trained on "
+            f"{trained.signal.rate} Hz: prepare it with --sample_rate {trained.signal.rate}."
+        )
+    if source.signal != trained.signal:
+        raise UserError(
+            f"{source.name} holds {source.signal.feature} of {source.signal.dtype} "
+            f"{source.signal.shape}, the model was trained on others ({trained.signal.shape})."
         )
     ids = _examples(source, trained)
     labels = _labels(source, trained)[ids]
-    scores = trained.scores(source.audio(ids), labels)
+    scores = trained.scores(source.signals(ids), labels)
 
     metrics = task.metrics(scores, labels)
-    predicted = scores["probabilities"].argmax(axis=-1)
-    classes: list[dict[str, Any]] = []
-    for c, name in enumerate(trained.class_names):
+    classes = (
+        _by_class(scores["probabilities"], labels, task.class_names) if task.class_names else []
+    )
+    if _JSON.value:
+        print(json.dumps({"split": _SPLIT.value, "metrics": metrics, "classes": classes}))
+        return
+    summary = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    print(f"{trained.about['run']} on {source.name}, {_SPLIT.value}: {summary}")
+    if not classes:
+        return
+    table = Table()
+    for column in ("class", "examples", "recall", "precision"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for row in classes:
+        shares = [f"{x:.1%}" if x is not None else "-" for x in (row["recall"], row["precision"])]
+        table.add_row(row["class"], str(row["examples"]), *shares)
+    Console().print(table)
+
+
+def _by_class(
+    probabilities: np.ndarray, labels: np.ndarray, names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """How many examples each class has, and how well it is found."""
+    predicted = probabilities.argmax(axis=-1)
+    classes = []
+    for c, name in enumerate(names):
         hits = int(np.sum((labels == c) & (predicted == c)))
         examples, given = int(np.sum(labels == c)), int(np.sum(predicted == c))
         classes.append(
@@ -60,25 +88,14 @@ def main(_: Sequence[str]) -> None:
                 "precision": hits / given if given else None,
             }
         )
-    if _JSON.value:
-        print(json.dumps({"split": _SPLIT.value, "metrics": metrics, "classes": classes}))
-        return
-    summary = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-    print(f"{trained.about['run']} on {source.name}, {_SPLIT.value}: {summary}")
-    table = Table()
-    for column in ("class", "examples", "recall", "precision"):
-        table.add_column(column, justify="left" if column == "class" else "right")
-    for row in classes:
-        shares = [f"{x:.1%}" if x is not None else "-" for x in (row["recall"], row["precision"])]
-        table.add_row(row["class"], str(row["examples"]), *shares)
-    Console().print(table)
+    return classes
 
 
 def _examples(source: Source, trained: Trained) -> np.ndarray:
     """Rows of the data set to score: a role of the run, or a split by its own name."""
     split = _SPLIT.value
     if _DATA.value is None and split in ROLES:
-        ids = select(source, trained.config.data)[split]
+        ids = select(source, trained.config.data, trained.config.seed)[split]
     elif split in source.splits():
         known = target(source, trained.config.data.target) >= 0
         ids = np.flatnonzero((source.columns["split"] == split) & known)
@@ -93,6 +110,8 @@ def _examples(source: Source, trained: Trained) -> np.ndarray:
 def _labels(source: Source, trained: Trained) -> np.ndarray:
     """Classes of every example, in the model's numbering; unknown ones are an error."""
     field = trained.config.data.target
+    if not field:
+        return target(source, field)
     column, names = target(source, field), source.class_names[field]
     missing = sorted(set(names) - set(trained.class_names))
     if missing:

@@ -35,10 +35,15 @@ _SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aiff", ".aif")  # taken fr
 
 def main(arguments: Sequence[str]) -> int:
     trained = Trained.load(Workdir(_WORKDIR.value).find_model(_RUN.value))
+    if not trained.class_names:
+        raise UserError(
+            f"{trained.about['run']} gives no labels: config.task.name={trained.config.task.name}. "
+            "`evaluate` scores it."
+        )
     clips, names, bad = [], [], []
     for path in _files(arguments[1:]):
         try:
-            clips.append(decode(path, trained.sample_rate).samples)
+            clips.append(decode(path, trained.signal.rate).samples)
             names.append(str(path))
         except BadAudio as error:
             bad.append(f"{path}: {error.reason}")

@@ -135,26 +135,34 @@ def summary(folder: epath.PathLike) -> str:
     """What a prepared data set holds, and what was left out and why."""
     folder = epath.Path(folder)
     about, columns = index.read_description(folder), index.read_columns(folder)
-    hours = columns[index.LENGTH] / about["sample_rate"] / 3600
-    read = ", ".join(f"{count} at {rate}" for rate, count in about["file_rates"])
+    lengths, is_sound = columns[index.LENGTH], "signal" not in about
+    rate = about["sample_rate"] if is_sound else None
     lines = [
         f"{about['name']} {about['version']} in {folder}",
-        f"  clips: {len(hours)}, {hours.sum():.3g} hours",
-        f"  rate: {about['sample_rate']} Hz; files: {read} Hz",
+        f"  clips: {len(lengths)}, {_duration(lengths, rate)}",
         f"  verified: {about['verified']}",
     ]
+    if is_sound:
+        read = ", ".join(f"{count} at {rate}" for rate, count in about["file_rates"])
+        lines.insert(2, f"  rate: {rate} Hz; files: {read} Hz")
     for field, names in about["class_names"].items():
         shown = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
         lines.append(f"  {field}: {len(names)} classes: {shown}")
     for split in dict.fromkeys(columns[index.SPLIT].tolist()):
-        mask = columns[index.SPLIT] == split
-        lines.append(f"  {split}: {np.sum(mask)} clips, {hours[mask].sum():.3g} hours")
+        of_split = lengths[columns[index.SPLIT] == split]
+        lines.append(f"  {split}: {len(of_split)} clips, {_duration(of_split, rate)}")
     skipped = about["skipped"]
     lines.append(f"  skipped: {len(skipped)}")
     lines += [f"    {name}: {reason}" for name, reason in skipped[:_LISTED]]
     if len(skipped) > _LISTED:
         lines.append(f"    and {len(skipped) - _LISTED} more, in {folder / index.DESCRIPTION}")
     return "\n".join(lines)
+
+
+def _duration(lengths: np.ndarray, rate: int | None) -> str:
+    """How long clips are together: hours of sound, or frames where there is no rate."""
+    total = lengths.sum()
+    return f"{total:,} frames" if rate is None else f"{total / rate / 3600:.3g} hours"
 
 
 def _builder(recipe: str, options: dict[str, Any]) -> type[ClipBuilder]:

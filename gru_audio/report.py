@@ -1,32 +1,81 @@
-"""Writes the report of a sweep: a page, a Markdown table and a CSV.
+"""Writes the report of a sweep: a page, a Markdown table and a CSV. And the tables of papers.
 
   python -m gru_audio.report --workdir runs/spoken_digit
   python -m gru_audio.report --workdir runs/spoken_digit --output /tmp/report
+  python -m gru_audio.report --workdir runs/spoken_digit --keep
+  python -m gru_audio.report --tables
 
 The sweep may still be running, or runs may have failed: the page says what is missing. The same
 command renews the report.
+
+--keep also writes what is worth keeping of a sweep to experiments/results: scores and costs of all
+runs, differences of the arms, curves of the chosen runs. --tables writes experiments/README.md from
+that: for every experiment with a `PUBLISHED`, the paper's values beside ours.
 """
 
 from collections.abc import Sequence
 
 from absl import flags
+from etils import epath
 
 from gru_audio import command
+from gru_audio.config import UserError
+from gru_audio.reporting.papers import Experiment
 from gru_audio.reporting.wording import evidence, headline, progress
-from gru_audio.reporting.write import write_report
+from gru_audio.reporting.write import write_kept, write_report, write_tables
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a sweep or of a training run.")
 _OUTPUT = flags.DEFINE_string("output", None, "Directory for the report. Default: WORKDIR/report.")
-flags.mark_flag_as_required("workdir")
+_KEEP = flags.DEFINE_bool("keep", False, "Keep the results, as small files.")
+_TABLES = flags.DEFINE_bool("tables", False, "Write the tables of papers from what is kept.")
+_EXPERIMENTS = flags.DEFINE_string("experiments", "experiments", "Directory of the experiments.")
+_RESULTS = flags.DEFINE_string("results", None, "Of what is kept. Default: EXPERIMENTS/results.")
+flags.register_multi_flags_validator(
+    ["workdir", "keep", "tables"],
+    lambda given: given["workdir"] or (given["tables"] and not given["keep"]),
+    message="Name the directory of a sweep by --workdir, or ask for --tables.",
+)
 
 
 def main(_: Sequence[str]) -> None:
-    """Writes the report and prints what it finds."""
+    experiments = epath.Path(_EXPERIMENTS.value)
+    results = epath.Path(_RESULTS.value or experiments / "results")
+    if _WORKDIR.value:
+        _report(results)
+    if _TABLES.value:
+        readme = experiments / "README.md"
+        write_tables(published_experiments(experiments), results, readme)
+        print(f"Tables: {readme}")
+
+
+def _report(results: epath.Path) -> None:
+    """Writes the report, keeps the results if asked to, and prints what was found."""
     page, comparison = write_report(_WORKDIR.value, _OUTPUT.value)
     print(f"{headline(comparison)}. {evidence(comparison)}")
     if missing := progress(comparison.results):
         print(missing)
     print(f"Report: {page}")
+    if _KEEP.value:
+        for path in write_kept(comparison, results):
+            print(f"Kept: {path}")
+
+
+def published_experiments(folder: epath.Path) -> list[Experiment]:
+    """The experiments of a folder that have a `PUBLISHED`, by name.
+
+    Raises:
+      UserError: there is none.
+    """
+    found = []
+    for path in sorted(folder.glob("*.py")):
+        module = command.load_experiment(path)
+        if hasattr(module, "PUBLISHED"):
+            title = (module.__doc__ or path.stem).strip().splitlines()[0]
+            parts = tuple(getattr(module, "PARTS", ("",)))
+            found.append(Experiment(path.stem, title, parts, module.PUBLISHED))
+    if not found:
+        raise UserError(f"No experiment in {folder} has a PUBLISHED. Name another --experiments.")
+    return found
 
 
 if __name__ == "__main__":

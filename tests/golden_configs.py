@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from gru_audio.config import check, flatten
+from gru_audio.reporting.published import name_with_part
 from gru_audio.sweeping.sweep import expand, group
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,9 +31,18 @@ def experiments() -> dict[str, ModuleType]:
     return found
 
 
-def golden(experiment: ModuleType) -> str:
+def parts() -> dict[str, tuple[ModuleType, list[str]]]:
+    """The parts of all experiments by name, and what `get_config` takes to make each."""
+    found = {}
+    for name, module in experiments().items():
+        for part in getattr(module, "PARTS", ("",)):
+            found[name_with_part(name, part)] = module, [part] if part else []
+    return found
+
+
+def golden(experiment: ModuleType, part: list[str]) -> str:
     """The config, one value a line; then each program with its runs and what they change."""
-    config = experiment.get_config()
+    config = experiment.get_config(*part)
     check(config)
     lines = [f"{name} = {json.dumps(value)}" for name, value in flatten(config).items()]
     if hasattr(experiment, "get_sweep"):
@@ -54,7 +64,7 @@ def recorded(name: str) -> str:
 
 
 def main(write: bool) -> None:
-    texts = {name: golden(experiment) for name, experiment in experiments().items()}
+    texts = {name: golden(*part) for name, part in parts().items()}
     for name, text in texts.items():
         if text != recorded(name):
             print(f"{'wrote' if write else 'differs:'} {name}")

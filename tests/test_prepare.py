@@ -89,7 +89,7 @@ def test_a_second_call_says_so_and_changes_nothing(folder, tmp_path):
     with pytest.raises(UserError, match="sample_rate 16000 instead of 8000"):
         prepare("folder", tmp_path, name="mine", folder=str(folder), sample_rate=8000)
     prepare("folder", tmp_path, name="mine", folder=str(folder), sample_rate=8000, overwrite=True)
-    assert open_source("mine", tmp_path).sample_rate == 8000
+    assert open_source("mine", tmp_path).signal.rate == 8000
     assert visible(tmp_path) == ["1.0.0"]
 
 

@@ -80,7 +80,7 @@ def make_feed(source: Source, configs: Sequence[ConfigDict]) -> Feed:
     config, configs = configs[0], list(configs)
     hyper = hyperparameters(configs)
     return FEEDS[config.data.feed](
-        program=make_program(config, source.sample_rate, source.class_names[config.data.target]),
+        program=make_program(config, source.signal, source.class_names[config.data.target]),
         layout=make_layout(config.parallel, len(configs)),
         data=gather_data(source, configs),
         mixup="augment.mixup" in hyper,

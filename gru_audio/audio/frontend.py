@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -248,19 +248,50 @@ class RawFrames:
         return features, self.frames(lengths)
 
 
+@dataclasses.dataclass(frozen=True)
+class Ready:
+    """None: for signals that are frames of `features` values already."""
+
+    sample_rate: int
+    features: int
+    hop: ClassVar[int] = 1
+
+    def frames(self, samples: Count) -> Count:
+        return samples
+
+    def samples(self, frames: int) -> int:
+        return frames
+
+    def __call__(self, waveform: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return waveform, lengths
+
+
 FRONTENDS: Mapping[str, type[LogMel] | type[Mfcc] | type[RawFrames]] = {
     "log_mel": LogMel,
     "mfcc": Mfcc,
     "raw": RawFrames,
 }
+READY = "frames"  # the name of what is no frontend
 
 
-def make_frontend(config: ConfigDict, sample_rate: int) -> Frontend:
-    """The frontend that `config.name` asks for, for sound of `sample_rate` Hz.
+def make_frontend(config: ConfigDict, sample_rate: int, features: int | None = None) -> Frontend:
+    """The frontend that `config.name` asks for.
+
+    Args:
+      config: the `frontend` part of a config.
+      sample_rate: of the sound in Hz, or frames a second.
+      features: values in a frame, where the data set holds frames; None for sound.
 
     Raises:
-      UserError: for an unknown name or values the frontend cannot have.
+      UserError: an unknown name, one that does not suit the data, or values that the frontend
+        cannot have.
     """
+    if (config.name == READY) != (features is not None):
+        what = "sound" if features is None else "frames that need no frontend"
+        kind = f"one of {', '.join(FRONTENDS)}" if features is None else READY
+        raise UserError(f"The data set holds {what}: set config.frontend.name={kind}.")
+    if features is not None:
+        return Ready(sample_rate, features)
     if config.name not in FRONTENDS:
         raise UserError(f'Unknown frontend "{config.name}".{nearest(config.name, FRONTENDS)}')
     return FRONTENDS[config.name].from_config(config, sample_rate)

@@ -19,6 +19,7 @@ from gru_audio.benchmarks.setting import Row, say
 from gru_audio.benchmarks.timing import host, interleave, show_host, shown, spread
 from gru_audio.config import check, override
 from gru_audio.data.resident import Batch
+from gru_audio.data.signal import Signal
 from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.parallel import Compiled, Kind, make_layout
 from gru_audio.training.state import TrainState
@@ -129,7 +130,7 @@ def _step(
     """A step for clips of a size, with a fresh state and a batch, or with their shapes only."""
     changes = {name: value for name, value in size.items() if name != "seconds"}
     config = override(config, changes)
-    program = make_program(config, SAMPLE_RATE, tuple(map(str, range(CLASSES))))
+    program = make_program(config, Signal(SAMPLE_RATE), tuple(map(str, range(CLASSES))))
     layout, rows = make_layout(config.parallel, 1), config.train.batch_size
     samples, width = size["seconds"] * SAMPLE_RATE, program.frontend.features
 
@@ -155,7 +156,7 @@ def _step(
     else:
         state, batch = jax.jit(make, out_shardings=shardings)()
     call = layout.compile(
-        lambda state, batch: program.train_step(state, batch, None, rows),
+        lambda state, batch: program.train_step(state, batch, None),
         (state, batch),
         (Kind.MEMBER, Kind.ROWS),
         Kind.MEMBER,

@@ -68,7 +68,7 @@ def make_setting(
     names = source.class_names[config.data.target]
     return Setting(
         config=config,
-        program=make_program(config, source.sample_rate, names),
+        program=make_program(config, source.signal, names),
         layout=make_layout(config.parallel, members),
         data=gather_data(source, configs),
         hyper=hyperparameters(configs),

@@ -106,7 +106,6 @@ def _constant(setting: Setting, state: TrainState) -> tuple[Steps, Steps]:
       Many steps a call, and one step a call; both bring the metrics to the host, as feeds do.
     """
     program, layout, plan = setting.program, setting.layout, setting.data.plan
-    reader, size = setting.reader(), setting.batch_size
     lengths = range(len(plan.padded))
     batches = [layout.put(reader.step(bucket, 0)[0], Kind.ROWS) for bucket in lengths]
 
@@ -118,9 +117,7 @@ def _constant(setting: Setting, state: TrainState) -> tuple[Steps, Steps]:
             state, series = carry
             keys = program.keys(state, batches[0].row)
             branches = [
-                lambda state, keys, batch=batch: program.share(
-                    state, keys, batch, partner(batch), size
-                )
+                lambda state, keys, batch=batch: program.share(state, keys, batch, partner(batch))
                 for batch in batches
             ]
             share = jax.lax.switch(buckets[i], branches, state, keys)
@@ -131,7 +128,7 @@ def _constant(setting: Setting, state: TrainState) -> tuple[Steps, Steps]:
         return jax.lax.fori_loop(0, count, body, (state, series))
 
     def one_step(state, batch):
-        return program.train_step(state, batch, partner(batch), size)
+        return program.train_step(state, batch, partner(batch))
 
     def schedule(start: int, stop: int) -> np.ndarray:
         return plan.schedule(start, stop)[0]
@@ -171,7 +168,7 @@ def _host_microseconds(setting: Setting) -> tuple[Spread, Spread]:
     read, assembled = [], []
     for chosen, bucket, visit in zip(ids, buckets, visits, strict=True):
         began = time.perf_counter()
-        source.audio(chosen)
+        source.signals(chosen)
         between = time.perf_counter()
         reader.step(int(bucket), int(visit))
         read.append(between - began)

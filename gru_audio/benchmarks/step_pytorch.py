@@ -65,18 +65,16 @@ def measure_against_pytorch(setting: Setting, seconds: float, name: str) -> list
     features = np.asarray(member.normalisation(raw))
 
     def from_features(state, batch, features, frames):
-        keys, targets = program.keys(state, batch.row), program.task.targets(batch.target)
-        share = program.share_of_features(
-            state, keys, features, frames, targets, setting.batch_size
-        )
-        return program.update(state, share)
+        keys, labels = program.keys(state, batch.row), program.task.soft_labels(batch.target)
+        problem = program.task.problem(features, frames, labels)
+        return program.update(state, program.share_of_problem(state, keys, problem))
 
     def from_sound(state, batch):
-        return program.train_step(state, batch, None, setting.batch_size)
+        return program.train_step(state, batch, None)
 
     assert isinstance(program.frontend, LogMel)
     frontend = pytorch.Frontend(program.frontend, member.normalisation).to(pytorch.DEVICE)
-    audio = torch.tensor(batch.audio, device=pytorch.DEVICE)
+    audio = torch.tensor(batch.signal, device=pytorch.DEVICE)
     ready = torch.tensor(features, device=pytorch.DEVICE)
     inputs: dict[str, tuple[Callable, tuple, Callable[[], torch.Tensor]]] = {
         "features": (from_features, (stacked, features[None], frames[None]), lambda: ready),
@@ -134,7 +132,7 @@ def pytorch_turn(setting: Setting, steps: int) -> Callable[[int], None]:
     _, frames = jax.device_get(jax.jit(program.features)(batch))
     assert isinstance(program.frontend, LogMel)
     frontend = pytorch.Frontend(program.frontend, member.normalisation).to(pytorch.DEVICE)
-    audio = torch.tensor(batch.audio, device=pytorch.DEVICE)
+    audio = torch.tensor(batch.signal, device=pytorch.DEVICE)
     step = pytorch.training_step(
         pytorch.Classifier(config.model.cell, member.weights.params, "packed"),
         lambda: frontend(audio),

@@ -79,12 +79,13 @@ def gather_data(source: Source, configs: list[ConfigDict]) -> GroupData:
         batch_size=train.batch_size,
         buckets=data.buckets,
         seed=data.seed,
-        longest=None if crop is None else int(crop * source.sample_rate),
+        longest=None if crop is None else int(crop * source.signal.rate),
+        block=source.signal.block,
     )
     return GroupData(
         source=source,
         target=target(source, data.target),
         plan=plan,
-        ids=[select(source, config.data) for config in configs],
+        ids=[select(source, config.data, config.seed) for config in configs],
         seeds=np.array([config.seed for config in configs], np.uint32),
     )

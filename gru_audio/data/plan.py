@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from gru_audio.data.signal import BLOCK
+
 Array = Any  # np.ndarray or jax.Array: the functions below use their common array API
 
-BLOCK = 128  # samples: clips begin at multiples of it in memory, padded lengths are multiples
 _ROUNDS = 24  # of swap-or-not; 6 log2(n) mixes fully, and n <= 16 in the smallest buckets needs 24
 _GOLDEN = 0.6180339887498949  # its multiples modulo 1 are spread most evenly (Weyl 1916)
 
@@ -29,7 +30,7 @@ class Plan:
     """Buckets of clip lengths and the order in which steps visit them.
 
     Attributes:
-      padded: length of each bucket in samples, ascending multiples of `BLOCK`.
+      padded: length of each bucket in steps of the signal, ascending multiples of its block.
       shares: the part of all training examples in each bucket; sums to one.
       examples: number of training examples, which sets the length of an epoch.
       batch_size: examples of a step, over all devices.
@@ -100,23 +101,25 @@ def make_plan(
     buckets: int,
     seed: int,
     longest: int | None = None,
+    block: int = BLOCK,
 ) -> Plan:
-    """Chooses the buckets that waste the fewest padded samples.
+    """Chooses the buckets that waste the least padding.
 
     Args:
-      lengths: samples of every clip of the data set (N,), whatever its split.
+      lengths: steps of every clip of the data set (N,), whatever its split.
       trainable: which of them some member of the group trains on (N,) bool. Held-out folds count as
         trainable, so that a run has the same plan alone as beside the other folds.
       batch_size: examples in a step.
       buckets: at most this many.
       seed: the data seed.
-      longest: clips longer than this many samples are cropped.
+      longest: clips of more steps than this are cropped.
+      block: padded lengths are multiples of it.
     """
-    blocks = -(-np.maximum(lengths, 1) // BLOCK)
+    blocks = -(-np.maximum(lengths, 1) // block)
     if longest is not None:
-        blocks = np.minimum(blocks, max(1, longest // BLOCK))
-    padded = _least_waste(blocks, buckets) * BLOCK
-    bucket = np.searchsorted(padded, blocks[trainable] * BLOCK)
+        blocks = np.minimum(blocks, max(1, longest // block))
+    padded = _least_waste(blocks, buckets) * block
+    bucket = np.searchsorted(padded, blocks[trainable] * block)
     counts = np.bincount(bucket, minlength=len(padded))
     return Plan(
         padded=tuple(int(length) for length in padded),

@@ -1,4 +1,4 @@
-"""Training data held in device memory: one flat buffer of int16 samples that a compiled step reads.
+"""Training data held in device memory: one flat buffer of all clips that a compiled step reads.
 
 All clips lie one after the other, each from a block boundary, and a batch is a gather of whole
 rows. That serves clips of any length, crops, and recordings of minutes.
@@ -10,7 +10,7 @@ import numpy as np
 from flax import struct
 
 from gru_audio.config import UserError
-from gru_audio.data.plan import BLOCK, Array
+from gru_audio.data.plan import Array
 from gru_audio.data.source import Source
 
 CENTRE = 0.5  # where an evaluation crops: in the middle
@@ -22,15 +22,14 @@ class Batch:
     """Examples on their way into a step.
 
     Attributes:
-      audio: int16 (B, L), zero past the length.
-      length: samples, int32 (B,).
+      signal: samples (B, L) or frames (B, L, features) as stored, zero past the length.
+      length: steps, int32 (B,).
       target: class, int32 (B,).
       row: place in the global batch, int32 (B,): noise is keyed by it, so that it does not depend
-        on
-        the number of devices.
+        on the number of devices.
     """
 
-    audio: Array
+    signal: Array
     length: Array
     target: Array
     row: Array
@@ -41,9 +40,9 @@ class Resident:
     """A data set in device memory.
 
     Attributes:
-      buffer: int16 (blocks, BLOCK).
+      buffer: the signals' blocks (blocks, block, ...), a step's values last.
       first_block: int32 (N,).
-      length: samples, int32 (N,).
+      length: steps, int32 (N,).
       target: class, int32 (N,).
     """
 
@@ -53,29 +52,29 @@ class Resident:
     target: Array
 
     def batch(self, ids: jax.Array, rows: jax.Array, padded: int, crop: jax.Array) -> Batch:
-        """The examples `ids` (B,), padded or cropped to `padded` samples.
+        """The examples `ids` (B,), padded or cropped to `padded` steps.
 
         Args:
           ids: examples, int32 (B,).
           rows: their places in the global batch, int32 (B,).
-          padded: samples, a multiple of `BLOCK`.
+          padded: steps, a multiple of the signal's block.
           crop: for a clip that is too long, where to cut it, as a fraction in [0, 1) of the room
             (B,).
         """
-        blocks = padded // BLOCK
+        _, block, *shape = self.buffer.shape
         length = self.length[ids]
-        start = crop_start(length, padded, crop)
-        rows_of_buffer = (self.first_block[ids] + start)[:, None] + jnp.arange(blocks)
-        audio = self.buffer[rows_of_buffer].reshape(len(ids), padded)
-        length = jnp.minimum(length - start * BLOCK, padded)
-        inside = jnp.arange(padded) < length[:, None]
-        return Batch(jnp.where(inside, audio, 0), length, self.target[ids], rows)
+        start = crop_start(length, padded, crop, block)
+        rows_of_buffer = (self.first_block[ids] + start)[:, None] + jnp.arange(padded // block)
+        signal = self.buffer[rows_of_buffer].reshape(len(ids), padded, *shape)
+        length = jnp.minimum(length - start * block, padded)
+        inside = (jnp.arange(padded) < length[:, None]).reshape(-1, padded, *[1] * len(shape))
+        return Batch(jnp.where(inside, signal, 0), length, self.target[ids], rows)
 
 
-def crop_start(length, padded: int, crop):
+def crop_start(length, padded: int, crop, block: int):
     """The first block of a crop, int32 (B,): 0 for clips that fit. NumPy or JAX arrays."""
     xp = length.__array_namespace__()
-    room = xp.maximum(-(-length // BLOCK) - padded // BLOCK, 0)
+    room = xp.maximum(-(-length // block) - padded // block, 0)
     start = xp.floor(crop * (room + 1).astype(xp.float32)).astype(xp.int32)
     return xp.minimum(start, room)
 
@@ -86,18 +85,19 @@ def load(source: Source, target: np.ndarray, longest: int) -> Resident:
     Args:
       source: the data set.
       target: class of every example (N,) int32.
-      longest: the longest padded length in samples; the buffer ends with that much silence, so that
-        no gather leaves it.
+      longest: the longest padded length in steps; the buffer ends with that many zeros, so that no
+        gather leaves it.
     """
     length = source.columns["length"].astype(np.int32)
-    blocks = -(-length.astype(np.int64) // BLOCK)
+    signal = source.signal
+    blocks = -(-length.astype(np.int64) // signal.block)
     first = np.concatenate([[0], np.cumsum(blocks)])
     if first[-1] >= 2**31:
         raise UserError(f"{source.name} is too long to be resident: set config.data.feed=streamed.")
-    flat = np.zeros((first[-1] * BLOCK + longest,), np.int16)
+    flat = np.zeros((first[-1] * signal.block + longest, *signal.shape), signal.dtype)
     for begin in range(0, len(length), _CHUNK):
         ids = range(begin, min(begin + _CHUNK, len(length)))
-        for i, samples in zip(ids, source.audio(ids), strict=True):
-            flat[first[i] * BLOCK : first[i] * BLOCK + len(samples)] = samples
-    buffer = flat.reshape(-1, BLOCK)
+        for i, steps in zip(ids, source.signals(ids), strict=True):
+            flat[first[i] * signal.block :][: len(steps)] = steps
+    buffer = flat.reshape(-1, signal.block, *signal.shape)
     return Resident(buffer, first[:-1].astype(np.int32), length, target.astype(np.int32))

@@ -9,6 +9,7 @@ import functools
 import itertools
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -18,6 +19,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from gru_audio.config import UserError, nearest
 from gru_audio.data import index
 from gru_audio.data.builders import BUILDERS
+from gru_audio.data.signal import Signal
 
 _MOST_COMPRESSED = 1000  # bytes of sound for one of a record file: far more than any real sound
 
@@ -26,16 +28,16 @@ _MOST_COMPRESSED = 1000  # bytes of sound for one of a record file: far more tha
 class Source:
     """Clips of one data set, all splits one after another.
 
-    `columns` has one row a clip: 'split' and 'clip' (str), 'length' (int32, samples), and an int32
+    `columns` has one row a clip: 'split' and 'clip' (str), 'length' (int32, steps), and an int32
     column for each class field, whose values index into `class_names[field]` (-1: unknown).
-    `fingerprint` changes with any sample, label or order.
+    `fingerprint` changes with any value, label or order.
 
     Picklable, and safe to use from several threads. A process opens the record files at its first
     read. One that was forked after that is refused: ArrayRecord may hang in it.
     """
 
     name: str
-    sample_rate: int
+    signal: Signal
     columns: dict[str, np.ndarray]
     class_names: dict[str, tuple[str, ...]]
     fingerprint: str
@@ -49,19 +51,25 @@ class Source:
         names, first = np.unique(self.columns[index.SPLIT], return_index=True)
         return tuple(str(names[i]) for i in np.argsort(first))
 
-    def audio(self, ids: Sequence[int] | np.ndarray) -> list[np.ndarray]:
-        """The samples (length,) int16 of the clips in rows `ids`, in that order."""
+    def signals(self, ids: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+        """The samples (length,) or frames (length, features) of the clips `ids`, in that order."""
         reader, opener = _open_records(self.records, self.fingerprint)
         if opener != os.getpid():
             raise RuntimeError(
                 f"{self.name} was read before this process was forked, which ArrayRecord does not "
                 'survive: start processes by "spawn".'
             )
-        clips = [_samples(reader[int(i)]) for i in ids]
+        clips = [self._decode(reader[int(i)]) for i in ids]
         for i, clip in zip(ids, clips, strict=True):
             if len(clip) != self.columns[index.LENGTH][i]:
                 raise UserError(f"Clip {i} of {self.name} is damaged: prepare the data set again.")
         return clips
+
+    def _decode(self, record: bytes) -> np.ndarray:
+        example = tf_example_pb2.Example.FromString(record)
+        values = example.features.feature[self.signal.feature].bytes_list.value[0]
+        stored = np.dtype(self.signal.dtype).newbyteorder("<")
+        return np.frombuffer(values, stored).reshape(-1, *self.signal.shape)
 
 
 def open_source(name: str, data_dir: epath.PathLike | None = None) -> Source:
@@ -93,10 +101,13 @@ def _read(folder: epath.Path) -> Source:
         raise ValueError("a record file holds fewer than no clips")
     columns = index.read_columns(folder)
     class_names = {field: tuple(names) for field, names in description["class_names"].items()}
-    _check_columns(columns, class_names, sum(epath.Path(path).stat().length for path, _ in records))
+    signal = _signal(description)
+    step = np.dtype(signal.dtype).itemsize * signal.width
+    stored = sum(epath.Path(path).stat().length for path, _ in records)
+    _check_columns(columns, class_names, step, stored)
     return Source(
         name=str(description["name"]),
-        sample_rate=int(description["sample_rate"]),
+        signal=signal,
         columns=columns,
         class_names=class_names,
         fingerprint=str(description["fingerprint"]),
@@ -104,16 +115,34 @@ def _read(folder: epath.Path) -> Source:
     )
 
 
+def _signal(description: dict[str, Any]) -> Signal:
+    """What the clips are sequences of; data sets of sound need not say more than their rate."""
+    told = description.get("signal", {})
+    signal = Signal(
+        rate=int(description["sample_rate"]),
+        **{**told, "shape": tuple(map(int, told.get("shape", ())))},
+    )
+    if np.dtype(signal.dtype).kind not in "iuf" or min(signal.shape, default=1) < 1:
+        raise ValueError(f"signals of {signal.dtype} {signal.shape} are not known")
+    return signal
+
+
 def _check_columns(
-    columns: dict[str, np.ndarray], class_names: dict[str, tuple[str, ...]], stored: int
+    columns: dict[str, np.ndarray],
+    class_names: dict[str, tuple[str, ...]],
+    step: int,
+    stored: int,
 ) -> None:
-    """Raises `ValueError` for lengths and classes that `stored` bytes of clips cannot have."""
+    """Raises `ValueError` for lengths, of `step` bytes each, and classes that cannot be.
+
+    `stored` is how many bytes the clips take on disk.
+    """
     length = columns[index.LENGTH]
     for name in (index.LENGTH, *class_names):
         if columns[name].dtype.kind != "i":
             raise ValueError(f"column {name} holds no numbers")
-    if length.min(initial=0) < 0 or 2 * length.sum(dtype=np.int64) > _MOST_COMPRESSED * stored:
-        raise ValueError(f"column {index.LENGTH} claims more sound than there is")
+    if length.min(initial=0) < 0 or step * length.sum(dtype=np.int64) > _MOST_COMPRESSED * stored:
+        raise ValueError(f"column {index.LENGTH} claims more than there is")
     for name, names in class_names.items():
         if not ((columns[name] >= -1) & (columns[name] < len(names))).all():
             raise ValueError(f"column {name} names classes that do not exist")
@@ -139,11 +168,6 @@ def _open_records(
     for first in itertools.accumulate((count for _, count in records[:-1]), initial=0):
         reader[first]
     return reader, os.getpid()
-
-
-def _samples(record: bytes) -> np.ndarray:
-    example = tf_example_pb2.Example.FromString(record)
-    return np.frombuffer(example.features.feature["audio"].bytes_list.value[0], "<i2")
 
 
 def _how_to_prepare(name: str, data_dir: epath.Path) -> str:

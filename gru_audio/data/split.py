@@ -9,15 +9,18 @@ from gru_audio.data.source import Source
 ROLES = ("train", "validation", "test")
 
 
-def select(source: Source, data: ConfigDict) -> dict[str, np.ndarray]:
+def select(source: Source, data: ConfigDict, seed: int) -> dict[str, np.ndarray]:
     """Ids of the examples (int32, ascending) for each role; validation may be empty.
 
     Without `data.hold_out` the roles are the splits the config names. With "field=value" the test
     set is every example of that value, whatever its split; training takes the examples of the
     training and test splits that are left, validation those of its own split.
 
+    Of the training examples `data.train_examples` are drawn by the seed; with a smaller number come
+    some of those that a larger one brings.
+
     Raises:
-      UserError: a split, field or value that the data set lacks, or nothing to train or test on.
+      UserError: a split, field or value that the data set lacks, or not enough to train or test on.
     """
     split = source.columns["split"]
     chosen = {role: np.isin(split, _split_names(source, data, role)) for role in ROLES}
@@ -33,6 +36,8 @@ def select(source: Source, data: ConfigDict) -> dict[str, np.ndarray]:
     for role in ("train", "test"):
         if not len(ids[role]):
             raise UserError(f'No example in config.data.{role}="{data[role]}" of {source.name}.')
+    if data.train_examples:
+        ids["train"] = _draw(ids["train"], data.train_examples, seed, source.name)
     return ids
 
 
@@ -44,11 +49,23 @@ def trainable(source: Source, data: ConfigDict) -> np.ndarray:
 
 
 def target(source: Source, field: str) -> np.ndarray:
-    """The class of every example (N,) int32 for a field, -1 where it is unknown."""
+    """The class of every example (N,) int32 for a field, -1 where it is unknown; 0 for no field."""
+    if not field:
+        return np.zeros(len(source), np.int32)
     if field not in source.class_names:
         hint = nearest(field, source.class_names)
         raise UserError(f'Data set {source.name} has no class field "{field}".{hint}')
     return source.columns[field]
+
+
+def _draw(ids: np.ndarray, count: int, seed: int, name: str) -> np.ndarray:
+    if count > len(ids):
+        raise UserError(
+            f"config.data.train_examples={count}: {name} has only {len(ids)} to train on."
+        )
+    # Only the bits of a generator are the same in all versions of NumPy: `random` keeps close.
+    order = np.argsort(np.random.Generator(np.random.PCG64(seed)).random(len(ids)))
+    return np.sort(ids[order[:count]])
 
 
 def _split_names(source: Source, data: ConfigDict, role: str) -> list[str]:

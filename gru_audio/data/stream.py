@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import grain
 import numpy as np
 
-from gru_audio.data.plan import BLOCK, Plan, crop_fractions, partner_rows, rows_to_examples
+from gru_audio.data.plan import Plan, crop_fractions, partner_rows, rows_to_examples
 from gru_audio.data.resident import Batch, crop_start
 from gru_audio.data.source import Source
 
@@ -60,7 +60,7 @@ class Reader:
         return Batch(
             *(
                 np.stack([getattr(p, f) for p in parts])
-                for f in ("audio", "length", "target", "row")
+                for f in ("signal", "length", "target", "row")
             )
         )
 
@@ -74,10 +74,11 @@ def read(
     crop: np.ndarray,
 ) -> Batch:
     """One batch of the examples `ids` (B,), as `Resident.batch` would give it."""
-    audio = np.zeros((len(ids), padded), np.int16)
-    starts = crop_start(source.columns["length"][ids], padded, crop) * BLOCK
+    block, shape = source.signal.block, source.signal.shape
+    signal = np.zeros((len(ids), padded, *shape), source.signal.dtype)
+    starts = crop_start(source.columns["length"][ids], padded, crop, block) * block
     lengths = np.zeros(len(ids), np.int32)
-    for i, (samples, start) in enumerate(zip(source.audio(ids), starts, strict=True)):
-        part = samples[start : start + padded]
-        audio[i, : len(part)], lengths[i] = part, len(part)
-    return Batch(audio, lengths, target[ids].astype(np.int32), rows)
+    for i, (steps, start) in enumerate(zip(source.signals(ids), starts, strict=True)):
+        part = steps[start : start + padded]
+        signal[i, : len(part)], lengths[i] = part, len(part)
+    return Batch(signal, lengths, target[ids].astype(np.int32), rows)

@@ -8,26 +8,32 @@ import flax.linen as nn
 from ml_collections import ConfigDict
 
 from gru_audio.models.crnn import CrnnClassifier
+from gru_audio.models.head import Head
 from gru_audio.models.pooling import POOLINGS
 from gru_audio.models.rnn_classifier import RnnClassifier
+from gru_audio.models.tcn import TcnClassifier
 from gru_audio.rnn import CELLS, IMPLEMENTATIONS, INITIALISERS, Encoder
 from gru_audio.rnn.names import choose
 
 MODELS: Mapping[str, type[nn.Module]] = {
     "crnn": CrnnClassifier,
     "rnn_classifier": RnnClassifier,
+    "tcn": TcnClassifier,
 }
 
 
-def make_model(config: ConfigDict, outputs: int, *, batch_axis: str | None = None) -> nn.Module:
+def make_model(
+    config: ConfigDict, outputs: int, *, per_frame: bool = False, batch_axis: str | None = None
+) -> nn.Module:
     """Makes the model that ``config`` describes.
 
-    Keys of ``config`` with the name of a field, of the model or of its `Encoder`, set that field;
-    the others belong to another model. `compute_dtype` is their `dtype`.
+    Keys of ``config`` with the name of a field, of the model, its `Encoder` or its `Head`, set that
+    field; the others belong to another model. `compute_dtype` is their `dtype`.
 
     Args:
       config: the ``model`` part of a config.
-      outputs: number of classes.
+      outputs: how many, such as classes.
+      per_frame: outputs for every frame, so that ``config.pooling`` has no effect.
       batch_axis: the mesh axis over which the batch is divided inside the step; None elsewhere.
 
     Raises:
@@ -41,7 +47,9 @@ def make_model(config: ConfigDict, outputs: int, *, batch_axis: str | None = Non
     choose("implementation", config.implementation, IMPLEMENTATIONS)
     values = {**config, "dtype": config.compute_dtype}
     encoder = Encoder(**_fields(Encoder, values))
-    given = {"encoder": encoder, "outputs": outputs, "batch_axis": batch_axis}
+    pooling = None if per_frame else config.pooling
+    head = Head(**_fields(Head, values | {"outputs": outputs, "pooling": pooling}))
+    given = {"encoder": encoder, "head": head, "batch_axis": batch_axis}
     return model(**_fields(model, values | given))
 
 

@@ -69,15 +69,13 @@ class CrnnClassifier(nn.Module):
 
     Attributes:
       encoder: turns frames into frames.
-      outputs: number of classes.
-      pooling: see `Head`.
+      head: turns those into outputs.
       conv_features, conv_kernel, conv_stride, dtype: see `ConvFront`.
       batch_axis: see `BatchNorm`.
     """
 
     encoder: Encoder
-    outputs: int
-    pooling: str = "last"
+    head: Head
     conv_features: tuple[int, ...] = (16, 32)
     conv_kernel: tuple[int, int] = (3, 3)
     conv_stride: tuple[int, int] = (1, 2)
@@ -93,7 +91,7 @@ class CrnnClassifier(nn.Module):
         train: bool = False,
         dropout: Dropout | None = None,
     ) -> jax.Array:
-        """Logits (batch, outputs) of features (batch, time, features).
+        """Logits of features (batch, time, features), as the head gives them.
 
         Args:
           features: frames; those past an example's length do not count.
@@ -111,4 +109,4 @@ class CrnnClassifier(nn.Module):
         )
         frames, lengths = front(features, lengths, train=train)
         encoded = self.encoder(frames, lengths, dropout=dropout)
-        return Head(self.outputs, self.pooling, name="head")(encoded, dropout)
+        return self.head(encoded, dropout)

@@ -1,4 +1,4 @@
-"""A recurrent encoder, pooling over time, a linear output."""
+"""A recurrent encoder, and a head: pooling over time, a linear output."""
 
 import flax.linen as nn
 import jax
@@ -9,17 +9,15 @@ from gru_audio.rnn.noise import Dropout
 
 
 class RnnClassifier(nn.Module):
-    """Classifies sequences of frames.
+    """Classifies sequences of frames, or every frame of them.
 
     Attributes:
       encoder: turns frames into frames.
-      outputs: number of classes.
-      pooling: see `Head`.
+      head: turns those into outputs.
     """
 
     encoder: Encoder
-    outputs: int
-    pooling: str = "last"
+    head: Head
 
     def __call__(
         self,
@@ -29,7 +27,7 @@ class RnnClassifier(nn.Module):
         train: bool = False,
         dropout: Dropout | None = None,
     ) -> jax.Array:
-        """Logits (batch, outputs) of features (batch, time, features).
+        """Logits of features (batch, time, features), as the head gives them.
 
         Args:
           features: frames; those past an example's length do not count.
@@ -40,7 +38,6 @@ class RnnClassifier(nn.Module):
         del train
         return self.segment(features, lengths, None, dropout=dropout)[0]
 
-    @nn.compact
     def segment(
         self,
         features: jax.Array,
@@ -52,7 +49,7 @@ class RnnClassifier(nn.Module):
         """As the call, of a segment of a recording that begins with the carry of the one before.
 
         Returns:
-          Logits of the segment (batch, outputs), and the carry for the next one.
+          Logits of the segment, and the carry for the next one.
         """
         encoded = self.encoder(features, lengths, carry=carry, dropout=dropout)
-        return Head(self.outputs, self.pooling, name="head")(encoded, dropout), encoded.carry
+        return self.head(encoded, dropout), encoded.carry

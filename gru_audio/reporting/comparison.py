@@ -16,9 +16,16 @@ from gru_audio.sweeping.halving import merit
 
 SIGNIFICANCE = 0.05
 
-# A metric of the test split is the mean of one of these over examples, so that it can be resampled.
+
+def _correct(predictions: Predictions) -> np.ndarray:
+    assert predictions.probabilities is not None  # a task without classes has no accuracy
+    return predictions.probabilities.argmax(axis=-1) == predictions.label
+
+
+# A metric of the test split is the weighted mean of one of these over examples, so that it can be
+# resampled.
 SCORES: dict[str, Callable[[Predictions], np.ndarray]] = {
-    "accuracy": lambda predictions: predictions.probabilities.argmax(axis=-1) == predictions.label,
+    "accuracy": _correct,
     "loss": lambda predictions: predictions.loss,
 }
 BOUNDS = {"accuracy": (0.0, 1.0), "loss": (0.0, math.inf)}  # of their means
@@ -152,6 +159,15 @@ def compare(
     )
 
 
+def better_of(
+    first: str, second: str, difference: float, p: float, higher_is_better: bool
+) -> str | None:
+    """Which of two arms the difference `first - second` shows to be better; None if neither."""
+    if p >= SIGNIFICANCE:
+        return None
+    return first if (difference > 0) == higher_is_better else second
+
+
 @dataclass(frozen=True)
 class _Resampled:
     """A test set and the runs that share it: (arm, replicate) -> column of `measured`."""
@@ -231,12 +247,14 @@ def _resample(
         runs = [(arm, run) for arm, rs in arms.items() for run in rs if _key(run.replicate) in keys]
         ids = examples[keys[0]]
         scores = np.stack([_aligned(SCORES[metric](run.predictions), run, ids) for _, run in runs])
-        cluster = _aligned(runs[0][1].predictions.cluster, runs[0][1], ids)
+        _, any_run = runs[0]
+        cluster = _aligned(any_run.predictions.cluster, any_run, ids)
+        weight = _aligned(any_run.predictions.weight, any_run, ids)
         units, clustered = statistics.sampling_units(cluster)
         resampled.append(
             _Resampled(
                 measured=statistics.resample_examples(
-                    scores, cluster, seed=seed + index, resamples=resamples
+                    scores, cluster, weight, seed=seed + index, resamples=resamples
                 ),
                 columns={(arm, _key(run.replicate)): i for i, (arm, run) in enumerate(runs)},
                 sampled=Sampled(
@@ -279,7 +297,6 @@ def _compare_pairs(
     adjusted = statistics.holm([statistics.two_sided_p(means) for *_, means in found])
     pairs = []
     for (first, second, difference, replicates, _), p in zip(found, adjusted, strict=True):
-        favoured = first if (difference.value > 0) == higher_is_better else second
-        better = favoured if p < SIGNIFICANCE else None
+        better = better_of(first, second, difference.value, p, higher_is_better)
         pairs.append(Pair(first, second, difference, replicates, p, better))
     return tuple(pairs)

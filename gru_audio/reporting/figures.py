@@ -186,8 +186,10 @@ def confusion_counts(arm: Arm, classes: int) -> np.ndarray:
     """Counts by true and predicted class, int (classes, classes), summed over the arm's runs."""
     counts = np.zeros(classes * classes, np.int64)
     for run in arm.runs:
-        predicted = run.predictions.probabilities.argmax(axis=1)
-        counts += np.bincount(run.predictions.label * classes + predicted, minlength=counts.size)
+        label, probabilities = run.predictions.label, run.predictions.probabilities
+        assert label is not None and probabilities is not None  # there are classes
+        predicted = probabilities.argmax(axis=1)
+        counts += np.bincount(label * classes + predicted, minlength=counts.size)
     return counts.reshape(classes, classes)
 
 

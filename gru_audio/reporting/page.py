@@ -47,7 +47,11 @@ def render(comparison: Comparison) -> str:
         drawn=any(arm.draws > 1 for arm in comparison.arms),
         pairs=[_pair(comparison, pair) for pair in comparison.pairs],
         figures=_figures(comparison),
-        confusions=[(arm.name, figures.confusion(comparison, arm)) for arm in comparison.arms],
+        confusions=[
+            (arm.name, figures.confusion(comparison, arm))
+            for arm in comparison.arms
+            if results.class_names
+        ],
         runs=[_run(comparison, run) for run in results.runs],
         missing=[_missing(run) for run in results.runs if run.standing.state != FINISHED],
         unread=[

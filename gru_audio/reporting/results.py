@@ -23,17 +23,19 @@ class Predictions:
 
     Attributes:
         example: int (examples,), ids, ascending.
-        label: int (examples,), index into the class names.
-        probabilities: float (examples, classes).
-        loss: float (examples,).
         cluster: int (examples,), speaker or recording; -1 where unknown.
+        loss: float (examples,), of an example the mean over what is counted in it.
+        weight: float (examples,), how much that is: the frames of a sequence, 1 for a clip.
+        label: int (examples,), index into the class names; None without classes.
+        probabilities: float (examples, classes); None without classes.
     """
 
     example: np.ndarray
-    label: np.ndarray
-    probabilities: np.ndarray
-    loss: np.ndarray
     cluster: np.ndarray
+    loss: np.ndarray
+    weight: np.ndarray
+    label: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def read_results(workdir: epath.PathLike) -> Results:
     sweep = read_sweep(workdir)
     standings = read_standings(workdir, sweep, datetime.datetime.now(datetime.UTC))
     runs = tuple(
-        _read_run(workdir / "runs" / entry["run"], entry, standing)
+        _read_run(workdir / "runs" / entry["run"], entry, standing, bool(sweep["class_names"]))
         for entry, standing in zip(sweep["runs"], standings, strict=True)
     )
     finished = [_modified(workdir / "runs" / r.name / "result.json") for r in runs if r.result]
@@ -143,7 +145,9 @@ def read_results(workdir: epath.PathLike) -> Results:
     )
 
 
-def _read_run(folder: epath.Path, entry: Mapping[str, Any], standing: Standing) -> Run:
+def _read_run(
+    folder: epath.Path, entry: Mapping[str, Any], standing: Standing, classes: bool
+) -> Run:
     return Run(
         name=entry["run"],
         arm=entry["arm"],
@@ -152,7 +156,7 @@ def _read_run(folder: epath.Path, entry: Mapping[str, Any], standing: Standing) 
         config=read_json(folder / "config.json") or {},
         curves=_read_curves(folder / "metrics.jsonl"),
         result=read_json(folder / "result.json") or {},
-        predictions=_read_predictions(folder / "predictions" / "test.npz"),
+        predictions=_read_predictions(folder / "predictions" / "test.npz", classes),
         standing=standing,
     )
 
@@ -174,14 +178,16 @@ def _read_curves(path: epath.Path) -> dict[str, Curve]:
     }
 
 
-def _read_predictions(path: epath.Path) -> Predictions:
+def _read_predictions(path: epath.Path, classes: bool) -> Predictions:
+    names = ("label", "probabilities") if classes else ("weight",)
     try:
         arrays = npz.decode(path.read_bytes())
         order = np.argsort(arrays["example"])
-        return Predictions(**{name: arrays[name][order] for name in Predictions.__annotations__})
+        read = {name: arrays[name][order] for name in ("example", "cluster", "loss", *names)}
+        return Predictions(**{"weight": np.ones(order.size)} | read)
     except (OSError, KeyError, IndexError, ValueError):
         none = np.zeros(0, np.int32)
-        return Predictions(none, none, np.zeros((0, 1)), np.zeros(0), none)
+        return Predictions(none, none, np.zeros(0), np.zeros(0))
 
 
 def _modified(path: epath.Path) -> datetime.datetime | None:

@@ -2,9 +2,10 @@
 
 A score belongs to an arm, a replicate and a test example. Replicates that were tested on the same
 examples (seeds) form one test set, in which replicates and examples are crossed; replicates with
-examples of their own (folds, left-out speakers) form one test set each. One resample draws test
-sets, in each of them replicates, and clusters with all their examples (single examples, where fewer
-than two clusters are known). All arms see the same resample, which is what pairs them.
+examples of their own (folds, left-out speakers) form one test set each. An example may weigh more
+than another (by its frames), as it then does in every mean. One resample draws test sets, in each
+of them replicates, and clusters with all their examples (single examples, where fewer than two
+clusters are known). All arms see the same resample, which is what pairs them.
 
 Every level of n units draws n - 1 of them. The variance of the resampled mean then estimates that
 of the mean without bias; drawing n would make it too small by 1 / n, a third with three seeds
@@ -82,20 +83,27 @@ def sampling_units(cluster: np.ndarray) -> tuple[np.ndarray, bool]:
 
 
 def resample_examples(
-    scores: np.ndarray, cluster: np.ndarray, *, seed: int, resamples: int = RESAMPLES
+    scores: np.ndarray,
+    cluster: np.ndarray,
+    weight: np.ndarray | None = None,
+    *,
+    seed: int,
+    resamples: int = RESAMPLES,
 ) -> Measured:
     """The mean score of each run on resamples of the test set that the runs share.
 
     Args:
         scores: (runs, examples), what each run scored on each example.
         cluster: int (examples,), the speaker or recording of an example; -1 where unknown.
+        weight: (examples,), of an example in the mean; all weigh the same if None.
         seed: of the resampling.
         resamples: how many to draw.
     """
     scores = np.asarray(scores, np.float64)
     unit = sampling_units(cluster)[0]
-    sizes = np.bincount(unit).astype(np.float64)
-    sums = np.stack([np.bincount(unit, weights=row) for row in scores])
+    weight = np.ones(unit.size) if weight is None else np.asarray(weight, np.float64)
+    sizes = np.bincount(unit, weights=weight)
+    sums = np.stack([np.bincount(unit, weights=row) for row in scores * weight])
     rng = np.random.default_rng(seed)
     resampled = np.concatenate(
         [
@@ -103,7 +111,7 @@ def resample_examples(
             for counts in _draws(rng, sizes.size, resamples)
         ]
     )
-    return Measured(scores.mean(axis=1), resampled, sizes.size)
+    return Measured(np.average(scores, axis=1, weights=weight), resampled, sizes.size)
 
 
 def resample_mean(test_sets: Sequence[Measured], *, seed: int) -> tuple[float, np.ndarray]:
@@ -156,6 +164,19 @@ def estimate(
     tail = (1 - LEVEL) / 2
     low, high = np.clip(np.quantile(resampled, [tail, 1 - tail]), *bounds)
     return Estimate(value, float(low), float(high))
+
+
+def student(values: Sequence[float]) -> Estimate:
+    """The mean of independent values with its 95 % interval by Student's t.
+
+    A single value has an interval without width: nothing is known of how such values differ.
+    """
+    mean, count = float(np.mean(values)), len(values)
+    if count == 1:
+        return Estimate(mean, mean, mean)
+    error = float(np.std(values, ddof=1)) / count**0.5
+    reach = float(scipy.stats.t.ppf((1 + LEVEL) / 2, count - 1)) * error
+    return Estimate(mean, mean - reach, mean + reach)
 
 
 def two_sided_p(resampled: np.ndarray) -> float:

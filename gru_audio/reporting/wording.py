@@ -16,21 +16,34 @@ SPACE = "\N{NO-BREAK SPACE}"
 NOTHING = "\N{EN DASH}"
 
 
+_ROUNDING = 1e-9  # a number below it is what rounding has left of zero
+
+
 @dataclass(frozen=True)
 class Scale:
-    """How a metric is written: its factor, decimals, and units of a value and of a difference."""
+    """How a metric is written.
+
+    Attributes:
+        factor: what it is multiplied by.
+        decimals: how many it has.
+        unit, difference_unit: what follows a value, and a difference of two.
+        small: numbers below it have as many significant digits instead: losses may be tiny.
+    """
 
     factor: float
     decimals: int
     unit: str
     difference_unit: str
+    small: float = 0.0
 
     def number(self, value: float, *, sign: bool = False) -> str:
         """The bare number, as on an axis."""
-        text = f"{value * self.factor:{'+' if sign else ''}.{self.decimals}f}"
+        scaled = value * self.factor
+        style = "g" if _ROUNDING < abs(scaled) < self.small else "f"
+        text = f"{scaled:{'+' if sign else ''}.{self.decimals}{style}}"
         if float(text) == 0:
             text = text.lstrip("+-")
-        return text.replace("-", MINUS)
+        return text.replace("e-0", "e-").replace("-", MINUS)
 
     def value(self, value: float) -> str:
         """The number with its unit."""
@@ -51,10 +64,10 @@ class Scale:
 
 
 def scale_of(metric: str) -> Scale:
-    """Shares are written in percent, all else as it is."""
+    """Shares are written in percent, all else as it is, with three digits at least."""
     if metric == "accuracy":
         return Scale(100, 1, f"{SPACE}%", f"{SPACE}points")
-    return Scale(1, 3, "", "")
+    return Scale(1, 3, "", "", small=0.1)
 
 
 def p_value(p: float) -> str:
@@ -132,12 +145,21 @@ def selected(arm: Arm, results: Results) -> str:
     return said
 
 
+def size(difference: Estimate, scale: Scale) -> str:
+    """How large a difference is, with its interval turned to the same side."""
+    low, high = difference.low, difference.high
+    if difference.value < 0:
+        low, high = -high, -low
+    turned = Estimate(abs(difference.value), low, high)
+    return f"{scale.difference(turned.value)} {scale.interval(turned)}"
+
+
 def pair(finding: Pair, comparison: Comparison) -> str:
     """The difference between two arms as a sentence."""
     scale = scale_of(comparison.results.metric)
     if finding.better is None:
         return "no difference shown"
-    return f"{finding.better} is better by {_size(finding, scale)}, {p_value(finding.p)}"
+    return f"{finding.better} is better by {size(finding.difference, scale)}, {p_value(finding.p)}"
 
 
 def headline(comparison: Comparison) -> str:
@@ -266,20 +288,13 @@ def _others(beaten: Sequence[str], others: int) -> str:
     )
 
 
-def _size(finding: Pair, scale: Scale) -> str:
-    """How large a difference is, with its interval turned to the same side."""
-    low, high = finding.difference.low, finding.difference.high
-    if finding.difference.value < 0:
-        low, high = -high, -low
-    size = Estimate(abs(finding.difference.value), low, high)
-    return f"{scale.difference(size.value)} {scale.interval(size)}"
-
-
 def _beside(finding: Pair, scale: Scale) -> str:
     """Where the first arm of a pair stands beside the second."""
     side = "above" if finding.difference.value > 0 else "below"
     shown = "" if finding.better else ", no difference shown"
-    return f"{_size(finding, scale)} {side} {finding.second} ({p_value(finding.p)}{shown})"
+    return (
+        f"{size(finding.difference, scale)} {side} {finding.second} ({p_value(finding.p)}{shown})"
+    )
 
 
 def _cost(comparison: Comparison) -> str:

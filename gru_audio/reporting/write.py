@@ -1,11 +1,15 @@
-"""Writes a report: a page, a Markdown table and a CSV, in one folder."""
+"""Writes what the others have made: a report in one folder, kept results, the tables of papers."""
 
 import secrets
+from collections.abc import Sequence
 
 from etils import epath
 
-from gru_audio.reporting import page, tables
+from gru_audio.reporting import page, readme, tables
 from gru_audio.reporting.comparison import Comparison, compare
+from gru_audio.reporting.keeping import keep
+from gru_audio.reporting.kept import kept_files, runs_csv
+from gru_audio.reporting.papers import Experiment, read_paper
 from gru_audio.reporting.results import read_results
 
 
@@ -27,10 +31,32 @@ def write_report(
     comparison = compare(read_results(workdir))
     output = epath.Path(output or epath.Path(workdir) / "report")
     output.mkdir(parents=True, exist_ok=True)
-    _write(output / "table.md", tables.markdown(comparison))
-    _write(output / "results.csv", tables.results_csv(comparison))
+    _write(output / "table.md", tables.comparison_tables(comparison))
+    _write(output / "results.csv", runs_csv(keep(comparison)))
     _write(output / "index.html", page.render(comparison))
     return output / "index.html", comparison
+
+
+def write_kept(comparison: Comparison, results: epath.PathLike) -> list[epath.Path]:
+    """Writes what is kept of a sweep into the folder `results`; returns the files."""
+    results = epath.Path(results)
+    results.mkdir(parents=True, exist_ok=True)
+    files = {results / name: text for name, text in kept_files(keep(comparison)).items()}
+    for path, text in files.items():
+        _write(path, text)
+    return list(files)
+
+
+def write_tables(
+    experiments: Sequence[Experiment], results: epath.PathLike, path: epath.PathLike
+) -> None:
+    """Writes the tables of papers to the file `path`, from what is kept in the folder `results`.
+
+    Raises:
+      UserError: a kept file is damaged.
+    """
+    papers = [read_paper(experiment, results) for experiment in experiments]
+    _write(epath.Path(path), readme.render(papers))
 
 
 def _write(path: epath.Path, text: str) -> None:

@@ -188,11 +188,11 @@ def _finish(
             workdir.save_failure(run.name, failure | {"type": "FloatingPointError"})
             continue
         ids = data.ids[m]["test"]
+        labels = {"label": data.labels(m, "test")} if program.task.class_names else {}
         workdir.save_predictions(
             run.name,
             "test",
-            {"example": ids, "label": data.labels(m, "test"), "cluster": clusters[ids]}
-            | scores["test"][m],
+            {"example": ids, "cluster": clusters[ids]} | labels | scores["test"][m],
         )
         weights, normalisation = jax.tree.map(
             lambda a, m=m: a[m], (trained_states.best, trained_states.normalisation)
@@ -200,7 +200,7 @@ def _finish(
         trained = Trained(
             config=run.config,
             class_names=program.task.class_names,
-            sample_rate=program.sample_rate,
+            signal=program.signal,
             weights=weights,
             normalisation=normalisation,
             about={

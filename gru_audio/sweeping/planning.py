@@ -92,12 +92,12 @@ def plan(
     programs, data = [], []
     for of_group in shards[shard.index - 1]:
         configs = [run.config for run in of_group.runs]
-        program = make_program(configs[0], source.sample_rate, names)
+        program = make_program(configs[0], source.signal, names)
         _check_selection(configs[0], program)
         programs.append(program)
         data.append(gather_data(source, configs))
         parallel.make_layout(configs[0].parallel, len(configs))  # whether there are the devices
-    program = make_program(config, source.sample_rate, names)
+    program = make_program(config, source.signal, names)
     description = _describe(config, sweep, experiment, about, command, groups, source, program)
     return Plan(shards, shard, sweep, source, programs, data, description)
 

@@ -1,18 +1,42 @@
-"""What turns data fields and model outputs into a loss and metrics: one file per task."""
+"""What turns data fields and model outputs into a loss and metrics: one file per kind of task."""
 
 from ml_collections import ConfigDict
 
 from gru_audio.config import UserError, nearest
 from gru_audio.tasks.classification import Classification
+from gru_audio.tasks.memory import Adding, CopyMemory
+from gru_audio.tasks.next_step import DISTRIBUTIONS, NextStep
+from gru_audio.tasks.task import Task
 
-Task = Classification  # a union, once there are more
-TASKS: dict[str, type[Task]] = {"classification": Classification}
+TASKS = ("adding", "classification", "copy_memory", "next_step")
 
 
-def make_task(config: ConfigDict, class_names: tuple[str, ...]) -> Task:
-    """The task that `config.task.name` names, for the classes of the target field."""
-    if config.name not in TASKS:
-        raise UserError(
-            f'config.task.name="{config.name}" is unknown.{nearest(config.name, TASKS)}'
-        )
-    return TASKS[config.name](class_names)
+def make_task(config: ConfigDict, class_names: tuple[str, ...], features: int) -> Task:
+    """The task that `config.name` asks for.
+
+    Args:
+      config: the `task` part of a config.
+      class_names: of the target field; () if there is none.
+      features: values in a frame.
+
+    Raises:
+      UserError: an unknown name, or a task that this data cannot have.
+    """
+    if config.name == "classification":
+        if not class_names:
+            raise UserError("config.task.name=classification needs config.data.target, a field.")
+        return Classification(class_names)
+    if config.name == "next_step":
+        if config.distribution not in DISTRIBUTIONS:
+            hint = nearest(config.distribution, DISTRIBUTIONS)
+            raise UserError(f'config.task.distribution="{config.distribution}" is unknown.{hint}')
+        return NextStep(features, config.distribution, config.first_frame)
+    if config.name == "adding":
+        if features != 2:
+            raise UserError(f"config.task.name=adding needs frames of 2 values, not {features}.")
+        return Adding()
+    if config.name == "copy_memory":
+        if features != 1:
+            raise UserError(f"config.task.name=copy_memory needs frames of one, not {features}.")
+        return CopyMemory()
+    raise UserError(f'config.task.name="{config.name}" is unknown.{nearest(config.name, TASKS)}')

@@ -1,12 +1,13 @@
 """One label per clip: cross-entropy, with label smoothing and mixed targets."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from gru_audio.tasks.task import Problem, Scores
 
 
 @dataclass(frozen=True)
@@ -15,30 +16,39 @@ class Classification:
 
     class_names: tuple[str, ...]
 
-    # Whether more of a metric is better; these are the metrics a config may select on.
+    per_frame: ClassVar[bool] = False
     higher_is_better: ClassVar[dict[str, bool]] = {"loss": False, "accuracy": True}
     headline: ClassVar[str] = "accuracy"
 
     @property
     def outputs(self) -> int:
-        """Width of the model's output."""
+        """As many as classes."""
         return len(self.class_names)
 
-    def targets(self, labels: jax.Array, smoothing: jax.Array | float = 0.0) -> jax.Array:
+    def soft_labels(self, labels: jax.Array, smoothing: jax.Array | float = 0.0) -> jax.Array:
         """Distributions over the classes (B, C) for labels (B,), smoothed (Szegedy 2016)."""
         return jax.nn.one_hot(labels, self.outputs) * (1 - smoothing) + smoothing / self.outputs
 
-    def loss(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
-        """Cross-entropy in nats of every example (B,), from logits and targets (B, C)."""
-        return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
+    def problem(self, features: jax.Array, frames: jax.Array, labels: jax.Array) -> Problem:
+        """To name the class."""
+        return Problem(features, frames, labels)
 
-    def score(self, logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
-        """What an evaluation keeps of every example (B, ...): loss, and class probabilities."""
-        loss = self.loss(logits, self.targets(labels))
-        return {"loss": loss, "probabilities": jax.nn.softmax(logits)}
+    def loss(
+        self, outputs: jax.Array, targets: jax.Array, frames: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Cross-entropy in nats (B,) of logits and distributions (B, C); one term an example."""
+        loss = -jnp.sum(targets * jax.nn.log_softmax(outputs), axis=-1)
+        return loss, jnp.ones_like(loss)
 
-    def metrics(self, scores: Mapping[str, np.ndarray], labels: np.ndarray) -> dict[str, float]:
-        """The metrics of a split from the scores of its examples, in float64."""
+    def score(
+        self, outputs: jax.Array, targets: jax.Array, frames: jax.Array
+    ) -> dict[str, jax.Array]:
+        """Loss, and class probabilities."""
+        loss, _ = self.loss(outputs, targets, frames)
+        return {"loss": loss, "probabilities": jax.nn.softmax(outputs)}
+
+    def metrics(self, scores: Scores, labels: np.ndarray) -> dict[str, float]:
+        """Mean loss, and the share of clips whose likeliest class is theirs."""
         correct = scores["probabilities"].argmax(axis=-1) == labels
         return {
             "loss": float(scores["loss"].mean(dtype=np.float64)),

@@ -136,6 +136,9 @@ class Feed(ABC):
         Sums are made once a clip, of all clips that some fold trains on, and added up in float64,
         so that a member's statistics do not depend on its group.
         """
+        if not self.program.normalise:
+            shape = len(self.data.ids), self.program.frontend.features
+            return Normalisation(jnp.zeros(shape), jnp.ones(shape))
         wanted = np.unique(np.concatenate([ids["train"] for ids in self.data.ids]))
         lengths = self.data.source.columns["length"]
         sums = jax.jit(
@@ -237,7 +240,7 @@ class ResidentFeed(Feed):
                 return batch(*own), None if others is None else batch(*others)
 
             def share(state, keys, own, others):
-                return self.program.share_of(state, keys, (rows, own, others), load, size)
+                return self.program.share_of(state, keys, (rows, own, others), load)
 
             return share
 
@@ -303,14 +306,14 @@ class StreamedFeed(Feed):
         batch, partner = self.layout.put_local(held, self.data.plan.batch_size)
         arguments = (state, self._mask(alive), batch, partner)
         kinds = (Kind.MEMBER, Kind.MEMBER, Kind.ROWS, Kind.ROWS)
-        key = ("train", batch.audio.shape)
+        key = ("train", batch.signal.shape)
         call = self._compiled(key, self._one_step, arguments, kinds, Kind.MEMBER, donate=(0,))
         state, metrics = call(*arguments)
         return state, {k: v[:, None] for k, v in self.layout.fetch(metrics).items()}
 
     def _one_step(self, state, alive, batch, partner):
         def run(state):
-            return self.program.train_step(state, batch, partner, self.data.plan.batch_size)
+            return self.program.train_step(state, batch, partner)
 
         def skip(state):
             return state, {name: jnp.zeros(()) for name in METRICS}

@@ -53,6 +53,6 @@ def structure(config: ConfigDict) -> tuple[tuple[str, Any], ...]:
         del flat[name]
     for name in OPTIONAL:
         flat[name] = flat[name] != 0
-    del flat["seed"]
+    del flat["seed"], flat["data.train_examples"]
     flat["data.hold_out"] = flat["data.hold_out"].partition("=")[0]
     return tuple((n, tuple(v) if isinstance(v, list) else v) for n, v in flat.items())

@@ -1,4 +1,4 @@
-"""One step on one device: from int16 samples to new parameters.
+"""One step on one device: from stored signals to new parameters.
 
 `Program` holds what is static, shared by all members of a group. Its functions see one member,
 without member axis, and the part of the global batch that lies on this device; they reduce over the
@@ -6,10 +6,11 @@ mesh axis `DATA` themselves. All noise is keyed by (seed, step, row of the globa
 the numbers do not depend on how many devices share a batch.
 
 A batch may go through the model in parts, to save memory: in micro-batches (`accumulate`), and each
-of these in segments of time (`truncate_frames`). Losses and gradients of all parts are added up on
-the device before the one reduction over devices.
+of these in segments of time (`truncate_frames`). Losses, gradients and the number of terms are
+added up over the parts on a device, then over devices in one reduction; a division makes means.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -26,9 +27,11 @@ from gru_audio.audio.frontend import Frontend, make_frontend
 from gru_audio.audio.normalise import Normalisation
 from gru_audio.config import UserError
 from gru_audio.data.resident import Batch
+from gru_audio.data.signal import Signal
 from gru_audio.models import make_model
 from gru_audio.rnn.noise import Dropout
-from gru_audio.tasks import Task, make_task
+from gru_audio.tasks import make_task
+from gru_audio.tasks.task import Problem, Task
 from gru_audio.training import optimizer
 from gru_audio.training.keys import (
     DROPOUT,
@@ -51,12 +54,14 @@ class Share:
     """What this device's rows contribute to a step.
 
     Attributes:
-      loss: their part of the batch's mean, ().
+      loss: the sum of their terms, ().
+      terms: how many those are, ().
       gradients: of `loss`, like the parameters.
       model_state: the model's other collections, after the step.
     """
 
     loss: jax.Array
+    terms: jax.Array
     gradients: Params
     model_state: ModelState
 
@@ -66,10 +71,11 @@ class Program:
     """The static part of a run: what is computed, by whatever numbers.
 
     Attributes:
-      sample_rate: of the data, in Hz.
-      frontend: samples to features.
+      signal: what the examples are sequences of.
+      frontend: their steps to features.
+      normalise: whether features are normalised by the training split's statistics.
       model: features to outputs.
-      task: outputs and labels to loss and metrics.
+      task: features and labels to a problem, outputs to loss and metrics.
       optimizer: its name.
       schedule: name of the learning rate schedule.
       time_masks, frequency_masks: how many of each SpecAugment draws.
@@ -78,8 +84,9 @@ class Program:
       skip_nonfinite: how many updates may be left out because they are not finite.
     """
 
-    sample_rate: int
+    signal: Signal
     frontend: Frontend
+    normalise: bool
     model: nn.Module
     task: Task
     optimizer: str
@@ -107,9 +114,9 @@ class Program:
         return state.skipped > self.skip_nonfinite
 
     def train_step(
-        self, state: TrainState, batch: Batch, partner: Batch | None, batch_size: int
+        self, state: TrainState, batch: Batch, partner: Batch | None
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """One update from this device's rows of a batch of `batch_size` examples over all devices.
+        """One update from this device's rows of a batch.
 
         The rows are in the order of `gru_audio.data.plan.rows_by_device`. `partner` holds the
         examples to mix in where the hyperparameters ask for mixup. Returns the new state and the
@@ -119,22 +126,15 @@ class Program:
         first and the last, which do not depend on the length, only once.
         """
         keys = self.keys(state, batch.row)
-        return self.update(state, self.share(state, keys, batch, partner, batch_size))
+        return self.update(state, self.share(state, keys, batch, partner))
 
     def keys(self, state: TrainState, rows: jax.Array) -> Keys:
         """The keys of this step for the given rows (B,) of the global batch."""
         return step_keys(state.seed, state.step, rows)
 
-    def share(
-        self,
-        state: TrainState,
-        keys: Keys,
-        batch: Batch,
-        partner: Batch | None,
-        batch_size: int,
-    ) -> Share:
+    def share(self, state: TrainState, keys: Keys, batch: Batch, partner: Batch | None) -> Share:
         """Loss and gradients of this device's rows. Arguments as for `train_step`."""
-        return self.share_of(state, keys, (batch, partner), lambda *loaded: loaded, batch_size)
+        return self.share_of(state, keys, (batch, partner), lambda *loaded: loaded)
 
     def share_of(
         self,
@@ -142,7 +142,6 @@ class Program:
         keys: Keys,
         examples: tuple[Any, ...],
         load: Callable[..., tuple[Batch, Batch | None]],
-        batch_size: int,
     ) -> Share:
         """`share` of examples that are loaded as late as possible: a micro-batch at a time.
 
@@ -151,15 +150,12 @@ class Program:
           keys: of this device's rows.
           examples: arguments of `load`: trees whose leaves begin with this device's rows (B, ...).
           load: makes of those of a micro-batch the batch and its partner.
-          batch_size: examples of the batch over all devices.
         """
 
         def share(model_state: ModelState, rows: jax.Array, examples: tuple[Any, ...]) -> Share:
             now = replace(state, weights=replace(state.weights, model_state=model_state))
-            features, frames, targets = self._augmented(now, rows, *load(*examples))
-            return self.share_of_features(
-                now, Keys(keys.step, rows), features, frames, targets, batch_size
-            )
+            problem = self._augmented(now, rows, *load(*examples))
+            return self.share_of_problem(now, Keys(keys.step, rows), problem)
 
         def next_share(total: Share, part: tuple[jax.Array, tuple[Any, ...]]):
             return _added(total, share(total.model_state, *part)), None
@@ -171,73 +167,63 @@ class Program:
         )
         return jax.lax.scan(next_share, _nothing(state.weights), parts)[0]
 
-    def share_of_features(
-        self,
-        state: TrainState,
-        keys: Keys,
-        features: jax.Array,
-        frames: jax.Array,
-        targets: jax.Array,
-        batch_size: int,
-    ) -> Share:
-        """The share of one micro-batch.
-
-        Args:
-          state: of the member.
-          keys: of the rows.
-          features: normalised (B, T, F).
-          frames: how many are valid (B,).
-          targets: distributions over the classes (B, C).
-          batch_size: examples of the whole batch.
-        """
-        if 0 < self.truncate_frames < features.shape[1]:
-            return self._share_of_segments(state, keys, features, frames, targets, batch_size)
+    def share_of_problem(self, state: TrainState, keys: Keys, problem: Problem) -> Share:
+        """The share of one micro-batch, whose rows `keys` are of."""
+        inputs, frames, targets = problem
+        if 0 < self.truncate_frames < inputs.shape[1]:
+            return self._share_of_segments(state, keys, problem)
 
         def outputs(variables, dropout):
             return self.model.apply(
                 variables,
-                features,
+                inputs,
                 frames,
                 train=True,
                 dropout=dropout,
                 mutable=list(state.weights.model_state),
             )
 
-        share, model_state = self._share(state, keys, outputs, targets, 1.0, batch_size)
+        share, model_state = self._share(state, keys, outputs, targets, frames, 1.0)
         return replace(share, model_state=dict(model_state))
 
-    def _share_of_segments(self, state, keys, features, frames, targets, batch_size) -> Share:
+    def _share_of_segments(self, state: TrainState, keys: Keys, problem: Problem) -> Share:
         """Truncated back-propagation: segments one after another, which hand on the carry alone.
 
-        An example's loss is the mean of its segments' losses, weighted with their valid frames.
+        Where a task asks one thing of an example, it asks it of every segment, and these are
+        weighted with their valid frames.
         """
-        length = self.truncate_frames
-        segments = -(-features.shape[1] // length)
-        padding = segments * length - features.shape[1]
-        features = jnp.pad(features, ((0, 0), (0, padding), (0, 0)))
+        length, frames, per_frame = self.truncate_frames, problem.frames, self.task.per_frame
+        segments = -(-problem.inputs.shape[1] // length)
+        inputs, targets = _filled(problem.inputs, segments * length), problem.targets
+        if per_frame:
+            targets = _filled(targets, segments * length)
 
         def next_share(state_so_far, number):
             total, carry = state_so_far
             start = number * length
-            segment = jax.lax.dynamic_slice_in_dim(features, start, length, axis=1)
+            segment = functools.partial(
+                jax.lax.dynamic_slice_in_dim, start_index=start, slice_size=length, axis=1
+            )
             valid = jnp.clip(frames - start, 0, length)
+            asked = jax.tree.map(segment, targets) if per_frame else targets
+            weight = 1.0 if per_frame else valid / frames
 
             def outputs(variables, dropout):
                 return self.model.apply(
-                    variables, segment, valid, carry, dropout=dropout, method="segment"
+                    variables, segment(inputs), valid, carry, dropout=dropout, method="segment"
                 )
 
             own = keys.of_segment(number)
-            share, carry = self._share(state, own, outputs, targets, valid / frames, batch_size)
+            share, carry = self._share(state, own, outputs, asked, valid, weight)
             return (_added(total, share), carry), None
 
-        carry = self.model.encoder.initial_carry(len(features))
+        carry = self.model.encoder.initial_carry(len(frames))
         start = (_nothing(state.weights), carry)
         (total, _), _ = jax.lax.scan(next_share, start, jnp.arange(segments))
         return total
 
-    def _share(self, state, keys, outputs, targets, weight, batch_size) -> tuple[Share, Any]:
-        """The share of what `outputs(variables, dropout)` gives: logits, and something to return.
+    def _share(self, state, keys, outputs, targets, frames, weight) -> tuple[Share, Any]:
+        """The share of what `outputs(variables, dropout)` gives: outputs, and more to return.
 
         `weight` is that of each example, () or (B,). The model's state is left as it is.
         """
@@ -248,12 +234,13 @@ class Program:
         def batch_loss(params):
             if "train.weight_noise" in hyper:
                 params = _noisy(params, keys.weight_noise, hyper["train.weight_noise"])
-            logits, rest = outputs({"params": params, **weights.model_state}, dropout)
-            # This device's share: the sum over devices is the mean over the batch.
-            return jnp.sum(self.task.loss(logits, targets) * weight) / batch_size, rest
+            given, rest = outputs({"params": params, **weights.model_state}, dropout)
+            loss, terms = self.task.loss(given, targets, frames)
+            return jnp.sum(loss * weight), (jnp.sum(terms * weight), rest)
 
-        (loss, rest), gradients = jax.value_and_grad(batch_loss, has_aux=True)(weights.params)
-        return Share(loss, gradients, weights.model_state), rest
+        loss, gradients = jax.value_and_grad(batch_loss, has_aux=True)(weights.params)
+        loss, (terms, rest) = loss
+        return Share(loss, terms, gradients, weights.model_state), rest
 
     def update(self, state: TrainState, share: Share) -> tuple[TrainState, dict[str, jax.Array]]:
         """Adds up the devices' shares and takes the step.
@@ -261,9 +248,11 @@ class Program:
         An update that is not finite is left out; where it is one too many, the step does not count
         either, and the member stays as it is, `frozen`.
         """
-        loss, gradients = share.loss, share.gradients
+        sums = share.loss, share.terms, share.gradients
         if jax.lax.axis_size(DATA) > 1:  # with one, members are to be the same on any mesh
-            loss, gradients = jax.lax.psum((loss, gradients), DATA)
+            sums = jax.lax.psum(sums, DATA)
+        loss, terms, gradients = sums
+        loss, gradients = jax.tree.map(lambda a: a / terms, (loss, gradients))
         hyper = state.hyper
         chain = optimizer.make_optimizer(self.optimizer, hyper)
         updates, opt_state = chain.update(gradients, state.opt_state, state.weights.params)
@@ -286,24 +275,27 @@ class Program:
         self, weights: Weights, normalisation: Normalisation, batch: Batch
     ) -> dict[str, jax.Array]:
         """The task's scores of every example of a batch, (B, ...) each."""
-        return self.task.score(self.outputs(weights, normalisation, batch), batch.target)
-
-    def outputs(self, weights: Weights, normalisation: Normalisation, batch: Batch) -> jax.Array:
-        """The model's outputs (B, outputs), as at evaluation: no noise, running statistics."""
-        features, frames = self.features(batch)
+        inputs, frames, targets = self.problem(normalisation, batch)
         variables = {"params": weights.params, **weights.model_state}
-        outputs = self.model.apply(variables, normalisation(features), frames, train=False)
-        return cast(jax.Array, outputs)  # no collection is mutable, so outputs are all there is
+        outputs = self.model.apply(variables, inputs, frames, train=False)
+        return self.task.score(cast(jax.Array, outputs), targets, frames)
+
+    def problem(self, normalisation: Normalisation, batch: Batch) -> Problem:
+        """What a batch asks of the model, as at evaluation: no noise."""
+        features, frames = self.features(batch)
+        return self.task.problem(
+            normalisation(features), frames, self.task.soft_labels(batch.target)
+        )
 
     def features(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Features (B, T, F), not normalised, and frame counts (B,)."""
-        return self.frontend(_waveform(batch), batch.length)
+        return self.frontend(self.signal.floats(batch.signal), batch.length)
 
-    def _augmented(self, state, keys, batch, partner):
-        """Normalised features (B, T, F), frame counts (B,) and target distributions (B, C)."""
-        hyper, rate = state.hyper, self.sample_rate / 1000
-        waveform, length = _waveform(batch), batch.length
-        targets = self.task.targets(batch.target, hyper.get("task.label_smoothing", 0.0))
+    def _augmented(self, state, keys, batch, partner) -> Problem:
+        """What a batch asks of the model in training."""
+        hyper, rate = state.hyper, self.signal.rate / 1000
+        waveform, length = self.signal.floats(batch.signal), batch.length
+        labels = self.task.soft_labels(batch.target, hyper.get("task.label_smoothing", 0.0))
         if "augment.time_shift_ms" in hyper:
             most = hyper["augment.time_shift_ms"] * rate
             waveform = augment.time_shift(keys[:, TIME_SHIFT], waveform, length, most)
@@ -311,42 +303,49 @@ class Program:
             waveform = augment.gain(keys[:, GAIN], waveform, hyper["augment.gain_db"])
         if partner is not None:
             alpha = hyper["augment.mixup"]
-            waveform, share = augment.mixup(keys[:, MIXUP], waveform, _waveform(partner), alpha)
+            other = self.signal.floats(partner.signal)
+            waveform, share = augment.mixup(keys[:, MIXUP], waveform, other, alpha)
             length = jnp.maximum(length, partner.length)
-            others = self.task.targets(partner.target, hyper.get("task.label_smoothing", 0.0))
-            targets = share[:, None] * targets + (1 - share[:, None]) * others
+            others = self.task.soft_labels(partner.target, hyper.get("task.label_smoothing", 0.0))
+            labels = share[:, None] * labels + (1 - share[:, None]) * others
         features, frames = self.frontend(waveform, length)
-        features = state.normalisation(features)
+        problem = self.task.problem(state.normalisation(features), frames, labels)
         time_ms = hyper.get("augment.time_mask_ms")
         bands = hyper.get("augment.frequency_mask_bands")
         hop = self.frontend.samples(2) - self.frontend.samples(1)
         if time_ms is not None or bands is not None:
-            features = augment.spec_augment(
+            masked = augment.spec_augment(
                 keys[:, SPEC_AUGMENT],
-                features,
-                frames,
+                problem.inputs,
+                problem.frames,
                 time_masks=0 if time_ms is None else self.time_masks,
                 time_width=0 if time_ms is None else time_ms * rate / hop,
                 frequency_masks=0 if bands is None else self.frequency_masks,
                 frequency_width=0 if bands is None else bands,
             )
-        return features, frames, targets
+            problem = problem._replace(inputs=masked)
+        return problem
 
 
-def make_program(config: ConfigDict, sample_rate: int, class_names: tuple[str, ...]) -> Program:
-    """The program of a config on data of a sample rate and classes.
+def make_program(config: ConfigDict, signal: Signal, class_names: tuple[str, ...]) -> Program:
+    """The program of a config on signals of a kind, labelled with classes or not.
 
     Raises:
       UserError: a name or a number that no program could use.
     """
     optimizer.check(config.optimizer.name, config.optimizer.schedule)
-    task = make_task(config.task, class_names)
-    model = make_model(config.model, task.outputs, batch_axis=DATA)
+    features = None if signal.is_sound else signal.width
+    frontend = make_frontend(config.frontend, signal.rate, features)
+    task = make_task(config.task, class_names, frontend.features)
+    model = make_model(config.model, task.outputs, per_frame=task.per_frame, batch_axis=DATA)
+    if not signal.is_sound:
+        _check_augmentation(config.augment)
     if config.train.truncate_frames:
         _check_truncation(model, config.model.name)
     return Program(
-        sample_rate=sample_rate,
-        frontend=make_frontend(config.frontend, sample_rate),
+        signal=signal,
+        frontend=frontend,
+        normalise=config.frontend.normalise,
         model=model,
         task=task,
         optimizer=config.optimizer.name,
@@ -369,21 +368,32 @@ def _check_truncation(model: nn.Module, name: str) -> None:
     raise UserError(f"{reason}: set config.train.truncate_frames=0.")
 
 
+def _check_augmentation(augmentation: ConfigDict) -> None:
+    for name in ("time_shift_ms", "gain_db", "mixup"):
+        if augmentation[name]:
+            raise UserError(f"config.augment.{name} is for sound: set it to 0.")
+
+
+def _filled(values: Any, length: int) -> Any:
+    """Leaves (B, T, ...), filled up with zeros to (B, length, ...)."""
+
+    def fill(a: jax.Array) -> jax.Array:
+        return jnp.pad(a, ((0, 0), (0, length - a.shape[1]), *[(0, 0)] * (a.ndim - 2)))
+
+    return jax.tree.map(fill, values)
+
+
 def _nothing(weights: Weights) -> Share:
     """What shares are added to."""
-    zeros = jax.tree.map(jnp.zeros_like, weights.params)
-    return Share(jnp.zeros(()), zeros, weights.model_state)
+    zero, zeros = jnp.zeros(()), jax.tree.map(jnp.zeros_like, weights.params)
+    return Share(zero, zero, zeros, weights.model_state)
 
 
 def _added(total: Share, share: Share) -> Share:
-    """Sums of loss and gradients, and the model's state after the later one."""
-    gradients = jax.tree.map(jnp.add, total.gradients, share.gradients)
-    return Share(total.loss + share.loss, gradients, share.model_state)
-
-
-def _waveform(batch: Batch) -> jax.Array:
-    """Samples as numbers in [-1, 1)."""
-    return batch.audio.astype(jnp.float32) / 32768
+    """Sums of losses, terms and gradients, and the model's state after the later one."""
+    sums = (total.loss, total.terms, total.gradients), (share.loss, share.terms, share.gradients)
+    loss, terms, gradients = jax.tree.map(jnp.add, *sums)
+    return Share(loss, terms, gradients, share.model_state)
 
 
 def _noisy(params, key: jax.Array, deviation: jax.Array):

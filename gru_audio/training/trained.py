@@ -1,7 +1,7 @@
 """A trained model, whole: what `evaluate` and `predict` need, and nothing else."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import jax
@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 
 from gru_audio.audio.normalise import Normalisation
 from gru_audio.config import check, default_config, flatten, override
-from gru_audio.data.plan import BLOCK
 from gru_audio.data.resident import CENTRE, Batch, crop_start
+from gru_audio.data.signal import Signal
 from gru_audio.training.checkpoint import load_model, save_model
 from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.state import Weights
@@ -24,11 +24,11 @@ _BATCH = 32  # clips labelled at a time
 
 @dataclass(frozen=True)
 class Trained:
-    """A model with its config, classes and normalisation."""
+    """A model with its config, kind of signal, classes and normalisation."""
 
     config: ConfigDict
     class_names: tuple[str, ...]
-    sample_rate: int
+    signal: Signal
     weights: Weights
     normalisation: Normalisation
     about: dict[str, Any]  # run, data set and versions, for the record
@@ -38,7 +38,7 @@ class Trained:
         description = {
             "config": flatten(self.config),
             "class_names": list(self.class_names),
-            "sample_rate": self.sample_rate,
+            "signal": asdict(self.signal),
             "about": self.about,
         }
         save_model(directory, _arrays(self.weights, self.normalisation), description)
@@ -54,7 +54,7 @@ class Trained:
         return cls(
             config=_config(description),
             class_names=tuple(description["class_names"]),
-            sample_rate=description["sample_rate"],
+            signal=_signal(description),
             weights=Weights(arrays["params"], arrays.get("model_state", {})),
             normalisation=Normalisation(**arrays["normalisation"]),
             about=description["about"],
@@ -62,10 +62,10 @@ class Trained:
 
     def program(self) -> Program:
         """The program the model was trained by."""
-        return make_program(self.config, self.sample_rate, self.class_names)
+        return make_program(self.config, self.signal, self.class_names)
 
     def scores(self, clips: Sequence[np.ndarray], targets: np.ndarray) -> dict[str, np.ndarray]:
-        """The task's scores of clips (int16 at the model's sample rate) with targets (N,).
+        """The task's scores of clips, signals as the model was trained on, with targets (N,).
 
         Clips are sorted by length and padded to powers of two blocks, so that few shapes are
         compiled.
@@ -78,14 +78,14 @@ class Trained:
         results: list[dict[str, np.ndarray]] = []
         for begin in range(0, len(order), _BATCH):
             chosen = order[begin : begin + _BATCH]
-            blocks = -(-int(lengths[chosen].max()) // BLOCK)
-            padded = BLOCK * 2 ** max(0, blocks - 1).bit_length()
-            audio = np.zeros((_BATCH, padded), np.int16)
+            blocks = -(-int(lengths[chosen].max()) // self.signal.block)
+            padded = self.signal.block * 2 ** max(0, blocks - 1).bit_length()
+            signal = np.zeros((_BATCH, padded, *self.signal.shape), self.signal.dtype)
             length, target = np.ones(_BATCH, np.int32), np.zeros(_BATCH, np.int32)
             for row, i in enumerate(chosen):
-                audio[row, : lengths[i]] = clips[i]
+                signal[row, : lengths[i]] = clips[i]
                 length[row], target[row] = lengths[i], targets[i]
-            batch = Batch(*map(jnp.asarray, (audio, length, target, np.arange(_BATCH))))
+            batch = Batch(*map(jnp.asarray, (signal, length, target, np.arange(_BATCH))))
             scored = jax.device_get(score(self.weights, self.normalisation, batch))
             results.append({name: values[: len(chosen)] for name, values in scored.items()})
         back = np.argsort(order, kind="stable")
@@ -96,9 +96,15 @@ class Trained:
         seconds = self.config.data.crop_seconds
         if seconds is None:
             return clip
-        padded = BLOCK * max(1, int(seconds * self.sample_rate) // BLOCK)
-        start = BLOCK * int(crop_start(np.array([len(clip)]), padded, CENTRE)[0])
+        block = self.signal.block
+        padded = block * max(1, int(seconds * self.signal.rate) // block)
+        start = block * int(crop_start(np.array([len(clip)]), padded, CENTRE, block)[0])
         return clip[start : start + padded]
+
+
+def _signal(description: dict[str, Any]) -> Signal:
+    told = description["signal"]
+    return Signal(**{**told, "shape": tuple(told["shape"])})
 
 
 def _config(description: dict[str, Any]) -> ConfigDict:
@@ -110,7 +116,7 @@ def _config(description: dict[str, Any]) -> ConfigDict:
 def _expected(description: dict[str, Any]) -> Any:
     """Shapes and types of the arrays that a model so described has; nothing is allocated."""
     config = _config(description)
-    program = make_program(config, description["sample_rate"], tuple(description["class_names"]))
+    program = make_program(config, _signal(description), tuple(description["class_names"]))
     feature: Any = jax.ShapeDtypeStruct((program.frontend.features,), jnp.float32)
     hyper = jax.tree.map(lambda leaf: leaf[0], hyperparameters([config]))
     state = jax.eval_shape(program.init, jnp.uint32(0), hyper, Normalisation(feature, feature))

@@ -49,10 +49,10 @@ def test_every_bucket_is_what_reading_gives(source, labels, plan, resident):
         crop = np.zeros(len(ids), np.float32)
         batch = gathered(resident, ids, padded, crop)
         assert_equal(batch, read(source, labels, ids, batch.row, padded, crop))
-        for row, samples in enumerate(source.audio(ids)):
+        for row, samples in enumerate(source.signals(ids)):
             assert batch.length[row] == len(samples)  # nothing is cut in a clip's own bucket
-            np.testing.assert_array_equal(batch.audio[row, : len(samples)], samples)
-            assert not batch.audio[row, len(samples) :].any()
+            np.testing.assert_array_equal(batch.signal[row, : len(samples)], samples)
+            assert not batch.signal[row, len(samples) :].any()
 
 
 @pytest.mark.parametrize("blocks", [1, 5])
@@ -67,24 +67,24 @@ def test_random_crops_are_what_reading_gives(source, labels, resident, blocks):
 def test_crops_begin_at_every_block_and_none_leaves_its_clip():
     length = np.full(4000, 10 * BLOCK + 1, np.int32)
     crop = np.random.default_rng(1).random(len(length), np.float32)
-    start = crop_start(length, 4 * BLOCK, crop)
+    start = crop_start(length, 4 * BLOCK, crop, BLOCK)
     counts = np.bincount(start)
     assert len(counts) == 8  # 11 blocks, the last of which holds one sample, and room for 4
     assert counts.min() > 0.8 * len(length) / 8
     below_one = np.nextafter(np.float32(1), np.float32(0))
-    assert crop_start(length, 4 * BLOCK, below_one).max() == 7
-    assert crop_start(length, 4 * BLOCK, np.float32(0)).max() == 0
+    assert crop_start(length, 4 * BLOCK, below_one, BLOCK).max() == 7
+    assert crop_start(length, 4 * BLOCK, np.float32(0), BLOCK).max() == 0
 
 
 def test_clips_that_fit_are_not_cropped():
     length = np.array([1, BLOCK, 4 * BLOCK - 1, 4 * BLOCK], np.int32)
     crop = np.full(4, 0.999, np.float32)
-    np.testing.assert_array_equal(crop_start(length, 4 * BLOCK, crop), 0)
+    np.testing.assert_array_equal(crop_start(length, 4 * BLOCK, crop, BLOCK), 0)
 
 
 def test_a_clip_does_not_depend_on_the_rows_beside_it(resident, plan):
     crop = np.array([0.3, 0.9, 0.1], np.float32)
     whole = gathered(resident, np.array([3, 40, 7]), plan.padded[0], crop)
     alone = gathered(resident, np.array([40]), plan.padded[0], crop[1:2])
-    np.testing.assert_array_equal(whole.audio[1], alone.audio[0])
+    np.testing.assert_array_equal(whole.signal[1], alone.signal[0])
     assert whole.target[1] == alone.target[0]

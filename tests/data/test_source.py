@@ -42,14 +42,14 @@ def source(data_dir) -> Source:
 
 def test_the_columns_describe_every_clip(source, folder):
     assert source.name == "mine"
-    assert source.sample_rate == 16000
+    assert source.signal.rate == 16000
     assert source.class_names == {"label": ("cat", "dog")}
     assert source.splits() == ("train", "validation", "test")
     assert len(source) == 50
     assert set(source.columns) == {"split", "length", "clip", "label"}
     assert source.columns["length"].dtype == source.columns["label"].dtype == np.int32
     for i, (clip, samples) in enumerate(
-        zip(source.columns["clip"], source.audio(range(50)), strict=True)
+        zip(source.columns["clip"], source.signals(range(50)), strict=True)
     ):
         np.testing.assert_array_equal(samples, decode(folder / clip, 16000).samples)
         assert samples.dtype == np.int16
@@ -58,27 +58,27 @@ def test_the_columns_describe_every_clip(source, folder):
 
 
 def test_any_order_and_repetition(source):
-    everything = source.audio(range(50))
+    everything = source.signals(range(50))
     ids = np.random.default_rng(0).integers(0, 50, 200)
-    for i, samples in zip(ids, source.audio(ids), strict=True):
+    for i, samples in zip(ids, source.signals(ids), strict=True):
         np.testing.assert_array_equal(samples, everything[i])
-    assert source.audio([]) == []
+    assert source.signals([]) == []
     with pytest.raises((ValueError, IndexError)):
-        source.audio([50])
+        source.signals([50])
 
 
 def test_pickled_unread_and_read(source):
     for _ in range(2):
         copy = pickle.loads(pickle.dumps(source))
         assert (copy.fingerprint, copy.class_names) == (source.fingerprint, source.class_names)
-        np.testing.assert_array_equal(copy.audio([7])[0], source.audio([7])[0])
+        np.testing.assert_array_equal(copy.signals([7])[0], source.signals([7])[0])
 
 
 def test_pickled_from_a_relative_path(data_dir, monkeypatch, tmp_path):
     monkeypatch.chdir(data_dir.parent)
     pickled = pickle.dumps(open_source("mine", data_dir.name))
     monkeypatch.chdir(tmp_path)
-    assert len(pickle.loads(pickled).audio([3])[0])
+    assert len(pickle.loads(pickled).signals([3])[0])
 
 
 CHILDREN = """
@@ -86,7 +86,7 @@ import multiprocessing, sys
 from gru_audio.data.source import open_source
 
 def total(source):
-    return sum(int(abs(samples.astype(int)).sum()) for samples in source.audio(range(50)))
+    return sum(int(abs(samples.astype(int)).sum()) for samples in source.signals(range(50)))
 
 if __name__ == "__main__":
     source = open_source("mine", sys.argv[1])
@@ -119,13 +119,13 @@ def test_a_forked_process_is_refused_before_it_hangs(data_dir, tmp_path):
 
 
 def test_read_by_many_threads_at_once(source):
-    expected = source.audio(range(50))
+    expected = source.signals(range(50))
     fresh = pickle.loads(pickle.dumps(source))
     wrong = []
 
     def read(seed: int) -> None:
         for i in np.random.default_rng(seed).integers(0, 50, 300):
-            if not np.array_equal(fresh.audio([i])[0], expected[i]):
+            if not np.array_equal(fresh.signals([i])[0], expected[i]):
                 wrong.append(i)
 
     threads = [threading.Thread(target=read, args=(seed,)) for seed in range(8)]
@@ -138,8 +138,8 @@ def test_read_by_many_threads_at_once(source):
 
 def test_a_clip_costs_microseconds(source):
     ids = np.random.default_rng(0).integers(0, 50, 500)
-    source.audio(ids)
-    best = min(_seconds(lambda: source.audio(ids)) for _ in range(5)) / len(ids)
+    source.signals(ids)
+    best = min(_seconds(lambda: source.signals(ids)) for _ in range(5)) / len(ids)
     assert best < 500e-6  # some 40 us on an idle core
 
 
@@ -259,9 +259,9 @@ def test_a_clip_that_is_not_as_long_as_it_should_be(copy, source):
     length[7] += 1
     tampered(copy, length=length)
     wrong = open_source("mine", copy.parents[1])
-    assert len(wrong.audio([6])[0]) == length[6]
+    assert len(wrong.signals([6])[0]) == length[6]
     with pytest.raises(UserError, match="Clip 7 of mine is damaged"):
-        wrong.audio([6, 7])
+        wrong.signals([6, 7])
 
 
 def test_opening_imports_no_tensorflow_and_nothing_that_the_files_name(data_dir, tmp_path):
@@ -275,7 +275,7 @@ def test_opening_imports_no_tensorflow_and_nothing_that_the_files_name(data_dir,
     (tmp_path / "evil.py").write_text("raise SystemExit('code of others ran')")
     code = (
         "import sys; from gru_audio.data.source import open_source; "
-        f"print(len(open_source('mine', {str(tmp_path)!r}).audio([0])[0])); "
+        f"print(len(open_source('mine', {str(tmp_path)!r}).signals([0])[0])); "
         "sys.exit('tensorflow' in sys.modules or 'evil' in sys.modules)"
     )
     path = os.pathsep.join([str(sounds.ROOT), str(tmp_path)])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gru_audio.config import UserError
+from gru_audio.data.signal import Signal
 from gru_audio.data.source import Source
 from gru_audio.data.split import ROLES, select, target, trainable
 from tests.tones import tiny
@@ -15,7 +16,7 @@ GROUP = np.array([0, 0, 1, 1, 2, 2, 0, 1, 2, 0, 1, 2], np.int32)
 LABEL = np.array([0, 1, 0, 1, 0, -1, 0, 1, 0, 1, 0, 1], np.int32)
 SOURCE = Source(
     name="made_up",
-    sample_rate=8000,
+    signal=Signal(8000),
     columns={"split": SPLIT, "group": GROUP, "label": LABEL, "length": np.full(12, 800, np.int32)},
     class_names={"label": ("a", "b"), "group": ("ann", "ben", "cid")},
     fingerprint="",
@@ -28,7 +29,7 @@ def data(**changes):
 
 
 def selected(**changes):
-    return {role: ids.tolist() for role, ids in select(SOURCE, data(**changes)).items()}
+    return {role: ids.tolist() for role, ids in select(SOURCE, data(**changes), 0).items()}
 
 
 def test_roles_are_the_splits_less_what_has_no_label():
@@ -41,14 +42,14 @@ def test_splits_may_be_joined_or_left_out():
 
 
 def test_ids_are_int32_and_ascending():
-    for ids in select(SOURCE, data(train="test+train")).values():
+    for ids in select(SOURCE, data(train="test+train"), 0).values():
         assert ids.dtype == np.int32
         assert np.all(np.diff(ids) > 0)
 
 
 @pytest.mark.parametrize(("value", "group"), [("ann", 0), ("ben", 1), ("cid", 2)])
 def test_what_is_held_out_is_tested_and_nothing_else(value, group):
-    chosen = select(SOURCE, data(hold_out=f"group={value}"))
+    chosen = select(SOURCE, data(hold_out=f"group={value}"), 0)
     known = set(np.flatnonzero(LABEL >= 0))
     assert set(chosen["test"]) == set(np.flatnonzero(group == GROUP)) & known
     assert not any(np.any(GROUP[chosen[role]] == group) for role in ("train", "validation"))
@@ -57,12 +58,13 @@ def test_what_is_held_out_is_tested_and_nothing_else(value, group):
 
 
 def test_all_that_some_fold_trains_on_is_trainable():
-    folds = [select(SOURCE, data(hold_out=f"group={value}"))["train"] for value in ("ann", "ben")]
+    holdings = [data(hold_out=f"group={value}") for value in ("ann", "ben")]
+    folds = [select(SOURCE, holding, 0)["train"] for holding in holdings]
     chosen = trainable(SOURCE, data(hold_out="group=ann"))
     assert np.all(chosen[np.concatenate(folds)])
     np.testing.assert_array_equal(chosen, trainable(SOURCE, data(hold_out="group=ben")))
     np.testing.assert_array_equal(
-        np.flatnonzero(trainable(SOURCE, data())), select(SOURCE, data())["train"]
+        np.flatnonzero(trainable(SOURCE, data())), select(SOURCE, data(), 0)["train"]
     )
 
 
@@ -80,7 +82,7 @@ def test_all_that_some_fold_trains_on_is_trainable():
 )
 def test_what_does_not_exist_is_named(changes, message):
     with pytest.raises(UserError, match=message):
-        select(SOURCE, data(**changes))
+        select(SOURCE, data(**changes), 0)
 
 
 @pytest.mark.parametrize("role", ["train", "test"])
@@ -88,9 +90,9 @@ def test_nothing_to_train_or_test_on(role):
     label = np.where(role == SPLIT, -1, LABEL)
     unknown = dataclasses.replace(SOURCE, columns=SOURCE.columns | {"label": label})
     with pytest.raises(UserError, match=f"config.data.{role}"):
-        select(unknown, data())
+        select(unknown, data(), 0)
 
 
 def test_target():
     np.testing.assert_array_equal(target(SOURCE, "group"), GROUP)
-    assert set(ROLES) == set(select(SOURCE, data()))
+    assert set(ROLES) == set(select(SOURCE, data(), 0))

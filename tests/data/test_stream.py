@@ -21,7 +21,7 @@ def reader(source):
     lengths = source.columns["length"]
     options = {"batch_size": 4, "buckets": 3, "seed": 1, "longest": 3000}
     plan = make_plan(lengths, trainable(source, data), **options)
-    ids = select(source, data)["train"]
+    ids = select(source, data, 0)["train"]
     table = plan.tables(ids, lengths[ids])
     rows = np.arange(4, dtype=np.int32)
     return Reader(source, target(source, "label"), plan, [table, table], SEEDS, rows, mixup=True)
@@ -40,7 +40,7 @@ def test_steps_are_those_of_the_plan(reader, source):
     assert len(set(buckets.tolist())) == 3
     for (batch, partner), bucket, visit in zip(steps, buckets.tolist(), visits, strict=True):
         padded = plan.padded[bucket]
-        assert batch.audio.shape == (2, 4, padded)
+        assert batch.signal.shape == (2, 4, padded)
         for m, seed in enumerate(SEEDS):
             table = reader.tables[m][bucket]
             for taken, places in ((batch, rows), (partner, partner_rows(rows, visit, 4))):
@@ -52,7 +52,7 @@ def test_steps_are_those_of_the_plan(reader, source):
 
 def test_members_of_other_seeds_see_other_examples(reader):
     batch, _ = reader.step(0, 0)
-    assert np.any(batch.audio[0] != batch.audio[1])
+    assert np.any(batch.signal[0] != batch.signal[1])
 
 
 def test_neither_threads_nor_where_it_begins_change_a_step(reader):

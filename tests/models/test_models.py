@@ -99,7 +99,7 @@ def test_fields_reach_the_model():
     model = model_of(cell="lstm", layers=3, bidirectional=True, layer_norm=True, pooling="max")
     encoder = model.encoder
     assert (encoder.cell, encoder.hidden, encoder.layers) == ("lstm", 6, 3)
-    assert (encoder.bidirectional, encoder.layer_norm, model.pooling) == (True, True, "max")
+    assert (encoder.bidirectional, encoder.layer_norm, model.head.pooling) == (True, True, "max")
     crnn = make_model(
         override(default_config(), {"model.name": "crnn"}).model, 4, batch_axis="data"
     )

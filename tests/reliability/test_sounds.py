@@ -42,7 +42,7 @@ def test_malformed_sounds_are_refused_or_decoded_honestly(count, environment, tm
     clips = dict(zip(source.columns[index.CLIP], range(len(source)), strict=True))
     assert skipped.keys() | clips.keys() == wholes.keys()
     assert skipped.keys().isdisjoint(clips.keys())
-    for name, samples in zip(clips, source.audio(list(clips.values())), strict=True):
+    for name, samples in zip(clips, source.signals(list(clips.values())), strict=True):
         check(samples, wholes[name], (folder / name).read_bytes(), name)
 
     reasons = collections.Counter(skipped.values())

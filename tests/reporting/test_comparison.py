@@ -205,6 +205,21 @@ def test_of_losses_the_lower_wins(tmp_path):
     assert pair.better == "gru" and pair.difference.high < 0
 
 
+def test_sequences_weigh_by_what_is_counted_in_them(tmp_path):
+    made = Made(arms={"lstm": 2.0, "gru": 6.0}, speakers=60, metric="loss", class_names=())
+    write_workdir(tmp_path, made)
+    compared = comparison_of(tmp_path)
+    for arm in compared.arms:
+        assert arm.values == pytest.approx([run.metric("test/loss") for run in arm.runs])
+        plain = np.mean([run.predictions.loss.mean() for run in arm.runs])
+        assert arm.estimate.value == pytest.approx(np.mean(arm.values))
+        assert arm.estimate.value != pytest.approx(plain, rel=1e-3)
+    (pair,) = compared.pairs
+    best, second = compared.arms
+    assert pair.better == best.name == "gru"
+    assert pair.difference.value == pytest.approx(best.estimate.value - second.estimate.value)
+
+
 def test_a_metric_that_is_no_mean_over_examples_is_refused(tmp_path):
     write_workdir(tmp_path, Made(seeds=1, metric="acuracy"))
     with pytest.raises(UserError, match='Did you mean "accuracy"'):

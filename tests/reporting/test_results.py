@@ -53,6 +53,30 @@ def test_predictions_come_sorted_by_example(tmp_path):
     assert [labels[i] for i in predictions.example] == predictions.label.tolist()
 
 
+def test_sequences_without_classes_are_read(tmp_path):
+    write_workdir(tmp_path, Made(seeds=1, metric="loss", class_names=()))
+    run = read_results(tmp_path).runs[0]
+    assert run.predictions.label is run.predictions.probabilities is None
+    loss, weight = run.predictions.loss, run.predictions.weight
+    assert weight.size == 300 and np.unique(weight).size > 1
+    assert run.metric("test/loss") == pytest.approx((loss * weight).sum() / weight.sum())
+
+
+def test_a_clip_with_a_label_counts_once(tmp_path):
+    write_workdir(tmp_path, Made(seeds=1))
+    assert np.all(read_results(tmp_path).runs[0].predictions.weight == 1)
+
+
+@pytest.mark.parametrize("missing", ["weight", "loss"])
+def test_predictions_that_lack_a_part_count_as_none(tmp_path, missing):
+    write_workdir(tmp_path, Made(seeds=1, metric="loss", class_names=()))
+    path = tmp_path / "runs" / "gru-0" / "predictions" / "test.npz"
+    with np.load(path) as arrays:
+        kept = {name: arrays[name] for name in arrays if name != missing}
+    np.savez(path, **kept)
+    assert read_results(tmp_path).runs[0].predictions.example.size == 0
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"no archive at all"])
 def test_unreadable_predictions_count_as_none(tmp_path, content):
     write_workdir(tmp_path, Made(seeds=1))

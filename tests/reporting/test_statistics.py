@@ -88,6 +88,42 @@ def test_clusters_of_unequal_size_weigh_by_their_examples():
     assert set(measured.resampled[:, 0]) == {0.0, 1.0}  # one of two clusters is drawn
 
 
+def weighted_directly(scores, cluster, weight, drawn):
+    """The weighted mean over the examples of drawn clusters, one by one."""
+    total, weights = 0.0, 0.0
+    for unit in drawn:
+        for example in np.flatnonzero(cluster == unit):
+            total += scores[example] * weight[example]
+            weights += weight[example]
+    return total / weights
+
+
+def test_weighted_means_agree_with_a_direct_computation():
+    rng = np.random.default_rng(5)
+    cluster, weight = np.array([0, 0, 1, 1, 1, 2]), np.array([5.0, 1.0, 2.0, 8.0, 3.0, 40.0])
+    scores = rng.normal(size=(2, 6))
+    measured = statistics.resample_examples(scores, cluster, weight, seed=0, resamples=2000)
+    for run, row in enumerate(scores):
+        expected = weighted_directly(row, cluster, weight, [0, 1, 2])
+        assert measured.observed[run] == pytest.approx(expected)
+        # Two of three clusters are drawn, with replacement: every pair must turn up.
+        pairs = [(a, b) for a in range(3) for b in range(a + 1)]
+        possible = sorted(weighted_directly(row, cluster, weight, pair) for pair in pairs)
+        found = np.unique(measured.resampled[:, run].round(9))
+        np.testing.assert_allclose(found, possible, atol=1e-8)
+
+
+def test_a_weight_counts_like_repetition():
+    rng = np.random.default_rng(6)
+    scores, cluster, weight = rng.normal(size=(2, 30)), np.arange(30) % 7, rng.integers(1, 5, 30)
+    weighted = statistics.resample_examples(scores, cluster, weight, seed=0, resamples=100)
+    repeated = statistics.resample_examples(
+        scores.repeat(weight, axis=1), cluster.repeat(weight), seed=0, resamples=100
+    )
+    np.testing.assert_allclose(weighted.observed, repeated.observed)
+    np.testing.assert_allclose(weighted.resampled, repeated.resampled)
+
+
 @pytest.mark.parametrize(
     ("cluster", "units", "clustered"),
     [
@@ -112,11 +148,16 @@ def simulated_difference(rng, replicates=5, examples=150, speakers=30):
     return by_example + by_seed + 0.5 * rng.normal(size=(replicates, examples)), cluster
 
 
-def test_coverage_and_false_alarms_of_paired_differences():
+@pytest.mark.parametrize("weighted", [False, True])
+def test_coverage_and_false_alarms_of_paired_differences(weighted):
     covered, alarms, trials = 0, 0, 300
     for trial in range(trials):
-        difference, cluster = simulated_difference(np.random.default_rng(trial))
-        measured = statistics.resample_examples(difference, cluster, seed=trial, resamples=400)
+        rng = np.random.default_rng(trial)
+        difference, cluster = simulated_difference(rng)
+        weight = rng.gamma(2.0, 1.0, cluster.size) if weighted else None
+        measured = statistics.resample_examples(
+            difference, cluster, weight, seed=trial, resamples=400
+        )
         value, means = statistics.resample_mean([measured], seed=trial)
         interval = statistics.estimate(value, means)
         covered += interval.low <= 0 <= interval.high
@@ -173,6 +214,19 @@ def test_intervals_stay_within_the_possible():
     means = statistics.widened(value, means, 1.0)
     assert statistics.estimate(value, means, (0.0, 1.0)).high == 1.0
     assert statistics.estimate(value, means).high > 1.0
+
+
+def test_student_s_interval_agrees_with_scipy():
+    values = np.random.default_rng(0).normal(8.5, 0.1, 5)
+    ours = statistics.student(values)
+    reference = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert ours.value == pytest.approx(values.mean())
+    assert (ours.low, ours.high) == pytest.approx((reference.low, reference.high))
+
+
+def test_one_value_has_no_spread():
+    only = statistics.student([8.5])
+    assert (only.value, only.low, only.high) == (8.5, 8.5, 8.5)
 
 
 def test_a_real_difference_is_found():

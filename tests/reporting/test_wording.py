@@ -24,7 +24,23 @@ def test_shares_are_in_percent_and_losses_as_they_are():
     assert plain(share.interval(Estimate(0, -0.001, 0.011))) == "[-0.1, 1.1]"
     assert plain(share.number(-0.0001, sign=True)) == "0.0"
     assert plain(loss.value(8.5437)) == "8.544"
-    assert plain(loss.difference(0.0061, sign=True)) == "+0.006"
+    assert plain(loss.difference(0.0061, sign=True)) == "+0.0061"
+
+
+@pytest.mark.parametrize(
+    ("loss", "text"),
+    [
+        (0.1, "0.100"),
+        (0.0995, "0.0995"),
+        (0.012345, "0.0123"),
+        (-0.00098765, "-0.000988"),
+        (5.3e-5, "5.3e-5"),
+        (5.321e-12, "0.000"),
+        (0.0, "0.000"),
+    ],
+)
+def test_small_losses_have_three_significant_digits(loss, text):
+    assert plain(wording.scale_of("loss").value(loss)) == text
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_results_predictions_and_models_agree(done):
         assert found["metrics"]["test"]["loss"] == predictions["loss"].mean(dtype=np.float64)
 
         trained = Trained.load(workdir.model(run.name))
-        scores = trained.scores(source.audio(ids), predictions["label"])
+        scores = trained.scores(source.signals(ids), predictions["label"])
         np.testing.assert_allclose(scores["loss"], predictions["loss"], rtol=1e-5, atol=1e-5)
         sizes = [np.size(leaf) for leaf in jax.tree.leaves(trained.weights.params)]
         assert found["parameters"]["total"] == sum(sizes)

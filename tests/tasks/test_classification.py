@@ -15,10 +15,18 @@ TASK = Classification(("a", "b", "c", "d", "e"))
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(0, 3, (64, 5)).astype(np.float32)
 LABELS = RNG.integers(0, 5, 64).astype(np.int32)
+FRAMES = np.ones(64, np.int32)
+
+
+def loss_of(logits, targets):
+    """The loss of each clip, which is one term."""
+    loss, terms = TASK.loss(logits, targets, jnp.ones(len(logits), jnp.int32))
+    assert terms.shape == loss.shape
+    return loss
 
 
 def test_loss_is_cross_entropy():
-    loss = TASK.loss(LOGITS, TASK.targets(LABELS))
+    loss = loss_of(LOGITS, TASK.soft_labels(LABELS))
     expected = -log_softmax(LOGITS.astype(np.float64), axis=-1)[np.arange(64), LABELS]
     np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-6)
 
@@ -26,7 +34,7 @@ def test_loss_is_cross_entropy():
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 def test_label_smoothing_against_pytorch(smoothing):
     torch = pytest.importorskip("torch")
-    loss = jax.jit(lambda s: TASK.loss(LOGITS, TASK.targets(LABELS, s)))(smoothing)  # traced
+    loss = jax.jit(lambda s: loss_of(LOGITS, TASK.soft_labels(LABELS, s)))(smoothing)  # traced
     expected = torch.nn.functional.cross_entropy(
         torch.from_numpy(LOGITS).double(),
         torch.from_numpy(LABELS).long(),
@@ -37,29 +45,31 @@ def test_label_smoothing_against_pytorch(smoothing):
 
 
 def test_targets_are_distributions():
-    targets = TASK.targets(LABELS, 0.3)
+    targets = TASK.soft_labels(LABELS, 0.3)
     np.testing.assert_allclose(targets.sum(axis=-1), 1, rtol=1e-6)
     np.testing.assert_array_equal(targets.argmax(axis=-1), LABELS)
 
 
 def test_the_loss_of_a_mix_is_the_mix_of_losses():
     others = np.roll(LABELS, 1)
-    mixed = TASK.loss(LOGITS, 0.3 * TASK.targets(LABELS) + 0.7 * TASK.targets(others))
-    apart = 0.3 * TASK.loss(LOGITS, TASK.targets(LABELS))
-    apart += 0.7 * TASK.loss(LOGITS, TASK.targets(others))
+    mixed = loss_of(LOGITS, 0.3 * TASK.soft_labels(LABELS) + 0.7 * TASK.soft_labels(others))
+    apart = 0.3 * loss_of(LOGITS, TASK.soft_labels(LABELS))
+    apart += 0.7 * loss_of(LOGITS, TASK.soft_labels(others))
     np.testing.assert_allclose(mixed, apart, rtol=1e-5)
 
 
 def test_huge_logits_stay_finite():
     logits, labels = jnp.array([[1e30, -1e30, 0, 0, 0]]), jnp.array([1])
-    loss = TASK.loss(logits, TASK.targets(jnp.array([0])))
+    loss = loss_of(logits, TASK.soft_labels(jnp.array([0])))
     assert loss == 0
-    gradient = jax.grad(lambda x: TASK.loss(x, TASK.targets(labels)).sum())(logits)
+    gradient = jax.grad(lambda x: loss_of(x, TASK.soft_labels(labels)).sum())(logits)
     np.testing.assert_allclose(gradient, [[1, -1, 0, 0, 0]])
 
 
 def test_scores_and_metrics_against_scikit_learn():
-    scores = {k: np.asarray(v) for k, v in TASK.score(LOGITS, LABELS).items()}
+    scores = {
+        k: np.asarray(v) for k, v in TASK.score(LOGITS, TASK.soft_labels(LABELS), FRAMES).items()
+    }
     metrics = TASK.metrics(scores, LABELS)
     np.testing.assert_allclose(
         metrics["loss"], log_loss(LABELS, scores["probabilities"].astype(np.float64)), rtol=1e-5
@@ -71,8 +81,8 @@ def test_scores_and_metrics_against_scikit_learn():
 
 def test_make_task():
     config = default_config().task
-    assert make_task(config, ("x", "y")).outputs == 2
+    assert make_task(config, ("x", "y"), 40).outputs == 2
     with config.unlocked():
         config.name = "clasification"
     with pytest.raises(UserError, match='Did you mean "classification"'):
-        make_task(config, ("x", "y"))
+        make_task(config, ("x", "y"), 40)

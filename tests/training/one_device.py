@@ -10,6 +10,7 @@ import numpy as np
 
 from gru_audio.audio.normalise import Normalisation
 from gru_audio.data.resident import Batch
+from gru_audio.data.signal import Signal
 from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.parallel import Compiled, Kind, make_layout
 from gru_audio.training.state import TrainState
@@ -32,7 +33,7 @@ def on_one_device(function):
 
 
 def program_of(changes: Mapping[str, Any]) -> Program:
-    return make_program(tiny({**FAST, **changes}), RATE, CLASSES)
+    return make_program(tiny({**FAST, **changes}), Signal(RATE), CLASSES)
 
 
 def fresh_state(program: Program, changes: Mapping[str, Any]) -> TrainState:
@@ -56,7 +57,7 @@ def noise(program: Program, frames: list[int]) -> Batch:
 def compiled_step(changes: Mapping[str, Any], frames: int, sample_rate: int = RATE) -> Compiled:
     """A training step from int16 samples, compiled for clips of so many frames and not run."""
     config = tiny({**FAST, **changes})
-    program = make_program(config, sample_rate, CLASSES)
+    program = make_program(config, Signal(sample_rate), CLASSES)
     layout, rows = make_layout(config.parallel, 1), config.train.batch_size
 
     def abstract(dtype, kind, *shape):
@@ -73,7 +74,7 @@ def compiled_step(changes: Mapping[str, Any], frames: int, sample_rate: int = RA
     audio = abstract(jnp.int16, Kind.ROWS, rows, program.frontend.samples(frames))
     column = abstract(jnp.int32, Kind.ROWS, rows)
     return layout.compile(
-        lambda state, batch: program.train_step(state, batch, None, rows),
+        lambda state, batch: program.train_step(state, batch, None),
         (state, Batch(audio, column, column, column)),
         (Kind.MEMBER, Kind.ROWS),
         Kind.MEMBER,

@@ -60,7 +60,7 @@ def test_batch_norm_is_over_each_part_and_moves_once_a_part():
     changes = CRNN | {"train.accumulate": 2, "optimizer.name": "sgd"}
     program = program_of(changes)
     state, batch = fresh_state(program, changes), noise(program, [8, 3, 5, 1, 8, 6, 7, 2])
-    step = on_one_device(lambda state, batch: program.train_step(state, batch, None, 8))
+    step = on_one_device(lambda state, batch: program.train_step(state, batch, None))
     after, metrics = step(state, batch)
 
     features, frames = program.features(batch)

@@ -43,7 +43,7 @@ def test_the_type_of_every_part(model):
     assert outputs.dtype == jnp.float32
 
     def step(state, batch):
-        share = program.share(state, program.keys(state, batch.row), batch, None, len(FRAMES))
+        share = program.share(state, program.keys(state, batch.row), batch, None)
         return share, program.update(state, share)
 
     share, (after, metrics) = jax.eval_shape(on_one_device(step), state, batch)
@@ -80,7 +80,7 @@ def test_the_loss_is_that_of_float32_but_for_rounding(model):
 
         @on_one_device
         def loss(state, batch, program=program):
-            return program.share(state, program.keys(state, batch.row), batch, None, 4).loss
+            return program.share(state, program.keys(state, batch.row), batch, None).loss
 
         losses.append(float(loss(state, batch)))
     assert losses[0] != losses[1]

@@ -19,7 +19,7 @@ def trained_by(feed, config):
     return state, Trained(
         config=config,
         class_names=feed.program.task.class_names,
-        sample_rate=feed.program.sample_rate,
+        signal=feed.program.signal,
         weights=one.weights,
         normalisation=one.normalisation,
         about={"run": "one"},
@@ -44,7 +44,7 @@ def both(feed, config):
 def assert_scores(trained, feed, state, source, role="test"):
     state, ids = feed.layout.scatter(state), feed.data.ids[0][role]
     expected = feed.score(state.weights, state.normalisation, role)[0]
-    scores = trained.scores(source.audio(ids), feed.data.labels(0, role))
+    scores = trained.scores(source.signals(ids), feed.data.labels(0, role))
     assert scores.keys() == expected.keys()
     for name, values in expected.items():
         np.testing.assert_allclose(scores[name], values, rtol=1e-5, atol=1e-5)
@@ -57,7 +57,7 @@ def test_a_saved_model_scores_as_the_feed_that_trained_it(tmp_path, source, feed
     loaded = Trained.load(epath.Path(tmp_path))
     assert flatten(loaded.config) == flatten(trained.config)
     assert loaded.class_names == trained.class_names
-    assert loaded.sample_rate == 8000
+    assert loaded.signal.rate == 8000
     assert loaded.about == {"run": "one"}
     assert_same(loaded.weights.params, trained.weights.params)
     assert_scores(loaded, feed, state, source)
@@ -67,9 +67,9 @@ def test_a_saved_model_scores_as_the_feed_that_trained_it(tmp_path, source, feed
 def test_the_order_of_clips_and_their_neighbours_do_not_matter(source, both):
     trained, ids = both[1], np.arange(0, len(source), 5)
     targets = source.columns["label"][ids]
-    together = trained.scores(source.audio(ids), targets)
-    back = trained.scores(source.audio(ids[::-1]), targets[::-1])
-    alone = trained.scores(source.audio(ids[3:4]), targets[3:4])
+    together = trained.scores(source.signals(ids), targets)
+    back = trained.scores(source.signals(ids[::-1]), targets[::-1])
+    alone = trained.scores(source.signals(ids[3:4]), targets[3:4])
     for name, values in together.items():
         np.testing.assert_allclose(back[name][::-1], values, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(alone[name][0], values[3], rtol=1e-5, atol=1e-6)

@@ -31,7 +31,7 @@ def share_of(changes, batch_of=noise):
     program = program_of(changes)
     state, batch = fresh_state(program, changes), batch_of(program, FRAMES)
     keys = program.keys(state, batch.row)
-    share = jax.jit(lambda s, k, b: program.share(s, k, b, None, len(FRAMES)))(state, keys, batch)
+    share = jax.jit(lambda s, k, b: program.share(s, k, b, None))(state, keys, batch)
     return program, state, batch, keys, share
 
 
@@ -114,6 +114,7 @@ def test_memory_grows_with_the_sound_alone():
     ("changes", "reason"),
     [
         ({"model.name": "crnn"}, '"crnn" does not carry its state'),
+        ({"model.name": "tcn"}, '"tcn" does not carry its state'),
         ({"model.bidirectional": True}, "bidirectional also reads from the end"),
     ],
 )

@@ -3,12 +3,31 @@
 from gru_audio.data.builders.clips import ClipBuilder
 from gru_audio.data.builders.folder import Folder
 from gru_audio.data.builders.manifest import Manifest
+from gru_audio.data.builders.polyphonic_music import JsbChorales, MuseData, Nottingham, PianoMidi
 from gru_audio.data.builders.spoken_digit import SpokenDigit
+from gru_audio.data.builders.synthetic import (
+    Adding200,
+    Adding400,
+    Adding600,
+    CopyMemory500,
+    CopyMemory1000,
+    CopyMemory2000,
+)
 from gru_audio.data.builders.tts_digits import TtsDigits
 
 BUILDERS: dict[str, type[ClipBuilder]] = {
     "spoken_digit": SpokenDigit,
     "tts_digits": TtsDigits,
+    "jsb_chorales": JsbChorales,
+    "muse_data": MuseData,
+    "nottingham": Nottingham,
+    "piano_midi": PianoMidi,
+    "adding_200": Adding200,
+    "adding_400": Adding400,
+    "adding_600": Adding600,
+    "copy_memory_500": CopyMemory500,
+    "copy_memory_1000": CopyMemory1000,
+    "copy_memory_2000": CopyMemory2000,
     "folder": Folder,
     "manifest": Manifest,
 }

@@ -22,6 +22,7 @@ import tensorflow_datasets as tfds
 from gru_audio.audio.io import Audio, BadAudio
 from gru_audio.config import UserError
 from gru_audio.data import index
+from gru_audio.data.signal import Signal
 
 CLIPS_PER_SHARD = 8192
 SPLITS = ("train", "validation", "test")
@@ -44,9 +45,9 @@ class Clip:
 
 
 class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
-    """A TFDS builder of labelled clips: the feature "audio", int16 (None,), and class fields.
+    """A TFDS builder of labelled clips: a signal, "audio" (None,) or "frames", and class fields.
 
-    Needs no TensorFlow: audio is stored as bytes, and records as ArrayRecord. Beside the records
+    Needs no TensorFlow: signals are stored as bytes, and records as ArrayRecord. Beside the records
     lie the files of `gru_audio.data.index`.
 
     Attributes:
@@ -72,6 +73,11 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         self._on_bad_file = on_bad_file
         super().__init__(data_dir=data_dir, file_format="array_record")
 
+    @property
+    def signal(self) -> Signal:
+        """What the clips are sequences of: sound, unless a builder says otherwise."""
+        return Signal(self._sample_rate)
+
     @abc.abstractmethod
     def clips(self, scratch: Path, downloads: Path) -> Sequence[Clip]:
         """All clips of the data set, always in the same order.
@@ -82,12 +88,15 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         """
 
     def _info(self) -> tfds.core.DatasetInfo:
-        audio = tfds.features.Tensor(shape=(None,), dtype=np.int16, encoding="bytes")
+        signal = self.signal
+        steps = tfds.features.Tensor(
+            shape=(None, *signal.shape), dtype=np.dtype(signal.dtype), encoding="bytes"
+        )
         labels = {field: tfds.features.ClassLabel() for field in self.fields}  # named later
         return tfds.core.DatasetInfo(
             builder=self,
             description=type(self).__doc__,
-            features=tfds.features.FeaturesDict({"audio": audio, **labels}),
+            features=tfds.features.FeaturesDict({signal.feature: steps, **labels}),
             homepage=self.homepage,
             disable_shuffling=True,
         )
@@ -96,7 +105,7 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         with tempfile.TemporaryDirectory(dir=self.data_path, prefix=UNFINISHED) as scratch:
             self._clips = _in_order(self.clips(Path(scratch), Path(dl_manager.download_dir)))
             class_names = {field: _class_names(self._clips, field) for field in self.fields}
-            self._ledger = Ledger(class_names)
+            self._ledger = Ledger(class_names, self.signal)
             for field, names in class_names.items():
                 self.info.features[field].names = list(names)
             super()._download_and_prepare(dl_manager, download_config)
@@ -107,6 +116,7 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
             "name": self.name,
             "version": str(self.version),
             "sample_rate": self._sample_rate,
+            **({} if self.signal.is_sound else {"signal": _described(self.signal)}),
             "settings": self.settings,
             "verified": self.verified,
             "records": self._records(),
@@ -134,7 +144,7 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
             except (BadAudio, OSError) as error:
                 ledger.skip(clip, error)
             else:
-                example = {"audio": audio.samples, **ledger.add(clip, audio)}
+                example = {self.signal.feature: audio.samples, **ledger.add(clip, audio)}
                 yield clip.name, example
                 example.clear()  # TFDS keeps every example of a shard until the shard is written
             self.progress(ledger.clips + len(ledger.skipped), len(self._clips))
@@ -167,7 +177,8 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
 class Ledger:
     """What was written and what was skipped: one row a clip, and a running hash over all of it."""
 
-    def __init__(self, class_names: Mapping[str, tuple[str, ...]]):
+    def __init__(self, class_names: Mapping[str, tuple[str, ...]], signal: Signal):
+        self._stored = np.dtype(signal.dtype).newbyteorder("<")
         self.skipped: list[tuple[str, str]] = []  # name of the clip, reason
         self._class_names = class_names
         self._ids = {
@@ -189,7 +200,7 @@ class Ledger:
         self._rows.append(row)
         self._rates[audio.file_rate] += 1
         self._hash.update(repr((row, audio.sample_rate)).encode())
-        self._hash.update(audio.samples.astype("<i2").tobytes())
+        self._hash.update(audio.samples.astype(self._stored).tobytes())
         return ids
 
     def skip(self, clip: Clip, error: BadAudio | OSError) -> None:
@@ -235,6 +246,11 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     """A sorting key under which "take 2" comes before "take 10"."""
     parts = re.split(r"([0-9]+)", name)
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+
+
+def _described(signal: Signal) -> dict[str, Any]:
+    """What `source.json` says of a signal that is not sound, beside its rate."""
+    return {"dtype": signal.dtype, "shape": signal.shape, "block": signal.block}
 
 
 def _class_names(clips: Sequence[Clip], field: str) -> tuple[str, ...]:

@@ -1,0 +1,76 @@
+r"""Polyphonic music, Chung et al. 2014, Tables 1 and 2: GRU, LSTM and tanh RNN at the paper's sizes.
+
+  python -m gru_audio.prepare jsb_chorales
+  python -m gru_audio.sweep --config experiments/chung2014.py:jsb_chorales \
+      --workdir runs/chung2014-jsb_chorales
+
+Parts: jsb_chorales, piano_midi, nottingham, muse_data. Each arm has the ten learning rates of the
+paper's kind, with five seeds; the worse ones are dropped on the way, the last three go on until
+patience ends them. ../tests/test_experiments.py counts the parameters of Table 1.
+"""
+
+import math
+
+from gru_audio.config import default_config
+from gru_audio.reporting.published import Published
+from gru_audio.sweeping import draws
+from gru_audio.sweeping.halving import Halving
+from gru_audio.sweeping.sweep import Sweep
+
+PARTS = ("jsb_chorales", "piano_midi", "nottingham", "muse_data")
+
+PUBLISHED = Published(
+    source="Chung, Gulcehre, Cho, Bengio 2014, arXiv 1412.3555, Table 2, test",
+    measure="negative log-likelihood in nats per frame",
+    values={
+        "nottingham": {"GRU": 3.23, "LSTM": 3.20, "tanh RNN": 3.13},
+        "jsb_chorales": {"GRU": 8.54, "LSTM": 8.67, "tanh RNN": 9.10},
+        "muse_data": {"GRU": 5.99, "LSTM": 6.23, "tanh RNN": 6.23},
+        "piano_midi": {"GRU": 8.82, "LSTM": 9.03, "tanh RNN": 9.03},
+    },
+    guessed=(
+        "batches of 8 pieces, the loss a mean over their frames",
+        "RMSProp with decay 0.9; recurrent weights orthogonal, forget bias 1, output biases -3",
+        "the first frame is foretold from zeros, and counts",
+        "learning rates e^-12 to e^-6: the paper's U(-12, -6) read as natural logarithms",
+        "draws are dropped by successive halving, which the paper does not do",
+        "88 keys, where the paper has 93 to 108 (more keys, silent as it seems)",
+    ),
+)
+
+
+def get_config(part=PARTS[0]):
+    config = default_config()
+    config.data.name = part
+    config.data.target = ""
+    config.frontend.name = "frames"
+    config.frontend.normalise = False
+    config.task.name = "next_step"
+    config.model.output_bias = -3.0
+    config.optimizer.name = "rmsprop"
+    config.optimizer.schedule = "constant"
+    config.optimizer.warmup_steps = 0
+    config.optimizer.clip_norm = 1.0
+    config.train.batch_size = 8
+    config.train.weight_noise = 0.075
+    config.train.steps = 60_000
+    config.train.eval_every = 300
+    config.train.log_every = 300
+    config.train.patience = 8
+    if part != "jsb_chorales":
+        config.train.truncate_frames = 500
+    return config
+
+
+def get_sweep(config):
+    rates = draws.log_uniform(math.exp(-12), math.exp(-6))
+    return Sweep(
+        arms={
+            "GRU": {"model.cell": "gru_reset_before", "model.hidden": 46},
+            "LSTM": {"model.cell": "lstm_peephole", "model.hidden": 36},
+            "tanh RNN": {"model.cell": "rnn", "model.hidden": 100},
+        },
+        draws=draws.random(10, seed=0, distributions={"optimizer.learning_rate": rates}),
+        replicates=[{"seed": seed} for seed in range(5)],
+        halving=Halving(rungs=(3000,), keep=0.3),
+    )

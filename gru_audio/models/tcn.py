@@ -1,0 +1,169 @@
+"""A temporal convolutional network (Bai, Kolter and Koltun 2018, arXiv 1803.01271)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+
+from gru_audio.models.head import Head
+from gru_audio.models.pooling import valid_frames
+from gru_audio.rnn.layer import EncoderOutput
+from gru_audio.rnn.noise import Dropout
+
+_initial_kernel = nn.initializers.normal(0.01)
+
+
+class CausalConv(nn.Module):
+    """A dilated convolution over time that sees no later frame, with weight normalisation.
+
+    ``y[t] = bias + sum_i x[t - (kernel_size - 1 - i) * dilation] @ w[i]``, frames before the first
+    being zero, and ``w = scale * kernel / ||kernel||`` with one norm and one scale for each output
+    channel (Salimans and Kingma 2016, arXiv 1602.07868). It begins with ``w = kernel``.
+
+    Attributes:
+      features: output channels.
+      kernel_size: frames that an output reads.
+      dilation: from one of them to the next.
+      dtype: of the products; parameters and their norms stay float32.
+    """
+
+    features: int
+    kernel_size: int
+    dilation: int = 1
+    dtype: jax.typing.DTypeLike | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(batch, time, channels) -> (batch, time, features)."""
+        time, channels = x.shape[1:]
+        shape = (self.kernel_size, channels, self.features)
+        kernel = self.param("kernel", _initial_kernel, shape)
+        norm = jnp.linalg.norm(kernel, axis=(0, 1))
+        scale = self.param("scale", lambda _: norm)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        x, kernel, bias = promote_dtype(x, kernel * (scale / norm), bias, dtype=self.dtype)
+
+        # One matrix product: in a loop, as over the steps of a call, XLA's own convolution is many
+        # times slower on a CPU.
+        offsets = [i * self.dilation for i in range(self.kernel_size)]
+        padded = jnp.pad(x, ((0, 0), (offsets[-1], 0), (0, 0)))
+        read = jnp.concatenate([padded[:, start : start + time] for start in offsets], axis=-1)
+        return read @ kernel.reshape(-1, self.features) + bias
+
+
+class ResidualBlock(nn.Module):
+    """Two causal convolutions, each with ReLU and dropout, added to what they read; ReLU.
+
+    Where widths differ, what is added goes through a linear map of each frame. Dropout is of single
+    values, as in the code of the paper, whose text speaks of whole channels.
+
+    Attributes are those of `CausalConv`.
+    """
+
+    features: int
+    kernel_size: int
+    dilation: int = 1
+    dtype: jax.typing.DTypeLike | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, dropout: Dropout | None, salt: int) -> jax.Array:
+        """(batch, time, channels) -> (batch, time, features); takes `salt` and `salt` + 1."""
+        y = x
+        for i in range(2):
+            conv = CausalConv(
+                self.features, self.kernel_size, self.dilation, self.dtype, name=f"conv_{i}"
+            )
+            y = nn.relu(conv(y))
+            if dropout is not None:
+                y = dropout(y, salt + i)
+        if x.shape[-1] != self.features:
+            x = nn.Dense(
+                self.features, dtype=self.dtype, kernel_init=_initial_kernel, name="shortcut"
+            )(x)
+        return nn.relu(y + x)
+
+
+class TcnEncoder(nn.Module):
+    """A stack of residual blocks; the dilation of block ``i`` is ``2^i``.
+
+    An output depends on its own frame and those before it, ``1 + 2 (k - 1) (2^n - 1)`` in all for
+    ``n`` blocks and a kernel of ``k`` frames. Being causal, it gives an example in a padded batch
+    what it gives alone.
+
+    Attributes:
+      hidden: channels of every block.
+      layers: blocks.
+      kernel_size, dtype: see `CausalConv`.
+    """
+
+    hidden: int
+    layers: int = 1
+    kernel_size: int = 3
+    dtype: jax.typing.DTypeLike | None = None
+
+    @nn.compact
+    def __call__(
+        self, inputs: jax.Array, lengths: jax.Array, *, dropout: Dropout | None = None
+    ) -> EncoderOutput:
+        """Encodes (batch, time, features).
+
+        Args:
+          inputs: frames.
+          lengths: int (batch,), valid frames.
+          dropout: after every convolution, salted with its number from 1.
+
+        Returns:
+          Frames, and as the carry the last valid one. The next frame needs more than that, so the
+          encoder does not take it back.
+        """
+        valid = valid_frames(lengths, inputs.shape[1])[..., None]
+        frames = jnp.where(valid, inputs, 0)
+        for block in range(self.layers):
+            residual = ResidualBlock(
+                self.hidden, self.kernel_size, 2**block, self.dtype, name=f"block_{block}"
+            )
+            frames = residual(frames, dropout, 2 * block + 1)
+        frames = jnp.where(valid, frames, 0)
+        end = jnp.maximum(lengths, 1) - 1
+        last = jnp.take_along_axis(frames, end[:, None, None], axis=1)[:, 0]
+        return EncoderOutput(frames, lengths, (((last,),),))
+
+
+class TcnClassifier(nn.Module):
+    """Classifies sequences of frames, or every frame of them, without any recurrence.
+
+    What a config says of cells, directions, recurrent weights and their initialisation has no
+    effect: kernels begin as the paper has it, normal with a deviation of 0.01, biases at zero.
+
+    Attributes:
+      head: turns the blocks' frames into outputs.
+      hidden, layers, dtype: see `TcnEncoder`.
+      tcn_kernel: its `kernel_size`.
+    """
+
+    head: Head
+    hidden: int
+    layers: int = 1
+    tcn_kernel: int = 3
+    dtype: jax.typing.DTypeLike | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        features: jax.Array,
+        lengths: jax.Array,
+        *,
+        train: bool = False,
+        dropout: Dropout | None = None,
+    ) -> jax.Array:
+        """Logits of features (batch, time, features), as the head gives them.
+
+        Args:
+          features: frames; those past an example's length do not count.
+          lengths: int (batch,), valid frames.
+          train: has no effect here; models with batch norm need it.
+          dropout: after every convolution, and as in the paper not before the output; None: off.
+        """
+        del train
+        encoder = TcnEncoder(self.hidden, self.layers, self.tcn_kernel, self.dtype, name="encoder")
+        return self.head(encoder(features, lengths, dropout=dropout))

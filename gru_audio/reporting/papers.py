@@ -1,0 +1,157 @@
+"""A paper's table beside ours: what was kept of an experiment, arm by arm, and how it stands."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from etils import epath
+
+from gru_audio.config import UserError, nearest
+from gru_audio.reporting.kept import Kept, KeptRun, read_kept
+from gru_audio.reporting.published import (
+    Published,
+    Verdict,
+    judge,
+    judge_in_kind,
+    name_with_part,
+)
+from gru_audio.reporting.statistics import Estimate, student
+from gru_audio.sweeping.status import FINISHED
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment behind which a paper stands.
+
+    Attributes:
+        name: of its file.
+        title: first line of its docstring.
+        parts: names of its parts; ("",) if it has none.
+    """
+
+    name: str
+    title: str
+    parts: tuple[str, ...]
+    published: Published
+
+    def __post_init__(self) -> None:
+        for part in (*self.published.values, *self.published.floors):
+            if part not in self.parts:
+                raise UserError(
+                    f'{self.name}: PUBLISHED names "{part}", which is none of its parts.'
+                    f"{nearest(part, self.parts)}"
+                )
+
+
+@dataclass(frozen=True)
+class Ours:
+    """What an arm reached.
+
+    Attributes:
+        metric: mean over the replicates of its chosen draw, with the interval by Student's t.
+        seeds: how many replicates these are; at_cap: how many of them took all the steps allowed.
+        draws: among how many with a finished run it was chosen; planned: how many the sweep has.
+        total_parameters, recurrent_parameters: of a run.
+        seconds: of training, of the chosen runs; seconds_of_all: of all runs of the arm.
+    """
+
+    metric: Estimate
+    seeds: int
+    at_cap: int
+    draws: int
+    planned: int
+    total_parameters: int | None
+    recurrent_parameters: int | None
+    seconds: float
+    seconds_of_all: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """An arm in a paper and here; None for what the paper does not tell, or was not run."""
+
+    arm: str
+    published: float | None
+    ours: Ours | None
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A part of an experiment ("" if it has none) beside the paper's; `kept` is None if not run."""
+
+    part: str
+    kept: Kept | None
+    floor: float | None
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """An experiment with the tables of all its parts."""
+
+    experiment: Experiment
+    tables: tuple[Table, ...]
+
+
+def read_paper(experiment: Experiment, results: epath.PathLike) -> Paper:
+    """Sets what is kept of an experiment, in the folder `results`, beside what was published.
+
+    Raises:
+        UserError: a kept file is damaged.
+    """
+    tables = []
+    for part in experiment.parts:
+        kept = read_kept(results, name_with_part(experiment.name, part))
+        values = experiment.published.values.get(part, {})
+        floor = experiment.published.floors.get(part)
+        tables.append(Table(part, kept, floor, compare_arms(values, floor, kept)))
+    return Paper(experiment, tuple(tables))
+
+
+def compare_arms(
+    published: Mapping[str, float], floor: float | None, kept: Kept | None
+) -> tuple[Row, ...]:
+    """The arms of a paper in its order, then those that only we have."""
+    arms = dict.fromkeys((*published, *(kept.arms if kept else ())))
+    return tuple(_row(arm, published.get(arm), floor, kept) for arm in arms)
+
+
+def _row(arm: str, published: float | None, floor: float | None, kept: Kept | None) -> Row:
+    ours = _ours(arm, kept) if kept else None
+    if published is None:
+        return Row(arm, None, ours, None)
+    if kept is None or ours is None:
+        return Row(arm, published, None, Verdict.NOT_RUN)
+    mean = ours.metric.value
+    if floor is not None:
+        return Row(arm, published, ours, judge_in_kind(published, mean, floor))
+    interval = (ours.metric.low, ours.metric.high)
+    verdict = judge(published, mean, interval, higher_is_better=kept.higher_is_better)
+    return Row(arm, published, ours, verdict)
+
+
+def _ours(arm: str, kept: Kept) -> Ours | None:
+    runs = [run for run in kept.runs if run.arm == arm]
+    chosen = [run for run in runs if run.selected]
+    if not chosen:
+        return None
+    return Ours(
+        metric=student([run.metrics[f"test/{kept.metric}"] for run in chosen]),
+        seeds=len(chosen),
+        at_cap=sum(run.steps == run.step_cap for run in chosen),
+        draws=_count_draws([run for run in runs if run.state == FINISHED]),
+        planned=_count_draws(runs),
+        total_parameters=chosen[0].total_parameters,
+        recurrent_parameters=chosen[0].recurrent_parameters,
+        seconds=_seconds(chosen),
+        seconds_of_all=_seconds(runs),
+    )
+
+
+def _count_draws(runs: list[KeptRun]) -> int:
+    return len({json.dumps(run.draw, sort_keys=True) for run in runs})
+
+
+def _seconds(runs: list[KeptRun]) -> float:
+    return sum(run.seconds or 0.0 for run in runs)

@@ -1,0 +1,173 @@
+"""Papers and what became of them here, in Markdown: `experiments/README.md`, made of sections."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from gru_audio.reporting import markdown, wording
+from gru_audio.reporting.comparison import better_of
+from gru_audio.reporting.kept import Kept, KeptPair
+from gru_audio.reporting.markdown import LEFT, RIGHT
+from gru_audio.reporting.papers import Experiment, Ours, Paper, Row, Table
+from gru_audio.reporting.published import LEARNT, SOLVED, TOLERANCE, Verdict, kind, name_with_part
+from gru_audio.reporting.statistics import Estimate
+from gru_audio.sweeping.status import FINISHED
+
+_COLUMNS = {
+    "arm": LEFT,
+    "published": RIGHT,
+    "ours": RIGHT,
+    "seeds": RIGHT,
+    "verdict": LEFT,
+    "parameters": RIGHT,
+    "of them recurrent": RIGHT,
+    "draws": RIGHT,
+    "time, chosen runs": RIGHT,
+    "time, all runs": RIGHT,
+}
+
+
+def render(papers: Sequence[Paper]) -> str:
+    """The whole file: an introduction, what came of all papers, and a section for each."""
+    sections = [_introduction(), _summary(papers), *map(_paper, papers)]
+    return "\n\n".join(sections) + "\n"
+
+
+def _introduction() -> str:
+    return f"""\
+# Experiments
+
+Tables of papers, and what their experiments give here. `python -m gru_audio.report --tables` writes
+this file from `results/`; nothing in it is typed by hand.
+
+Ours is the mean over seeds, each with its own initialisation and order of examples, of the test
+metric at the draw that validation chose. In brackets stands its 95 % interval by Student's t over
+the seeds: the right one beside a paper's number on the same test set. Differences between arms are
+by the paired bootstrap over seeds and test examples, their p-values adjusted by Holm's method.
+
+A published value is **reproduced** if it lies within our interval, or within {100 * TOLERANCE:g} %
+of itself from our mean; else ours is **better**, or the value is **not reproduced**. Where losses
+span orders of magnitude there is a floor, what a model reaches that learns nothing, and values are
+compared in kind: *solved* below {SOLVED:g} of the floor, *partly* up to {LEARNT:g} of it, *at the
+floor* above. A value of the same kind is reproduced. What was not run stays empty. Times are of
+training, on the device that is named."""
+
+
+def _summary(papers: Sequence[Paper]) -> str:
+    columns = {"experiment": LEFT, "part": LEFT} | {verdict.value: RIGHT for verdict in Verdict}
+    rows = []
+    for paper in papers:
+        name = paper.experiment.name
+        for table in paper.tables:
+            counts = Counter(row.verdict for row in table.rows)
+            told = [str(counts[verdict]) for verdict in Verdict]
+            rows.append([f"[{name}](#{name})", table.part, *told])
+    return "\n".join(["## In short", "", *markdown.table(columns, rows)])
+
+
+def _paper(paper: Paper) -> str:
+    experiment, published = paper.experiment, paper.experiment.published
+    lines = [
+        f"## {experiment.name}",
+        "",
+        f"[{experiment.name}.py]({experiment.name}.py): {experiment.title}",
+        "",
+        f"{published.source}. Values are {published.measure}.",
+    ]
+    for table in paper.tables:
+        lines += ["", *_table(experiment, table)]
+    if published.guessed:
+        lines += ["", "What had to be guessed:", "", *(f"- {guess}" for guess in published.guessed)]
+    return "\n".join(lines)
+
+
+def _table(experiment: Experiment, table: Table) -> list[str]:
+    lines = [f"### {table.part}", ""] if table.part else []
+    if table.floor is not None:
+        lines += [f"The floor is {_as_printed(table.floor)}.", ""]
+    if table.rows:
+        lines += [*markdown.table(_COLUMNS, [_cells(row, table) for row in table.rows]), ""]
+    else:
+        lines += ["The paper has no values for it, and it was not run.", ""]
+    if table.kept:
+        lines += [_conduct(table, table.kept), ""]
+        if table.kept.pairs:
+            lines += [*(f"- {_pair(pair, table.kept)}" for pair in table.kept.pairs), ""]
+    return [*lines, *_commands(experiment.name, table.part)]
+
+
+def _cells(row: Row, table: Table) -> list[str]:
+    """What stands in a row under `_COLUMNS`; nothing is empty."""
+    scale = wording.scale_of(table.kept.metric if table.kept else "")
+    theirs = ""
+    if row.published is not None:
+        theirs = _as_printed(row.published * scale.factor) + scale.unit
+    ours = row.ours
+    if ours is None:
+        return [row.arm, theirs, *[""] * 2, str(row.verdict or ""), *[""] * 5]
+    value = scale.value(ours.metric.value)
+    return [
+        row.arm,
+        theirs,
+        value if ours.seeds == 1 else f"{value} {scale.interval(ours.metric)}",
+        str(ours.seeds),
+        _verdict(row, ours, table.floor),
+        _count(ours.total_parameters),
+        _count(ours.recurrent_parameters),
+        f"{ours.draws}" if ours.draws == ours.planned else f"{ours.draws} of {ours.planned}",
+        wording.duration(ours.seconds),
+        wording.duration(ours.seconds_of_all),
+    ]
+
+
+def _verdict(row: Row, ours: Ours, floor: float | None) -> str:
+    if row.published is None:
+        return ""
+    said = str(row.verdict)
+    if floor is not None:
+        theirs, here = kind(row.published, floor), kind(ours.metric.value, floor)
+        said += f": {here}" if here == theirs else f": {here}, published {theirs}"
+    return f"{said} (1 seed)" if ours.seeds == 1 else said
+
+
+def _as_printed(value: float) -> str:
+    """With the digits a paper gives."""
+    return f"{value:.6g}".replace("e-0", "e-").replace("-", wording.MINUS)
+
+
+def _count(number: int | None) -> str:
+    return "" if number is None else wording.number(number)
+
+
+def _conduct(table: Table, kept: Kept) -> str:
+    """What ran it, how much of it has run, and what ended the runs."""
+    finished = sum(run.state == FINISHED for run in kept.runs)
+    said = [f"On {kept.device} with jax {kept.jax}, commit {kept.commit}."]
+    if finished < len(kept.runs):
+        said.append(f"{finished} of {len(kept.runs)} runs have finished.")
+    arms = [(row.arm, row.ours) for row in table.rows if row.ours]
+    capped = [f"{ours.at_cap} of {ours.seeds} of {arm}" for arm, ours in arms if ours.at_cap]
+    if arms:
+        said.append(f"Chosen runs that reached the cap on steps: {', '.join(capped) or 'none'}.")
+    return " ".join(said)
+
+
+def _pair(pair: KeptPair, kept: Kept) -> str:
+    scale = wording.scale_of(kept.metric)
+    difference = Estimate(pair.difference, pair.low, pair.high)
+    better = better_of(pair.first, pair.second, pair.difference, pair.p, kept.higher_is_better)
+    size = f"{wording.size(difference, scale)}, {wording.p_value(pair.p)}"
+    if better is None:
+        return f"{pair.first} and {pair.second}: no difference shown, {size}"
+    worse = pair.second if better == pair.first else pair.first
+    return f"{better} is better than {worse} by {size}"
+
+
+def _commands(name: str, part: str) -> list[str]:
+    workdir = f"runs/{name_with_part(name, part)}"
+    config = f"experiments/{name}.py" + (f":{part}" if part else "")
+    return [
+        "```sh",
+        f"python -m gru_audio.sweep --config {config} --workdir {workdir}",
+        f"python -m gru_audio.report --workdir {workdir} --keep",
+        "```",
+    ]

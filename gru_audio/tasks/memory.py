@@ -1,0 +1,63 @@
+"""Two tests of memory, as Bai et al. 2018 (arXiv 1803.01271) set them: adding and copying.
+
+Both are from Hochreiter and Schmidhuber 1997; `gru_audio.data.builders.synthetic` makes the data.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gru_audio.data.builders.synthetic import COPIED, SYMBOLS
+from gru_audio.tasks.task import OfTheSignal, Problem, over_frames
+
+
+@dataclass(frozen=True)
+class Adding(OfTheSignal):
+    """The sum of the two marked numbers of a sequence of (number, mark), by squared error.
+
+    Who always says 1 loses 0.1667, the variance of the sum of two uniform numbers.
+    """
+
+    per_frame: ClassVar[bool] = False
+    outputs: ClassVar[int] = 1
+
+    def problem(self, features: jax.Array, frames: jax.Array, labels: jax.Array) -> Problem:
+        """Targets are the sums (B,)."""
+        return Problem(features, frames, jnp.sum(features[..., 0] * features[..., 1], axis=1))
+
+    def loss(
+        self, outputs: jax.Array, targets: jax.Array, frames: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """The squared error (B,); one term an example."""
+        loss = (outputs[:, 0] - targets) ** 2
+        return loss, jnp.ones_like(loss)
+
+
+@dataclass(frozen=True)
+class CopyMemory(OfTheSignal):
+    """The first ten symbols of a sequence again at its end; before that, blanks.
+
+    The loss is the cross-entropy in nats, averaged over all steps. Who gives blanks and then
+    guesses loses 10 ln 8 / (T + 20), where T + 20 is the length.
+    """
+
+    per_frame: ClassVar[bool] = True
+    outputs: ClassVar[int] = SYMBOLS
+
+    def problem(self, features: jax.Array, frames: jax.Array, labels: jax.Array) -> Problem:
+        """Targets are symbols (B, T)."""
+        symbols = features[..., 0].astype(jnp.int32)
+        step = jnp.arange(symbols.shape[1])
+        ago = step - (frames[:, None] - COPIED)  # of the last ten steps, which it is
+        again = jnp.take_along_axis(symbols, jnp.clip(ago, 0, COPIED - 1), axis=1)
+        return Problem(features, frames, jnp.where(ago >= 0, again, 0))
+
+    def loss(
+        self, outputs: jax.Array, targets: jax.Array, frames: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """The sum over an example's steps (B,), and how many those are (B,)."""
+        losses = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
+        return over_frames(losses, frames)

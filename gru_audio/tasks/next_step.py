@@ -1,0 +1,59 @@
+"""To foretell the next frame from those before it: a generative model of sequences."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gru_audio.tasks.task import OfTheSignal, Problem, over_frames
+
+BERNOULLI, GAUSSIAN = DISTRIBUTIONS = ("bernoulli", "gaussian")
+
+
+@dataclass(frozen=True)
+class NextStep(OfTheSignal):
+    """Foretells every frame of a sequence, value by value.
+
+    "bernoulli" is for frames of zeros and ones, such as piano rolls: the loss is the negative
+    log-likelihood in nats, summed over the values of a frame and averaged over frames, as in
+    Boulanger-Lewandowski et al. 2012 (arXiv 1206.6392). "gaussian" is half the squared error,
+    summed and averaged alike: that likelihood at unit variance, but for a constant.
+
+    The first frame is foretold from a frame of zeros (`first_frame`), or only given, as Bai et al.
+    2018 (arXiv 1803.01271) have it.
+
+    Attributes:
+      features: values in a frame.
+      distribution: one of `DISTRIBUTIONS`.
+      first_frame: whether the first frame is foretold and counted.
+    """
+
+    features: int
+    distribution: str = BERNOULLI
+    first_frame: bool = True
+
+    per_frame: ClassVar[bool] = True
+
+    @property
+    def outputs(self) -> int:
+        """One for each value."""
+        return self.features
+
+    def problem(self, features: jax.Array, frames: jax.Array, labels: jax.Array) -> Problem:
+        """Inputs are the frames one step late."""
+        if self.first_frame:
+            late = jnp.pad(features, ((0, 0), (1, 0), (0, 0)))[:, :-1]
+            return Problem(late, frames, features)
+        return Problem(features[:, :-1], frames - 1, features[:, 1:])
+
+    def loss(
+        self, outputs: jax.Array, targets: jax.Array, frames: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """The sum over an example's frames (B,), and how many those are (B,)."""
+        if self.distribution == BERNOULLI:
+            losses = optax.sigmoid_binary_cross_entropy(outputs, targets)
+        else:
+            losses = (outputs - targets) ** 2 / 2
+        return over_frames(losses.sum(-1), frames)
