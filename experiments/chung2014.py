@@ -72,5 +72,5 @@ def get_sweep(config):
         },
         draws=draws.random(10, seed=0, distributions={"optimizer.learning_rate": rates}),
         replicates=[{"seed": seed} for seed in range(5)],
-        halving=Halving(rungs=(3000,), keep=0.3),
+        halving=Halving(rungs=(1500,), keep=0.3),
     )
