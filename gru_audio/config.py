@@ -95,7 +95,7 @@ def default_config() -> ConfigDict:
     config.model.tcn_kernel = 3  # frames that each convolution of a TCN reads
 
     config.task = ConfigDict()
-    config.task.name = "classification"  # or "next_step", "adding", "copy_memory"
+    config.task.name = "classification"  # or "next_step", "adding", "copy_memory", "counting"
     config.task.label_smoothing = 0.0
     config.task.distribution = "bernoulli"  # of the next step's values, or "gaussian"
     config.task.first_frame = True  # the next step also foretells the first frame, from zeros

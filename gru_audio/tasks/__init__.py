@@ -1,14 +1,21 @@
 """What turns data fields and model outputs into a loss and metrics: one file per kind of task."""
 
+from collections.abc import Mapping
+
 from ml_collections import ConfigDict
 
 from gru_audio.config import UserError, nearest
 from gru_audio.tasks.classification import Classification
-from gru_audio.tasks.memory import Adding, CopyMemory
+from gru_audio.tasks.memory import Adding, CopyMemory, Counting
 from gru_audio.tasks.next_step import DISTRIBUTIONS, NextStep
 from gru_audio.tasks.task import Task
 
-TASKS = ("adding", "classification", "copy_memory", "next_step")
+TASKS = ("adding", "classification", "copy_memory", "counting", "next_step")
+_OF_MEMORY: Mapping[str, tuple[Task, int]] = {  # and the values of their frames
+    "adding": (Adding(), 2),
+    "copy_memory": (CopyMemory(), 1),
+    "counting": (Counting(), 2),
+}
 
 
 def make_task(config: ConfigDict, class_names: tuple[str, ...], features: int) -> Task:
@@ -31,12 +38,13 @@ def make_task(config: ConfigDict, class_names: tuple[str, ...], features: int) -
             hint = nearest(config.distribution, DISTRIBUTIONS)
             raise UserError(f'config.task.distribution="{config.distribution}" is unknown.{hint}')
         return NextStep(features, config.distribution, config.first_frame)
-    if config.name == "adding":
-        if features != 2:
-            raise UserError(f"config.task.name=adding needs frames of 2 values, not {features}.")
-        return Adding()
-    if config.name == "copy_memory":
-        if features != 1:
-            raise UserError(f"config.task.name=copy_memory needs frames of one, not {features}.")
-        return CopyMemory()
-    raise UserError(f'config.task.name="{config.name}" is unknown.{nearest(config.name, TASKS)}')
+    if config.name not in _OF_MEMORY:
+        raise UserError(
+            f'config.task.name="{config.name}" is unknown.{nearest(config.name, TASKS)}'
+        )
+    task, width = _OF_MEMORY[config.name]
+    if features != width:
+        raise UserError(
+            f"config.task.name={config.name} needs frames of {width}, not of {features} values."
+        )
+    return task

@@ -1,6 +1,7 @@
-"""Two tests of memory, as Bai et al. 2018 (arXiv 1803.01271) set them: adding and copying.
+"""Tests of memory: adding, copying, counting; `gru_audio.data.builders.synthetic` makes the data.
 
-Both are from Hochreiter and Schmidhuber 1997; `gru_audio.data.builders.synthetic` makes the data.
+The first two are from Hochreiter and Schmidhuber 1997, as Bai et al. 2018 (arXiv 1803.01271) set
+them.
 """
 
 from dataclasses import dataclass
@@ -61,3 +62,25 @@ class CopyMemory(OfTheSignal):
         """The sum over an example's steps (B,), and how many those are (B,)."""
         losses = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
         return over_frames(losses, frames)
+
+
+@dataclass(frozen=True)
+class Counting(OfTheSignal):
+    """Of brackets that open and close: at which steps are all closed? Cross-entropy in nats.
+
+    A linear unit that adds and subtracts solves it for any length.
+    """
+
+    per_frame: ClassVar[bool] = True
+    outputs: ClassVar[int] = 1
+
+    def problem(self, features: jax.Array, frames: jax.Array, labels: jax.Array) -> Problem:
+        """Targets are 1 where all brackets are closed (B, T)."""
+        depth = jnp.cumsum(features[..., 0] - features[..., 1], axis=1)
+        return Problem(features, frames, (depth == 0).astype(jnp.float32))
+
+    def loss(
+        self, outputs: jax.Array, targets: jax.Array, frames: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """The sum over an example's steps (B,), and how many those are (B,)."""
+        return over_frames(optax.sigmoid_binary_cross_entropy(outputs[..., 0], targets), frames)

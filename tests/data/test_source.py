@@ -208,8 +208,8 @@ def test_pickles_in_the_columns_are_refused(copy, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"length": np.full(50, -1, np.int32)}, "more sound than there is"),
-        ({"length": np.full(50, 2**31 - 1, np.int32)}, "more sound than there is"),
+        ({"length": np.full(50, -1, np.int32)}, "more than there is"),
+        ({"length": np.full(50, 2**31 - 1, np.int32)}, "more than there is"),
         ({"length": np.ones(50)}, "no numbers"),
         ({"length": np.ones(49, np.int32)}, "there are 50 clips"),
         ({"label": np.full(50, 2, np.int32)}, "classes that do not exist"),

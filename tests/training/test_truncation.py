@@ -26,7 +26,7 @@ close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
 
 
 def share_of(changes, batch_of=noise):
-    """Loss and gradients of a batch of noise, with all that made them."""
+    """Loss and gradients of a batch of noise, summed over it, with all that made them."""
     changes = MODEL | changes
     program = program_of(changes)
     state, batch = fresh_state(program, changes), batch_of(program, FRAMES)
@@ -59,7 +59,7 @@ def test_against_a_loop_over_segments():
             carry = jax.lax.stop_gradient(carry)
             for row, target in enumerate(batch.target):
                 of_row = -jax.nn.log_softmax(logits[row])[target]
-                total += of_row * valid[row] / FRAMES[row] / len(FRAMES)
+                total += of_row * valid[row] / FRAMES[row]
         return total
 
     value, gradients = jax.value_and_grad(loss)(state.weights.params)

@@ -12,6 +12,7 @@ from gru_audio.data.builders.synthetic import (
     CopyMemory500,
     CopyMemory1000,
     CopyMemory2000,
+    Counting,
 )
 from gru_audio.data.builders.tts_digits import TtsDigits
 
@@ -28,6 +29,7 @@ BUILDERS: dict[str, type[ClipBuilder]] = {
     "copy_memory_500": CopyMemory500,
     "copy_memory_1000": CopyMemory1000,
     "copy_memory_2000": CopyMemory2000,
+    "counting": Counting,
     "folder": Folder,
     "manifest": Manifest,
 }

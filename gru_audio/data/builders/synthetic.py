@@ -1,7 +1,8 @@
-"""Two tests of memory, the adding problem and copying, in the sizes of Bai et al. 2018.
+"""Tests of memory that are drawn at random: the adding problem, copying, counting.
 
-Both go back to Hochreiter and Schmidhuber 1997. Sizes of the splits are those of the generators of
-Bai, Kolter and Koltun (arXiv 1803.01271); a validation split is added, of which they have none.
+The first two go back to Hochreiter and Schmidhuber 1997. Sizes of their splits are those of the
+generators of Bai, Kolter and Koltun 2018 (arXiv 1803.01271); a validation split is added, of which
+they have none.
 """
 
 import functools
@@ -22,11 +23,16 @@ _RATE = 1  # steps have no duration
 
 
 class Synthetic(ClipBuilder):
-    """Sequences drawn at random, always the same ones."""
+    """Sequences drawn at random, always the same ones.
+
+    Attributes:
+      steps: what `draw` is given; by split, or for all of them.
+      sizes: sequences in each split.
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     fields = ()
-    steps: ClassVar[int]
+    steps: ClassVar[int | dict[str, int]]
     sizes: ClassVar[dict[str, int]]
 
     def __init__(self, *, data_dir: Path | str):
@@ -39,15 +45,16 @@ class Synthetic(ClipBuilder):
 
     def clips(self, scratch: Path, downloads: Path) -> Sequence[Clip]:
         return [
-            Clip(f"{split}_{i}", split, {}, functools.partial(self._read, number, i))
-            for number, (split, size) in enumerate(self.sizes.items())
+            Clip(f"{split}_{i}", split, {}, functools.partial(self._read, split, i))
+            for split, size in self.sizes.items()
             for i in range(size)
         ]
 
-    def _read(self, split: int, i: int, rate: int) -> Audio:
+    def _read(self, split: str, i: int, rate: int) -> Audio:
+        steps = self.steps if isinstance(self.steps, int) else self.steps[split]
         # Only the bits of a generator are the same in all versions of NumPy.
-        rng = np.random.Generator(np.random.PCG64((self.steps, split, i)))
-        return Audio(self.draw(rng, self.steps), rate, rate)
+        rng = np.random.Generator(np.random.PCG64((steps, list(self.sizes).index(split), i)))
+        return Audio(self.draw(rng, steps), rate, rate)
 
 
 class Adding(Synthetic):
@@ -117,3 +124,27 @@ class CopyMemory2000(CopyMemory):
     """Copying after 2,000 steps."""
 
     name, steps = "copy_memory_2000", 2000
+
+
+class Counting(Synthetic):
+    """Brackets that open and close, uint8 (steps, 2): which of the two, one-hot.
+
+    At depth 0 a bracket opens, else it opens or closes by even chance. What is tested on is eight
+    times as long as what is learnt from (as in Suzgun et al. 2019, arXiv 1906.03648).
+    """
+
+    steps: ClassVar[dict[str, int]] = {"train": 50, "validation": 100, "test": 400}
+    sizes: ClassVar[dict[str, int]] = {"train": 5000, "validation": 200, "test": 200}
+
+    @property
+    def signal(self) -> Signal:
+        return frames(2, "uint8", _RATE)
+
+    @staticmethod
+    def draw(rng: np.random.Generator, steps: int) -> np.ndarray:
+        brackets, depth = np.zeros((steps, 2), np.uint8), 0
+        for step, chance in enumerate(rng.random(steps)):
+            closes = int(depth > 0 and chance < 0.5)
+            brackets[step, closes] = 1
+            depth += 1 - 2 * closes
+        return brackets

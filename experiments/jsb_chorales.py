@@ -1,0 +1,64 @@
+r"""JSB Chorales: the best that recurrent cells reach at 20,000 and at 300,000 parameters.
+
+  python -m gru_audio.prepare jsb_chorales
+  python -m gru_audio.sweep --config experiments/jsb_chorales.py:20k --workdir runs/jsb_chorales-20k
+
+Parts: 20k, 300k (four cells there). Every cell has twelve draws of learning rate, dropout and weight
+noise, of which the validation split chooses one.
+"""
+
+from gru_audio.config import default_config
+from gru_audio.models.size import match_parameters
+from gru_audio.rnn.names import choose
+from gru_audio.sweeping import draws
+from gru_audio.sweeping.halving import Halving
+from gru_audio.sweeping.sweep import Sweep
+
+CELLS = {
+    "GRU": "gru",
+    "GRU, reset before": "gru_reset_before",
+    "LSTM": "lstm",
+    "LSTM with peepholes": "lstm_peephole",
+    "Li-GRU": "li_gru",
+    "minGRU": "min_gru",
+    "minLSTM": "min_lstm",
+    "tanh RNN": "rnn",
+}
+HIDDEN = {"20k": 41, "300k": 262}  # of the GRU, so that all its weights are as many
+PARTS = tuple(HIDDEN)
+
+
+def get_config(part="20k"):
+    config = default_config()
+    config.data.name = "jsb_chorales"
+    config.data.target = ""
+    config.frontend.name = "frames"
+    config.frontend.normalise = False
+    config.task.name = "next_step"
+    config.model.hidden = choose("part", part, HIDDEN)
+    config.model.output_bias = -3.0
+    config.train.batch_size = 8
+    config.train.steps = 3000
+    config.train.eval_every = 150
+    config.train.log_every = 150
+    return config
+
+
+def get_sweep(config):
+    large = config.model.hidden == HIDDEN["300k"]
+    names = ("GRU", "LSTM", "Li-GRU", "tanh RNN") if large else CELLS
+    arms = {name: {"model.cell": CELLS[name]} for name in names}
+    return Sweep(
+        arms=match_parameters(config, arms, to="GRU", features=88, outputs=88),
+        draws=draws.random(
+            12,
+            seed=0,
+            distributions={
+                "optimizer.learning_rate": draws.log_uniform(1e-3, 2e-2),
+                "model.dropout": draws.uniform(0.05, 0.5),
+                "train.weight_noise": draws.uniform(0.005, 0.1),
+            },
+        ),
+        replicates=[{"seed": seed} for seed in range(3)],
+        halving=Halving(rungs=(300, 900), keep=0.34),
+    )
