@@ -1,23 +1,25 @@
-r"""Polyphonic music, Chung et al. 2014, Tables 1 and 2: GRU, LSTM and tanh RNN at the paper's sizes.
+r"""Polyphonic music: GRU, LSTM and tanh RNN at the sizes of Chung et al. 2014, Tables 1 and 2.
 
   python -m gru_audio.prepare jsb_chorales
   python -m gru_audio.sweep --config experiments/chung2014.py:jsb_chorales \
       --workdir runs/chung2014-jsb_chorales
 
-Parts: jsb_chorales, piano_midi, nottingham, muse_data. Each arm has the ten learning rates of the
-paper's kind, with five seeds; the worse ones are dropped on the way, the last three go on until
-patience ends them. ../tests/test_experiments.py counts the parameters of Table 1.
+Parts: jsb_chorales, piano_midi, nottingham, muse_data. Each arm has ten learning rates of the
+paper's kind; the worse ones are dropped on the way, the others go on until patience ends them.
 """
 
 import math
 
-from gru_audio.config import default_config
+from gru_audio.config import default_config, override
 from gru_audio.reporting.published import Published
+from gru_audio.rnn.names import choose
 from gru_audio.sweeping import draws
 from gru_audio.sweeping.halving import Halving
 from gru_audio.sweeping.sweep import Sweep
 
-PARTS = ("jsb_chorales", "piano_midi", "nottingham", "muse_data")
+# Long pieces: gradients flow back through 200 frames, the state goes on.
+LONG = {"train.truncate_frames": 200, "train.eval_every": 100, "train.log_every": 100}
+PARTS = {"jsb_chorales": {}, "piano_midi": LONG, "nottingham": LONG, "muse_data": LONG}
 
 PUBLISHED = Published(
     source="Chung, Gulcehre, Cho, Bengio 2014, arXiv 1412.3555, Table 2, test",
@@ -39,7 +41,8 @@ PUBLISHED = Published(
 )
 
 
-def get_config(part=PARTS[0]):
+def get_config(part="jsb_chorales"):
+    settings = choose("part", part, PARTS)
     config = default_config()
     config.data.name = part
     config.data.target = ""
@@ -57,12 +60,11 @@ def get_config(part=PARTS[0]):
     config.train.eval_every = 300
     config.train.log_every = 300
     config.train.patience = 8
-    if part != "jsb_chorales":
-        config.train.truncate_frames = 500
-    return config
+    return override(config, settings)
 
 
 def get_sweep(config):
+    short = config.data.name == "jsb_chorales"
     rates = draws.log_uniform(math.exp(-12), math.exp(-6))
     return Sweep(
         arms={
@@ -71,6 +73,6 @@ def get_sweep(config):
             "tanh RNN": {"model.cell": "rnn", "model.hidden": 100},
         },
         draws=draws.random(10, seed=0, distributions={"optimizer.learning_rate": rates}),
-        replicates=[{"seed": seed} for seed in range(5)],
-        halving=Halving(rungs=(1500,), keep=0.3),
+        replicates=[{"seed": seed} for seed in range(5 if short else 2)],
+        halving=Halving(rungs=(1500,), keep=0.5) if short else Halving(rungs=(200,), keep=0.1),
     )

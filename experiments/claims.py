@@ -10,8 +10,20 @@ update_gate.py.
 
 from gru_audio.config import default_config, override
 from gru_audio.models.size import match_parameters
+from gru_audio.reporting.claims import (
+    Claim,
+    Evidence,
+    paired,
+    read_benchmark,
+    updates_to_equal_score,
+)
+from gru_audio.reporting.kept import read_kept
+from gru_audio.reporting.statistics import Estimate
 from gru_audio.rnn.names import choose
 from gru_audio.sweeping.sweep import Sweep
+
+CLIPS, CHORALES = (100, 300, 1000, 2400), (30, 100, 229)  # to learn from
+SPANS = (0.1, 0.2, 0.4, 0.8)  # seconds of a word
 
 FRAMES = {"data.target": "", "frontend.name": "frames", "frontend.normalise": False}
 TO_THE_END = {"data.validation": ""}  # so that nothing stops a run before it overfits
@@ -56,14 +68,13 @@ def get_sweep(config):
         rates = [{"optimizer.learning_rate": rate} for rate in (2e-3, 5e-3, 1e-2)]
         return Sweep(arms=equal, draws=rates, replicates=seeds)
     if config.data.validation:
-        spans = (0.1, 0.2, 0.4, 0.8)
         arms = {
             f"{name}, {span} s": {**arm, "data.crop_seconds": span}
             for name, arm in equal.items()
-            for span in spans
+            for span in SPANS
         }
         return Sweep(arms=arms, replicates=seeds)
-    sizes = (100, 300, 1000, 2400) if config.data.name == "spoken_digit" else (30, 100, 229)
+    sizes = CLIPS if config.data.name == "spoken_digit" else CHORALES
     cells = {"GRU": gru, "LSTM as wide": lstm, "LSTM as large": equal["LSTM"]}
     arms = {
         f"{name}, {size}": {**arm, "data.train_examples": size}
@@ -71,3 +82,152 @@ def get_sweep(config):
         for size in sizes
     }
     return Sweep(arms=arms, replicates=seeds)
+
+
+def _smaller(results):
+    kept, wide = read_kept(results, "claims-size_fsdd"), "LSTM as wide, 2400"
+    compared = {
+        "weights of the encoder": lambda run: run.recurrent_parameters,
+        "bytes of a training call": lambda run: run.peak_memory_bytes,
+    }
+    return [
+        evidence
+        for what, score in compared.items()
+        for evidence in paired(
+            kept, "GRU, 2400", wide, score, setting=f"{what}, 64 units", expected=-1
+        )
+    ]
+
+
+def _faster_step(results):
+    return [
+        Evidence(
+            setting=row["size"],
+            first=("GRU, ms", row["both_ms"]["median"]),
+            second=("LSTM, ms", row["both_ms"]["median"] * row["speed"]["median"]),
+            difference=Estimate(*(row["speed"][name] for name in ("median", "q1", "q3"))),
+            expected=1,
+            neutral=1.0,
+        )
+        for row in read_benchmark(results / "claims-cells.json")
+        if row["cell"] == "gru"
+    ]
+
+
+def _fewer_updates(results):
+    chung = read_kept(results, "chung2014-jsb_chorales")
+    short = read_kept(results, "claims-short_fsdd")
+    return [
+        *updates_to_equal_score(chung, "GRU", "LSTM", setting="JSB Chorales", expected=-1),
+        *updates_to_equal_score(
+            short, "GRU, 0.8 s", "LSTM, 0.8 s", setting="spoken digits", expected=-1
+        ),
+    ]
+
+
+def _overfits_less(results):
+    def gap(run):
+        return run.metrics["test/loss"] - run.metrics["train/loss"]
+
+    sweeps = {"size_fsdd": (CLIPS, "clips"), "size_jsb": (CHORALES, "chorales")}
+    return [
+        evidence
+        for part, (sizes, what) in sweeps.items()
+        for size in sizes
+        for other in ("LSTM as wide", "LSTM as large")
+        for evidence in paired(
+            read_kept(results, f"claims-{part}"),
+            f"GRU, {size}",
+            f"{other}, {size}",
+            gap,
+            setting=f"{size} {what}, test less training loss",
+            expected=-1,
+        )
+    ]
+
+
+def _good_on_short(results):
+    kept = read_kept(results, "claims-short_fsdd")
+    return [
+        evidence
+        for span in SPANS
+        for evidence in paired(
+            kept,
+            f"GRU, {span} s",
+            f"LSTM, {span} s",
+            lambda run: run.metrics["test/accuracy"],
+            setting=f"{span} s of a spoken digit, accuracy",
+            expected=1,
+        )
+    ]
+
+
+def _loses_more(*names):
+    """Whether the GRU's test loss is above the LSTM's."""
+
+    def tests(results):
+        return [
+            evidence
+            for name in names
+            for evidence in paired(
+                read_kept(results, name),
+                "GRU",
+                "LSTM",
+                lambda run: run.metrics["test/loss"],
+                setting=name.partition("-")[2].replace("_", " ") + ", test loss",
+                expected=1,
+            )
+        ]
+
+    return tests
+
+
+CLAIMS = (
+    Claim(
+        "A GRU has fewer parameters than an LSTM of the same width, and needs less memory",
+        "Counted, one layer of 64 units on 40 features; memory of a training call by the "
+        "compiler's count (`claims.py:size_fsdd`).",
+        _smaller,
+    ),
+    Claim(
+        "A step of a GRU is faster than one of an LSTM of the same width",
+        "Forward and backward of one layer, contestants in turns: how many times as fast, with "
+        "quartiles (`python -m gru_audio.bench cells --json "
+        "experiments/results/claims-cells.json`).",
+        _faster_step,
+    ),
+    Claim(
+        "A GRU needs fewer updates than an LSTM to the same validation loss",
+        "The ratio of updates to the worse of the two best losses, at equal parameters, each at "
+        "its own learning rate on JSB Chorales and at one rate on digits (`chung2014.py`, "
+        "`claims.py:short_fsdd`).",
+        _fewer_updates,
+    ),
+    Claim(
+        "A GRU overfits less than an LSTM",
+        "Test less training loss after a fixed number of updates without early stopping, "
+        "dropout or noise (`claims.py:size_fsdd`, `size_jsb`).",
+        _overfits_less,
+    ),
+    Claim(
+        "A GRU is better than an LSTM on short sequences",
+        "Spoken digits of which only so much is heard, at equal parameters "
+        "(`claims.py:short_fsdd`).",
+        _good_on_short,
+    ),
+    Claim(
+        "A GRU is weaker than an LSTM on very long dependencies",
+        "The adding problem and copying at equal parameters, each at its own learning rate: is the "
+        "GRU's loss the higher one (`bai2018.py`, whose tables below tell where each cell fails).",
+        _loses_more(
+            *(f"bai2018-adding_{steps}" for steps in (200, 400, 600)),
+            *(f"bai2018-copy_memory_{steps}" for steps in (500, 1000, 2000)),
+        ),
+    ),
+    Claim(
+        "Without a memory cell of its own a GRU cannot count as an LSTM can",
+        "When are all brackets closed? Learnt from 50 steps, tested on 400: is the GRU's loss the "
+        "higher one (`claims.py:counting`).",
+        _loses_more("claims-counting"),
+    ),
+)

@@ -10,16 +10,19 @@ command renews the report.
 
 --keep also writes what is worth keeping of a sweep to experiments/results: scores and costs of all
 runs, differences of the arms, curves of the chosen runs. --tables writes experiments/README.md from
-that: for every experiment with a `PUBLISHED`, the paper's values beside ours.
+that: for every experiment with a `PUBLISHED`, the paper's values beside ours; and for `CLAIMS`,
+what is said elsewhere and what was found.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import ModuleType
 
 from absl import flags
 from etils import epath
 
 from gru_audio import command
 from gru_audio.config import UserError
+from gru_audio.reporting.claims import Claim
 from gru_audio.reporting.papers import Experiment
 from gru_audio.reporting.wording import evidence, headline, progress
 from gru_audio.reporting.write import write_kept, write_report, write_tables
@@ -44,7 +47,8 @@ def main(_: Sequence[str]) -> None:
         _report(results)
     if _TABLES.value:
         readme = experiments / "README.md"
-        write_tables(published_experiments(experiments), results, readme)
+        modules = experiment_modules(experiments)
+        write_tables(published(modules), claims(modules), results, readme)
         print(f"Tables: {readme}")
 
 
@@ -60,22 +64,33 @@ def _report(results: epath.Path) -> None:
             print(f"Kept: {path}")
 
 
-def published_experiments(folder: epath.Path) -> list[Experiment]:
-    """The experiments of a folder that have a `PUBLISHED`, by name.
+def experiment_modules(folder: epath.Path) -> dict[str, ModuleType]:
+    """The experiments of a folder, by name, that have a `PUBLISHED` or `CLAIMS`.
 
     Raises:
       UserError: there is none.
     """
-    found = []
-    for path in sorted(folder.glob("*.py")):
-        module = command.load_experiment(path)
-        if hasattr(module, "PUBLISHED"):
-            title = (module.__doc__ or path.stem).strip().splitlines()[0]
-            parts = tuple(getattr(module, "PARTS", ("",)))
-            found.append(Experiment(path.stem, title, parts, module.PUBLISHED))
-    if not found:
+    modules = {path.stem: command.load_experiment(path) for path in sorted(folder.glob("*.py"))}
+    told = {n: m for n, m in modules.items() if hasattr(m, "PUBLISHED") or hasattr(m, "CLAIMS")}
+    if not told:
         raise UserError(f"No experiment in {folder} has a PUBLISHED. Name another --experiments.")
+    return told
+
+
+def published(modules: Mapping[str, ModuleType]) -> list[Experiment]:
+    """The experiments behind which a paper stands."""
+    found = []
+    for name, module in modules.items():
+        if hasattr(module, "PUBLISHED"):
+            title = (module.__doc__ or name).strip().splitlines()[0]
+            parts = tuple(getattr(module, "PARTS", ("",)))
+            found.append(Experiment(name, title, parts, module.PUBLISHED))
     return found
+
+
+def claims(modules: Mapping[str, ModuleType]) -> list[Claim]:
+    """What the experiments test that is said elsewhere."""
+    return [claim for module in modules.values() for claim in getattr(module, "CLAIMS", ())]
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def _constant(setting: Setting, state: TrainState) -> tuple[Steps, Steps]:
       Many steps a call, and one step a call; both bring the metrics to the host, as feeds do.
     """
     program, layout, plan = setting.program, setting.layout, setting.data.plan
-    lengths = range(len(plan.padded))
+    reader, lengths = setting.reader(), range(len(plan.padded))
     batches = [layout.put(reader.step(bucket, 0)[0], Kind.ROWS) for bucket in lengths]
 
     def partner(batch: Batch) -> Batch | None:

@@ -49,6 +49,7 @@ class Ours:
 
     Attributes:
         metric: mean over the replicates of its chosen draw, with the interval by Student's t.
+        validation: its mean over the same runs on the validation split; None if there was none.
         seeds: how many replicates these are; at_cap: how many of them took all the steps allowed.
         draws: among how many with a finished run it was chosen; planned: how many the sweep has.
         total_parameters, recurrent_parameters: of a run.
@@ -56,6 +57,7 @@ class Ours:
     """
 
     metric: Estimate
+    validation: float | None
     seeds: int
     at_cap: int
     draws: int
@@ -138,6 +140,7 @@ def _ours(arm: str, kept: Kept) -> Ours | None:
         return None
     return Ours(
         metric=student([run.metrics[f"test/{kept.metric}"] for run in chosen]),
+        validation=_mean([run.metrics.get(f"validation/{kept.metric}") for run in chosen]),
         seeds=len(chosen),
         at_cap=sum(run.steps == run.step_cap for run in chosen),
         draws=_count_draws([run for run in runs if run.state == FINISHED]),
@@ -151,6 +154,12 @@ def _ours(arm: str, kept: Kept) -> Ours | None:
 
 def _count_draws(runs: list[KeptRun]) -> int:
     return len({json.dumps(run.draw, sort_keys=True) for run in runs})
+
+
+def _mean(values: list[float | None]) -> float | None:
+    """The mean, if all are known."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
 
 
 def _seconds(runs: list[KeptRun]) -> float:

@@ -19,13 +19,15 @@ class Published:
             of a share are fractions, as ours are: 0.94, not 94.
         floors: part -> what a model reaches that learns nothing; there values are compared in kind.
         guessed: what the paper leaves open, and what was taken.
+        peers: what others published on the same test set, of models that no arm repeats.
     """
 
     source: str
     measure: str
-    values: Mapping[str, Mapping[str, float]]
+    values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     floors: Mapping[str, float] = field(default_factory=dict)
     guessed: tuple[str, ...] = ()
+    peers: Mapping[str, float] = field(default_factory=dict)
 
 
 class Verdict(enum.StrEnum):

@@ -1,9 +1,10 @@
 """Papers and what became of them here, in Markdown: `experiments/README.md`, made of sections."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gru_audio.reporting import markdown, wording
+from gru_audio.reporting.claims import Claim, Evidence, judge
 from gru_audio.reporting.comparison import better_of
 from gru_audio.reporting.kept import Kept, KeptPair
 from gru_audio.reporting.markdown import LEFT, RIGHT
@@ -26,9 +27,9 @@ _COLUMNS = {
 }
 
 
-def render(papers: Sequence[Paper]) -> str:
-    """The whole file: an introduction, what came of all papers, and a section for each."""
-    sections = [_introduction(), _summary(papers), *map(_paper, papers)]
+def render(papers: Sequence[Paper], claims: Sequence[tuple[Claim, Sequence[Evidence]]] = ()) -> str:
+    """The whole file: an introduction, what came of papers and claims, and a section for each."""
+    sections = [_introduction(), _summary(papers), *_claims(claims), *map(_paper, papers)]
     return "\n\n".join(sections) + "\n"
 
 
@@ -64,6 +65,46 @@ def _summary(papers: Sequence[Paper]) -> str:
     return "\n".join(["## In short", "", *markdown.table(columns, rows)])
 
 
+def _claims(claims: Sequence[tuple[Claim, Sequence[Evidence]]]) -> list[str]:
+    """What is said, what was found, and the numbers."""
+    if not claims:
+        return []
+    found = [(claim.statement, str(judge(tests))) for claim, tests in claims]
+    columns = {"what is said": LEFT, "found": LEFT}
+    lines = ["## What is said of GRUs", "", *markdown.table(columns, found), ""]
+    lines += [
+        "A difference with its 95 % interval (Student's t over paired replicates; of speeds, the "
+        "quartiles of rounds) speaks for a claim if all of it lies on the side that the claim "
+        "expects. A claim holds if every comparison speaks for it, and in part if some do.",
+    ]
+    return ["\n".join(lines), *(_claim(claim, tests) for claim, tests in claims)]
+
+
+def _claim(claim: Claim, tests: Sequence[Evidence]) -> str:
+    lines = [f"### {claim.statement}", "", f"**{str(judge(tests)).capitalize()}.** {claim.how}"]
+    if tests:
+        columns = {"where": LEFT, "first": LEFT, "second": LEFT, "difference": RIGHT, "": LEFT}
+        lines += ["", *markdown.table(columns, map(_test, tests))]
+    return "\n".join(lines)
+
+
+def _test(test: Evidence) -> list[str]:
+    difference, ratio = test.difference, test.neutral == 1
+    told = f"{_short(difference.value)} [{_short(difference.low)}, {_short(difference.high)}]"
+    return [
+        test.setting,
+        *(f"{name}: {_short(value)}" for name, value in (test.first, test.second)),
+        f"times {told}" if ratio else told,
+        {1: "for", -1: "against", 0: "shows nothing"}[test.speaks],
+    ]
+
+
+def _short(value: float) -> str:
+    """Three significant digits, without an exponent where that reads well."""
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return text.replace("e-0", "e-").replace("-", wording.MINUS)
+
+
 def _paper(paper: Paper) -> str:
     experiment, published = paper.experiment, paper.experiment.published
     lines = [
@@ -89,6 +130,7 @@ def _table(experiment: Experiment, table: Table) -> list[str]:
     else:
         lines += ["The paper has no values for it, and it was not run.", ""]
     if table.kept:
+        lines += [_best(table, table.kept, experiment.published.peers), ""]
         lines += [_conduct(table, table.kept), ""]
         if table.kept.pairs:
             lines += [*(f"- {_pair(pair, table.kept)}" for pair in table.kept.pairs), ""]
@@ -136,6 +178,24 @@ def _as_printed(value: float) -> str:
 
 def _count(number: int | None) -> str:
     return "" if number is None else wording.number(number)
+
+
+def _best(table: Table, kept: Kept, peers: Mapping[str, float]) -> str:
+    """The arm that validation prefers, with its test metric, beside what others published."""
+    scale = wording.scale_of(kept.metric)
+    arms = [
+        (row.arm, row.ours) for row in table.rows if row.ours and row.ours.validation is not None
+    ]
+    said = []
+    if arms:
+        choose = max if kept.higher_is_better else min
+        name, ours = choose(arms, key=lambda arm: arm[1].validation)
+        value = f"{scale.value(ours.metric.value)} {scale.interval(ours.metric)}"
+        said.append(f"The best arm by validation is {name}, with {value} on the test set.")
+    if peers:
+        listed = (f"{name} {_as_printed(value)}" for name, value in peers.items())
+        said.append(f"Others published: {'; '.join(listed)}.")
+    return " ".join(said)
 
 
 def _conduct(table: Table, kept: Kept) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from etils import epath
 
 from gru_audio.reporting import page, readme, tables
+from gru_audio.reporting.claims import Claim
 from gru_audio.reporting.comparison import Comparison, compare
 from gru_audio.reporting.keeping import keep
 from gru_audio.reporting.kept import kept_files, runs_csv
@@ -48,15 +49,20 @@ def write_kept(comparison: Comparison, results: epath.PathLike) -> list[epath.Pa
 
 
 def write_tables(
-    experiments: Sequence[Experiment], results: epath.PathLike, path: epath.PathLike
+    experiments: Sequence[Experiment],
+    claims: Sequence[Claim],
+    results: epath.PathLike,
+    path: epath.PathLike,
 ) -> None:
-    """Writes the tables of papers to the file `path`, from what is kept in the folder `results`.
+    """Writes tables of papers, and claims, to the file `path` from the folder `results`.
 
     Raises:
       UserError: a kept file is damaged.
     """
+    results = epath.Path(results)
     papers = [read_paper(experiment, results) for experiment in experiments]
-    _write(epath.Path(path), readme.render(papers))
+    tested = [(claim, claim.tests(results)) for claim in claims]
+    _write(epath.Path(path), readme.render(papers, tested))
 
 
 def _write(path: epath.Path, text: str) -> None:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax.linen import log_sigmoid, relu, sigmoid
 
-from gru_audio.rnn.equations import Bias, Cell, Diagonal, Matrix, Pointwise
+from gru_audio.rnn.equations import Activation, Bias, Cell, Diagonal, Matrix, Pointwise
 
 
 def gru(h: jax.Array, r: jax.Array, z: jax.Array, n: jax.Array, m: jax.Array) -> jax.Array:
@@ -24,7 +24,12 @@ def gru(h: jax.Array, r: jax.Array, z: jax.Array, n: jax.Array, m: jax.Array) ->
     ``h' = (1 - s(z)) * tanh(n + s(r) * m) + s(z) * h``, where ``m = h U_m + b_m`` alone.
     """
     z = sigmoid(z)
-    return (1 - z) * jnp.tanh(n + sigmoid(r) * m) + z * h
+    return (1 - z) * candidate(r, n, m) + z * h
+
+
+def candidate(r: jax.Array, n: jax.Array, m: jax.Array) -> jax.Array:
+    """What that GRU would write: ``tanh(n + s(r) * m)``."""
+    return jnp.tanh(n + sigmoid(r) * m)
 
 
 def reset(h: jax.Array, r: jax.Array) -> jax.Array:
@@ -78,9 +83,29 @@ def min_gru(h: jax.Array, z: jax.Array, n: jax.Array) -> jax.Array:
 
 def min_lstm(h: jax.Array, f: jax.Array, i: jax.Array, n: jax.Array) -> jax.Array:
     """Minimal LSTM (Feng et al. 2024, sec. 3.2): ``(s(f) * h + s(i) * n) / (s(f) + s(i))``."""
-    share = sigmoid(log_sigmoid(f) - log_sigmoid(i))  # s(f) / (s(f) + s(i)), without 0 / 0
-    return share * h + (1 - share) * n
+    kept = share(f, i)
+    return kept * h + (1 - kept) * n
 
+
+def share(gate: jax.Array, other: jax.Array) -> jax.Array:
+    """What one gate has of the two of a minimal LSTM: ``s(gate) / (s(gate) + s(other))``."""
+    return sigmoid(log_sigmoid(gate) - log_sigmoid(other))  # without 0 / 0
+
+
+def linear(n: jax.Array) -> jax.Array:
+    """A candidate as it is."""
+    return n
+
+
+RESET = Activation(sigmoid, ("r",))
+UPDATE = Activation(sigmoid, ("z",))
+CANDIDATE = Activation(jnp.tanh, ("n",))
+LSTM = {
+    "input": Activation(sigmoid, ("i",)),
+    "forget": Activation(sigmoid, ("f",)),
+    "candidate": Activation(jnp.tanh, ("g",)),
+    "output": Activation(sigmoid, ("o",)),
+}
 
 CELLS: Mapping[str, Cell] = {
     "gru": Cell(
@@ -91,6 +116,11 @@ CELLS: Mapping[str, Cell] = {
             Bias("recurrent_bias", ("m",)),
             Pointwise("h", gru),
         ),
+        activations={
+            "reset": RESET,
+            "update": UPDATE,
+            "candidate": Activation(candidate, ("r", "n", "m")),
+        },
     ),
     "gru_reset_before": Cell(
         gates=("r", "z", "n"),
@@ -101,6 +131,7 @@ CELLS: Mapping[str, Cell] = {
             Matrix("candidate_kernel", "q", ("n",)),
             Pointwise("h", update),
         ),
+        activations={"reset": RESET, "update": UPDATE, "candidate": CANDIDATE},
     ),
     "lstm": Cell(
         gates=("i", "f", "g", "o"),
@@ -110,6 +141,7 @@ CELLS: Mapping[str, Cell] = {
             Pointwise("c", memory),
             Pointwise("h", output),
         ),
+        activations=LSTM,
     ),
     # Gers et al. 2002; Graves 2013 (arXiv 1308.0850, eq. 7-11): i and f see the old memory, o the
     # new one.
@@ -123,21 +155,36 @@ CELLS: Mapping[str, Cell] = {
             Diagonal("output_peephole", "c", ("o",)),
             Pointwise("h", output),
         ),
+        activations=LSTM,
     ),
     "rnn": Cell(
         gates=("a",),
         carry=("h",),
         equations=(Matrix("recurrent_kernel", "h", ("a",)), Pointwise("h", elman)),
+        activations={"candidate": Activation(jnp.tanh, ("a",))},
     ),
     "li_gru": Cell(
         gates=("z", "n"),
         carry=("h",),
         equations=(Matrix("recurrent_kernel", "h", ("z", "n")), Pointwise("h", li_gru)),
+        activations={"update": UPDATE, "candidate": Activation(relu, ("n",))},
     ),
     "min_gru": Cell(
-        gates=("z", "n"), carry=("h",), equations=(Pointwise("h", min_gru),), linear=True
+        gates=("z", "n"),
+        carry=("h",),
+        equations=(Pointwise("h", min_gru),),
+        activations={"update": UPDATE, "candidate": Activation(linear, ("n",))},
+        linear=True,
     ),
     "min_lstm": Cell(
-        gates=("f", "i", "n"), carry=("h",), equations=(Pointwise("h", min_lstm),), linear=True
+        gates=("f", "i", "n"),
+        carry=("h",),
+        equations=(Pointwise("h", min_lstm),),
+        activations={
+            "forget": Activation(share, ("f", "i")),
+            "input": Activation(share, ("i", "f")),
+            "candidate": Activation(linear, ("n",)),
+        },
+        linear=True,
     ),
 }

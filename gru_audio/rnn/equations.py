@@ -76,6 +76,14 @@ def _named(function, name, others, argument):
 Equation = Matrix | Diagonal | Bias | Pointwise
 
 
+@dataclass(frozen=True)
+class Activation:
+    """``function(*gates)``, elementwise: how far a gate is open, or what a cell would write."""
+
+    function: Callable[..., jax.Array]
+    gates: tuple[str, ...]
+
+
 class Weights(Protocol):
     """How an implementation holds the parameters of a step."""
 
@@ -97,6 +105,8 @@ class Cell:
       gates: names of the input projections, in the order of the input kernel's blocks.
       carry: names of the values that go on to the next step; the first is the cell's output.
       equations: an equation uses the values as they stand then; to set one anew replaces it.
+      activations: the gates as they are known in the field, for who looks into a cell; a step
+        works them out by itself, within its functions.
       linear: whether the new carry is a linear function of the old one, elementwise: the steps can
         then be worked out side by side.
     """
@@ -104,6 +114,7 @@ class Cell:
     gates: tuple[str, ...]
     carry: tuple[str, ...]
     equations: tuple[Equation, ...]
+    activations: Mapping[str, Activation]
     linear: bool = False
 
     @functools.cached_property
@@ -149,6 +160,17 @@ class Cell:
         """``(params, carry, projections) -> carry``, all arrays of the last two (batch, hidden)."""
         return self.forward(Fused(params), carry, projections, derivatives=False)[0]
 
+    def step_with_activations(
+        self, params: Params, carry: Carry, projections: Projections
+    ) -> tuple[Carry, Values]:
+        """As `step`; also its `activations` (batch, hidden)."""
+        values, _, _ = self._work_out(Fused(params), carry, projections, derivatives=False)
+        opened = {
+            name: activation.function(*(values[gate] for gate in activation.gates))
+            for name, activation in self.activations.items()
+        }
+        return self._new_carry(values, carry), opened
+
     def forward(
         self, weights: Weights, carry: Carry, projections: Projections, *, derivatives: bool
     ) -> tuple[Carry, Values, Values]:
@@ -158,6 +180,15 @@ class Cell:
           The new carry; with `derivatives` also the local ones, by the names of `slots`, and what
           the matrices and diagonals were multiplied with, by the names of their parameters.
         """
+        values, slots, operands = self._work_out(
+            weights, carry, projections, derivatives=derivatives
+        )
+        return self._new_carry(values, carry), slots, operands
+
+    def _work_out(
+        self, weights: Weights, carry: Carry, projections: Projections, *, derivatives: bool
+    ) -> tuple[Values, Values, Values]:
+        """All values as the equations leave them (sums stay as they were used), slots, operands."""
         values = {n: _wide(v) for n, v in zip(self.gates, projections, strict=True)}
         values |= {name: _wide(value) for name, value in self._carried(carry)}
         slots: Values = {}
@@ -179,8 +210,10 @@ class Cell:
                 case Pointwise():
                     arguments = {name: values[name] for name in equation.arguments}
                     values[equation.value] = equation.function(**arguments)
-        new = tuple(values[name].astype(old.dtype) for name, old in self._carried(carry))
-        return new, slots, operands
+        return values, slots, operands
+
+    def _new_carry(self, values: Values, carry: Carry) -> Carry:
+        return tuple(values[name].astype(old.dtype) for name, old in self._carried(carry))
 
     def backward(self, weights: Weights, slots: Values, gradients: Carry) -> tuple[Values, Carry]:
         """The gradients of all gates, and of the carry before the step from those after it."""

@@ -72,7 +72,7 @@ class Layer(nn.Module):
             return recurrence(
                 cell,
                 {name: params[name] for name in (*cell.kernels, *cell.vectors)},
-                _project(params, inputs, len(cell.gates)),
+                project(params, inputs, len(cell.gates)),
                 carry,
                 lengths,
                 reverse=self.reverse,
@@ -105,7 +105,7 @@ class Layer(nn.Module):
         return params
 
 
-def _project(params: Params, inputs: jax.Array, gates: int) -> Projections:
+def project(params: Params, inputs: jax.Array, gates: int) -> Projections:
     """All steps' projections, time-major, each gate's by itself: slicing in a scan is slow.
 
     Products are in the type of the inputs; norm and bias, whose gradients are sums over all frames,

@@ -1,6 +1,6 @@
 """A trained model, whole: what `evaluate` and `predict` need, and nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from gru_audio.audio.normalise import Normalisation
 from gru_audio.config import check, default_config, flatten, override
 from gru_audio.data.resident import CENTRE, Batch, crop_start
 from gru_audio.data.signal import Signal
+from gru_audio.rnn.gates import Gates, gates_of
 from gru_audio.training.checkpoint import load_model, save_model
 from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.state import Weights
@@ -65,17 +66,53 @@ class Trained:
         return make_program(self.config, self.signal, self.class_names)
 
     def scores(self, clips: Sequence[np.ndarray], targets: np.ndarray) -> dict[str, np.ndarray]:
-        """The task's scores of clips, signals as the model was trained on, with targets (N,).
+        """The task's scores of clips, signals as the model was trained on, with targets (N,)."""
+        score = jax.jit(self.program().score)
+        rows = self._map(
+            lambda batch: score(self.weights, self.normalisation, batch),
+            [self._middle(clip) for clip in clips],
+            targets,
+        )
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    def gates(self, clips: Sequence[np.ndarray]) -> list[dict[str, dict[str, np.ndarray]]]:
+        """The gates of the recurrent layers on whole clips, however long.
+
+        Returns:
+          For each clip: name of the layer -> name of the gate -> (frames, hidden); see
+          `gru_audio.rnn.gates`.
+
+        Raises:
+          UserError: the model has no recurrent layers.
+        """
+        program = self.program()
+
+        @jax.jit
+        def gates(weights: Weights, normalisation: Normalisation, batch: Batch) -> Gates:
+            inputs, frames, _ = program.problem(normalisation, batch)
+            variables = {"params": weights.params, **weights.model_state}
+            return gates_of(program.model, variables, inputs, frames)
+
+        rows = self._map(
+            lambda batch: gates(self.weights, self.normalisation, batch),
+            clips,
+            np.zeros(len(clips), np.int32),
+        )
+        return [
+            jax.tree.map(lambda gate, length=row.lengths: gate[:length], row.layers) for row in rows
+        ]
+
+    def _map(
+        self, function: Callable[[Batch], Any], clips: Sequence[np.ndarray], targets: np.ndarray
+    ) -> list[Any]:
+        """What a function of a batch, a tree of arrays (B, ...), gives for each clip, in order.
 
         Clips are sorted by length and padded to powers of two blocks, so that few shapes are
         compiled.
         """
-        program = self.program()
-        score = jax.jit(program.score)
-        clips = [self._middle(clip) for clip in clips]
         lengths = np.array([len(clip) for clip in clips])
         order = np.argsort(lengths, kind="stable")
-        results: list[dict[str, np.ndarray]] = []
+        results: list[Any] = [None] * len(clips)
         for begin in range(0, len(order), _BATCH):
             chosen = order[begin : begin + _BATCH]
             blocks = -(-int(lengths[chosen].max()) // self.signal.block)
@@ -86,10 +123,10 @@ class Trained:
                 signal[row, : lengths[i]] = clips[i]
                 length[row], target[row] = lengths[i], targets[i]
             batch = Batch(*map(jnp.asarray, (signal, length, target, np.arange(_BATCH))))
-            scored = jax.device_get(score(self.weights, self.normalisation, batch))
-            results.append({name: values[: len(chosen)] for name, values in scored.items()})
-        back = np.argsort(order, kind="stable")
-        return {name: np.concatenate([r[name] for r in results])[back] for name in results[0]}
+            given = jax.device_get(function(batch))
+            for row, i in enumerate(chosen):
+                results[i] = jax.tree.map(lambda leaf, row=row: leaf[row], given)
+        return results
 
     def _middle(self, clip: np.ndarray) -> np.ndarray:
         """What of a clip is scored: of a longer one than the model was trained on, the middle."""

@@ -9,6 +9,9 @@ import pytest
 from etils import epath
 
 from gru_audio.config import UserError, flatten
+from gru_audio.data.resident import Batch
+from gru_audio.rnn import Layer
+from gru_audio.rnn.gates import gates_of_layer
 from gru_audio.training.trained import Trained
 from tests.tones import assert_same, make_feed, member, steps, tiny
 
@@ -98,6 +101,23 @@ def test_batch_norm_uses_its_running_statistics(tmp_path, source):
     with pytest.raises(AssertionError):  # which is to say that they matter
         weights = trained.weights.replace(model_state=initial)
         assert_scores(dataclasses.replace(trained, weights=weights), feed, state, source)
+
+
+def test_gates_of_clips_are_those_of_each_alone(source, both):
+    trained = both[1]
+    program, clips = trained.program(), source.signals(np.arange(0, len(source), 9))
+    found = trained.gates(clips)
+    for clip, layers in zip(clips[:3], found, strict=False):
+        one = Batch(clip[None], np.array([len(clip)]), np.zeros(1, np.int32), np.zeros(1, np.int32))
+        features, frames = program.features(one)
+        layer = Layer(trained.config.model.cell, trained.config.model.hidden)
+        params = trained.weights.params["encoder"]["forward_0"]
+        gates = gates_of_layer(layer, params, trained.normalisation(features))
+        for name, gate in gates.items():
+            alone = gate[0, : int(frames[0])]
+            np.testing.assert_allclose(
+                layers["encoder/forward_0"][name], alone, rtol=1e-4, atol=1e-4
+            )
 
 
 def test_an_unfinished_model(tmp_path):

@@ -5,6 +5,7 @@ high-dimensional sequences" (arXiv 1206.6392), in the form in which Bai et al. 2
 """
 
 import functools
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -26,6 +27,11 @@ URL = (
 )
 _SPLITS = {"train": "traindata", "validation": "validdata", "test": "testdata"}
 _RATE = 1  # frames are steps of the score, not of time
+# What SciPy raises on what is no MATLAB file, or holds other things.
+_DAMAGES = (
+    *(scipy.io.matlab.MatReadError, zlib.error, OSError),
+    *(ValueError, TypeError, KeyError, IndexError),
+)
 
 
 class PolyphonicMusic(ClipBuilder):
@@ -124,7 +130,7 @@ def _read(path: Path) -> dict[str, list[np.ndarray]]:
     try:
         cells = scipy.io.loadmat(path, variable_names=list(_SPLITS.values()))
         rolls = {split: list(cells[name][0]) for split, name in _SPLITS.items()}
-    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+    except _DAMAGES as error:
         raise UserError(f"{path} is no file of piano rolls, or damaged: {error}") from error
     for split, of_split in rolls.items():
         for i, roll in enumerate(of_split):
