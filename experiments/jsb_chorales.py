@@ -3,11 +3,11 @@ r"""JSB Chorales: the best that recurrent cells reach at 20,000 and at 300,000 p
   python -m gru_audio.prepare jsb_chorales
   python -m gru_audio.sweep --config experiments/jsb_chorales.py:20k --workdir runs/jsb_chorales-20k
 
-Parts: 20k, 300k (four cells there). Every cell has twelve draws of learning rate, dropout and
-weight noise, of which the validation split chooses one.
+Parts: 20k, 300k (four cells there). Every cell has six draws of learning rate, dropout and weight
+noise, of which the validation split chooses one.
 """
 
-from gru_audio.config import default_config
+from gru_audio.config import default_config, override
 from gru_audio.models.size import match_parameters
 from gru_audio.reporting.published import Published
 from gru_audio.rnn.names import choose
@@ -25,8 +25,24 @@ CELLS = {
     "minLSTM": "min_lstm",
     "tanh RNN": "rnn",
 }
-HIDDEN = {"20k": 41, "300k": 262}  # of the GRU, so that all its weights are as many
-PARTS = tuple(HIDDEN)
+# The GRU's width, so that all its weights are as many, and how long to train.
+PARTS = {
+    "20k": {"model.hidden": 41, "train.steps": 4500},
+    "300k": {"model.hidden": 262, "train.steps": 1500},
+}
+RUNGS = {"20k": 1500, "300k": 450}
+DRAWS = {
+    "20k": {
+        "optimizer.learning_rate": draws.log_uniform(3e-3, 1.2e-2),
+        "model.dropout": draws.uniform(0.02, 0.2),
+        "train.weight_noise": draws.uniform(0.04, 0.12),
+    },
+    "300k": {
+        "optimizer.learning_rate": draws.log_uniform(1e-3, 4e-3),
+        "model.dropout": draws.uniform(0.2, 0.5),
+        "train.weight_noise": draws.uniform(0.02, 0.1),
+    },
+}
 
 PUBLISHED = Published(
     source="Test negative log-likelihoods of other papers on the same pieces",
@@ -46,30 +62,20 @@ def get_config(part="20k"):
     config.frontend.name = "frames"
     config.frontend.normalise = False
     config.task.name = "next_step"
-    config.model.hidden = choose("part", part, HIDDEN)
     config.model.output_bias = -3.0
     config.train.batch_size = 8
-    config.train.steps = 3000
     config.train.eval_every = 150
     config.train.log_every = 150
-    return config
+    return override(config, choose("part", part, PARTS))
 
 
 def get_sweep(config):
-    large = config.model.hidden == HIDDEN["300k"]
-    names = ("GRU", "LSTM", "Li-GRU", "tanh RNN") if large else CELLS
+    part = "20k" if config.model.hidden < 100 else "300k"
+    names = ("GRU", "LSTM", "Li-GRU", "tanh RNN") if part == "300k" else CELLS
     arms = {name: {"model.cell": CELLS[name]} for name in names}
     return Sweep(
         arms=match_parameters(config, arms, to="GRU", features=88, outputs=88),
-        draws=draws.random(
-            12,
-            seed=0,
-            distributions={
-                "optimizer.learning_rate": draws.log_uniform(1e-3, 2e-2),
-                "model.dropout": draws.uniform(0.05, 0.5),
-                "train.weight_noise": draws.uniform(0.005, 0.1),
-            },
-        ),
+        draws=draws.random(6, seed=0, distributions=DRAWS[part]),
         replicates=[{"seed": seed} for seed in range(3)],
-        halving=Halving(rungs=(300, 900), keep=0.34),
+        halving=Halving(rungs=(RUNGS[part],), keep=0.34),
     )

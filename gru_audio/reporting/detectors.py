@@ -1,4 +1,4 @@
-"""Detectors of onsets: how levels over time become a score, chosen on recordings and measured on others.
+"""Detectors of onsets: levels over time made a score, chosen on some recordings, tried on others.
 
 Levels are energy, mel bands, gates, or what else has a value in every frame. A score is the level
 itself, or its rise, half-wave rectified; the mean rise of logarithmic mel bands is the spectral
@@ -44,7 +44,7 @@ class Detector:
 
 
 def rise(levels: np.ndarray, span: int) -> np.ndarray:
-    """By how much levels (frames, ...) have risen in `span` frames; 0 where they fell, and at first."""
+    """By how much levels (frames, ...) have risen in so many; 0 where they fell, and at first."""
     risen = np.zeros_like(levels)
     risen[span:] = np.maximum(levels[span:] - levels[:-span], 0)
     return risen

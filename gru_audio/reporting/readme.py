@@ -25,6 +25,7 @@ _COLUMNS = {
     "time, chosen runs": RIGHT,
     "time, all runs": RIGHT,
 }
+_PRINTED = 3  # decimals of a table that is padded; losses over orders of magnitude are not
 
 
 def render(papers: Sequence[Paper], claims: Sequence[tuple[Claim, Sequence[Evidence]]] = ()) -> str:
@@ -142,7 +143,8 @@ def _cells(row: Row, table: Table) -> list[str]:
     scale = wording.scale_of(table.kept.metric if table.kept else "")
     theirs = ""
     if row.published is not None:
-        theirs = _as_printed(row.published * scale.factor) + scale.unit
+        others = [each.published * scale.factor for each in table.rows if each.published]
+        theirs = _as_printed(row.published * scale.factor, others) + scale.unit
     ours = row.ours
     if ours is None:
         return [row.arm, theirs, *[""] * 2, str(row.verdict or ""), *[""] * 5]
@@ -171,9 +173,12 @@ def _verdict(row: Row, ours: Ours, floor: float | None) -> str:
     return f"{said} (1 seed)" if ours.seeds == 1 else said
 
 
-def _as_printed(value: float) -> str:
-    """With the digits a paper gives."""
-    return f"{value:.6g}".replace("e-0", "e-").replace("-", wording.MINUS)
+def _as_printed(value: float, others: Sequence[float] = ()) -> str:
+    """With the digits a paper gives: as many decimals as the others of its table have."""
+    decimals = max((len(f"{x:.6g}".partition(".")[2]) for x in others), default=0)
+    exact, padded = f"{value:.6g}", f"{value:.{decimals}f}"
+    text = padded if decimals <= _PRINTED and float(padded) == float(exact) else exact
+    return text.replace("e-0", "e-").replace("-", wording.MINUS)
 
 
 def _count(number: int | None) -> str:
@@ -193,7 +198,8 @@ def _best(table: Table, kept: Kept, peers: Mapping[str, float]) -> str:
         value = f"{scale.value(ours.metric.value)} {scale.interval(ours.metric)}"
         said.append(f"The best arm by validation is {name}, with {value} on the test set.")
     if peers:
-        listed = (f"{name} {_as_printed(value)}" for name, value in peers.items())
+        values = list(peers.values())
+        listed = (f"{name} {_as_printed(value, values)}" for name, value in peers.items())
         said.append(f"Others published: {'; '.join(listed)}.")
     return " ".join(said)
 
