@@ -10,10 +10,9 @@ copy_memory_1000, copy_memory_2000. All arms have as many parameters as the TCN 
 
 import math
 
-from gru_audio.config import default_config, override
+from gru_audio.config import choose, default_config, override
 from gru_audio.models.size import match_parameters
 from gru_audio.reporting.published import Published
-from gru_audio.rnn.names import choose
 from gru_audio.sweeping import draws
 from gru_audio.sweeping.halving import Halving
 from gru_audio.sweeping.sweep import Sweep

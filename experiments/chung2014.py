@@ -10,9 +10,8 @@ paper's kind; the worse ones are dropped on the way, the others go on until pati
 
 import math
 
-from gru_audio.config import default_config, override
+from gru_audio.config import choose, default_config, override
 from gru_audio.reporting.published import Published
-from gru_audio.rnn.names import choose
 from gru_audio.sweeping import draws
 from gru_audio.sweeping.halving import Halving
 from gru_audio.sweeping.sweep import Sweep

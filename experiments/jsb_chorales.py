@@ -7,10 +7,9 @@ Parts: 20k, 300k (four cells there). Every cell has six draws of learning rate, 
 noise, of which the validation split chooses one.
 """
 
-from gru_audio.config import default_config, override
+from gru_audio.config import choose, default_config, override
 from gru_audio.models.size import match_parameters
 from gru_audio.reporting.published import Published
-from gru_audio.rnn.names import choose
 from gru_audio.sweeping import draws
 from gru_audio.sweeping.halving import Halving
 from gru_audio.sweeping.sweep import Sweep

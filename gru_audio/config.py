@@ -8,10 +8,12 @@ has a default here, so `--config.a.b=value` can reach all of them. A field that 
 import copy
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
+
+T = TypeVar("T")
 
 
 class UserError(ValueError):
@@ -27,6 +29,19 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     hint = f' Did you mean "{close[0]}"?' if close else ""
     return hint + (f" Valid: {', '.join(choices)}." if len(choices) <= _LISTED else "")
+
+
+def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
+    """Returns ``table[name]``, or raises a `UserError` with the nearest name that is there.
+
+    Args:
+      kind: what the table holds, for the message: "cell", "pooling", ...
+      name: the key asked for.
+      table: what may be asked for.
+    """
+    if name not in table:
+        raise UserError(f'Unknown {kind} "{name}".{nearest(name, table)}')
+    return table[name]
 
 
 def default_config() -> ConfigDict:

@@ -11,6 +11,7 @@ jax.config.update("jax_num_cpu_devices", 8)  # before JAX is used; a test takes 
 
 from gru_audio.data.source import Source, open_source  # noqa: E402
 from gru_audio.prepare import prepare  # noqa: E402
+from tests import rolls as piano_rolls  # noqa: E402
 from tests.tones import NAME, RATE, SPLIT_BY, write_tones  # noqa: E402
 
 
@@ -57,6 +58,15 @@ def data_dir(tmp_path_factory, tones_folder):
 def source(data_dir) -> Source:
     """The tones."""
     return open_source(NAME, data_dir)
+
+
+@pytest.fixture(scope="session")
+def rolls(data_dir) -> Source:
+    """Piano rolls, prepared beside the tones."""
+    file = data_dir / "rolls.mat"
+    piano_rolls.write_rolls(file, piano_rolls.made_rolls())
+    prepare(piano_rolls.NAME, data_dir, archive=str(file), verify=False)
+    return open_source(piano_rolls.NAME, data_dir)
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 WITH_PARTS = """
-from gru_audio.config import default_config
-from gru_audio.rnn.names import choose
+from gru_audio.config import choose, default_config
 
 PARTS = ("jsb_chorales", "nottingham")
 

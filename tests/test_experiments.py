@@ -6,6 +6,9 @@ import re
 
 import pytest
 
+from gru_audio.config import override
+from gru_audio.data.builders.polyphonic_music import KEYS
+from gru_audio.models.size import model_size
 from tests.golden_configs import GOLDEN, ROOT, experiments, golden, parts, recorded
 
 RENEW = "If that is meant: python -m tests.golden_configs --write"
@@ -42,3 +45,30 @@ def test_a_config_is_made_anew_each_time(name):
     get_config = EXPERIMENTS[name].get_config
     get_config().seed = 7
     assert get_config().seed != 7
+
+
+def sizes(name, part, features, outputs, counting):
+    """Parameters of every arm of a part."""
+    experiment = EXPERIMENTS[name]
+    config = experiment.get_config(part)
+    return {
+        arm: model_size(override(config, changes).model, features, outputs, counting)
+        for arm, changes in experiment.get_sweep(config).arms.items()
+    }
+
+
+@pytest.mark.parametrize("part", EXPERIMENTS["chung2014"].PARTS)
+def test_chung_2014_has_the_sizes_of_its_table_at_88_keys(part):
+    """Table 1 has 20.2, 19.8 and 20.1 thousand at the 93 to 108 keys of the paper."""
+    found = sizes("chung2014", part, KEYS, KEYS, "recurrent")
+    assert found == {"GRU": 18_630, "LSTM": 18_108, "tanh RNN": 18_900}
+
+
+@pytest.mark.parametrize("part", EXPERIMENTS["bai2018"].PARTS)
+def test_bai_2018_compares_models_of_one_size(part):
+    kind = part.split("_")[0]
+    features, outputs = {"adding": (2, 1), "copy": (1, 10)}.get(kind, (KEYS, KEYS))
+    found = sizes("bai2018", part, features, outputs, "total")
+    assert found.keys() == {"GRU", "LSTM", "tanh RNN", "TCN"}
+    for arm, size in found.items():
+        assert abs(size / found["TCN"] - 1) < 0.01, arm

@@ -78,9 +78,9 @@ def tiny(changes: Mapping[str, Any] | None = None) -> ConfigDict:
 def make_feed(source: Source, configs: Sequence[ConfigDict]) -> Feed:
     """The feed of a group of such configs."""
     config, configs = configs[0], list(configs)
-    hyper = hyperparameters(configs)
+    hyper, names = hyperparameters(configs), source.class_names.get(config.data.target, ())
     return FEEDS[config.data.feed](
-        program=make_program(config, source.signal, source.class_names[config.data.target]),
+        program=make_program(config, source.signal, names),
         layout=make_layout(config.parallel, len(configs)),
         data=gather_data(source, configs),
         mixup="augment.mixup" in hyper,

@@ -65,7 +65,7 @@ def make_setting(
     """
     config = override(config, _ONE_DEVICE | dict(parallel or {}))
     configs = [override(config, {"seed": config.seed + m}) for m in range(members)]
-    names = source.class_names[config.data.target]
+    names = source.class_names.get(config.data.target, ())
     return Setting(
         config=config,
         program=make_program(config, source.signal, names),

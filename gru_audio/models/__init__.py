@@ -7,13 +7,13 @@ from typing import Any
 import flax.linen as nn
 from ml_collections import ConfigDict
 
+from gru_audio.config import choose
 from gru_audio.models.crnn import CrnnClassifier
 from gru_audio.models.head import Head
 from gru_audio.models.pooling import POOLINGS
 from gru_audio.models.rnn_classifier import RnnClassifier
 from gru_audio.models.tcn import TcnClassifier
 from gru_audio.rnn import CELLS, IMPLEMENTATIONS, INITIALISERS, Encoder
-from gru_audio.rnn.names import choose
 
 MODELS: Mapping[str, type[nn.Module]] = {
     "crnn": CrnnClassifier,

@@ -4,9 +4,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gru_audio.config import choose
 from gru_audio.models.pooling import POOLINGS
 from gru_audio.rnn.layer import EncoderOutput
-from gru_audio.rnn.names import choose
 from gru_audio.rnn.noise import Dropout
 
 

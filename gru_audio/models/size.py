@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gru_audio.config import override
+from gru_audio.config import choose, override
 from gru_audio.models import make_model
-from gru_audio.rnn.names import choose
 
 
 def _is_recurrent(path: tuple[Any, ...]) -> bool:

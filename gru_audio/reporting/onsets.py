@@ -36,11 +36,12 @@ def matches(found: np.ndarray, onsets: np.ndarray, tolerance: float) -> int:
 
     Both ascend. To pair the earliest that can be paired is then as good as any other way.
     """
+    times, others = found.tolist(), onsets.tolist()  # of which single values are read faster
     pairs = i = j = 0
-    while i < len(found) and j < len(onsets):
-        if abs(found[i] - onsets[j]) <= tolerance:
+    while i < len(times) and j < len(others):
+        if abs(times[i] - others[j]) <= tolerance:
             pairs, i, j = pairs + 1, i + 1, j + 1
-        elif found[i] < onsets[j]:
+        elif times[i] < others[j]:
             i += 1
         else:
             j += 1

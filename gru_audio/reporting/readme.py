@@ -188,15 +188,14 @@ def _count(number: int | None) -> str:
 def _best(table: Table, kept: Kept, peers: Mapping[str, float]) -> str:
     """The arm that validation prefers, with its test metric, beside what others published."""
     scale = wording.scale_of(kept.metric)
-    arms = [
-        (row.arm, row.ours) for row in table.rows if row.ours and row.ours.validation is not None
-    ]
+    ours = {row.arm: row.ours for row in table.rows if row.ours}
+    preferred = {arm: each.validation for arm, each in ours.items() if each.validation is not None}
     said = []
-    if arms:
+    if preferred:
         choose = max if kept.higher_is_better else min
-        name, ours = choose(arms, key=lambda arm: arm[1].validation)
-        value = f"{scale.value(ours.metric.value)} {scale.interval(ours.metric)}"
-        said.append(f"The best arm by validation is {name}, with {value} on the test set.")
+        arm = choose(preferred, key=preferred.__getitem__)
+        value = f"{scale.value(ours[arm].metric.value)} {scale.interval(ours[arm].metric)}"
+        said.append(f"The best arm by validation is {arm}, with {value} on the test set.")
     if peers:
         values = list(peers.values())
         listed = (f"{name} {_as_printed(value, values)}" for name, value in peers.items())

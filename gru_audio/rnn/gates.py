@@ -15,11 +15,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from gru_audio.config import UserError
+from gru_audio.config import UserError, choose
 from gru_audio.rnn.cells import CELLS
 from gru_audio.rnn.equations import Carry, Params, Values, wide_dtype
 from gru_audio.rnn.layer import Layer, project
-from gru_audio.rnn.names import choose
 
 
 @struct.dataclass

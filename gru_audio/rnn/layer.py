@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from flax import struct
 from flax.linen.dtypes import canonicalize_dtype
 
+from gru_audio.config import choose
 from gru_audio.rnn.cells import CELLS
 from gru_audio.rnn.chunks import in_chunks
 from gru_audio.rnn.equations import Carry, Cell, Params, Projections
 from gru_audio.rnn.initialisers import gate_bias, per_gate
-from gru_audio.rnn.names import choose
 from gru_audio.rnn.noise import Dropout
 from gru_audio.rnn.recurrence import recurrence
 

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 import jax
 
-from gru_audio.config import UserError
+from gru_audio.config import UserError, choose
 from gru_audio.rnn.equations import Carry, Cell, Params, Projections
 from gru_audio.rnn.kernels import gpu, tpu
 from gru_audio.rnn.kernels.gradient import differentiable
 from gru_audio.rnn.kernels.linear import associative
 from gru_audio.rnn.kernels.loop import Loop
 from gru_audio.rnn.kernels.scan import scan
-from gru_audio.rnn.names import choose
 
 
 @dataclass(frozen=True)

@@ -220,3 +220,27 @@ def test_too_many_mel_bands_name_the_largest_number_that_fits():
     assert make_frontend(ConfigDict({**CONFIG, "mels": most}), 16000).features == most
     with pytest.raises(UserError, match=f"at most {most} fit"):
         make_frontend(ConfigDict({**CONFIG, "mels": most + 1}), 16000)
+
+
+def test_frames_need_no_frontend():
+    """What is ready is handed on as it is; it has as many frames as steps."""
+    ready = make_frontend(ConfigDict({**CONFIG, "name": "frames"}), 1, features=3)
+    values, lengths = np.arange(24.0).reshape(2, 4, 3), np.array([4, 2])
+    features, frames = ready(values, lengths)
+    np.testing.assert_array_equal(features, values)
+    np.testing.assert_array_equal(frames, lengths)
+    assert (ready.features, ready.frames(7), ready.samples(7), ready.hop) == (3, 7, 7, 1)
+    assert hash(ready) == hash(make_frontend(ConfigDict({**CONFIG, "name": "frames"}), 1, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "message"),
+    [
+        ("frames", None, "holds sound: set config.frontend.name=one of log_mel, mfcc, raw"),
+        ("log_mel", 88, "holds frames that need no frontend: set config.frontend.name=frames"),
+        ("raw", 2, "holds frames that need no frontend: set config.frontend.name=frames"),
+    ],
+)
+def test_a_frontend_that_does_not_suit_the_data_is_refused(name, features, message):
+    with pytest.raises(UserError, match=message):
+        make_frontend(ConfigDict({**CONFIG, "name": name}), 16000, features)

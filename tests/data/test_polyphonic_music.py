@@ -14,26 +14,7 @@ from gru_audio.data.source import Source, open_source
 from gru_audio.prepare import prepare
 from gru_audio.tasks.next_step import NextStep
 from tests import sounds
-
-SPLITS = {"train": "traindata", "validation": "validdata", "test": "testdata"}
-LENGTHS = {"train": (5, 30, 1), "validation": (12,), "test": (7, 9)}
-
-
-def made_rolls(width: int = KEYS) -> dict[str, list[np.ndarray]]:
-    rng = np.random.default_rng(0)
-    return {
-        split: [(rng.random((length, width)) < 0.05).astype(np.uint8) for length in lengths]
-        for split, lengths in LENGTHS.items()
-    }
-
-
-def write(path: Path, rolls: dict[str, list[np.ndarray]], compress: bool = True) -> None:
-    """As the published files are: 1 x N cells for each split."""
-    cells = {}
-    for split, of_split in rolls.items():
-        cells[SPLITS[split]] = np.empty((1, len(of_split)), object)
-        cells[SPLITS[split]][0, :] = of_split
-    scipy.io.savemat(path, cells, do_compression=compress)
+from tests.rolls import SPLITS, made_rolls, write_rolls
 
 
 def prepare_file(path: Path) -> Source:
@@ -45,22 +26,24 @@ def prepare_file(path: Path) -> Source:
 @pytest.fixture
 def file(tmp_path) -> Path:
     path = tmp_path / "rolls.mat"
-    write(path, made_rolls())
+    write_rolls(path, made_rolls())
     return path
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float64])
 def test_rolls_come_back_as_they_were(tmp_path, dtype):
     rolls = made_rolls()
-    write(tmp_path / "rolls.mat", {s: [roll.astype(dtype) for roll in r] for s, r in rolls.items()})
+    write_rolls(
+        tmp_path / "rolls.mat", {s: [roll.astype(dtype) for roll in r] for s, r in rolls.items()}
+    )
     source = prepare_file(tmp_path / "rolls.mat")
     assert source.signal.dtype == "uint8"
     assert source.signal.shape == (KEYS,)
     assert not source.class_names
-    assert source.splits() == tuple(LENGTHS)
-    assert source.columns["length"].tolist() == [n for lengths in LENGTHS.values() for n in lengths]
+    assert source.splits() == tuple(SPLITS)
     whole = [roll for of_split in rolls.values() for roll in of_split]
-    for ids in (range(len(whole)), [3, 0, 5]):
+    assert source.columns["length"].tolist() == [len(roll) for roll in whole]
+    for ids in (range(len(whole)), [3, 0, 40]):
         for found, i in zip(source.signals(ids), ids, strict=True):
             assert found.dtype == np.uint8
             np.testing.assert_array_equal(found, whole[i])
@@ -70,7 +53,7 @@ def test_one_note_more_is_another_data_set(file, tmp_path):
     before = prepare_file(file).fingerprint
     rolls = made_rolls()
     rolls["test"][1][3, 40] ^= 1
-    write(tmp_path / "rolls.mat", rolls)
+    write_rolls(tmp_path / "rolls.mat", rolls)
     prepare("jsb_chorales", tmp_path / "again", archive=str(file), verify=False)
     assert open_source("jsb_chorales", tmp_path / "again").fingerprint != before
 
@@ -78,7 +61,7 @@ def test_one_note_more_is_another_data_set(file, tmp_path):
 @pytest.mark.parametrize("compress", [False, True])
 def test_a_cut_off_file_is_refused_wherever_it_is_cut(tmp_path, compress):
     path = tmp_path / "rolls.mat"
-    write(path, made_rolls(), compress)
+    write_rolls(path, made_rolls(), compress)
     content = path.read_bytes()
     for end in (0, 3, 100, 128, 140, len(content) // 2, len(content) - 100, len(content) - 1):
         path.write_bytes(content[:end])
@@ -122,8 +105,8 @@ def test_matlab_files_of_other_things_are_refused(tmp_path):
 )
 def test_what_is_no_roll_is_named(tmp_path, roll):
     rolls = made_rolls()
-    rolls["validation"].append(roll)
-    write(tmp_path / "rolls.mat", rolls)
+    rolls["validation"][1] = roll
+    write_rolls(tmp_path / "rolls.mat", rolls)
     with pytest.raises(UserError, match="roll 1 of validation is not 0 and 1 for 88 keys"):
         prepare_file(tmp_path / "rolls.mat")
 

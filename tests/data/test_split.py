@@ -1,6 +1,7 @@
 """Which examples a run trains, validates and tests on."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -96,3 +97,36 @@ def test_nothing_to_train_or_test_on(role):
 def test_target():
     np.testing.assert_array_equal(target(SOURCE, "group"), GROUP)
     assert set(ROLES) == set(select(SOURCE, data(), 0))
+
+
+def some(count, seed=0, **changes):
+    """What is trained on when so many examples are drawn."""
+    return select(SOURCE, data(train_examples=count, **changes), seed)["train"].tolist()
+
+
+def test_a_larger_draw_of_training_examples_holds_the_smaller_ones():
+    draws = [set(some(count)) for count in (1, 2, 3, 4, 5)]
+    assert [len(drawn) for drawn in draws] == [1, 2, 3, 4, 5]
+    assert all(few < more for few, more in itertools.pairwise(draws))
+    assert draws[-1] == set(selected()["train"])
+    assert some(0) == selected()["train"]
+
+
+def test_the_seed_draws_them_and_nothing_else_does():
+    drawn = {tuple(some(2, seed)) for seed in range(40)}
+    assert len(drawn) == 10  # all pairs of the five
+    assert some(3, seed=7) == some(3, seed=7)
+    assert some(3) == sorted(some(3))
+    for role in ("validation", "test"):
+        assert select(SOURCE, data(train_examples=1), 0)[role].tolist() == selected()[role]
+
+
+def test_they_are_drawn_from_what_is_not_held_out():
+    rest = selected(hold_out="group=ann")["train"]
+    assert set(some(2, hold_out="group=ann")) < set(rest)
+    assert some(len(rest), hold_out="group=ann") == rest
+
+
+def test_more_than_there_are_is_an_error():
+    with pytest.raises(UserError, match="train_examples=6: made_up has only 5 to train on"):
+        some(6)

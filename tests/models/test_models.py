@@ -106,6 +106,18 @@ def test_fields_reach_the_model():
     assert (crnn.conv_features, crnn.conv_kernel, crnn.batch_axis) == ((16, 32), (3, 3), "data")
 
 
+@pytest.mark.parametrize("name", ["rnn_classifier", "crnn", "tcn"])
+@pytest.mark.parametrize("per_frame", [False, True])
+def test_outputs_begin_with_their_bias(name, per_frame):
+    """Of a model that is shown nothing, that is all there is."""
+    config = override(default_config(), {"model.name": name, "model.output_bias": -3.0})
+    model = make_model(config.model, 4, per_frame=per_frame)
+    frames, lengths = np.zeros((2, 7, 8), np.float32), np.array([7, 3])
+    outputs, variables = jax.jit(model.init_with_output)(jax.random.key(0), frames, lengths)
+    np.testing.assert_array_equal(outputs, np.full((2, 7, 4) if per_frame else (2, 4), -3.0))
+    np.testing.assert_array_equal(variables["params"]["head"]["output"]["bias"], -3)
+
+
 @pytest.mark.parametrize(
     ("field", "value", "valid"),
     [

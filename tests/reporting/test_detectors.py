@@ -56,7 +56,7 @@ def recordings(seed, count=3, frames=200):
     return levels, found
 
 
-MEASURES = [Auc(0.004), F1(0.004, 3, tuple(np.linspace(0, 0.99, 40)))]
+MEASURES = [Auc(0.004), F1(0.004, 3, tuple(np.linspace(0, 0.99, 300)))]
 
 
 @pytest.mark.parametrize("measure", MEASURES)

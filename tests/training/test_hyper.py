@@ -29,6 +29,7 @@ def test_numbers_do_not_part_members():
         {"optimizer.learning_rate": 0.5},
         {"train.steps": 7},
         {"optimizer.b1": 0.0},
+        {"data.train_examples": 9},
     ):
         assert structure(tiny(changes)) == same, changes
     assert structure(tiny({"model.dropout": 0.1})) == structure(tiny({"model.dropout": 0.9}))
@@ -48,6 +49,8 @@ def test_everything_else_does():
         {"data.hold_out": "group=ann"},
         {"data.seed": 1},
         {"model.conv_features": (8, 8)},
+        {"model.output_bias": -3.0},
+        {"task.first_frame": False},
     ):
         assert structure(tiny(changes)) != same, changes
 

@@ -10,7 +10,10 @@ from tests.tones import NOISE, assert_same, make_feed, member, steps, tiny
 MEMBERS = [
     {"seed": 0, "data.hold_out": "group=ann", "train.weight_noise": 0.1},
     {"seed": 1, "data.hold_out": "group=ben", "model.dropout": 0.5, "augment.mixup": 0.1},
-    {"seed": 2, "data.hold_out": "group=cid", "optimizer.learning_rate": 0.02, "train.steps": 30},
+    {
+        **{"seed": 2, "data.hold_out": "group=cid", "data.train_examples": 20},
+        **{"optimizer.learning_rate": 0.02, "train.steps": 30},
+    },
 ]
 
 

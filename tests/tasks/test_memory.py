@@ -1,0 +1,180 @@
+"""Adding, copying and counting against plain Python; padding never counts."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import log_expit, log_softmax
+
+from gru_audio.config import default_config, override
+from gru_audio.tasks import make_task
+from gru_audio.tasks.memory import Adding, CopyMemory, Counting
+
+RNG = np.random.default_rng(0)
+TIME = 40
+FRAMES = np.array([40, 31, 24], np.int32)
+VALID = np.arange(TIME) < FRAMES[:, None]
+NOTHING = np.zeros(3, np.float32)  # for labels
+
+
+def padded(sequences, fill=0.0):
+    """A batch (3, TIME, values) with anything past the sequences."""
+    batch = np.full((3, TIME, np.shape(sequences[0])[-1]), fill, np.float32)
+    for row, sequence in zip(batch, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    return batch
+
+
+def to_add():
+    """Marked numbers, and their sums."""
+    sequences, sums = [], []
+    for frames in FRAMES:
+        numbers, first, second = RNG.random(frames).tolist(), 3, int(frames) - 2
+        marks = [1.0 if i in (first, second) else 0.0 for i in range(frames)]
+        sequences.append(list(zip(numbers, marks, strict=True)))
+        sums.append(numbers[first] + numbers[second])
+    return sequences, np.array(sums)
+
+
+def to_copy():
+    """Ten symbols, blanks, eleven nines; and what is to be said at each step."""
+    sequences, answers = [], []
+    for frames in FRAMES:
+        symbols, blanks = RNG.integers(1, 9, 10).tolist(), int(frames) - 20
+        sequences.append([[x] for x in symbols + [0] * (blanks - 1) + [9] * 11])
+        answers.append([0] * 10 + [0] * blanks + symbols)
+    return sequences, answers
+
+
+def to_count():
+    """Brackets, and whether all are closed."""
+    sequences, answers = [], []
+    for frames in FRAMES:
+        sequence, answer, depth = [], [], 0
+        for _ in range(frames):
+            opens = depth == 0 or RNG.random() < 0.5
+            depth += 1 if opens else -1
+            sequence.append((1.0, 0.0) if opens else (0.0, 1.0))
+            answer.append(float(depth == 0))
+        sequences.append(sequence)
+        answers.append(answer)
+    return sequences, answers
+
+
+CASES = {"adding": (Adding(), to_add), "copy_memory": (CopyMemory(), to_copy)}
+CASES |= {"counting": (Counting(), to_count)}
+every_task = pytest.mark.parametrize("name", CASES)
+
+
+@every_task
+@pytest.mark.parametrize("fill", [0.0, 7.0])
+def test_targets(name, fill):
+    task, draw = CASES[name]
+    sequences, answers = draw()
+    problem = task.problem(padded(sequences, fill), FRAMES, NOTHING)
+    np.testing.assert_array_equal(problem.frames, FRAMES)
+    np.testing.assert_array_equal(problem.inputs, padded(sequences, fill))  # all is given
+    if not task.per_frame:
+        np.testing.assert_allclose(problem.targets, answers, rtol=1e-6)
+        return
+    for row, answer in zip(problem.targets, answers, strict=True):
+        np.testing.assert_array_equal(row[: len(answer)], answer)
+
+
+def outputs_of(task):
+    shape = (3, TIME, task.outputs) if task.per_frame else (3, task.outputs)
+    return np.random.default_rng(1).normal(0, 3, shape).astype(np.float32)
+
+
+def test_adding_loses_the_squared_error():
+    sequences, sums = to_add()
+    task, outputs = Adding(), outputs_of(Adding())
+    loss, terms = task.loss(outputs, task.problem(padded(sequences), FRAMES, NOTHING)[2], FRAMES)
+    np.testing.assert_allclose(loss, (outputs[:, 0] - sums) ** 2, rtol=1e-5)
+    np.testing.assert_array_equal(terms, 1)
+
+
+def test_copying_loses_the_cross_entropy_of_every_step():
+    sequences, answers = to_copy()
+    task, outputs = CopyMemory(), outputs_of(CopyMemory())
+    loss, terms = task.loss(outputs, task.problem(padded(sequences), FRAMES, NOTHING)[2], FRAMES)
+    chances = log_softmax(outputs.astype(np.float64), axis=-1)
+    expected = [
+        -sum(chances[row, step, symbol] for step, symbol in enumerate(answer))
+        for row, answer in enumerate(answers)
+    ]
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_array_equal(terms, FRAMES)
+
+
+def test_counting_loses_the_cross_entropy_of_every_step():
+    sequences, answers = to_count()
+    task, outputs = Counting(), outputs_of(Counting())
+    loss, terms = task.loss(outputs, task.problem(padded(sequences), FRAMES, NOTHING)[2], FRAMES)
+    logits = outputs[..., 0].astype(np.float64)
+    expected = [
+        -sum(log_expit(x if closed else -x) for x, closed in zip(row, answer, strict=False))
+        for row, answer in zip(logits, answers, strict=True)
+    ]
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_array_equal(terms, FRAMES)
+
+
+@every_task
+def test_what_lies_in_padding_never_counts(name):
+    """Neither in losses nor in gradients, whatever it is."""
+    task, draw = CASES[name]
+    sequences, _ = draw()
+    outputs, garbage = outputs_of(task), RNG.normal(0, 1e4, (3, TIME, task.outputs))
+
+    def lost(outputs, features):
+        problem = task.problem(features, FRAMES, NOTHING)
+        loss, terms = task.loss(outputs, problem.targets, problem.frames)
+        return loss.sum(), (loss, terms)
+
+    other = np.where(VALID[..., None], 0, garbage) if task.per_frame else 0
+    other = (outputs + other).astype(np.float32)
+    gradient, clean = jax.grad(lost, has_aux=True)(outputs, padded(sequences))
+    its_gradient, dirty = jax.grad(lost, has_aux=True)(other, padded(sequences, fill=7.0))
+    np.testing.assert_array_equal(clean, dirty)
+    np.testing.assert_array_equal(gradient, its_gradient)
+    assert np.any(gradient)
+
+
+@pytest.mark.parametrize("name", ["copy_memory", "counting"])
+def test_metrics_count_every_step_alike(name):
+    task, draw = CASES[name]
+    sequences, _ = draw()
+    targets = task.problem(padded(sequences), FRAMES, NOTHING).targets
+    outputs = outputs_of(task)
+    loss, _ = task.loss(outputs, targets, FRAMES)
+    scores = {k: np.asarray(v) for k, v in task.score(outputs, targets, FRAMES).items()}
+    metrics = task.metrics(scores, np.zeros(3, np.int32))
+    expected = np.asarray(loss, np.float64).sum() / FRAMES.sum()
+    assert metrics == {"loss": pytest.approx(expected, rel=1e-6)}
+    assert abs(expected - np.mean(loss / FRAMES)) > 1e-3  # that of sequences alike
+
+
+def test_who_copies_all_loses_nothing_and_who_forgets_one_symbol_loses_it():
+    sequences, answers = to_copy()
+    answered = np.zeros((3, TIME), int)
+    for row, answer in zip(answered, answers, strict=True):
+        row[: len(answer)] = answer
+    task, sure = CopyMemory(), np.array(100 * np.eye(10)[answered], np.float32)
+    targets = task.problem(padded(sequences), FRAMES, NOTHING).targets
+    np.testing.assert_array_equal(task.loss(sure, targets, FRAMES)[0], 0)
+    sure[1, FRAMES[1] - 1, 1:9] = 100  # any of eight
+    loss, _ = task.loss(sure, targets, FRAMES)
+    np.testing.assert_allclose(loss, [0, math.log(8), 0], rtol=1e-5)
+
+
+@every_task
+def test_make_task(name):
+    task, draw = CASES[name]
+    config = override(default_config(), {"task.name": name}).task
+    width = padded(draw()[0]).shape[-1]
+    assert make_task(config, (), width) == task
+    assert not task.class_names
+    assert jnp.shape(task.soft_labels(jnp.arange(3))) == (3,)

@@ -1,0 +1,164 @@
+"""To foretell frames: against PyTorch, SciPy and float64 formulas; padding never counts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import log_expit
+from scipy.stats import norm
+
+from gru_audio.config import UserError, default_config, override
+from gru_audio.tasks import make_task
+from gru_audio.tasks.next_step import DISTRIBUTIONS, NextStep
+
+WIDTH, TIME = 5, 9
+FRAMES = np.array([9, 4, 1, 6], np.int32)
+VALID = np.arange(TIME) < FRAMES[:, None]
+RNG = np.random.default_rng(0)
+LOGITS = RNG.normal(0, 3, (4, TIME, WIDTH)).astype(np.float32)
+ROLLS = (RNG.random((4, TIME, WIDTH)) < 0.3).astype(np.float32)
+REALS = RNG.normal(0, 2, (4, TIME, WIDTH)).astype(np.float32)
+GARBAGE = np.where(VALID[..., None], 0, RNG.normal(0, 1e4, LOGITS.shape)).astype(np.float32)
+
+both_distributions = pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+
+
+def sums(values):
+    """Of (B, T, ...) over the frames that count, in float64."""
+    per_frame = values.astype(np.float64).reshape(4, TIME, -1).sum(axis=-1)
+    return np.where(VALID, per_frame, 0).sum(axis=1)
+
+
+def close(found, expected):
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_bernoulli_is_the_likelihood_of_zeros_and_ones():
+    loss, terms = NextStep(WIDTH).loss(LOGITS, ROLLS, FRAMES)
+    logits = LOGITS.astype(np.float64)
+    close(loss, -sums(np.where(ROLLS == 1, log_expit(logits), log_expit(-logits))))
+    np.testing.assert_array_equal(terms, FRAMES)
+
+
+def test_bernoulli_against_pytorch():
+    torch = pytest.importorskip("torch")
+    loss, _ = NextStep(WIDTH).loss(LOGITS, ROLLS, FRAMES)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(
+        torch.from_numpy(LOGITS).double(), torch.from_numpy(ROLLS).double(), reduction="none"
+    )
+    close(loss, sums(expected.numpy()))
+
+
+def test_gaussian_is_the_likelihood_at_unit_variance_but_for_a_constant():
+    loss, terms = NextStep(WIDTH, "gaussian").loss(LOGITS, REALS, FRAMES)
+    at_best = norm.logpdf(0.0)
+    close(loss, sums(at_best - norm.logpdf(REALS.astype(np.float64), LOGITS)))
+    np.testing.assert_array_equal(terms, FRAMES)
+
+
+def test_huge_logits_stay_finite():
+    logits = np.full((1, 1, 2), 1e30, np.float32)
+    for target, expected in ((1.0, 0.0), (0.0, 2e30)):
+        targets = np.full_like(logits, target)
+        loss, _ = NextStep(2).loss(logits, targets, np.array([1]))
+        assert loss[0] == np.float32(expected)
+
+
+@both_distributions
+def test_what_lies_in_padding_never_counts(distribution):
+    """Neither in losses nor in gradients, whatever it is."""
+    task = NextStep(WIDTH, distribution)
+
+    def lost(outputs, targets):
+        loss, terms = task.loss(outputs, targets, FRAMES)
+        return loss.sum(), (loss, terms)
+
+    gradient, clean = jax.grad(lost, has_aux=True)(LOGITS, ROLLS)
+    its_gradient, dirty = jax.grad(lost, has_aux=True)(LOGITS + GARBAGE, ROLLS + GARBAGE)
+    np.testing.assert_array_equal(clean, dirty)
+    np.testing.assert_array_equal(gradient, its_gradient)
+    assert np.all(np.any(gradient, axis=-1) == VALID)
+
+
+@both_distributions
+def test_how_far_a_batch_is_padded_does_not_matter(distribution):
+    task, more = NextStep(WIDTH, distribution), ((0, 0), (0, 7), (0, 0))
+    longer = [np.pad(a, more, constant_values=3.0) for a in (LOGITS, ROLLS)]
+    close(task.loss(*longer, FRAMES)[0], task.loss(LOGITS, ROLLS, FRAMES)[0])
+
+
+def test_every_frame_is_foretold_from_those_before_it():
+    inputs, frames, targets = NextStep(WIDTH).problem(ROLLS, FRAMES, jnp.zeros(4))
+    assert not np.any(inputs[:, 0])
+    np.testing.assert_array_equal(inputs[:, 1:], ROLLS[:, :-1])
+    np.testing.assert_array_equal(targets, ROLLS)
+    np.testing.assert_array_equal(frames, FRAMES)
+
+
+def test_or_the_first_frame_is_only_given():
+    task = NextStep(WIDTH, first_frame=False)
+    inputs, frames, targets = task.problem(ROLLS, FRAMES, jnp.zeros(4))
+    np.testing.assert_array_equal(inputs, ROLLS[:, :-1])
+    np.testing.assert_array_equal(targets, ROLLS[:, 1:])
+    np.testing.assert_array_equal(frames, FRAMES - 1)
+
+
+def test_the_two_differ_by_the_loss_of_the_first_frame():
+    with_first, without = NextStep(WIDTH), NextStep(WIDTH, first_frame=False)
+    loss, terms = with_first.loss(LOGITS, ROLLS, FRAMES)
+    first, _ = with_first.loss(LOGITS, ROLLS, np.ones(4, np.int32))
+    _, frames, targets = without.problem(ROLLS, FRAMES, jnp.zeros(4))
+    rest, of_rest = without.loss(LOGITS[:, 1:], targets, frames)
+    close(rest, loss - first)
+    np.testing.assert_array_equal(of_rest, terms - 1)
+
+
+def test_metrics_of_a_split_count_every_frame_alike():
+    task = NextStep(WIDTH)
+    scores = {k: np.asarray(v) for k, v in task.score(LOGITS, ROLLS, FRAMES).items()}
+    metrics = task.metrics(scores, np.zeros(4, np.int32))
+    logits = LOGITS.astype(np.float64)
+    total = -sums(np.where(ROLLS == 1, log_expit(logits), log_expit(-logits)))
+    np.testing.assert_allclose(metrics["loss"], total.sum() / FRAMES.sum(), rtol=1e-6)
+    assert abs(metrics["loss"] - np.mean(total / FRAMES)) > 0.01  # that of pieces alike
+    assert metrics.keys() == task.higher_is_better.keys()
+    assert task.headline in metrics
+
+
+def test_a_sequence_without_anything_to_foretell_weighs_nothing():
+    task = NextStep(WIDTH, first_frame=False)
+    _, frames, targets = task.problem(ROLLS, FRAMES, jnp.zeros(4))
+    scores = {k: np.asarray(v) for k, v in task.score(LOGITS[:, 1:], targets, frames).items()}
+    assert (scores["loss"][2], scores["weight"][2]) == (0, 0)  # the piece of one frame
+    others = {k: v[[0, 1, 3]] for k, v in scores.items()}
+    none = np.zeros(4, np.int32)
+    assert task.metrics(scores, none) == task.metrics(others, none)
+
+
+def made(features=WIDTH, **changes):
+    config = override(default_config(), {f"task.{name}": v for name, v in changes.items()})
+    return make_task(config.task, (), features)
+
+
+def test_make_task():
+    assert made(name="next_step") == NextStep(WIDTH)
+    assert made(name="next_step").outputs == WIDTH
+    gaussian = made(name="next_step", distribution="gaussian", first_frame=False)
+    assert gaussian == NextStep(WIDTH, "gaussian", first_frame=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "next_steps"}, 'config.task.name="next_steps" is unknown. Did you mean "next_st'),
+        ({"name": "next_step", "distribution": "gausian"}, 'Did you mean "gaussian"'),
+        ({"name": "classification"}, "needs config.data.target"),
+        ({"name": "adding"}, "adding needs frames of 2, not of 5 values"),
+        ({"name": "copy_memory"}, "copy_memory needs frames of 1, not of 5 values"),
+        ({"name": "counting"}, "counting needs frames of 2, not of 5 values"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_asked_is_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        made(**changes)
