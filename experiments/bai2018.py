@@ -68,8 +68,9 @@ def get_config(part="jsb_chorales"):
     config.frontend.name = "frames"
     config.frontend.normalise = False
     config.optimizer.clip_norm = 1.0
-    config.train.batch_size = 8 if settings["task.name"] == "next_step" else 32
-    config.train.steps = 1500
+    music = settings["task.name"] == "next_step"
+    config.train.batch_size = 8 if music else 32
+    config.train.steps = 1500 if music else 1200
     config.train.eval_every = 150
     config.train.log_every = 150
     return override(config, settings)
@@ -92,6 +93,6 @@ def get_sweep(config):
         draws=draws.grid(
             {"optimizer.learning_rate": rates, **({"model.dropout": dropouts} if music else {})}
         ),
-        replicates=[{"seed": seed} for seed in range(3)],
-        halving=Halving(rungs=(450,), keep=0.34),
+        replicates=[{"seed": seed} for seed in range(3 if music else 2)],
+        halving=Halving(rungs=(300,), keep=0.34),
     )

@@ -33,7 +33,7 @@ def test_nothing_else_is_recorded():
 @every_experiment
 def test_the_docstring_says_what_it_is_and_how_to_run_it(name):
     text = ast.get_docstring(ast.parse((ROOT / "experiments" / f"{name}.py").read_text()))
-    assert text.splitlines()[0].endswith(".")
+    assert text.splitlines()[0].endswith((".", "?"))
     command = (
         rf"python -m gru_audio\.\w+ --config experiments/{name}\.py(:\w+)?[\s\\]+--workdir \S+"
     )

@@ -106,11 +106,14 @@ def test_fields_reach_the_model():
     assert (crnn.conv_features, crnn.conv_kernel, crnn.batch_axis) == ((16, 32), (3, 3), "data")
 
 
-@pytest.mark.parametrize("name", ["rnn_classifier", "crnn", "tcn"])
-@pytest.mark.parametrize("per_frame", [False, True])
+@pytest.mark.parametrize(
+    ("name", "per_frame"),
+    [("rnn_classifier", False), ("rnn_classifier", True), ("crnn", False), ("tcn", True)],
+)
 def test_outputs_begin_with_their_bias(name, per_frame):
     """Of a model that is shown nothing, that is all there is."""
-    config = override(default_config(), {"model.name": name, "model.output_bias": -3.0})
+    changes = SMALL | {"model.name": name, "model.output_bias": -3.0}
+    config = override(default_config(), changes)
     model = make_model(config.model, 4, per_frame=per_frame)
     frames, lengths = np.zeros((2, 7, 8), np.float32), np.array([7, 3])
     outputs, variables = jax.jit(model.init_with_output)(jax.random.key(0), frames, lengths)
