@@ -187,19 +187,25 @@ def _gates_tell_onsets(results):
     """What update_gate.py wrote: the best scores of two families, by two measures."""
     path = results / "update_gate.onsets.csv"
     rows = list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
-    evidence = []
-    for row in (row for row in rows if row["verdict"]):
-        families, scores = row["family"].split(" - "), row["score"].split(" - ")
-        if families[0] != "gates":
+    found = []
+    for row in rows:
+        if not row["verdict"] or not row["family"].startswith("gates"):
             continue
         means = []
-        for family, score in zip(families, scores, strict=True):
-            place = (row["measure"], family, score)
-            values = [r["test"] for r in rows if (r["measure"], r["family"], r["score"]) == place]
-            means.append((f"{family}, {score}", sum(map(float, values)) / len(values)))
+        for family, score in zip(
+            *(row[name].split(" - ") for name in ("family", "score")), strict=True
+        ):
+            values = [
+                float(one["test"])
+                for one in rows
+                if one["measure"] == row["measure"]
+                and one["score"] == score
+                and one["family"].startswith(family)
+            ]
+            means.append((f"{family}, {score}", sum(values) / len(values)))
         difference = Estimate(*(float(row[name]) for name in ("test", "low", "high")))
-        evidence.append(Evidence(f"onsets, {row['measure']}", *means, difference, expected=1))
-    return evidence
+        found.append(Evidence(f"onsets, {row['measure']}", *means, difference, expected=1))
+    return found
 
 
 CLAIMS = (
@@ -254,8 +260,10 @@ CLAIMS = (
         "The update gate of a GRU can be read: it tells where a bird's syllables begin",
         "A GRU that foretells the song of a Bengalese finch, and was told of no syllable: is the "
         "best score made of its update gates better than the best made of energy, and better than "
-        "the same of a GRU that learnt nothing? Intervals are of the paired bootstrap over seeds "
-        "and recordings (`update_gate.py`).",
+        "the same of a GRU that learnt nothing? Extremes are gates above 0.9 or below 0.1. "
+        "Intervals are of the paired bootstrap over seeds and recordings. More detectors were "
+        "tried once the test recordings had been scored, which favours the gates "
+        "(`update_gate.py`).",
         _gates_tell_onsets,
     ),
 )

@@ -122,7 +122,7 @@ def _signal(description: dict[str, Any]) -> Signal:
         rate=int(description["sample_rate"]),
         **{**told, "shape": tuple(map(int, told.get("shape", ())))},
     )
-    if np.dtype(signal.dtype).kind not in "iuf" or min(signal.shape, default=1) < 1:
+    if np.dtype(signal.dtype).kind not in "iuf" or min((signal.block, *signal.shape)) < 1:
         raise ValueError(f"signals of {signal.dtype} {signal.shape} are not known")
     return signal
 

@@ -229,6 +229,13 @@ def test_columns_that_cannot_be_are_refused(copy, changes, why):
         ({"records": 3}, "not iterable"),
         ({"class_names": {"other": ["a"]}}, "other"),
         ({"sample_rate": "fast"}, "fast"),
+        ({"signal": 3}, "not a mapping"),
+        ({"signal": {"colour": "red"}}, "colour"),
+        ({"signal": {"dtype": "object", "shape": [2]}}, "signals of object"),
+        ({"signal": {"dtype": "complex64", "shape": [2]}}, "signals of complex64"),
+        ({"signal": {"dtype": "uint8", "shape": [0]}}, "are not known"),
+        ({"signal": {"dtype": "uint8", "shape": [2], "block": 0}}, "are not known"),
+        ({"signal": {"dtype": "uint8", "shape": [10**9]}}, "more than there is"),
     ],
 )
 def test_a_description_that_cannot_be_is_refused(copy, changes, why):
