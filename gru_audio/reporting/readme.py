@@ -70,15 +70,26 @@ def _claims(claims: Sequence[tuple[Claim, Sequence[Evidence]]]) -> list[str]:
     """What is said, what was found, and the numbers."""
     if not claims:
         return []
-    found = [(claim.statement, str(judge(tests))) for claim, tests in claims]
+    found = [
+        (claim.statement, str(judge(tests)), *map(str, _votes(tests)), str(len(tests)))
+        for claim, tests in claims
+    ]
     columns = {"what is said": LEFT, "found": LEFT}
+    columns |= {"for it": RIGHT, "against": RIGHT, "comparisons": RIGHT}
     lines = ["## What is said of GRUs", "", *markdown.table(columns, found), ""]
     lines += [
         "A difference with its 95 % interval (Student's t over paired replicates; of speeds, the "
         "quartiles of rounds) speaks for a claim if all of it lies on the side that the claim "
-        "expects. A claim holds if every comparison speaks for it, and in part if some do.",
+        "expects. A claim holds if every comparison speaks for it, and in part if some do. Intervals "
+        "are not adjusted for the number of comparisons: by chance one in forty speaks for a claim.",
     ]
     return ["\n".join(lines), *(_claim(claim, tests) for claim, tests in claims)]
+
+
+def _votes(tests: Sequence[Evidence]) -> tuple[int, int]:
+    """How many speak for a claim, and how many against it."""
+    speaks = [test.speaks for test in tests]
+    return speaks.count(1), speaks.count(-1)
 
 
 def _claim(claim: Claim, tests: Sequence[Evidence]) -> str:

@@ -154,7 +154,7 @@ def test_a_benchmark_that_is_missing_or_damaged(tmp_path):
 def test_the_page_tells_claim_finding_and_numbers():
     claim = Claim("A GRU is green", "Looked at it.", lambda results: [])
     text = readme.render([], [(claim, [evidence(0.25, 0.75)]), (claim, [])])
-    assert "| A GRU is green | holds |" in text
-    assert "| A GRU is green | not run |" in text
+    assert "| A GRU is green | holds | 1 | 0 | 1 |" in text
+    assert "| A GRU is green | not run | 0 | 0 | 0 |" in text
     assert "**Holds.** Looked at it." in text
     assert "| somewhere | GRU: 1 | LSTM: 2 | 0.5 [0.25, 0.75] | for |" in text
