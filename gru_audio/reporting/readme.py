@@ -25,6 +25,7 @@ _COLUMNS = {
     "time, chosen runs": RIGHT,
     "time, all runs": RIGHT,
 }
+_SHOWN_PAIRS = 6  # of four arms
 _PRINTED = 3  # decimals of a table that is padded; losses over orders of magnitude are not
 
 
@@ -144,8 +145,8 @@ def _table(experiment: Experiment, table: Table) -> list[str]:
     if table.kept:
         lines += [_best(table, table.kept, experiment.published.peers), ""]
         lines += [_conduct(table, table.kept), ""]
-        if table.kept.pairs:
-            lines += [*(f"- {_pair(pair, table.kept)}" for pair in table.kept.pairs), ""]
+        if pairs := _shown(table.kept.pairs):
+            lines += [*(f"- {_pair(pair, table.kept)}" for pair in pairs), ""]
     return [*lines, *_commands(experiment.name, table.part)]
 
 
@@ -225,6 +226,13 @@ def _conduct(table: Table, kept: Kept) -> str:
     if arms:
         said.append(f"Chosen runs that reached the cap on steps: {', '.join(capped) or 'none'}.")
     return " ".join(said)
+
+
+def _shown(pairs: Sequence[KeptPair]) -> list[KeptPair]:
+    """All, or where they are many those of the best arm; the others are in the kept file."""
+    if len(pairs) <= _SHOWN_PAIRS:
+        return list(pairs)
+    return [pair for pair in pairs if pair.first == pairs[0].first]
 
 
 def _pair(pair: KeptPair, kept: Kept) -> str:
