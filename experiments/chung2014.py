@@ -34,7 +34,8 @@ PUBLISHED = Published(
         "RMSProp with decay 0.9; recurrent weights orthogonal, forget bias 1, output biases -3",
         "the first frame is foretold from zeros, and counts",
         "learning rates e^-12 to e^-6: the paper's U(-12, -6) read as natural logarithms",
-        "draws are dropped by successive halving, which the paper does not do",
+        "seven of ten draws are dropped at update 1500, which the paper does not do; on JSB Chorales "
+        "the lowest rate that goes on is the one chosen",
         "88 keys, where the paper has 93 to 108 (more keys, silent as it seems)",
     ),
 )
@@ -73,5 +74,5 @@ def get_sweep(config):
         },
         draws=draws.random(10, seed=0, distributions={"optimizer.learning_rate": rates}),
         replicates=[{"seed": seed} for seed in range(5 if short else 2)],
-        halving=Halving(rungs=(1500,), keep=0.5) if short else Halving(rungs=(200,), keep=0.1),
+        halving=Halving(rungs=(1500,), keep=0.3) if short else Halving(rungs=(200,), keep=0.1),
     )
