@@ -232,7 +232,8 @@ CLAIMS = (
     Claim(
         "A GRU overfits less than an LSTM",
         "Test less training loss after a fixed number of updates without early stopping, "
-        "dropout or noise (`claims.py:size_fsdd`, `size_jsb`).",
+        "dropout or noise: who learns faster has longer to overfit (`claims.py:size_fsdd`, "
+        "`size_jsb`).",
         _overfits_less,
     ),
     Claim(
