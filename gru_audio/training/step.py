@@ -126,7 +126,10 @@ class Program:
         first and the last, which do not depend on the length, only once.
         """
         keys = self.keys(state, batch.row)
-        return self.update(state, self.share(state, keys, batch, partner))
+        # As if it were a program of its own: fused with the update, the share would differ in its
+        # last bits from that of a feed that chooses among several lengths.
+        own = jax.lax.optimization_barrier((state, keys, batch, partner))
+        return self.update(state, jax.lax.optimization_barrier(self.share(*own)))
 
     def keys(self, state: TrainState, rows: jax.Array) -> Keys:
         """The keys of this step for the given rows (B,) of the global batch."""
