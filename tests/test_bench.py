@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from gru_audio.benchmarks import frontend, kernels, memory, recurrence, scaling, step, sweep
+from gru_audio.benchmarks import cells, frontend, kernels, memory, recurrence, scaling, step, sweep
 from gru_audio.benchmarks.recurrence_case import Case, error, make_problem
 from gru_audio.benchmarks.recurrence_jax import ours
 from gru_audio.benchmarks.timing import interleave, speed, spread
+from gru_audio.rnn import CELLS
 from gru_audio.rnn.kernels.gpu import PallasGpu
 from tests.commands import run, write_experiment
 from tests.tones import tiny
@@ -243,6 +244,18 @@ def test_products_are_counted_by_the_cell():
     assert Case("lstm", 5, 7, 3, 4, bidirectional=True).matmul_flops == frames * 4 * 7 * 4 * 2
     assert Case("gru_reset_before", 5, 7, 3, 4).matmul_flops == frames * 3 * (3 + 4) * 4
     assert Case("min_gru", 5, 7, 3, 4).matmul_flops == frames * 2 * 3 * 4
+
+
+def test_cells():
+    result = cells.measure("", 0.0, sizes=[(2, 3, 4, 5)])
+    check_spreads(result)
+    rows = {row["cell"]: row for row in result["rows"]}
+    assert rows.keys() == CELLS.keys()
+    assert rows["lstm"]["speed"] == {"q1": 1.0, "median": 1.0, "q3": 1.0}
+    assert all(row["temporary_bytes"] > 0 for row in rows.values())
+    console = Console(file=io.StringIO(), width=120)
+    cells.show(result, console)
+    assert all(cell in console.file.getvalue() for cell in CELLS)
 
 
 def test_frontend():

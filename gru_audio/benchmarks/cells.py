@@ -1,6 +1,6 @@
 """What a step of each cell costs at one width: time and memory of a layer beside the LSTM's."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,14 +17,17 @@ PEER = "lstm"
 SIZES = ((32, 100, 40, 128), (64, 100, 64, 256), (16, 500, 64, 512), (8, 160, 88, 64))
 
 
-def measure(config_file: str, seconds: float) -> dict[str, Any]:
+def measure(
+    config_file: str, seconds: float, sizes: Sequence[tuple[int, int, int, int]] = SIZES
+) -> dict[str, Any]:
     """Times forward and backward of one layer of every cell, in turns.
 
     Args:
       config_file: has no effect.
       seconds: to spend on each size, beside compilation.
+      sizes: batch, time, features and units.
     """
-    rows = [row for size in SIZES for row in _measure_size(size, seconds)]
+    rows = [row for size in sizes for row in _measure_size(size, seconds)]
     about = {"benchmark": "cells", "host": host(), "platform": jax.default_backend()}
     return about | {"peer": PEER, "rows": rows}
 
