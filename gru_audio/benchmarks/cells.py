@@ -18,22 +18,28 @@ SIZES = ((32, 100, 40, 128), (64, 100, 64, 256), (16, 500, 64, 512), (8, 160, 88
 
 
 def measure(
-    config_file: str, seconds: float, sizes: Sequence[tuple[int, int, int, int]] = SIZES
+    config_file: str,
+    seconds: float,
+    sizes: Sequence[tuple[int, int, int, int]] = SIZES,
+    cells: Sequence[str] = tuple(CELLS),
 ) -> dict[str, Any]:
-    """Times forward and backward of one layer of every cell, in turns.
+    """Times forward and backward of one layer of each cell, in turns.
 
     Args:
       config_file: has no effect.
       seconds: to spend on each size, beside compilation.
       sizes: batch, time, features and units.
+      cells: keys of `CELLS`, the LSTM among them.
     """
-    rows = [row for size in sizes for row in _measure_size(size, seconds)]
+    rows = [row for size in sizes for row in _measure_size(size, seconds, cells)]
     about = {"benchmark": "cells", "host": host(), "platform": jax.default_backend()}
     return about | {"peer": PEER, "rows": rows}
 
 
-def _measure_size(size: tuple[int, int, int, int], seconds: float) -> Iterator[dict[str, Any]]:
-    cases = {cell: Case(cell, *size) for cell in CELLS}
+def _measure_size(
+    size: tuple[int, int, int, int], seconds: float, cells: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    cases = {cell: Case(cell, *size) for cell in cells}
     say(f"{cases[PEER].size}: {', '.join(cases)}")
     ready = {cell: ours(make_problem(case), "auto") for cell, case in cases.items()}
     times = interleave({cell: turn(one.both) for cell, one in ready.items()}, seconds)

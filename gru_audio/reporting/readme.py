@@ -81,8 +81,9 @@ def _claims(claims: Sequence[tuple[Claim, Sequence[Evidence]]]) -> list[str]:
     lines += [
         "A difference with its 95 % interval (Student's t over paired replicates; of speeds, the "
         "quartiles of rounds) speaks for a claim if all of it lies on the side that the claim "
-        "expects. A claim holds if every comparison speaks for it, and in part if some do. Intervals "
-        "are not adjusted for the number of comparisons: by chance one in forty speaks for a claim.",
+        "expects. A claim holds if every comparison speaks for it, and in part if some do. "
+        "Intervals are not adjusted for the number of comparisons: by chance one in forty speaks "
+        "for a claim.",
     ]
     return ["\n".join(lines), *(_claim(claim, tests) for claim, tests in claims)]
 
