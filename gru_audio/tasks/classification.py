@@ -19,6 +19,7 @@ class Classification:
     per_frame: ClassVar[bool] = False
     higher_is_better: ClassVar[dict[str, bool]] = {"loss": False, "accuracy": True}
     headline: ClassVar[str] = "accuracy"
+    as_stored: ClassVar[bool] = False
 
     @property
     def outputs(self) -> int:

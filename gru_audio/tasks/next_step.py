@@ -37,6 +37,11 @@ class NextStep(OfTheSignal):
     per_frame: ClassVar[bool] = True
 
     @property
+    def as_stored(self) -> bool:
+        """Zeros and ones must stay what they are."""
+        return self.distribution == BERNOULLI
+
+    @property
     def outputs(self) -> int:
         """One for each value."""
         return self.features

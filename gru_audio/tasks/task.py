@@ -32,6 +32,7 @@ class Task(Protocol):
       per_frame: whether there is an output for every frame, or one for the whole example.
       higher_is_better: whether more of a metric is better; a config may select on these.
       headline: the metric by which arms are compared.
+      as_stored: whether the features must be the values of the data set, not normalised ones.
     """
 
     per_frame: ClassVar[bool]
@@ -40,6 +41,9 @@ class Task(Protocol):
 
     @property
     def class_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def as_stored(self) -> bool: ...
 
     @property
     def outputs(self) -> int:
@@ -77,6 +81,11 @@ class OfTheSignal:
     class_names: ClassVar[tuple[str, ...]] = ()
     higher_is_better: ClassVar[dict[str, bool]] = {"loss": False}
     headline: ClassVar[str] = "loss"
+
+    @property
+    def as_stored(self) -> bool:
+        """True: what the signal tells is read off its values."""
+        return True
 
     def soft_labels(self, labels: jax.Array, smoothing: jax.Array | float = 0.0) -> jax.Array:
         """Nothing, in the shape of the labels."""

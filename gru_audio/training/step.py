@@ -343,6 +343,11 @@ def make_program(config: ConfigDict, signal: Signal, class_names: tuple[str, ...
     model = make_model(config.model, task.outputs, per_frame=task.per_frame, batch_axis=DATA)
     if not signal.is_sound:
         _check_augmentation(config.augment)
+    if task.as_stored and config.frontend.normalise:
+        raise UserError(
+            f"config.task.name={config.task.name} reads values as they are stored: "
+            "set config.frontend.normalise=False."
+        )
     if config.train.truncate_frames:
         _check_truncation(model, config.model.name)
     return Program(

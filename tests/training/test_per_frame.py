@@ -216,9 +216,14 @@ def test_frames_reach_the_model_as_they_are(rolls, feed, config):
 
 
 def test_unless_they_are_to_be_normalised(rolls, feed):
-    config = tiny(OF_TWO_LENGTHS | {"frontend.normalise": True})
+    config = tiny(OF_TWO_LENGTHS | {"frontend.normalise": True, "task.distribution": "gaussian"})
     train = np.concatenate(rolls.signals(feed.data.ids[0]["train"]))
     close(normalisation_of(make_feed(rolls, [config]), config).mean, train.mean(axis=0))
+
+
+def test_zeros_and_ones_may_not_be_normalised(rolls):
+    with pytest.raises(UserError, match=r"set config\.frontend\.normalise=False"):
+        make_feed(rolls, [tiny(OF_TWO_LENGTHS | {"frontend.normalise": True})])
 
 
 def test_the_loss_falls_below_that_of_a_chance_for_each_key(rolls, feed, trained):

@@ -58,7 +58,7 @@ class Synthetic(ClipBuilder):
 
 
 class Adding(Synthetic):
-    """Uniform numbers in [0, 1), and marks at one of each half of them, float32 (steps, 2)."""
+    """Uniform numbers in [0, 1), and marks at two of them, float32 (steps, 2)."""
 
     sizes: ClassVar[dict[str, int]] = {"train": 50_000, "validation": 1000, "test": 1000}
 
@@ -68,9 +68,9 @@ class Adding(Synthetic):
 
     @staticmethod
     def draw(rng: np.random.Generator, steps: int) -> np.ndarray:
-        numbers, marks, half = rng.random(steps), np.zeros(steps), steps // 2
-        first, second = rng.random(2)
-        marks[[int(first * half), half + int(second * (steps - half))]] = 1
+        numbers, marks = rng.random(steps), np.zeros(steps)
+        first, second = int(rng.random() * steps), int(rng.random() * (steps - 1))
+        marks[[first, second + (second >= first)]] = 1  # two different ones
         return np.stack([numbers, marks], axis=-1).astype(np.float32)
 
 
