@@ -285,6 +285,7 @@ def test_a_saved_model_scores_as_the_feed_that_trained_it(tmp_path, rolls, feed,
         np.testing.assert_allclose(scores[name], values, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.reliability
 def test_resuming_from_a_checkpoint_gives_the_same_bits(rolls, tmp_path):
     options = {**FAST, **TO_FORETELL, "train.weight_noise": 0.05, "checkpoint.every_steps": 5}
     whole = Outcome(rolls, tmp_path, {}, **options)
