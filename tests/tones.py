@@ -14,8 +14,8 @@ from gru_audio.data.source import Source
 from gru_audio.training.feed import FEEDS, Feed
 from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.parallel import make_layout
+from gru_audio.training.program import make_program
 from gru_audio.training.state import TrainState
-from gru_audio.training.step import make_program
 from tests.sounds import encode
 
 NAME, RATE = "tones", 8000

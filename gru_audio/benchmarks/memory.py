@@ -22,8 +22,8 @@ from gru_audio.data.resident import Batch
 from gru_audio.data.signal import Signal
 from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.parallel import Compiled, Kind, make_layout
+from gru_audio.training.program import make_program
 from gru_audio.training.state import TrainState
-from gru_audio.training.step import make_program
 
 SAMPLE_RATE, CLASSES = 8000, 10
 NONE, HALF = "none", "bfloat16"

@@ -15,7 +15,8 @@ from gru_audio.data.stream import Reader
 from gru_audio.training.feed import FEEDS, Feed
 from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.parallel import Layout, make_layout
-from gru_audio.training.step import Program, make_program
+from gru_audio.training.program import make_program
+from gru_audio.training.step import Program
 
 _ONE_DEVICE = {"parallel.mode": "pjit", "parallel.data": 1, "parallel.member": 1}
 _HORIZON = 100_000  # steps, more than any benchmark takes

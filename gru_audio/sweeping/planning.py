@@ -15,7 +15,8 @@ from gru_audio.sweeping.shard import WHOLE, Shard, divide
 from gru_audio.sweeping.sweep import Group, Run, Sweep, expand, group
 from gru_audio.sweeping.workdir import environment
 from gru_audio.training import parallel
-from gru_audio.training.step import Program, make_program
+from gru_audio.training.program import make_program
+from gru_audio.training.step import Program
 
 _SAME_IN_ALL_RUNS = ("data.name", "data.target", "data.cluster")
 

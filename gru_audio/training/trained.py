@@ -17,8 +17,9 @@ from gru_audio.data.signal import Signal
 from gru_audio.rnn.gates import Gates, gates_of
 from gru_audio.training.checkpoint import load_model, save_model
 from gru_audio.training.hyper import hyperparameters
+from gru_audio.training.program import make_program
 from gru_audio.training.state import Weights
-from gru_audio.training.step import Program, make_program
+from gru_audio.training.step import Program
 
 _BATCH = 32  # clips labelled at a time
 

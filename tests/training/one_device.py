@@ -13,8 +13,9 @@ from gru_audio.data.resident import Batch
 from gru_audio.data.signal import Signal
 from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.parallel import Compiled, Kind, make_layout
+from gru_audio.training.program import make_program
 from gru_audio.training.state import TrainState
-from gru_audio.training.step import DATA, Program, make_program
+from gru_audio.training.step import DATA, Program
 from tests.tones import RATE, tiny
 
 CLASSES = ("low", "middle", "high")

@@ -13,7 +13,7 @@ from scipy.special import log_expit
 from gru_audio.config import UserError
 from gru_audio.data import signal
 from gru_audio.data.resident import Batch
-from gru_audio.training.step import make_program
+from gru_audio.training.program import make_program
 from gru_audio.training.trained import Trained
 from tests.rolls import TO_FORETELL
 from tests.tones import assert_same, fresh, make_feed, member, steps, tiny
