@@ -124,8 +124,9 @@ class Program:
         keys = self.keys(state, batch.row)
         # As if it were a program of its own: fused with the update, the share would differ in its
         # last bits from that of a feed that chooses among several lengths.
-        own = jax.lax.optimization_barrier((state, keys, batch, partner))
-        return self.update(state, jax.lax.optimization_barrier(self.share(*own)))
+        state, keys = jax.lax.optimization_barrier((state, keys))
+        share = jax.lax.optimization_barrier(self.share(state, keys, batch, partner))
+        return self.update(state, share)
 
     def keys(self, state: TrainState, rows: jax.Array) -> Keys:
         """The keys of this step for the given rows (B,) of the global batch."""
@@ -247,10 +248,11 @@ class Program:
         An update that is not finite is left out; where it is one too many, the step does not count
         either, and the member stays as it is, `frozen`.
         """
-        sums = share.loss, share.terms, share.gradients
+        # Loss and terms as one array: XLA would reduce a number that is known early by itself.
+        sums = jnp.stack([share.loss, share.terms]), share.gradients
         if jax.lax.axis_size(DATA) > 1:  # with one, members are to be the same on any mesh
             sums = jax.lax.psum(sums, DATA)
-        loss, terms, gradients = sums
+        (loss, terms), gradients = sums
         loss, gradients = jax.tree.map(lambda a: a / terms, (loss, gradients))
         hyper = state.hyper
         chain = optimizer.make_optimizer(self.optimizer, hyper)
