@@ -38,7 +38,10 @@ def whole(source):
     [
         {"train.accumulate": 4, "parallel.data": 2},
         pytest.param({"train.accumulate": 2}, marks=pytest.mark.reliability),
-        {"train.accumulate": 2, "parallel.data": 2, "data.feed": "streamed"},
+        pytest.param(
+            {"train.accumulate": 2, "parallel.data": 2, "data.feed": "streamed"},
+            marks=pytest.mark.reliability,
+        ),
     ],
     ids=str,
 )

@@ -60,6 +60,7 @@ def test_side_by_side_a_group_shrinks_when_half_have_stopped(source, tmp_path, u
             assert record == pytest.approx(other, rel=1e-5, abs=1e-5)
 
 
+@pytest.mark.reliability  # for its length
 def test_side_by_side_a_member_is_what_it_is_alone(source):
     """With all noise, to 1e-5 over 100 steps; one that turns NaN does not touch the others."""
     configs = [
