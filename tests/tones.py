@@ -12,7 +12,7 @@ from gru_audio.config import default_config, override
 from gru_audio.data.group import gather_data
 from gru_audio.data.source import Source
 from gru_audio.training.feed import FEEDS, Feed
-from gru_audio.training.hyper import hyperparameters
+from gru_audio.training.hyper import hyperparameters, mixing
 from gru_audio.training.parallel import make_layout
 from gru_audio.training.program import make_program
 from gru_audio.training.state import TrainState
@@ -45,8 +45,12 @@ TINY: Mapping[str, Any] = {
 }
 NOISE: Mapping[str, Any] = {  # everything that draws random numbers in a step
     "model.dropout": 0.2,
+    "data.background": "group=fay",
     "augment.time_shift_ms": 20.0,
     "augment.gain_db": 6.0,
+    "augment.speed": 0.1,
+    "augment.background": 0.5,
+    "augment.snr_max_db": 10.0,
     "augment.mixup": 0.4,
     "augment.time_masks": 1,
     "augment.time_mask_ms": 60.0,
@@ -83,7 +87,7 @@ def make_feed(source: Source, configs: Sequence[ConfigDict]) -> Feed:
         program=make_program(config, source.signal, names),
         layout=make_layout(config.parallel, len(configs)),
         data=gather_data(source, configs),
-        mixup="augment.mixup" in hyper,
+        mixing=mixing(hyper),
         horizon=max(c.train.steps for c in configs),
         threads=config.data.workers,
     )

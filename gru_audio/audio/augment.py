@@ -49,6 +49,92 @@ def gain(keys: jax.Array, waveform: jax.Array, max_db: ArrayLike) -> jax.Array:
     return jax.vmap(scale_one)(keys, waveform)
 
 
+def speed(
+    keys: jax.Array, waveform: jax.Array, lengths: jax.Array, most: ArrayLike
+) -> tuple[jax.Array, jax.Array]:
+    """Plays each clip faster or slower, and so higher or lower, by a factor near 1.
+
+    As audio speed perturbation (Ko et al. 2015), by cubic interpolation (Catmull-Rom). A clip that
+    would outgrow the batch's length loses its end.
+
+    Args:
+      keys: (B,).
+      waveform: (B, L).
+      lengths: samples of each clip (B,).
+      most: factors are uniform in [1 - most, 1 + most]; below 1.
+
+    Returns:
+      Waveform (B, L), and the new lengths (B,).
+    """
+    size = waveform.shape[1]
+
+    def resample_one(
+        key: jax.Array, clip: jax.Array, length: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        factor = 1 + most * jax.random.uniform(key, minval=-1.0, maxval=1.0)
+        position = jnp.arange(size) * factor
+        whole = jnp.floor(position)
+        after = position - whole
+        before, left, right, beyond = (
+            clip[jnp.clip(whole.astype(jnp.int32) + tap, 0, length - 1)] for tap in (-1, 0, 1, 2)
+        )
+        curve = 2 * left + after * (
+            (right - before)
+            + after
+            * (
+                (2 * before - 5 * left + 4 * right - beyond)
+                + after * (3 * (left - right) + beyond - before)
+            )
+        )
+        new = jnp.ceil(length / factor).astype(jnp.int32)
+        new = jnp.where(jnp.asarray(most) > 0, jnp.clip(new, 1, size), length)
+        return jnp.where(jnp.arange(size) < new, curve / 2, 0), new
+
+    return jax.vmap(resample_one)(keys, waveform, lengths)
+
+
+def background(
+    keys: jax.Array,
+    waveform: jax.Array,
+    lengths: jax.Array,
+    noise: jax.Array,
+    noise_lengths: jax.Array,
+    *,
+    share: ArrayLike,
+    snr_db: tuple[ArrayLike, ArrayLike],
+) -> jax.Array:
+    """Adds background noise to some of the clips, at a drawn signal-to-noise ratio.
+
+    Args:
+      keys: (B,).
+      waveform: (B, L).
+      lengths: samples of each clip (B,), over which its power is taken.
+      noise: a background for each clip (B, L), begun at a random place and repeated where short.
+      noise_lengths: samples of each background (B,).
+      share: the part of the clips that get any.
+      snr_db: least and greatest ratio of powers in decibels; drawn uniformly between them.
+
+    Returns:
+      Waveform (B, L). A silent clip, or one whose background is silent, stays as it is.
+    """
+    position = jnp.arange(waveform.shape[1])
+    least, greatest = snr_db
+
+    def add_to_one(
+        key: jax.Array, clip: jax.Array, length: jax.Array, noise: jax.Array, period: jax.Array
+    ) -> jax.Array:
+        start, drawn, decibels = jax.random.uniform(key, (3,))
+        start = (start * period).astype(jnp.int32)
+        inside = position < length
+        noise = jnp.where(inside, noise[(start + position) % period], 0)
+        power = jnp.sum(noise**2)
+        ratio = 10 ** ((least + (greatest - least) * decibels) / 10)
+        scale = jnp.sqrt(jnp.sum(clip**2, where=inside) / (jnp.where(power > 0, power, 1) * ratio))
+        return clip + jnp.where(drawn < share, scale, 0) * noise
+
+    return jax.vmap(add_to_one)(keys, waveform, lengths, noise, jnp.maximum(noise_lengths, 1))
+
+
 def mixup(
     keys: jax.Array, waveform: jax.Array, partner: jax.Array, alpha: ArrayLike
 ) -> tuple[jax.Array, jax.Array]:

@@ -156,7 +156,7 @@ def _step(
     else:
         state, batch = jax.jit(make, out_shardings=shardings)()
     call = layout.compile(
-        lambda state, batch: program.train_step(state, batch, None),
+        lambda state, batch: program.train_step(state, batch),
         (state, batch),
         (Kind.MEMBER, Kind.ROWS),
         Kind.MEMBER,

@@ -10,10 +10,11 @@ from ml_collections import ConfigDict
 
 from gru_audio.config import override
 from gru_audio.data.group import GroupData, gather_data
+from gru_audio.data.resident import Mixing
 from gru_audio.data.source import Source
 from gru_audio.data.stream import Reader
 from gru_audio.training.feed import FEEDS, Feed
-from gru_audio.training.hyper import hyperparameters
+from gru_audio.training.hyper import hyperparameters, mixing
 from gru_audio.training.parallel import Layout, make_layout
 from gru_audio.training.program import make_program
 from gru_audio.training.step import Program
@@ -39,18 +40,18 @@ class Setting:
         return self.data.plan.batch_size
 
     @property
-    def mixup(self) -> bool:
-        return "augment.mixup" in self.hyper
+    def mixing(self) -> Mixing:
+        return mixing(self.hyper)
 
     def feed(self, kind: str) -> Feed:
         """A new feed, "resident" or "streamed"."""
         threads = self.config.data.workers
-        return FEEDS[kind](self.program, self.layout, self.data, self.mixup, _HORIZON, threads)
+        return FEEDS[kind](self.program, self.layout, self.data, self.mixing, _HORIZON, threads)
 
     def reader(self) -> Reader:
         """What reads the plan's batches on the host."""
         rows = np.arange(self.batch_size, dtype=np.int32)
-        return self.data.reader(range(len(self.data.seeds)), rows, self.mixup)
+        return self.data.reader(range(len(self.data.seeds)), rows, self.mixing)
 
 
 def make_setting(

@@ -11,7 +11,6 @@ import numpy as np
 
 from gru_audio.benchmarks.setting import Row, Setting, say
 from gru_audio.benchmarks.timing import LEAST_ROUNDS, Spread, interleave, speed, spread
-from gru_audio.data.resident import Batch
 from gru_audio.training.feed import Feed
 from gru_audio.training.parallel import Kind
 from gru_audio.training.state import TrainState
@@ -107,18 +106,15 @@ def _constant(setting: Setting, state: TrainState) -> tuple[Steps, Steps]:
     """
     program, layout, plan = setting.program, setting.layout, setting.data.plan
     reader, lengths = setting.reader(), range(len(plan.padded))
-    batches = [layout.put(reader.step(bucket, 0)[0], Kind.ROWS) for bucket in lengths]
+    given = [layout.put(reader.step(bucket, 0), Kind.ROWS) for bucket in lengths]
 
-    def partner(batch: Batch) -> Batch | None:
-        return batch if setting.mixup else None
-
-    def many_steps(state, batches, buckets, count):
+    def many_steps(state, given, buckets, count):
         def body(i, carry):
             state, series = carry
-            keys = program.keys(state, batches[0].row)
+            keys = program.keys(state, given[0][0].row)
             branches = [
-                lambda state, keys, batch=batch: program.share(state, keys, batch, partner(batch))
-                for batch in batches
+                lambda state, keys, batch=batch: program.share(state, keys, *batch)
+                for batch in given
             ]
             share = jax.lax.switch(buckets[i], branches, state, keys)
             state, metrics = program.update(state, share)
@@ -128,7 +124,7 @@ def _constant(setting: Setting, state: TrainState) -> tuple[Steps, Steps]:
         return jax.lax.fori_loop(0, count, body, (state, series))
 
     def one_step(state, batch):
-        return program.train_step(state, batch, partner(batch))
+        return program.train_step(state, *batch)
 
     def schedule(start: int, stop: int) -> np.ndarray:
         return plan.schedule(start, stop)[0]
@@ -139,21 +135,21 @@ def _constant(setting: Setting, state: TrainState) -> tuple[Steps, Steps]:
 
     kinds = (Kind.MEMBER, Kind.ROWS, Kind.SHARED, Kind.SHARED)
     call = layout.compile(
-        many_steps, (state, batches, *call_arguments(0, 1)), kinds, Kind.MEMBER, donate=(0,)
+        many_steps, (state, given, *call_arguments(0, 1)), kinds, Kind.MEMBER, donate=(0,)
     )
     calls = [
         layout.compile(one_step, (state, batch), (Kind.MEMBER, Kind.ROWS), Kind.MEMBER, donate=(0,))
-        for batch in batches
+        for batch in given
     ]
 
     def many(state: TrainState, start: int, stop: int) -> TrainState:
-        state, metrics = call(state, batches, *call_arguments(start, stop))
+        state, metrics = call(state, given, *call_arguments(start, stop))
         jax.device_get(metrics)
         return state
 
     def one(state: TrainState, start: int, stop: int) -> TrainState:
         for bucket in schedule(start, stop):
-            state, metrics = calls[bucket](state, batches[bucket])
+            state, metrics = calls[bucket](state, given[bucket])
             jax.device_get(metrics)
         return state
 

@@ -70,7 +70,7 @@ def measure_against_pytorch(setting: Setting, seconds: float, name: str) -> list
         return program.update(state, program.share_of_problem(state, keys, problem))
 
     def from_sound(state, batch):
-        return program.train_step(state, batch, None)
+        return program.train_step(state, batch)
 
     assert isinstance(program.frontend, LogMel)
     frontend = pytorch.Frontend(program.frontend, member.normalisation).to(pytorch.DEVICE)

@@ -8,8 +8,9 @@ from ml_collections import ConfigDict
 
 from gru_audio.data import stream
 from gru_audio.data.plan import Plan, make_plan, rows_to_examples
+from gru_audio.data.resident import Mixing
 from gru_audio.data.source import Source
-from gru_audio.data.split import select, target, trainable
+from gru_audio.data.split import BACKGROUND, select, target, trainable
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class GroupData:
       source: the data set.
       target: class of every example (N,) int32.
       plan: the batches.
-      ids: for every member, examples by role ("train", "validation", "test").
+      ids: for every member, examples by role ("train", "validation", "test", "background").
       seeds: members' seeds, uint32 (M,).
     """
 
@@ -34,6 +35,10 @@ class GroupData:
         """What each member draws its batches from, by bucket."""
         lengths = self.source.columns["length"]
         return [self.plan.tables(ids["train"], lengths[ids["train"]]) for ids in self.ids]
+
+    def backgrounds(self) -> list[np.ndarray]:
+        """Each member's background clips."""
+        return [ids.get(BACKGROUND, np.zeros(0, np.int32)) for ids in self.ids]
 
     def labels(self, member: int, role: str) -> np.ndarray:
         """Classes of a member's examples of a role, int32, in the order of `ids`."""
@@ -60,13 +65,12 @@ class GroupData:
         return [str(clip) for clip in self.source.columns["clip"][ids]]
 
     def reader(
-        self, members: Sequence[int] | np.ndarray, rows: np.ndarray, mixup: bool
+        self, members: Sequence[int] | np.ndarray, rows: np.ndarray, mixing: Mixing
     ) -> stream.Reader:
         """Reads the batches of some members, of each the rows at these places of the batch."""
-        tables = self.tables()
-        own = [tables[m] for m in members]
-        seeds = self.seeds[np.asarray(members)]
-        return stream.Reader(self.source, self.target, self.plan, own, seeds, rows, mixup)
+        own = self.take(np.asarray(members))
+        drawn_from = own.tables(), own.backgrounds(), own.seeds
+        return stream.Reader(self.source, self.target, self.plan, *drawn_from, rows, mixing)
 
 
 def gather_data(source: Source, configs: list[ConfigDict]) -> GroupData:

@@ -204,6 +204,26 @@ def partner_rows(rows: Array, visit: Array, batch_size: int) -> Array:
     return (rows + 1 + visit % max(1, batch_size - 1)) % batch_size
 
 
+def rows_to_background(
+    table: Array,
+    count: Array,
+    seed: Array,
+    bucket: Array,
+    visit: Array,
+    rows: Array,
+    batch_size: int,
+) -> Array:
+    """The background clip that is mixed into each row, drawn with replacement, int32 (R,).
+
+    Arguments as for `rows_to_examples`, but for `table`: all of a member's background clips.
+    """
+    place, key = _place(seed, bucket, visit, rows, batch_size)
+    xp = rows.__array_namespace__()
+    count = xp.reshape(xp.asarray(count).astype(xp.uint32), (1,))
+    drawn = mix(mix(key + np.uint32(0x27D4EB2F)) + place) % count
+    return table[drawn.astype(xp.int32)]
+
+
 def rows_by_device(batch_size: int, devices: int = 1, parts: int = 1) -> np.ndarray:
     """The rows of the batch that each device takes, in its order: int32 (devices, parts, rows).
 

@@ -4,6 +4,8 @@ All clips lie one after the other, each from a block boundary, and a batch is a 
 rows. That serves clips of any length, crops, and recordings of minutes.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,6 +35,25 @@ class Batch:
     length: Array
     target: Array
     row: Array
+
+
+class Mixing(NamedTuple):
+    """What a run mixes into its examples.
+
+    Attributes:
+      partners: other examples, by mixup.
+      background: background noise.
+    """
+
+    partners: bool = False
+    background: bool = False
+
+
+class Mixed(NamedTuple):
+    """What is mixed into the examples of a batch, row by row; None: nothing of the kind."""
+
+    partner: Batch | None = None
+    background: Batch | None = None
 
 
 @struct.dataclass

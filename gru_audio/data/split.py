@@ -7,6 +7,7 @@ from gru_audio.config import UserError, nearest
 from gru_audio.data.source import Source
 
 ROLES = ("train", "validation", "test")
+BACKGROUND = "background"  # the role of training examples that are mixed into others
 
 
 def select(source: Source, data: ConfigDict, seed: int) -> dict[str, np.ndarray]:
@@ -14,7 +15,12 @@ def select(source: Source, data: ConfigDict, seed: int) -> dict[str, np.ndarray]
 
     Without `data.hold_out` the roles are the splits the config names. With "field=value" the test
     set is every example of that value, whatever its split; training takes the examples of the
-    training and test splits that are left, validation those of its own split.
+    training and test splits that are left, validation those of its own split. `data.validation`
+    may be such a value too: then validation has what training would have of it. So a fold of a
+    cross-validation is tested on, and another one validated on.
+
+    With `data.background`, "field=value", there is the role of that name too: the training examples
+    of that value.
 
     Of the training examples `data.train_examples` are drawn by the seed; with a smaller number come
     some of those that a larger one brings.
@@ -25,14 +31,21 @@ def select(source: Source, data: ConfigDict, seed: int) -> dict[str, np.ndarray]
     split = source.columns["split"]
     chosen = {role: np.isin(split, _split_names(source, data, role)) for role in ROLES}
     if data.hold_out:
-        held_out = _held_out(source, data.hold_out)
+        held_out = _of_value(source, data, "hold_out")
         chosen = {
             "train": (chosen["train"] | chosen["test"]) & ~held_out,
             "validation": chosen["validation"] & ~held_out,
             "test": held_out,
         }
+    if "=" in data.validation:
+        validated = _of_value(source, data, "validation") & chosen["train"]
+        chosen |= {"train": chosen["train"] & ~validated, "validation": validated}
     known = target(source, data.target) >= 0
-    ids = {role: np.flatnonzero(mask & known).astype(np.int32) for role, mask in chosen.items()}
+    ids = {role: _ids(mask & known) for role, mask in chosen.items()}
+    if data.background:
+        ids[BACKGROUND] = _ids(chosen["train"] & _of_value(source, data, "background"))
+        if not len(ids[BACKGROUND]):
+            raise UserError(f'No training example is config.data.background="{data.background}".')
     for role in ("train", "test"):
         if not len(ids[role]):
             raise UserError(f'No example in config.data.{role}="{data[role]}" of {source.name}.')
@@ -68,7 +81,13 @@ def _draw(ids: np.ndarray, count: int, seed: int, name: str) -> np.ndarray:
     return np.sort(ids[order[:count]])
 
 
+def _ids(mask: np.ndarray) -> np.ndarray:
+    return np.flatnonzero(mask).astype(np.int32)
+
+
 def _split_names(source: Source, data: ConfigDict, role: str) -> list[str]:
+    if role == "validation" and "=" in data[role]:
+        return []
     names = [name for name in data[role].split("+") if name]
     for name in names:
         if name not in source.splits():
@@ -81,10 +100,11 @@ def _split_names(source: Source, data: ConfigDict, role: str) -> list[str]:
     return names
 
 
-def _held_out(source: Source, hold_out: str) -> np.ndarray:
-    field, equals, value = hold_out.partition("=")
+def _of_value(source: Source, data: ConfigDict, key: str) -> np.ndarray:
+    """Which examples are what a key of the config names as "field=value" (N,) bool."""
+    field, equals, value = data[key].partition("=")
     if not equals:
-        raise UserError(f'config.data.hold_out="{hold_out}" should read like "speaker=theo".')
+        raise UserError(f'config.data.{key}="{data[key]}" should read like "speaker=theo".')
     column, names = target(source, field), source.class_names[field]
     if value not in names:
         raise UserError(

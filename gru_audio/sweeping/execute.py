@@ -21,7 +21,7 @@ from gru_audio.sweeping.workdir import Workdir, identity
 from gru_audio.training import parallel, processes, states
 from gru_audio.training.checkpoint import write_atomically
 from gru_audio.training.feed import FEEDS
-from gru_audio.training.hyper import hyperparameters
+from gru_audio.training.hyper import hyperparameters, mixing
 from gru_audio.training.keeper import Keeper
 from gru_audio.training.loop import Member, Memory, train
 from gru_audio.training.metrics import write_run_metrics
@@ -100,7 +100,7 @@ def _execute_group(
                 program=program,
                 layout=layout,
                 data=data,
-                mixup="augment.mixup" in hyper,
+                mixing=mixing(hyper),
                 horizon=max(c.train.steps for c in configs),
                 threads=config.data.workers,
             )
@@ -201,6 +201,7 @@ def _finish(
             config=run.config,
             class_names=program.task.class_names,
             signal=program.signal,
+            longest=data.plan.padded[-1],
             weights=weights,
             normalisation=normalisation,
             about={

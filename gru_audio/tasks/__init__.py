@@ -1,6 +1,6 @@
 """What turns data fields and model outputs into a loss and metrics: one file per kind of task."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ml_collections import ConfigDict
 
@@ -8,14 +8,19 @@ from gru_audio.config import UserError, nearest
 from gru_audio.tasks.classification import Classification
 from gru_audio.tasks.memory import Adding, CopyMemory, Counting
 from gru_audio.tasks.next_step import DISTRIBUTIONS, NextStep
+from gru_audio.tasks.tagging import Tagging
 from gru_audio.tasks.task import Task
 
-TASKS = ("adding", "classification", "copy_memory", "counting", "next_step")
+_OF_LABELS: Mapping[str, Callable[[tuple[str, ...]], Task]] = {
+    "classification": Classification,
+    "tagging": Tagging,
+}
 _OF_MEMORY: Mapping[str, tuple[Task, int]] = {  # and the values of their frames
     "adding": (Adding(), 2),
     "copy_memory": (CopyMemory(), 1),
     "counting": (Counting(), 2),
 }
+TASKS = (*_OF_LABELS, *_OF_MEMORY, "next_step")
 
 
 def make_task(config: ConfigDict, class_names: tuple[str, ...], features: int) -> Task:
@@ -29,10 +34,10 @@ def make_task(config: ConfigDict, class_names: tuple[str, ...], features: int) -
     Raises:
       UserError: an unknown name, or a task that this data cannot have.
     """
-    if config.name == "classification":
+    if config.name in _OF_LABELS:
         if not class_names:
-            raise UserError("config.task.name=classification needs config.data.target, a field.")
-        return Classification(class_names)
+            raise UserError(f"config.task.name={config.name} needs config.data.target, a field.")
+        return _OF_LABELS[config.name](class_names)
     if config.name == "next_step":
         if config.distribution not in DISTRIBUTIONS:
             hint = nearest(config.distribution, DISTRIBUTIONS)

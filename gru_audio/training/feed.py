@@ -20,9 +20,10 @@ from gru_audio.data.plan import (
     pad_tables,
     partner_rows,
     rows_by_device,
+    rows_to_background,
     rows_to_places,
 )
-from gru_audio.data.resident import CENTRE, Batch, Resident
+from gru_audio.data.resident import CENTRE, Batch, Mixed, Mixing, Resident
 from gru_audio.training import processes
 from gru_audio.training.parallel import Compiled, Kind, Layout
 from gru_audio.training.state import TrainState, Weights
@@ -42,7 +43,7 @@ class Feed(ABC):
       program: what is computed.
       layout: where.
       data: on what.
-      mixup: whether the step mixes in partners.
+      mixing: what the step mixes in.
       horizon: the most steps of any member.
       threads: for reading, where the feed streams.
       compile_seconds: spent on compilation so far.
@@ -52,7 +53,7 @@ class Feed(ABC):
     program: Program
     layout: Layout
     data: GroupData
-    mixup: bool
+    mixing: Mixing
     horizon: int
     threads: int
     compile_seconds: float = 0.0
@@ -199,9 +200,16 @@ class ResidentFeed(Feed):
         if self._resident is None:
             loaded = resident.load(data.source, data.target, max(data.plan.padded))
             self._resident = layout.put(loaded, Kind.SHARED)
-        stacked, counts = pad_tables(data.tables())
-        self._tables = layout.put(tuple(layout.pad(table) for table in stacked), Kind.MEMBER)
-        self._counts = layout.put(layout.pad(counts), Kind.MEMBER)
+
+        def put(tables):
+            stacked, counts = pad_tables(tables)
+            stacked = tuple(layout.pad(table) for table in stacked)
+            return layout.put((stacked, layout.pad(counts)), Kind.MEMBER)
+
+        self._drawn_from = put(data.tables()), None
+        if self.mixing.background:
+            backgrounds = put([[clips] for clips in data.backgrounds()])
+            self._drawn_from = self._drawn_from[0], backgrounds
 
     def train(self, state, alive, start, stop):
         buckets, visits = self.data.plan.schedule(start, stop)
@@ -210,19 +218,18 @@ class ResidentFeed(Feed):
         arguments = (
             state,
             self._mask(alive),
-            self._tables,
-            self._counts,
+            self._drawn_from,
             self._resident,
             *self.layout.put(steps, Kind.SHARED),
         )
-        kinds = (*[Kind.MEMBER] * 4, *[Kind.SHARED] * 4)
+        kinds = (*[Kind.MEMBER] * 3, *[Kind.SHARED] * 4)
         call = self._compiled("train", self._many_steps, arguments, kinds, Kind.MEMBER, donate=(0,))
         state, metrics = call(*arguments)
         return state, {k: v[:, : stop - start] for k, v in self.layout.fetch(metrics).items()}
 
-    def _many_steps(self, state, alive, tables, counts, data, buckets, visits, count):
+    def _many_steps(self, state, alive, drawn_from, data, buckets, visits, count):
         """One member on one device: `count` steps, or none if it is not alive."""
-        plan = self.data.plan
+        plan, ((tables, counts), backgrounds) = self.data.plan, drawn_from
         size = plan.batch_size
         rows = jnp.asarray(self._rows_of_devices())
         rows = rows[0] if len(rows) == 1 else rows[jax.lax.axis_index(DATA)]
@@ -232,15 +239,25 @@ class ResidentFeed(Feed):
             order = (state.seed, bucket, visit, places, size)
             return rows_to_places(counts[bucket], *order), crop_fractions(*order)
 
+        def drawn_background(state, bucket, visit):
+            """Background clips, and crops."""
+            (table,), (clips,) = backgrounds
+            order = (state.seed, bucket, visit, rows, size)
+            return rows_to_background(table, clips, *order), crop_fractions(*order)
+
         def share_in(bucket):
-            def load(rows, own, others):
+            padded = plan.padded[bucket]
+
+            def load(rows, own, others, noise):
                 def batch(places, crop):
-                    return data.batch(tables[bucket][places], rows, plan.padded[bucket], crop)
+                    return data.batch(tables[bucket][places], rows, padded, crop)
 
-                return batch(*own), None if others is None else batch(*others)
+                partner = None if others is None else batch(*others)
+                background = None if noise is None else data.batch(noise[0], rows, padded, noise[1])
+                return batch(*own), Mixed(partner, background)
 
-            def share(state, keys, own, others):
-                return self.program.share_of(state, keys, (rows, own, others), load)
+            def share(state, keys, *places):
+                return self.program.share_of(state, keys, (rows, *places), load)
 
             return share
 
@@ -250,11 +267,13 @@ class ResidentFeed(Feed):
             # Only what depends on the length is in the branches: compiling one takes a second.
             i, state, series = carry
             bucket, visit = buckets[i], visits[i]
-            own, others = drawn(state, bucket, visit, rows), None
-            if self.mixup:
+            own, others, noise = drawn(state, bucket, visit, rows), None, None
+            if self.mixing.partners:
                 others = drawn(state, bucket, visit, partner_rows(rows, visit, size))
+            if self.mixing.background:
+                noise = drawn_background(state, bucket, visit)
             keys = self.program.keys(state, rows)
-            share = jax.lax.switch(bucket, in_buckets, state, keys, own, others)
+            share = jax.lax.switch(bucket, in_buckets, state, keys, own, others, noise)
             state, metrics = self.program.update(state, share)
             return i + 1, state, {k: series[k].at[i].set(v) for k, v in metrics.items()}
 
@@ -293,27 +312,27 @@ class StreamedFeed(Feed):
             layout.pad(np.arange(layout.members))[members], return_inverse=True
         )
         places = self._rows_of_devices().reshape(-1)[rows]
-        self._reader = data.reader(read, places, self.mixup)
+        self._reader = data.reader(read, places, self.mixing)
         self._next: tuple[int, Iterator] = (-1, iter(()))
 
     def train(self, state, alive, start, stop):
         if self._next[0] != start:
             self._next = (start, self._reader.stream(start, self.horizon, self.threads))
         batches = self._next[1]
-        batch, partner = next(batches)
+        given = next(batches)
         self._next = (stop, batches)
-        held = jax.tree.map(lambda a: a[self._held], (batch, partner))
-        batch, partner = self.layout.put_local(held, self.data.plan.batch_size)
-        arguments = (state, self._mask(alive), batch, partner)
+        held = jax.tree.map(lambda a: a[self._held], given)
+        batch, mixed = self.layout.put_local(held, self.data.plan.batch_size)
+        arguments = (state, self._mask(alive), batch, mixed)
         kinds = (Kind.MEMBER, Kind.MEMBER, Kind.ROWS, Kind.ROWS)
         key = ("train", batch.signal.shape)
         call = self._compiled(key, self._one_step, arguments, kinds, Kind.MEMBER, donate=(0,))
         state, metrics = call(*arguments)
         return state, {k: v[:, None] for k, v in self.layout.fetch(metrics).items()}
 
-    def _one_step(self, state, alive, batch, partner):
+    def _one_step(self, state, alive, batch, mixed):
         def run(state):
-            return self.program.train_step(state, batch, partner)
+            return self.program.train_step(state, batch, mixed)
 
         def skip(state):
             return state, {name: jnp.zeros(()) for name in METRICS}

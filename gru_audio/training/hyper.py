@@ -5,13 +5,14 @@ What is zero in every member is left out of the tree and its code is not compile
 therefore part of what members of a group must have in common.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from gru_audio.config import decides_numbers, flatten
+from gru_audio.data.resident import Mixing
 
 REQUIRED = (
     "optimizer.learning_rate",
@@ -24,9 +25,13 @@ REQUIRED = (
 )
 # Each of these is switched off by zero.
 OPTIONAL = (
+    "augment.background",
     "augment.frequency_mask_bands",
     "augment.gain_db",
     "augment.mixup",
+    "augment.snr_max_db",
+    "augment.snr_min_db",
+    "augment.speed",
     "augment.time_mask_ms",
     "augment.time_shift_ms",
     "model.dropout",
@@ -46,6 +51,11 @@ def hyperparameters(configs: Sequence[ConfigDict]) -> dict[str, np.ndarray]:
     return {n: v for n, v in sorted(columns.items()) if n in REQUIRED or v.any()}
 
 
+def mixing(hyper: Mapping[str, Any]) -> Mixing:
+    """What the hyperparameters of a group ask to be mixed into its examples."""
+    return Mixing("augment.mixup" in hyper, "augment.background" in hyper)
+
+
 def structure(config: ConfigDict) -> tuple[tuple[str, Any], ...]:
     """What must be equal for two configs to be members of one group, hashable."""
     flat = {name: value for name, value in flatten(config).items() if decides_numbers(name)}
@@ -54,5 +64,7 @@ def structure(config: ConfigDict) -> tuple[tuple[str, Any], ...]:
     for name in OPTIONAL:
         flat[name] = flat[name] != 0
     del flat["seed"], flat["data.train_examples"]
-    flat["data.hold_out"] = flat["data.hold_out"].partition("=")[0]
+    for name in ("data.hold_out", "data.validation"):
+        field, is_value, _ = flat[name].partition("=")
+        flat[name] = field + is_value  # folds of one field are members of one group
     return tuple((n, tuple(v) if isinstance(v, list) else v) for n, v in flat.items())

@@ -5,12 +5,15 @@ So no draw depends on how many devices share a batch, nor on how it is parted.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 # Uses of a member's key, and of a step's key for a row: no two draws are alike.
 _INIT, _STEP = range(2)
-TIME_SHIFT, GAIN, MIXUP, SPEC_AUGMENT, DROPOUT = _ROW_USES = range(5)
-_WEIGHT_NOISE = 2**32 - 1  # of a step's key too: no row comes to this number
+TIME_SHIFT, GAIN, MIXUP, SPEC_AUGMENT, DROPOUT, SPEED, BACKGROUND = _ROW_USES = range(7)
+_FIRST = 5  # of them came first; the others are numbered apart, so that old draws stay
+_LATER = np.uint32(2**31)  # no row of a batch comes to this number,
+_WEIGHT_NOISE = 2**32 - 1  # nor to this one
 
 
 @struct.dataclass
@@ -45,6 +48,8 @@ def step_keys(seed: jax.Array, step: jax.Array, rows: jax.Array) -> Keys:
     """The keys of a member's step for the given rows (B,) of the global batch."""
     member = jax.random.fold_in(jax.random.key(seed), _STEP)
     key = jax.random.fold_in(member, step)
-    numbers = rows[:, None] * len(_ROW_USES) + jnp.arange(len(_ROW_USES))
+    first, later = jnp.split(jnp.arange(len(_ROW_USES), dtype=jnp.uint32), [_FIRST])
+    row = rows[:, None].astype(jnp.uint32)
+    numbers = jnp.concatenate([row * _FIRST + first, _LATER + row * len(later) + later], axis=1)
     fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (None, 0))
     return Keys(key, fold(key, numbers))

@@ -59,6 +59,6 @@ def _check_truncation(model: nn.Module, name: str) -> None:
 
 
 def _check_augmentation(augmentation: ConfigDict) -> None:
-    for name in ("time_shift_ms", "gain_db", "mixup"):
+    for name in ("speed", "time_shift_ms", "gain_db", "background", "mixup"):
         if augmentation[name]:
             raise UserError(f"config.augment.{name} is for sound: set it to 0.")

@@ -24,16 +24,18 @@ from flax import struct
 from gru_audio.audio import augment
 from gru_audio.audio.frontend import Frontend
 from gru_audio.audio.normalise import Normalisation
-from gru_audio.data.resident import Batch
+from gru_audio.data.resident import Batch, Mixed
 from gru_audio.data.signal import Signal
 from gru_audio.rnn.noise import Dropout
 from gru_audio.tasks.task import Problem, Task
 from gru_audio.training import optimizer
 from gru_audio.training.keys import (
+    BACKGROUND,
     DROPOUT,
     GAIN,
     MIXUP,
     SPEC_AUGMENT,
+    SPEED,
     TIME_SHIFT,
     Keys,
     initial_key,
@@ -43,6 +45,7 @@ from gru_audio.training.state import ModelState, Params, TrainState, Weights
 
 DATA = "data"  # the mesh axis over which a batch is shared
 METRICS = ("loss", "gradient_norm")  # of every training step
+UNMIXED = Mixed()
 
 
 @struct.dataclass
@@ -110,13 +113,13 @@ class Program:
         return state.skipped > self.skip_nonfinite
 
     def train_step(
-        self, state: TrainState, batch: Batch, partner: Batch | None
+        self, state: TrainState, batch: Batch, mixed: Mixed = UNMIXED
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """One update from this device's rows of a batch.
 
-        The rows are in the order of `gru_audio.data.plan.rows_by_device`. `partner` holds the
-        examples to mix in where the hyperparameters ask for mixup. Returns the new state and the
-        loss and gradient norm of the whole batch.
+        The rows are in the order of `gru_audio.data.plan.rows_by_device`. `mixed` holds what the
+        hyperparameters ask to be mixed in. Returns the new state and the loss and gradient norm of
+        the whole batch.
 
         The three parts are public so that a program with several lengths of batches need hold the
         first and the last, which do not depend on the length, only once.
@@ -125,23 +128,23 @@ class Program:
         # As if it were a program of its own: fused with the update, the share would differ in its
         # last bits from that of a feed that chooses among several lengths.
         state, keys = jax.lax.optimization_barrier((state, keys))
-        share = jax.lax.optimization_barrier(self.share(state, keys, batch, partner))
+        share = jax.lax.optimization_barrier(self.share(state, keys, batch, mixed))
         return self.update(state, share)
 
     def keys(self, state: TrainState, rows: jax.Array) -> Keys:
         """The keys of this step for the given rows (B,) of the global batch."""
         return step_keys(state.seed, state.step, rows)
 
-    def share(self, state: TrainState, keys: Keys, batch: Batch, partner: Batch | None) -> Share:
+    def share(self, state: TrainState, keys: Keys, batch: Batch, mixed: Mixed = UNMIXED) -> Share:
         """Loss and gradients of this device's rows. Arguments as for `train_step`."""
-        return self.share_of(state, keys, (batch, partner), lambda *loaded: loaded)
+        return self.share_of(state, keys, (batch, mixed), lambda *loaded: loaded)
 
     def share_of(
         self,
         state: TrainState,
         keys: Keys,
         examples: tuple[Any, ...],
-        load: Callable[..., tuple[Batch, Batch | None]],
+        load: Callable[..., tuple[Batch, Mixed]],
     ) -> Share:
         """`share` of examples that are loaded as late as possible: a micro-batch at a time.
 
@@ -149,7 +152,7 @@ class Program:
           state: of the member.
           keys: of this device's rows.
           examples: arguments of `load`: trees whose leaves begin with this device's rows (B, ...).
-          load: makes of those of a micro-batch the batch and its partner.
+          load: makes of those of a micro-batch the batch, and what is mixed into it.
         """
 
         def share(model_state: ModelState, rows: jax.Array, examples: tuple[Any, ...]) -> Share:
@@ -292,18 +295,31 @@ class Program:
         """Features (B, T, F), not normalised, and frame counts (B,)."""
         return self.frontend(self.signal.floats(batch.signal), batch.length)
 
-    def _augmented(self, state, keys, batch, partner) -> Problem:
+    def _augmented(self, state, keys, batch, mixed) -> Problem:
         """What a batch asks of the model in training."""
         hyper, rate = state.hyper, self.signal.rate / 1000
         waveform, length = self.signal.floats(batch.signal), batch.length
         labels = self.task.soft_labels(batch.target, hyper.get("task.label_smoothing", 0.0))
+        if "augment.speed" in hyper:
+            most = hyper["augment.speed"]
+            waveform, length = augment.speed(keys[:, SPEED], waveform, length, most)
         if "augment.time_shift_ms" in hyper:
             most = hyper["augment.time_shift_ms"] * rate
             waveform = augment.time_shift(keys[:, TIME_SHIFT], waveform, length, most)
         if "augment.gain_db" in hyper:
             waveform = augment.gain(keys[:, GAIN], waveform, hyper["augment.gain_db"])
-        if partner is not None:
-            alpha = hyper["augment.mixup"]
+        if mixed.background is not None:
+            waveform = augment.background(
+                keys[:, BACKGROUND],
+                waveform,
+                length,
+                self.signal.floats(mixed.background.signal),
+                mixed.background.length,
+                share=hyper["augment.background"],
+                snr_db=(hyper.get("augment.snr_min_db", 0.0), hyper.get("augment.snr_max_db", 0.0)),
+            )
+        if mixed.partner is not None:
+            partner, alpha = mixed.partner, hyper["augment.mixup"]
             other = self.signal.floats(partner.signal)
             waveform, share = augment.mixup(keys[:, MIXUP], waveform, other, alpha)
             length = jnp.maximum(length, partner.length)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.interpolate
 import scipy.stats
 
 from gru_audio.audio import augment
@@ -41,6 +42,19 @@ def mixed(keys, inputs, lengths, strength):
     return augment.mixup(keys, inputs, -0.5 * inputs, strength)[0]
 
 
+def sped(keys, inputs, lengths, strength):
+    return augment.speed(keys, inputs, lengths, strength)[0]
+
+
+def in_noise(keys, inputs, lengths, strength):
+    # As above: each row has a background of its own.
+    noise, period = jnp.flip(inputs[:, :SAMPLES], 1)[:, :30] + 1, jnp.full(lengths.shape, 30)
+    noise = jnp.pad(noise, ((0, 0), (0, inputs.shape[1] - 30)))
+    return augment.background(
+        keys, inputs, lengths, noise, period, share=strength, snr_db=(0.0, 10.0)
+    )
+
+
 def masked(keys, inputs, lengths, strength):
     return augment.spec_augment(
         keys,
@@ -56,6 +70,8 @@ def masked(keys, inputs, lengths, strength):
 AUGMENTATIONS = {
     "time_shift": (jax.jit(shifted), clips, LENGTHS, 30),
     "gain": (jax.jit(amplified), clips, LENGTHS, 6.0),
+    "speed": (jax.jit(sped), clips, LENGTHS, 0.2),
+    "background": (jax.jit(in_noise), clips, LENGTHS, 1.0),
     "mixup": (jax.jit(mixed), clips, LENGTHS, 0.4),
     "spec_augment": (jax.jit(masked), features, FRAME_LENGTHS, 6),
 }
@@ -93,8 +109,9 @@ def test_padding_does_not_matter(name):
     batch = inputs()
     padding = [(0, 0), (0, 50)] + [(0, 0)] * (batch.ndim - 2)
     longer = function(KEYS, np.pad(batch, padding), lengths, strength)
-    np.testing.assert_array_equal(
-        longer[:, : batch.shape[1]], function(KEYS, batch, lengths, strength)
+    tolerance = 1e-6 if name == "background" else 0  # powers are sums, which are rounded
+    np.testing.assert_allclose(
+        longer[:, : batch.shape[1]], function(KEYS, batch, lengths, strength), rtol=tolerance
     )
 
 
@@ -135,6 +152,77 @@ def test_gain_is_uniform_in_decibels():
     decibels = 20 * np.log10(augment.gain(keys, np.ones((4000, 1), np.float32), 6.0)[:, 0])
     assert np.abs(decibels).max() <= 6 + 1e-4
     assert scipy.stats.kstest(decibels, "uniform", args=(-6, 12)).pvalue > 0.01
+
+
+def test_speed_resamples_as_a_cubic_of_catmull_and_rom():
+    rows, length = 400, 60
+    clip = np.random.default_rng(8).standard_normal(length)
+    batch = np.broadcast_to(np.pad(clip, (0, 20)).astype(np.float32), (rows, 80))
+    keys, lengths = many_keys(8, rows), np.full(rows, length)
+    played, new = map(np.asarray, jax.jit(augment.speed)(keys, batch, lengths, 0.2))
+    factors = length / new
+    assert 1 / 1.25 - 0.02 < factors.min() < 0.83 and 1.17 < factors.max() < 1.22
+    edges = np.pad(clip, (1, 1), mode="edge")
+    cubic = scipy.interpolate.CubicHermiteSpline(
+        np.arange(length), clip, (edges[2:] - edges[:-2]) / 2
+    )
+    factor = 1 + 0.2 * np.asarray(
+        jax.vmap(lambda key: jax.random.uniform(key, minval=-1.0, maxval=1.0))(keys)
+    )
+    for row in range(0, rows, 7):
+        at = np.arange(int((length - 1) / factor[row])) * factor[row]
+        np.testing.assert_allclose(played[row, : at.size], cubic(at), atol=2e-5)
+        assert not played[row, new[row] :].any()
+
+
+def test_speed_keeps_what_fits_of_a_clip_that_outgrows_its_batch():
+    batch = np.ones((200, 50), np.float32)
+    played, new = augment.speed(many_keys(9, 200), batch, np.full(200, 50), 0.3)
+    assert new.max() == 50 and new.min() < 42
+    np.testing.assert_array_equal((played != 0).sum(axis=1), new)
+
+
+def test_background_comes_at_the_ratios_and_in_the_share_asked_for():
+    rows, length, period = 3000, 90, 40
+    rng = np.random.default_rng(10)
+    batch = np.pad(rng.standard_normal((rows, length)), ((0, 0), (0, 10))).astype(np.float32)
+    noise = np.pad(rng.standard_normal((rows, period)), ((0, 0), (0, 60))).astype(np.float32)
+    noisy = jax.jit(augment.background)(
+        many_keys(10, rows),
+        batch,
+        np.full(rows, length),
+        noise,
+        np.full(rows, period),
+        share=0.6,
+        snr_db=(-5.0, 20.0),
+    )
+    added = np.asarray(noisy) - batch
+    assert not added[:, length:].any()
+    has_any = added.any(axis=1)
+    assert scipy.stats.binomtest(int(has_any.sum()), rows, 0.6).pvalue > 0.01
+    power = (added[has_any] ** 2).sum(axis=1)
+    decibels = 10 * np.log10((batch[has_any] ** 2).sum(axis=1) / power)
+    assert scipy.stats.kstest(decibels, "uniform", args=(-5, 25)).pvalue > 0.01
+    # Each is the background itself, begun somewhere and repeated.
+    np.testing.assert_allclose(
+        added[has_any][:, period : 2 * period], added[has_any][:, :period], atol=1e-4
+    )
+    for one, its in list(zip(added[has_any], noise[has_any], strict=True))[:50]:
+        unit = one[:period] / np.linalg.norm(one[:period])
+        turned = np.stack([np.roll(its[:period], k) for k in range(period)])
+        likeness = turned @ unit / np.linalg.norm(its[:period])
+        assert likeness.max() > 0.999
+
+
+@pytest.mark.parametrize("silent", ["clip", "background"])
+def test_silence_is_left_as_it_is(silent):
+    sound, silence = np.ones((3, 20), np.float32), np.zeros((3, 20), np.float32)
+    clip, noise = (silence, sound) if silent == "clip" else (sound, silence)
+    lengths = np.array([20, 7, 0])
+    noisy = augment.background(
+        many_keys(11, 3), clip, lengths, noise, lengths, share=1.0, snr_db=(0.0, 0.0)
+    )
+    np.testing.assert_array_equal(noisy, clip)
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])

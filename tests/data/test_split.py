@@ -9,7 +9,7 @@ import pytest
 from gru_audio.config import UserError
 from gru_audio.data.signal import Signal
 from gru_audio.data.source import Source
-from gru_audio.data.split import ROLES, select, target, trainable
+from gru_audio.data.split import BACKGROUND, ROLES, select, target, trainable
 from tests.tones import tiny
 
 SPLIT = np.array(["train"] * 6 + ["validation"] * 3 + ["test"] * 3)
@@ -56,6 +56,23 @@ def test_what_is_held_out_is_tested_and_nothing_else(value, group):
     assert not any(np.any(GROUP[chosen[role]] == group) for role in ("train", "validation"))
     assert set(chosen["validation"]) <= set(np.flatnonzero(SPLIT == "validation"))
     assert not set(chosen["train"]) & set(chosen["validation"])
+
+
+def test_a_fold_may_be_validated_on_while_another_is_tested():
+    everything = {"train": "train+validation+test", "test": "test"}
+    chosen = selected(**everything, hold_out="group=ann", validation="group=cid")
+    assert chosen == {"train": [2, 3, 7, 10], "validation": [4, 8, 11], "test": [0, 1, 6, 9]}
+
+
+def test_a_validated_value_comes_out_of_the_training_split():
+    chosen = selected(validation="group=ben")
+    assert chosen == {"train": [0, 1, 4], "validation": [2, 3], "test": [9, 10, 11]}
+
+
+def test_background_is_of_the_training_examples_and_needs_no_label():
+    assert selected(background="group=cid")[BACKGROUND] == [4, 5]
+    with pytest.raises(UserError, match="No training example"):  # all are tested on
+        selected(background="group=cid", hold_out="group=cid")
 
 
 def test_all_that_some_fold_trains_on_is_trainable():

@@ -5,8 +5,16 @@ import pickle
 import jax
 import numpy as np
 import pytest
+import scipy.stats
 
-from gru_audio.data.plan import crop_fractions, make_plan, partner_rows, rows_to_examples
+from gru_audio.data.plan import (
+    crop_fractions,
+    make_plan,
+    partner_rows,
+    rows_to_background,
+    rows_to_examples,
+)
+from gru_audio.data.resident import Mixing
 from gru_audio.data.split import select, target, trainable
 from gru_audio.data.stream import Reader, read
 from tests.tones import tiny
@@ -24,7 +32,9 @@ def reader(source):
     ids = select(source, data, 0)["train"]
     table = plan.tables(ids, lengths[ids])
     rows = np.arange(4, dtype=np.int32)
-    return Reader(source, target(source, "label"), plan, [table, table], SEEDS, rows, mixup=True)
+    backgrounds = [ids[::3], ids[1::3]]
+    drawn_from = [table, table], backgrounds, SEEDS
+    return Reader(source, target(source, "label"), plan, *drawn_from, rows, Mixing(True, True))
 
 
 def assert_equal(step, other):
@@ -38,14 +48,20 @@ def test_steps_are_those_of_the_plan(reader, source):
     buckets, visits = plan.schedule(0, STEPS)
     assert len(steps) == STEPS
     assert len(set(buckets.tolist())) == 3
-    for (batch, partner), bucket, visit in zip(steps, buckets.tolist(), visits, strict=True):
+    for (batch, mixed), bucket, visit in zip(steps, buckets.tolist(), visits, strict=True):
         padded = plan.padded[bucket]
         assert batch.signal.shape == (2, 4, padded)
         for m, seed in enumerate(SEEDS):
             table = reader.tables[m][bucket]
-            for taken, places in ((batch, rows), (partner, partner_rows(rows, visit, 4))):
+            background = reader.backgrounds[m]
+            partners = partner_rows(rows, visit, 4)
+            for taken, places, to_ids, of in (
+                (batch, rows, rows_to_examples, table),
+                (mixed.partner, partners, rows_to_examples, table),
+                (mixed.background, rows, rows_to_background, background),
+            ):
                 order = (seed, bucket, visit, places, 4)
-                ids = rows_to_examples(table, len(table), *order)
+                ids = to_ids(of, len(of), *order)
                 expected = read(source, reader.target, ids, rows, padded, crop_fractions(*order))
                 assert_equal(jax.tree.map(lambda leaf, m=m: leaf[m], taken), expected)
 
@@ -76,10 +92,17 @@ def test_processes_that_share_the_rows_read_what_one_reads(reader, processes, th
         assert_equal(joined, whole)
 
 
-def test_no_partners_are_read_unless_asked_for(reader):
-    alone = Reader(**{**vars(reader), "mixup": False})
-    batch, partner = alone.step(0, 2)
-    assert partner is None
+def test_backgrounds_are_drawn_evenly_and_all_of_them(reader):
+    table, rows = np.arange(5, 12), np.arange(64, dtype=np.int32)
+    drawn = [rows_to_background(table, 7, SEEDS[0], 1, visit, rows, 64) for visit in range(50)]
+    counts = np.bincount(np.concatenate(drawn), minlength=12)[5:]
+    assert scipy.stats.chisquare(counts).pvalue > 0.01
+
+
+def test_nothing_to_mix_in_is_read_unless_asked_for(reader):
+    alone = Reader(**{**vars(reader), "mixing": Mixing()})
+    batch, mixed = alone.step(0, 2)
+    assert mixed == (None, None)
     assert_equal(batch, reader.step(0, 2)[0])
 
 

@@ -75,7 +75,7 @@ def compiled_step(changes: Mapping[str, Any], frames: int, sample_rate: int = RA
     audio = abstract(jnp.int16, Kind.ROWS, rows, program.frontend.samples(frames))
     column = abstract(jnp.int32, Kind.ROWS, rows)
     return layout.compile(
-        lambda state, batch: program.train_step(state, batch, None),
+        lambda state, batch: program.train_step(state, batch),
         (state, Batch(audio, column, column, column)),
         (Kind.MEMBER, Kind.ROWS),
         Kind.MEMBER,

@@ -18,7 +18,7 @@ from tests.training.one_device import (
     program_of,
 )
 
-CRNN = {"model.name": "crnn", "model.conv_features": (4,), "frontend.hop_ms": 40.0}
+CRNN = {"model.name": "crnn", "model.conv": ("4 3x3 stride 1x2",), "frontend.hop_ms": 40.0}
 
 
 def losses(source, changes):
@@ -63,7 +63,7 @@ def test_batch_norm_is_over_each_part_and_moves_once_a_part():
     changes = CRNN | {"train.accumulate": 2, "optimizer.name": "sgd"}
     program = program_of(changes)
     state, batch = fresh_state(program, changes), noise(program, [8, 3, 5, 1, 8, 6, 7, 2])
-    step = on_one_device(lambda state, batch: program.train_step(state, batch, None))
+    step = on_one_device(lambda state, batch: program.train_step(state, batch))
     after, metrics = step(state, batch)
 
     features, frames = program.features(batch)

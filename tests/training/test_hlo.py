@@ -9,7 +9,7 @@ import pytest
 
 from tests.tones import fresh, make_feed, tiny
 
-CRNN = {"model.name": "crnn", "model.conv_features": (4,), "frontend.hop_ms": 40.0}
+CRNN = {"model.name": "crnn", "model.conv": ("4 3x3 stride 1x2",), "frontend.hop_ms": 40.0}
 TWO_BY_TWO = {"parallel.data": 2, "parallel.member": 2}
 STATISTICS = 4  # of a batch norm: count and sum, squares, and as many on the way back
 

@@ -25,7 +25,7 @@ def stepped():
         "train.skip_nonfinite": 2,
     }
     program = program_of(changes)
-    step = on_one_device(lambda state, batch: program.train_step(state, batch, None))
+    step = on_one_device(lambda state, batch: program.train_step(state, batch))
     state, metrics = step(fresh_state(program, changes), noise(program, FRAMES))
     assert np.isfinite(metrics["loss"])
     return program, state, step

@@ -12,7 +12,7 @@ from scipy.special import log_expit
 
 from gru_audio.config import UserError
 from gru_audio.data import signal
-from gru_audio.data.resident import Batch
+from gru_audio.data.resident import Batch, Mixing
 from gru_audio.training.program import make_program
 from gru_audio.training.trained import Trained
 from tests.rolls import TO_FORETELL
@@ -47,7 +47,7 @@ def share_of(changes, fill=0):
     program, batch = program_of(changes), batch_of(fill)
     state = fresh_state(program, TO_FORETELL | changes)
     keys = program.keys(state, batch.row)
-    return program, state, jax.jit(lambda s, k, b: program.share(s, k, b, None))(state, keys, batch)
+    return program, state, jax.jit(lambda s, k, b: program.share(s, k, b))(state, keys, batch)
 
 
 @functools.cache
@@ -95,7 +95,7 @@ def after_a_step(parts):
     changes = {**MODEL, "optimizer.name": "sgd", "optimizer.learning_rate": RATE}
     program = program_of(changes | {"train.accumulate": parts})
     state = fresh_state(program, TO_FORETELL | changes)
-    step = on_one_device(lambda state, batch: program.train_step(state, batch, None))
+    step = on_one_device(lambda state, batch: program.train_step(state, batch))
     after, metrics = step(state, batch_of())
     return state.weights.params, after.weights.params, metrics
 
@@ -207,7 +207,7 @@ def test_lengths_are_padded_to_few_frames(feed, rolls):
 
 
 def test_frames_reach_the_model_as_they_are(rolls, feed, config):
-    reader = feed.data.reader([0], np.arange(8, dtype=np.int32), mixup=False)
+    reader = feed.data.reader([0], np.arange(8, dtype=np.int32), Mixing())
     batch = jax.tree.map(lambda leaf: leaf[0], reader.step(1, 0)[0])
     problem = feed.program.problem(normalisation_of(feed, config), batch)
     np.testing.assert_array_equal(problem.targets, batch.signal)
@@ -273,7 +273,9 @@ def test_a_split_is_scored_as_every_piece_on_its_own(rolls, feed, trained):
 
 def test_a_saved_model_scores_as_the_feed_that_trained_it(tmp_path, rolls, feed, config, trained):
     one = member(trained[0], 0)
-    Trained(config, (), rolls.signal, one.weights, one.normalisation, {}).save(epath.Path(tmp_path))
+    longest = feed.data.plan.padded[-1]
+    saved = Trained(config, (), rolls.signal, longest, one.weights, one.normalisation, {})
+    saved.save(epath.Path(tmp_path))
     loaded = Trained.load(epath.Path(tmp_path))
     assert loaded.signal == rolls.signal
     assert loaded.class_names == ()

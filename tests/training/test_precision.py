@@ -15,7 +15,7 @@ FRAMES = [8, 3, 5, 1]
 HALF = {"model.compute_dtype": "bfloat16", "model.layers": 2, "model.dropout": 0.1}
 MODELS = [
     {"model.pooling": "mean", "model.bidirectional": True, "model.layer_norm": True},
-    {"model.name": "crnn", "model.conv_features": (2, 3), "model.pooling": "attention"},
+    {"model.name": "crnn", "model.conv": ("2 3x3 stride 1x2", "3 3x3 stride 1x2"), "model.pooling": "attention"},
 ]
 
 
@@ -43,7 +43,7 @@ def test_the_type_of_every_part(model):
     assert outputs.dtype == jnp.float32
 
     def step(state, batch):
-        share = program.share(state, program.keys(state, batch.row), batch, None)
+        share = program.share(state, program.keys(state, batch.row), batch)
         return share, program.update(state, share)
 
     share, (after, metrics) = jax.eval_shape(on_one_device(step), state, batch)
@@ -80,7 +80,7 @@ def test_the_loss_is_that_of_float32_but_for_rounding(model):
 
         @on_one_device
         def loss(state, batch, program=program):
-            return program.share(state, program.keys(state, batch.row), batch, None).loss
+            return program.share(state, program.keys(state, batch.row), batch).loss
 
         losses.append(float(loss(state, batch)))
     assert losses[0] != losses[1]

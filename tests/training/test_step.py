@@ -55,7 +55,7 @@ def test_devices_that_share_a_batch_change_nothing(source, one_device, mode, dev
 
 
 def test_batch_norm_is_over_the_whole_batch(source):
-    changes = {"model.name": "crnn", "model.conv_features": (4,), "frontend.hop_ms": 40.0}
+    changes = {"model.name": "crnn", "model.conv": ("4 3x3 stride 1x2",), "frontend.hop_ms": 40.0}
     whole, shared = (
         steps(make_feed(source, configs), configs, [10])
         for configs in ([tiny(changes)], [tiny(changes | {"parallel.data": 2})])

@@ -23,6 +23,7 @@ def trained_by(feed, config):
         config=config,
         class_names=feed.program.task.class_names,
         signal=feed.program.signal,
+        longest=feed.data.plan.padded[-1],
         weights=one.weights,
         normalisation=one.normalisation,
         about={"run": "one"},
@@ -87,7 +88,7 @@ def test_long_clips_are_cropped_as_in_training(source):
 
 
 def test_batch_norm_uses_its_running_statistics(tmp_path, source):
-    config = tiny({"model.name": "crnn", "model.conv_features": (4,), "frontend.hop_ms": 40.0})
+    config = tiny({"model.name": "crnn", "model.conv": ("4 3x3 stride 1x2",), "frontend.hop_ms": 40.0})
     feed = make_feed(source, [config])
     state, trained = trained_by(feed, config)
     trained.save(epath.Path(tmp_path))

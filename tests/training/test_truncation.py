@@ -31,7 +31,7 @@ def share_of(changes, batch_of=noise):
     program = program_of(changes)
     state, batch = fresh_state(program, changes), batch_of(program, FRAMES)
     keys = program.keys(state, batch.row)
-    share = jax.jit(lambda s, k, b: program.share(s, k, b, None))(state, keys, batch)
+    share = jax.jit(lambda s, k, b: program.share(s, k, b))(state, keys, batch)
     return program, state, batch, keys, share
 
 

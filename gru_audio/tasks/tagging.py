@@ -1,0 +1,120 @@
+"""Any number of tags per clip: binary cross-entropy, mean average precision, equal error rate."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gru_audio.tasks.task import Problem, Scores
+
+SEPARATOR = "+"  # between the tags of a clip, as in "speech+music"
+NO_TAG = "none"  # the label of a clip without any
+
+
+@dataclass(frozen=True)
+class Tagging:
+    """Which tags a clip has.
+
+    The label of a clip is the set of its tags, "speech+music", and so one of `class_names`; the
+    model has an output for each tag. Labels thus travel as those of classification do.
+    """
+
+    class_names: tuple[str, ...]
+
+    per_frame: ClassVar[bool] = False
+    higher_is_better: ClassVar[dict[str, bool]] = {"loss": False, "map": True, "eer": False}
+    headline: ClassVar[str] = "loss"
+    as_stored: ClassVar[bool] = False
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """All tags, in the order of the outputs."""
+        tags = {tag for label in self.class_names for tag in label.split(SEPARATOR)}
+        return tuple(sorted(tags - {NO_TAG}))
+
+    @property
+    def outputs(self) -> int:
+        """As many as tags."""
+        return len(self.tags)
+
+    @property
+    def has_tag(self) -> np.ndarray:
+        """Which label has which tag, float32 (labels, tags) of 0 and 1."""
+        rows = [[tag in label.split(SEPARATOR) for tag in self.tags] for label in self.class_names]
+        return np.array(rows, np.float32)
+
+    def soft_labels(self, labels: jax.Array, smoothing: jax.Array | float = 0.0) -> jax.Array:
+        """Probabilities of the tags (B, tags) for labels (B,), smoothed towards 1/2."""
+        return jnp.asarray(self.has_tag)[labels] * (1 - smoothing) + smoothing / 2
+
+    def problem(self, features: jax.Array, frames: jax.Array, labels: jax.Array) -> Problem:
+        """To name the tags."""
+        return Problem(features, frames, labels)
+
+    def loss(
+        self, outputs: jax.Array, targets: jax.Array, frames: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Binary cross-entropy in nats, averaged over tags (B,); one term an example."""
+        loss = optax.sigmoid_binary_cross_entropy(outputs, targets).mean(-1)
+        return loss, jnp.ones_like(loss)
+
+    def score(
+        self, outputs: jax.Array, targets: jax.Array, frames: jax.Array
+    ) -> dict[str, jax.Array]:
+        """Loss, and the probability of each tag."""
+        loss, _ = self.loss(outputs, targets, frames)
+        return {"loss": loss, "probabilities": jax.nn.sigmoid(outputs)}
+
+    def metrics(self, scores: Scores, labels: np.ndarray) -> dict[str, float]:
+        """Mean loss; average precision and equal error rate, each a mean over tags.
+
+        Tags that all clips have, or none, cannot be judged and do not count; without any other the
+        two are NaN.
+        """
+        true = self.has_tag[labels] > 0
+        judged = np.flatnonzero(true.any(axis=0) & ~true.all(axis=0))
+        of_tags = [(scores["probabilities"][:, tag], true[:, tag]) for tag in judged]
+        nothing = [float("nan")]
+        return {
+            "loss": float(scores["loss"].mean(dtype=np.float64)),
+            "map": float(np.mean([average_precision(*tag) for tag in of_tags] or nothing)),
+            "eer": float(np.mean([equal_error_rate(*tag) for tag in of_tags] or nothing)),
+        }
+
+
+def average_precision(scores: np.ndarray, true: np.ndarray) -> float:
+    """Precision averaged over recall, without interpolation.
+
+    Args:
+      scores: the higher, the likelier (N,).
+      true: bool (N,), some of each kind.
+    """
+    hits, taken = _cumulative(scores, true)
+    gained = np.diff(hits, prepend=0) / hits[-1]
+    return float(np.sum(gained * hits / taken))
+
+
+def equal_error_rate(scores: np.ndarray, true: np.ndarray) -> float:
+    """Where misses and false alarms are equally likely; on a line between thresholds.
+
+    Args:
+      scores: the higher, the likelier (N,).
+      true: bool (N,), some of each kind.
+    """
+    hits, taken = _cumulative(scores, true)
+    miss = np.concatenate([[1.0], 1 - hits / hits[-1]])
+    alarm = np.concatenate([[0.0], (taken - hits) / (taken[-1] - hits[-1])])
+    after = int(np.argmax(alarm >= miss))
+    gap, next_gap = (miss - alarm)[[after - 1, after]]
+    way = gap / (gap - next_gap)
+    return float(miss[after - 1] + way * (miss[after] - miss[after - 1]))
+
+
+def _cumulative(scores: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """At each distinct threshold, from the strictest: how many are found, and how many taken."""
+    order = np.argsort(-scores, kind="stable")
+    last_of_ties = np.flatnonzero(np.diff(scores[order], append=-np.inf))
+    return np.cumsum(true[order])[last_of_ties].astype(np.float64), last_of_ties + 1.0
