@@ -54,9 +54,10 @@ def default_config() -> ConfigDict:
     config.data.dir = placeholder(str)  # where `prepare` put it; None: $GRU_AUDIO_DATA or the cache
     config.data.target = "digit"  # the field to predict; "" where the task needs none
     config.data.train = "train"  # splits, joined by "+"
-    config.data.validation = "validation"  # "" trains without one
+    config.data.validation = "validation"  # "" trains without one; or "fold=4" of what is trained on
     config.data.test = "test"
     config.data.hold_out = ""  # "speaker=theo" tests on all of theo and trains on nothing of him
+    config.data.background = ""  # "label=noise": training examples that are mixed into others
     config.data.cluster = ""  # the field whose examples belong together when intervals are made
     config.data.crop_seconds = placeholder(float)  # longer clips are cut: at random in training
     config.data.train_examples = 0  # so many of the training split, drawn by the seed; 0: all
@@ -79,8 +80,12 @@ def default_config() -> ConfigDict:
     config.frontend.frame_size = 80  # samples in a raw frame
 
     config.augment = ConfigDict()  # each is off at zero
+    config.augment.speed = 0.0  # up to this much faster or slower, and higher or lower: 0.1
     config.augment.time_shift_ms = 0.0
     config.augment.gain_db = 0.0
+    config.augment.background = 0.0  # share of examples that are mixed with `data.background`,
+    config.augment.snr_min_db = 0.0  # at signal-to-noise ratios from this
+    config.augment.snr_max_db = 0.0  # to this
     config.augment.mixup = 0.0  # alpha of Beta(alpha, alpha)
     config.augment.time_masks = 0
     config.augment.time_mask_ms = 0.0
@@ -88,15 +93,18 @@ def default_config() -> ConfigDict:
     config.augment.frequency_mask_bands = 0.0
 
     config.model = ConfigDict()
-    config.model.name = "rnn_classifier"  # "rnn_classifier", "crnn" or "tcn"
+    config.model.name = "rnn_classifier"  # "rnn_classifier", "crnn", "cnn" or "tcn"
     # "gru", "gru_reset_before", "li_gru", "lstm", "lstm_peephole", "min_gru", "min_lstm" or "rnn"
     config.model.cell = "gru"
     config.model.hidden = 128
     config.model.layers = 1
     config.model.bidirectional = False
     config.model.layer_norm = False
+    config.model.projection = 0  # of an LSTM's output, to so many units; 0: none
     config.model.dropout = 0.0  # between layers and before the output; a TCN: after convolutions
-    config.model.pooling = "last"  # "last", "mean", "max" or "attention"
+    config.model.pooling = "last"  # "last", "mean", "max", "attention", "multi_head_attention"
+    config.model.heads = 4  # of multi-head attention
+    config.model.dense = ()  # layers between pooling and output: ("64 relu", "32 linear")
     config.model.output_bias = 0.0  # what the output's biases begin with
     config.model.kernel_init = "lecun_normal"
     config.model.recurrent_init = "orthogonal"
@@ -104,13 +112,15 @@ def default_config() -> ConfigDict:
     config.model.implementation = "auto"  # of the recurrence; all give the same numbers
     config.model.compute_dtype = "float32"  # or "bfloat16"; parameters and outputs stay float32
     config.model.remat_frames = 0  # the backward pass computes so many frames anew; 0: keeps all
-    config.model.conv_features = (16, 32)  # of a CRNN, as the two below
-    config.model.conv_kernel = (3, 3)  # time, frequency
-    config.model.conv_stride = (1, 2)
+    # Of a CRNN or CNN: "CHANNELS TIMExFREQUENCY [stride TxF] [pool TxF]" for each block.
+    config.model.conv = ("16 3x3 stride 1x2", "32 3x3 stride 1x2")
+    config.model.conv_norm = True  # batch norm after a convolution; False: a bias
+    config.model.conv_padding = "same"  # or "valid": no output of less than a whole window
+    config.model.channels = 1  # the features are so many blocks of bands (frontend.deltas + 1)
     config.model.tcn_kernel = 3  # frames that each convolution of a TCN reads
 
     config.task = ConfigDict()
-    config.task.name = "classification"  # or "next_step", "adding", "copy_memory", "counting"
+    config.task.name = "classification"  # "tagging", "next_step", "adding", "copy_memory", "counting"
     config.task.label_smoothing = 0.0
     config.task.distribution = "bernoulli"  # of the next step's values, or "gaussian"
     config.task.first_frame = True  # the next step also foretells the first frame, from zeros
@@ -171,6 +181,9 @@ _AT_LEAST = {
     "data.workers": 1,
     "model.hidden": 1,
     "model.layers": 1,
+    "model.projection": 0,
+    "model.heads": 1,
+    "model.channels": 1,
     "model.remat_frames": 0,
     "model.tcn_kernel": 1,
     "optimizer.learning_rate": 0,
@@ -178,6 +191,7 @@ _AT_LEAST = {
     "optimizer.weight_decay": 0,
     "optimizer.clip_norm": 0,
     "optimizer.eps": 0,
+    "augment.background": 0,
     "augment.time_shift_ms": 0,
     "augment.gain_db": 0,
     "augment.mixup": 0,
@@ -204,6 +218,7 @@ _AT_LEAST = {
     "parallel.process": 0,
 }
 _FRACTIONS = (
+    "augment.speed",
     "model.dropout",
     "task.label_smoothing",
     "optimizer.momentum",
@@ -215,6 +230,7 @@ _FRACTIONS = (
 _CHOICES = {
     "data.feed": ("resident", "streamed"),
     "model.compute_dtype": ("float32", "bfloat16"),
+    "model.conv_padding": ("same", "valid"),
     "parallel.mode": ("pjit", "pmap"),
 }
 
@@ -283,5 +299,14 @@ def check(config: ConfigDict) -> None:
             f"config.train.batch_size={config.train.batch_size} must be a multiple of "
             f"config.parallel.data x config.train.accumulate = {parts}."
         )
+    if config.augment.background > 1:
+        raise UserError(f"config.augment.background={config.augment.background} must be a share.")
+    if config.augment.background and not config.data.background:
+        raise UserError(
+            "config.augment.background needs examples to mix in: config.data.background, such as "
+            '"label=noise".'
+        )
+    if config.augment.snr_min_db > config.augment.snr_max_db:
+        raise UserError("config.augment.snr_min_db must be at most config.augment.snr_max_db.")
     if not config.data.validation and config.train.patience:
         raise UserError("config.train.patience needs a validation split (config.data.validation).")

@@ -8,14 +8,17 @@ import flax.linen as nn
 from ml_collections import ConfigDict
 
 from gru_audio.config import choose
+from gru_audio.models.cnn import CnnClassifier
+from gru_audio.models.conv import ConvFront, parse_block
 from gru_audio.models.crnn import CrnnClassifier
-from gru_audio.models.head import Head
+from gru_audio.models.head import Head, parse_hidden
 from gru_audio.models.pooling import POOLINGS
 from gru_audio.models.rnn_classifier import RnnClassifier
 from gru_audio.models.tcn import TcnClassifier
-from gru_audio.rnn import CELLS, IMPLEMENTATIONS, INITIALISERS, Encoder
+from gru_audio.rnn import CELLS, IMPLEMENTATIONS, INITIALISERS, Encoder, check_projection
 
 MODELS: Mapping[str, type[nn.Module]] = {
+    "cnn": CnnClassifier,
     "crnn": CrnnClassifier,
     "rnn_classifier": RnnClassifier,
     "tcn": TcnClassifier,
@@ -28,7 +31,8 @@ def make_model(
     """Makes the model that ``config`` describes.
 
     Keys of ``config`` with the name of a field, of the model, its `Encoder` or its `Head`, set that
-    field; the others belong to another model. `compute_dtype` is their `dtype`.
+    field; the others belong to another model or to the `ConvFront`. `compute_dtype` is their
+    `dtype`.
 
     Args:
       config: the ``model`` part of a config.
@@ -37,7 +41,8 @@ def make_model(
       batch_axis: the mesh axis over which the batch is divided inside the step; None elsewhere.
 
     Raises:
-      UserError: a name in the config is unknown; the message gives the nearest valid one.
+      UserError: a name in the config is unknown, and the message gives the nearest valid one; or
+        what is named does not go together.
     """
     model = choose("model", config.name, MODELS)
     choose("cell", config.cell, CELLS)
@@ -45,12 +50,22 @@ def make_model(
     choose("initialiser", config.kernel_init, INITIALISERS)
     choose("initialiser", config.recurrent_init, INITIALISERS)
     choose("implementation", config.implementation, IMPLEMENTATIONS)
+    check_projection(config.cell, config.projection)
     values = {**config, "dtype": config.compute_dtype}
+    front = ConvFront(
+        blocks=tuple(map(parse_block, config.conv)),
+        norm=config.conv_norm,
+        padding=config.conv_padding,
+        channels=config.channels,
+        batch_axis=batch_axis,
+        dtype=config.compute_dtype,
+    )
     encoder = Encoder(**_fields(Encoder, values))
-    pooling = None if per_frame else config.pooling
-    head = Head(**_fields(Head, values | {"outputs": outputs, "pooling": pooling}))
-    given = {"encoder": encoder, "head": head, "batch_axis": batch_axis}
-    return model(**_fields(model, values | given))
+    values["outputs"] = outputs
+    values["pooling"] = None if per_frame else config.pooling
+    values["dense"] = tuple(map(parse_hidden, config.dense))
+    head = Head(**_fields(Head, values))
+    return model(**_fields(model, values | {"front": front, "encoder": encoder, "head": head}))
 
 
 def _fields(module: type[nn.Module], values: Mapping[str, Any]) -> dict[str, Any]:

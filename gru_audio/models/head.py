@@ -1,37 +1,87 @@
 """What turns an encoder's frames into outputs."""
 
+import functools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gru_audio.config import choose
-from gru_audio.models.pooling import POOLINGS
+from gru_audio.config import UserError, choose
+from gru_audio.models.pooling import POOLINGS, multi_head_attention
 from gru_audio.rnn.layer import EncoderOutput
 from gru_audio.rnn.noise import Dropout
 
+ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": nn.relu,
+    "linear": lambda x: x,
+}
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A dense layer between pooling and output.
+
+    Attributes:
+      units: how many.
+      activation: a key of `ACTIVATIONS`.
+    """
+
+    units: int
+    activation: str
+
+
+def parse_hidden(text: str) -> Hidden:
+    """The layer that "UNITS ACTIVATION" describes.
+
+    Raises:
+      UserError: the text describes none.
+    """
+    match = re.fullmatch(r"([1-9]\d*) (\w+)", text)
+    if not match:
+        raise UserError(
+            f'config.model.dense: "{text}" is no layer. Write UNITS ACTIVATION: "64 relu".'
+        )
+    choose("activation", match[2], ACTIVATIONS)
+    return Hidden(int(match[1]), match[2])
+
 
 class Head(nn.Module):
-    """Pooling over time, dropout, a linear output; in float32, whatever the encoder computes in.
+    """Pooling over time, dropout, dense layers, a linear output.
+
+    All in float32, whatever the encoder computes in.
 
     Attributes:
       outputs: how many, such as classes.
       pooling: a key of `gru_audio.models.pooling.POOLINGS`; None: outputs for every frame.
+      heads: of multi-head attention.
+      dense: layers before the output.
       output_bias: what the biases begin with. Where ones are rare, the logarithm of their odds
         spares the first steps (Lin et al. 2017, arXiv 1708.02002, section 3.3).
     """
 
     outputs: int
     pooling: str | None = "last"
+    heads: int = 4
+    dense: tuple[Hidden, ...] = ()
     output_bias: float = 0.0
 
     @nn.compact
     def __call__(self, encoded: EncoderOutput, dropout: Dropout | None = None) -> jax.Array:
         """Logits (batch, outputs), or (batch, time, outputs) of every frame, float32."""
-        pooled = encoded.frames
+        x = encoded.frames
         if self.pooling is not None:
-            pooled = choose("pooling", self.pooling, POOLINGS)(encoded)
-        pooled = pooled.astype(jnp.float32)
+            pool = choose("pooling", self.pooling, POOLINGS)
+            if pool is multi_head_attention:
+                pool = functools.partial(pool, heads=self.heads)
+            x = pool(encoded)
+        x = x.astype(jnp.float32)
         if dropout is not None:
-            pooled = dropout(pooled, 0)  # the encoder's layers are salted from 1
+            x = dropout(x, 0)  # the encoder's layers are salted from 1
+        for number, layer in enumerate(self.dense):
+            x = nn.Dense(layer.units, name=f"dense_{number}")(x)
+            x = ACTIVATIONS[layer.activation](x)
         bias = nn.initializers.constant(self.output_bias)
-        return nn.Dense(self.outputs, bias_init=bias, name="output")(pooled)
+        return nn.Dense(self.outputs, bias_init=bias, name="output")(x)

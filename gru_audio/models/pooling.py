@@ -18,8 +18,8 @@ def valid_frames(lengths: jax.Array, time: int) -> jax.Array:
 
 
 def last(encoded: EncoderOutput) -> jax.Array:
-    """The last layer's final state: in each direction the output that has seen every frame."""
-    return jnp.concatenate([carry[0] for carry in encoded.carry[-1]], axis=-1)
+    """In each direction the output that has seen every frame."""
+    return encoded.last
 
 
 def mean(encoded: EncoderOutput) -> jax.Array:
@@ -44,9 +44,32 @@ def attention(encoded: EncoderOutput) -> jax.Array:
     return (weight * encoded.frames).sum(1)
 
 
+def multi_head_attention(encoded: EncoderOutput, heads: int = 4) -> jax.Array:
+    """Means weighted by likeness to the middle frame, as each head sees it, side by side.
+
+    A head's query is an affine map of the middle valid frame; the weights are the softmax over time
+    of its dot products with the frames. One head is the Att-RNN of de Andrade et al. 2018 (arXiv
+    1808.08929), four are the MHAtt-RNN of Rybakov et al. 2020 (arXiv 2005.06720).
+
+    It has parameters, so it must be called inside a linen module's compact method.
+
+    Returns:
+      (batch, heads x units).
+    """
+    frames = encoded.frames.astype(jnp.float32)
+    batch, time, units = frames.shape
+    middle = jnp.take_along_axis(frames, encoded.lengths[:, None, None] // 2, axis=1)[:, 0]
+    query = nn.Dense(heads * units, name="query")(middle).reshape(batch, heads, units)
+    score = jnp.einsum("bhu,btu->bht", query, frames)
+    valid = valid_frames(encoded.lengths, time)
+    weight = jax.nn.softmax(score, axis=-1, where=valid[:, None])
+    return jnp.einsum("bht,btu->bhu", weight, frames).reshape(batch, heads * units)
+
+
 POOLINGS: Mapping[str, Callable[[EncoderOutput], jax.Array]] = {
     "last": last,
     "mean": mean,
     "max": maximum,
     "attention": attention,
+    "multi_head_attention": multi_head_attention,
 }

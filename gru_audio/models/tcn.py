@@ -113,8 +113,8 @@ class TcnEncoder(nn.Module):
           dropout: after every convolution, salted with its number from 1.
 
         Returns:
-          Frames, and as the carry the last valid one. The next frame needs more than that, so the
-          encoder does not take it back.
+          Frames, and the last valid one. There is no carry: the next frame would need more than
+          that.
         """
         valid = valid_frames(lengths, inputs.shape[1])[..., None]
         frames = jnp.where(valid, inputs, 0)
@@ -126,7 +126,7 @@ class TcnEncoder(nn.Module):
         frames = jnp.where(valid, frames, 0)
         end = jnp.maximum(lengths, 1) - 1
         last = jnp.take_along_axis(frames, end[:, None, None], axis=1)[:, 0]
-        return EncoderOutput(frames, lengths, (((last,),),))
+        return EncoderOutput(frames, lengths, last)
 
 
 class TcnClassifier(nn.Module):

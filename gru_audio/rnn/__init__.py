@@ -3,7 +3,7 @@
 from gru_audio.rnn.cells import CELLS
 from gru_audio.rnn.equations import Cell
 from gru_audio.rnn.initialisers import INITIALISERS
-from gru_audio.rnn.layer import Encoder, EncoderOutput, Layer
+from gru_audio.rnn.layer import Encoder, EncoderOutput, Layer, check_projection
 from gru_audio.rnn.noise import Dropout
 from gru_audio.rnn.recurrence import IMPLEMENTATIONS, recurrence
 
@@ -16,5 +16,6 @@ __all__ = [
     "Encoder",
     "EncoderOutput",
     "Layer",
+    "check_projection",
     "recurrence",
 ]

@@ -134,6 +134,20 @@ class Cell:
         return tuple(dict.fromkeys((*self.gates, *names)))
 
     @functools.cached_property
+    def projectable(self) -> bool:
+        """Whether the equations read the old output in matrix products alone.
+
+        A projection of the output is then all that a step needs of it.
+        """
+        output, *_ = self.carry
+        elsewhere = any(
+            output in e.arguments if isinstance(e, Pointwise) else output == e.value
+            for e in self.equations
+            if isinstance(e, Pointwise | Diagonal)
+        )
+        return bool(self.kernels) and not elsewhere
+
+    @functools.cached_property
     def operands(self) -> tuple[str, ...]:
         """Names of the parameters that something is multiplied with."""
         return tuple(e.param for e in self.equations if isinstance(e, Matrix | Diagonal))

@@ -18,7 +18,7 @@ from flax import struct
 from gru_audio.config import UserError, choose
 from gru_audio.rnn.cells import CELLS
 from gru_audio.rnn.equations import Carry, Params, Values, wide_dtype
-from gru_audio.rnn.layer import Layer, project
+from gru_audio.rnn.layer import Layer, project, recurrent_params
 
 
 @struct.dataclass
@@ -60,12 +60,13 @@ def gates_of_layer(
     inputs = inputs.astype(wide_dtype(inputs.dtype))
     if carry is None:
         carry = cell.initial_carry(inputs.shape[1], layer.hidden, inputs.dtype)
+    recurrent = recurrent_params(cell, params)
     time = jnp.arange(len(inputs))[:, None]
     valid = time < (len(inputs) if lengths is None else lengths)
 
     def step(carry: Carry, frame) -> tuple[Carry, Values]:
         projections, valid = frame
-        new, gates = cell.step_with_activations(params, carry, projections)
+        new, gates = cell.step_with_activations(recurrent, carry, projections)
         kept = tuple(jnp.where(valid, n, o) for n, o in zip(new, carry, strict=True))
         return kept, {name: jnp.where(valid, gate, 0) for name, gate in gates.items()}
 

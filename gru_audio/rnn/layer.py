@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 from flax.linen.dtypes import canonicalize_dtype
 
-from gru_audio.config import choose
+from gru_audio.config import UserError, choose
 from gru_audio.rnn.cells import CELLS
 from gru_audio.rnn.chunks import in_chunks
 from gru_audio.rnn.equations import Carry, Cell, Params, Projections
@@ -31,13 +31,18 @@ class Layer(nn.Module):
     et al. 2016 (arXiv 1607.06450) also normalise the recurrent projection and the LSTM's memory;
     these are left alone here, so that every implementation of the recurrence serves.
 
+    ``projection`` makes the layer give ``r = h P`` (Sak et al. 2014, arXiv 1402.1128) out of its
+    units ``h``: narrower frames, and as the cell reads ``r`` too, smaller recurrent kernels. These
+    meet the output in products ``r U = h (P U)`` alone, so the recurrence runs on ``h`` with the
+    kernels ``P U``, whatever its implementation: equal numbers, but as many operations as without.
+
     Attributes:
       cell: a key of `gru_audio.rnn.cells.CELLS`.
       hidden: units.
       reverse: run from the last valid frame to the first.
-      layer_norm: see above.
+      layer_norm, projection: see above; 0: no projection.
       kernel_init, recurrent_init, bias_init: keys of `initialisers.INITIALISERS`; each gate's block
-        is drawn by itself. Peepholes are drawn as the biases are.
+        is drawn by itself. Peepholes are drawn as the biases are, a projection as input kernels.
       forget_bias: added to the first bias of a gate named "f" (Gers et al. 2000).
       implementation: of the recurrence.
       remat_frames: the backward pass computes so many frames at a time anew, which saves memory
@@ -49,6 +54,7 @@ class Layer(nn.Module):
     hidden: int
     reverse: bool = False
     layer_norm: bool = False
+    projection: int = 0
     kernel_init: str = "lecun_normal"
     recurrent_init: str = "orthogonal"
     bias_init: str = "zeros"
@@ -61,17 +67,22 @@ class Layer(nn.Module):
     def __call__(
         self, inputs: jax.Array, lengths: jax.Array | None = None, carry: Carry | None = None
     ) -> tuple[jax.Array, Carry]:
-        """(batch, time, features) -> outputs (batch, time, hidden) and the final carry."""
+        """(batch, time, features) -> outputs (batch, time, units) and the final carry.
+
+        The carry is the cell's, of `hidden` units also where the outputs are projected.
+        """
+        check_projection(self.cell, self.projection)
         cell = choose("cell", self.cell, CELLS)
         params = self._params(cell, inputs.shape[-1])
         dtype = canonicalize_dtype(inputs, params["input_kernel"], dtype=self.dtype)
         if carry is None:
             carry = cell.initial_carry(len(inputs), self.hidden, dtype)
+        recurrent = recurrent_params(cell, params)
 
         def run(inputs, lengths, carry):
             return recurrence(
                 cell,
-                {name: params[name] for name in (*cell.kernels, *cell.vectors)},
+                recurrent,
                 project(params, inputs, len(cell.gates)),
                 carry,
                 lengths,
@@ -83,7 +94,13 @@ class Layer(nn.Module):
             run = functools.partial(in_chunks, run, frames=self.remat_frames, reverse=self.reverse)
         inputs = jnp.swapaxes(inputs, 0, 1).astype(dtype)
         outputs, carry = run(inputs, lengths, tuple(value.astype(dtype) for value in carry))
-        return jnp.swapaxes(outputs, 0, 1), carry
+        return self.project_output(jnp.swapaxes(outputs, 0, 1)), carry
+
+    def project_output(self, output: jax.Array) -> jax.Array:
+        """What the layer gives for outputs (..., hidden) of its cell, such as a final one."""
+        if not self.projection:
+            return output
+        return output @ self.get_variable("params", "projection").astype(output.dtype)
 
     def _params(self, cell: Cell, features: int) -> Params:
         gates, width = len(cell.gates), len(cell.gates) * self.hidden
@@ -96,13 +113,36 @@ class Layer(nn.Module):
         }
         if self.layer_norm:
             params["norm_scale"] = self.param("norm_scale", nn.initializers.ones, (width,))
+        units = self.hidden
+        if self.projection:
+            units = self.projection
+            init = per_gate(self.kernel_init, 1)
+            params["projection"] = self.param("projection", init, (self.hidden, units))
         for name, blocks in cell.kernels.items():
             init = per_gate(self.recurrent_init, len(blocks))
-            params[name] = self.param(name, init, (self.hidden, len(blocks) * self.hidden))
+            params[name] = self.param(name, init, (units, len(blocks) * self.hidden))
         for name, blocks in cell.vectors.items():
             init = per_gate(self.bias_init, len(blocks))
             params[name] = self.param(name, init, (len(blocks) * self.hidden,))
         return params
+
+
+def check_projection(cell: str, projection: int) -> None:
+    """Raises `UserError` where the cell's output is not to be projected, but would be."""
+    if projection and not choose("cell", cell, CELLS).projectable:
+        able = ", ".join(f'"{name}"' for name, cell in CELLS.items() if cell.projectable)
+        raise UserError(
+            f'config.model.cell="{cell}" reads its old output unprojected: set '
+            f"config.model.projection=0, or take one of {able}."
+        )
+
+
+def recurrent_params(cell: Cell, params: Params) -> dict[str, jax.Array]:
+    """The parameters that the cell's equations use, of those of a layer."""
+    recurrent = {name: params[name] for name in (*cell.kernels, *cell.vectors)}
+    if "projection" in params:
+        recurrent |= {name: params["projection"] @ params[name] for name in cell.kernels}
+    return recurrent
 
 
 def project(params: Params, inputs: jax.Array, gates: int) -> Projections:
@@ -136,13 +176,16 @@ class EncoderOutput:
     Attributes:
       frames: (batch, time, units); zero past an example's length.
       lengths: int32 (batch,), valid frames.
+      last: (batch, units); in each direction the frame that has seen every other.
       carry: final carry, ``carry[layer][direction][i]`` (batch, hidden), ``i`` in the order of the
-        cell's `carry`; an encoder takes it back to go on where it stopped.
+        cell's `carry`; an encoder takes it back to go on where it stopped. Empty for what is
+        not recurrent.
     """
 
     frames: jax.Array
     lengths: jax.Array
-    carry: EncoderCarry
+    last: jax.Array
+    carry: EncoderCarry = ()
 
 
 class Encoder(nn.Module):
@@ -158,6 +201,7 @@ class Encoder(nn.Module):
     layers: int = 1
     bidirectional: bool = False
     layer_norm: bool = False
+    projection: int = 0
     kernel_init: str = "lecun_normal"
     recurrent_init: str = "orthogonal"
     bias_init: str = "zeros"
@@ -203,20 +247,18 @@ class Encoder(nn.Module):
         for layer in range(self.layers):
             if layer and dropout is not None:
                 frames = dropout(frames, layer)
-            outputs, carries = zip(
-                *(
-                    self._layer(f"{direction}_{layer}", direction == "backward")(
-                        frames, lengths, carry[layer][i] if carry is not None else None
-                    )
-                    for i, direction in enumerate(self._directions)
-                ),
-                strict=True,
-            )
+            outputs, last, carries = [], [], []
+            for i, direction in enumerate(self._directions):
+                run = self._layer(f"{direction}_{layer}", direction == "backward")
+                output, end = run(frames, lengths, carry[layer][i] if carry is not None else None)
+                outputs.append(output)
+                last.append(run.project_output(end[0]))
+                carries.append(end)
             frames = jnp.concatenate(outputs, axis=-1)
-            final.append(carries)
+            final.append(tuple(carries))
         if lengths is None:
             lengths = jnp.full(len(inputs), inputs.shape[1], jnp.int32)
-        return EncoderOutput(frames, lengths, tuple(final))
+        return EncoderOutput(frames, lengths, jnp.concatenate(last, axis=-1), tuple(final))
 
     def _layer(self, name: str, reverse: bool) -> Layer:
         return Layer(
@@ -224,6 +266,7 @@ class Encoder(nn.Module):
             self.hidden,
             reverse,
             self.layer_norm,
+            self.projection,
             self.kernel_init,
             self.recurrent_init,
             self.bias_init,

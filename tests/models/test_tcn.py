@@ -182,7 +182,7 @@ def test_learning():
     }
     program = program_of(changes)
     state, batch = fresh_state(program, changes), noise(program, [20, 12, 7])
-    step = on_one_device(lambda state, batch: program.train_step(state, batch, None))
+    step = on_one_device(lambda state, batch: program.train_step(state, batch))
     losses = []
     for _ in range(100):
         state, metrics = step(state, batch)
