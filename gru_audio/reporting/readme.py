@@ -210,8 +210,9 @@ def _best(table: Table, kept: Kept, peers: Mapping[str, float]) -> str:
         value = f"{scale.value(ours[arm].metric.value)} {scale.interval(ours[arm].metric)}"
         said.append(f"The best arm by validation is {arm}, with {value} on the test set.")
     if peers:
-        values = list(peers.values())
-        listed = (f"{name} {_as_printed(value, values)}" for name, value in peers.items())
+        values = [value * scale.factor for value in peers.values()]
+        printed = (f"{_as_printed(value, values)}{scale.unit}" for value in values)
+        listed = (f"{name} {value}" for name, value in zip(peers, printed, strict=True))
         said.append(f"Others published: {'; '.join(listed)}.")
     return " ".join(said)
 

@@ -1,9 +1,11 @@
 """The data sets that `gru_audio.prepare` can make, by the name one types."""
 
 from gru_audio.data.builders.clips import ClipBuilder
+from gru_audio.data.builders.esc import Esc10, Esc50
 from gru_audio.data.builders.folder import Folder
 from gru_audio.data.builders.manifest import Manifest
 from gru_audio.data.builders.polyphonic_music import JsbChorales, MuseData, Nottingham, PianoMidi
+from gru_audio.data.builders.speech_commands import SpeechCommands
 from gru_audio.data.builders.spoken_digit import SpokenDigit
 from gru_audio.data.builders.synthetic import (
     Adding200,
@@ -19,6 +21,9 @@ from gru_audio.data.builders.tts_digits import TtsDigits
 BUILDERS: dict[str, type[ClipBuilder]] = {
     "spoken_digit": SpokenDigit,
     "tts_digits": TtsDigits,
+    "speech_commands": SpeechCommands,
+    "esc10": Esc10,
+    "esc50": Esc50,
     "jsb_chorales": JsbChorales,
     "muse_data": MuseData,
     "nottingham": Nottingham,

@@ -47,18 +47,21 @@ def download(url: str, target: Path) -> Path:
 
 
 def unpack(archive: Path | str, folder: Path) -> Path:
-    """Unpacks a tar (also compressed) or zip archive into `folder`.
+    """Unpacks a tar (also compressed) or zip archive into `folder`; leaves a folder as it is.
 
     Links become copies of what they link to, which has to be in the archive too.
 
     Returns:
-      `folder`, or the only folder in it where the archive has one that holds everything.
+      `folder` (or `archive` where that is a folder), or the only folder in it where one holds
+      everything.
 
     Raises:
       UserError: there is no such file, it is no archive, it is damaged, or a member would land or
         reach outside `folder` or is a device. Nothing is ever written outside.
     """
     archive = Path(archive).expanduser()
+    if archive.is_dir():
+        return _only_folder(archive)
     if not archive.is_file():
         raise UserError(f"There is no archive {archive}.")
     try:
@@ -75,14 +78,19 @@ def unpack(archive: Path | str, folder: Path) -> Path:
         raise UserError(f"Archive {archive} is refused: {error}") from error
     except _DAMAGES as error:
         raise UserError(f"Cannot unpack archive {archive}: {error}") from error
-    inside = list(folder.iterdir())
-    return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
+    return _only_folder(folder)
 
 
 def sha256(path: Path) -> str:
     """The checksum of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _only_folder(folder: Path) -> Path:
+    """What holds everything in `folder`."""
+    inside = list(folder.iterdir())
+    return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
 
 
 class _Refused(Exception):

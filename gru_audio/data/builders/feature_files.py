@@ -1,0 +1,266 @@
+"""Files that hold ready features: what their sequences are called, and how to read each.
+
+One file of all sequences: NumPy `.npz`, a table (`.csv`, `.tsv`) of one row a frame, or a Kaldi
+archive (`.ark`). Or a file for each, listed in a manifest: NumPy `.npy`, or Sphinx `.mfc`.
+"""
+
+import csv
+import functools
+import io
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gru_audio.audio.containers import DAMAGED, EMPTY, NON_FINITE, TRUNCATED
+from gru_audio.audio.io import BadAudio
+from gru_audio.config import UserError, nearest
+from gru_audio.data import npz
+from gru_audio.data.builders import archive as archives
+from gru_audio.data.builders.manifest import Row
+
+SPHINX, NUMPY = ".mfc", ".npy"
+TABLES = {".csv": ",", ".tsv": "\t"}
+
+_STORED = ("uint8", "int16", "float32")  # other types become the last
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Sequences of frames.
+
+    Attributes:
+      rows: what is known of each sequence, by column.
+      names: of single values, where a column of `rows` holds numbers of names.
+      width: values in a frame.
+      dtype: of the values.
+      read: sequence i, (frames, width), from the folder of unpacked files where there are such;
+        raises `BadAudio`, or `OSError`.
+    """
+
+    rows: Sequence[Row]
+    names: Mapping[str, Sequence[str]]
+    width: int
+    dtype: str
+    read: Callable[[int, Path], np.ndarray]
+
+
+def from_npz(path: Path) -> Sequences:
+    """`features` (N, T, F), maybe with `lengths` (N,); or (sum of T, F) with `offsets` or `lengths`.
+
+    Offsets are N + 1 places between sequences. Every other array of N values is a column, and any
+    array of text may name the numbers in one.
+
+    Raises:
+      UserError: no such file, damaged, or other shapes.
+    """
+    try:
+        arrays = npz.decode(path.read_bytes())
+    except (OSError, npz.BadArrays) as error:
+        raise UserError(f"{path} cannot be read as .npz: {error}") from error
+    features = arrays.pop("features", None)
+    if features is None:
+        hint = f"it has {', '.join(arrays)}" if arrays else "it is empty"
+        raise UserError(f'{path} has no array "features": {hint}.')
+    if features.dtype.kind not in "biuf":
+        raise UserError(f"{path}: features are {features.dtype}, not numbers.")
+    parts = _parts(features, arrays.pop("offsets", None), arrays.pop("lengths", None), path)
+    texts = {name: [str(value) for value in a.tolist()] for name, a in arrays.items() if a.ndim == 1}
+    columns = {name: values for name, values in texts.items() if len(values) == len(parts)}
+    dtype = _stored(features.dtype)
+    return Sequences(
+        rows=[{name: columns[name][i] for name in columns} for i in range(len(parts))],
+        names={name: values for name, values in texts.items() if arrays[name].dtype.kind == "U"},
+        width=features.shape[-1],
+        dtype=dtype,
+        read=lambda i, _: parts[i].astype(dtype),
+    )
+
+
+def from_table(path: Path, clip: str, columns: Collection[str], ignore: Collection[str]) -> Sequences:
+    """A row for each frame, in order; `clip` is the column that says of which sequence.
+
+    All columns of numbers are features, save `ignore`, `clip` and `columns`. The latter describe
+    sequences and have one value in each.
+
+    Raises:
+      UserError: no such file or column, or a sequence with two values in one of `columns`.
+    """
+    cells = _cells(path)
+    for column in (clip, *columns, *ignore):
+        if column not in cells:
+            raise UserError(f'{path} has no column "{column}".{nearest(column, cells)}')
+    numbers = {
+        column: values
+        for column in cells
+        if column not in (clip, *columns, *ignore)
+        and (values := _numbers(cells[column])) is not None
+    }
+    if not numbers:
+        raise UserError(f"{path} has no column of numbers to take as features.")
+    frames = np.stack(list(numbers.values()), axis=1)
+    places: dict[str, list[int]] = {}
+    for i, name in enumerate(cells[clip]):
+        places.setdefault(name, []).append(i)
+    parts = list(places.values())
+    for column in columns:
+        for name, part in places.items():
+            values = sorted({cells[column][i] for i in part})
+            if len(values) > 1:
+                raise UserError(f'{path}: {column} of {name} is "{values[0]}" and "{values[1]}".')
+    return Sequences(
+        rows=[{column: cells[column][part[0]] for column in (clip, *columns)} for part in parts],
+        names={},
+        width=frames.shape[1],
+        dtype="float32",
+        read=lambda i, _: frames[parts[i]],
+    )
+
+
+def from_kaldi(path: Path) -> Sequences:
+    """A Kaldi archive, plain or compressed; the column `clip` has the key of each matrix.
+
+    Raises:
+      UserError: no such file, damaged, or the package kaldiio is missing.
+    """
+    try:
+        import kaldiio
+    except ImportError as error:
+        raise UserError("Kaldi archives need kaldiio: pip install kaldiio.") from error
+    try:
+        with path.open("rb") as file:  # not by its name: a name may be a command to kaldiio
+            matrices = dict(kaldiio.load_ark(file))
+    except Exception as error:  # it raises what comes, assertions among them
+        raise UserError(f"{path} is no Kaldi archive, or damaged: {error}") from error
+    parts = list(matrices.values())
+    if not parts or not all(isinstance(part, np.ndarray) and part.ndim == 2 for part in parts):
+        raise UserError(f"{path} does not hold matrices of features.")
+    return Sequences(
+        rows=[{"clip": name} for name in matrices],
+        names={},
+        width=parts[0].shape[1],
+        dtype="float32",
+        read=lambda i, _: parts[i].astype(np.float32),
+    )
+
+
+def from_files(archive: Path, rows: Sequence[Row], file: str, width: int) -> Sequences:
+    """A file for each row, `.npy` (T, F) or `.mfc`, at its path in the column `file`.
+
+    The first one tells the type of all.
+
+    Args:
+      archive: a folder, tar or zip with the files.
+      width: of frames in `.mfc`, which do not say.
+
+    Raises:
+      UserError: the first file is missing or damaged, or of a format that is not known.
+    """
+    first = rows[0][file]
+    dtype = "float32"
+    if Path(first).suffix == NUMPY:
+        try:
+            sequence = _from_numpy(archives.member(archive, first), first)
+        except BadAudio as error:
+            raise UserError(f"The first file cannot be used: {error}") from error
+        width, dtype = sequence.shape[1], _stored(sequence.dtype)
+    elif Path(first).suffix != SPHINX:
+        raise UserError(f"{first}: files of features are {NUMPY} or {SPHINX}.")
+
+    def read(i: int, root: Path) -> np.ndarray:
+        name = rows[i][file]
+        content = (root / name).read_bytes()
+        if Path(name).suffix == SPHINX:
+            return _from_sphinx(content, name, width)
+        return _from_numpy(content, name).astype(dtype)
+
+    return Sequences(rows=rows, names={}, width=width, dtype=dtype, read=read)
+
+
+def check(frames: np.ndarray, width: int, name: str) -> np.ndarray:
+    """The frames (T, width), T > 0, of finite values; else raises `BadAudio`."""
+    if not len(frames):
+        raise BadAudio(name, EMPTY)
+    if frames.shape[1] != width:
+        raise BadAudio(name, f"frames of {frames.shape[1]} values, not {width}")
+    if not np.isfinite(frames).all():
+        raise BadAudio(name, NON_FINITE)
+    return frames
+
+
+def _parts(
+    features: np.ndarray, offsets: np.ndarray | None, lengths: np.ndarray | None, path: Path
+) -> list[np.ndarray]:
+    """Each sequence (T, F)."""
+    if features.ndim == 3:
+        ends = np.full(len(features), features.shape[1]) if lengths is None else lengths
+        if ends.shape != features.shape[:1] or not _between(ends, features.shape[1]):
+            raise UserError(f"{path}: the lengths are not those of features {features.shape}.")
+        return [sequence[:end] for sequence, end in zip(features, ends, strict=True)]
+    if features.ndim != 2 or (offsets is None and lengths is None):
+        raise UserError(
+            f"{path}: features {features.shape} are neither (sequences, frames, values) nor "
+            '(frames, values) with an array "offsets" or "lengths".'
+        )
+    if offsets is None:
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+    good = offsets.ndim == 1 and len(offsets) > 1 and _between(offsets, len(features))
+    if not good or offsets[0] != 0 or offsets[-1] != len(features) or (np.diff(offsets) < 0).any():
+        raise UserError(f"{path}: the offsets or lengths do not divide {len(features)} frames.")
+    return np.split(features, offsets[1:-1])
+
+
+def _between(places: np.ndarray, last: int) -> bool:
+    return places.dtype.kind in "iu" and bool(((places >= 0) & (places <= last)).all())
+
+
+def _stored(dtype: np.dtype) -> str:
+    return dtype.name if dtype.name in _STORED else _STORED[-1]
+
+
+def _cells(path: Path) -> dict[str, list[str]]:
+    """The columns of a table."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"Cannot read the table {path}: {error}") from error
+    header, *rows = csv.reader(io.StringIO(text, newline=""), delimiter=TABLES[path.suffix])
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise UserError(f"{path}, line {number}: not as many values as columns.")
+    if not rows:
+        raise UserError(f"{path} has no rows.")
+    return {
+        column: [cell.strip() for cell in cells]
+        for column, cells in zip(header, zip(*rows, strict=True), strict=True)
+    }
+
+
+def _numbers(cells: Sequence[str]) -> np.ndarray | None:
+    """Float32, NaN for empty cells; None where there is a text."""
+    try:
+        return np.array([cell or "nan" for cell in cells], np.float32)
+    except ValueError:
+        return None
+
+
+def _from_sphinx(content: bytes, name: str, width: int) -> np.ndarray:
+    """How many values there are, then the values; big-endian, 4 bytes each."""
+    values = np.frombuffer(content[4 : len(content) // 4 * 4], ">f4")
+    promised = int.from_bytes(content[:4], "big")
+    if len(values) < promised:
+        raise BadAudio(name, TRUNCATED)
+    if len(values) > promised or promised % width:
+        raise BadAudio(name, f"not frames of {width} values")
+    return values.astype(np.float32).reshape(-1, width)
+
+
+def _from_numpy(content: bytes, name: str) -> np.ndarray:
+    try:
+        values = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise BadAudio(name, DAMAGED) from error
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "biuf":
+        raise BadAudio(name, "no array (frames, values)")
+    return values
