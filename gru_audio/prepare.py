@@ -3,13 +3,21 @@
   python -m gru_audio.prepare spoken_digit                   recorded digits, downloaded
   python -m gru_audio.prepare spoken_digit --archive FILE    the same from a file you have
   python -m gru_audio.prepare tts_digits                     digits spoken on the spot by eSpeak NG
+  python -m gru_audio.prepare gtzan --archive FILE           what one has to find for oneself
+  python -m gru_audio.prepare tfds:crema_d                   any data set of sound that TFDS has
   python -m gru_audio.prepare folder --name my_sounds --folder DIR
   python -m gru_audio.prepare manifest --name my_sounds --manifest LIST.csv
+  python -m gru_audio.prepare features --name my_features --archive FILE.npz
 
 A folder has a directory per class, with or without train/, validation/ and test/ above them. A
 manifest has the columns file and label, and may have split, speaker, group, start and end
 (seconds). Either may come with an --archive (tar or zip) that holds the sounds. Without splits,
 clips are split at random; --split_by keeps each group (speaker, recording) within one split.
+
+Features are frames that somebody has computed already: an .npz with features (N, T, F), or
+(frames, F) with offsets or lengths; a .csv or .tsv with a row a frame; a Kaldi .ark; or an archive
+of .npy or Sphinx .mfc files with a --manifest. Fields come from the other arrays or columns, or as
+--fields says: label=targets:categories, where targets are numbers into categories.
 
 WAV, FLAC, Ogg and MP3 files of any rate and number of channels will do. It may be interrupted at
 any moment and started again: a data set is there as a whole or not at all.
@@ -36,6 +44,7 @@ from gru_audio import command
 from gru_audio.config import UserError, nearest
 from gru_audio.data import index
 from gru_audio.data.builders import BUILDERS
+from gru_audio.data.builders.catalogue import catalogue_name
 from gru_audio.data.builders.clips import REFUSE, SKIP, UNFINISHED, ClipBuilder
 from gru_audio.data.source import default_data_dir
 
@@ -47,8 +56,23 @@ _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Prepare it even if it is the
 _OPTIONS = (  # handed to the builder, each where it is given
     flags.DEFINE_string("name", None, "What to call your data set."),
     flags.DEFINE_string("folder", None, "Where your sounds lie."),
-    flags.DEFINE_string("archive", None, "A tar or zip file with the sounds."),
+    flags.DEFINE_string("archive", None, "A tar or zip file with the sounds, or a folder of it."),
     flags.DEFINE_string("manifest", None, "A CSV file that lists the sounds."),
+    flags.DEFINE_string("clip", None, "The column with the names of sequences of features."),
+    flags.DEFINE_list("fields", None, "Of features: NAME, NAME=COLUMN or NAME=COLUMN:NAMES, ..."),
+    flags.DEFINE_string(
+        "split", None, "The column with the splits of features; filtered or random for gtzan."
+    ),
+    flags.DEFINE_float("segment_seconds", None, "Cuts the tracks of gtzan in parts this long."),
+    flags.DEFINE_string("drop", None, "A column: features with a value there are left out."),
+    flags.DEFINE_list("ignore", None, "Columns of a table that are numbers but no features."),
+    flags.DEFINE_integer(
+        "rate",
+        None,
+        "Frames of features a second; Hz of sound where TFDS does not say.",
+        lower_bound=1,
+    ),
+    flags.DEFINE_integer("width", None, "Features in a frame of .mfc files.", lower_bound=1),
     flags.DEFINE_string(
         "split_by",
         None,
@@ -91,7 +115,7 @@ def prepare(
     Two calls for one data set take turns, and the second finds it there.
 
     Args:
-      recipe: a key of `BUILDERS`.
+      recipe: a key of `BUILDERS`, or tfds:NAME.
       data_dir: None for `default_data_dir()`.
       overwrite: prepare it even if it is there; the old one stays until the new one is complete.
       progress: called with (clips read, clips in all).
@@ -104,6 +128,7 @@ def prepare(
       UserError: an unknown recipe or option, nothing usable, or what is there was prepared in
         another way.
     """
+    recipe, options = _of_catalogue(recipe, options)
     builder_class = _builder(recipe, options)
     name = options.get("name", recipe)
     if "://" in str(data_dir):
@@ -163,6 +188,16 @@ def _duration(lengths: np.ndarray, rate: int | None) -> str:
     """How long clips are together: hours of sound, or frames where there is no rate."""
     total = lengths.sum()
     return f"{total:,} frames" if rate is None else f"{total / rate / 3600:.3g} hours"
+
+
+def _of_catalogue(recipe: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Takes tfds:NAME apart; leaves other recipes as they are."""
+    kind, _, dataset = recipe.partition(":")
+    if kind != "tfds":
+        return recipe, options
+    if not dataset:
+        raise UserError("Say which one: tfds:NAME, with a name of the TFDS catalogue.")
+    return kind, {"name": catalogue_name(dataset), **options, "dataset": dataset}
 
 
 def _builder(recipe: str, options: dict[str, Any]) -> type[ClipBuilder]:

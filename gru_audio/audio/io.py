@@ -7,6 +7,7 @@ word, or on a silence that nobody recorded. So every file is checked before it i
 
 import io
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -89,18 +90,73 @@ def decode(
     return _finish(name, waveform, file_rate, sample_rate or file_rate)
 
 
-def _read(file: BinaryIO, start: float, end: float | None) -> tuple[np.ndarray, int]:
-    """Float32 (frames, channels) in [-1, 1], and its rate."""
+def duration(path: epath.PathLike) -> float:
+    """Seconds that a file lasts, as its header tells.
+
+    Raises:
+        BadAudio: the header cannot be used.
+        OSError: the file cannot be read at all.
+    """
+    with epath.Path(path).open("rb") as file:
+        try:
+            with _open(file) as sound:
+                return sound.frames / sound.samplerate
+        except Unusable as error:
+            raise BadAudio(os.fspath(path), error.reason) from error
+
+
+def decode_blocks(path: epath.PathLike, sample_rate: int) -> Iterator[np.ndarray]:
+    """What `decode` gives of a whole file, int16, block by block: for what no memory holds.
+
+    Silence is no error here, and an MP3 is not searched for damage.
+
+    Raises:
+        BadAudio: as `decode`, but a file that breaks off later does so after its good blocks.
+        OSError: the file cannot be read at all.
+    """
+    with epath.Path(path).open("rb") as file:
+        try:
+            with _open(file) as sound:
+                yield from convert(_blocks(sound, sound.frames), sound.samplerate, sample_rate)
+        except Unusable as error:
+            raise BadAudio(os.fspath(path), error.reason) from error
+
+
+def convert(blocks: Iterable[np.ndarray], rate: int, sample_rate: int) -> Iterator[np.ndarray]:
+    """Consecutive float32 blocks (frames, channels) at `rate` Hz to int16 mono at `sample_rate`.
+
+    The filter goes on across the borders: joined, the blocks are what `decode` makes of the whole.
+
+    Raises:
+        Unusable: there are values that are not finite.
+    """
+    resampler = soxr.ResampleStream(rate, sample_rate, 1) if rate != sample_rate else None
+    for block in blocks:
+        if not np.isfinite(block).all():
+            raise Unusable(NON_FINITE)
+        mono = block.mean(axis=1)
+        yield _int16(resampler.resample_chunk(mono) if resampler else mono)
+    if resampler:
+        yield _int16(resampler.resample_chunk(np.empty(0, np.float32), last=True))
+
+
+def _open(file: BinaryIO) -> soundfile.SoundFile:
     check_container(file)
     file.seek(0)
     try:
         sound = soundfile.SoundFile(file)
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a file named *.raw
         raise Unusable(NOT_AUDIO) from error
-    with sound:
+    if sound.samplerate not in _RATES:
+        sound.close()
+        raise Unusable(CONTRADICTORY)
+    return sound
+
+
+def _read(file: BinaryIO, start: float, end: float | None) -> tuple[np.ndarray, int]:
+    """Float32 (frames, channels) in [-1, 1], and its rate."""
+    with _open(file) as sound:
         rate = sound.samplerate
-        if rate not in _RATES:
-            raise Unusable(CONTRADICTORY)
         first = round(start * rate)
         last = sound.frames if end is None else round(end * rate)
         if last > sound.frames:
@@ -109,11 +165,9 @@ def _read(file: BinaryIO, start: float, end: float | None) -> tuple[np.ndarray, 
             raise Unusable(EMPTY)
         try:
             sound.seek(first)
-            waveform = _frames(sound, last - first)
-        except soundfile.LibsndfileError as error:  # a good header, then a broken stream
+        except soundfile.LibsndfileError as error:
             raise Unusable(TRUNCATED) from error
-    if len(waveform) < last - first:
-        raise Unusable(TRUNCATED)
+        waveform = np.concatenate(list(_blocks(sound, last - first)))
     if sound.format == "MP3" and len(waveform) == sound.frames:  # of a part one cannot tell
         file.seek(0)
         if has_unexplained_silence(file.read(), waveform):
@@ -121,16 +175,17 @@ def _read(file: BinaryIO, start: float, end: float | None) -> tuple[np.ndarray, 
     return waveform, rate
 
 
-def _frames(sound: soundfile.SoundFile, count: int) -> np.ndarray:
-    """The next `count` frames or as many as there are: a header may promise the moon."""
-    blocks = [np.empty((0, sound.channels), np.float32)]
+def _blocks(sound: soundfile.SoundFile, count: int) -> Iterator[np.ndarray]:
+    """The next `count` frames, as long as there are any: a header may promise the moon."""
     while count > 0:
-        block = sound.read(min(count, _BLOCK), dtype="float32", always_2d=True)
+        try:
+            block = sound.read(min(count, _BLOCK), dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:  # a good header, then a broken stream
+            raise Unusable(TRUNCATED) from error
         if not len(block):
-            break
-        blocks.append(block)
+            raise Unusable(TRUNCATED)
+        yield block
         count -= len(block)
-    return np.concatenate(blocks)
 
 
 def _finish(name: str, waveform: np.ndarray, file_rate: int, sample_rate: int) -> Audio:
@@ -139,9 +194,13 @@ def _finish(name: str, waveform: np.ndarray, file_rate: int, sample_rate: int) -
     mono = waveform.mean(axis=1)
     if sample_rate != file_rate:
         mono = soxr.resample(mono, file_rate, sample_rate)
-    samples = np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16)
+    samples = _int16(mono)
     if not len(samples):
         raise BadAudio(name, EMPTY)
     if not samples.any():
         raise BadAudio(name, SILENT)
     return Audio(samples, sample_rate, file_rate)
+
+
+def _int16(mono: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16)

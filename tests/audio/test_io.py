@@ -11,7 +11,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gru_audio.audio.io import BadAudio, decode
+from gru_audio.audio.io import BadAudio, convert, decode, decode_blocks, duration
 from tests.sounds import RATE, encode, tone
 
 LOSSLESS = [
@@ -103,6 +103,58 @@ def test_a_part_is_what_the_whole_has_there(start, length):
             encode(samples, 8000, form), None, start=start / 8000, end=(start + length) / 8000
         )
         np.testing.assert_array_equal(part.samples, samples[start : start + length])
+
+
+@pytest.mark.parametrize(
+    ("form", "channels", "tolerance"), [("WAV", 1, 0), ("FLAC", 2, 0), ("MP3", 1, 1)]
+)
+@pytest.mark.parametrize("rate", [8000, 44100])
+def test_blocks_joined_are_what_the_whole_gives(form, channels, tolerance, rate, tmp_path):
+    seconds = 2.2 * 2**20 / rate  # more than two blocks
+    noise = np.random.default_rng(0).normal(0, 0.2, (round(seconds * rate), channels))
+    path = tmp_path / "long"
+    soundfile.write(path, noise, rate, format=form)
+    assert duration(path) == pytest.approx(seconds, abs=1e-3)
+    blocks = list(decode_blocks(path, 16000))
+    assert max(map(len, blocks)) < 2**20 * 16000 / rate + rate
+    whole = decode(path, 16000).samples
+    np.testing.assert_allclose(np.concatenate(blocks), whole, rtol=0, atol=tolerance)
+
+
+@given(borders=st.lists(st.integers(0, 9000), max_size=20), rate=st.sampled_from([8000, 22050]))
+@settings(max_examples=30, deadline=None)
+def test_resampling_goes_on_across_borders_wherever_they_are(borders, rate):
+    sound = np.random.default_rng(0).normal(0, 0.2, (9000, 2)).astype(np.float32)
+    parts = convert(np.split(sound, sorted(borders)), rate, RATE)
+    whole = decode(encode(sound, rate, subtype="FLOAT"), RATE).samples
+    np.testing.assert_array_equal(np.concatenate(list(parts)), whole)
+
+
+def test_a_long_file_that_is_bad_later_gives_what_comes_before(tmp_path):
+    path = tmp_path / "long.flac"
+    noise = np.random.default_rng(0).normal(0, 0.2, 3 * 2**20)
+    data = encode(noise, RATE, "FLAC")
+    path.write_bytes(data[: len(data) // 2])
+    blocks = decode_blocks(path, RATE)
+    np.testing.assert_array_equal(next(blocks), decode(data, RATE, end=2**20 / RATE).samples)
+    with pytest.raises(BadAudio, match=r"long\.flac: truncated"):
+        list(blocks)
+
+    noise[2**20] = np.inf
+    path.write_bytes(encode(noise, RATE, subtype="FLOAT"))
+    blocks = decode_blocks(path, RATE)
+    assert len(next(blocks)) == 2**20
+    with pytest.raises(BadAudio, match="non-finite"):
+        next(blocks)
+
+
+@pytest.mark.parametrize("data", [b"", b"RIFF" + bytes(2), b"no sound at all"])
+def test_what_is_no_sound_has_neither_duration_nor_blocks(data, tmp_path):
+    (tmp_path / "file").write_bytes(data)
+    expected = reason(data)
+    for read in (duration, lambda path: next(decode_blocks(path, RATE))):
+        with pytest.raises(BadAudio, match=expected):
+            read(tmp_path / "file")
 
 
 @pytest.mark.parametrize(("form", "subtype"), CHECKED)

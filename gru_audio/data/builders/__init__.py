@@ -1,8 +1,11 @@
 """The data sets that `gru_audio.prepare` can make, by the name one types."""
 
+from gru_audio.data.builders.catalogue import Catalogue
 from gru_audio.data.builders.clips import ClipBuilder
 from gru_audio.data.builders.esc import Esc10, Esc50
+from gru_audio.data.builders.features import Features
 from gru_audio.data.builders.folder import Folder
+from gru_audio.data.builders.gtzan import Gtzan
 from gru_audio.data.builders.manifest import Manifest
 from gru_audio.data.builders.polyphonic_music import JsbChorales, MuseData, Nottingham, PianoMidi
 from gru_audio.data.builders.speech_commands import SpeechCommands
@@ -24,6 +27,7 @@ BUILDERS: dict[str, type[ClipBuilder]] = {
     "speech_commands": SpeechCommands,
     "esc10": Esc10,
     "esc50": Esc50,
+    "gtzan": Gtzan,
     "jsb_chorales": JsbChorales,
     "muse_data": MuseData,
     "nottingham": Nottingham,
@@ -37,4 +41,6 @@ BUILDERS: dict[str, type[ClipBuilder]] = {
     "counting": Counting,
     "folder": Folder,
     "manifest": Manifest,
+    "features": Features,
+    "tfds": Catalogue,
 }

@@ -81,6 +81,26 @@ def unpack(archive: Path | str, folder: Path) -> Path:
     return _only_folder(folder)
 
 
+def member(archive: Path, name: str) -> bytes:
+    """A file of an archive, or of a folder, by its path below what `unpack` returns.
+
+    Raises:
+      UserError: there is no such archive or file, or it is damaged.
+    """
+    try:
+        if archive.is_dir():
+            return (_only_folder(archive) / name).read_bytes()
+        members = _tar_members if tarfile.is_tarfile(archive) else _zip_members
+        for path, content in members(archive):
+            parts = PurePosixPath(path).parts
+            if content and PurePosixPath(name).parts in (parts, parts[1:]):
+                with content:
+                    return content.read()
+    except (_Refused, *_DAMAGES) as error:
+        raise UserError(f"Cannot read {name} in {archive}: {error}") from error
+    raise UserError(f"{archive} has no file {name}.")
+
+
 def sha256(path: Path) -> str:
     """The checksum of a file, in hex."""
     with path.open("rb") as file:

@@ -5,7 +5,6 @@ archive (`.ark`). Or a file for each, listed in a manifest: NumPy `.npy`, or Sph
 """
 
 import csv
-import functools
 import io
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,9 @@ from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders.manifest import Row
 
 SPHINX, NUMPY = ".mfc", ".npy"
+NPZ, KALDI = ".npz", ".ark"
 TABLES = {".csv": ",", ".tsv": "\t"}
+OF_ALL = (NPZ, KALDI, *TABLES)  # what holds all sequences in one file
 
 _STORED = ("uint8", "int16", "float32")  # other types become the last
 
@@ -47,7 +48,7 @@ class Sequences:
 
 
 def from_npz(path: Path) -> Sequences:
-    """`features` (N, T, F), maybe with `lengths` (N,); or (sum of T, F) with `offsets` or `lengths`.
+    """`features` (N, T, F), maybe with `lengths` (N,); or (frames, F) with `offsets` or `lengths`.
 
     Offsets are N + 1 places between sequences. Every other array of N values is a column, and any
     array of text may name the numbers in one.
@@ -66,23 +67,30 @@ def from_npz(path: Path) -> Sequences:
     if features.dtype.kind not in "biuf":
         raise UserError(f"{path}: features are {features.dtype}, not numbers.")
     parts = _parts(features, arrays.pop("offsets", None), arrays.pop("lengths", None), path)
-    texts = {name: [str(value) for value in a.tolist()] for name, a in arrays.items() if a.ndim == 1}
+    flat = {name: array for name, array in arrays.items() if array.ndim == 1}
+    texts = {name: [str(value) for value in array.tolist()] for name, array in flat.items()}
     columns = {name: values for name, values in texts.items() if len(values) == len(parts)}
     dtype = _stored(features.dtype)
     return Sequences(
         rows=[{name: columns[name][i] for name in columns} for i in range(len(parts))],
-        names={name: values for name, values in texts.items() if arrays[name].dtype.kind == "U"},
+        names={name: values for name, values in texts.items() if flat[name].dtype.kind == "U"},
         width=features.shape[-1],
         dtype=dtype,
         read=lambda i, _: parts[i].astype(dtype),
     )
 
 
-def from_table(path: Path, clip: str, columns: Collection[str], ignore: Collection[str]) -> Sequences:
+def from_table(
+    path: Path,
+    clip: str,
+    columns: Collection[str],
+    usual: Collection[str],
+    ignore: Collection[str],
+) -> Sequences:
     """A row for each frame, in order; `clip` is the column that says of which sequence.
 
-    All columns of numbers are features, save `ignore`, `clip` and `columns`. The latter describe
-    sequences and have one value in each.
+    All columns of numbers are features, save `ignore`, `clip`, `columns`, and those of `usual` that
+    there are. The latter two describe sequences and have one value in each.
 
     Raises:
       UserError: no such file or column, or a sequence with two values in one of `columns`.
@@ -91,11 +99,12 @@ def from_table(path: Path, clip: str, columns: Collection[str], ignore: Collecti
     for column in (clip, *columns, *ignore):
         if column not in cells:
             raise UserError(f'{path} has no column "{column}".{nearest(column, cells)}')
+    columns = dict.fromkeys([*columns, *(column for column in usual if column in cells)])
     numbers = {
-        column: values
+        column: floats
         for column in cells
         if column not in (clip, *columns, *ignore)
-        and (values := _numbers(cells[column])) is not None
+        and (floats := _numbers(cells[column])) is not None
     }
     if not numbers:
         raise UserError(f"{path} has no column of numbers to take as features.")
@@ -106,9 +115,9 @@ def from_table(path: Path, clip: str, columns: Collection[str], ignore: Collecti
     parts = list(places.values())
     for column in columns:
         for name, part in places.items():
-            values = sorted({cells[column][i] for i in part})
-            if len(values) > 1:
-                raise UserError(f'{path}: {column} of {name} is "{values[0]}" and "{values[1]}".')
+            found = sorted({cells[column][i] for i in part})
+            if len(found) > 1:
+                raise UserError(f'{path}: {column} of {name} is "{found[0]}" and "{found[1]}".')
     return Sequences(
         rows=[{column: cells[column][part[0]] for column in (clip, *columns)} for part in parts],
         names={},
@@ -198,13 +207,13 @@ def _parts(
         if ends.shape != features.shape[:1] or not _between(ends, features.shape[1]):
             raise UserError(f"{path}: the lengths are not those of features {features.shape}.")
         return [sequence[:end] for sequence, end in zip(features, ends, strict=True)]
-    if features.ndim != 2 or (offsets is None and lengths is None):
+    if offsets is None and lengths is not None and lengths.dtype.kind in "iu":
+        offsets = np.append(0, np.cumsum(lengths, dtype=np.int64))
+    if features.ndim != 2 or offsets is None:
         raise UserError(
             f"{path}: features {features.shape} are neither (sequences, frames, values) nor "
-            '(frames, values) with an array "offsets" or "lengths".'
+            '(frames, values) with an array of whole numbers "offsets" or "lengths".'
         )
-    if offsets is None:
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
     good = offsets.ndim == 1 and len(offsets) > 1 and _between(offsets, len(features))
     if not good or offsets[0] != 0 or offsets[-1] != len(features) or (np.diff(offsets) < 0).any():
         raise UserError(f"{path}: the offsets or lengths do not divide {len(features)} frames.")

@@ -111,11 +111,12 @@ class Features(ClipBuilder):
             ignore=list(ignore),
             fractions=fractions,
             seed=seed,
+            width=width,
         )
 
     @property
     def signal(self) -> Signal:
-        return frames(self._sequences.width, self._sequences.dtype, self.settings["sample_rate"])
+        return frames(self._sequences.width, self._sequences.dtype, self._sample_rate)
 
     def clips(self, scratch: Path, downloads: Path) -> Sequence[Clip]:
         root = self._archive
@@ -134,9 +135,7 @@ class Features(ClipBuilder):
             for i, split, of_clip in zip(kept, splits, labels, strict=True)
         ]
 
-    def _splits(
-        self, rows: Sequence[Row], labels: Sequence[Mapping[str, str]]
-    ) -> Sequence[str]:
+    def _splits(self, rows: Sequence[Row], labels: Sequence[Mapping[str, str]]) -> Sequence[str]:
         given = None
         if self._split:
             given = [row[self._split] for row in rows]
@@ -177,14 +176,15 @@ def _open(
     width: int,
 ) -> Sequences:
     """The sequences of an archive, by the kind of file it is."""
-    if archive.suffix == ".npz":
+    if archive.suffix == feature_files.NPZ:
         return feature_files.from_npz(archive)
-    if archive.suffix == ".ark":
+    if archive.suffix == feature_files.KALDI:
         return feature_files.from_kaldi(archive)
     if archive.suffix in feature_files.TABLES:
         elsewhere = listed[0].keys() if listed else ()
         own = [column for column in used if column not in elsewhere]
-        return feature_files.from_table(archive, clip or "clip", own, ignore)
+        usual = (*USUAL_FIELDS, "split")
+        return feature_files.from_table(archive, clip or "clip", own, usual, ignore)
     column = clip or "file"
     if not listed or column not in listed[0]:
         raise UserError(f'{archive} needs a --manifest with a column "{column}" of paths in it.')
@@ -200,24 +200,30 @@ def _described(
       UserError: they contradict each other.
     """
     own = sequences.rows
-    known = {**own[0], **(listed[0] if listed else {})}
-    clip = clip or next((column for column in ("clip", "file") if column in known), None)
+    columns = own[0].keys() | (listed[0].keys() if listed else set())
+    clip = clip or next((column for column in ("clip", "file") if column in columns), None)
     if not listed or listed is own:
         return clip, own
-    if clip in own[0] and clip in listed[0]:
-        by_name = {row[clip]: row for row in listed}
-        names = {row[clip] for row in own}
-        odd = sorted(names ^ by_name.keys())
-        if odd:
-            raise UserError(f"The manifest and the archive do not both have {odd[0]}.")
-        listed = [by_name[row[clip]] for row in own]
+    if clip and clip in own[0] and clip in listed[0]:
+        listed = _in_order(listed, [row[clip] for row in own], clip)
     if len(own) != len(listed):
         raise UserError(f"The manifest lists {len(listed)} sequences, the archive has {len(own)}.")
     for i, (one, other) in enumerate(zip(own, listed, strict=True)):
         for column in one.keys() & other.keys():
             if one[column] != other[column]:
                 raise UserError(
-                    f'The manifest and the archive disagree about {column} of sequence {i}: '
+                    f"The manifest and the archive disagree about {column} of sequence {i}: "
                     f'"{other[column]}" there, "{one[column]}" here.'
                 )
     return clip, [{**one, **other} for one, other in zip(own, listed, strict=True)]
+
+
+def _in_order(listed: Sequence[Row], names: Sequence[str], clip: str) -> list[Row]:
+    """The rows of these names; refuses a manifest that has others, or one of them twice."""
+    by_name = {row[clip]: row for row in listed}
+    odd = sorted(by_name.keys() ^ set(names))
+    if odd:
+        raise UserError(f"The manifest and the archive do not both have {odd[0]}.")
+    if len(by_name) != len(listed):
+        raise UserError("The manifest lists a sequence twice.")
+    return [by_name[name] for name in names]
