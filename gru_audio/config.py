@@ -67,7 +67,8 @@ def default_config() -> ConfigDict:
     config.data.workers = 2  # reading threads of a streamed feed
 
     config.frontend = ConfigDict()
-    config.frontend.name = "log_mel"  # "log_mel", "mfcc", "raw"; "frames" for what is no sound
+    # "log_mel", "mfcc", "pcen" or "raw"; "frames" for what is no sound
+    config.frontend.name = "log_mel"
     config.frontend.normalise = True  # by mean and deviation of each feature in the training split
     config.frontend.window_ms = 25.0
     config.frontend.hop_ms = 10.0
@@ -76,8 +77,14 @@ def default_config() -> ConfigDict:
     config.frontend.coefficients = 20  # of MFCC
     config.frontend.f_min = 20.0  # Hz
     config.frontend.f_max = placeholder(float)  # Hz; None: half the sample rate
-    config.frontend.floor = 1e-6  # added nothing, bounded below: the least mel power
+    config.frontend.floor = 1e-6  # the least mel power; of PCEN: added to the smoothed one
+    config.frontend.pcen_gain = 0.98  # how much of a band's smoothed power PCEN divides by
+    config.frontend.pcen_bias = 2.0  # what it adds before its root,
+    config.frontend.pcen_power = 0.5  # which is this power
+    config.frontend.pcen_smoothing = 0.025  # what a frame weighs in the smoothed power
     config.frontend.frame_size = 80  # samples in a raw frame
+    config.frontend.deltas = 0  # 1 adds the features' slopes over time, 2 also their curvatures,
+    config.frontend.delta_frames = 4  # fitted to so many frames to either side
 
     config.augment = ConfigDict()  # each is off at zero
     config.augment.speed = 0.0  # up to this much faster or slower, and higher or lower: 0.1

@@ -17,7 +17,8 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from gru_audio.audio.frontend import LogMel, hann, mel_bands
+from gru_audio.audio.frontends.log_mel import LogMel, hann
+from gru_audio.audio.frontends.mel import mel_bands
 from gru_audio.audio.normalise import Normalisation
 from gru_audio.benchmarks.setting import Row, say
 from gru_audio.benchmarks.timing import (

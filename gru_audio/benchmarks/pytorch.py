@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from gru_audio.audio.frontend import LogMel, hann, mel_bands
+from gru_audio.audio.frontends.log_mel import LogMel, hann
+from gru_audio.audio.frontends.mel import mel_bands
 from gru_audio.audio.normalise import Normalisation
 from gru_audio.rnn.weights import to_torch
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from gru_audio.audio.frontend import LogMel
+from gru_audio.audio.frontends import LogMel
 from gru_audio.benchmarks import pytorch
 from gru_audio.benchmarks.setting import Row, Setting, say
 from gru_audio.benchmarks.timing import cores, interleave, speed, spread

@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from gru_audio.config import choose
+from gru_audio.config import UserError, choose
 from gru_audio.models.cnn import CnnClassifier
 from gru_audio.models.conv import ConvFront, parse_block
 from gru_audio.models.crnn import CrnnClassifier
@@ -60,6 +60,11 @@ def make_model(
         batch_axis=batch_axis,
         dtype=config.compute_dtype,
     )
+    if per_frame and "front" in _names(model) and not front.keeps_frames:
+        raise UserError(
+            "config.model.conv: outputs for every frame need every frame: no stride and no pool "
+            'over time, and config.model.conv_padding="same".'
+        )
     encoder = Encoder(**_fields(Encoder, values))
     values["outputs"] = outputs
     values["pooling"] = None if per_frame else config.pooling
@@ -69,5 +74,8 @@ def make_model(
 
 
 def _fields(module: type[nn.Module], values: Mapping[str, Any]) -> dict[str, Any]:
-    names = {field.name for field in dataclasses.fields(module)} - {"name", "parent"}
-    return {name: value for name, value in values.items() if name in names}
+    return {name: value for name, value in values.items() if name in _names(module)}
+
+
+def _names(module: type[nn.Module]) -> set[str]:
+    return {field.name for field in dataclasses.fields(module)} - {"name", "parent"}

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from gru_audio.config import UserError
 from gru_audio.models.batch_norm import BatchNorm
+from gru_audio.models.convolution import convolution
 from gru_audio.models.pooling import valid_frames
 
 Count = TypeVar("Count", int, jax.Array)
@@ -89,6 +90,12 @@ class ConvFront(nn.Module):
         """Input frames to one output frame."""
         return math.prod(block.stride[0] * block.pool[0] for block in self.blocks)
 
+    @property
+    def keeps_frames(self) -> bool:
+        """Whether there is an output frame for every input frame."""
+        shortens = self.padding == "valid" and any(block.kernel[0] > 1 for block in self.blocks)
+        return self.subsampling == 1 and not shortens
+
     @nn.compact
     def __call__(
         self, features: jax.Array, lengths: jax.Array, *, train: bool
@@ -128,7 +135,7 @@ class ConvFront(nn.Module):
             if x.shape[2] < block.kernel[1]:
                 raise UserError(
                     f"config.model.conv: a kernel of {block.kernel[1]} bands does not fit the "
-                    f'{x.shape[2]} that block {number + 1} reads: shorten it, or set '
+                    f"{x.shape[2]} that block {number + 1} reads: shorten it, or set "
                     'config.model.conv_padding="same".'
                 )
         return nn.Conv(
@@ -137,6 +144,7 @@ class ConvFront(nn.Module):
             block.stride,
             around,
             use_bias=not self.norm,
+            conv_general_dilated=convolution,
             dtype=self.dtype,
             name=f"conv_{number}",
         )(x)

@@ -3,7 +3,7 @@
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from gru_audio.audio.frontend import make_frontend
+from gru_audio.audio.frontends import make_frontend
 from gru_audio.config import UserError
 from gru_audio.data.signal import Signal
 from gru_audio.models import make_model

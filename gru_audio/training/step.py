@@ -22,7 +22,7 @@ import optax
 from flax import struct
 
 from gru_audio.audio import augment
-from gru_audio.audio.frontend import Frontend
+from gru_audio.audio.frontends import Frontend
 from gru_audio.audio.normalise import Normalisation
 from gru_audio.data.resident import Batch, Mixed
 from gru_audio.data.signal import Signal

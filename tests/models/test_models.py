@@ -9,15 +9,15 @@ import pytest
 
 from gru_audio.config import UserError, default_config, override
 from gru_audio.models import MODELS, make_model
-from gru_audio.models.crnn import ConvFront
+from gru_audio.models.conv import Block
+from gru_audio.models.head import Hidden
 from gru_audio.rnn import Dropout
 
 BATCH, TIME, FEATURES = 3, 13, 12
 LENGTHS = jnp.array([13, 6, 1], jnp.int32)
 SMALL = {
     "model.hidden": 6,
-    "model.conv_features": (4, 5),
-    "model.conv_stride": (2, 2),
+    "model.conv": ("4 3x3 stride 2x2", "5 3x3 stride 2x2"),
     "model.recurrent_init": "uniform",  # compiles faster than the default
 }
 INPUTS = jax.random.normal(jax.random.key(0), (BATCH, TIME, FEATURES))
@@ -38,7 +38,15 @@ def made(name, **changes):
     return model, variables
 
 
-@pytest.mark.parametrize(("name", "pooling"), [("rnn_classifier", "attention"), ("crnn", "last")])
+@pytest.mark.parametrize(
+    ("name", "pooling"),
+    [
+        ("rnn_classifier", "attention"),
+        ("rnn_classifier", "multi_head_attention"),
+        ("crnn", "last"),
+        ("cnn", "mean"),
+    ],
+)
 def test_a_clip_in_a_padded_batch_gives_what_it_gives_alone(name, pooling):
     model, variables = made(name, pooling=pooling, bidirectional=True)
     padding = jnp.arange(TIME)[:, None] >= LENGTHS[:, None, None]
@@ -46,18 +54,6 @@ def test_a_clip_in_a_padded_batch_gives_what_it_gives_alone(name, pooling):
     assert logits.shape == (BATCH, 4)
     alone = jax.jit(model.apply)(variables, INPUTS[1:2, :6], LENGTHS[1:2])
     np.testing.assert_allclose(logits[1], alone[0], rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("stride", [1, 2, 3])
-@pytest.mark.parametrize("kernel", [1, 2, 3, 5])
-def test_a_front_subsamples_lengths_and_frames_alike(kernel, stride):
-    front = ConvFront((2, 3), (kernel, 3), (stride, 2))
-    variables = front.init(jax.random.key(0), INPUTS, LENGTHS, train=False)
-    frames, lengths = front.apply(variables, INPUTS, LENGTHS, train=False)
-    assert frames.shape == (BATCH, -(-TIME // front.subsampling), 3 * FEATURES // 4)
-    assert lengths.tolist() == [-(-n // front.subsampling) for n in LENGTHS.tolist()]
-    alone, _ = front.apply(variables, INPUTS[1:2, :6], LENGTHS[1:2], train=False)
-    np.testing.assert_allclose(frames[1, : lengths[1]], alone[0], atol=1e-6)
 
 
 def test_training_a_crnn_moves_its_statistics_and_ignores_padding():
@@ -73,7 +69,7 @@ def test_training_a_crnn_moves_its_statistics_and_ignores_padding():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_dropout_and_gradients(name):
-    model, variables = made(name, layers=2)
+    model, variables = made(name, layers=2, pooling="max", dense=("7 relu", "6 linear"))
     keys = jax.random.split(jax.random.key(5), BATCH)
 
     @jax.jit
@@ -100,10 +96,22 @@ def test_fields_reach_the_model():
     encoder = model.encoder
     assert (encoder.cell, encoder.hidden, encoder.layers) == ("lstm", 6, 3)
     assert (encoder.bidirectional, encoder.layer_norm, model.head.pooling) == (True, True, "max")
-    crnn = make_model(
-        override(default_config(), {"model.name": "crnn"}).model, 4, batch_axis="data"
-    )
-    assert (crnn.conv_features, crnn.conv_kernel, crnn.batch_axis) == ((16, 32), (3, 3), "data")
+    changes = {
+        "model.name": "crnn",
+        "model.cell": "lstm",
+        "model.projection": 5,
+        "model.conv_norm": False,
+        "model.conv_padding": "valid",
+        "model.channels": 2,
+        "model.heads": 2,
+        "model.dense": ("7 relu",),
+    }
+    crnn = make_model(override(default_config(), changes).model, 4, batch_axis="data")
+    front, head = crnn.front, crnn.head
+    assert front.blocks == (Block(16, (3, 3), (1, 2)), Block(32, (3, 3), (1, 2)))
+    assert (front.norm, front.padding, front.channels) == (False, "valid", 2)
+    assert (front.batch_axis, front.dtype) == ("data", "float32")
+    assert (head.heads, head.dense, crnn.encoder.projection) == (2, (Hidden(7, "relu"),), 5)
 
 
 @pytest.mark.parametrize(
@@ -135,3 +143,32 @@ def test_outputs_begin_with_their_bias(name, per_frame):
 def test_an_unknown_name_stops_before_any_work(field, value, valid):
     with pytest.raises(UserError, match=f'"{value}". Did you mean "{valid}"'):
         model_of(**{field: value})
+
+
+@pytest.mark.parametrize("name", ["crnn", "cnn"])
+@pytest.mark.parametrize(
+    "changes",
+    [{"conv": ("4 3x3 stride 2x1",)}, {"conv": ("4 3x3 pool 2x1",)}, {"conv_padding": "valid"}],
+    ids=["stride", "pool", "padding"],
+)
+def test_outputs_for_every_frame_need_every_frame(name, changes):
+    changes = {f"model.{key}": value for key, value in {"name": name, **changes}.items()}
+    config = override(default_config(), changes)
+    with pytest.raises(UserError, match="outputs for every frame"):
+        make_model(config.model, 4, per_frame=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "cnn"}, '"last" takes a state .* set it to "mean"'),
+        ({"cell": "gru", "projection": 3}, 'one of "lstm", "lstm_peephole", "rnn"'),
+        ({"conv": ("16 3*3",)}, '"16 3\\*3" is no block of convolutions. Write CHANNELS'),
+        ({"conv": ("16 3x3 stride 0x1",)}, "must be at least 1 in Block"),
+        ({"dense": ("64",)}, '"64" is no layer. Write UNITS ACTIVATION'),
+        ({"dense": ("64 rellu",)}, 'Unknown activation "rellu". Did you mean "relu"'),
+    ],
+)
+def test_what_does_not_go_together_stops_before_any_work(changes, message):
+    with pytest.raises(UserError, match=message):
+        model_of(**changes)

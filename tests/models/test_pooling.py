@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gru_audio.models.pooling import POOLINGS, attention
+from gru_audio.models.pooling import POOLINGS, attention, multi_head_attention
 from gru_audio.rnn import Encoder
 
 LENGTHS = np.array([6, 2, 1], np.int32)
@@ -48,11 +48,35 @@ def test_attention(encoded):
         np.testing.assert_allclose(pooled[i], expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("heads", [1, 3])
+def test_multi_head_attention(encoded, heads):
+    class Pool(nn.Module):
+        @nn.compact
+        def __call__(self, encoded):
+            return multi_head_attention(encoded, heads)
+
+    params = Pool().init(jax.random.key(2), encoded)["params"]
+    assert jax.tree.map(jnp.shape, params["query"]) == {
+        "kernel": (10, heads * 10),
+        "bias": (heads * 10,),
+    }
+    rng = np.random.default_rng(0)
+    kernel, bias = rng.normal(size=(10, heads * 10)), rng.normal(size=heads * 10)
+    pooled = Pool().apply({"params": {"query": {"kernel": kernel, "bias": bias}}}, encoded)
+    frames = np.asarray(encoded.frames, np.float64)
+    for i, length in enumerate(LENGTHS):
+        own, query = frames[i, :length], frames[i, length // 2] @ kernel + bias
+        for head in range(heads):
+            weight = np.exp(own @ query[10 * head :][:10])
+            expected = weight @ own / weight.sum()
+            np.testing.assert_allclose(pooled[i, 10 * head :][:10], expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["last", "mean", "max"])
 def test_an_empty_example_pools_to_zero(encoded, name):
     empty = encoded.replace(
         frames=jnp.zeros_like(encoded.frames),
         lengths=jnp.zeros_like(encoded.lengths),
-        carry=jax.tree.map(jnp.zeros_like, encoded.carry),
+        last=jnp.zeros_like(encoded.last),
     )
     np.testing.assert_array_equal(POOLINGS[name](empty), np.zeros((3, 10)))

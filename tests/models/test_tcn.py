@@ -104,7 +104,7 @@ def test_a_clip_in_a_padded_batch_gives_what_it_gives_alone(pooling):
 def test_the_stack_ends_with_the_last_valid_frame_and_zeros_after_it():
     encoded = encoder()(INPUTS, LENGTHS)
     for row, length in enumerate(LENGTHS.tolist()):
-        np.testing.assert_array_equal(encoded.carry[-1][0][0][row], encoded.frames[row, length - 1])
+        np.testing.assert_array_equal(encoded.last[row], encoded.frames[row, length - 1])
         assert np.any(encoded.frames[row, length - 1])
         assert not np.any(encoded.frames[row, length:])
 

@@ -101,7 +101,7 @@ def model(**changes):
 
 
 def test_gates_behind_a_convolutional_front():
-    crnn = model(name="crnn", conv_features=(2,), conv_stride=(2, 2))
+    crnn = model(name="crnn", conv=("2 3x3 stride 2x2",))
     variables = crnn.init(jax.random.key(0), INPUTS, LENGTHS)
     found = gates_of(crnn, variables, INPUTS, LENGTHS)
     assert found.lengths.tolist() == [3, 2, 1]

@@ -48,7 +48,7 @@ def test_everything_else_does():
         {"train.batch_size": 4},
         {"data.hold_out": "group=ann"},
         {"data.seed": 1},
-        {"model.conv_features": (8, 8)},
+        {"model.conv": ("8 3x3", "8 3x3")},
         {"model.output_bias": -3.0},
         {"task.first_frame": False},
     ):

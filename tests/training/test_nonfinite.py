@@ -19,7 +19,7 @@ def stepped():
     """A program that may skip two updates, a state after one good step, and the step."""
     changes = {
         "model.name": "crnn",
-        "model.conv_features": (2,),
+        "model.conv": ("2 3x3 stride 1x2",),
         "optimizer.momentum": 0.9,
         "optimizer.name": "sgd",
         "train.skip_nonfinite": 2,

@@ -15,7 +15,11 @@ FRAMES = [8, 3, 5, 1]
 HALF = {"model.compute_dtype": "bfloat16", "model.layers": 2, "model.dropout": 0.1}
 MODELS = [
     {"model.pooling": "mean", "model.bidirectional": True, "model.layer_norm": True},
-    {"model.name": "crnn", "model.conv": ("2 3x3 stride 1x2", "3 3x3 stride 1x2"), "model.pooling": "attention"},
+    {
+        "model.name": "crnn",
+        "model.conv": ("2 3x3 stride 1x2", "3 3x3 stride 1x2"),
+        "model.pooling": "attention",
+    },
 ]
 
 

@@ -11,15 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict, config_dict
 
-from gru_audio.audio.frontend import (
-    LogMel,
-    Mfcc,
-    RawFrames,
-    cosine_transform,
-    hann,
-    make_frontend,
-    mel_bands,
-)
+from gru_audio.audio.frontends import Deltas, LogMel, Mfcc, Pcen, RawFrames, make_frontend
+from gru_audio.audio.frontends.log_mel import hann
+from gru_audio.audio.frontends.mel import mel_bands
+from gru_audio.audio.frontends.mfcc import cosine_transform
 from gru_audio.config import UserError
 
 SETTINGS = {
@@ -83,10 +78,53 @@ def test_log_mel_equals_librosa(name, spectrum):
 def test_mfcc_equals_librosa():
     frontend = Mfcc(SETTINGS["16k"], coefficients=13)
     waveform = sound(16000, 16000)
-    log_mel = np.log(np.maximum(librosa_mel(frontend.log_mel, waveform), 1e-6))
+    log_mel = np.log(np.maximum(librosa_mel(frontend.source, waveform), 1e-6))
     expected = librosa.feature.mfcc(S=log_mel.T, n_mfcc=13, dct_type=2, norm="ortho").T
     features, _ = run(frontend, waveform[None], np.array([waveform.size]))
     np.testing.assert_allclose(features[0], expected, rtol=0, atol=3e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"gain": 0.8, "bias": 10.0, "power": 0.25, "smoothing": 0.1}, {"bias": 0.0, "gain": 0.0}],
+    ids=lambda changes: "-".join(changes) or "default",
+)
+def test_pcen_equals_librosa(changes):
+    frontend = Pcen(SETTINGS["16k"], **changes)
+    waveform = sound(16000, 16000)
+    power = librosa_mel(frontend.source, waveform)
+    expected = librosa.pcen(
+        power,
+        gain=frontend.gain,
+        bias=frontend.bias,
+        power=frontend.power,
+        b=frontend.smoothing,
+        eps=frontend.source.floor,
+        zi=(1 - frontend.smoothing) * power[:1],
+        axis=0,
+    )
+    features, frames = run(frontend, waveform[None], np.array([waveform.size]))
+    assert features.shape[1:] == (frames[0], frontend.features) == expected.shape
+    np.testing.assert_allclose(features[0], expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("reach", [1, 4])
+def test_deltas_equal_librosa(reach):
+    frontend = Deltas(SETTINGS["8k"], 2, reach)
+    clips = [sound(8000, 8000), sound(1000, 8000), sound(300, 8000)]
+    batch = np.full((3, 9000), 100.0, np.float32)
+    for row, clip in zip(batch, clips, strict=True):
+        row[: clip.size] = clip
+    features, frames = run(frontend, batch, np.array([clip.size for clip in clips]))
+    assert features.shape[2] == frontend.features == 3 * 40
+    static, *derivatives = np.split(np.asarray(features), 3, axis=-1)
+    for row, count in enumerate(frames):
+        own = static[row, :count].astype(np.float64)
+        for order, derivative in enumerate(derivatives, start=1):
+            expected = librosa.feature.delta(
+                own, width=2 * reach + 1, order=order, axis=0, mode="nearest"
+            )
+            np.testing.assert_allclose(derivative[row, :count], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_raw_frames_cut_the_waveform():
@@ -122,7 +160,14 @@ def test_cosine_transform_is_orthonormal():
     np.testing.assert_allclose(matrix.T @ matrix, np.eye(40), atol=1e-12)
 
 
-FRONTENDS = [SETTINGS["16k"], SETTINGS["sparse"], Mfcc(SETTINGS["8k"], 13), RawFrames(16000, 160)]
+FRONTENDS = [
+    SETTINGS["16k"],
+    SETTINGS["sparse"],
+    Mfcc(SETTINGS["8k"], 13),
+    Pcen(SETTINGS["8k"]),
+    RawFrames(16000, 160),
+    Deltas(Mfcc(SETTINGS["8k"], 13), 2),
+]
 
 
 @pytest.mark.parametrize("frontend", FRONTENDS, ids=lambda f: type(f).__name__)
@@ -179,7 +224,13 @@ CONFIG = {
     "f_min": 0.0,
     "f_max": config_dict.placeholder(float),
     "floor": 1e-6,
+    "pcen_gain": 0.98,
+    "pcen_bias": 2.0,
+    "pcen_power": 0.5,
+    "pcen_smoothing": 0.025,
     "frame_size": 160,
+    "deltas": 0,
+    "delta_frames": 4,
 }
 
 
@@ -188,6 +239,9 @@ def test_make_frontend_turns_milliseconds_into_samples():
     assert make_frontend(ConfigDict({**CONFIG, "name": "mfcc"}), 16000) == Mfcc(SETTINGS["16k"], 13)
     assert make_frontend(ConfigDict({**CONFIG, "name": "raw"}), 16000) == RawFrames(16000, 160)
     assert make_frontend(ConfigDict({**CONFIG, "n_fft": 1024}), 16000).n_fft == 1024
+    pcen = {"name": "pcen", "pcen_gain": 0.8, "pcen_smoothing": 0.1, "deltas": 1, "delta_frames": 2}
+    expected = Deltas(Pcen(SETTINGS["16k"], gain=0.8, smoothing=0.1), 1, 2)
+    assert make_frontend(ConfigDict({**CONFIG, **pcen}), 16000) == expected
 
 
 @pytest.mark.parametrize(
@@ -206,6 +260,11 @@ def test_make_frontend_turns_milliseconds_into_samples():
         ({"name": "mfcc", "coefficients": 65}, r"number of mel bands \(64\)"),
         ({"name": "mfcc", "coefficients": 0}, r"number of mel bands \(64\)"),
         ({"name": "raw", "frame_size": 0}, "at least one sample"),
+        ({"name": "raw", "deltas": 1}, "deltas are of spectra"),
+        ({"deltas": 3}, "deltas=3 must be 0, 1 or 2"),
+        ({"deltas": 1, "delta_frames": 0}, "delta_frames=0 must be at least 1"),
+        ({"name": "pcen", "pcen_smoothing": 0.0}, r"pcen_smoothing=0.0 must lie in \(0, 1\]"),
+        ({"name": "pcen", "pcen_gain": -1.0}, "pcen_gain=-1.0 must be at least 0"),
     ],
 )
 def test_impossible_values_are_refused(change, message):
@@ -233,10 +292,20 @@ def test_frames_need_no_frontend():
     assert hash(ready) == hash(make_frontend(ConfigDict({**CONFIG, "name": "frames"}), 1, 3))
 
 
+def test_deltas_of_ready_features():
+    changes = {"name": "frames", "deltas": 1, "delta_frames": 1}
+    frontend = make_frontend(ConfigDict({**CONFIG, **changes}), 1, features=2)
+    values = np.array([[[1, 0], [2, 5], [5, 5], [9, 9]]], np.float32)
+    features, frames = frontend(values, np.array([3]))
+    assert (frontend.features, frames.tolist()) == (4, [3])
+    np.testing.assert_array_equal(features[..., :2], values)
+    np.testing.assert_allclose(features[0, :3, 2:], [[0.5, 2.5], [2, 2.5], [1.5, 0]], atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("name", "features", "message"),
     [
-        ("frames", None, "holds sound: set config.frontend.name=one of log_mel, mfcc, raw"),
+        ("frames", None, "holds sound: set config.frontend.name=one of log_mel, mfcc, pcen, raw"),
         ("log_mel", 88, "holds frames that need no frontend: set config.frontend.name=frames"),
         ("raw", 2, "holds frames that need no frontend: set config.frontend.name=frames"),
     ],

@@ -1,0 +1,58 @@
+"""Mel-frequency cepstral coefficients."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.lax import Precision
+from ml_collections import ConfigDict
+
+from gru_audio.audio.frontends.frontend import Derived
+from gru_audio.audio.frontends.log_mel import LogMel
+from gru_audio.config import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Mfcc(Derived):
+    """The first `coefficients` of the orthonormal type-II cosine transform of a log-mel spectrum.
+
+    As librosa's `mfcc` of a natural logarithm (librosa itself takes decibels: 4.34 times as much).
+
+    Raises:
+      UserError: where there are not as many mel bands as coefficients.
+    """
+
+    source: LogMel
+    coefficients: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.coefficients <= self.source.mels:
+            raise UserError(
+                f"coefficients must lie between 1 and the number of mel bands "
+                f"({self.source.mels}), not {self.coefficients}."
+            )
+
+    @classmethod
+    def from_config(cls, config: ConfigDict, sample_rate: int) -> Mfcc:
+        """Reads what `LogMel` does, and coefficients."""
+        return cls(LogMel.from_config(config, sample_rate), config.coefficients)
+
+    @property
+    def features(self) -> int:
+        return self.coefficients
+
+    def __call__(self, waveform: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
+        log_mel, frames = self.source(waveform, lengths)
+        matrix = cosine_transform(self.source.mels, self.coefficients).astype(np.float32)
+        return jnp.matmul(log_mel, matrix, precision=Precision.HIGHEST), frames
+
+
+def cosine_transform(mels: int, coefficients: int) -> np.ndarray:
+    """Orthonormal type-II cosine transform (mels, coefficients), applied from the right."""
+    angles = np.pi * np.outer(np.arange(mels) + 0.5, np.arange(coefficients)) / mels
+    matrix = np.sqrt(2 / mels) * np.cos(angles)
+    matrix[:, 0] /= np.sqrt(2)
+    return matrix

@@ -1,0 +1,88 @@
+"""Per-channel energy normalisation (Wang et al. 2017, arXiv 1607.05666)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from gru_audio.audio.frontends.frontend import Derived
+from gru_audio.audio.frontends.log_mel import LogMel
+from gru_audio.config import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Pcen(Derived):
+    """Mel power ``E`` divided by its own recent level ``M``, then compressed.
+
+    ``(E / (floor + M)^gain + bias)^power - bias^power``, where in each band
+    ``M[t] = (1 - smoothing) M[t - 1] + smoothing E[t]`` begins with ``M[0] = E[0]``. So loudness
+    and the colour of a channel go, and what changes stays. As librosa's `pcen` where its `zi` is
+    ``(1 - smoothing) E[0]``.
+
+    Attributes:
+      source: gives the mel power, and the floor.
+      gain: how much of the level is taken out: alpha of the paper.
+      bias: delta of the paper.
+      power: of the compression: r of the paper.
+      smoothing: what a frame weighs in the level: s of the paper.
+
+    Raises:
+      UserError: for values outside of their range.
+    """
+
+    source: LogMel
+    gain: float = 0.98
+    bias: float = 2.0
+    power: float = 0.5
+    smoothing: float = 0.025
+
+    def __post_init__(self) -> None:
+        for name in ("power", "smoothing"):
+            value = getattr(self, name)
+            if not 0 < value <= 1:
+                raise UserError(f"config.frontend.pcen_{name}={value} must lie in (0, 1].")
+        for name in ("gain", "bias"):
+            value = getattr(self, name)
+            if not value >= 0:
+                raise UserError(f"config.frontend.pcen_{name}={value} must be at least 0.")
+
+    @classmethod
+    def from_config(cls, config: ConfigDict, sample_rate: int) -> Pcen:
+        """Reads what `LogMel` does, pcen_gain, pcen_bias, pcen_power and pcen_smoothing."""
+        return cls(
+            LogMel.from_config(config, sample_rate),
+            gain=config.pcen_gain,
+            bias=config.pcen_bias,
+            power=config.pcen_power,
+            smoothing=config.pcen_smoothing,
+        )
+
+    @property
+    def features(self) -> int:
+        return self.source.features
+
+    def __call__(self, waveform: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
+        energy = self.source.mel_power(waveform, lengths)
+        level = smoothed(energy, self.smoothing)
+        # (x + bias)^power - bias^power without a difference of nearly equal numbers.
+        relative = energy * (self.source.floor + level) ** -self.gain
+        if self.bias:
+            growth = jnp.expm1(self.power * jnp.log1p(relative / self.bias))
+            features = self.bias**self.power * growth
+        else:
+            features = relative**self.power
+        return features, self.source.frames(lengths)
+
+
+def smoothed(x: jax.Array, weight: float) -> jax.Array:
+    """``y[t] = (1 - weight) y[t - 1] + weight x[t]`` over the axis 1, from ``y[0] = x[0]``."""
+    kept = jnp.full_like(x, 1 - weight).at[:, 0].set(0)
+    added = (weight * x).at[:, 0].set(x[:, 0])
+
+    def after(first, second):  # the one affine map of y after the other
+        return second[0] * first[0], second[0] * first[1] + second[1]
+
+    return jax.lax.associative_scan(after, (kept, added), axis=1)[1]

@@ -1,0 +1,67 @@
+"""Frontends that leave the values as they are."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+from ml_collections import ConfigDict
+
+from gru_audio.audio.frontends.framing import Count, count_frames, fit, silence_padding
+from gru_audio.config import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class RawFrames:
+    """The waveform itself, cut into frames of `frame_size` samples that do not overlap."""
+
+    sample_rate: int
+    frame_size: int
+
+    def __post_init__(self) -> None:
+        if self.frame_size < 1:
+            raise UserError(f"frame_size must be at least one sample, not {self.frame_size}.")
+
+    @classmethod
+    def from_config(cls, config: ConfigDict, sample_rate: int) -> RawFrames:
+        """Reads frame_size."""
+        return cls(sample_rate, config.frame_size)
+
+    @property
+    def hop(self) -> int:
+        return self.frame_size
+
+    @property
+    def features(self) -> int:
+        return self.frame_size
+
+    def frames(self, samples: Count) -> Count:
+        return count_frames(samples, self.frame_size, self.frame_size)
+
+    def samples(self, frames: int) -> int:
+        return frames * self.frame_size
+
+    def __call__(self, waveform: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
+        frames = self.frames(waveform.shape[1])
+        waveform = fit(silence_padding(waveform, lengths), frames * self.frame_size)
+        features = waveform.reshape(len(waveform), frames, self.frame_size)
+        return features, self.frames(lengths)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ready:
+    """None: for signals that are frames of `features` values already."""
+
+    sample_rate: int
+    features: int
+    hop: ClassVar[int] = 1
+
+    def frames(self, samples: Count) -> Count:
+        return samples
+
+    def samples(self, frames: int) -> int:
+        return frames
+
+    def __call__(self, waveform: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return waveform, lengths

@@ -1,0 +1,88 @@
+"""Sound that is still arriving: a file that grows while it is read, samples in a pipe."""
+
+import io
+import itertools
+import os
+import struct
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from gru_audio.audio.live import growing_wav, microphone, raw_pcm
+from gru_audio.config import UserError
+from tests.sounds import encode, tone
+
+RATE = 8000
+
+
+def joined(blocks, frames: int) -> np.ndarray:
+    """The first blocks that have so many frames together."""
+    found, count = [], 0
+    while count < frames:
+        found.append(next(blocks))
+        count += len(found[-1])
+    return np.concatenate(found)
+
+
+def without_length(data: bytes) -> bytes:
+    """A WAV as its recorder leaves it until it ends."""
+    at = data.index(b"data") + 4
+    return data[:4] + bytes(4) + data[8:at] + bytes(4) + data[at + 4 :]
+
+
+@pytest.mark.parametrize("form", ["WAV", "WAVEX", "RF64"])
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_32", "FLOAT"])
+def test_a_file_that_grows_is_read_as_it_comes(form, subtype, tmp_path):
+    samples = np.stack([tone(0.5, RATE), tone(0.5, RATE, 600)], axis=1)
+    data, path = without_length(encode(samples, RATE, form, subtype)), tmp_path / "growing.wav"
+
+    def record():
+        with path.open("ab", buffering=0) as file:
+            for begin in range(0, len(data), 777):  # which ends within headers and frames
+                file.write(data[begin : begin + 777])
+                time.sleep(0.005)
+
+    path.touch()
+    recorder = threading.Thread(target=record)
+    recorder.start()
+    sound = growing_wav(path)
+    heard = joined(sound.blocks, len(samples))
+    recorder.join()
+    assert sound.rate == RATE
+    np.testing.assert_allclose(heard, samples, atol=2**-15)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"fLaC" + bytes(100), "no WAV file"),
+        (encode(tone(), subtype="ULAW"), "16 or 32 bits"),
+        (encode(tone(), subtype="PCM_24"), "16 or 32 bits"),
+        (b"RIFF\0\0\0\0WAVEdata\0\0\0\0", "16 or 32 bits"),
+    ],
+)
+def test_what_cannot_be_followed(data, why, tmp_path):
+    (tmp_path / "file.wav").write_bytes(data)
+    with pytest.raises(UserError, match=why):
+        growing_wav(tmp_path / "file.wav")
+    with pytest.raises(UserError, match="No such file"):
+        growing_wav(tmp_path / "absent.wav")
+
+
+def test_raw_samples_end_with_the_pipe_and_half_a_sample_is_none():
+    samples = list(itertools.islice(itertools.cycle([0, 1, -1, 32767, -32768]), 999))
+    reading, writing = os.pipe()
+    with open(writing, "wb") as file:
+        file.write(struct.pack("<999h", *samples) + b"\1")
+    with open(reading, "rb") as file:
+        sound = raw_pcm(file, RATE)
+        heard = np.concatenate(list(sound.blocks))
+    np.testing.assert_array_equal(heard, np.array(samples, np.float32)[:, None] / 32768)
+    assert not list(raw_pcm(io.BytesIO(), RATE).blocks)
+
+
+def test_a_missing_microphone_or_package_is_said():
+    with pytest.raises(UserError, match=r"sounddevice|PortAudio|No microphone"):
+        microphone("a device that nobody has")
