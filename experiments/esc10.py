@@ -53,7 +53,7 @@ def get_config():
     config.model.pooling = "attention"
     config.model.dropout = 0.3
     config.optimizer.learning_rate = 2e-3
-    config.train.steps = 500
+    config.train.steps = 400
     config.train.eval_every = 50
     return config
 
