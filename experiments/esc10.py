@@ -47,13 +47,14 @@ def get_config():
     config.augment.frequency_masks = 2
     config.augment.frequency_mask_bands = 10.0
     config.model.name = "crnn"
-    config.model.conv = ("24 5x5 stride 2x2", "48 3x3 stride 2x2", "64 3x3 stride 2x2")
+    config.model.conv = ("16 5x5 stride 2x2", "32 3x3 stride 2x2", "48 3x3 stride 2x2")
     config.model.hidden = 64
     config.model.bidirectional = True
     config.model.pooling = "attention"
     config.model.dropout = 0.3
     config.optimizer.learning_rate = 2e-3
-    config.train.steps = 400
+    config.train.batch_size = 16
+    config.train.steps = 500
     config.train.eval_every = 50
     return config
 
@@ -63,7 +64,7 @@ def get_sweep(config):
     features = config.frontend.mels
     arms = match_parameters(config, cells, to="CRNN, GRU", features=features, outputs=10)
     # As many parameters, all in convolutions.
-    convolutions = (*config.model.conv, "128 3x3", "128 3x3 stride 1x2")
+    convolutions = (*config.model.conv, "112 3x3", "112 3x3 stride 1x2")
     arms["CNN"] = {"model.name": "cnn", "model.conv": convolutions}
     folds = [
         {"data.hold_out": f"fold={test}", "data.validation": f"fold={validation}"}

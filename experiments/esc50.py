@@ -1,7 +1,7 @@
 r"""Environmental sounds of 50 kinds, by features alone: CRNN with GRU, with LSTM, and a CNN.
 
   python -m gru_audio.prepare features --name esc50_logmel --archive FILE.npz \
-      --fields label=targets:categories,fold=folds
+      --clip names --fields label=targets:categories,fold=folds --split_by folds
   python -m gru_audio.sweep --config experiments/esc50.py --workdir runs/esc50
 
 Four of the five folds of ESC-50 as log-mel spectrograms, so that results are no substitute for the
@@ -43,13 +43,13 @@ def get_config():
     config.augment.frequency_masks = 2
     config.augment.frequency_mask_bands = 10.0
     config.model.name = "crnn"
-    config.model.conv = ("24 5x5 stride 1x2", "48 3x3 stride 2x2", "64 3x3 stride 2x2")
+    config.model.conv = ("16 5x5 stride 1x2", "32 3x3 stride 2x2", "48 3x3 stride 2x2")
     config.model.hidden = 64
     config.model.bidirectional = True
     config.model.pooling = "attention"
     config.model.dropout = 0.4
     config.optimizer.learning_rate = 2e-3
-    config.train.steps = 700
+    config.train.steps = 600
     config.train.eval_every = 100
     return config
 
@@ -58,7 +58,7 @@ def get_sweep(config):
     cells = {"CRNN, GRU": {"model.cell": "gru"}, "CRNN, LSTM": {"model.cell": "lstm"}}
     arms = match_parameters(config, cells, to="CRNN, GRU", features=64, outputs=50)
     # As many parameters, all in convolutions.
-    convolutions = (*config.model.conv, "122 3x3", "122 3x3 stride 1x2")
+    convolutions = (*config.model.conv, "112 3x3", "112 3x3 stride 1x2")
     arms["CNN"] = {"model.name": "cnn", "model.conv": convolutions}
     folds = [
         {"data.hold_out": f"fold={test}", "data.validation": f"fold={validation}"}
