@@ -9,7 +9,7 @@ Parts: S, M, L. The paper's models, features and augmentation; but 1,500 updates
 PUBLISHED.
 """
 
-from gru_audio.config import choose, default_config, override
+from gru_audio.config import choose, default_config
 from gru_audio.reporting.published import Published
 from gru_audio.sweeping import draws
 from gru_audio.sweeping.halving import Halving
@@ -18,8 +18,18 @@ from gru_audio.sweeping.sweep import Sweep
 # Width of each model; of the projection; the CRNN's convolution, width and dense layer.
 PARTS = {
     "S": {"GRU": 154, "LSTM": 118, "projection": (144, 98), "CRNN": ("48 10x4 stride 2x2", 60, 84)},
-    "M": {"GRU": 250, "LSTM": 214, "projection": (280, 130), "CRNN": ("128 10x4 stride 2x2", 76, 164)},
-    "L": {"GRU": 400, "LSTM": 344, "projection": (500, 188), "CRNN": ("100 10x4 stride 2x1", 136, 188)},
+    "M": {
+        "GRU": 250,
+        "LSTM": 214,
+        "projection": (280, 130),
+        "CRNN": ("128 10x4 stride 2x2", 76, 164),
+    },
+    "L": {
+        "GRU": 400,
+        "LSTM": 344,
+        "projection": (500, 188),
+        "CRNN": ("100 10x4 stride 2x1", 136, 188),
+    },
 }
 
 PUBLISHED = Published(
@@ -83,7 +93,11 @@ def get_sweep(config):
             "LSTM": {"model.cell": "lstm", "model.hidden": sizes["LSTM"]},
             "LSTM with projection": {**projected, "model.hidden": hidden},
             "CRNN": {
-                **{"model.cell": "gru_reset_before", "model.hidden": width, "frontend.hop_ms": 20.0},
+                **{
+                    "model.cell": "gru_reset_before",
+                    "model.hidden": width,
+                    "frontend.hop_ms": 20.0,
+                },
                 **front,
                 **crnn,
             },

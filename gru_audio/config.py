@@ -54,7 +54,9 @@ def default_config() -> ConfigDict:
     config.data.dir = placeholder(str)  # where `prepare` put it; None: $GRU_AUDIO_DATA or the cache
     config.data.target = "digit"  # the field to predict; "" where the task needs none
     config.data.train = "train"  # splits, joined by "+"
-    config.data.validation = "validation"  # "" trains without one; or "fold=4" of what is trained on
+    config.data.validation = (
+        "validation"  # "" trains without one; or "fold=4" of what is trained on
+    )
     config.data.test = "test"
     config.data.hold_out = ""  # "speaker=theo" tests on all of theo and trains on nothing of him
     config.data.background = ""  # "label=noise": training examples that are mixed into others
@@ -127,7 +129,9 @@ def default_config() -> ConfigDict:
     config.model.tcn_kernel = 3  # frames that each convolution of a TCN reads
 
     config.task = ConfigDict()
-    config.task.name = "classification"  # "tagging", "next_step", "adding", "copy_memory", "counting"
+    config.task.name = (
+        "classification"  # "tagging", "next_step", "adding", "copy_memory", "counting"
+    )
     config.task.label_smoothing = 0.0
     config.task.distribution = "bernoulli"  # of the next step's values, or "gaussian"
     config.task.first_frame = True  # the next step also foretells the first frame, from zeros

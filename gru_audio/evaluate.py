@@ -22,6 +22,7 @@ from gru_audio.config import UserError, nearest
 from gru_audio.data.source import Source, open_source
 from gru_audio.data.split import ROLES, select, target
 from gru_audio.sweeping.workdir import Workdir
+from gru_audio.tasks.tagging import Tagging
 from gru_audio.training.trained import Trained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run was trained.")
@@ -52,22 +53,25 @@ def main(_: Sequence[str]) -> None:
     scores = trained.scores(source.signals(ids), labels)
 
     metrics = task.metrics(scores, labels)
-    classes = (
-        _by_class(scores["probabilities"], labels, task.class_names) if task.class_names else []
-    )
+    rows: list[dict[str, Any]] = []
+    if isinstance(task, Tagging):
+        rows = task.by_tag(scores, labels)
+    elif task.answers:
+        rows = _by_class(scores["probabilities"], labels, task.answers)
     if _JSON.value:
-        print(json.dumps({"split": _SPLIT.value, "metrics": metrics, "classes": classes}))
+        print(json.dumps({"split": _SPLIT.value, "metrics": metrics, "classes": rows}))
         return
     summary = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
     print(f"{trained.about['run']} on {source.name}, {_SPLIT.value}: {summary}")
-    if not classes:
+    if not rows:
         return
-    table = Table()
-    for column in ("class", "examples", "recall", "precision"):
-        table.add_column(column, justify="left" if column == "class" else "right")
-    for row in classes:
-        shares = [f"{x:.1%}" if x is not None else "-" for x in (row["recall"], row["precision"])]
-        table.add_row(row["class"], str(row["examples"]), *shares)
+    name, count, *shares = rows[0]
+    table = Table(name)
+    for column in (count, *shares):
+        table.add_column(column, justify="right")
+    for row in rows:
+        told = [f"{row[x]:.1%}" if row[x] is not None else "-" for x in shares]
+        table.add_row(row[name], str(row[count]), *told)
     Console().print(table)
 
 

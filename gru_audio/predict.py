@@ -1,58 +1,122 @@
-"""Labels sound files with a finished run.
+"""Labels sound with a finished run: files, long recordings, and what a microphone hears.
 
   python -m gru_audio.predict --workdir runs/one clip.wav folder_of_sounds
   python -m gru_audio.predict --workdir runs/spoken_digit --run GRU-seed0 --top_k 3 --json *.flac
+  python -m gru_audio.predict --workdir runs/one --window 2 --hop 0.5 an_hour.flac
+  python -m gru_audio.predict --workdir runs/one --live --threshold 0.8
+  python -m gru_audio.predict --workdir runs/one --live --follow being_recorded.wav
+  arecord -t raw -f S16_LE -r 16000 | python -m gru_audio.predict --workdir runs/one --follow=-
 
 Takes files (WAV, FLAC, OGG, MP3; any rate, any number of channels) and folders, which are searched.
 The run's own checkpoint is all it needs. A file that is no sound is reported and skipped; the exit
 code then is 1.
+
+A file that is longer than --window (by default the longest clip in training) is cut into windows
+that begin every --hop (by default half a window), and gives a row for each stretch of one label;
+where two windows overlap, each speaks for its half. --json gives every window.
+
+--live labels what the microphone hears (extra [live]), a window every --hop, until Ctrl-C. --follow
+does so with a WAV file that another program is writing, or with "-" reads 16-bit samples of one
+channel at --rate from standard input, to their end.
 """
 
-import json
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from absl import flags
-from rich.console import Console
-from rich.table import Table
 
 from gru_audio import command
-from gru_audio.audio.io import BadAudio, decode
+from gru_audio.audio.containers import Unusable
+from gru_audio.audio.io import BadAudio, convert, decode, decode_blocks, duration
+from gru_audio.audio.live import Sound, devices, growing_wav, microphone, raw_pcm
 from gru_audio.config import UserError
+from gru_audio.labelling.label import Pace, label_live, label_recording
+from gru_audio.labelling.printer import Printer, clock
 from gru_audio.sweeping.workdir import Workdir
 from gru_audio.training.trained import Trained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run was trained.")
 _RUN = flags.DEFINE_string("run", None, "Which run, where there are several.")
 _TOP_K = flags.DEFINE_integer("top_k", 3, "How many labels to give.", lower_bound=1)
-_JSON = flags.DEFINE_bool("json", False, "Print one line of JSON a file instead of a table.")
+_JSON = flags.DEFINE_bool("json", False, "Print one line of JSON a file or window.")
+_WINDOW = flags.DEFINE_float("window", None, "Seconds that are labelled at a time.")
+_HOP = flags.DEFINE_float("hop", None, "Seconds from one window to the next.")
+_THRESHOLD = flags.DEFINE_float(
+    "threshold", 0.0, "Say nothing of windows whose best label is less probable.", 0.0, 1.0
+)
+_LIVE = flags.DEFINE_bool("live", False, "Label sound as it comes, from the microphone.")
+_DEVICE = flags.DEFINE_string("device", None, 'Microphone: number or name; "list" lists them.')
+_FOLLOW = flags.DEFINE_string("follow", None, 'Live from a growing WAV file, or "-": raw samples.')
+_RATE = flags.DEFINE_integer("rate", None, "Hz of raw samples; by default the model's.", 100)
+_SMOOTH = flags.DEFINE_integer("smooth", 1, "Live: the mean of so many windows.", lower_bound=1)
 flags.mark_flag_as_required("workdir")
 
 _SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aiff", ".aif")  # taken from folders
+_CLIPS = 512  # held in memory
 
 
 def main(arguments: Sequence[str]) -> int:
+    if _DEVICE.value == "list":
+        print(devices())
+        return 0
     trained = Trained.load(Workdir(_WORKDIR.value).find_model(_RUN.value))
-    if not trained.class_names:
+    _check(trained)
+    size, hop = _window_and_hop(trained)
+    printer = Printer(
+        trained.program().task.answers,
+        trained.signal.rate,
+        _TOP_K.value,
+        _THRESHOLD.value,
+        _JSON.value,
+    )
+    if _LIVE.value or _FOLLOW.value:
+        _print_live(trained, printer, size, hop)
+        return 0
+
+    clips, recordings, bad = _by_length(_files(arguments[1:]), size / trained.signal.rate)
+    printer.clips(_labelled(trained, clips, bad))
+    for path in recordings:
+        print(
+            f"{path} is cut into windows of {size / trained.signal.rate:g} s, "
+            f"one every {hop / trained.signal.rate:g} s",
+            file=sys.stderr,
+        )
+        blocks = decode_blocks(path, trained.signal.rate)
+        try:
+            printer.recording(str(path), label_recording(trained, blocks, size, hop))
+        except BadAudio as error:
+            bad.append(f"the rest of {error}")
+    for what in bad:
+        print(f"skipped {what}", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def _check(trained: Trained) -> None:
+    if not trained.program().task.answers:
         raise UserError(
             f"{trained.about['run']} gives no labels: config.task.name={trained.config.task.name}. "
             "`evaluate` scores it."
         )
-    clips, names, bad = [], [], []
-    for path in _files(arguments[1:]):
-        try:
-            clips.append(decode(path, trained.signal.rate).samples)
-            names.append(str(path))
-        except BadAudio as error:
-            bad.append(f"{path}: {error.reason}")
-    if clips:
-        scores = trained.scores(clips, np.zeros(len(clips), np.int32))
-        _print(names, scores["probabilities"], trained.class_names)
-    for line in bad:
-        print(f"skipped {line}", file=sys.stderr)
-    return 1 if bad else 0
+    if not trained.signal.is_sound:
+        raise UserError(
+            f"{trained.about['run']} was trained on {trained.signal.feature}, not on sound. "
+            "`evaluate` scores it."
+        )
+
+
+def _window_and_hop(trained: Trained) -> tuple[int, int]:
+    """Both in samples."""
+    rate = trained.signal.rate
+    size = trained.longest if _WINDOW.value is None else round(_WINDOW.value * rate)
+    hop = max(1, size // 2) if _HOP.value is None else round(_HOP.value * rate)
+    if not 1 <= hop <= size:
+        raise UserError(
+            f"--hop ({hop / rate:g} s) must be above 0, and at most --window ({size / rate:g} s)."
+        )
+    return size, hop
 
 
 def _files(arguments: Sequence[str]) -> list[Path]:
@@ -73,21 +137,66 @@ def _files(arguments: Sequence[str]) -> list[Path]:
     return files
 
 
-def _print(names: list[str], probabilities: np.ndarray, classes: Sequence[str]) -> None:
-    top_k = min(_TOP_K.value, len(classes))
-    order = np.argsort(-probabilities, axis=-1)[:, :top_k]
-    if _JSON.value:
-        for name, row, chances in zip(names, order, probabilities, strict=True):
-            labels = [{"label": classes[c], "probability": float(chances[c])} for c in row]
-            print(json.dumps({"file": name, "labels": labels}))
-        return
-    table = Table()
-    table.add_column("file", overflow="fold")
-    for place in range(top_k):
-        table.add_column("label" if place == 0 else f"{place + 1}.")
-    for name, row, chances in zip(names, order, probabilities, strict=True):
-        table.add_row(name, *(f"{classes[c]} {chances[c]:.1%}" for c in row))
-    Console().print(table)
+def _by_length(files: Sequence[Path], window: float) -> tuple[list[Path], list[Path], list[str]]:
+    """Files that a window of so many seconds holds, longer ones, and what is none."""
+    clips: list[Path] = []
+    recordings: list[Path] = []
+    bad = []
+    for path in files:
+        try:
+            (clips if duration(path) <= window else recordings).append(path)
+        except BadAudio as error:
+            bad.append(str(error))
+    return clips, recordings, bad
+
+
+def _labelled(
+    trained: Trained, paths: Sequence[Path], bad: list[str]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and probabilities of clips; those that cannot be used are added to `bad`."""
+    for begin in range(0, len(paths), _CLIPS):
+        clips, names = [], []
+        for path in paths[begin : begin + _CLIPS]:
+            try:
+                clips.append(decode(path, trained.signal.rate).samples)
+                names.append(str(path))
+            except BadAudio as error:
+                bad.append(str(error))
+        if clips:
+            yield from zip(names, trained.probabilities(clips), strict=True)
+
+
+def _print_live(trained: Trained, printer: Printer, size: int, hop: int) -> None:
+    rate, sound = trained.signal.rate, _sound(trained.signal.rate)
+    pace, labelled, heard, late = Pace(hop / rate), 0, 0.0, False
+    blocks = _converted(sound, rate)
+    found = label_live(trained, blocks, size, hop, smooth=_SMOOTH.value, pace=pace)
+    with contextlib.suppress(KeyboardInterrupt), printer.live() as show:
+        for window in found:
+            if pace.skipped and not late:
+                print("Labelling takes longer than --hop: windows are skipped.", file=sys.stderr)
+            late = pace.skipped > 0
+            labelled, heard = labelled + 1, window.end / rate
+            show(window)
+    print(
+        f"{clock(heard)} heard, {labelled} windows labelled, {pace.skipped} skipped",
+        file=sys.stderr,
+    )
+
+
+def _sound(rate: int) -> Sound:
+    if _FOLLOW.value is None:
+        return microphone(_DEVICE.value)
+    if _FOLLOW.value == "-":
+        return raw_pcm(sys.stdin.buffer, _RATE.value or rate)
+    return growing_wav(Path(_FOLLOW.value))
+
+
+def _converted(sound: Sound, rate: int) -> Iterator[np.ndarray]:
+    try:
+        yield from convert(sound.blocks, sound.rate, rate)
+    except Unusable as error:
+        raise UserError(f"The sound cannot be used: {error.reason}.") from error
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ def test_the_default_is_sound():
 
 
 def test_flatten_survives_json():
-    config = override(default_config(), {"model.conv_kernel": (5, 1), "data.crop_seconds": 0.5})
+    config = override(default_config(), {"model.conv": ("8 5x1",), "data.crop_seconds": 0.5})
     flat = json.loads(json.dumps(flatten(config)))
     back = override(default_config(), flat)
     assert flatten(back) == flat
-    assert back.model.conv_kernel == (5, 1)
+    assert back.model.conv == ("8 5x1",)
     assert list(flat) == sorted(flat)
 
 

@@ -27,6 +27,7 @@ ROOMS = (
     ("models",),
     ("tasks",),
     ("training",),
+    ("labelling",),
     ("sweeping",),
     ("reporting",),
     ("command",),
@@ -41,6 +42,7 @@ KEEPERS = {
     "tensorflow_datasets": ("data/builders/", "data/source.py"),
     "grain": ("data/stream.py",),
     "torch": ("benchmarks/",),
+    "sounddevice": ("audio/live.py",),
 }
 # What is said of devices and of processes, and where alone.
 SCALE_WORDS = {
@@ -115,9 +117,10 @@ def test_only_one_room_knows_of_meshes_and_one_of_processes(file, room):
 def test_imported_packages_are_declared(file):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    declared = {normalised(r) for r in project["dependencies"] + extras["demo"] + extras["bench"]}
+    users = [extras[name] for name in ("demo", "bench", "kaldi", "live")]
+    declared = {normalised(r) for r in sum(users, project["dependencies"])}
     for package in third_party(file):
-        # PyTorch may be missing here; all else that is imported is installed.
+        # PyTorch and sounddevice may be missing here; all else that is imported is installed.
         owners = {normalised(owner) for owner in DISTRIBUTIONS.get(package, [package])}
         assert owners & declared, f"{package} is not in pyproject.toml"
 

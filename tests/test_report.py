@@ -89,11 +89,20 @@ def test_the_page_shows_what_was_found(finished):
         "model.hidden",
         "train loss",
         "validation accuracy",
-        "seconds of training",
+        "training time",
+        "Class by class",
     ):
         assert words in page, words
-    assert sum(tag == "svg" for tag, _ in page.tags) == 2 + 2 + 1 + 4
+    assert sum(tag == "svg" for tag, _ in page.tags) == 2 + 2 + 1 + 1 + 4
     assert "What is missing" not in page
+
+
+def test_examples_are_told_where_the_data_set_is_not_at_hand(finished):
+    _, page, _ = report(finished)
+    assert "Where the arms disagree" in page
+    assert "These examples cannot be shown here: There is no data set" in page
+    assert not {tag for tag, _ in page.tags} & {"audio", "img"}
+    assert sum(tag == "article" for tag, _ in page.tags) == 6
 
 
 def test_names_are_escaped(finished):
@@ -200,7 +209,7 @@ def test_other_sweeps_have_pages_too(tmp_path, made):
 def test_a_task_without_classes_has_no_confusion(tmp_path):
     made = Made(arms={"gru": 6.0, "lstm": 5.0}, metric="loss", class_names=(), speakers=0)
     _, page, comparison = report(write_workdir(tmp_path, made))
-    assert "taken for what" not in page and "classes" not in page
+    assert "taken for what" not in page and "Class by class" not in page and "classes" not in page
     assert "validation loss" in page and "accuracy" not in page
     for arm in comparison.arms:
         assert wording.scale_of("loss").value(arm.estimate.value) in page

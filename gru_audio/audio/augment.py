@@ -118,7 +118,7 @@ def background(
       Waveform (B, L). A silent clip, or one whose background is silent, stays as it is.
     """
     position = jnp.arange(waveform.shape[1])
-    least, greatest = snr_db
+    least, greatest = map(jnp.asarray, snr_db)
 
     def add_to_one(
         key: jax.Array, clip: jax.Array, length: jax.Array, noise: jax.Array, period: jax.Array

@@ -123,7 +123,7 @@ def compare(
     chosen = {arm: _choose_draw(results, arm) for arm in results.arms}
     usable = {arm: [r for r in runs if r.predictions.example.size] for arm, runs in chosen.items()}
     usable, left_out = _in_common({arm: runs for arm, runs in usable.items() if runs})
-    resampled = _resample(results.metric, usable, seed=seed, resamples=resamples)
+    resampled = resample(results.metric, usable, seed=seed, resamples=resamples)
 
     observed = {
         place: float(part.measured.observed[column])
@@ -153,7 +153,7 @@ def compare(
     return Comparison(
         results=results,
         arms=tuple(arms),
-        pairs=_compare_pairs([arm.name for arm in arms], resampled, results.higher_is_better, seed),
+        pairs=compare_pairs([arm.name for arm in arms], resampled, results.higher_is_better, seed),
         test_sets=tuple(part.sampled for part in resampled),
         left_out=left_out,
     )
@@ -169,7 +169,7 @@ def better_of(
 
 
 @dataclass(frozen=True)
-class _Resampled:
+class Resampled:
     """A test set and the runs that share it: (arm, replicate) -> column of `measured`."""
 
     measured: statistics.Measured
@@ -225,9 +225,9 @@ def _choose_draw(results: Results, arm: str) -> list[Run]:
     return max(draws.values(), key=rank)
 
 
-def _resample(
+def resample(
     metric: str, arms: Mapping[str, Sequence[Run]], *, seed: int, resamples: int
-) -> list[_Resampled]:
+) -> list[Resampled]:
     """Groups the runs of all arms by test set, and resamples each once for all of them."""
     examples: dict[str, np.ndarray] = {}
     predicted: dict[str, int] = {}
@@ -252,7 +252,7 @@ def _resample(
         weight = _aligned(any_run.predictions.weight, any_run, ids)
         units, clustered = statistics.sampling_units(cluster)
         resampled.append(
-            _Resampled(
+            Resampled(
                 measured=statistics.resample_examples(
                     scores, cluster, weight, seed=seed + index, resamples=resamples
                 ),
@@ -280,8 +280,8 @@ def _aligned(values: np.ndarray, run: Run, ids: np.ndarray) -> np.ndarray:
     return values[np.searchsorted(run.predictions.example, ids)]
 
 
-def _compare_pairs(
-    arms: Sequence[str], resampled: Sequence[_Resampled], higher_is_better: bool, seed: int
+def compare_pairs(
+    arms: Sequence[str], resampled: Sequence[Resampled], higher_is_better: bool, seed: int
 ) -> tuple[Pair, ...]:
     """Every pair of arms that has a replicate in common."""
     found = []

@@ -9,7 +9,7 @@ import html
 import io
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
@@ -20,7 +20,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from gru_audio.reporting import wording
-from gru_audio.reporting.comparison import Arm, Comparison, Pair
+from gru_audio.reporting.classes import ClassDifference
+from gru_audio.reporting.comparison import Arm, Comparison, Pair, better_of
 from gru_audio.reporting.results import Curve
 from gru_audio.reporting.statistics import Estimate
 
@@ -193,19 +194,102 @@ def confusion_counts(arm: Arm, classes: int) -> np.ndarray:
     return counts.reshape(classes, classes)
 
 
-def metric_against_cost(comparison: Comparison, cost: Sequence[float], label: str) -> str:
-    """The test metric of each arm against what it costs: `cost` in the order of the arms."""
+def class_differences(comparison: Comparison, shown: Sequence[ClassDifference]) -> str:
+    """The recall of the best arm less that of the second, class by class, beside zero."""
+    first, second = (arm.name for arm in comparison.arms[:2])
+    names, scale = comparison.results.class_names, wording.scale_of("accuracy")
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _canvas(40 * len(shown), left=10, bottom=40, top=4)
+        axes.axvline(0, color=_INK, linewidth=1, zorder=1)
+        numbers = [
+            f"{scale.number(each.recalls[0])} {wording.MINUS} {scale.number(each.recalls[1])} = "
+            f"{scale.number(each.difference.value, sign=True)} {scale.interval(each.difference)}"
+            for each in shown
+        ]
+        _headings(axes, [names[each.label] for each in shown], numbers)
+        for y, each in enumerate(shown):
+            better = better_of(first, second, each.difference.value, each.p, True)
+            _interval(axes, y, each.difference, _colour(comparison, better) if better else _MUTED)
+        label = f"difference in recall ({scale.difference_unit.strip()})"
+        _rows(axes, len(shown), label, scale)
+        said = f"Recall of each class, {first} less {second}, with 95 % intervals"
+        return _svg(figure, "classes", said, halo=True)
+
+
+def metric_against_cost(
+    comparison: Comparison, cost: Sequence[float], label: str, told: Callable[[float], str]
+) -> str:
+    """The test metric of each arm against what it costs, and the front that none is beyond.
+
+    Args:
+        comparison: of the arms.
+        cost: in the order of the arms, above zero; on a logarithmic scale.
+        label: of the cost.
+        told: the cost in words.
+    """
     metric = comparison.results.metric
     scale = wording.scale_of(metric)
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _canvas(210, left=46, bottom=40, right=18)
+        figure, axes = _canvas(250, left=46, bottom=40, right=18)
+        axes.set_xscale("log")
+        front = pareto_front(
+            cost,
+            [arm.estimate.value for arm in comparison.arms],
+            comparison.results.higher_is_better,
+        )
+        along = [cost[i] for i in front], [comparison.arms[i].estimate.value for i in front]
+        axes.plot(*along, color=_MUTED, linewidth=1.2, drawstyle="steps-post", zorder=1)
         for arm, x in zip(comparison.arms, cost, strict=True):
             colour, e = _colour(comparison, arm.name), arm.estimate
             axes.plot([x, x], [e.low, e.high], color=colour, linewidth=2, solid_capstyle="round")
             axes.plot(x, e.value, "o", color=colour, markersize=8, markeredgecolor=_PAPER)
-        axes.margins(x=0.12, y=0.1)
+        axes.margins(x=0.18, y=0.12)
         _frame(axes, f"test {metric}", label, scale)
-        return _svg(figure, f"cost-{label}", f"Test {metric} against {label}")
+        axes.set_xticks([min(cost), max(cost)])
+        axes.minorticks_off()
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: told(v)))
+        axes.autoscale_view()  # before names are placed in it
+        _name_points(axes, comparison, cost)
+        return _svg(figure, f"cost-{label}", f"Test {metric} against {label}", halo=True)
+
+
+def pareto_front(
+    cost: Sequence[float], values: Sequence[float], higher_is_better: bool
+) -> list[int]:
+    """Those, from the cheapest on, that are better than all that cost no more."""
+    sign = 1 if higher_is_better else -1
+    front: list[int] = []
+    for i in sorted(range(len(cost)), key=lambda i: (cost[i], -sign * values[i])):
+        if not front or sign * values[i] > sign * values[front[-1]]:
+            front.append(i)
+    return front
+
+
+def _name_points(axes: Axes, comparison: Comparison, cost: Sequence[float]) -> None:
+    """Each arm's name beside its point, where it hides no other name and no point."""
+    size, wide, high = 11, 7.0, 13.0  # of a letter, in units
+    points = axes.transData.transform(
+        [(x, arm.estimate.value) for arm, x in zip(comparison.arms, cost, strict=True)]
+    )
+    left, right = axes.bbox.x0, axes.bbox.x1
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in points]
+    for arm, (x, y) in zip(comparison.arms, points, strict=True):
+        width = wide * len(arm.name)
+        places = itertools.product((y + 12, y - 12, y), ((x + 8, "left"), (x - 8, "right")))
+        for middle, (edge, side) in places:
+            start = edge if side == "left" else edge - width
+            box = (start, middle - high / 2, start + width, middle + high / 2)
+            if start < left or box[2] > right or any(_overlap(box, other) for other in taken):
+                continue
+            taken.append(box)
+            at_x, at_y = axes.transData.inverted().transform((edge, middle))
+            axes.text(at_x, at_y, arm.name, ha=side, va="center", size=size)
+            break
+
+
+def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two boxes (left, bottom, right, top) meet."""
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _canvas(

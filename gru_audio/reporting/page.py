@@ -5,22 +5,32 @@ This file says what stands on the page, as text and figures; `page.html.jinja` s
 
 import json
 import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jinja2
 
-from gru_audio.reporting import figures, statistics, wording
+from gru_audio.reporting import classes, figures, media, statistics, wording
 from gru_audio.reporting.comparison import Arm, Comparison, Pair
+from gru_audio.reporting.disagreement import Disagreement, Opinion
+from gru_audio.reporting.listening import Excerpt, Heard, Reading
 from gru_audio.reporting.results import Run
 from gru_audio.sweeping.status import FINISHED, Standing
 
 _MINUTE = "%Y-%m-%d %H:%M UTC"
 _SHOWN_PAIRS = 10  # more are left to the table
+_MANY_CLASSES = 20  # of more, the most different are shown
 _TELLING_RATIO = 1.25  # of the dearest to the cheapest arm, from which cost is worth a figure
 
 
-def render(comparison: Comparison) -> str:
-    """The page, from a comparison that may lack runs, arms or all of them."""
+def render(comparison: Comparison, disagreements: Sequence[Disagreement], heard: Heard) -> str:
+    """The page, from a comparison that may lack runs, arms or all of them.
+
+    Args:
+      comparison: of the arms.
+      disagreements: the examples to be shown.
+      heard: what they sound and look like, as far as is known.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
         autoescape=True,
@@ -52,6 +62,9 @@ def render(comparison: Comparison) -> str:
             for arm in comparison.arms
             if results.class_names
         ],
+        examples=[_example(comparison, each, heard) for each in disagreements],
+        listener=wording.listener(heard),
+        unheard=heard.missing,
         runs=[_run(comparison, run) for run in results.runs],
         missing=[_missing(run) for run in results.runs if run.standing.state != FINISHED],
         unread=[
@@ -105,7 +118,7 @@ def _figures(comparison: Comparison) -> dict[str, Any]:
     """The figures by name; those with nothing to show are None."""
     arms, metric = comparison.arms, comparison.results.metric
     if not arms:
-        return {"metric": None, "differences": None, "curves": [], "costs": []}
+        return {"metric": None, "differences": None, "classes": None, "curves": [], "costs": []}
     shown = comparison.pairs
     if len(shown) > _SHOWN_PAIRS:
         shown = tuple(pair for pair in shown if pair.first == arms[0].name)
@@ -115,24 +128,99 @@ def _figures(comparison: Comparison) -> dict[str, Any]:
     return {
         "metric": figures.test_metric(comparison),
         "differences": figures.differences(comparison, shown) if shown else None,
+        "classes": _class_figure(comparison),
         "curves": [curve for curve in curves if curve],
         "costs": _cost_figures(comparison),
+    }
+
+
+def _class_figure(comparison: Comparison) -> dict[str, Any] | None:
+    """Where the two best arms differ, class by class; the most different of many classes."""
+    found = classes.class_differences(comparison)
+    if not found:
+        return None
+    shown = classes.most_different(found) if len(found) > _MANY_CLASSES else found
+    return {
+        "svg": figures.class_differences(comparison, shown),
+        "arms": [arm.name for arm in comparison.arms[:2]],
+        "shown": len(shown),
+        "of": len(found),
     }
 
 
 def _cost_figures(comparison: Comparison) -> list[str]:
     """The test metric against what an arm costs, where that says more than the table of arms."""
     arms = comparison.arms
-    costs: dict[str, list[float | None]] = {
-        "parameters": [wording.parameters(arm.runs, "total") for arm in arms],
-        "seconds of training": [wording.mean_result(arm.runs, "seconds") for arm in arms],
+    costs: dict[str, tuple[list[float | None], Callable[[float], str]]] = {
+        "parameters": (
+            [wording.parameters(arm.runs, "total") for arm in arms],
+            lambda count: f"{count:,.0f}",
+        ),
+        "training time": (
+            [wording.mean_result(arm.runs, "seconds") for arm in arms],
+            wording.duration,
+        ),
     }
     drawn = []
-    for label, cost in costs.items():
+    for label, (cost, told) in costs.items():
         known = [value for value in cost if value]
-        if len(known) == len(arms) >= 3 and max(known) >= _TELLING_RATIO * min(known):
-            drawn.append(figures.metric_against_cost(comparison, known, label))
+        if len(known) == len(arms) >= 2 and max(known) >= _TELLING_RATIO * min(known):
+            drawn.append(figures.metric_against_cost(comparison, known, label, told))
     return drawn
+
+
+def _example(comparison: Comparison, each: Disagreement, heard: Heard) -> dict[str, Any]:
+    """An example on which the arms differ: who says what, and what there is to hear and see."""
+    results, names = comparison.results, comparison.results.cluster_names
+    excerpt = heard.excerpts.get(each.example)
+    label = f"Example {each.example}" if each.label is None else results.class_names[each.label]
+    return {
+        "label": label,
+        "cluster": names[each.cluster] if 0 <= each.cluster < len(names) else None,
+        "measure": "Loss" if each.label is None else "Probability",
+        "opinions": [_opinion(comparison, opinion, each.label) for opinion in each.opinions],
+        "excerpt": excerpt and _excerpt(excerpt),
+    }
+
+
+def _opinion(comparison: Comparison, opinion: Opinion, label: int | None) -> dict[str, Any]:
+    row = {
+        "arm": opinion.arm,
+        "colour": figures.arm_variable(comparison, opinion.arm),
+        "value": wording.scale_of("loss").value(opinion.value),
+        "right": None,
+    }
+    if opinion.answer is None:
+        return row
+    return row | {
+        "value": wording.scale_of("accuracy").value(opinion.value),
+        "right": f"{opinion.right} of {opinion.runs}",
+        "answer": comparison.results.class_names[opinion.answer],
+        "wrong": opinion.answer != label,
+    }
+
+
+def _excerpt(excerpt: Excerpt) -> dict[str, Any]:
+    """Its media as data URIs; where they begin and how wide they are in percent of its time."""
+    signal, steps = excerpt.signal, len(excerpt.steps)
+    shown: dict[str, Any] = {
+        "title": "Log-mel spectrogram" if signal.is_sound else "Frames, value by value",
+        "picture": media.shade(excerpt.picture),
+        "audio": media.mp3(excerpt.steps, signal.rate) if signal.is_sound else None,
+        "waveform": media.waveform(excerpt.steps) if signal.is_sound else None,
+        "length": wording.length(steps, signal),
+        "cut": wording.length(excerpt.length, signal) if excerpt.length > steps else None,
+        "gates": [],
+    }
+    return shown | (_gates(excerpt.reading, steps) if excerpt.reading else {})
+
+
+def _gates(reading: Reading, steps: int) -> dict[str, Any]:
+    return {
+        "gates": [(name, media.shade(values)) for name, values in reading.gates.items()],
+        "start": 100 * reading.start / steps,
+        "width": 100 * reading.duration / steps,
+    }
 
 
 def _run(comparison: Comparison, run: Run) -> dict[str, Any]:

@@ -85,6 +85,7 @@ class Results:
         selection: the validation metric that chooses among draws.
         halving: steps at which the worse draws of an arm are dropped; empty if none are.
         cluster: the field whose examples belong together ("speaker"), if any.
+        data_fingerprint: of the data set that the runs were tested on, if known.
         config: what all runs start from, as one level of dotted names.
         environment: versions, devices, commit.
         first, last: when the sweep was set up and when its last run finished, if known.
@@ -102,6 +103,7 @@ class Results:
     cluster: str | None
     class_names: tuple[str, ...]
     cluster_names: tuple[str, ...]
+    data_fingerprint: str | None
     runs: tuple[Run, ...]
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
@@ -137,6 +139,7 @@ def read_results(workdir: epath.PathLike) -> Results:
         cluster=sweep.get("cluster"),
         class_names=tuple(sweep["class_names"]),
         cluster_names=tuple(sweep.get("cluster_names") or ()),
+        data_fingerprint=sweep.get("data_fingerprint"),
         runs=runs,
         config=sweep.get("config") or {},
         environment=sweep.get("environment") or {},

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gru_audio.data.signal import Signal
 from gru_audio.reporting.comparison import Arm, Comparison, Pair
+from gru_audio.reporting.listening import Heard
 from gru_audio.reporting.results import Results, Run
 from gru_audio.reporting.statistics import Estimate
 from gru_audio.sweeping.status import FINISHED
@@ -86,6 +88,13 @@ def duration(seconds: float | None) -> str:
     if seconds < 100:
         return f"{seconds:.0f}{SPACE}s"
     return f"{seconds / 60:.1f}{SPACE}min" if seconds < 6000 else f"{seconds / 3600:.1f}{SPACE}h"
+
+
+def length(steps: float, signal: Signal) -> str:
+    """How long so many steps are: "0.43 s" of a sound, "128 frames"."""
+    count = steps / signal.rate if signal.is_sound else steps
+    text = f"{count:,.0f}" if count >= 100 else f"{count:.2g}"
+    return f"{text}{SPACE}{'s' if signal.is_sound else 'frames'}"
 
 
 def memory(count: float | None) -> str:
@@ -304,3 +313,16 @@ def _cost(comparison: Comparison) -> str:
         f"{duration(value)} for {name}" for name, value in seconds.items() if value is not None
     ]
     return f" Training a run takes {_list(known[:4])}." if known else ""
+
+
+def listener(heard: Heard) -> str:
+    """Whose gates are shown with the examples, and how they are sorted; "" where none are."""
+    if heard.listener is None:
+        return ""
+    told, signal = heard.listener, next(iter(heard.excerpts.values())).signal
+    return (
+        f"The gates are those of {told.run}, layer {told.layer}, while it reads what is shown: "
+        "a row is a unit, full ink an open gate (1), none a shut one (0). Units with the longest "
+        f"memory are at the top; time constants run from {length(told.slowest, signal)} down to "
+        f"{length(told.fastest, signal)}."
+    )

@@ -8,8 +8,10 @@ from etils import epath
 from gru_audio.reporting import page, readme, tables
 from gru_audio.reporting.claims import Claim
 from gru_audio.reporting.comparison import Comparison, compare
+from gru_audio.reporting.disagreement import disagreements
 from gru_audio.reporting.keeping import keep
 from gru_audio.reporting.kept import kept_files, runs_csv
+from gru_audio.reporting.listening import listen
 from gru_audio.reporting.papers import Experiment, read_paper
 from gru_audio.reporting.results import read_results
 
@@ -34,7 +36,9 @@ def write_report(
     output.mkdir(parents=True, exist_ok=True)
     _write(output / "table.md", tables.comparison_tables(comparison))
     _write(output / "results.csv", runs_csv(keep(comparison)))
-    _write(output / "index.html", page.render(comparison))
+    examples = disagreements(comparison)
+    heard = listen(workdir, comparison, [each.example for each in examples])
+    _write(output / "index.html", page.render(comparison, examples, heard))
     return output / "index.html", comparison
 
 

@@ -171,7 +171,7 @@ def _describe(
         ],
         "target": config.data.target,
         "cluster": cluster or None,
-        "class_names": list(task.class_names),
+        "class_names": list(task.class_names if task.answers == task.class_names else ()),
         "cluster_names": list(source.class_names[cluster]) if cluster else None,
         "data_fingerprint": source.fingerprint,
         "runs": [

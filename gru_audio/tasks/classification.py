@@ -22,6 +22,11 @@ class Classification:
     as_stored: ClassVar[bool] = False
 
     @property
+    def answers(self) -> tuple[str, ...]:
+        """The classes, one of which is right."""
+        return self.class_names
+
+    @property
     def outputs(self) -> int:
         """As many as classes."""
         return len(self.class_names)

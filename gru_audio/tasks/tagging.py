@@ -1,7 +1,8 @@
 """Any number of tags per clip: binary cross-entropy, mean average precision, equal error rate."""
 
+import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ class Tagging:
     as_stored: ClassVar[bool] = False
 
     @property
-    def tags(self) -> tuple[str, ...]:
+    def answers(self) -> tuple[str, ...]:
         """All tags, in the order of the outputs."""
         tags = {tag for label in self.class_names for tag in label.split(SEPARATOR)}
         return tuple(sorted(tags - {NO_TAG}))
@@ -38,12 +39,14 @@ class Tagging:
     @property
     def outputs(self) -> int:
         """As many as tags."""
-        return len(self.tags)
+        return len(self.answers)
 
     @property
     def has_tag(self) -> np.ndarray:
         """Which label has which tag, float32 (labels, tags) of 0 and 1."""
-        rows = [[tag in label.split(SEPARATOR) for tag in self.tags] for label in self.class_names]
+        rows = [
+            [tag in label.split(SEPARATOR) for tag in self.answers] for label in self.class_names
+        ]
         return np.array(rows, np.float32)
 
     def soft_labels(self, labels: jax.Array, smoothing: jax.Array | float = 0.0) -> jax.Array:
@@ -64,9 +67,9 @@ class Tagging:
     def score(
         self, outputs: jax.Array, targets: jax.Array, frames: jax.Array
     ) -> dict[str, jax.Array]:
-        """Loss, and the probability of each tag."""
-        loss, _ = self.loss(outputs, targets, frames)
-        return {"loss": loss, "probabilities": jax.nn.sigmoid(outputs)}
+        """Loss, the probability of each tag, and a weight of 1."""
+        loss, weight = self.loss(outputs, targets, frames)
+        return {"loss": loss, "weight": weight, "probabilities": jax.nn.sigmoid(outputs)}
 
     def metrics(self, scores: Scores, labels: np.ndarray) -> dict[str, float]:
         """Mean loss; average precision and equal error rate, each a mean over tags.
@@ -74,15 +77,36 @@ class Tagging:
         Tags that all clips have, or none, cannot be judged and do not count; without any other the
         two are NaN.
         """
-        true = self.has_tag[labels] > 0
-        judged = np.flatnonzero(true.any(axis=0) & ~true.all(axis=0))
-        of_tags = [(scores["probabilities"][:, tag], true[:, tag]) for tag in judged]
-        nothing = [float("nan")]
+        judged = [
+            row for row in self.by_tag(scores, labels) if row["average precision"] is not None
+        ]
+
+        def mean(name: str) -> float:
+            return float(np.mean([row[name] for row in judged])) if judged else math.nan
+
         return {
             "loss": float(scores["loss"].mean(dtype=np.float64)),
-            "map": float(np.mean([average_precision(*tag) for tag in of_tags] or nothing)),
-            "eer": float(np.mean([equal_error_rate(*tag) for tag in of_tags] or nothing)),
+            "map": mean("average precision"),
+            "eer": mean("equal error rate"),
         }
+
+    def by_tag(self, scores: Scores, labels: np.ndarray) -> list[dict[str, Any]]:
+        """How many examples each tag has, and how well it is found; None where all or none do."""
+        rows = []
+        has_tag = self.has_tag[labels] > 0
+        for tag, true, given in zip(
+            self.answers, has_tag.T, scores["probabilities"].T, strict=True
+        ):
+            judge = true.any() and not true.all()
+            rows.append(
+                {
+                    "tag": tag,
+                    "examples": int(true.sum()),
+                    "average precision": average_precision(given, true) if judge else None,
+                    "equal error rate": equal_error_rate(given, true) if judge else None,
+                }
+            )
+        return rows
 
 
 def average_precision(scores: np.ndarray, true: np.ndarray) -> float:

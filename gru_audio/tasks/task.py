@@ -29,6 +29,7 @@ class Task(Protocol):
 
     Attributes:
       class_names: of the labels; () where nothing is labelled.
+      answers: what the probabilities of an example are of; () where it has none.
       per_frame: whether there is an output for every frame, or one for the whole example.
       higher_is_better: whether more of a metric is better; a config may select on these.
       headline: the metric by which arms are compared.
@@ -41,6 +42,9 @@ class Task(Protocol):
 
     @property
     def class_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def answers(self) -> tuple[str, ...]: ...
 
     @property
     def as_stored(self) -> bool: ...
@@ -79,6 +83,7 @@ class OfTheSignal:
     """What tasks have in common that ask for something the signal itself tells: no labels."""
 
     class_names: ClassVar[tuple[str, ...]] = ()
+    answers: ClassVar[tuple[str, ...]] = ()
     higher_is_better: ClassVar[dict[str, bool]] = {"loss": False}
     headline: ClassVar[str] = "loss"
 

@@ -203,8 +203,8 @@ class ResidentFeed(Feed):
 
         def put(tables):
             stacked, counts = pad_tables(tables)
-            stacked = tuple(layout.pad(table) for table in stacked)
-            return layout.put((stacked, layout.pad(counts)), Kind.MEMBER)
+            padded = tuple(layout.pad(table) for table in stacked)
+            return layout.put((padded, layout.pad(counts)), Kind.MEMBER)
 
         self._drawn_from = put(data.tables()), None
         if self.mixing.background:

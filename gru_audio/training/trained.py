@@ -1,5 +1,6 @@
 """A trained model, whole: what `evaluate` and `predict` need, and nothing else."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,11 +27,16 @@ _BATCH = 32  # clips labelled at a time
 
 @dataclass(frozen=True)
 class Trained:
-    """A model with its config, kind of signal, classes and normalisation."""
+    """A model with its config, classes, kind of signal and normalisation.
+
+    `longest` is the length, in steps of the signal, to which the longest of the clips that it was
+    trained on were padded or cut.
+    """
 
     config: ConfigDict
     class_names: tuple[str, ...]
     signal: Signal
+    longest: int
     weights: Weights
     normalisation: Normalisation
     about: dict[str, Any]  # run, data set and versions, for the record
@@ -41,6 +47,7 @@ class Trained:
             "config": flatten(self.config),
             "class_names": list(self.class_names),
             "signal": asdict(self.signal),
+            "longest": self.longest,
             "about": self.about,
         }
         save_model(directory, _arrays(self.weights, self.normalisation), description)
@@ -54,12 +61,9 @@ class Trained:
         """
         arrays, description = load_model(directory, _expected)
         return cls(
-            config=_config(description),
-            class_names=tuple(description["class_names"]),
-            signal=_signal(description),
             weights=Weights(arrays["params"], arrays.get("model_state", {})),
             normalisation=Normalisation(**arrays["normalisation"]),
-            about=description["about"],
+            **_described(description),
         )
 
     def program(self) -> Program:
@@ -68,13 +72,24 @@ class Trained:
 
     def scores(self, clips: Sequence[np.ndarray], targets: np.ndarray) -> dict[str, np.ndarray]:
         """The task's scores of clips, signals as the model was trained on, with targets (N,)."""
-        score = jax.jit(self.program().score)
-        rows = self._map(
-            lambda batch: score(self.weights, self.normalisation, batch),
-            [self._middle(clip) for clip in clips],
-            targets,
-        )
+        rows = self._map(self._score, [self._middle(clip) for clip in clips], targets)
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    def probabilities(self, clips: Sequence[np.ndarray], batch: int = _BATCH) -> np.ndarray:
+        """Those of the classes for whole clips, however long: float32 (N, classes).
+
+        Args:
+          clips: at least one, as the model was trained on.
+          batch: how many go through the model together; each number is compiled once.
+        """
+        rows = self._map(self._score, clips, np.zeros(len(clips), np.int32), batch)
+        return np.stack([row["probabilities"] for row in rows])
+
+    @functools.cached_property
+    def _score(self) -> Callable[[Batch], dict[str, jax.Array]]:
+        """The task's scores of a batch; compiled once for each shape."""
+        weights, normalisation = jax.device_put((self.weights, self.normalisation))
+        return functools.partial(jax.jit(self.program().score), weights, normalisation)
 
     def gates(self, clips: Sequence[np.ndarray]) -> list[dict[str, dict[str, np.ndarray]]]:
         """The gates of the recurrent layers on whole clips, however long.
@@ -104,30 +119,38 @@ class Trained:
         ]
 
     def _map(
-        self, function: Callable[[Batch], Any], clips: Sequence[np.ndarray], targets: np.ndarray
+        self,
+        function: Callable[[Batch], Any],
+        clips: Sequence[np.ndarray],
+        targets: np.ndarray,
+        size: int = _BATCH,
     ) -> list[Any]:
         """What a function of a batch, a tree of arrays (B, ...), gives for each clip, in order.
 
-        Clips are sorted by length and padded to powers of two blocks, so that few shapes are
-        compiled.
+        Clips are sorted by length and padded to powers of two blocks or to the longest length of
+        training, so that few shapes are compiled.
         """
         lengths = np.array([len(clip) for clip in clips])
         order = np.argsort(lengths, kind="stable")
         results: list[Any] = [None] * len(clips)
-        for begin in range(0, len(order), _BATCH):
-            chosen = order[begin : begin + _BATCH]
-            blocks = -(-int(lengths[chosen].max()) // self.signal.block)
-            padded = self.signal.block * 2 ** max(0, blocks - 1).bit_length()
-            signal = np.zeros((_BATCH, padded, *self.signal.shape), self.signal.dtype)
-            length, target = np.ones(_BATCH, np.int32), np.zeros(_BATCH, np.int32)
+        for begin in range(0, len(order), size):
+            chosen = order[begin : begin + size]
+            padded = self._padded(int(lengths[chosen].max()))
+            signal = np.zeros((size, padded, *self.signal.shape), self.signal.dtype)
+            length, target = np.ones(size, np.int32), np.zeros(size, np.int32)
             for row, i in enumerate(chosen):
                 signal[row, : lengths[i]] = clips[i]
                 length[row], target[row] = lengths[i], targets[i]
-            batch = Batch(*map(jnp.asarray, (signal, length, target, np.arange(_BATCH))))
+            batch = Batch(*map(jnp.asarray, (signal, length, target, np.arange(size))))
             given = jax.device_get(function(batch))
             for row, i in enumerate(chosen):
                 results[i] = jax.tree.map(lambda leaf, row=row: leaf[row], given)
         return results
+
+    def _padded(self, length: int) -> int:
+        blocks = -(-length // self.signal.block)
+        padded = self.signal.block * 2 ** max(0, blocks - 1).bit_length()
+        return min(padded, self.longest) if length <= self.longest else padded
 
     def _middle(self, clip: np.ndarray) -> np.ndarray:
         """What of a clip is scored: of a longer one than the model was trained on, the middle."""
@@ -140,23 +163,25 @@ class Trained:
         return clip[start : start + padded]
 
 
-def _signal(description: dict[str, Any]) -> Signal:
-    told = description["signal"]
-    return Signal(**{**told, "shape": tuple(told["shape"])})
-
-
-def _config(description: dict[str, Any]) -> ConfigDict:
-    config = override(default_config(), description["config"])
+def _described(description: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a `Trained` that are no arrays."""
+    config, signal = override(default_config(), description["config"]), description["signal"]
     check(config)
-    return config
+    return {
+        "config": config,
+        "class_names": tuple(description["class_names"]),
+        "signal": Signal(**{**signal, "shape": tuple(signal["shape"])}),
+        "longest": int(description["longest"]),
+        "about": description["about"],
+    }
 
 
 def _expected(description: dict[str, Any]) -> Any:
     """Shapes and types of the arrays that a model so described has; nothing is allocated."""
-    config = _config(description)
-    program = make_program(config, _signal(description), tuple(description["class_names"]))
+    told = _described(description)
+    program = make_program(told["config"], told["signal"], told["class_names"])
     feature: Any = jax.ShapeDtypeStruct((program.frontend.features,), jnp.float32)
-    hyper = jax.tree.map(lambda leaf: leaf[0], hyperparameters([config]))
+    hyper = jax.tree.map(lambda leaf: leaf[0], hyperparameters([told["config"]]))
     state = jax.eval_shape(program.init, jnp.uint32(0), hyper, Normalisation(feature, feature))
     return _arrays(state.weights, state.normalisation)
 

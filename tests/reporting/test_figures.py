@@ -6,9 +6,10 @@ import pytest
 import sklearn.metrics
 
 from gru_audio.reporting import figures
+from gru_audio.reporting.classes import class_differences
 from gru_audio.reporting.comparison import compare
 from gru_audio.reporting.results import read_results
-from tests.reporting.workdirs import Made, write_workdir
+from tests.reporting.workdirs import DIGITS, Made, write_workdir
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,10 @@ def drawn(comparison):
         "loss": figures.learning_curve(comparison, "train/loss"),
         "accuracy": figures.learning_curve(comparison, "validation/accuracy"),
         "confusion": figures.confusion(comparison, comparison.arms[0]),
-        "cost": figures.metric_against_cost(comparison, [30.0, 40.0, 50.0], "seconds"),
+        "classes": figures.class_differences(comparison, class_differences(comparison)),
+        "cost": figures.metric_against_cost(
+            comparison, [30.0, 40.0, 50.0], "time", "{:.0f} s".format
+        ),
     }
 
 
@@ -67,6 +71,45 @@ def test_text_stays_text(comparison, drawn):
     assert "gru" in said and "a < b & c" in said
     best, second = (arm.name for arm in comparison.arms[:2])
     assert f"{best} \N{MINUS SIGN} {second}" in texts(drawn["differences"])
+
+
+def test_the_classes_stand_in_the_order_of_their_differences(comparison, drawn):
+    said = [text for text in texts(drawn["classes"]) if text in DIGITS]
+    assert said == [DIGITS[each.label] for each in class_differences(comparison)]
+
+
+def test_points_are_named_and_costs_told(comparison, drawn):
+    said = texts(drawn["cost"])
+    assert {"gru", "lstm", "a < b & c", "30 s", "50 s"} <= set(said)
+
+
+def test_names_that_find_no_room_are_left_to_the_legend(tmp_path):
+    names = [f"an arm with a long name {i}" for i in range(12)]
+    comparison = compare(
+        read_results(write_workdir(tmp_path, Made(arms=dict.fromkeys(names, 4.0), seeds=2))),
+        resamples=10,
+    )
+    cost = np.geomspace(1, 1.3, 12).tolist()
+    svg = figures.metric_against_cost(comparison, cost, "time", str)
+    assert 0 < sum(text in names for text in texts(svg)) < 12
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_the_front_is_what_none_dominates(seed, higher_is_better):
+    cost, value = np.random.default_rng(seed).integers(0, 6, (2, 12))
+    gain = value if higher_is_better else -value
+    front = figures.pareto_front(cost.tolist(), value.tolist(), higher_is_better)
+    dominated = [
+        any(
+            cost[j] <= cost[i] and gain[j] >= gain[i] and (cost[j], gain[j]) != (cost[i], gain[i])
+            for j in range(12)
+        )
+        for i in range(12)
+    ]
+    points = {(cost[i], gain[i]) for i in range(12) if not dominated[i]}
+    assert {(cost[i], gain[i]) for i in front} == points and len(front) == len(points)
+    assert np.all(np.diff(cost[front]) > 0)
 
 
 def test_a_curve_that_no_run_has_is_no_figure(comparison):

@@ -43,7 +43,7 @@ def test_the_best_and_the_worst_order(scores, rate):
 
 
 def test_there_is_an_output_for_each_tag():
-    assert TASK.tags == ("music", "speech")
+    assert TASK.answers == ("music", "speech")
     assert TASK.outputs == 2
     np.testing.assert_array_equal(TASK.has_tag, [[0, 0], [1, 0], [1, 1], [0, 1]])
 

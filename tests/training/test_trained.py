@@ -87,8 +87,25 @@ def test_long_clips_are_cropped_as_in_training(source):
     assert_scores(trained, feed, state, source)
 
 
+def test_probabilities_are_of_whole_clips_in_any_batch(source):
+    trained = trained_by(make_feed(source, [config := tiny({"data.crop_seconds": 0.2})]), config)[1]
+    clips = source.signals(np.arange(6))
+    assert max(map(len, clips)) > trained.longest
+    together = trained.probabilities(clips)
+    for clip, row in zip(clips, together, strict=True):
+        (alone,) = trained.probabilities([clip], batch=1)
+        np.testing.assert_allclose(alone, row, rtol=1e-5, atol=1e-6)
+    fitting = [clip[: trained.longest] for clip in clips]
+    scores = trained.scores(fitting, np.zeros(len(clips), np.int32))
+    expected = trained.probabilities(fitting)
+    np.testing.assert_array_equal(scores["probabilities"], expected)
+    assert np.abs(together - expected).max() > 1e-3
+
+
 def test_batch_norm_uses_its_running_statistics(tmp_path, source):
-    config = tiny({"model.name": "crnn", "model.conv": ("4 3x3 stride 1x2",), "frontend.hop_ms": 40.0})
+    config = tiny(
+        {"model.name": "crnn", "model.conv": ("4 3x3 stride 1x2",), "frontend.hop_ms": 40.0}
+    )
     feed = make_feed(source, [config])
     state, trained = trained_by(feed, config)
     trained.save(epath.Path(tmp_path))

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+import sklearn.metrics
+
+from gru_audio.reporting.classes import class_differences, most_different
+from gru_audio.reporting.comparison import compare
+from gru_audio.reporting.results import read_results
+from tests.reporting.workdirs import Made, write_workdir
+
+
+def compared(folder, made):
+    return compare(read_results(write_workdir(folder, made)), resamples=10)
+
+
+@pytest.mark.parametrize("made", [Made(seeds=3), Made(folds=3, speakers=3)])
+def test_recalls_agree_with_scikit_learn(tmp_path, made):
+    comparison = compared(tmp_path, made)
+    found = class_differences(comparison, resamples=200)
+    assert sorted(each.label for each in found) == list(range(10))
+    for column, arm in enumerate(comparison.arms):
+        told = [run.predictions for run in arm.runs]
+        recalls = [
+            sklearn.metrics.recall_score(p.label, p.probabilities.argmax(axis=1), average=None)
+            for p in told
+        ]
+        for each in found:
+            assert each.recalls[column] == pytest.approx(np.mean(recalls, axis=0)[each.label])
+
+
+def test_differences_are_sorted_and_lie_in_their_intervals(tmp_path):
+    made = Made(arms={"gru": 6.0, "rnn": -1.0}, seeds=3, speakers=0)
+    found = class_differences(compared(tmp_path, made), resamples=1000)
+    values = [each.difference.value for each in found]
+    assert values == sorted(values, reverse=True)
+    for each in found:
+        assert each.difference.value == pytest.approx(each.recalls[0] - each.recalls[1])
+        assert each.difference.low <= each.difference.value <= each.difference.high
+        assert each.p < 0.05
+
+
+def test_an_arm_against_its_equal_differs_nowhere(tmp_path):
+    found = class_differences(compared(tmp_path, Made(seeds=4)), resamples=1000)
+    assert sum(each.p < 0.05 for each in found) == 0
+
+
+def test_of_many_classes_the_most_different_are_left(tmp_path):
+    names = tuple(f"word {i}" for i in range(26))
+    made = Made(class_names=names, seeds=2, examples=1000)
+    found = class_differences(compared(tmp_path, made), resamples=50)
+    shown = most_different(found)
+    assert len(found) == 26 and len(shown) == 12
+    least = min(abs(each.difference.value) for each in shown)
+    assert all(abs(e.difference.value) <= least for e in found if e not in shown)
+    assert [each for each in found if each in shown] == list(shown)
+
+
+def test_one_arm_or_no_classes_have_none(tmp_path):
+    assert class_differences(compared(tmp_path / "one", Made(arms={"gru": 5.0}))) == ()
+    made = Made(metric="loss", class_names=())
+    assert class_differences(compared(tmp_path / "none", made)) == ()

@@ -1,0 +1,22 @@
+"""Models for tests: trained for a moment, as a finished run keeps them."""
+
+from ml_collections import ConfigDict
+
+from gru_audio.data.source import Source
+from gru_audio.training.trained import Trained
+from tests.tones import make_feed, member, steps
+
+
+def train(source: Source, config: ConfigDict, count: int) -> Trained:
+    """A model after so many steps."""
+    feed = make_feed(source, [config])
+    one = member(steps(feed, [config], [count])[0], 0)
+    return Trained(
+        config=config,
+        class_names=feed.program.task.class_names,
+        signal=feed.program.signal,
+        longest=feed.data.plan.padded[-1],
+        weights=one.weights,
+        normalisation=one.normalisation,
+        about={"run": "one"},
+    )
