@@ -169,6 +169,7 @@ def spec_augment(
     time_width: ArrayLike,
     frequency_masks: int,
     frequency_width: ArrayLike,
+    blocks: int = 1,
 ) -> jax.Array:
     """Sets random stretches of frames and bands of features to 0 (SpecAugment, Park et al. 2019).
 
@@ -182,17 +183,19 @@ def spec_augment(
       time_width: each is 0 to this many frames wide, uniformly, and lies within the clip.
       frequency_masks: stretches of bands to mask.
       frequency_width: each is 0 to this many bands wide, uniformly.
+      blocks: the features are so many blocks of the same bands, as with deltas: masked alike.
 
     Returns:
       Features (B, T, F).
     """
-    frames, bands = features.shape[1:]
+    frames, bands = features.shape[1], features.shape[2] // blocks
 
     def mask_one(key: jax.Array, clip: jax.Array, length: jax.Array) -> jax.Array:
         time_key, frequency_key = jax.random.split(key)
         in_time = _stretches(time_key, frames, length, time_masks, time_width)
         in_frequency = _stretches(frequency_key, bands, bands, frequency_masks, frequency_width)
-        return jnp.where(in_time[:, None] | in_frequency[None, :], 0, clip)
+        masked = in_time[:, None] | jnp.tile(in_frequency, blocks)[None, :]
+        return jnp.where(masked, 0, clip)
 
     return jax.vmap(mask_one)(keys, features, lengths)
 

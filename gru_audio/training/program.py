@@ -8,6 +8,7 @@ from gru_audio.config import UserError
 from gru_audio.data.signal import Signal
 from gru_audio.models import make_model
 from gru_audio.tasks import make_task
+from gru_audio.tasks.task import OfTheSignal
 from gru_audio.training import optimizer
 from gru_audio.training.step import DATA, Program
 
@@ -30,6 +31,11 @@ def make_program(config: ConfigDict, signal: Signal, class_names: tuple[str, ...
             f"config.task.name={config.task.name} reads values as they are stored: "
             "set config.frontend.normalise=False."
         )
+    if config.frontend.deltas and isinstance(task, OfTheSignal):
+        raise UserError(
+            f"config.task.name={config.task.name} may not look ahead, as deltas do: "
+            "set config.frontend.deltas=0."
+        )
     if config.train.truncate_frames:
         _check_truncation(model, config.model.name)
     return Program(
@@ -42,6 +48,7 @@ def make_program(config: ConfigDict, signal: Signal, class_names: tuple[str, ...
         schedule=config.optimizer.schedule,
         time_masks=config.augment.time_masks,
         frequency_masks=config.augment.frequency_masks,
+        blocks=config.frontend.deltas + 1,
         accumulate=config.train.accumulate,
         truncate_frames=config.train.truncate_frames,
         skip_nonfinite=config.train.skip_nonfinite,

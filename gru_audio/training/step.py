@@ -78,6 +78,7 @@ class Program:
       optimizer: its name.
       schedule: name of the learning rate schedule.
       time_masks, frequency_masks: how many of each SpecAugment draws.
+      blocks: of the same bands, that the features are.
       accumulate: micro-batches of a batch.
       truncate_frames: gradients flow back through at most so many frames; 0: through all.
       skip_nonfinite: how many updates may be left out because they are not finite.
@@ -92,6 +93,7 @@ class Program:
     schedule: str
     time_masks: int
     frequency_masks: int
+    blocks: int
     accumulate: int
     truncate_frames: int
     skip_nonfinite: int
@@ -339,6 +341,7 @@ class Program:
                 time_width=0 if time_ms is None else time_ms * rate / hop,
                 frequency_masks=0 if bands is None else self.frequency_masks,
                 frequency_width=0 if bands is None else bands,
+                blocks=self.blocks,
             )
             problem = problem._replace(inputs=masked)
         return problem

@@ -271,6 +271,26 @@ def test_spec_augment_masks_whole_stretches_of_bounded_width_within_the_clip():
     assert in_frequency[:, 0].any() and in_frequency[:, -1].any()
 
 
+def test_blocks_of_the_same_bands_are_masked_alike():
+    batch = np.ones((50, FRAMES, 3 * BANDS), np.float32)
+    masked = np.asarray(
+        augment.spec_augment(
+            many_keys(12, 50),
+            batch,
+            np.full(50, FRAMES),
+            time_masks=0,
+            time_width=0,
+            frequency_masks=1,
+            frequency_width=4,
+            blocks=3,
+        )
+    )
+    first, *others = np.split(masked, 3, axis=2)
+    assert (first == 0).any() and (first == 1).any()
+    for other in others:
+        np.testing.assert_array_equal(other, first)
+
+
 def test_spec_augment_wider_than_a_clip_stays_within_it():
     batch = np.ones((200, FRAMES, BANDS), np.float32)
     masked = np.asarray(

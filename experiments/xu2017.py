@@ -1,0 +1,46 @@
+r"""Xu et al. 2017: a convolution before gated recurrent layers, for several tags a clip.
+
+  python -m gru_audio.prepare manifest --name chime_home --manifest chime_home.csv
+  python -m gru_audio.sweep --config experiments/xu2017.py --workdir runs/xu2017
+
+The manifest has the columns file, label and split; a label joins the tags of a chunk, such as
+"child_speech+video_game", or is "none". The paper (arXiv 1702.07787) reports an equal error rate of
+0.11 on the development set of CHiME-Home and 0.12 on its evaluation set. Its features, the order of
+its layers and the tags are the paper's; how many units there are is from memory. Not run on
+CHiME-Home, which has to be fetched from its authors.
+"""
+
+from gru_audio.config import default_config
+from gru_audio.models.size import match_parameters
+from gru_audio.sweeping.sweep import Sweep
+
+TAGS = 7  # of CHiME-Home
+
+
+def get_config():
+    config = default_config()
+    config.data.name = "chime_home"
+    config.data.target = "label"
+    config.frontend.window_ms = 40.0
+    config.frontend.hop_ms = 20.0
+    config.model.name = "crnn"
+    config.model.conv = ("128 30x40 pool 1x40",)  # each filter sees all bands
+    config.model.hidden = 128
+    config.model.layers = 3
+    config.model.bidirectional = True
+    config.model.dropout = 0.2
+    config.model.pooling = "mean"
+    config.model.dense = ("500 relu",)
+    config.task.name = "tagging"
+    config.train.steps = 4000
+    config.train.select = "validation/eer"
+    return config
+
+
+def get_sweep(config):
+    arms = {"GRU": {"model.cell": "gru"}, "LSTM": {"model.cell": "lstm"}}
+    size = {"features": config.frontend.mels, "outputs": TAGS}
+    return Sweep(
+        arms=match_parameters(config, arms, to="GRU", **size),
+        replicates=[{"seed": seed} for seed in range(3)],
+    )
