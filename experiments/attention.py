@@ -22,8 +22,8 @@ PARTS = {
 
 PUBLISHED = Published(
     source="Rybakov et al. 2020, Streaming keyword spotting on mobile devices, arXiv 2005.06720",
-    measure="test accuracy; the paper's are of Speech Commands v0.02 in full, ours of the part that "
-    "speech_commands_12 tells of, so the two cannot be compared",
+    measure="test accuracy; the paper's are of Speech Commands v0.02 in full, ours of the part "
+    "that speech_commands_12 tells of, so the two cannot be compared",
     peers={
         "MHAtt-RNN, 743,025 parameters": 0.979,
         "CRNN, 467,000": 0.974,

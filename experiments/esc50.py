@@ -49,7 +49,7 @@ def get_config():
     config.model.pooling = "attention"
     config.model.dropout = 0.4
     config.optimizer.learning_rate = 2e-3
-    config.train.steps = 600
+    config.train.steps = 400
     config.train.eval_every = 100
     return config
 

@@ -18,13 +18,13 @@ CLASSES = {"esc10": 10, "esc50": 50}
 
 PUBLISHED = Published(
     source="Zhang, Xu, Qiao, Zhang, Cao 2019, arXiv 1907.02230",
-    measure="accuracy, a mean over five folds; the paper's values and training are from memory, its "
-    "layers from notes that quote it",
+    measure="accuracy, a mean over five folds; the paper's values and training are from memory, "
+    "its layers from notes that quote it",
     values={"esc10": {"attention": 0.937}, "esc50": {"attention": 0.861}},
     guessed=(
         "mel bands in place of gammatone filters, sound at 16 kHz",
         "changes of speed in place of time stretch and pitch shift",
-        "1.5 s at random in training, in the middle for a test, where the paper votes over segments",
+        "1.5 s at random in training, the middle for a test, where the paper votes over segments",
         "training on three folds, for one chooses when to stop; 3,000 updates, a cosine schedule",
     ),
 )
