@@ -121,7 +121,11 @@ def compare(
             f'No report can be made about "{results.metric}".{nearest(results.metric, SCORES)}'
         )
     chosen = {arm: _choose_draw(results, arm) for arm in results.arms}
-    usable = {arm: [r for r in runs if r.predictions.example.size] for arm, runs in chosen.items()}
+    # A run may have predicted and then failed before it was done.
+    usable = {
+        arm: [r for r in runs if r.result and r.predictions.example.size]
+        for arm, runs in chosen.items()
+    }
     usable, left_out = _in_common({arm: runs for arm, runs in usable.items() if runs})
     resampled = resample(results.metric, usable, seed=seed, resamples=resamples)
 

@@ -107,9 +107,10 @@ def test_folds_are_test_sets_of_their_own(tmp_path):
     assert pair.difference.value == pytest.approx(np.mean(by_fold))
 
 
-def test_a_failed_run_takes_its_replicate_from_all_arms(tmp_path):
+@pytest.mark.parametrize("has_predicted", [False, True])
+def test_a_failed_run_takes_its_replicate_from_all_arms(tmp_path, has_predicted):
     write_workdir(tmp_path, Made(seeds=4))
-    fail(tmp_path, "lstm-2")
+    fail(tmp_path, "lstm-2", has_predicted=has_predicted)
     compared = comparison_of(tmp_path)
     kept = (0, 1, 3)
     values = {

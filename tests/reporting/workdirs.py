@@ -80,11 +80,12 @@ def write_workdir(workdir: Path, made: Made, seed: int = 0) -> Path:
     return workdir
 
 
-def fail(workdir: Path, run: str) -> None:
-    """Makes a finished run one that failed."""
+def fail(workdir: Path, run: str, *, has_predicted: bool = False) -> None:
+    """Makes a finished run one that failed, before or after it had predicted."""
     folder = workdir / "runs" / run
     (folder / "result.json").unlink()
-    (folder / "predictions" / "test.npz").unlink()
+    if not has_predicted:
+        (folder / "predictions" / "test.npz").unlink()
     failure = {"type": "FloatingPointError", "error": "the loss is not finite at step 1250"}
     (folder / "failure.json").write_text(json.dumps(failure))
 
