@@ -49,6 +49,7 @@ def store(tmp_path_factory):
         emulator.wait()
 
 
+@pytest.mark.reliability
 def test_trained_killed_resumed_and_reported(store, environment, tmp_path):
     objects, address = store
     environment = environment | {

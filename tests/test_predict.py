@@ -240,6 +240,7 @@ def test_without_a_microphone_it_says_what_to_do(workdir, environment):
     assert re.search(r"gru_audio\[live\]|PortAudio|--device=list", refused.stderr)
 
 
+@pytest.mark.reliability
 def test_memory_does_not_grow_with_the_recording(workdir, environment, tmp_path):
     peaks = []
     for minutes in (3, 60):

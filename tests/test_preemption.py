@@ -59,6 +59,7 @@ def experiment(tmp_path_factory):
     return write_experiment(tmp_path_factory.mktemp("experiment") / "tones.py", RUN)
 
 
+@pytest.mark.reliability
 def test_a_run_that_is_preempted_resumes_to_the_same_bits(environment, experiment, tmp_path):
     run(environment, "train", "--config", experiment, "--workdir", tmp_path / "whole")
     flags = ["--config", experiment, "--workdir", tmp_path / "stopped"]
