@@ -7,6 +7,7 @@ recurrence  one recurrent layer, forward and backward: our implementations again
          and, on a GPU, cuDNN; --check holds every one of them to float64 first, --grid takes many
          more sizes, --plot FILE draws the result
 cells    one layer of every cell, forward and backward, beside the LSTM at equal width
+convolution  the gradients of convolutions against those that JAX derives, in a loop and alone
 kernels  the settings of the Pallas kernels against one another, on a GPU or TPU
 frontend the log-mel frontend against JAX, PyTorch and SciPy
 step     training steps: what resident and streamed input cost against a constant batch, and how GRU
@@ -30,12 +31,23 @@ from ml_collections import config_flags
 from rich.console import Console
 
 from gru_audio import command
-from gru_audio.benchmarks import cells, frontend, kernels, memory, recurrence, scaling, step, sweep
+from gru_audio.benchmarks import (
+    cells,
+    convolution,
+    frontend,
+    kernels,
+    memory,
+    recurrence,
+    scaling,
+    step,
+    sweep,
+)
 from gru_audio.config import UserError, nearest
 from gru_audio.training.parallel import use_cpu_cores, use_platform
 
 BENCHMARKS = {
     "cells": cells,
+    "convolution": convolution,
     "frontend": frontend,
     "kernels": kernels,
     "memory": memory,
@@ -48,7 +60,7 @@ BENCHMARKS = {
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     "experiments/spoken_digit.py",
-    "The experiment; cells, recurrence and kernels need none.",
+    "The experiment; cells, convolution, recurrence and kernels need none.",
 )
 _SECONDS = flags.DEFINE_float(
     "seconds", 20.0, "To spend on each comparison, beside compilation.", lower_bound=0.0

@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from gru_audio.benchmarks import cells, frontend, kernels, memory, recurrence, scaling, step, sweep
+from gru_audio.benchmarks import (
+    cells,
+    convolution,
+    frontend,
+    kernels,
+    memory,
+    recurrence,
+    scaling,
+    step,
+    sweep,
+)
 from gru_audio.benchmarks.recurrence_case import Case, error, make_problem
 from gru_audio.benchmarks.recurrence_jax import ours
 from gru_audio.benchmarks.timing import interleave, speed, spread
@@ -255,6 +265,15 @@ def test_cells():
     console = Console(file=io.StringIO(), width=120)
     cells.show(result, console)
     assert all(cell in console.file.getvalue() for cell in rows)
+
+
+def test_convolution():
+    result = convolution.measure("", 0.0, sizes=[(2, 12, 9)], blocks=["3 3x3 stride 2x2", "2 3x3"])
+    check_spreads(result)
+    assert [row["where"] for row in result["rows"]] == ["alone", "in a loop"]
+    console = Console(file=io.StringIO(), width=120)
+    convolution.show(result, console)
+    assert "2 x 12 x 9" in console.file.getvalue()
 
 
 def test_frontend():
