@@ -1,61 +1,24 @@
-"""The figures of a report, as SVG that takes its colours and typeface from the page around it.
+"""The figures of a report, each as an SVG element `WIDTH` units wide: a column, or a phone."""
 
-A figure is drawn in placeholder colours that become CSS variables (`--ink`, `--arm-0`, ...), so
-that one drawing suits a light and a dark page. Its text stays text. Figures are `WIDTH` units wide:
-a column of a wide screen, or a phone.
-"""
-
-import html
-import io
 import itertools
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from gru_audio.reporting import wording
+from gru_audio.reporting import svg, wording
 from gru_audio.reporting.classes import ClassDifference
 from gru_audio.reporting.comparison import Arm, Comparison, Pair, better_of
 from gru_audio.reporting.results import Curve
 from gru_audio.reporting.statistics import Estimate
+from gru_audio.reporting.svg import INK, MUTED, PAPER, STYLE, WIDTH, canvas, to_svg
 
-WIDTH = 420
 MATRIX_WIDTH = 360
-# Light and dark page. After Okabe and Ito (2008): told apart by readers with any colour vision.
-ARM_COLOURS = (
-    ("#0072b2", "#4da3e0"),
-    ("#d55e00", "#f58a42"),
-    ("#009e73", "#2fc297"),
-    ("#b0558a", "#d98abb"),
-    ("#c28a00", "#e8b93c"),
-    ("#3f51a3", "#8f9eea"),
-    ("#7a5230", "#c09a74"),
-    ("#5c6670", "#a3adb8"),
-)
 
-_PAPER, _INK, _MUTED, _RULE = "#fefefe", "#010101", "#020202", "#030303"
-_VARIABLES = {_PAPER: "--paper", _INK: "--ink", _MUTED: "--muted", _RULE: "--rule"}
-_VARIABLES |= {f"#0a0a{i:02x}": f"--arm-{i}" for i in range(len(ARM_COLOURS))}
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 12,
-    "text.color": _INK,
-    "axes.edgecolor": _RULE,
-    "axes.labelcolor": _MUTED,
-    "axes.unicode_minus": True,
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
-    "grid.color": _RULE,
-    "grid.linewidth": 1,
-}
 _ROUND = (1, 2, 2.5, 5, 10)  # first digits of the steps between ticks
 _CURVE_POINTS = 150  # more cannot be seen at this width
 _NUMBERED_CLASSES = 20  # a confusion matrix of more has no room for counts
@@ -63,7 +26,7 @@ _NUMBERED_CLASSES = 20  # a confusion matrix of more has no room for counts
 
 def arm_variable(comparison: Comparison, arm: str) -> str:
     """The CSS variable that holds an arm's colour, the same wherever the arm appears."""
-    return f"--arm-{comparison.results.arms.index(arm) % len(ARM_COLOURS)}"
+    return svg.arm_variable(comparison.results.arms.index(arm))
 
 
 def test_metric(comparison: Comparison) -> str:
@@ -71,8 +34,8 @@ def test_metric(comparison: Comparison) -> str:
     metric = comparison.results.metric
     scale = wording.scale_of(metric)
     row = 54
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _canvas(row * len(comparison.arms), left=10, bottom=40, top=4)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = canvas(row * len(comparison.arms), left=10, bottom=40, top=4)
         numbers = [
             f"{scale.value(arm.estimate.value)} {scale.interval(arm.estimate)}"
             for arm in comparison.arms
@@ -84,7 +47,7 @@ def test_metric(comparison: Comparison) -> str:
             spread = 0.30 + 0.04 * (np.arange(len(arm.values)) % 3)
             axes.scatter(arm.values, y + spread, s=26, color=colour, alpha=0.45, linewidths=0)
         _rows(axes, len(comparison.arms), f"test {metric}{scale.axis_unit}", scale)
-        return _svg(figure, "metric", f"Test {metric} of each arm with 95 % intervals", halo=True)
+        return to_svg(figure, "metric", f"Test {metric} of each arm with 95 % intervals", halo=True)
 
 
 def differences(comparison: Comparison, pairs: Sequence[Pair]) -> str:
@@ -92,9 +55,9 @@ def differences(comparison: Comparison, pairs: Sequence[Pair]) -> str:
     metric = comparison.results.metric
     scale = wording.scale_of(metric)
     row = 46
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _canvas(row * len(pairs), left=10, bottom=40, top=4)
-        axes.axvline(0, color=_INK, linewidth=1, zorder=1)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = canvas(row * len(pairs), left=10, bottom=40, top=4)
+        axes.axvline(0, color=INK, linewidth=1, zorder=1)
         numbers = [
             f"{scale.number(pair.difference.value, sign=True)} {scale.interval(pair.difference)}, "
             f"{wording.p_value(pair.p)}"
@@ -102,11 +65,11 @@ def differences(comparison: Comparison, pairs: Sequence[Pair]) -> str:
         ]
         _headings(axes, [f"{pair.first} {wording.MINUS} {pair.second}" for pair in pairs], numbers)
         for y, pair in enumerate(pairs):
-            colour = _colour(comparison, pair.better) if pair.better else _MUTED
+            colour = _colour(comparison, pair.better) if pair.better else MUTED
             _interval(axes, y, pair.difference, colour)
         unit = f" ({scale.difference_unit.strip()})" if scale.difference_unit else ""
         _rows(axes, len(pairs), f"difference in test {metric}{unit}", scale)
-        return _svg(
+        return to_svg(
             figure, "differences", f"Differences in test {metric} with 95 % intervals", halo=True
         )
 
@@ -125,8 +88,8 @@ def learning_curve(comparison: Comparison, name: str) -> str | None:
         return None
     split, _, metric = name.partition("/")
     scale = wording.scale_of(metric)
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _canvas(210, left=46, bottom=40, right=18)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = canvas(210, left=46, bottom=40, right=18)
         for arm, members in curves.items():
             if not members:
                 continue
@@ -144,7 +107,7 @@ def learning_curve(comparison: Comparison, name: str) -> str | None:
             axes.yaxis.set_minor_formatter("")
         else:
             _show_the_end(axes, every)
-        return _svg(figure, f"curve-{split}-{metric}", f"{title} during training")
+        return to_svg(figure, f"curve-{split}-{metric}", f"{title} during training")
 
 
 def confusion(comparison: Comparison, arm: Arm) -> str:
@@ -160,9 +123,9 @@ def confusion(comparison: Comparison, arm: Arm) -> str:
     margin = 14 + min(90, round(0.58 * font * max(map(len, names))))
     cell = (MATRIX_WIDTH - margin - 6) / len(names)
     flat = 0.62 * font * max(map(len, names)) < 0.9 * cell
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         below = 34 if flat else margin + 14
-        figure, axes = _canvas(
+        figure, axes = canvas(
             round(cell * len(names)), left=margin, bottom=below, right=6, top=4, width=MATRIX_WIDTH
         )
         colour = _colour(comparison, arm.name)
@@ -170,7 +133,7 @@ def confusion(comparison: Comparison, arm: Arm) -> str:
             axes.add_patch(Rectangle((j, i), 1, 1, color=colour, alpha=share[i, j], linewidth=0))
             if numbered:
                 ink: dict[str, Any] = {
-                    "color": _PAPER if share[i, j] > 0.7 else _INK,
+                    "color": PAPER if share[i, j] > 0.7 else INK,
                     "size": font + 1,
                 }
                 axes.text(j + 0.5, i + 0.53, f"{counts[i, j]}", ha="center", va="center", **ink)
@@ -180,7 +143,7 @@ def confusion(comparison: Comparison, arm: Arm) -> str:
         axes.set_yticks(middle, names, size=font)
         axes.tick_params(pad=2)
         axes.spines[:].set_visible(True)
-        return _svg(figure, f"confusion-{arm.name}", f"Confusion matrix of {arm.name}")
+        return to_svg(figure, f"confusion-{arm.name}", f"Confusion matrix of {arm.name}")
 
 
 def confusion_counts(arm: Arm, classes: int) -> np.ndarray:
@@ -198,9 +161,9 @@ def class_differences(comparison: Comparison, shown: Sequence[ClassDifference]) 
     """The recall of the best arm less that of the second, class by class, beside zero."""
     first, second = (arm.name for arm in comparison.arms[:2])
     names, scale = comparison.results.class_names, wording.scale_of("accuracy")
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _canvas(40 * len(shown), left=10, bottom=40, top=4)
-        axes.axvline(0, color=_INK, linewidth=1, zorder=1)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = canvas(40 * len(shown), left=10, bottom=40, top=4)
+        axes.axvline(0, color=INK, linewidth=1, zorder=1)
         numbers = [
             f"{scale.number(each.recalls[0])} {wording.MINUS} {scale.number(each.recalls[1])} = "
             f"{scale.number(each.difference.value, sign=True)} {scale.interval(each.difference)}"
@@ -209,11 +172,11 @@ def class_differences(comparison: Comparison, shown: Sequence[ClassDifference]) 
         _headings(axes, [names[each.label] for each in shown], numbers)
         for y, each in enumerate(shown):
             better = better_of(first, second, each.difference.value, each.p, True)
-            _interval(axes, y, each.difference, _colour(comparison, better) if better else _MUTED)
+            _interval(axes, y, each.difference, _colour(comparison, better) if better else MUTED)
         label = f"difference in recall ({scale.difference_unit.strip()})"
         _rows(axes, len(shown), label, scale)
         said = f"Recall of each class, {first} less {second}, with 95 % intervals"
-        return _svg(figure, "classes", said, halo=True)
+        return to_svg(figure, "classes", said, halo=True)
 
 
 def metric_against_cost(
@@ -229,8 +192,8 @@ def metric_against_cost(
     """
     metric = comparison.results.metric
     scale = wording.scale_of(metric)
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _canvas(250, left=46, bottom=40, right=18)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = canvas(250, left=46, bottom=40, right=18)
         axes.set_xscale("log")
         front = pareto_front(
             cost,
@@ -238,11 +201,11 @@ def metric_against_cost(
             comparison.results.higher_is_better,
         )
         along = [cost[i] for i in front], [comparison.arms[i].estimate.value for i in front]
-        axes.plot(*along, color=_MUTED, linewidth=1.2, drawstyle="steps-post", zorder=1)
+        axes.plot(*along, color=MUTED, linewidth=1.2, drawstyle="steps-post", zorder=1)
         for arm, x in zip(comparison.arms, cost, strict=True):
             colour, e = _colour(comparison, arm.name), arm.estimate
             axes.plot([x, x], [e.low, e.high], color=colour, linewidth=2, solid_capstyle="round")
-            axes.plot(x, e.value, "o", color=colour, markersize=8, markeredgecolor=_PAPER)
+            axes.plot(x, e.value, "o", color=colour, markersize=8, markeredgecolor=PAPER)
         axes.margins(x=0.18, y=0.12)
         _frame(axes, f"test {metric}", label, scale)
         axes.set_xticks([min(cost), max(cost)])
@@ -250,7 +213,7 @@ def metric_against_cost(
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: told(v)))
         axes.autoscale_view()  # before names are placed in it
         _name_points(axes, comparison, cost)
-        return _svg(figure, f"cost-{label}", f"Test {metric} against {label}", halo=True)
+        return to_svg(figure, f"cost-{label}", f"Test {metric} against {label}", halo=True)
 
 
 def pareto_front(
@@ -292,24 +255,8 @@ def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def _canvas(
-    height: int, *, left: int, bottom: int, right: int = 10, top: int = 32, width: int = WIDTH
-) -> tuple[Figure, Axes]:
-    """A figure whose axes are `height` units high, with margins in the same units."""
-    total = height + bottom + top
-    figure = Figure(figsize=(width / 72, total / 72), dpi=72)
-    axes = figure.add_axes(
-        (left / width, bottom / total, (width - left - right) / width, height / total)
-    )
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, which="both", labelsize=11)
-    axes.set_axisbelow(True)
-    return figure, axes
-
-
 def _colour(comparison: Comparison, arm: str) -> str:
-    variable = arm_variable(comparison, arm)
-    return next(colour for colour, name in _VARIABLES.items() if name == variable)
+    return svg.arm_colour(comparison.results.arms.index(arm))
 
 
 def _headings(axes: Axes, names: Sequence[str], numbers: Sequence[str]) -> None:
@@ -320,13 +267,13 @@ def _headings(axes: Axes, names: Sequence[str], numbers: Sequence[str]) -> None:
     for y, (name, number) in enumerate(zip(names, numbers, strict=True)):
         row: dict[str, Any] = {"y": y - 0.22, "transform": across, "va": "center", "size": size}
         axes.text(0, s=name, weight="bold", **row)
-        axes.text(1, s=number, ha="right", color=_MUTED, **row)
+        axes.text(1, s=number, ha="right", color=MUTED, **row)
 
 
 def _interval(axes: Axes, y: int, estimate: Estimate, colour: str) -> None:
     line = axes.plot([estimate.low, estimate.high], [y + 0.1, y + 0.1], color=colour, linewidth=3)
     line[0].set_solid_capstyle("round")
-    axes.plot(estimate.value, y + 0.1, "o", color=colour, markersize=9, markeredgecolor=_PAPER)
+    axes.plot(estimate.value, y + 0.1, "o", color=colour, markersize=9, markeredgecolor=PAPER)
 
 
 def _frame(axes: Axes, title: str, label: str, scale: wording.Scale) -> None:
@@ -375,30 +322,3 @@ def _show_the_end(axes: Axes, curves: Sequence[Curve]) -> None:
     late = np.concatenate([curve.values[curve.steps >= start] for curve in curves])
     room = 0.06 * (late.max() - late.min()) or 0.01
     axes.set_ylim(late.min() - room, late.max() + room)
-
-
-def _svg(figure: Figure, name: str, label: str, *, halo: bool = False) -> str:
-    """The figure as an SVG element. `name` keeps its ids apart from those of other figures.
-
-    A halo sets the text off from the lines it stands on.
-    """
-    file = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
-    svg = file.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    svg = re.sub(r"font-family:[^;\"]*(; )?", "", svg)
-    svg = re.sub(r' transform="rotate\(-0 [^"]*"', "", svg)
-    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0]), svg)
-    svg = re.sub(
-        r"#[0-9a-f]{6}\b", lambda c: f"var({_VARIABLES[c[0]]})" if c[0] in _VARIABLES else c[0], svg
-    )
-    svg = re.sub(r"\s*\n\s*", " ", svg)
-    width, height = figure.get_size_inches() * 72
-    size = f'viewBox="0 0 {width:g} {height:g}"'
-    kind = "chart halo" if halo else "chart"
-    head = f'<svg class="{kind}" role="img" aria-label="{html.escape(label)}" {size}>'
-    return re.sub(r"^<svg[^>]*>", head, svg).replace("xlink:href", "href").strip()

@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 
-from gru_audio.reporting import classes, figures, media, statistics, wording
+from gru_audio.reporting import classes, figures, media, statistics, svg, wording
 from gru_audio.reporting.comparison import Arm, Comparison, Pair
 from gru_audio.reporting.disagreement import Disagreement, Opinion
 from gru_audio.reporting.listening import Excerpt, Heard, Reading
@@ -48,7 +48,7 @@ def render(comparison: Comparison, disagreements: Sequence[Disagreement], heard:
         evidence=wording.evidence(comparison),
         metric=results.metric,
         classes=len(results.class_names),
-        colours=figures.ARM_COLOURS,
+        colours=svg.ARM_COLOURS,
         finished=sum(run.standing.state == FINISHED for run in results.runs),
         planned=len(results.runs),
         progress=wording.progress(results),
