@@ -6,7 +6,8 @@ r"""Keyword spotting at the sizes of Hello Edge: GRU, LSTM, LSTM with projection
 
 Parts: S, M, L. The paper's models, features and augmentation; but 1,500 updates where it has
 30,000, and the data set that is prepared: what is kept here comes of a part of Speech Commands, see
-PUBLISHED.
+PUBLISHED. Part S, 24 runs in 4 programs: GRU 80.6 % [75.3, 86.0], CRNN 80.3, LSTM with projection
+79.3, LSTM 76.3, no difference shown; 15 minutes of training on a busy core. M and L were not run.
 """
 
 from gru_audio.config import choose, default_config

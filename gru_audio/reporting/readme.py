@@ -61,7 +61,9 @@ def _summary(papers: Sequence[Paper]) -> str:
     for paper in papers:
         name = paper.experiment.name
         for table in paper.tables:
-            counts = Counter(row.verdict for row in table.rows)
+            counts = Counter(row.verdict for row in table.rows if row.verdict)
+            if not counts:
+                continue
             told = [str(counts[verdict]) for verdict in Verdict]
             rows.append([f"[{name}](#{name})", table.part, *told])
     return "\n".join(["## In short", "", *markdown.table(columns, rows)])
@@ -142,7 +144,7 @@ def _table(experiment: Experiment, table: Table) -> list[str]:
     if table.rows:
         lines += [*markdown.table(_COLUMNS, [_cells(row, table) for row in table.rows]), ""]
     else:
-        lines += ["The paper has no values for it, and it was not run.", ""]
+        lines += ["Nobody's values are beside it, and it was not run.", ""]
     if table.kept:
         lines += [_best(table, table.kept, experiment.published.peers), ""]
         lines += [_conduct(table, table.kept), ""]

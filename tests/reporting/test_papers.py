@@ -149,7 +149,8 @@ def test_what_was_not_run_is_empty(text):
 
 def test_a_part_of_which_nothing_is_known_has_no_table(tmp_path):
     said = readme.render([read_paper(experiment({}, parts=("",)), tmp_path)])
-    assert "The paper has no values for it, and it was not run." in said
+    assert "Nobody's values are beside it, and it was not run." in said
+    assert "[paper](#paper)" not in said  # in the summary
     assert "| arm |" not in said
 
 
