@@ -8,9 +8,11 @@ r"""Music genre: recurrent networks over log-mel sequences, and over a few segme
 Parts: vietnamese, five genres of traditional music, 30 s of 64 bands at 5.4 frames a second,
 without the clips that repeat another; gtzan, ten genres, three segments of 10 s a track with 63
 features each, split by track at random, as it comes; gtzan_audio, the sound itself with the
-artist-separated lists. Vietnamese: GRU 97.9 % [96.2, 99.3], 1.6 points above the LSTM (p = 0.081) and
-3.2 above the tanh RNN (p = 0.011); 15 minutes of training on a busy core. GTZAN: LSTM 72.6 [66.5,
-78.3], tanh RNN 72.6, GRU 72.4, no difference shown; 17 seconds. GTZAN's audio was not run.
+artist-separated lists.
+
+Vietnamese: GRU 97.9 % [96.2, 99.3], 1.6 points above the LSTM (p = 0.081) and 3.2 above the tanh
+RNN (p = 0.011); 15 minutes of training on a busy core. GTZAN: LSTM 72.6 % [66.5, 78.3], tanh RNN
+72.6, GRU 72.4, no difference shown; 17 seconds. GTZAN's audio was not run.
 """
 
 from gru_audio.config import choose, default_config, override
