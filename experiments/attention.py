@@ -13,7 +13,7 @@ from gru_audio.reporting.published import Published
 from gru_audio.sweeping.sweep import Sweep
 
 PARTS = {
-    "small": {"model.hidden": 48, "train.steps": 700, "optimizer.learning_rate": 4e-3},
+    "small": {"model.hidden": 48, "train.steps": 400, "optimizer.learning_rate": 4e-3},
     "kws_streaming": {
         **{"model.hidden": 128, "model.layers": 2, "model.dense": ("64 relu", "32 linear")},
         **{"train.steps": 80_000, "train.eval_every": 2000},
