@@ -68,6 +68,7 @@ def test_the_same_command_again_skips_what_is_done(sweep, prepared):
     assert "compiling" not in again.stderr
 
 
+@pytest.mark.reliability
 def test_two_shards_at_once_give_the_same_and_tell_where_they_are(sweep, prepared, tmp_path):
     experiment, whole, _ = sweep
     flags = ["sweep", "--config", experiment, "--workdir", tmp_path]

@@ -146,14 +146,8 @@ def stopped(environment, tmp_path_factory):
     return command, leavings(folder / "whole"), workdir
 
 
-@pytest.mark.parametrize(
-    "devices",
-    [
-        2,
-        pytest.param(1, marks=pytest.mark.reliability),
-        pytest.param(4, marks=pytest.mark.reliability),
-    ],
-)
+@pytest.mark.reliability
+@pytest.mark.parametrize("devices", [1, 2, 4])
 def test_stopped_on_two_processes_and_resumed_by_one(environment, stopped, tmp_path, devices):
     """All processes have saved the same step: eight devices shared its batch, now fewer do."""
     command, whole, workdir = stopped

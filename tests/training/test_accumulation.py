@@ -68,7 +68,7 @@ def test_batch_norm_is_over_each_part_and_moves_once_a_part():
 
     features, frames = program.features(batch)
     targets = jax.nn.one_hot(batch.target, 3)
-    model = program.model.clone(batch_axis=None)
+    model = program.model.clone(front=program.model.front.clone(batch_axis=None))
 
     @functools.partial(jax.value_and_grad, has_aux=True)
     def loss(params, stats, part):

@@ -9,6 +9,7 @@ import pytest
 
 from gru_audio.config import UserError
 from gru_audio.rnn import Dropout
+from gru_audio.training.keys import DROPOUT
 from tests.tones import NOISE, assert_same, make_feed, steps, tiny
 from tests.training.one_device import (
     compiled_step,
@@ -47,7 +48,7 @@ def test_against_a_loop_over_segments():
         for number in range(3):
             start = number * SEGMENT
             valid = jnp.clip(frames - start, 0, SEGMENT)
-            dropout = Dropout(fold(keys.rows, number)[:, -1], state.hyper["model.dropout"])
+            dropout = Dropout(fold(keys.rows, number)[:, DROPOUT], state.hyper["model.dropout"])
             logits, carry = program.model.apply(
                 {"params": params},
                 features[:, start : start + SEGMENT],
