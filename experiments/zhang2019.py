@@ -10,7 +10,7 @@ attention. An accelerator trains it in minutes, a laptop does not.
 from gru_audio.config import choose, default_config, override
 from gru_audio.models.size import match_parameters
 from gru_audio.reporting.published import Published
-from gru_audio.sweeping.sweep import Sweep
+from gru_audio.sweeping.sweep import Sweep, folds
 
 FOLDS = ("1", "2", "3", "4", "5")
 PARTS = {part: {"data.name": part} for part in ("esc10", "esc50")}
@@ -72,8 +72,5 @@ def get_sweep(config):
     }
     size = {"features": 2 * config.frontend.mels, "outputs": CLASSES[config.data.name]}
     arms = match_parameters(config, arms, to="attention", **size)
-    folds = [
-        {"data.hold_out": f"fold={test}", "data.validation": f"fold={validation}"}
-        for test, validation in zip(FOLDS, FOLDS[1:] + FOLDS[:1], strict=True)
-    ]
-    return Sweep(arms, replicates=[{**fold, "seed": seed} for fold in folds for seed in range(3)])
+    replicates = [{**fold, "seed": seed} for fold in folds("fold", FOLDS) for seed in range(3)]
+    return Sweep(arms, replicates=replicates)

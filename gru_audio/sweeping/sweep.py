@@ -51,6 +51,15 @@ class Group:
     runs: tuple[Run, ...]
 
 
+def folds(field: str, values: Sequence[str]) -> list[dict[str, str]]:
+    """The replicates of a cross-validation: each value is tested on, and the next validated on."""
+    validated = [*values[1:], *values[:1]]
+    return [
+        {"data.hold_out": f"{field}={tested}", "data.validation": f"{field}={following}"}
+        for tested, following in zip(values, validated, strict=True)
+    ]
+
+
 def expand(config: ConfigDict, sweep: Sweep) -> list[Run]:
     """All runs of a sweep: every arm with every draw and every replicate.
 

@@ -3,7 +3,7 @@
 import pytest
 
 from gru_audio.config import UserError, flatten
-from gru_audio.sweeping.sweep import Sweep, expand, group
+from gru_audio.sweeping.sweep import Sweep, expand, folds, group
 from tests.tones import tiny
 
 ARMS = {"GRU": {"model.cell": "gru"}, "tanh RNN": {"model.cell": "rnn", "model.hidden": 9}}
@@ -83,3 +83,14 @@ def test_a_groups_name_stays_the_same():
     assert len({g.name for g in first}) == 2
     other = group(expand(tiny({"train.batch_size": 4}), Sweep(ARMS, DRAWS, SEEDS)))
     assert not {g.name for g in other} & {g.name for g in first}
+
+
+def test_each_fold_is_tested_on_once_and_validated_on_once():
+    made = folds("fold", ("1", "2", "3"))
+    assert made[2] == {"data.hold_out": "fold=3", "data.validation": "fold=1"}
+    for key in ("data.hold_out", "data.validation"):
+        assert sorted(fold[key] for fold in made) == ["fold=1", "fold=2", "fold=3"]
+    assert (
+        len(group(expand(tiny({"data.train": "train+test"}), Sweep({"GRU": {}}, replicates=made))))
+        == 1
+    )
