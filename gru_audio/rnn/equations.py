@@ -167,8 +167,8 @@ class Cell:
         )
 
     def initial_carry(self, batch: int, hidden: int, dtype: jax.typing.DTypeLike) -> Carry:
-        """Zeros."""
-        return tuple(jnp.zeros((batch, hidden), dtype) for _ in self.carry)
+        """Zeros, for a computation in `dtype`; they are wide, as every carry is."""
+        return tuple(jnp.zeros((batch, hidden), wide_dtype(dtype)) for _ in self.carry)
 
     def step(self, params: Params, carry: Carry, projections: Projections) -> Carry:
         """``(params, carry, projections) -> carry``, all arrays of the last two (batch, hidden)."""
@@ -183,7 +183,7 @@ class Cell:
             name: activation.function(*(values[gate] for gate in activation.gates))
             for name, activation in self.activations.items()
         }
-        return self._new_carry(values, carry), opened
+        return self._new_carry(values), opened
 
     def forward(
         self, weights: Weights, carry: Carry, projections: Projections, *, derivatives: bool
@@ -191,13 +191,13 @@ class Cell:
         """A step, worked out in float32 or wider.
 
         Returns:
-          The new carry; with `derivatives` also the local ones, by the names of `slots`, and what
-          the matrices and diagonals were multiplied with, by the names of their parameters.
+          The new carry, wide; with `derivatives` also the local ones, by the names of `slots`, and
+          what the matrices and diagonals were multiplied with, by the names of their parameters.
         """
         values, slots, operands = self._work_out(
             weights, carry, projections, derivatives=derivatives
         )
-        return self._new_carry(values, carry), slots, operands
+        return self._new_carry(values), slots, operands
 
     def _work_out(
         self, weights: Weights, carry: Carry, projections: Projections, *, derivatives: bool
@@ -226,8 +226,9 @@ class Cell:
                     values[equation.value] = equation.function(**arguments)
         return values, slots, operands
 
-    def _new_carry(self, values: Values, carry: Carry) -> Carry:
-        return tuple(values[name].astype(old.dtype) for name, old in self._carried(carry))
+    def _new_carry(self, values: Values) -> Carry:
+        # Wide: in bfloat16 what a slow gate adds in a step would be rounded away.
+        return tuple(values[name] for name in self.carry)
 
     def backward(self, weights: Weights, slots: Values, gradients: Carry) -> tuple[Values, Carry]:
         """The gradients of all gates, and of the carry before the step from those after it."""
@@ -279,7 +280,7 @@ class Fused:
 
 
 def wide_dtype(dtype: jax.typing.DTypeLike) -> jax.typing.DTypeLike:
-    """What sums and elementwise functions are worked out in: float32, or wider if `dtype` is."""
+    """Of sums, elementwise functions and the carry: float32, or wider if `dtype` is."""
     return jnp.promote_types(dtype, jnp.float32)
 
 

@@ -30,6 +30,8 @@ INITIALISERS: Mapping[str, Initializer] = {
     "normal_0.1": initializers.normal(0.1),
     "orthogonal": initializers.orthogonal(),
     "uniform": _uniform,
+    # Within 1/sqrt(fan in), as PyTorch's linear and convolutional layers.
+    "uniform_fan_in": initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
     "zeros": initializers.zeros_init(),
 }
 

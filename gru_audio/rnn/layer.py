@@ -11,7 +11,7 @@ from flax.linen.dtypes import canonicalize_dtype
 from gru_audio.config import UserError, choose
 from gru_audio.rnn.cells import CELLS
 from gru_audio.rnn.chunks import in_chunks
-from gru_audio.rnn.equations import Carry, Cell, Params, Projections
+from gru_audio.rnn.equations import Carry, Cell, Params, Projections, wide_dtype
 from gru_audio.rnn.initialisers import gate_bias, per_gate
 from gru_audio.rnn.noise import Dropout
 from gru_audio.rnn.recurrence import recurrence
@@ -47,7 +47,7 @@ class Layer(nn.Module):
       implementation: of the recurrence.
       remat_frames: the backward pass computes so many frames at a time anew, which saves memory
         where there are many more (see `in_chunks`); 0: it keeps what the forward pass computed.
-      dtype: of the computation; None: as inputs and parameters. Parameters stay float32.
+      dtype: of the computation; None: as inputs and parameters. Parameters and carry stay float32.
     """
 
     cell: str
@@ -69,7 +69,8 @@ class Layer(nn.Module):
     ) -> tuple[jax.Array, Carry]:
         """(batch, time, features) -> outputs (batch, time, units) and the final carry.
 
-        The carry is the cell's, of `hidden` units also where the outputs are projected.
+        The carry is the cell's, of `hidden` units also where the outputs are projected, and in
+        float32 or wider also where the outputs are narrow.
         """
         check_projection(self.cell, self.projection)
         cell = choose("cell", self.cell, CELLS)
@@ -93,7 +94,8 @@ class Layer(nn.Module):
         if 0 < self.remat_frames < inputs.shape[1]:
             run = functools.partial(in_chunks, run, frames=self.remat_frames, reverse=self.reverse)
         inputs = jnp.swapaxes(inputs, 0, 1).astype(dtype)
-        outputs, carry = run(inputs, lengths, tuple(value.astype(dtype) for value in carry))
+        carry = tuple(value.astype(wide_dtype(dtype)) for value in carry)
+        outputs, carry = run(inputs, lengths, carry)
         return self.project_output(jnp.swapaxes(outputs, 0, 1)), carry
 
     def project_output(self, output: jax.Array) -> jax.Array:
@@ -252,7 +254,7 @@ class Encoder(nn.Module):
                 run = self._layer(f"{direction}_{layer}", direction == "backward")
                 output, end = run(frames, lengths, carry[layer][i] if carry is not None else None)
                 outputs.append(output)
-                last.append(run.project_output(end[0]))
+                last.append(run.project_output(end[0].astype(output.dtype)))
                 carries.append(end)
             frames = jnp.concatenate(outputs, axis=-1)
             final.append(tuple(carries))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import jax
 
 from gru_audio.config import UserError, choose
-from gru_audio.rnn.equations import Carry, Cell, Params, Projections
+from gru_audio.rnn.equations import Carry, Cell, Params, Projections, wide_dtype
 from gru_audio.rnn.kernels import gpu, tpu
 from gru_audio.rnn.kernels.gradient import differentiable
 from gru_audio.rnn.kernels.linear import associative
@@ -50,13 +50,15 @@ def recurrence(
       params: the cell's recurrent parameters, by the names of its entry; used in the type of the
         projections, while their gradients add up over time in float32 or wider.
       projections: one array (time, batch, hidden) for each of the cell's gates.
-      carry: one array (batch, hidden) for each of the cell's carried values.
+      carry: one array (batch, hidden) for each of the cell's carried values. It goes on in float32
+        or wider whatever the type of the projections, lest small steps be rounded away.
       lengths: int (batch,), the valid frames of each example; None: all are.
       reverse: from the last valid frame to the first.
       implementation: a key of `IMPLEMENTATIONS`.
 
     Returns:
-      The outputs (time, batch, hidden), in the order of the frames, and the final carry.
+      The outputs (time, batch, hidden), in the order of the frames and the type of the projections,
+      and the final carry, float32 or wider.
 
     Raises:
       UserError: the implementation is unknown, or cannot run this cell here.
@@ -68,6 +70,8 @@ def recurrence(
             f'model.implementation="{implementation}" needs a {chosen.platform.upper()}, and JAX '
             f'runs on the {here.upper()} here. "auto" takes one that runs anywhere.'
         )
+    wide = wide_dtype(projections[0].dtype)
+    carry = tuple(value.astype(wide) for value in carry)
     return chosen.run(cell, params, projections, carry, lengths, reverse)
 
 

@@ -11,7 +11,7 @@ from jax.sharding import AbstractDevice, AbstractMesh, AxisType, PartitionSpec, 
 
 from gru_audio.config import UserError
 from gru_audio.rnn import CELLS
-from gru_audio.rnn.kernels.gpu import PallasGpu, fits, stay
+from gru_audio.rnn.kernels.gpu import PallasGpu, fits, shared_memory, stay
 from gru_audio.rnn.kernels.gradient import differentiable
 from gru_audio.rnn.kernels.loop import Loop
 from tests.rnn import reference
@@ -19,6 +19,7 @@ from tests.rnn import reference
 MAIN = ["gru", "lstm", "gru_reset_before", "lstm_peephole"]
 TIME, BATCH, HIDDEN = 7, 11, 5  # two tiles of rows, the second not full
 LENGTHS = jnp.array([7, 3, 1, 5, 7, 2, 6, 4, 7, 1, 3], jnp.int32)
+HOPPER, AMPERE, ADA = (shared_memory(of) for of in ("9.0", "8.0", "8.9"))
 INTERPRETED = PallasGpu(interpret=True)
 
 
@@ -35,7 +36,7 @@ def example(cell, hidden=HIDDEN, dtype=jnp.float32, batch=BATCH, time=TIME, memb
         for name, gates in cell.kernels.items()
     } | {name: draw(len(gates) * hidden, dtype=jnp.float32) for name, gates in cell.vectors.items()}
     projections = tuple(draw(time, batch, hidden) for _ in cell.gates)
-    return params, projections, tuple(draw(batch, hidden) for _ in cell.carry)
+    return params, projections, tuple(draw(batch, hidden, dtype=jnp.float32) for _ in cell.carry)
 
 
 def gradient(loops, cell, reverse=False):
@@ -142,7 +143,7 @@ def test_members_under_map_inside_shard_map(members):
 
 def lowered(cell, dtype, members=()):
     """The StableHLO of forward and backward pass for an H200, which need not be there."""
-    run = gradient(PallasGpu(), cell)
+    run = gradient(PallasGpu(memory=HOPPER), cell)
     if members:
         run = jax.vmap(run, (0, 0, 0, None))
     arguments = jax.eval_shape(lambda: example(cell, 128, dtype, 32, 50, members))
@@ -172,16 +173,38 @@ def test_lowers_for_cuda_under_vmap(cell):
 
 def test_what_fits():
     gru, lstm = CELLS["gru"], CELLS["lstm"]
-    assert fits(lstm, 256, jnp.float32)
-    assert not fits(gru, 257, jnp.bfloat16)
-    assert not fits(gru, 16, jnp.float64)
-    assert stay(lstm, 128, jnp.bfloat16)
-    assert stay(gru, 128, jnp.float32)
-    assert not stay(lstm, 128, jnp.float32)
-    assert not stay(gru, 129, jnp.bfloat16)
+    held = functools.partial(stay, memory=HOPPER)
+    assert fits(lstm, 256, jnp.float32, HOPPER)
+    assert not fits(gru, 257, jnp.bfloat16, HOPPER)
+    assert not fits(gru, 16, jnp.float64, HOPPER)
+    assert held(lstm, 128, jnp.bfloat16)
+    assert held(gru, 128, jnp.float32)
+    assert not held(lstm, 128, jnp.float32)
+    assert not held(gru, 129, jnp.bfloat16)
     with jax.default_matmul_precision("float32"):
-        assert not stay(gru, 16, jnp.float32)
-        assert stay(gru, 16, jnp.bfloat16)
+        assert not held(gru, 16, jnp.float32)
+        assert held(gru, 16, jnp.bfloat16)
+
+
+def test_less_fits_where_there_is_less_shared_memory():
+    """163 and 99 KiB. By hand: 3 x 128 x (128 + 8) float32 take 204 KiB, in bfloat16 half of it."""
+    gru, lstm = CELLS["gru"], CELLS["lstm"]
+    assert not stay(gru, 128, jnp.float32, memory=AMPERE)
+    assert stay(gru, 128, jnp.bfloat16, memory=AMPERE)
+    assert not stay(gru, 128, jnp.bfloat16, memory=ADA)
+    assert fits(lstm, 256, jnp.float32, AMPERE)  # slices of 128 KiB, and 8 KiB of rows
+    assert not fits(lstm, 256, jnp.float32, ADA)
+    with pytest.raises(UserError, match=r'99 KiB.*not 256 in float32.*implementation="loop"'):
+        arguments = jax.eval_shape(lambda: example("lstm", 256))
+        jax.eval_shape(gradient(PallasGpu(memory=ADA), "lstm"), *arguments, LENGTHS)
+
+
+def test_shared_memory_by_compute_capability():
+    """In KiB; of a GPU that is not known, and where none is, the least."""
+    found = {"8.0": 163, "8.6": 99, "8.9": 99, "9.0": 227, "10.0": 227, "12.0": 99, "99.9": 99}
+    assert {name: shared_memory(name) // 1024 for name in found} == found
+    if jax.default_backend() == "cpu":
+        assert shared_memory() == ADA
 
 
 def test_more_units_than_fit_are_refused():

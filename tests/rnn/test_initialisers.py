@@ -19,6 +19,7 @@ DEVIATION = {
     "normal_0.1": 0.1,
     "orthogonal": np.sqrt(1 / FAN_IN),
     "uniform": np.sqrt(1 / HIDDEN / 3),
+    "uniform_fan_in": np.sqrt(1 / FAN_IN / 3),
     "zeros": 0.0,
 }
 

@@ -39,7 +39,7 @@ def example(cell, *, time=TIME, batch=BATCH, hidden=HIDDEN, dtype=jnp.float32, m
     return (
         {name: normal(*shape) for name, shape in shapes.items()},
         tuple(normal(time, batch, hidden, dtype=dtype) for _ in CELLS[cell].gates),
-        tuple(normal(batch, hidden, dtype=dtype) for _ in CELLS[cell].carry),
+        tuple(normal(batch, hidden) for _ in CELLS[cell].carry),
     )
 
 

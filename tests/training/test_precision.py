@@ -42,7 +42,9 @@ def test_the_type_of_every_part(model):
     )
     captured = captured["intermediates"]
     for part, parts in captured.items():
-        assert dtypes(parts) == {"bfloat16" if part in ("encoder", "front") else "float32"}, part
+        # What the encoder carries from step to step stays wide.
+        wide = {"encoder": {"bfloat16", "float32"}, "front": {"bfloat16"}}
+        assert dtypes(parts) == wide.get(part, {"float32"}), part
     assert {"encoder", "head"} <= captured.keys()
     assert outputs.dtype == jnp.float32
 

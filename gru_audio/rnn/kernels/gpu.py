@@ -26,7 +26,10 @@ from gru_audio.rnn.kernels import frame
 from gru_audio.rnn.kernels.blocks import Blocks, in_blocks, padded, product, round_up
 from gru_audio.rnn.kernels.gradient import Forward
 
-_SHARED_MEMORY = 227 * 1024  # bytes that one program may use on Hopper
+_KIBIBYTE = 1024
+# Of shared memory that one program may use, by the GPU's compute capability (CUDA's programming
+# guide, table of technical specifications). The least is what any GPU that Triton serves has.
+_SHARED_MEMORY = {"8.0": 163, "8.6": 99, "8.7": 163, "8.9": 99, "9.0": 227, "10.0": 227, "12.0": 99}
 _WIDEST = 256  # hidden units whose values stay in the registers of eight warps
 # Precisions at which Triton rounds float32 operands to TF32 and multiplies once.
 _ONE_PASS = {None, "default", "bfloat16", "tensorfloat32", "high", "TF32_TF32_F32"}
@@ -45,8 +48,9 @@ class PallasGpu:
         that Hopper added (wgmma); with 8, twice as many programs share the work.
       warps: of 32 threads, to a program; None: one for 16 units, but at most 8.
       stages: how many steps ahead streamed weights are fetched, this one included.
-      resident: whether the weights stay in shared memory; None: where `stay` says so. Before Hopper
-        multiprocessors have less of it, and a kernel that takes too much does not compile.
+      resident: whether the weights stay in shared memory; None: where `stay` says so. A kernel that
+        takes more of it than there is does not compile.
+      memory: bytes of shared memory that a program may use; None: as many as `shared_memory` finds.
       interpret: run by Pallas' interpreter, on any platform.
 
     Raises:
@@ -57,6 +61,7 @@ class PallasGpu:
     warps: int | None = None
     stages: int = 3
     resident: bool | None = None
+    memory: int | None = None
     interpret: bool = False
 
     def forward(
@@ -156,10 +161,11 @@ class PallasGpu:
     def _blocks(self, cell: Cell, params: Params, like: Any, turned: bool) -> dict[str, jax.Array]:
         """The parameters; matrices lie as (gates, to, from), so forward they are turned."""
         hidden = like.shape[-1]
-        if not fits(cell, hidden, like.dtype):
+        if not fits(cell, hidden, like.dtype, self.memory):
             raise UserError(
                 f'model.implementation="pallas_gpu" serves up to {_WIDEST} units in float32, '
-                f"bfloat16 or float16, not {hidden} in {like.dtype}. "
+                f"bfloat16 or float16 whose weights can be streamed through "
+                f"{self._memory // _KIBIBYTE} KiB of shared memory, not {hidden} in {like.dtype}. "
                 'Set model.implementation="loop".'
             )
         blocks = in_blocks(cell, params, _width(hidden))
@@ -172,15 +178,19 @@ class PallasGpu:
         width, dtype = like.shape[-1], like.dtype
         resident = self.resident
         if resident is None:
-            resident = stay(cell, width, dtype, self.rows)
+            resident = stay(cell, width, dtype, self.rows, self.memory)
         held = cell.vectors | (cell.kernels if resident else {})
         values = {
             name: [blocks[name][i] for i in range(len(gates))] for name, gates in held.items()
         }
         if resident:
             return _Held(values)
-        wide = _streaming(cell, width, dtype, 32, self.rows, self.stages) <= _SHARED_MEMORY
+        wide = _streaming(cell, width, dtype, 32, self.rows, self.stages) <= self._memory
         return _Streamed({**blocks, **values}, min(width, 32 if wide else 16))
+
+    @property
+    def _memory(self) -> int:
+        return shared_memory() if self.memory is None else self.memory
 
     def _call(
         self,
@@ -224,27 +234,48 @@ class PallasGpu:
         return jax.tree.map(lambda array, like: array[tuple(map(slice, like.shape))], found, cut)
 
 
-def fits(cell: Cell, hidden: int, dtype: jax.typing.DTypeLike) -> bool:
-    """Whether `PallasGpu` serves a cell of this size.
+def shared_memory(capability: str | None = None) -> int:
+    """Bytes of shared memory that one program may use.
+
+    Args:
+      capability: compute capability of the GPU, such as "9.0"; None: of the first device. Where it
+        is none that we know, the least of all is taken.
+    """
+    if capability is None:
+        capability = getattr(jax.devices()[0], "compute_capability", None)
+    return _KIBIBYTE * _SHARED_MEMORY.get(str(capability), min(_SHARED_MEMORY.values()))
+
+
+def fits(cell: Cell, hidden: int, dtype: jax.typing.DTypeLike, memory: int | None = None) -> bool:
+    """Whether `PallasGpu` serves a cell of this size; `memory` is as there.
 
     The values of a step are (rows, hidden) tiles in registers, which hold them up to 256 units; the
     weights that are being streamed must fit into shared memory.
     """
+    memory = shared_memory() if memory is None else memory
     width, dtype = _width(hidden), jnp.dtype(dtype)
     served = dtype in map(jnp.dtype, (jnp.float32, jnp.bfloat16, jnp.float16))
-    return served and width <= _WIDEST and _streaming(cell, width, dtype, 16) <= _SHARED_MEMORY
+    return served and width <= _WIDEST and _streaming(cell, width, dtype, 16) <= memory
 
 
-def stay(cell: Cell, hidden: int, dtype: jax.typing.DTypeLike, rows: int = PallasGpu.rows) -> bool:
+def stay(
+    cell: Cell,
+    hidden: int,
+    dtype: jax.typing.DTypeLike,
+    rows: int = PallasGpu.rows,
+    memory: int | None = None,
+) -> bool:
     """Whether the recurrent matrices all fit into shared memory, beside a tile of rows for each.
 
-    Up to 128 units they do, but for an LSTM's in float32, of which 64 do. They are streamed too
-    where float32 is to be better than TF32: Triton then keeps copies of them that do not fit.
+    On Hopper they do up to 128 units, but for an LSTM's in float32, of which 64 do. They are
+    streamed too where float32 is to be better than TF32: Triton then keeps copies of them that do
+    not fit.
     """
+    memory = shared_memory() if memory is None else memory
     width, dtype = _width(hidden), jnp.dtype(dtype)
     needed = _matrices(cell) * width * (width + rows) * dtype.itemsize
     one_pass = dtype.itemsize < 4 or jax.config.values["jax_default_matmul_precision"] in _ONE_PASS
-    return one_pass and needed <= _SHARED_MEMORY
+    return one_pass and needed <= memory
 
 
 def _streaming(

@@ -45,7 +45,10 @@ class Forward(NamedTuple):
 
 
 class Loops(Protocol):
-    """The two loops of an implementation. Parameters come in the type of the projections."""
+    """The two loops of an implementation.
+
+    Parameters come in the type of the projections, the carry in `wide_dtype` of it.
+    """
 
     def forward(
         self,

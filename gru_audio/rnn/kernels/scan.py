@@ -19,18 +19,17 @@ class _Step(nn.Module):
         self, carry: Carry, inputs: tuple[Projections, jax.Array | None]
     ) -> tuple[Carry, jax.Array]:
         projections, valid = inputs
+        dtype = projections[0].dtype
         # Cast here, in the step, so that their gradients add up over time in their own type.
-        params = jax.tree.map(
-            lambda param: param.astype(projections[0].dtype), self.variables.get("params", {})
-        )
+        params = jax.tree.map(lambda param: param.astype(dtype), self.variables.get("params", {}))
         # Backward, the gates are cheaper to compute again than to fetch from memory.
         step = jax.checkpoint(
             self.cell.step, policy=jax.checkpoint_policies.dots_saveable, prevent_cse=False
         )
         new = step(params, carry, projections)
         if valid is None:
-            return new, new[0]
-        output = jnp.where(valid, new[0], 0)
+            return new, new[0].astype(dtype)
+        output = jnp.where(valid, new[0], 0).astype(dtype)
         return tuple(jnp.where(valid, n, o) for n, o in zip(new, carry, strict=True)), output
 
 

@@ -1,0 +1,91 @@
+"""Slow gates in bfloat16 over thousands of frames, held to float64: no small step may be lost."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gru_audio.rnn import CELLS, Encoder, recurrence
+from gru_audio.rnn.kernels.gpu import PallasGpu
+from gru_audio.rnn.kernels.gradient import differentiable
+from gru_audio.rnn.kernels.tpu import PallasTpu
+from gru_audio.rnn.recurrence import usable
+from tests.rnn import reference
+
+TIME, BATCH = 3000, 2
+INTERPRETED = 300  # frames for the kernels, which are slow in an interpreter
+GATES = {  # what comes to the gates at each frame; bfloat16 has all of these numbers
+    "gru": {"r": 0, "z": 5, "n": 0.5},
+    "gru_reset_before": {"r": 0, "z": 5, "n": 0.5},
+    "li_gru": {"z": 5, "n": 0.5},
+    "lstm": {"i": -4, "f": 6, "g": 1, "o": 0},
+    "lstm_peephole": {"i": -4, "f": 6, "g": 1, "o": 0},
+    "min_gru": {"z": -5, "n": 0.5},
+    "min_lstm": {"f": 5, "i": 0, "n": 0.5},
+}
+KERNELS = {"pallas_gpu": PallasGpu(interpret=True), "pallas_tpu": PallasTpu(interpret=True)}
+
+
+def parameters(cell):
+    """Those of a layer of one unit that reads nothing: its gates are their biases."""
+    shapes = {name: (1, len(gates)) for name, gates in CELLS[cell].kernels.items()}
+    shapes |= {name: (len(gates),) for name, gates in CELLS[cell].vectors.items()}
+    bias = np.array([GATES[cell][gate] for gate in CELLS[cell].gates], np.float32)
+    return {
+        "input_kernel": np.zeros((1, len(bias)), np.float32),
+        "input_bias": bias,
+        **{name: np.zeros(shape, np.float32) for name, shape in shapes.items()},
+    }
+
+
+def close_to_the_truth(carry, cell, time=TIME):
+    start = tuple(np.zeros(1) for _ in CELLS[cell].carry)
+    _, expected = reference.layer(cell, parameters(cell), np.zeros((time, 1)), start)
+    for found, true in zip(carry, expected, strict=True):
+        assert found.dtype == jnp.float32
+        np.testing.assert_allclose(found, np.broadcast_to(true, found.shape), rtol=1e-3)
+
+
+RUNS = [(cell, name) for cell in GATES for name in usable(CELLS[cell], 1, jnp.bfloat16)]
+RUNS += [(cell, name) for cell in ("gru", "lstm") for name in KERNELS]
+
+
+@pytest.mark.parametrize(("cell", "implementation"), RUNS)
+def test_by_every_implementation(cell, implementation):
+    """With a gradient and without, which are two loops."""
+    entry, params = CELLS[cell], parameters(cell)
+    recurrent = {name: params[name] for name in (*entry.kernels, *entry.vectors)}
+    carry = entry.initial_carry(BATCH, 1, jnp.bfloat16)
+    time = INTERPRETED if implementation in KERNELS else TIME
+
+    def run(projections):
+        if implementation in KERNELS:
+            loops = KERNELS[implementation]
+            return differentiable(loops, entry, recurrent, projections, carry, None, False)
+        return recurrence(entry, recurrent, projections, carry, implementation=implementation)
+
+    projections = tuple(
+        jnp.full((time, BATCH, 1), bias, jnp.bfloat16) for bias in params["input_bias"]
+    )
+    both = jax.jit(lambda projections: (run(projections), jax.vjp(run, projections)[0]))
+    for outputs, final in both(projections):
+        assert outputs.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(outputs[-1], final[0].astype(jnp.bfloat16))
+        close_to_the_truth(final, cell, time)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm", "min_gru"])
+def test_from_segment_to_segment_and_chunk_to_chunk(cell):
+    """As truncated gradients and rematerialisation hand the carry on."""
+    segments = 30
+    encoder = Encoder(1, cell, remat_frames=TIME // segments // 4, dtype=jnp.bfloat16)
+    variables = {"params": {"forward_0": parameters(cell)}}
+
+    def segment(carry, inputs):
+        encoded = encoder.apply(variables, inputs, carry=carry)
+        assert {encoded.frames.dtype, encoded.last.dtype} == {jnp.dtype(jnp.bfloat16)}
+        return encoded.carry, None
+
+    inputs = jnp.zeros((segments, BATCH, TIME // segments, 1))
+    final, _ = jax.lax.scan(segment, encoder.initial_carry(BATCH), inputs)
+    close_to_the_truth(final[0][0], cell)
