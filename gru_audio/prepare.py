@@ -12,7 +12,8 @@
 A folder has a directory per class, with or without train/, validation/ and test/ above them. A
 manifest has the columns file and label, and may have split, speaker, group, start and end
 (seconds). Either may come with an --archive (tar or zip) that holds the sounds. Without splits,
-clips are split at random; --split_by keeps each group (speaker, recording) within one split.
+clips are split at random, parts of one file together; --split_by keeps each group (speaker,
+recording) within one split.
 
 Features are frames that somebody has computed already: an .npz with features (N, T, F), or
 (frames, F) with offsets or lengths; a .csv or .tsv with a row a frame; a Kaldi .ark; or an archive
@@ -80,7 +81,7 @@ _OPTIONS = (  # handed to the builder, each where it is given
         "expression that finds it in the path of a file.",
     ),
     flags.DEFINE_list("fractions", None, "Of train, validation and test where drawn: 80,10,10."),
-    flags.DEFINE_integer("seed", None, "Of the random splits."),
+    flags.DEFINE_integer("seed", None, "Of the random splits.", lower_bound=0),
     flags.DEFINE_integer("sample_rate", None, "Of the prepared sounds, in Hz.", lower_bound=1),
     flags.DEFINE_enum("on_bad_file", None, [SKIP, REFUSE], "What to do about unusable sounds."),
     flags.DEFINE_bool("verify", None, "Refuse what is not exactly the published data set."),
@@ -135,7 +136,10 @@ def prepare(
         raise UserError(f"{data_dir} is no local folder: prepare on a disk, then copy the folder.")
     root = Path(data_dir or default_data_dir()).expanduser().resolve()
     home = root / name
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"Cannot prepare {name}: {error}") from error
     with _lock(home / ".lock"):
         for leftover in home.glob(f"{UNFINISHED}*"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -266,4 +270,4 @@ def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, names=True)

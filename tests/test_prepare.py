@@ -77,20 +77,20 @@ def test_the_summary_says_what_there_is(folder, tmp_path):
     ):
         assert line in out
     assert "mine: 201 of 201 clips" in err
-    assert visible(tmp_path) == ["1.0.0"]
+    assert visible(tmp_path) == ["1.1.0"]
 
 
 def test_a_second_call_says_so_and_changes_nothing(folder, tmp_path):
     first = prepare("folder", tmp_path, name="mine", folder=str(folder))
-    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "mine" / "1.0.0").iterdir()}
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "mine" / "1.1.0").iterdir()}
     second = prepare("folder", tmp_path, name="mine", folder=str(folder))
     assert second == f"{first}\nIt was there already; --overwrite prepares it again."
-    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "mine" / "1.0.0").iterdir()} == stamps
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "mine" / "1.1.0").iterdir()} == stamps
     with pytest.raises(UserError, match="sample_rate 16000 instead of 8000"):
         prepare("folder", tmp_path, name="mine", folder=str(folder), sample_rate=8000)
     prepare("folder", tmp_path, name="mine", folder=str(folder), sample_rate=8000, overwrite=True)
     assert open_source("mine", tmp_path).signal.rate == 8000
-    assert visible(tmp_path) == ["1.0.0"]
+    assert visible(tmp_path) == ["1.1.0"]
 
 
 def test_killed_at_any_moment_and_started_again(folder, fingerprint, tmp_path):
@@ -103,12 +103,12 @@ def test_killed_at_any_moment_and_started_again(folder, fingerprint, tmp_path):
         time.sleep(duration * moments.uniform(0.4, 1.0))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        assert visible(tmp_path) in ([], ["1.0.0"])
+        assert visible(tmp_path) in ([], ["1.1.0"])
         if visible(tmp_path):
             assert open_source("mine", tmp_path).fingerprint == fingerprint
     assert run(*mine(folder, tmp_path))[0] == 0
     assert open_source("mine", tmp_path).fingerprint == fingerprint
-    assert {p.name for p in (tmp_path / "mine").iterdir()} == {".lock", "1.0.0"}
+    assert {p.name for p in (tmp_path / "mine").iterdir()} == {".lock", "1.1.0"}
 
 
 def test_killed_while_the_clips_are_written(folder, fingerprint, tmp_path):
@@ -177,6 +177,8 @@ def test_refusal_names_the_files_and_leaves_nothing(folder, tmp_path):
         (["folder", "--name=x", "--folder=x", "--fractions=1,2"], "Fractions"),
         (["spoken_digit", "--archive=/does/not/exist"], "There is no archive"),
         (["spoken_digit", "--sample_rate=0"], "sample_rate"),
+        (["folder", "--name=x", "--folder=x", "--seed=-1"], "seed"),
+        (["folder", "--name=x", "--folder=x", "--data_dir=/dev/null/x"], "Cannot prepare x"),
         (["spoken_digit", "--on_bad_file=ignore"], "on_bad_file"),
         (["spoken_digit", "--data_dir=gs://bucket/data"], "no local folder"),
     ],

@@ -21,7 +21,7 @@ class GroupData:
       source: the data set.
       target: class of every example (N,) int32.
       plan: the batches.
-      ids: for every member, examples by role ("train", "validation", "test", "background").
+      ids: for every member, examples by role: see `select`.
       seeds: members' seeds, uint32 (M,).
     """
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 BLOCK = 128  # samples: 8 ms at 16 kHz
+SOUND, FRAMES = "audio", "frames"  # what sequences are called in records
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Signal:
     @property
     def feature(self) -> str:
         """What the sequence is called in a record."""
-        return "audio" if self.is_sound else "frames"
+        return SOUND if self.is_sound else FRAMES
 
     @property
     def width(self) -> int:

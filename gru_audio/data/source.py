@@ -172,10 +172,11 @@ def _open_records(
 
 def _how_to_prepare(name: str, data_dir: epath.Path) -> str:
     command = "python -m gru_audio.prepare"
-    if name in BUILDERS:
+    of_catalogue, recipe = name.startswith("tfds_"), name.replace("tfds_", "tfds:", 1)
+    if name in BUILDERS or of_catalogue:
         return (
             f"Data set {name} is not prepared in {data_dir}. "
-            f"Run: {command} {name} --data_dir {data_dir}"
+            f"Run: {command} {recipe} --data_dir {data_dir}"
         )
     known = {*BUILDERS, *index.prepared(data_dir)}
     return (

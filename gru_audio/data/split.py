@@ -8,10 +8,11 @@ from gru_audio.data.source import Source
 
 ROLES = ("train", "validation", "test")
 BACKGROUND = "background"  # the role of training examples that are mixed into others
+SCORED = "scored"  # the role of training examples that a finished run is scored on
 
 
 def select(source: Source, data: ConfigDict, seed: int) -> dict[str, np.ndarray]:
-    """Ids of the examples (int32, ascending) for each role; validation may be empty.
+    """Ids of the examples (int32, ascending) for each of `ROLES`, and some of the training ones.
 
     Without `data.hold_out` the roles are the splits the config names. With "field=value" the test
     set is every example of that value, whatever its split; training takes the examples of the
@@ -22,8 +23,10 @@ def select(source: Source, data: ConfigDict, seed: int) -> dict[str, np.ndarray]
     With `data.background`, "field=value", there is the role of that name too: the training examples
     of that value.
 
-    Of the training examples `data.train_examples` are drawn by the seed; with a smaller number come
-    some of those that a larger one brings.
+    Validation is empty where the config names none. Of the training examples `data.train_examples`
+    are drawn by the seed; with a smaller number come some of those that a larger one brings. If
+    these are more than `data.train_scored`, the role `SCORED` has so many of them, by `data.seed`,
+    else all of them.
 
     Raises:
       UserError: a split, field or value that the data set lacks, or not enough to train or test on.
@@ -40,17 +43,33 @@ def select(source: Source, data: ConfigDict, seed: int) -> dict[str, np.ndarray]
     if "=" in data.validation:
         validated = _of_value(source, data, "validation") & chosen["train"]
         chosen |= {"train": chosen["train"] & ~validated, "validation": validated}
+    for role in ("test", "validation"):
+        if shared := int((chosen["train"] & chosen[role]).sum()):
+            raise UserError(
+                f"{shared} examples of {source.name} would be trained on and used as {role} data: "
+                f'config.data.train="{data.train}", {role}="{data[role]}", '
+                f'hold_out="{data.hold_out}".'
+            )
     known = target(source, data.target) >= 0
     ids = {role: _ids(mask & known) for role, mask in chosen.items()}
     if data.background:
         ids[BACKGROUND] = _ids(chosen["train"] & _of_value(source, data, "background"))
         if not len(ids[BACKGROUND]):
             raise UserError(f'No training example is config.data.background="{data.background}".')
-    for role in ("train", "test"):
-        if not len(ids[role]):
-            raise UserError(f'No example in config.data.{role}="{data[role]}" of {source.name}.')
+    for role in ROLES:
+        if data[role] and not len(ids[role]):
+            held = f' without config.data.hold_out="{data.hold_out}"' if data.hold_out else ""
+            raise UserError(
+                f'No example in config.data.{role}="{data[role]}" of {source.name}{held}.'
+            )
     if data.train_examples:
-        ids["train"] = _draw(ids["train"], data.train_examples, seed, source.name)
+        if data.train_examples > len(ids["train"]):
+            raise UserError(
+                f"config.data.train_examples={data.train_examples}: {source.name} has only "
+                f"{len(ids['train'])} to train on."
+            )
+        ids["train"] = _draw(ids["train"], data.train_examples, seed)
+    ids[SCORED] = _draw(ids["train"], data.train_scored or len(ids["train"]), data.seed)
     return ids
 
 
@@ -71,11 +90,8 @@ def target(source: Source, field: str) -> np.ndarray:
     return source.columns[field]
 
 
-def _draw(ids: np.ndarray, count: int, seed: int, name: str) -> np.ndarray:
-    if count > len(ids):
-        raise UserError(
-            f"config.data.train_examples={count}: {name} has only {len(ids)} to train on."
-        )
+def _draw(ids: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """So many of the ids, or all if they are fewer, ascending."""
     # Only the bits of a generator are the same in all versions of NumPy: `random` keeps close.
     order = np.argsort(np.random.Generator(np.random.PCG64(seed)).random(len(ids)))
     return np.sort(ids[order[:count]])

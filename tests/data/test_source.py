@@ -153,7 +153,7 @@ def test_the_newest_version_is_opened(data_dir, tmp_path):
     for version in ("1.9.0", "1.10.0", "junk"):
         target = tmp_path / "mine" / version
         target.mkdir(parents=True)
-        for path in (data_dir / "mine" / "1.0.0").iterdir():
+        for path in (data_dir / "mine" / "1.1.0").iterdir():
             (target / path.name).write_bytes(path.read_bytes())
     (tmp_path / "mine" / "2.0.0").mkdir()  # unfinished: no description
     assert [path.name for path in index.versions(tmp_path, "mine")] == ["1.9.0", "1.10.0"]
@@ -163,6 +163,8 @@ def test_the_newest_version_is_opened(data_dir, tmp_path):
 def test_what_is_not_prepared_says_how_to(data_dir, tmp_path):
     with pytest.raises(UserError, match=r"Run: python -m gru_audio\.prepare spoken_digit"):
         open_source("spoken_digit", tmp_path)
+    with pytest.raises(UserError, match="prepare tfds:crema_d --data_dir"):
+        open_source("tfds_crema_d", tmp_path)
     with pytest.raises(UserError, match='Did you mean "mine"'):
         open_source("mines", data_dir)
     with pytest.raises(UserError, match="prepare folder --name birds --folder DIR"):
@@ -173,7 +175,7 @@ def test_what_is_not_prepared_says_how_to(data_dir, tmp_path):
 def copy(data_dir, tmp_path) -> Path:
     """The data set once more, to be tampered with: in data directory `tmp_path`."""
     shutil.copytree(data_dir / "mine", tmp_path / "mine")
-    return tmp_path / "mine" / "1.0.0"
+    return tmp_path / "mine" / "1.1.0"
 
 
 def assert_refused(copy, why):
@@ -272,9 +274,9 @@ def test_a_clip_that_is_not_as_long_as_it_should_be(copy, source):
 
 
 def test_opening_imports_no_tensorflow_and_nothing_that_the_files_name(data_dir, tmp_path):
-    target = tmp_path / "mine" / "1.0.0"
+    target = tmp_path / "mine" / "1.1.0"
     target.mkdir(parents=True)
-    for path in (data_dir / "mine" / "1.0.0").iterdir():
+    for path in (data_dir / "mine" / "1.1.0").iterdir():
         content = path.read_bytes()
         if path.name == "features.json":
             content = content.replace(b"tensorflow_datasets.core", b"evil.tensorflow_datasets.core")

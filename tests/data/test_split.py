@@ -9,7 +9,7 @@ import pytest
 from gru_audio.config import UserError
 from gru_audio.data.signal import Signal
 from gru_audio.data.source import Source
-from gru_audio.data.split import BACKGROUND, ROLES, select, target, trainable
+from gru_audio.data.split import BACKGROUND, ROLES, SCORED, select, target, trainable
 from tests.tones import tiny
 
 SPLIT = np.array(["train"] * 6 + ["validation"] * 3 + ["test"] * 3)
@@ -30,7 +30,9 @@ def data(**changes):
 
 
 def selected(**changes):
-    return {role: ids.tolist() for role, ids in select(SOURCE, data(**changes), 0).items()}
+    """Lists of ids, by role, but for those that are scored."""
+    ids = select(SOURCE, data(**changes), 0)
+    return {role: those.tolist() for role, those in ids.items() if role != SCORED}
 
 
 def test_roles_are_the_splits_less_what_has_no_label():
@@ -43,9 +45,24 @@ def test_splits_may_be_joined_or_left_out():
 
 
 def test_ids_are_int32_and_ascending():
-    for ids in select(SOURCE, data(train="test+train"), 0).values():
+    for ids in select(
+        SOURCE, data(train="test+train", test="validation", validation=""), 0
+    ).values():
         assert ids.dtype == np.int32
         assert np.all(np.diff(ids) > 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": "train+test"}, "3 examples of made_up would be .* used as test data"),
+        ({"train": "train+validation"}, "3 examples of made_up would be .* as validation data"),
+        ({"validation": "train"}, "6 examples of made_up would be .* as validation data"),
+    ],
+)
+def test_what_is_trained_on_tests_nothing(changes, message):
+    with pytest.raises(UserError, match=message):
+        select(SOURCE, data(**changes), 0)
 
 
 @pytest.mark.parametrize(("value", "group"), [("ann", 0), ("ben", 1), ("cid", 2)])
@@ -103,17 +120,30 @@ def test_what_does_not_exist_is_named(changes, message):
         select(SOURCE, data(**changes), 0)
 
 
-@pytest.mark.parametrize("role", ["train", "test"])
-def test_nothing_to_train_or_test_on(role):
+@pytest.mark.parametrize("role", ROLES)
+def test_nothing_to_train_validate_or_test_on(role):
     label = np.where(role == SPLIT, -1, LABEL)
     unknown = dataclasses.replace(SOURCE, columns=SOURCE.columns | {"label": label})
     with pytest.raises(UserError, match=f"config.data.{role}"):
         select(unknown, data(), 0)
 
 
+def test_holding_out_leaves_something_to_validate_on():
+    by_split = {"train": 0, "validation": 1, "test": 2}
+    group = np.array([by_split[split] for split in SPLIT], np.int32)
+    source = dataclasses.replace(SOURCE, columns=SOURCE.columns | {"group": group})
+    with pytest.raises(UserError, match=r'validation="validation".* without .*"group=ben"'):
+        select(source, data(hold_out="group=ben"), 0)
+    assert select(source, data(hold_out="group=ben", validation=""), 0)["test"].tolist() == [
+        6,
+        7,
+        8,
+    ]
+
+
 def test_target():
     np.testing.assert_array_equal(target(SOURCE, "group"), GROUP)
-    assert set(ROLES) == set(select(SOURCE, data(), 0))
+    assert {*ROLES, SCORED} == set(select(SOURCE, data(), 0))
 
 
 def some(count, seed=0, **changes):
@@ -142,6 +172,18 @@ def test_they_are_drawn_from_what_is_not_held_out():
     rest = selected(hold_out="group=ann")["train"]
     assert set(some(2, hold_out="group=ann")) < set(rest)
     assert some(len(rest), hold_out="group=ann") == rest
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_of_what_was_trained_on_the_scored_examples_are_the_same_for_all_seeds(seed):
+    def scored(count, **changes):
+        return select(SOURCE, data(train_scored=count, **changes), seed)[SCORED].tolist()
+
+    everything = selected()["train"]
+    assert scored(0) == scored(5) == scored(9) == everything
+    assert len(scored(2)) == 2 and set(scored(2)) < set(everything)
+    assert scored(2) == select(SOURCE, data(train_scored=2), seed + 1)[SCORED].tolist()
+    assert set(scored(2, train_examples=3)) < set(some(3, seed))
 
 
 def test_more_than_there_are_is_an_error():

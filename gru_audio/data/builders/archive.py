@@ -46,6 +46,12 @@ def download(url: str, target: Path) -> Path:
     return target
 
 
+def check_place(folder: Path | str | None, archive: Path | str | None) -> None:
+    """Refuses two places where the sounds would lie."""
+    if folder and archive:
+        raise UserError("Sounds lie in a --folder or in an --archive: give one of them.")
+
+
 def unpack(archive: Path | str, folder: Path) -> Path:
     """Unpacks a tar (also compressed) or zip archive into `folder`; leaves a folder as it is.
 
@@ -108,8 +114,8 @@ def sha256(path: Path) -> str:
 
 
 def _only_folder(folder: Path) -> Path:
-    """What holds everything in `folder`."""
-    inside = list(folder.iterdir())
+    """What holds everything in `folder`, leaving aside what a Mac puts into archives."""
+    inside = [p for p in folder.iterdir() if p.name != "__MACOSX" and not p.name.startswith(".")]
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
 
 

@@ -22,12 +22,13 @@ import tensorflow_datasets as tfds
 from gru_audio.audio.io import Audio, BadAudio
 from gru_audio.config import UserError
 from gru_audio.data import index
-from gru_audio.data.signal import Signal
+from gru_audio.data.signal import FRAMES, SOUND, Signal
 
 CLIPS_PER_SHARD = 8192
 SPLITS = ("train", "validation", "test")
 UNFINISHED = "incomplete."  # how names of folders with work in progress begin, here and in TFDS
 SKIP, REFUSE = "skip", "refuse"  # what to do about bad files
+_TAKEN = (index.SPLIT, index.LENGTH, index.CLIP, SOUND, FRAMES)  # names that no field may have
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +66,17 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
     def __init__(
         self, *, data_dir: Path | str, sample_rate: int, on_bad_file: str, **settings: Any
     ):
-        """`settings` are stored with the data, to tell whether they would come out the same."""
+        """`settings` are stored with the data, to tell whether they would come out the same.
+
+        Raises:
+          UserError: a field has a name that every data set uses already.
+        """
+        for field in self.fields:
+            if field in _TAKEN:
+                raise UserError(
+                    f'No field can be called "{field}", as every data set keeps something of that '
+                    "name: give the column another."
+                )
         self.settings = {"builder": type(self).__name__, "sample_rate": sample_rate, **settings}
         self.progress: Callable[[int, int], None] = lambda done, total: None
         self.verified = "nothing to compare with"
@@ -243,9 +254,10 @@ class Ledger:
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
-    """A sorting key under which "take 2" comes before "take 10"."""
+    """A sorting key under which "take 2" comes before "take 10"; no two names have the same."""
     parts = re.split(r"([0-9]+)", name)
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+    key = [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+    return [*key, (-1, 0, name)]
 
 
 def _described(signal: Signal) -> dict[str, Any]:
@@ -266,6 +278,11 @@ def _in_order(clips: Sequence[Clip]) -> list[Clip]:
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
         raise UserError(f"The same clip is listed {counts[twice[0]]} times: {twice[0]}")
+    for clip in clips:
+        try:
+            "".join((clip.name, *clip.labels.values())).encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"Rename {clip.name!r}: it is not written in UTF-8.") from error
     splits = {clip.split for clip in clips}
     for split in splits:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", split) or split == "all":

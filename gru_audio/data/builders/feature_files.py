@@ -182,7 +182,10 @@ def from_files(archive: Path, rows: Sequence[Row], file: str, width: int) -> Seq
         content = (root / name).read_bytes()
         if Path(name).suffix == SPHINX:
             return _from_sphinx(content, name, width)
-        return _from_numpy(content, name).astype(dtype)
+        values = _from_numpy(content, name)
+        if not np.can_cast(values.dtype, dtype, "same_kind" if dtype == "float32" else "safe"):
+            raise BadAudio(name, f"{values.dtype} values, not {dtype} as in the first file")
+        return values.astype(dtype)
 
     return Sequences(rows=rows, names={}, width=width, dtype=dtype, read=read)
 

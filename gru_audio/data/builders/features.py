@@ -39,7 +39,7 @@ class Field:
 class Features(ClipBuilder):
     """Sequences of frames from NumPy, Sphinx or Kaldi files, or from a table."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """People's own sounds in a directory per class."""
 
 import functools
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,10 +19,10 @@ from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder, natural
 class Folder(ClipBuilder):
     """Sounds in CLASS/, or in SPLIT/CLASS/ with splits called train, validation and test.
 
-    Every file below a class directory is one of its clips, save hidden ones.
+    Every file below a class directory is one of its clips, save hidden ones; links are followed.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class Folder(ClipBuilder):
           fractions: of train, validation and test, where splits are drawn.
           seed: of the draw.
         """
+        archives.check_place(folder, archive)
         fractions = splitting.shares(fractions)
         self.name = name
         self.fields = ("label", "group") if split_by else ("label",)
@@ -137,10 +139,13 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    paths = [
-        path
-        for path in folder.rglob("*")
-        if path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
+    paths, seen = [], set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # by a link back to where it lies
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths += [Path(place, name) for name in files if not name.startswith(".")]
     return sorted(paths, key=lambda path: natural(path.as_posix()))

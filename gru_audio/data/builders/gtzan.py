@@ -34,7 +34,7 @@ class Gtzan(ClipBuilder):
     to validate and 290 to test. One of them, jazz.00054, is damaged in most copies.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     fields = ("label", "track")
     homepage = "http://marsyas.info/downloads/datasets.html"
 

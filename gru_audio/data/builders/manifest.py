@@ -3,6 +3,7 @@
 import csv
 import functools
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,10 +22,11 @@ class Manifest(ClipBuilder):
     """Sounds listed with the columns file and label.
 
     Optional columns: split; speaker and group, which become fields; start and end, in seconds,
-    where a row is a part of its file. Other columns are ignored. An empty label is unknown.
+    where a row is a part of its file. Other columns are ignored. An empty label is unknown. Where
+    splits are drawn, the parts of a file stay together.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
 
     def __init__(
         self,
@@ -51,6 +53,7 @@ class Manifest(ClipBuilder):
           fractions: of train, validation and test, where splits are drawn.
           seed: of the draw.
         """
+        archives.check_place(folder, archive)
         manifest = Path(manifest).expanduser()
         required = ("file", "label", *([split_by] if split_by else []))
         self._rows = read_table(manifest, required)
@@ -79,12 +82,15 @@ class Manifest(ClipBuilder):
         given = None
         if "split" in rows[0]:
             given = [splitting.USUAL_NAMES.get(row["split"].lower(), row["split"]) for row in rows]
-        groups = [row[self._split_by] for row in rows] if self._split_by else None
+        spans = [(_seconds(row, "start") or 0.0, _seconds(row, "end")) for row in rows]
+        parts = any(span != (0.0, None) for span in spans)
+        split_by = self._split_by or ("file" if parts and given is None else None)
+        groups = [row[split_by] for row in rows] if split_by else None
         splits = self._choose_splits(given, [row["label"] for row in rows], groups)
-        return [self._clip(row, split, root) for row, split in zip(rows, splits, strict=True)]
+        return [self._clip(*of_clip, root) for of_clip in zip(rows, splits, spans, strict=True)]
 
-    def _clip(self, row: Row, split: str, root: Path) -> Clip:
-        start, end = _seconds(row, "start") or 0.0, _seconds(row, "end")
+    def _clip(self, row: Row, split: str, span: tuple[float, float | None], root: Path) -> Clip:
+        start, end = span
         part = f"@{start:g}-{'' if end is None else f'{end:g}'}" if start or end else ""
         name = row["file"] + part
         return Clip(
@@ -111,10 +117,13 @@ def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
             hint = nearest(column, reader.fieldnames or ())
             raise UserError(f'{path} has no column "{column}".{hint}')
     rows: list[Row] = []
-    for row in reader:
-        if None in row or None in row.values():
-            raise UserError(f"{path}, line {reader.line_num}: not as many values as columns.")
-        rows.append({column: value.strip() for column, value in row.items()})
+    try:
+        for row in reader:
+            if None in row or None in row.values():
+                raise UserError(f"{path}, line {reader.line_num}: not as many values as columns.")
+            rows.append({column: value.strip() for column, value in row.items()})
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num + 1}: {error}.") from error
     if not rows:
         raise UserError(f"{path} lists nothing.")
     return rows
@@ -122,7 +131,12 @@ def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
 
 def _seconds(row: Row, column: str) -> float | None:
     value = row.get(column, "")
+    if not value:
+        return None
     try:
-        return float(value) if value else None
-    except ValueError as error:
-        raise UserError(f'{row["file"]}: {column} is "{value}", not seconds.') from error
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise UserError(f'{row["file"]}: {column} is "{value}", not seconds.')
+    return seconds

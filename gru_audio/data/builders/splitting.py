@@ -25,30 +25,40 @@ def choose(
     fractions: Sequence[float],
     seed: int,
 ) -> Sequence[str]:
-    """Random splits by group where groups are asked for, else those given, else stratified ones."""
+    """Random splits by group where groups are asked for, else those given, else stratified ones.
+
+    Raises:
+      UserError: there are fewer groups than splits, or given splits and how to draw others.
+    """
     if groups is not None:
         return by_group(groups, fractions, seed)
-    return stratified(labels, fractions, seed) if given is None else given
+    if given is None:
+        return stratified(labels, fractions, seed)
+    if list(fractions) != shares(FRACTIONS) or seed:
+        raise UserError(
+            "The splits are given, so that --fractions and --seed decide nothing: leave them out, "
+            "or have splits drawn by --split_by."
+        )
+    return given
 
 
 def stratified(labels: Sequence[str], fractions: Sequence[float], seed: int) -> list[str]:
     """A split for each example, so that every label has its share in each.
 
-    The examples of a label come in random order, each to the split that lags furthest behind its
-    share of the label; where several lag alike, furthest behind its share of everything.
+    Label after label, and in random order within each, examples go to the split that lags furthest
+    behind its share of all so far. So rare labels, too, reach every split, some this one and others
+    that. The first example of each is trained on: nobody finds what he never heard.
     """
     share = np.array(fractions)
     order = np.random.default_rng(seed).permutation(len(labels))
-    of_label: dict[str, np.ndarray] = collections.defaultdict(lambda: np.zeros(len(SPLITS)))
-    of_all = np.zeros(len(SPLITS))
+    counts = np.zeros(len(SPLITS))
     chosen = [""] * len(labels)
+    met = set()
     for i in sorted(order, key=lambda i: labels[i]):
-        counts = of_label[labels[i]]
         lag = np.round(share * (counts.sum() + 1) - counts, 9)  # so that ties are ties
-        overall = share * (of_all.sum() + 1) - of_all
-        split = max(np.flatnonzero(share), key=list(zip(lag, overall, strict=True)).__getitem__)
+        split = max(np.flatnonzero(share), key=lag.__getitem__) if labels[i] in met else 0
+        met.add(labels[i])
         counts[split] += 1
-        of_all[split] += 1
         chosen[i] = SPLITS[split]
     return chosen
 
@@ -67,7 +77,8 @@ def by_group(groups: Sequence[Hashable], fractions: Sequence[float], seed: int) 
     empty = set(room)
     if len(sizes) < len(empty):
         raise UserError(
-            f"{len(sizes)} groups cannot fill {len(empty)} splits, with no group in two of them."
+            f"{len(sizes)} groups cannot fill {len(empty)} splits, with no group in two of them: "
+            "split by something finer, or give a split no share, as in --fractions 80,0,20."
         )
     names = list(sizes)
     shuffled = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]

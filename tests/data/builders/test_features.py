@@ -298,6 +298,18 @@ def test_a_file_for_each_sequence(tmp_path, suffix, encode, packed):
     assert counts(source, "speaker")["train", "cat"] == 2
 
 
+def test_values_that_the_first_file_s_type_cannot_hold_are_not_cut_down(tmp_path):
+    whole, more = np.ones((2, WIDTH), np.int16), np.full((2, WIDTH), 0.5, np.float32)
+    files = {f"{i}.npy": numpy_file(values) for i, values in enumerate((whole, more, whole))}
+    manifest = listed(tmp_path, file=[*files], split=["train", "train", "test"])
+    options = {"archive": write_tar(tmp_path / "x.tar.gz", files), "manifest": manifest}
+    builder = Features(data_dir=tmp_path / "data", name="mine", **options)
+    builder.download_and_prepare()
+    assert dict(builder._ledger.skipped) == {
+        "1.npy": "float32 values, not int16 as in the first file"
+    }
+
+
 def test_bad_files_are_named_and_skipped(tmp_path):
     good = np.ones((2, WIDTH), np.float32)
     files = {
