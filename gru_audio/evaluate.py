@@ -4,25 +4,27 @@
   python -m gru_audio.evaluate --workdir runs/one --split validation --json
 
 --split is "train", "validation" or "test" as the run's config means them (so with what it held
-out), or any split of the data set by its own name. --data scores another prepared data set with
-the same classes; --data_dir says where it lies.
+out), or any split of the data set by its own name. --data scores another prepared data set, whose
+classes or tags the model must know; --data_dir says where it lies.
 """
 
+import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from absl import flags
-from rich.console import Console
 from rich.table import Table
 
 from gru_audio import command
 from gru_audio.config import UserError, nearest
 from gru_audio.data.source import Source, open_source
 from gru_audio.data.split import ROLES, select, target
+from gru_audio.labelling.printer import plain_console
 from gru_audio.sweeping.workdir import Workdir
-from gru_audio.tasks.tagging import Tagging
+from gru_audio.tasks.tagging import Tagging, tags_of
 from gru_audio.training.trained import Trained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run was trained.")
@@ -36,7 +38,7 @@ flags.mark_flag_as_required("workdir")
 
 def main(_: Sequence[str]) -> None:
     trained = Trained.load(Workdir(_WORKDIR.value).find_model(_RUN.value))
-    config, task = trained.config, trained.program().task
+    config = trained.config
     source = open_source(_DATA.value or config.data.name, _DATA_DIR.value or config.data.dir)
     if source.signal.rate != trained.signal.rate:
         raise UserError(
@@ -48,8 +50,16 @@ def main(_: Sequence[str]) -> None:
             f"{source.name} holds {source.signal.feature} of {source.signal.dtype} "
             f"{source.signal.shape}, the model was trained on others ({trained.signal.shape})."
         )
+    if not _DATA.value and source.fingerprint != trained.about["data_fingerprint"]:
+        print(
+            f"warning: {source.name} is not what {trained.about['run']} was trained on, but was "
+            "prepared anew: what is scored may be what it has learnt.",
+            file=sys.stderr,
+        )
     ids = _examples(source, trained)
+    trained = _with_labels_of(source, trained)
     labels = _labels(source, trained)[ids]
+    task = trained.program().task
     scores = trained.scores(source.signals(ids), labels)
 
     metrics = task.metrics(scores, labels)
@@ -72,7 +82,7 @@ def main(_: Sequence[str]) -> None:
     for row in rows:
         told = [f"{row[x]:.1%}" if row[x] is not None else "-" for x in shares]
         table.add_row(row[name], str(row[count]), *told)
-    Console().print(table)
+    plain_console().print(table)
 
 
 def _by_class(
@@ -111,15 +121,33 @@ def _examples(source: Source, trained: Trained) -> np.ndarray:
     return ids
 
 
+def _with_labels_of(source: Source, trained: Trained) -> Trained:
+    """The model with the labels of the data set besides its own, which its outputs must cover.
+
+    Other sets of tags are other labels, of the same outputs. Whatever else is new is an error.
+    """
+    field, task = trained.config.data.target, trained.program().task
+    if not field:
+        return trained
+    target(source, field)  # is an error where there is none
+    others = set(source.class_names[field]) - set(trained.class_names)
+    tagging = isinstance(task, Tagging)
+    unknown = {tag for label in others for tag in tags_of(label)} if tagging else others
+    unknown -= set(task.answers)
+    if unknown:
+        raise UserError(
+            f"The model does not know these {'tags' if tagging else 'classes'} of {source.name}: "
+            f"{', '.join(sorted(unknown))}."
+        )
+    return dataclasses.replace(trained, class_names=(*trained.class_names, *sorted(others)))
+
+
 def _labels(source: Source, trained: Trained) -> np.ndarray:
-    """Classes of every example, in the model's numbering; unknown ones are an error."""
+    """Classes of every example, in the model's numbering."""
     field = trained.config.data.target
     if not field:
         return target(source, field)
     column, names = target(source, field), source.class_names[field]
-    missing = sorted(set(names) - set(trained.class_names))
-    if missing:
-        raise UserError(f"The model does not know these classes of {source.name}: {missing}.")
     return np.array([trained.class_names.index(name) for name in names], np.int32)[column]
 
 

@@ -13,7 +13,8 @@ code then is 1.
 
 A file that is longer than --window (by default the longest clip in training) is cut into windows
 that begin every --hop (by default half a window), and gives a row for each stretch of one label;
-where two windows overlap, each speaks for its half. --json gives every window.
+where two windows overlap, each speaks for its half. Tags have a stretch each, which may overlap.
+--json gives every window.
 
 --live labels what the microphone hears (extra [live]), a window every --hop, until Ctrl-C. --follow
 does so with a WAV file that another program is writing, or with "-" reads 16-bit samples of one
@@ -21,6 +22,7 @@ channel at --rate from standard input, to their end.
 """
 
 import contextlib
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,23 +38,28 @@ from gru_audio.config import UserError
 from gru_audio.labelling.label import Pace, label_live, label_recording
 from gru_audio.labelling.printer import Printer, clock
 from gru_audio.sweeping.workdir import Workdir
+from gru_audio.tasks.tagging import Tagging
 from gru_audio.training.trained import Trained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run was trained.")
 _RUN = flags.DEFINE_string("run", None, "Which run, where there are several.")
-_TOP_K = flags.DEFINE_integer("top_k", 3, "How many labels to give.", lower_bound=1)
+_TOP_K = flags.DEFINE_integer("top_k", 3, "How many labels of a clip or window.", lower_bound=1)
 _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON a file or window.")
 _WINDOW = flags.DEFINE_float("window", None, "Seconds that are labelled at a time.")
 _HOP = flags.DEFINE_float("hop", None, "Seconds from one window to the next.")
 _THRESHOLD = flags.DEFINE_float(
-    "threshold", 0.0, "Say nothing of windows whose best label is less probable.", 0.0, 1.0
+    "threshold",
+    None,
+    "Give no labels where the best is less probable. In recordings, tags have stretches where they "
+    "are at least so probable, by default 0.5.",
+    0.0,
+    1.0,
 )
 _LIVE = flags.DEFINE_bool("live", False, "Label sound as it comes, from the microphone.")
 _DEVICE = flags.DEFINE_string("device", None, 'Microphone: number or name; "list" lists them.')
 _FOLLOW = flags.DEFINE_string("follow", None, 'Live from a growing WAV file, or "-": raw samples.')
 _RATE = flags.DEFINE_integer("rate", None, "Hz of raw samples; by default the model's.", 100)
 _SMOOTH = flags.DEFINE_integer("smooth", 1, "Live: the mean of so many windows.", lower_bound=1)
-flags.mark_flag_as_required("workdir")
 
 _SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aiff", ".aif")  # taken from folders
 _CLIPS = 512  # held in memory
@@ -62,17 +69,24 @@ def main(arguments: Sequence[str]) -> int:
     if _DEVICE.value == "list":
         print(devices())
         return 0
+    if not _WORKDIR.value:
+        raise UserError("Say where the run was trained: --workdir DIR.")
+    live = _LIVE.value or _FOLLOW.value
+    if live and len(arguments) > 1:
+        raise UserError(f"{arguments[1]} is a file, and --live and --follow take none.")
     trained = Trained.load(Workdir(_WORKDIR.value).find_model(_RUN.value))
     _check(trained)
     size, hop = _window_and_hop(trained)
+    task = trained.program().task
     printer = Printer(
-        trained.program().task.answers,
+        task.answers,
         trained.signal.rate,
         _TOP_K.value,
         _THRESHOLD.value,
         _JSON.value,
+        several=isinstance(task, Tagging),
     )
-    if _LIVE.value or _FOLLOW.value:
+    if live:
         _print_live(trained, printer, size, hop)
         return 0
 
@@ -87,7 +101,9 @@ def main(arguments: Sequence[str]) -> int:
         blocks = decode_blocks(path, trained.signal.rate)
         try:
             printer.recording(str(path), label_recording(trained, blocks, size, hop))
-        except BadAudio as error:
+        except BrokenPipeError:
+            raise  # that is of our own output
+        except (BadAudio, OSError) as error:
             bad.append(f"the rest of {error}")
     for what in bad:
         print(f"skipped {what}", file=sys.stderr)
@@ -110,6 +126,9 @@ def _check(trained: Trained) -> None:
 def _window_and_hop(trained: Trained) -> tuple[int, int]:
     """Both in samples."""
     rate = trained.signal.rate
+    for flag in (_WINDOW, _HOP):
+        if flag.value is not None and not 0 < flag.value < math.inf:
+            raise UserError(f"--{flag.name} is in seconds, above 0, not {flag.value}.")
     size = trained.longest if _WINDOW.value is None else round(_WINDOW.value * rate)
     hop = max(1, size // 2) if _HOP.value is None else round(_HOP.value * rate)
     if not 1 <= hop <= size:
@@ -145,7 +164,7 @@ def _by_length(files: Sequence[Path], window: float) -> tuple[list[Path], list[P
     for path in files:
         try:
             (clips if duration(path) <= window else recordings).append(path)
-        except BadAudio as error:
+        except (BadAudio, OSError) as error:
             bad.append(str(error))
     return clips, recordings, bad
 
@@ -160,7 +179,7 @@ def _labelled(
             try:
                 clips.append(decode(path, trained.signal.rate).samples)
                 names.append(str(path))
-            except BadAudio as error:
+            except (BadAudio, OSError) as error:
                 bad.append(str(error))
         if clips:
             yield from zip(names, trained.probabilities(clips), strict=True)
@@ -200,4 +219,4 @@ def _converted(sound: Sound, rate: int) -> Iterator[np.ndarray]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, names=True)

@@ -159,6 +159,31 @@ def test_a_hop_beyond_the_window_is_refused(workdir, environment, recording):
     assert "--hop (2 s) must be" in run(environment, "predict", *flags, code=2).stderr
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--window=nan"], "--window is in seconds, above 0, not nan"),
+        (["--live"], "is a file, and --live and --follow take none"),
+        (["--workdir="], "--workdir DIR"),
+    ],
+)
+def test_flags_that_mean_nothing_are_refused(workdir, environment, recording, flags, message):
+    shown = run(environment, "predict", "--workdir", workdir, *flags, recording, code=2)
+    assert message in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+def test_whoever_reads_the_labels_may_stop(workdir, environment, recording):
+    command = arguments("predict", "--workdir", workdir, "--json", "--window=0.4", recording)
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()  # as `head` does
+        told = process.stderr.read().decode()
+    assert process.returncode == 128 + signal.SIGPIPE
+    assert "Traceback" not in told
+
+
 def test_a_file_is_followed_while_another_process_writes_it(
     workdir, environment, sound, expected, trained, tmp_path
 ):

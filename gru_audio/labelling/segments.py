@@ -1,4 +1,4 @@
-"""What was found in overlapping windows, as stretches of time with one label."""
+"""What was found in overlapping windows, as stretches of time with a label."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Segment:
-    """Samples `start` to `end`, from `windows` windows with one best class.
+    """Samples `start` to `end`, from `windows` windows with one label.
 
     `probability` is its mean over these windows.
     """
@@ -29,26 +29,33 @@ class Segment:
     windows: int = 1
 
 
-def segments(found: Iterable[Found], threshold: float = 0.0) -> Iterator[Segment]:
-    """Joins neighbouring windows with the same best class; where two overlap, each has its half.
+def segments(
+    found: Iterable[Found], threshold: float = 0.0, *, several: bool = False
+) -> Iterator[Segment]:
+    """Joins neighbouring windows with the same label; where two overlap, each has its half.
 
     Args:
       found: windows in order, without gaps between them.
-      threshold: windows whose best class is less probable than this belong to no segment.
+      threshold: a label less probable than this is none.
+      several: whether a window has all labels that are probable, as tags are, or its best alone.
+
+    Yields:
+      Segments, each when it ends.
     """
-    current: Segment | None = None
+    current: dict[int, Segment] = {}  # by their labels
     for share in _shares(found):
-        label = int(share.probabilities.argmax())
-        probability = float(share.probabilities[label])
-        if current is not None and (label != current.label or probability < threshold):
-            yield current
-            current = None
-        if probability < threshold:
-            continue
-        new = Segment(share.start, share.end, label, probability)
-        current = _joined(current, new) if current is not None else new
-    if current is not None:
-        yield current
+        chances = share.probabilities
+        labels = range(len(chances)) if several else [int(chances.argmax())]
+        going_on = {}
+        for label in labels:
+            if chances[label] < threshold:
+                continue
+            new = Segment(share.start, share.end, label, float(chances[label]))
+            begun = current.pop(label, None)
+            going_on[label] = _joined(begun, new) if begun else new
+        yield from current.values()
+        current = going_on
+    yield from current.values()
 
 
 def _joined(one: Segment, next_: Segment) -> Segment:

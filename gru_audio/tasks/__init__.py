@@ -37,7 +37,12 @@ def make_task(config: ConfigDict, class_names: tuple[str, ...], features: int) -
     if config.name in _OF_LABELS:
         if not class_names:
             raise UserError(f"config.task.name={config.name} needs config.data.target, a field.")
-        return _OF_LABELS[config.name](class_names)
+        task = _OF_LABELS[config.name](class_names)
+        if not task.outputs:
+            raise UserError(f"config.task.name={config.name}: no clip has any of its labels.")
+        return task
+    if config.label_smoothing:
+        raise UserError(f"config.task.name={config.name} has no labels: set label_smoothing to 0.")
     if config.name == "next_step":
         if config.distribution not in DISTRIBUTIONS:
             hint = nearest(config.distribution, DISTRIBUTIONS)
@@ -47,9 +52,9 @@ def make_task(config: ConfigDict, class_names: tuple[str, ...], features: int) -
         raise UserError(
             f'config.task.name="{config.name}" is unknown.{nearest(config.name, TASKS)}'
         )
-    task, width = _OF_MEMORY[config.name]
+    problem, width = _OF_MEMORY[config.name]
     if features != width:
         raise UserError(
             f"config.task.name={config.name} needs frames of {width}, not of {features} values."
         )
-    return task
+    return problem

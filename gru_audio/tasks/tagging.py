@@ -15,6 +15,12 @@ SEPARATOR = "+"  # between the tags of a clip, as in "speech+music"
 NO_TAG = "none"  # the label of a clip without any
 
 
+def tags_of(label: str) -> list[str]:
+    """The tags of a label: "speech + music" has two, "none" has none."""
+    tags = [tag.strip() for tag in label.split(SEPARATOR)]
+    return [tag for tag in tags if tag and tag != NO_TAG]
+
+
 @dataclass(frozen=True)
 class Tagging:
     """Which tags a clip has.
@@ -33,8 +39,7 @@ class Tagging:
     @property
     def answers(self) -> tuple[str, ...]:
         """All tags, in the order of the outputs."""
-        tags = {tag for label in self.class_names for tag in label.split(SEPARATOR)}
-        return tuple(sorted(tags - {NO_TAG}))
+        return tuple(sorted({tag for label in self.class_names for tag in tags_of(label)}))
 
     @property
     def outputs(self) -> int:
@@ -44,9 +49,7 @@ class Tagging:
     @property
     def has_tag(self) -> np.ndarray:
         """Which label has which tag, float32 (labels, tags) of 0 and 1."""
-        rows = [
-            [tag in label.split(SEPARATOR) for tag in self.answers] for label in self.class_names
-        ]
+        rows = [[tag in tags_of(label) for tag in self.answers] for label in self.class_names]
         return np.array(rows, np.float32)
 
     def soft_labels(self, labels: jax.Array, smoothing: jax.Array | float = 0.0) -> jax.Array:

@@ -61,6 +61,22 @@ def test_a_segment_has_its_windows_mean_probability():
     np.testing.assert_allclose(segment.probability, 0.8, rtol=1e-6)
 
 
+def test_tags_have_stretches_of_their_own():
+    found = [window(0, 4, 0.75, 0.25), window(4, 8, 0.75, 0.5), window(8, 12, 0.25, 0.75)]
+    told = list(segments(found, 0.5, several=True))
+    assert told == [Segment(0, 8, 0, 0.75, 2), Segment(4, 12, 1, 0.625, 2)]
+
+
+@given(findings(), st.sampled_from([0.3, 0.6, 0.7]))
+def test_a_tag_has_the_stretches_that_it_has_alone(found, threshold):
+    """Against the segments of "this tag or not", told by its probability alone."""
+    told = list(segments(found, threshold, several=True))
+    for tag in (0, 1):
+        alone = [window(f.start, f.end, f.probabilities[tag]) for f in found]
+        expected = [(s.start, s.end, s.probability) for s in segments(alone, threshold)]
+        assert [(s.start, s.end, s.probability) for s in told if s.label == tag] == expected
+
+
 def test_what_is_improbable_parts_two_segments_of_one_label():
     found = [window(0, 4, 0.75, 0.25), window(2, 6, 0.5, 0.5), window(4, 8, 0.75, 0.25)]
     assert list(segments(found, 0.6)) == [Segment(0, 3, 0, 0.75), Segment(5, 8, 0, 0.75)]

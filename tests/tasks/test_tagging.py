@@ -74,3 +74,10 @@ def test_tags_that_tell_nothing_do_not_count():
 def test_it_needs_a_field():
     with pytest.raises(UserError, match=r"task\.name=tagging needs config\.data\.target"):
         make_task(tiny({"task.name": "tagging"}).task, (), 8)
+
+
+def test_spaces_around_tags_do_not_make_others():
+    assert Tagging(("speech + music", "speech+music", " music", "none", "")).answers == (
+        "music",
+        "speech",
+    )
