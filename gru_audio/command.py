@@ -3,10 +3,12 @@
 import copy
 import importlib.util
 import logging
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from types import ModuleType
+from types import FrameType, ModuleType
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -18,13 +20,23 @@ from gru_audio.reporting.published import name_with_part
 from gru_audio.training.preemption import EXIT_PREEMPTED, Preempted
 
 
-def run(main: Callable[[Sequence[str]], int | None]) -> None:
-    """Runs a command's `main`; a `UserError` ends it with its message alone and exit code 2."""
+def run(main: Callable[[Sequence[str]], int | None], *, names: bool = False) -> None:
+    """Runs a command's `main`; a `UserError` ends it with its message alone and exit code 2.
+
+    Args:
+      main: from the arguments, of which the first is the command, to the exit code.
+      names: whether it takes arguments that are no flags, such as files.
+    """
+    signal.signal(signal.SIGTERM, _preempt)  # until training heeds it, and after
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("jax").setLevel(logging.ERROR)
 
     def guarded(arguments: Sequence[str]) -> int | None:
         try:
+            if len(arguments) > 1 and not names:
+                raise UserError(
+                    f'What is "{arguments[1]}"? This command takes flags only: --NAME=VALUE.'
+                )
             return main(arguments)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
@@ -35,6 +47,9 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         except Preempted:
             print("preempted: all is saved; the same command resumes", file=sys.stderr)
             return EXIT_PREEMPTED
+        except BrokenPipeError:  # whoever read the output wants no more of it, as `head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 128 + signal.SIGPIPE
         except Exception:
             traceback.print_exc()
             code = 1
@@ -45,6 +60,10 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         return code
 
     app.run(guarded, flags_parser=_parse)
+
+
+def _preempt(number: int, frame: FrameType | None) -> None:
+    raise Preempted
 
 
 def config(flag: flags.FlagHolder) -> ConfigDict:

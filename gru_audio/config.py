@@ -63,6 +63,7 @@ def default_config() -> ConfigDict:
     config.data.cluster = ""  # the field whose examples belong together when intervals are made
     config.data.crop_seconds = placeholder(float)  # longer clips are cut: at random in training
     config.data.train_examples = 0  # so many of the training split, drawn by the seed; 0: all
+    config.data.train_scored = 5000  # of them so many are scored once all is learnt; 0: all
     config.data.feed = "resident"  # "resident": in device memory; "streamed": from disk by Grain
     config.data.buckets = 4  # at most this many padded lengths
     config.data.seed = 0  # of the order in which lengths follow each other: one for all runs
@@ -189,6 +190,7 @@ _AT_LEAST = {
     "data.seed": 0,
     "data.buckets": 1,
     "data.train_examples": 0,
+    "data.train_scored": 0,
     "data.workers": 1,
     "model.hidden": 1,
     "model.layers": 1,
@@ -319,5 +321,9 @@ def check(config: ConfigDict) -> None:
         )
     if config.augment.snr_min_db > config.augment.snr_max_db:
         raise UserError("config.augment.snr_min_db must be at most config.augment.snr_max_db.")
+    of_masks = {"time_masks": "time_mask_ms", "frequency_masks": "frequency_mask_bands"}
+    for masks, width in of_masks.items():
+        if bool(config.augment[masks]) != bool(config.augment[width]):
+            raise UserError(f"config.augment.{masks} and {width} do something together only.")
     if not config.data.validation and config.train.patience:
         raise UserError("config.train.patience needs a validation split (config.data.validation).")

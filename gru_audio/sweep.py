@@ -51,6 +51,11 @@ flags.register_multi_flags_validator(
     lambda given: given["status"] or (given["config"] is not None and given["workdir"]),
     message="Name an experiment by --config and a directory by --workdir, or ask for --status.",
 )
+flags.register_multi_flags_validator(
+    ["json", "status"],
+    lambda given: given["status"] or not given["json"],
+    message="--json goes with --status.",
+)
 
 
 def main(_: Sequence[str]) -> int:
@@ -67,7 +72,7 @@ def _sweep() -> int:
     from gru_audio.sweeping.workdir import Workdir
     from gru_audio.training import processes
     from gru_audio.training.checkpoint import hush
-    from gru_audio.training.parallel import use_cpu_cores
+    from gru_audio.training.devices import use_cpu_cores
 
     shard = Shard.parse(_SHARD.value)
     config = command.config(_CONFIG)
@@ -96,7 +101,7 @@ def _sweep() -> int:
         print(missing)
     print(f"Report: {page}")
     for run in failed:
-        print(f"failed: {run} (see {workdir.run(run)})", file=sys.stderr)
+        print(workdir.failure(run), file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -169,7 +174,8 @@ def _show_standings(standings: Sequence[Standing], selection: str, now: datetime
 
 
 def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else 110)
+    width = None if sys.stdout.isatty() else 110
+    return Console(width=width, markup=False, emoji=False)  # names of arms and runs as they are
 
 
 if __name__ == "__main__":

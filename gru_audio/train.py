@@ -24,7 +24,7 @@ from gru_audio.sweeping.sweep import Sweep
 from gru_audio.sweeping.workdir import Workdir
 from gru_audio.training import processes
 from gru_audio.training.checkpoint import hush
-from gru_audio.training.parallel import use_cpu_cores
+from gru_audio.training.devices import use_cpu_cores
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for all that the run writes.")
@@ -47,7 +47,7 @@ def main(_: Sequence[str]) -> int:
     if not processes.first():
         return 1 if failed else 0
     if failed:
-        print(f"{failed[0]} failed; see {workdir.run(failed[0])}", file=sys.stderr)
+        print(workdir.failure(failed[0]), file=sys.stderr)
         return 1
     print(f"Report: {write_report(workdir.root)[0]}")
     return 0

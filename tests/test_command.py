@@ -41,10 +41,10 @@ command.run(main)
 """
 
 
-def show(folder, config):
+def show(folder, config, *others):
     (folder / "music.py").write_text(WITH_PARTS)
     (folder / "speech.py").write_text(WITHOUT_PARTS)
-    command = [sys.executable, "-c", SHOW, f"--config={folder / config}"]
+    command = [sys.executable, "-c", SHOW, f"--config={folder / config}", *others]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
@@ -75,3 +75,24 @@ def test_a_wrong_part_is_told_in_one_line(tmp_path, config, message):
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert message in line
+
+
+def test_what_is_no_flag_is_refused(tmp_path):
+    """A dash forgotten before --config.model.hidden=7 must not train the default."""
+    done = show(tmp_path, "speech.py", "config.model.hidden=7")
+    assert done.returncode == 2
+    assert 'What is "config.model.hidden=7"?' in done.stderr
+    assert not done.stdout
+
+
+def test_a_signal_before_training_counts_as_preemption():
+    code = (
+        "import time; from gru_audio import command;"
+        "command.run(lambda _: (print('ready', flush=True), time.sleep(60)))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    assert process.wait(timeout=30) == 75

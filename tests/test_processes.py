@@ -125,6 +125,13 @@ def test_batches_over_processes(environment, experiment, alone, tmp_path, proces
         assert_close(found, alone[name])
 
 
+def test_streamed_batches_that_processes_cannot_part_are_refused(environment, experiment, tmp_path):
+    flags = ["--config.parallel.data=2", "--config.data.feed=streamed"]
+    command = ["--config", experiment, "--workdir", tmp_path / "new", *flags]
+    said = sweep(environment, 2, 3, *command, code=2)
+    assert "streamed with 3 devices a process: config.parallel.data=2 must divide that" in said
+
+
 @pytest.fixture(scope="module")
 def stopped(environment, tmp_path_factory):
     """An experiment, what it leaves behind, and the workdir of another that SIGTERM stopped."""

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from gru_audio.config import UserError, flatten
-from gru_audio.data.split import ROLES, target
+from gru_audio.data.split import ROLES, SCORED, target
 from gru_audio.models.size import count_parameters
 from gru_audio.sweeping.halving import Halving, Race
 from gru_audio.sweeping.planning import Plan
@@ -19,6 +19,7 @@ from gru_audio.sweeping.status import read_groups
 from gru_audio.sweeping.sweep import Group
 from gru_audio.sweeping.workdir import Workdir, identity
 from gru_audio.training import parallel, processes, states
+from gru_audio.training.boards import Boards, write_board
 from gru_audio.training.checkpoint import write_atomically
 from gru_audio.training.feed import FEEDS
 from gru_audio.training.hyper import hyperparameters, mixing
@@ -92,7 +93,8 @@ def _execute_group(
         for run, its in zip(of_group.runs, done, strict=True)
     ]
     race = _race(planned, of_group)
-    keeper = Keeper(directory, config.checkpoint.keep, progress.say)
+    boards = Boards({m.name: workdir.run(m.name) for m in members if not m.done})
+    keeper = Keeper(directory, config.checkpoint.keep, boards, progress.say)
     with _told(keeper, of_group, planned.shard):
         with progress:
             progress.say(f"{title}: reading data, compiling")
@@ -109,6 +111,7 @@ def _execute_group(
             memory = train(pack, members, config, keeper, preemption, progress, losers)
         keeper.close()
         keeper.beat(states.SCORING)
+        progress.say(f"{title}: scoring")
         _finish(planned, of_group, pack, memory, keeper, workdir)
 
 
@@ -168,7 +171,8 @@ def _finish(
     """Scores the best weights on every split and writes each run's files, its result last."""
     data, program = pack.data, pack.program
     pack.unpack()
-    scores = {role: pack.score(role, best=True) for role in ROLES}
+    scored = {role: SCORED if role == "train" else role for role in ROLES}
+    scores = {role: pack.score(those, best=True) for role, those in scored.items()}
     trained_states = jax.device_get(pack.states())
     if not processes.first():
         return
@@ -184,6 +188,7 @@ def _finish(
         directory = workdir.run(run.name)
         write_atomically(directory / "config.json", json.dumps(flatten(run.config), indent=1))
         write_run_metrics(directory, records[run.name])
+        write_board(directory, records[run.name])
         if failure := memory.failure[m]:
             workdir.save_failure(run.name, failure | {"type": "FloatingPointError"})
             continue
@@ -228,8 +233,8 @@ def _finish(
                 for counting in ("total", "recurrent")
             },
             "metrics": {
-                role: program.task.metrics(scores[role][m], data.labels(m, role))
-                for role in ROLES
+                role: program.task.metrics(scores[role][m], data.labels(m, those))
+                for role, those in scored.items()
                 if scores[role][m]
             },
             "seconds": share,
@@ -237,6 +242,7 @@ def _finish(
             "compile_seconds": pack.compile_seconds,
             "members": len(of_group.runs),
             "peak_memory_bytes": pack.memory_bytes,
+            "environment": planned.description["environment"],
         }
         (directory / "failure.json").unlink(missing_ok=True)
         write_atomically(directory / "result.json", json.dumps(result, indent=1))

@@ -14,7 +14,7 @@ from gru_audio.sweeping.halving import Halving
 from gru_audio.sweeping.shard import WHOLE, Shard, divide
 from gru_audio.sweeping.sweep import Group, Run, Sweep, expand, group
 from gru_audio.sweeping.workdir import environment
-from gru_audio.training import parallel
+from gru_audio.training import devices, parallel
 from gru_audio.training.program import make_program
 from gru_audio.training.step import Program
 
@@ -97,7 +97,9 @@ def plan(
         _check_selection(configs[0], program)
         programs.append(program)
         data.append(gather_data(source, configs))
-        parallel.make_layout(configs[0].parallel, len(configs))  # whether there are the devices
+        layout = parallel.make_layout(configs[0].parallel, len(configs))  # are there the devices?
+        if configs[0].data.feed == "streamed":
+            layout.check_streaming()
     program = make_program(config, source.signal, names)
     description = _describe(config, sweep, experiment, about, command, groups, source, program)
     return Plan(shards, shard, sweep, source, programs, data, description)
@@ -185,5 +187,5 @@ def _describe(
             for of_group in groups
             for run in of_group.runs
         ],
-        "environment": environment() | parallel.environment(),
+        "environment": environment() | devices.environment(),
     }

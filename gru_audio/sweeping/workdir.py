@@ -8,6 +8,7 @@ import platform
 import secrets
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 from typing import IO, Any
@@ -95,29 +96,37 @@ class Workdir:
                 raise UserError(
                     f"Cannot write to workdir {self.root}: {error.strerror}."
                 ) from error
-            self._take(file)
+            self._take(file, fcntl.LOCK_EX)
             # Its own lock first: of two that come at once, one at least sees the other.
             for path in self.root.glob("lock*"):
                 if shard.excludes(path.name):
                     with open(path, "a+") as other:
-                        self._take(other)
+                        self._take(other, fcntl.LOCK_SH)  # others may look at the same time
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             file.flush()
             yield
 
-    def _take(self, file: IO[str]) -> None:
+    def _take(self, file: IO[str], lock: int) -> None:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            fcntl.flock(file, lock | fcntl.LOCK_NB)
+        except BlockingIOError:
             file.seek(0)
             raise UserError(
                 f"Workdir {self.root} is in use by {file.read().strip() or 'another process'}. "
                 "Wait for it, stop it, or take another --workdir."
             ) from None
+        except OSError as error:  # Lustre and NFS may be mounted so
+            print(
+                f"warning: {file.name} cannot be locked ({error.strerror}): nothing but you keeps "
+                "a second process from this workdir.",
+                file=sys.stderr,
+            )
 
     def claim(self, description: dict[str, Any]) -> None:
         """Writes `sweep.json`, or checks that the one there describes the same sweep.
+
+        Other versions, code or devices than it was begun with are told: they may round differently.
 
         Raises:
           UserError: the workdir belongs to another config; the message shows the difference.
@@ -125,18 +134,30 @@ class Workdir:
         if not self.sweep_file.exists():
             _create(self.sweep_file, json.dumps(description, indent=1))
         # Another shard may have come first, a moment ago even.
-        before = identity(json.loads(self.sweep_file.read_text()))
-        after = identity(json.loads(json.dumps(description)))
+        there, now = json.loads(self.sweep_file.read_text()), json.loads(json.dumps(description))
+        before, after = identity(there), identity(now)
         difference = [line for key in before for line in _difference(key, before[key], after[key])]
         if difference:
             raise UserError(
                 f"Workdir {self.root} holds another sweep; take another --workdir, or go back "
                 "to its settings (there -> now):\n  " + "\n  ".join(difference)
             )
+        if other := _difference("environment", there["environment"], now["environment"]):
+            print(
+                "warning: this sweep was begun elsewhere, and may round differently there "
+                "(there -> now):\n  " + "\n  ".join(other),
+                file=sys.stderr,
+            )
 
     def save_failure(self, run: str, failure: dict[str, Any]) -> None:
         """Writes `failure.json` of a run."""
         write_atomically(self.run(run) / "failure.json", json.dumps(failure, indent=1))
+
+    def failure(self, run: str) -> str:
+        """A line on a run that failed: why, as far as was told, and where it lies."""
+        path = self.run(run) / "failure.json"
+        why = f"{json.loads(path.read_text())['error']} " if path.exists() else ""
+        return f"failed: {run}: {why}(see {self.run(run)})"
 
     def save_predictions(self, run: str, role: str, arrays: dict[str, np.ndarray]) -> None:
         """Writes `predictions/ROLE.npz` of a run."""

@@ -26,6 +26,7 @@ from gru_audio.data.plan import (
 from gru_audio.data.resident import CENTRE, Batch, Mixed, Mixing, Resident
 from gru_audio.training import processes
 from gru_audio.training.parallel import Compiled, Kind, Layout
+from gru_audio.training.side_by_side import any_member, keep_stopped
 from gru_audio.training.state import TrainState, Weights
 from gru_audio.training.step import DATA, METRICS, Program
 
@@ -274,15 +275,20 @@ class ResidentFeed(Feed):
                 noise = drawn_background(state, bucket, visit)
             keys = self.program.keys(state, rows)
             share = jax.lax.switch(bucket, in_buckets, state, keys, own, others, noise)
-            state, metrics = self.program.update(state, share)
+            new = self.program.update(state, share)
+            old = state, {name: jnp.zeros(()) for name in METRICS}
+            state, metrics = keep_stopped(goes_on(state), new, old)
             return i + 1, state, {k: series[k].at[i].set(v) for k, v in metrics.items()}
 
-        def goes_on(carry):
+        def goes_on(state):
+            return alive & ~self.program.frozen(state)
+
+        def any_goes_on(carry):
             i, state, _ = carry
-            return alive & (i < count) & ~self.program.frozen(state)
+            return (i < count) & any_member(goes_on(state))
 
         series = {name: jnp.zeros(_CALL_STEPS) for name in METRICS}
-        return jax.lax.while_loop(goes_on, step, (jnp.int32(0), state, series))[1:]
+        return jax.lax.while_loop(any_goes_on, step, (jnp.int32(0), state, series))[1:]
 
     def _score_chunk(self, weights, normalisation, bucket, ids):
         padded = self.data.plan.padded[bucket]
@@ -340,10 +346,13 @@ class StreamedFeed(Feed):
         return jax.lax.cond(alive & ~self.program.frozen(state), run, skip, state)
 
     def _score_chunk(self, weights, normalisation, bucket, ids):
-        padded = self.data.plan.padded[bucket]
-        batches = [self._centred(row, padded) for row in ids]
-        batch = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
-        batch = self.layout.put(batch, Kind.ROWS)
+        rows = ids.shape[1]
+        own = ids[self.layout.local(rows)]
+        # Members share clips, and what pads them: each is read once, where it is needed.
+        read, places = np.unique(own, return_inverse=True)
+        clips = self._centred(read, self.data.plan.padded[bucket])
+        held = jax.tree.map(lambda a: a[places.reshape(own.shape)], clips)
+        batch = self.layout.put_local(held, rows)
         arguments = (weights, normalisation, batch)
         kinds = (Kind.MEMBER, Kind.MEMBER, Kind.ROWS)
         key = ("score", bucket)

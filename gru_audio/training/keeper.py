@@ -12,6 +12,7 @@ from etils import epath
 
 from gru_audio.config import UserError
 from gru_audio.training import processes
+from gru_audio.training.boards import Boards
 from gru_audio.training.checkpoint import Checkpoints
 from gru_audio.training.heartbeat import Heartbeat
 from gru_audio.training.metrics import Record, Segments
@@ -24,9 +25,14 @@ _RETRY_SECONDS = 5.0
 class Keeper:
     """Saves a group and takes it up again."""
 
-    def __init__(self, directory: epath.Path, keep: int, say: Callable[[str], None]):
-        """Keeps the latest `keep` checkpoints in `directory`; `say` tells the user what is odd."""
-        self._say = say
+    def __init__(
+        self, directory: epath.Path, keep: int, boards: Boards, say: Callable[[str], None]
+    ):
+        """Keeps the latest `keep` checkpoints in `directory`; `say` tells the user what is odd.
+
+        What is saved `boards` show.
+        """
+        self._say, self._boards = say, boards
         self._records: list[Record] = []
         self._step, self._saved_at = 0, time.monotonic()
         if processes.first():
@@ -47,6 +53,7 @@ class Keeper:
             memory = found[1] if found else None
             self._step = memory["step"] if memory else 0
             self._segments.rewind(self._step)
+            self._boards.begin(self._segments.records())
             return memory
 
         memory = processes.from_first(read)
@@ -81,6 +88,7 @@ class Keeper:
             except OSError as error:
                 self._say(f"step {step} could not be saved ({error.strerror}); training goes on")
                 return
+            self._boards.add(self._records)
             self._records, self._step = [], step
         self._checkpoints.save(step, states, memory)
 

@@ -236,9 +236,11 @@ class _Looker:
                 | {"seconds": memory.seconds}
             )
             value, best = metrics[self.metric], memory.best[m]
-            if not np.isfinite([*metrics.values()]).all():
+            # Only these end a run: others may be undefined on a split, as of a tag without clips.
+            bad = [n for n in dict.fromkeys(("loss", self.metric)) if not np.isfinite(metrics[n])]
+            if bad:
                 memory.alive[m] = False
-                message = f"The validation loss is not finite at step {memory.step}."
+                message = f"validation/{bad[0]} is not finite at step {memory.step}."
                 memory.failure[m] = {"error": message, "step": memory.step, "clips": []}
             elif best is None or self._sign * value > self._sign * best:
                 improved[m] = True

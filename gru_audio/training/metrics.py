@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from tensorboardX import SummaryWriter
 
 from gru_audio.training.checkpoint import write_atomically
 
@@ -86,20 +85,10 @@ def _read(path: epath.Path) -> list[Record] | None:
 
 
 def write_run_metrics(directory: epath.Path, records: list[Record]) -> None:
-    """Writes a run's `metrics.jsonl` and TensorBoard file, replacing older ones."""
+    """Writes a run's `metrics.jsonl`, replacing an older one."""
     records = [{k: v for k, v in record.items() if k != "run"} for record in records]
     lines = "".join(json.dumps(record) + "\n" for record in records)
     write_atomically(directory / "metrics.jsonl", lines)
-    if "://" in str(directory):
-        return  # TensorBoard files on an object store would need its own client
-    board = directory / "tensorboard"
-    if board.exists():
-        board.rmtree()
-    with SummaryWriter(str(board), write_to_disk=True) as writer:
-        for record in records:
-            for name, value in record.items():
-                if name not in ("step", "seconds") and value is not None:
-                    writer.add_scalar(name, value, record["step"], walltime=record["seconds"])
 
 
 class Windows:

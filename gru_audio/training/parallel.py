@@ -12,10 +12,9 @@ bit-equal to a run alone. On an accelerator they run side by side (`vmap`), as m
 holds.
 """
 
-import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
@@ -27,10 +26,9 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from gru_audio.config import UserError
-from gru_audio.training import processes
+from gru_audio.training.devices import device_memory
 from gru_audio.training.step import DATA
 
-_USED = 0.9  # of a device's memory: the rest is left to what lies between calls
 MEMBERS = "member"  # the mesh axis over which members are shared
 Tree = Any
 
@@ -154,6 +152,19 @@ class Layout:
         with jax.transfer_guard("allow"):  # asked for, though JAX takes it for implicit
             return jax.tree.map(spread, tree)
 
+    def check_streaming(self) -> None:
+        """Refuses what `local` cannot name: rows of a run, and all of another, in one process.
+
+        Raises:
+          UserError: a process has neither whole runs nor a part of one.
+        """
+        own, data = jax.local_device_count(), self.data_devices
+        if jax.process_count() > 1 and own % data and data % own:
+            raise UserError(
+                f"config.data.feed=streamed with {own} devices a process: config.parallel.data="
+                f"{data} must divide that or be a multiple of it."
+            )
+
     def local(self, rows: int) -> tuple[slice, slice]:
         """The members, of the padded ones, and the rows of a batch that lie in this process."""
         shape = (self.padded_members, rows)
@@ -210,16 +221,22 @@ class Layout:
 
     def _fitting(self, compiled: Callable[[int], Compiled]) -> Compiled:
         """The call with as many members side by side as the memory holds."""
-        whole = compiled(self.members_of_device)
-        if self._room(whole) >= 0:
+        if self.members_of_device == 1:
+            return compiled(1)
+        whole = _if_it_fits(compiled, self.members_of_device)
+        if whole and self._room(whole) >= 0:
             return whole
-        one, two = compiled(1), compiled(2)
+        one, two = compiled(1), _if_it_fits(compiled, 2)
+        if two is None:
+            return one
         each = max(1, (two.memory_bytes or 0) - (one.memory_bytes or 0))
         fitting = 1 + self._room(one) // each
         # A number that divides them: a rest would be compiled by itself.
         shares = [n for n in range(1, self.members_of_device) if self.members_of_device % n == 0]
-        best = max((n for n in shares if n <= fitting), default=1)
-        return one if best == 1 else two if best == 2 else compiled(best)
+        for members in sorted((n for n in shares if 2 < n <= fitting), reverse=True):
+            if best := _if_it_fits(compiled, members):
+                return best
+        return two if 2 in shares and fitting >= 2 else one
 
     def _room(self, call: Compiled) -> int:
         """Bytes that a call leaves of a device's memory."""
@@ -313,72 +330,43 @@ def make_layout(parallel: ConfigDict, members: int) -> Layout:
             f"config.parallel.member={member} x data={data} needs {member * data} devices, but "
             f"there are {len(devices)}."
         )
-    chosen = devices[: member * data]
-    idle = set(range(hosts)) - {device.process_index for device in chosen}
+    mesh = make_mesh(devices, member, data)
+    idle = set(range(hosts)) - {device.process_index for device in mesh.devices.flat}
     if idle:
         raise UserError(
             f"config.parallel.member={member} x data={data} leaves process {min(idle)} of "
             f"{hosts} without a device: all must take part."
         )
-    mesh = jax.make_mesh((member, data), (MEMBERS, DATA), (AxisType.Auto,) * 2, devices=chosen)
     side_by_side = parallel.side_by_side
     if side_by_side is None:
         side_by_side = int(devices[0].platform == "cpu")
-    memory = _device_memory()
+    memory = device_memory()
     if parallel.memory_gb is not None:
         memory = int(parallel.memory_gb * 2**30)
     deterministic = parallel.deterministic
     return Layout(parallel.mode, mesh, members, side_by_side, memory, deterministic)
 
 
-def _device_memory() -> int | None:
-    """Bytes of a device's memory that programs may take; None where it does not say."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    if "bytes_limit" not in stats:
-        return None
-    least = -processes.greatest([-_USED * stats["bytes_limit"]])[0]  # the same in all processes
-    return int(least)
+def make_mesh(devices: Sequence[jax.Device], member: int, data: int) -> Mesh:
+    """The first of the devices, process by process, as a mesh of shape (member, data).
 
-
-def use_cpu_cores(at_least: int = 1) -> None:
-    """Makes one XLA device of every CPU core.
-
-    One device leaves cores idle between the small operations of a recurrence; independent members
-    fill them. It must come before JAX is first used; it changes nothing on an accelerator, or where
-    XLA_FLAGS set the number already.
+    Not by `jax.make_mesh`: its order follows the torus of a TPU, which mixes the devices of several
+    processes, where each is to hold one part of the members and rows; and it refuses what is no
+    part of a torus, as three chips of eight.
     """
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", max(cores, at_least))
+    ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
+    chosen = np.array(ordered[: member * data]).reshape(member, data)
+    return Mesh(chosen, (MEMBERS, DATA), axis_types=(AxisType.Auto,) * 2)
 
 
-def use_platform(name: str) -> None:
-    """Makes "cpu", "gpu" or "tpu" the platform of all that follows; the CPU stays at hand.
-
-    It must come before JAX is first used.
-
-    Raises:
-      UserError: there is no such device here.
-    """
-    platform = {"gpu": "cuda"}.get(name, name)
-    jax.config.update("jax_platforms", ",".join(dict.fromkeys([platform, "cpu"])))
+def _if_it_fits(compiled: Callable[[int], Compiled], members: int) -> Compiled | None:
+    """The call; None if the compiler itself finds no room, as that of TPUs does."""
     try:
-        jax.devices()
-    except RuntimeError as error:
-        raise UserError(f"There is no {name} here, or JAX was installed without it.") from error
-
-
-def environment() -> dict[str, object]:
-    """Devices and platform, for the record."""
-    devices = jax.devices()
-    return {
-        "platform": devices[0].platform,
-        "device_kind": devices[0].device_kind,
-        "devices": len(devices),
-        "processes": jax.process_count(),
-    }
+        return compiled(members)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return None
 
 
 def _memory(compiled) -> int | None:

@@ -21,6 +21,7 @@ from gru_audio.config import UserError
 
 _JOINED = "GRU_AUDIO_JOINED"  # where each process that launch/local.py started leaves its number
 _HEARTBEAT_SECONDS = 30  # of silence after which a process counts as dead
+_PIECE = 2**28  # bytes that are sent at a time
 Tree = Any
 
 
@@ -124,9 +125,13 @@ def check_same(what: str, value: str) -> None:
 
 
 def _broadcast(said: bytes) -> bytes:
-    """The bytes of process 0."""
-    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(said))))
-    buffer = np.zeros(size, np.uint8)
-    if first():
-        buffer[:] = np.frombuffer(said, np.uint8)
-    return np.asarray(multihost_utils.broadcast_one_to_all(buffer)).astype(np.uint8).tobytes()
+    """The bytes of process 0, in pieces that a device has room for."""
+    parts = np.array(divmod(len(said), _PIECE), np.int32)
+    pieces, rest = multihost_utils.broadcast_one_to_all(parts)
+    heard = bytearray()
+    for size in [_PIECE] * int(pieces) + [int(rest)] * bool(rest):
+        buffer = np.zeros(size, np.uint8)
+        if first():
+            buffer[:] = np.frombuffer(said, np.uint8, size, len(heard))
+        heard += np.asarray(multihost_utils.broadcast_one_to_all(buffer)).astype(np.uint8).tobytes()
+    return bytes(heard)

@@ -8,6 +8,7 @@ from gru_audio.config import UserError
 from gru_audio.data.signal import Signal
 from gru_audio.models import make_model
 from gru_audio.tasks import make_task
+from gru_audio.tasks.next_step import NextStep
 from gru_audio.tasks.task import OfTheSignal
 from gru_audio.training import optimizer
 from gru_audio.training.step import DATA, Program
@@ -36,6 +37,8 @@ def make_program(config: ConfigDict, signal: Signal, class_names: tuple[str, ...
             f"config.task.name={config.task.name} may not look ahead, as deltas do: "
             "set config.frontend.deltas=0."
         )
+    if isinstance(task, NextStep):
+        _check_causal(model)
     if config.train.truncate_frames:
         _check_truncation(model, config.model.name)
     return Program(
@@ -53,6 +56,17 @@ def make_program(config: ConfigDict, signal: Signal, class_names: tuple[str, ...
         truncate_frames=config.train.truncate_frames,
         skip_nonfinite=config.train.skip_nonfinite,
     )
+
+
+def _check_causal(model: nn.Module) -> None:
+    """Refuses a model that would be shown the frame it has to foretell."""
+    if hasattr(model, "encoder") and model.encoder.bidirectional:
+        setting = "config.model.bidirectional=False"
+    elif hasattr(model, "front") and any(block.kernel[0] > 1 for block in model.front.blocks):
+        setting = "config.model.conv without kernels over time, such as 16 1x3"
+    else:
+        return
+    raise UserError(f"config.task.name=next_step may not look ahead: set {setting}.")
 
 
 def _check_truncation(model: nn.Module, name: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gru_audio.config import UserError
+from gru_audio.data.split import SCORED, select
 from gru_audio.sweeping.execute import execute
 from gru_audio.sweeping.planning import plan
 from gru_audio.sweeping.sweep import Sweep
@@ -18,11 +19,11 @@ from tests.tones import tiny
 
 SEEDS = [{"seed": 0}, {"seed": 1}]
 SWEEP = Sweep({"GRU": {}, "RNN": {"model.cell": "rnn"}}, replicates=SEEDS)
-TIMES = ("seconds", "steps_per_second", "compile_seconds")
+CIRCUMSTANCES = ("seconds", "steps_per_second", "compile_seconds", "environment")
 
 
 def planned(data_dir, sweep=SWEEP, **changes):
-    config = tiny({"data.dir": str(data_dir)} | changes)
+    config = tiny({"data.dir": str(data_dir), "data.train_scored": 6} | changes)
     return plan(config, sweep, "tones", "About tones.", "the command")
 
 
@@ -35,7 +36,7 @@ def test_arms_that_learn_something_else_are_refused(data_dir, key):
 
 def result(workdir, run):
     found = json.loads((workdir.run(run) / "result.json").read_text())
-    return {name: value for name, value in found.items() if name not in TIMES}
+    return {name: value for name, value in found.items() if name not in CIRCUMSTANCES}
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,10 @@ def test_results_predictions_and_models_agree(done):
         trained = Trained.load(workdir.model(run.name))
         scores = trained.scores(source.signals(ids), predictions["label"])
         np.testing.assert_allclose(scores["loss"], predictions["loss"], rtol=1e-5, atol=1e-5)
+        scored = select(source, run.config.data, run.config.seed)[SCORED]
+        losses = trained.scores(source.signals(scored), source.columns["label"][scored])["loss"]
+        assert len(scored) == 6
+        assert found["metrics"]["train"]["loss"] == pytest.approx(losses.mean(), rel=1e-5)
         sizes = [np.size(leaf) for leaf in jax.tree.leaves(trained.weights.params)]
         assert found["parameters"]["total"] == sum(sizes)
         assert 0 < found["parameters"]["recurrent"] < sum(sizes)

@@ -1,6 +1,8 @@
 """A workdir belongs to one sweep, and to one process at a time."""
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -73,6 +75,25 @@ def test_other_shards_are_let_in_but_not_of_another_division(tmp_path, environme
         pass
 
 
+def test_two_shards_that_look_at_once_do_not_refuse_each_other(tmp_path):
+    (tmp_path / Shard(1, 3).lock).write_text("process 1 on another\n")  # left by another division
+    with open(tmp_path / Shard(1, 3).lock) as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        with Workdir(tmp_path).lock(Shard(1, 2)):
+            pass
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, capsys):
+    """As Lustre may be mounted."""
+
+    def unable(file, lock):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", unable)
+    with Workdir(tmp_path).lock():
+        assert "cannot be locked (Function not implemented)" in capsys.readouterr().err
+
+
 def test_a_workdir_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     workdir = Workdir(tmp_path / "file")
@@ -89,6 +110,14 @@ def test_a_workdir_is_claimed_once(tmp_path):
     moved = DESCRIPTION["config"] | {"data.dir": "elsewhere", "parallel.member": 2}
     workdir.claim(DESCRIPTION | {"config": moved | {"checkpoint.keep": 5}})
     assert json.loads(workdir.sweep_file.read_text()) == DESCRIPTION
+
+
+def test_a_sweep_that_goes_on_elsewhere_is_told_of_it(tmp_path, capsys):
+    Workdir(tmp_path).claim(DESCRIPTION)
+    Workdir(tmp_path).claim(DESCRIPTION)
+    assert not capsys.readouterr().err
+    Workdir(tmp_path).claim(DESCRIPTION | {"environment": {"jax": "0.12.0"}})
+    assert "environment.jax: 0.10.2 -> 0.12.0" in capsys.readouterr().err
 
 
 def test_of_several_that_claim_at_once_one_wins_and_all_that_differ_know(tmp_path):

@@ -3,6 +3,7 @@
 import jax
 from etils import epath
 
+from gru_audio.training.boards import Boards
 from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.keeper import Keeper
 from gru_audio.training.loop import Member, train
@@ -21,8 +22,10 @@ class Outcome:
     def __init__(self, source, folder, *members, **common):
         configs = [tiny(STEPS | common | changes) for changes in members]
         self.config, self.feed, self.said = configs[0], make_feed(source, configs), []
-        keeper = Keeper(epath.Path(folder), 10, self.said.append)
+        folder = epath.Path(folder)
         named = [Member(f"run{m}", config.train.steps) for m, config in enumerate(configs)]
+        boards = Boards({member.name: folder / member.name for member in named})
+        keeper = Keeper(folder, 10, boards, self.said.append)
         state = self.feed.initial_state(hyperparameters(configs))
         self.pack = Pack(self.feed, state, self.config.parallel.repack_gain)
         progress = TrainProgress("test")

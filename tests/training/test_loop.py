@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.tones import assert_same, member
 from tests.training.outcome import MANY_STEPS, ONE_STEP, Outcome, same_member
@@ -104,7 +105,7 @@ def test_a_validation_loss_that_is_no_number_is_a_failure_too(source, tmp_path):
     blown = {"optimizer.learning_rate": 3e38, "train.steps": 1}
     outcome = Outcome(source, tmp_path, blown, {"seed": 1, "train.steps": 1})
     failure, none = outcome.memory.failure
-    assert failure["error"] == "The validation loss is not finite at step 1."
+    assert failure["error"] == "validation/loss is not finite at step 1."
     assert none is None
     assert outcome.memory.best[0] is None
 
@@ -131,6 +132,9 @@ def test_resuming_from_any_checkpoint_gives_the_same_bits(source, tmp_path):
         resumed = Outcome(source, tmp_path / "whole", *members, **options)
         for m in range(2):
             same_member(resumed, whole, m)
+            shown = EventAccumulator(str(tmp_path / "whole" / f"run{m}" / "tensorboard")).Reload()
+            steps = [event.step for event in shown.Scalars("validation/loss")]
+            assert steps == [record["step"] for record in whole.records(m, "validation/")]
 
 
 def test_a_group_that_is_done_does_nothing_more(source, tmp_path):

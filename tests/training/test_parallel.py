@@ -1,12 +1,15 @@
 """Layouts: where members and rows lie, and that it does not matter."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import topologies
 
 from gru_audio.config import UserError
-from gru_audio.training.parallel import Kind, make_layout
+from gru_audio.training.parallel import MEMBERS, Compiled, Kind, make_layout, make_mesh
 from gru_audio.training.step import DATA
 from tests.tones import tiny
 
@@ -143,3 +146,41 @@ def test_as_many_members_side_by_side_as_fit():
         np.testing.assert_allclose(found, expected, rtol=1e-4)
     least, _ = compiled(memory_gb=1e-9)  # nothing fits: then one after another
     assert least.memory_bytes < 0.2 * whole.memory_bytes
+
+
+@pytest.mark.parametrize(("room", "members"), [(12, 12), (11, 6), (5, 4), (2, 2), (1, 1)])
+def test_a_compiler_that_finds_no_room_is_asked_for_fewer_members(room, members):
+    """As a TPU's does; here it is made up, and counts bytes that promise more."""
+
+    def compiled(side_by_side):
+        if side_by_side > room:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory in hbm.")
+        return Compiled(side_by_side, memory_bytes=side_by_side)
+
+    layout = layout_of(12, member=1, side_by_side=0, memory_gb=1.0)
+    assert layout._fitting(compiled).call == members
+
+
+def test_other_errors_of_a_compiler_are_told():
+    def compiled(side_by_side):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        layout_of(12, member=1, side_by_side=0)._fitting(compiled)
+
+
+@pytest.mark.parametrize(("member", "data"), [(3, 1), (2, 3), (8, 1)])
+def test_a_mesh_is_in_the_order_of_the_devices(member, data):
+    mesh = make_mesh(jax.devices()[::-1], member, data)
+    assert mesh.shape == {MEMBERS: member, DATA: data}
+    assert [device.id for device in mesh.devices.flat] == list(range(member * data))
+
+
+@pytest.mark.parametrize(("member", "data"), [(16, 1), (3, 4), (2, 8), (7, 1)])
+def test_a_process_has_one_part_of_the_members_on_a_tpu_too(member, data):
+    """Four hosts of a torus, whose devices are not numbered host by host."""
+    pytest.importorskip("libtpu", reason="needs pip install libtpu")
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    devices = topologies.get_topology_desc("v5e:4x4", "tpu").devices
+    hosts = [device.process_index for device in make_mesh(devices, member, data).devices.flat]
+    assert hosts == [place // 4 for place in range(member * data)]

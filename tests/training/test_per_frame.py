@@ -302,3 +302,16 @@ def test_augmentation_of_sound_is_refused(name):
     with pytest.raises(UserError, match=f"config.augment.{name} is for sound: set it to 0"):
         program_of({f"augment.{name}": 0.5})
     program_of({"augment.time_masks": 1, "augment.time_mask_ms": 2000.0})
+
+
+@pytest.mark.parametrize(
+    ("changes", "setting"),
+    [
+        ({"model.bidirectional": True}, "config.model.bidirectional=False"),
+        ({"model.name": "crnn", "model.conv": ("4 3x1",)}, "without kernels over time"),
+    ],
+)
+def test_the_next_frame_is_shown_to_no_model(changes, setting):
+    with pytest.raises(UserError, match=f"next_step may not look ahead: set .*{setting}"):
+        program_of(changes)
+    program_of({"model.name": "crnn", "model.conv": ("4 1x3",)})
