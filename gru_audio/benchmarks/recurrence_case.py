@@ -123,8 +123,8 @@ def make_problem(case: Case) -> Problem:
 
 
 def error(found: Any, truth: Any) -> float:
-    """The greatest difference of any array of a tree, relative to its greatest value."""
+    """The greatest difference in a tree, relative to its array's greatest value; NaN if any is."""
     differences = jax.tree.map(
         lambda a, b: float(np.max(np.abs(np.float64(a) - b)) / np.max(np.abs(b))), found, truth
     )
-    return max(jax.tree.leaves(differences))
+    return float(np.max(jax.tree.leaves(differences)))  # `max` would pass a NaN over

@@ -1,7 +1,7 @@
 """The contestants in JAX: our implementations, linen's layers, and JAX's own binding of cuDNN."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from gru_audio.benchmarks.recurrence_case import PRECISIONS, Problem
 from gru_audio.config import default_config, override
-from gru_audio.rnn.weights import to_linen
+from gru_audio.rnn.weights import to_linen, to_torch
 from gru_audio.training.parallel import DATA, Kind, make_layout
 
 LINEN = {"gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
@@ -112,10 +112,11 @@ def shared(problem: Problem, implementation: str) -> Contestant:
         return called
 
     began = time.perf_counter()
-    run, run_both = (
-        layout.compile(with_lengths(function), arguments, kinds, Kind.ROWS)
-        for function in (forward, both)
-    )
+    with jax.default_matmul_precision(PRECISIONS[problem.case.precision]):
+        run, run_both = (
+            layout.compile(with_lengths(function), arguments, kinds, Kind.ROWS)
+            for function in (forward, both)
+        )
 
     def result():
         frames, d_params, d_inputs = jax.device_get(run_both(*arguments))
@@ -130,12 +131,12 @@ def shared(problem: Problem, implementation: str) -> Contestant:
 
 
 def cudnn(problem: Problem) -> Contestant:
-    """`jax.experimental.rnn`: LSTM in float32 on a GPU alone. With weights of its own."""
+    """`jax.experimental.rnn`: LSTM in float32 on a GPU alone."""
     from jax.experimental import rnn
 
     case = problem.case
     sizes = (case.features, case.hidden, 1, 0.0, case.bidirectional)
-    weights = rnn.init_lstm_weight(jax.random.key(0), *sizes[:3], case.bidirectional)
+    weights = cudnn_weights(problem.params)
     lengths = problem.lengths
     if lengths is None:
         lengths = np.full(case.batch, case.time, np.int32)
@@ -145,6 +146,20 @@ def cudnn(problem: Problem) -> Contestant:
         return rnn.lstm(inputs, start, start, weights, lengths, *sizes)[0]
 
     return _compiled(problem, run, weights, lambda gradient: None)
+
+
+def cudnn_weights(params: Mapping[str, Any]) -> np.ndarray:
+    """An LSTM's weights as cuDNN has them: PyTorch's, flat, the biases of all directions last."""
+    state = to_torch("lstm", params)
+    directions = ("l0", "l0_reverse") if len(params) > 1 else ("l0",)
+    return np.concatenate(
+        [
+            state[f"{kind}_{source}_{direction}"].ravel()
+            for kind in ("weight", "bias")
+            for direction in directions
+            for source in ("ih", "hh")
+        ]
+    )
 
 
 def _compiled(problem: Problem, run, params, of_params) -> Contestant:

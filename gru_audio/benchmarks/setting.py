@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from gru_audio.config import override
+from gru_audio.config import default_config, flatten, override
 from gru_audio.data.group import GroupData, gather_data
 from gru_audio.data.resident import Mixing
 from gru_audio.data.source import Source
@@ -20,6 +20,16 @@ from gru_audio.training.program import make_program
 from gru_audio.training.step import Program
 
 _ONE_DEVICE = {"parallel.mode": "pjit", "parallel.data": 1, "parallel.member": 1}
+# What a plain classifier takes over from an experiment: its data, its size and how it begins.
+_TAKEN_OVER = (
+    *("seed", "data.", "parallel."),
+    *("frontend.normalise", "frontend.window_ms", "frontend.hop_ms", "frontend.n_fft"),
+    *("frontend.mels", "frontend.f_min", "frontend.f_max", "frontend.floor"),
+    *("model.cell", "model.hidden", "model.layers", "model.implementation"),
+    *("model.kernel_init", "model.recurrent_init", "model.forget_bias", "model.output_bias"),
+    *("optimizer.learning_rate", "train.batch_size", "train.steps"),
+)
+_PLAIN = {"optimizer.schedule": "constant", "optimizer.warmup_steps": 0}
 _HORIZON = 100_000  # steps, more than any benchmark takes
 
 Row = dict[str, Any]  # of a result: JSON
@@ -75,6 +85,16 @@ def make_setting(
         data=gather_data(source, configs),
         hyper=hyperparameters(configs),
     )
+
+
+def plain(config: ConfigDict) -> ConfigDict:
+    """A model and a step that PyTorch can have too, without random numbers.
+
+    Layers of a cell on normalised log-mel, the last state of which one dense layer reads, trained
+    by clipped Adam. What an experiment asks beside their sizes is as in the default config.
+    """
+    taken = {name: value for name, value in flatten(config).items() if name.startswith(_TAKEN_OVER)}
+    return override(default_config(), taken | _PLAIN)
 
 
 def say(text: str) -> None:

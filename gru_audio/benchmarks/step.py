@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from gru_audio.benchmarks.setting import Row, make_setting
+from gru_audio.benchmarks.setting import Row, make_setting, plain
 from gru_audio.benchmarks.step_input import measure_input
 from gru_audio.benchmarks.timing import Spread, host, show_host, shown
 from gru_audio.config import check, override
@@ -57,12 +57,12 @@ def measure(
     result["pytorch"] = []
     if importlib.util.find_spec("torch"):
         # PyTorch comes after the input's peak of host memory has been read.
-        from gru_audio.benchmarks.step_pytorch import PLAIN, measure_against_pytorch
+        from gru_audio.benchmarks.step_pytorch import measure_against_pytorch
 
         for name, sized in sizes.items():
             for cell in CELLS:
-                plain = override(sized, PLAIN | {"model.cell": cell})
-                rows = measure_against_pytorch(make_setting(plain, source), seconds, name)
+                setting = make_setting(override(plain(sized), {"model.cell": cell}), source)
+                rows = measure_against_pytorch(setting, seconds, name)
                 result["pytorch"] += [{"size": name, "cell": cell} | row for row in rows]
     return result
 

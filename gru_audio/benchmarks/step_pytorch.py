@@ -6,34 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from ml_collections import ConfigDict
 
 from gru_audio.audio.frontends import LogMel
 from gru_audio.benchmarks import pytorch
 from gru_audio.benchmarks.setting import Row, Setting, say
-from gru_audio.benchmarks.timing import cores, interleave, speed, spread
+from gru_audio.benchmarks.timing import cores, fastest, interleave, speed, spread
+from gru_audio.data.resident import Batch
 from gru_audio.training.parallel import Kind, Layout
 from gru_audio.training.state import TrainState
 
-PLAIN = {  # a model and a step that both sides can have, without random numbers
-    "frontend.name": "log_mel",
-    "augment.time_shift_ms": 0.0,
-    "augment.gain_db": 0.0,
-    "augment.mixup": 0.0,
-    "augment.time_mask_ms": 0.0,
-    "augment.frequency_mask_bands": 0.0,
-    "model.name": "rnn_classifier",
-    "model.bidirectional": False,
-    "model.layer_norm": False,
-    "model.dropout": 0.0,
-    "model.pooling": "last",
-    "task.label_smoothing": 0.0,
-    "optimizer.name": "adam",
-    "optimizer.schedule": "constant",
-    "optimizer.warmup_steps": 0,
-    "optimizer.weight_decay": 0.0,
-    "optimizer.clip_norm": 1.0,
-    "train.weight_noise": 0.0,
-}
 OURS = "gru_audio"
 SAME_LOSS = 1e-4
 
@@ -47,7 +29,7 @@ def measure_against_pytorch(setting: Setting, seconds: float, name: str) -> list
     length that most steps have.
 
     Args:
-      setting: of a config that is `PLAIN`.
+      setting: of a config that is `plain`.
       seconds: to spend on each of the two, beside compilation.
       name: of the setting, for the user.
 
@@ -57,9 +39,7 @@ def measure_against_pytorch(setting: Setting, seconds: float, name: str) -> list
     torch.set_num_threads(cores())
     program, config = setting.program, setting.config
     say(f"{name}: {config.model.cell} against PyTorch")
-    stacked, _ = setting.reader().step(int(np.argmax(setting.data.plan.shares)), 0)
-    batch = _first(stacked)
-    state = setting.feed("streamed").initial_state(setting.hyper)
+    stacked, batch, state = _start(setting)
     member = _first(jax.device_get(state))
     raw, frames = jax.device_get(jax.jit(program.features)(batch))
     features = np.asarray(member.normalisation(raw))
@@ -72,35 +52,24 @@ def measure_against_pytorch(setting: Setting, seconds: float, name: str) -> list
     def from_sound(state, batch):
         return program.train_step(state, batch)
 
-    assert isinstance(program.frontend, LogMel)
-    frontend = pytorch.Frontend(program.frontend, member.normalisation).to(pytorch.DEVICE)
-    audio = torch.tensor(batch.signal, device=pytorch.DEVICE)
     ready = torch.tensor(features, device=pytorch.DEVICE)
     inputs: dict[str, tuple[Callable, tuple, Callable[[], torch.Tensor]]] = {
         "features": (from_features, (stacked, features[None], frames[None]), lambda: ready),
-        "sound": (from_sound, (stacked,), lambda: frontend(audio)),
+        "sound": (from_sound, (stacked,), _from_sound(setting, member, batch)),
     }
     rows = []
     for start, (function, arguments, theirs) in inputs.items():
         ours, compile_seconds = _our_step(setting.layout, function, state, arguments)
-        steps = {OURS: ours} | {
-            f"PyTorch, {form}": pytorch.training_step(
-                pytorch.Classifier(config.model.cell, member.weights.params, form),
-                theirs,
-                frames,
-                batch.target,
-                config.optimizer.learning_rate,
-                config.optimizer.clip_norm,
-            )
-            for form in pytorch.FORMS
-        }
+        steps = {OURS: ours} | _their_steps(config, member, theirs, frames, batch)
         losses = {contestant: step() for contestant, step in steps.items()}
         difference = max(losses.values()) - min(losses.values())
         if not difference <= SAME_LOSS:
             raise RuntimeError(f"These should be one and the same loss: {losses}.")
-        times = interleave({k: _turn(step) for k, step in steps.items()}, seconds)
+        times = interleave({k: _turn(step, _TURN_STEPS) for k, step in steps.items()}, seconds)
         ms = {contestant: taken / _TURN_STEPS * 1e3 for contestant, taken in times.items()}
-        peer = min((k for k in ms if k != OURS), key=lambda k: float(np.median(ms[k])))
+        peer = fastest(
+            {contestant: values for contestant, values in ms.items() if contestant != OURS}
+        )
         rows.append(
             {
                 "from": start,
@@ -118,35 +87,58 @@ def measure_against_pytorch(setting: Setting, seconds: float, name: str) -> list
     return rows
 
 
-def pytorch_turn(setting: Setting, steps: int) -> Callable[[int], None]:
-    """`steps` steps of PyTorch from sound, on the batch of the first step.
+def pytorch_turns(setting: Setting, steps: int) -> dict[str, Callable[[int], None]]:
+    """Turns of PyTorch's step from sound, in each of its forms, on the batch of the first step.
 
     Args:
-      setting: of a config that is `PLAIN`.
+      setting: of a config that is `plain`.
       steps: of a turn.
+
+    Returns:
+      By the name of the form; a turn takes the number of its round.
     """
     torch.set_num_threads(cores())
+    _, batch, state = _start(setting)
+    member = _first(jax.device_get(state))
+    _, frames = jax.device_get(jax.jit(setting.program.features)(batch))
+    sound = _from_sound(setting, member, batch)
+    theirs = _their_steps(setting.config, member, sound, frames, batch)
+    return {name: _turn(step, steps) for name, step in theirs.items()}
+
+
+def _start(setting: Setting) -> tuple[Batch, Batch, TrainState]:
+    """A batch of the length that most steps have, stacked and alone; the state to begin with."""
     stacked, _ = setting.reader().step(int(np.argmax(setting.data.plan.shares)), 0)
-    batch, config, program = _first(stacked), setting.config, setting.program
-    member = _first(jax.device_get(setting.feed("streamed").initial_state(setting.hyper)))
-    _, frames = jax.device_get(jax.jit(program.features)(batch))
-    assert isinstance(program.frontend, LogMel)
-    frontend = pytorch.Frontend(program.frontend, member.normalisation).to(pytorch.DEVICE)
+    return stacked, _first(stacked), setting.feed("streamed").initial_state(setting.hyper)
+
+
+def _from_sound(setting: Setting, member: TrainState, batch: Batch) -> Callable[[], torch.Tensor]:
+    """What makes a batch's features in PyTorch."""
+    assert isinstance(setting.program.frontend, LogMel)
+    frontend = pytorch.Frontend(setting.program.frontend, member.normalisation).to(pytorch.DEVICE)
     audio = torch.tensor(batch.signal, device=pytorch.DEVICE)
-    step = pytorch.training_step(
-        pytorch.Classifier(config.model.cell, member.weights.params, "packed"),
-        lambda: frontend(audio),
-        frames,
-        batch.target,
-        config.optimizer.learning_rate,
-        config.optimizer.clip_norm,
-    )
+    return lambda: frontend(audio)
 
-    def turn(_: int) -> None:
-        for _ in range(steps):
-            step()
 
-    return turn
+def _their_steps(
+    config: ConfigDict,
+    member: TrainState,
+    features: Callable[[], torch.Tensor],
+    frames: np.ndarray,
+    batch: Batch,
+) -> dict[str, Callable[[], float]]:
+    """PyTorch's steps that begin with the weights of `member`, by the name of their form."""
+    return {
+        f"PyTorch, {form}": pytorch.training_step(
+            pytorch.Classifier(config.model.cell, member.weights.params, form),
+            features,
+            frames,
+            batch.target,
+            config.optimizer.learning_rate,
+            config.optimizer.clip_norm,
+        )
+        for form in pytorch.FORMS
+    }
 
 
 def _our_step(
@@ -168,9 +160,9 @@ def _our_step(
     return step, call.seconds
 
 
-def _turn(step: Callable[[], float]) -> Callable[[int], None]:
+def _turn(step: Callable[[], float], steps: int) -> Callable[[int], None]:
     def turn(_: int) -> None:
-        for _ in range(_TURN_STEPS):
+        for _ in range(steps):
             step()
 
     return turn

@@ -6,7 +6,8 @@ Two blocks, each with contestants that take turns:
                    device; "times as fast" is the size times the time of one run's step over the
                    time of the group's
   plain            the same without noise and with clips of one length, so that PyTorch can be
-                   asked too: eager `nn.GRU`, run by run, on the GPU (cuDNN) where there is one
+                   asked too: eager `nn.GRU`, run by run, on the GPU (cuDNN) where there is one; the
+                   faster of its two forms, clips packed or padded, is the peer
 """
 
 import importlib.util
@@ -19,14 +20,14 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from gru_audio.benchmarks.setting import Row, Setting, make_setting, say
-from gru_audio.benchmarks.timing import host, interleave, show_host, shown, speed, spread
+from gru_audio.benchmarks.setting import Row, Setting, make_setting, plain, say
+from gru_audio.benchmarks.timing import fastest, host, interleave, show_host, shown, speed, spread
 from gru_audio.config import check, override
 from gru_audio.data.source import Source, open_source
 from gru_audio.training.feed import Feed
 
 _ALONE = "alone"
-_PYTORCH = "PyTorch"
+_Turn = Callable[[int], None]
 _RATIOS = ("times_as_fast", "time_of_one", "times_as_fast_as_peer")
 _ONE_LENGTH = {"data.buckets": 1, "data.crop_seconds": 0.5}
 _TURN_STEPS = 20
@@ -52,13 +53,18 @@ def measure(
     source = open_source(config.data.name, config.data.dir)
     cpu = jax.default_backend() == "cpu"
     sizes = sizes or tuple(CPU_BARS if cpu else GPU_BARS)
-    blocks = {"the experiment": _block(config, source, seconds, sizes, {})}
+    blocks = {"the experiment": _block(config, source, seconds, sizes, dict)}
     if importlib.util.find_spec("torch"):
-        from gru_audio.benchmarks.step_pytorch import PLAIN, pytorch_turn
+        from gru_audio.benchmarks.step_pytorch import pytorch_turns
 
-        plain = override(config, PLAIN | _ONE_LENGTH)
-        peers = {_PYTORCH: lambda: pytorch_turn(make_setting(plain, source), _TURN_STEPS)}
-        blocks["plain"] = _block(plain, source, seconds, sizes, peers)
+        alike = override(plain(config), _ONE_LENGTH)
+        blocks["plain"] = _block(
+            alike,
+            source,
+            seconds,
+            sizes,
+            lambda: pytorch_turns(make_setting(alike, source), _TURN_STEPS),
+        )
     return {
         "benchmark": "sweep",
         "data": source.name,
@@ -76,35 +82,52 @@ def _block(
     source: Source,
     seconds: float,
     sizes: Sequence[int],
-    peers: Mapping[str, Callable[[], Callable[[int], None]]],
+    make_peers: Callable[[], dict[str, _Turn]],
 ) -> list[Row]:
     everywhere = {"parallel.member": 0}
     settings = {_ALONE: make_setting(config, source)} | {
         f"{size} together": make_setting(config, source, everywhere, members=size) for size in sizes
     }
-    turns: dict[str, Callable[[int], None]] = {}
+    turns: dict[str, _Turn] = {}
     feeds: dict[str, Feed] = {}
     for name, setting in settings.items():
         say(f"{name}: compiling")
         turns[name], feeds[name] = _turn(setting)
-    for name, make in peers.items():
-        turns[name] = make()
+    peers = make_peers()
+    turns |= peers
     say(f"{len(turns)} contestants in turns")
     times = interleave(turns, seconds * len(turns))
     ms = {name: taken / _TURN_STEPS * 1e3 for name, taken in times.items()}
     rows: list[Row] = [{"runs": 1, "contestant": _ALONE} | _numbers(ms[_ALONE], feeds[_ALONE])]
     for name, size in zip(list(settings)[1:], sizes, strict=True):
         row = {"runs": size, "contestant": name} | _numbers(ms[name], feeds[name])
-        row["times_as_fast"] = speed(ms[name], size * ms[_ALONE])
-        row["time_of_one"] = spread(ms[name] / ms[_ALONE])
-        for peer in peers:
-            row["times_as_fast_as_peer"] = speed(ms[name], size * ms[peer])
+        row |= compared(size, ms[name], ms[_ALONE], {peer: ms[peer] for peer in peers})
         rows.append(row)
     rows += [{"runs": 1, "contestant": peer, "step_ms": spread(ms[peer])} for peer in peers]
     return rows
 
 
-def _turn(setting: Setting) -> tuple[Callable[[int], None], Feed]:
+def compared(
+    size: int, together: np.ndarray, alone: np.ndarray, peers: Mapping[str, np.ndarray]
+) -> Row:
+    """Ratios of so many runs together to one alone, and to the fastest of the peers if any are.
+
+    Args:
+      size: runs in the group.
+      together, alone: times of a step of all, and of one run's.
+      peers: times of a step of one run, by the peer's name.
+    """
+    row: Row = {
+        "times_as_fast": speed(together, size * alone),
+        "time_of_one": spread(together / alone),
+    }
+    if peers:
+        peer = fastest(peers)
+        row |= {"peer": peer, "times_as_fast_as_peer": speed(together, size * peers[peer])}
+    return row
+
+
+def _turn(setting: Setting) -> tuple[_Turn, Feed]:
     feed = setting.feed("resident")
     alive = np.ones(len(setting.data.seeds), bool)
     state = feed.initial_state(setting.hyper)

@@ -69,6 +69,11 @@ def speed(ours: np.ndarray, peer: np.ndarray) -> Spread:
     return spread(peer / ours)
 
 
+def fastest(times: Mapping[str, np.ndarray]) -> str:
+    """The name of the contestant whose median is the least."""
+    return min(times, key=lambda name: float(np.median(times[name])))
+
+
 def host() -> dict[str, Any]:
     """Machine, threads and versions, for the record."""
     versions = {}

@@ -1,0 +1,66 @@
+"""What the contestants compute: the same thing, at the precision of the case, or they fail."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental import rnn
+
+from gru_audio.benchmarks.recurrence import checked, passed
+from gru_audio.benchmarks.recurrence_case import Case, make_problem
+from gru_audio.benchmarks.recurrence_jax import cudnn_weights, ours, shared
+
+
+@pytest.fixture
+def dumped(tmp_path):
+    """Where JAX writes every program that it lowers."""
+    jax.config.update("jax_dump_ir_to", str(tmp_path))
+    yield tmp_path
+    jax.config.update("jax_dump_ir_to", "")
+
+
+def test_a_shared_batch_is_worked_on_at_the_precision_of_the_case(dumped):
+    problem = make_problem(Case("gru", len(jax.devices()), 3, 4, 5))
+    for file in dumped.iterdir():
+        file.unlink()
+    shared(problem, "loop")
+    programs = [file.read_text() for file in dumped.iterdir()]
+    products = [line for text in programs for line in re.findall(r"dot_general %.*", text)]
+    assert products
+    assert all("HIGHEST" in product for product in products)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_cudnn_gets_the_weights_of_the_problem(bidirectional):
+    """Held to float64 by JAX's own reference of what cuDNN computes."""
+    case = Case("lstm", 2, 5, 3, 4, bidirectional=bidirectional)
+    problem = make_problem(case)
+    sizes = (case.features, case.hidden, 1)
+    parts = rnn.unpack_lstm_weights(
+        jnp.asarray(cudnn_weights(problem.params)), *sizes, bidirectional
+    )
+    start = jnp.zeros((case.directions, case.batch, case.hidden))
+    lengths = jnp.full(case.batch, case.time, jnp.int32)
+    outputs, *_ = rnn.lstm_ref(
+        jnp.asarray(problem.inputs), start, start, *parts, lengths, *sizes, 0.0, bidirectional
+    )
+    np.testing.assert_allclose(outputs, problem.truth()[0], atol=1e-5)
+
+
+def test_a_wrong_result_does_not_pass_whoever_gives_it():
+    """Off by a hundredth, or NaN; of linen's scan too, which is held to what all are."""
+    problem = make_problem(Case("gru", 3, 5, 4, 6))
+    right = ours(problem, "scan")
+    wrong = jax.tree.map(lambda a: 1.01 * a, right.result())
+    astray = dataclasses.replace(right, result=lambda: wrong)
+    frames, d_params, d_inputs = right.result()
+    holed = dataclasses.replace(right, result=lambda: (frames, d_params, d_inputs * np.nan))
+    tried = {"scan": astray, "right": right, "loop": astray, "holed": holed}
+    rows = list(checked(problem, {name: lambda one=one: one for name, one in tried.items()}))
+    assert [row["passed"] for row in rows] == [False, True, False, False]
+    assert not passed({"checks": rows})
+    (broken,) = checked(problem, {"none": lambda: [][0]})
+    assert not broken["passed"] and broken["failed"] == "list index out of range"

@@ -1,0 +1,66 @@
+"""What PyTorch is compared on: of every experiment a classifier and a step that it has too."""
+
+import pytest
+
+from gru_audio.benchmarks.setting import plain
+from gru_audio.config import check, flatten, override
+from gru_audio.data.signal import Signal
+from gru_audio.models.size import model_size
+from gru_audio.training.hyper import REQUIRED, hyperparameters
+from gru_audio.training.program import make_program
+from tests.golden_configs import parts
+from tests.tones import NOISE, tiny
+
+PARTS = parts()
+CLASSES = ("no", "yes", "perhaps")
+
+
+def check_plain(config):
+    """By hand: in a GRU's layer three gates of d x h, h x h and h, and h of its second bias."""
+    check(config)
+    model = config.model
+    d, h, outputs = config.frontend.mels, model.hidden, len(CLASSES)
+    sizes = [3 * (inputs * h + h * h + h) + h for inputs in [d] + [h] * (model.layers - 1)]
+    config = override(config, {"model.cell": "gru"})
+    assert model_size(config.model, d, outputs) == sum(sizes) + h * outputs + outputs
+    program = make_program(config, Signal(16000), CLASSES)
+    assert program.frontend.features == d
+    assert hyperparameters([config]).keys() == {*REQUIRED, "optimizer.clip_norm"}
+    assert not program.time_masks and not program.frequency_masks
+    assert config.train.accumulate == 1 and config.train.truncate_frames == 0
+    assert model.compute_dtype == "float32"
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_every_experiment_can_be_made_plain(name):
+    module, part = PARTS[name]
+    config = module.get_config(*part)
+    found = plain(config)
+    check_plain(found)
+    kept = ("model.hidden", "model.layers", "frontend.mels", "train.batch_size", "data.name")
+    assert [flatten(found)[key] for key in kept] == [flatten(config)[key] for key in kept]
+
+
+def test_so_can_one_that_has_it_all():
+    """What no experiment has yet, or not all at once."""
+    ornate = {
+        "frontend.name": "mfcc",
+        "frontend.deltas": 2,
+        "model.channels": 3,
+        "model.bidirectional": True,
+        "model.projection": 4,
+        "model.cell": "lstm",
+        "model.dense": ("8 relu",),
+        "model.pooling": "attention",
+        "model.layer_norm": True,
+        "model.compute_dtype": "bfloat16",
+        "model.remat_frames": 10,
+        "task.label_smoothing": 0.1,
+        "optimizer.name": "sgd",
+        "optimizer.momentum": 0.9,
+        "optimizer.weight_decay": 0.1,
+        "optimizer.schedule": "cosine",
+        "train.accumulate": 4,
+        "train.truncate_frames": 20,
+    }
+    check_plain(plain(tiny({**NOISE, **ornate})))
