@@ -1,22 +1,25 @@
 """What is said of an architecture, held against what is kept of experiments.
 
-A claim is tested by comparisons. Each expects a difference of a sign, and has a 95 % interval: it
-speaks for the claim if the interval lies on that side, against it if it lies on the other, and else
-shows nothing.
+A claim is tested by comparisons. Each expects a difference of a sign: one that is found to have
+that sign speaks for the claim, one that is found to have the other against it, any else shows
+nothing. Found means p < 0.05, adjusted for the number of comparisons of the claim (Holm 1979).
+Losses of two that both learnt nothing show nothing either, however sure their difference is.
 """
 
 import enum
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from etils import epath
 
 from gru_audio.config import UserError
 from gru_audio.reporting.kept import Kept, KeptRun
-from gru_audio.reporting.statistics import Estimate, student
+from gru_audio.reporting.published import Kind, kind
+from gru_audio.reporting.statistics import LEVEL, Estimate, holm, student, student_p
 
 
 class Finding(enum.StrEnum):
@@ -24,6 +27,7 @@ class Finding(enum.StrEnum):
 
     HOLDS = "holds"
     HOLDS_IN_PART = "holds in part"
+    MIXED = "mixed"
     DOES_NOT_HOLD = "does not hold"
     NOT_SHOWN = "not shown"
     NOT_RUN = "not run"
@@ -39,6 +43,9 @@ class Evidence:
         difference: of the first from the second, or their ratio, with its 95 % interval.
         expected: 1 if the claim says that it is above `neutral`, -1 if below.
         neutral: where neither is ahead: 0 of a difference, 1 of a ratio.
+        p: of no difference; None where `difference` has no such interval (quartiles of rounds),
+            and lies on one side or not.
+        floor: of losses, what a model reaches that learns nothing: two that are there show nothing.
     """
 
     setting: str
@@ -47,13 +54,25 @@ class Evidence:
     difference: Estimate
     expected: int
     neutral: float = 0.0
+    p: float | None = None
+    floor: float | None = None
 
     @property
     def speaks(self) -> int:
         """1 for the claim, -1 against it, 0 if it shows nothing."""
-        if self.difference.low > self.neutral:
-            return self.expected
-        return -self.expected if self.difference.high < self.neutral else 0
+        low, value, high = self.difference.low, self.difference.value, self.difference.high
+        shown = not low <= self.neutral <= high if self.p is None else self.p < 1 - LEVEL
+        if not shown or self._learnt_nothing:
+            return 0
+        return self.expected if value > self.neutral else -self.expected
+
+    @property
+    def _learnt_nothing(self) -> bool:
+        if self.floor is None:
+            return False
+        return {kind(loss, self.floor) for _, loss in (self.first, self.second)} == {
+            Kind.AT_THE_FLOOR
+        }
 
 
 @dataclass(frozen=True)
@@ -70,15 +89,61 @@ class Claim:
     how: str
     tests: Callable[[epath.Path], Sequence[Evidence]]
 
+    def evidence(self, results: epath.Path) -> list[Evidence]:
+        """The comparisons, their p-values adjusted for their number."""
+        tests = self.tests(results)
+        adjusted = iter(holm([test.p for test in tests if test.p is not None]))
+        return [test if test.p is None else replace(test, p=next(adjusted)) for test in tests]
+
 
 def judge(tests: Iterable[Evidence]) -> Finding:
-    """Holds if no test speaks against it and one for it, and so on; see `Finding`."""
-    votes = [test.speaks for test in tests]
+    """Holds if all speak for it, in part if some do and none against it, and so on."""
+    votes = {test.speaks for test in tests}
     if not votes:
         return Finding.NOT_RUN
+    if {1, -1} <= votes:
+        return Finding.MIXED
     if 1 in votes:
-        return Finding.HOLDS if all(vote == 1 for vote in votes) else Finding.HOLDS_IN_PART
+        return Finding.HOLDS_IN_PART if 0 in votes else Finding.HOLDS
     return Finding.DOES_NOT_HOLD if -1 in votes else Finding.NOT_SHOWN
+
+
+def compared(
+    kept: Kept | None,
+    first: str,
+    second: str,
+    *,
+    setting: str,
+    expected: int,
+    floor: float | None = None,
+) -> list[Evidence]:
+    """Two arms by the test metric of their sweep: its paired bootstrap; [] if they were not run.
+
+    Args:
+        kept: of a sweep.
+        first, second: its arms.
+        setting, expected, floor: of the `Evidence`.
+    """
+    if not kept:
+        return []
+    means = {
+        arm: fmean(run.metrics[f"test/{kept.metric}"] for run in runs)
+        for arm in (first, second)
+        if (runs := [run for run in kept.runs if run.arm == arm and run.selected])
+    }
+    return [
+        Evidence(
+            setting,
+            (first, means[first]),
+            (second, means[second]),
+            pair.estimate(first),
+            expected,
+            p=pair.p_alone,
+            floor=floor,
+        )
+        for pair in kept.pairs
+        if {pair.first, pair.second} == {first, second}
+    ]
 
 
 def paired(
@@ -90,7 +155,7 @@ def paired(
     setting: str,
     expected: int,
 ) -> list[Evidence]:
-    """A score of two arms, paired by replicate; [] if they were not run.
+    """A score of two arms, paired by replicate, by Student's t; [] if they were not run.
 
     Args:
         kept: of a sweep.
@@ -102,9 +167,18 @@ def paired(
     if not pairs:
         return []
     ours, theirs = ([score(run) for run in runs] for runs in zip(*pairs, strict=True))
-    difference = student([a - b for a, b in zip(ours, theirs, strict=True)])
+    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
     means = sum(ours) / len(ours), sum(theirs) / len(theirs)
-    return [Evidence(setting, (first, means[0]), (second, means[1]), difference, expected)]
+    return [
+        Evidence(
+            setting,
+            (first, means[0]),
+            (second, means[1]),
+            student(differences),
+            expected,
+            p=student_p(differences),
+        )
+    ]
 
 
 def updates_to_equal_score(
@@ -123,7 +197,8 @@ def updates_to_equal_score(
         needed.append([_first_at(curves[run.run], target) for run in (one, other)])
     if not needed:
         return []
-    ratio = student([math.log(ours / theirs) for ours, theirs in needed])
+    ratios = [math.log(ours / theirs) for ours, theirs in needed]
+    ratio = student(ratios)
     means = [sum(steps) / len(needed) for steps in zip(*needed, strict=True)]
     return [
         Evidence(
@@ -133,6 +208,7 @@ def updates_to_equal_score(
             Estimate(*map(math.exp, (ratio.value, ratio.low, ratio.high))),
             expected,
             neutral=1.0,
+            p=student_p(ratios),
         )
     ]
 

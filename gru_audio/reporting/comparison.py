@@ -62,7 +62,7 @@ class Pair:
 
     Attributes:
         replicates: how many those are.
-        p: two-sided, adjusted for the number of pairs.
+        p: two-sided, adjusted for the number of pairs; p_alone: of this pair by itself.
         better: the arm that the difference favours, or None where none is shown.
     """
 
@@ -71,6 +71,7 @@ class Pair:
     difference: statistics.Estimate
     replicates: int
     p: float
+    p_alone: float
     better: str | None
 
 
@@ -296,11 +297,12 @@ def compare_pairs(
         differences = [part.take(first, keys) - part.take(second, keys) for part, keys in common]
         value, means = _resampled_mean(differences, seed)
         replicates = sum(len(keys) for _, keys in common)
-        found.append((first, second, statistics.estimate(value, means), replicates, means))
+        p_alone = statistics.two_sided_p(means)
+        found.append((first, second, statistics.estimate(value, means), replicates, p_alone))
 
-    adjusted = statistics.holm([statistics.two_sided_p(means) for *_, means in found])
+    adjusted = statistics.holm([p_alone for *_, p_alone in found])
     pairs = []
-    for (first, second, difference, replicates, _), p in zip(found, adjusted, strict=True):
+    for (first, second, difference, replicates, p_alone), p in zip(found, adjusted, strict=True):
         better = better_of(first, second, difference.value, p, higher_is_better)
-        pairs.append(Pair(first, second, difference, replicates, p, better))
+        pairs.append(Pair(first, second, difference, replicates, p, p_alone, better))
     return tuple(pairs)

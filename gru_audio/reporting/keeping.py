@@ -1,7 +1,7 @@
 """From a comparison to what is kept of it: rounded, thinned, and without traces of a machine."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,9 +26,9 @@ def keep(comparison: Comparison) -> Kept:
         experiment=results.experiment,
         metric=results.metric,
         higher_is_better=results.higher_is_better,
-        commit=_commit(results),
-        device=str(results.environment.get("device_kind", "")),
-        jax=str(results.environment.get("jax", "")),
+        commit=_all("commit", results, _short_commit),
+        device=_all("device_kind", results),
+        jax=_all("jax", results),
         runs=tuple(_run(run, run.name in names) for run in results.runs),
         pairs=tuple(map(_pair, comparison.pairs)),
         curves=tuple(itertools.chain.from_iterable(map(_curves, chosen))),
@@ -78,6 +78,7 @@ def _pair(pair: Pair) -> KeptPair:
         low=_rounded(pair.difference.low, _DIFFERENCE),
         high=_rounded(pair.difference.high, _DIFFERENCE),
         p=_rounded(pair.p, _P),
+        p_alone=_rounded(pair.p_alone, _P),
         replicates=pair.replicates,
     )
 
@@ -110,9 +111,14 @@ def _latest(curve: Curve, step: int) -> float | None:
     return _rounded(curve.values[count - 1], _CURVE) if count else None
 
 
-def _commit(results: Results) -> str:
-    commit, plus, changes = str(results.environment.get("commit") or "").partition("+")
-    return commit[:_COMMIT] + plus + changes
+def _all(name: str, results: Results, form: Callable[[str], str] = str) -> str:
+    """What ran the sweep; all that did, where it was resumed elsewhere."""
+    return " and ".join(form(str(value)) for value in results.environment.get(name, ()))
+
+
+def _short_commit(commit: str) -> str:
+    digits, plus, changes = commit.partition("+")
+    return digits[:_COMMIT] + plus + changes
 
 
 def _rounded(value: float | None, digits: int) -> Any:

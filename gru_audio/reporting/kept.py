@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from etils import epath
 
 from gru_audio.config import UserError
+from gru_audio.reporting.statistics import Estimate
 
 T = TypeVar("T")
 
@@ -63,7 +64,10 @@ class KeptRun:
 
 @dataclass(frozen=True)
 class KeptPair:
-    """The paired difference `first - second` of the test metric; p is adjusted (Holm)."""
+    """The paired difference `first - second` of the test metric.
+
+    p is adjusted for the number of pairs (Holm), p_alone is not.
+    """
 
     first: str
     second: str
@@ -71,7 +75,14 @@ class KeptPair:
     low: float
     high: float
     p: float
+    p_alone: float
     replicates: int
+
+    def estimate(self, arm: str) -> Estimate:
+        """By how much one of the two is above the other."""
+        if arm == self.first:
+            return Estimate(self.difference, self.low, self.high)
+        return Estimate(-self.difference, -self.high, -self.low)
 
 
 @dataclass(frozen=True)

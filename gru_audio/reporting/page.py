@@ -262,12 +262,8 @@ def _last_heard(standing: Standing) -> str:
 def _environment(comparison: Comparison) -> list[tuple[str, str]]:
     results = comparison.results
     rows = [
-        (
-            name.replace("_", " "),
-            ", ".join(map(str, value)) if isinstance(value, list) else str(value),
-        )
-        for name, value in results.environment.items()
-        if value is not None
+        (name.replace("_", " "), ", ".join(map(str, values)))
+        for name, values in results.environment.items()
     ]
     if results.first:
         rows.append(("set up", results.first.strftime(_MINUTE)))

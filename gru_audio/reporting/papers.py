@@ -1,14 +1,18 @@
 """A paper's table beside ours: what was kept of an experiment, arm by arm, and how it stands."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
 
 from etils import epath
 
 from gru_audio.config import UserError, nearest
+from gru_audio.reporting.comparison import BOUNDS
 from gru_audio.reporting.kept import Kept, KeptRun, read_kept
 from gru_audio.reporting.published import (
+    FEWEST,
     Published,
     Verdict,
     judge,
@@ -48,24 +52,43 @@ class Ours:
     """What an arm reached.
 
     Attributes:
-        metric: mean over the replicates of its chosen draw, with the interval by Student's t.
-        validation: its mean over the same runs on the validation split; None if there was none.
-        seeds: how many replicates these are; at_cap: how many of them took all the steps allowed.
+        values: of the replicates of its chosen draw.
+        test_sets: how many the replicates were tested on, of folds more than one.
+        metric: the mean, with the interval by Student's t: over the means of test sets, where there
+            are several, else over the replicates.
+        validation: the mean of the same runs on the validation split; None if there was none.
+        at_cap: how many of the runs took all the steps allowed; best_steps: the first and the last
+            step at which validation was best in them, if it was looked at.
         draws: among how many with a finished run it was chosen; planned: how many the sweep has.
+        ends: settings of the chosen draw that are the smallest or largest that was tried.
         total_parameters, recurrent_parameters: of a run.
         seconds: of training, of the chosen runs; seconds_of_all: of all runs of the arm.
     """
 
+    values: tuple[float, ...]
+    test_sets: int
     metric: Estimate
     validation: float | None
-    seeds: int
     at_cap: int
+    best_steps: tuple[int, int] | None
     draws: int
     planned: int
+    ends: tuple[str, ...]
     total_parameters: int | None
     recurrent_parameters: int | None
     seconds: float
     seconds_of_all: float
+
+    @property
+    def seeds(self) -> int:
+        """How many replicates there are, over all test sets."""
+        return len(self.values)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """That of the metric; None if it rests on fewer than `FEWEST` values."""
+        count = self.test_sets if self.test_sets > 1 else self.seeds
+        return (self.metric.low, self.metric.high) if count >= FEWEST else None
 
 
 @dataclass(frozen=True)
@@ -128,8 +151,7 @@ def _row(arm: str, published: float | None, floor: float | None, kept: Kept | No
     mean = ours.metric.value
     if floor is not None:
         return Row(arm, published, ours, judge_in_kind(published, mean, floor))
-    interval = (ours.metric.low, ours.metric.high)
-    verdict = judge(published, mean, interval, higher_is_better=kept.higher_is_better)
+    verdict = judge(published, mean, ours.interval, higher_is_better=kept.higher_is_better)
     return Row(arm, published, ours, verdict)
 
 
@@ -138,18 +160,42 @@ def _ours(arm: str, kept: Kept) -> Ours | None:
     chosen = [run for run in runs if run.selected]
     if not chosen:
         return None
+    metric = f"test/{kept.metric}"
+    by_test_set: dict[str, list[float]] = {}
+    for run in chosen:
+        of = {name: value for name, value in run.replicate.items() if name != "seed"}
+        by_test_set.setdefault(json.dumps(of, sort_keys=True), []).append(run.metrics[metric])
+    values = [run.metrics[metric] for run in chosen]
+    means = [fmean(of_set) for of_set in by_test_set.values()]
+    best = [run.best_step for run in chosen if run.best_step is not None]
     return Ours(
-        metric=student([run.metrics[f"test/{kept.metric}"] for run in chosen]),
+        values=tuple(values),
+        test_sets=len(means),
+        metric=student(means if len(means) > 1 else values, BOUNDS[kept.metric]),
         validation=_mean([run.metrics.get(f"validation/{kept.metric}") for run in chosen]),
-        seeds=len(chosen),
         at_cap=sum(run.steps == run.step_cap for run in chosen),
+        best_steps=(min(best), max(best)) if best else None,
         draws=_count_draws([run for run in runs if run.state == FINISHED]),
         planned=_count_draws(runs),
+        ends=_ends(chosen[0].draw, [run.draw for run in runs]),
         total_parameters=chosen[0].total_parameters,
         recurrent_parameters=chosen[0].recurrent_parameters,
         seconds=_seconds(chosen),
         seconds_of_all=_seconds(runs),
     )
+
+
+def _ends(chosen: Mapping[str, Any], draws: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Numbers of a draw that none was beyond, of three tried: "model.dropout=0.5, the largest"."""
+    ends = []
+    for name, value in chosen.items():
+        tried = {draw[name] for draw in draws}
+        if len(tried) < 3 or any(isinstance(each, bool | str) for each in tried):
+            continue
+        for extreme, word in ((min(tried), "smallest"), (max(tried), "largest")):
+            if value == extreme:
+                ends.append(f"{name}={value:.3g}, the {word}")
+    return tuple(ends)
 
 
 def _count_draws(runs: list[KeptRun]) -> int:

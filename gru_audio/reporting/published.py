@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 TOLERANCE = 0.02  # of the published value
+FEWEST = 3  # seeds, or test sets: an interval over fewer would hold nearly any value
 SOLVED, LEARNT = 0.1, 0.9  # of the floor: below them a task is solved, and at least partly
 
 
@@ -56,18 +57,22 @@ def name_with_part(experiment: str, part: str) -> str:
 
 
 def judge(
-    published: float, mean: float, interval: tuple[float, float], *, higher_is_better: bool
+    published: float, mean: float, interval: tuple[float, float] | None, *, higher_is_better: bool
 ) -> Verdict:
-    """Whether our mean over seeds, with its 95 % interval, reproduces a published value.
+    """Whether our mean over seeds, with its 95 % interval if it has one, reproduces a value.
 
     It does if the published value lies within the interval, or within `TOLERANCE` of itself from
     the mean. Else ours is better, or it is not reproduced.
     """
-    low, high = interval
-    if low <= published <= high or abs(mean - published) <= TOLERANCE * abs(published):
+    if within(interval, published) or abs(mean - published) <= TOLERANCE * abs(published):
         return Verdict.REPRODUCED
     better = mean > published if higher_is_better else mean < published  # a mean of NaN is not
     return Verdict.BETTER if better else Verdict.NOT_REPRODUCED
+
+
+def within(interval: tuple[float, float] | None, published: float) -> bool:
+    """Whether a published value lies in our interval, if there is one."""
+    return interval is not None and interval[0] <= published <= interval[1]
 
 
 def judge_in_kind(published: float, mean: float, floor: float) -> Verdict:

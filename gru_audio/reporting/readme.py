@@ -9,8 +9,16 @@ from gru_audio.reporting.comparison import better_of
 from gru_audio.reporting.kept import Kept, KeptPair
 from gru_audio.reporting.markdown import LEFT, RIGHT
 from gru_audio.reporting.papers import Experiment, Ours, Paper, Row, Table
-from gru_audio.reporting.published import LEARNT, SOLVED, TOLERANCE, Verdict, kind, name_with_part
-from gru_audio.reporting.statistics import Estimate
+from gru_audio.reporting.published import (
+    FEWEST,
+    LEARNT,
+    SOLVED,
+    TOLERANCE,
+    Verdict,
+    kind,
+    name_with_part,
+    within,
+)
 from gru_audio.sweeping.status import FINISHED
 
 _COLUMNS = {
@@ -44,11 +52,14 @@ this file from `results/`; nothing in it is typed by hand.
 
 Ours is the mean over seeds, each with its own initialisation and order of examples, of the test
 metric at the draw that validation chose. In brackets stands its 95 % interval by Student's t over
-the seeds: the right one beside a paper's number on the same test set. Differences between arms are
-by the paired bootstrap over seeds and test examples, their p-values adjusted by Holm's method.
+the seeds: the right one beside a paper's number on the same test set. Where there are several test
+sets (folds), it is over their means, each of its seeds: "5 x 3" are five test sets with three seeds
+each. Differences between arms are by the paired bootstrap over seeds and test examples, their
+p-values adjusted by Holm's method.
 
-A published value is **reproduced** if it lies within our interval, or within {100 * TOLERANCE:g} %
-of itself from our mean; else ours is **better**, or the value is **not reproduced**. Where losses
+A published value is **reproduced** if it lies within our interval, that of {FEWEST} seeds or test
+sets at least, or else within {100 * TOLERANCE:g} % of itself from our mean: the weaker finding,
+which is told apart. Otherwise ours is **better**, or the value is **not reproduced**. Where losses
 span orders of magnitude there is a floor, what a model reaches that learns nothing, and values are
 compared in kind: *solved* below {SOLVED:g} of the floor, *partly* up to {LEARNT:g} of it, *at the
 floor* above. A value of the same kind is reproduced. What was not run stays empty. Times are of
@@ -81,11 +92,12 @@ def _claims(claims: Sequence[tuple[Claim, Sequence[Evidence]]]) -> list[str]:
     columns |= {"for it": RIGHT, "against": RIGHT, "comparisons": RIGHT}
     lines = ["## What is said of GRUs", "", *markdown.table(columns, found), ""]
     lines += [
-        "A difference with its 95 % interval (Student's t over paired replicates; of speeds, the "
-        "quartiles of rounds) speaks for a claim if all of it lies on the side that the claim "
-        "expects. A claim holds if every comparison speaks for it, and in part if some do. "
-        "Intervals are not adjusted for the number of comparisons: by chance one in forty speaks "
-        "for a claim.",
+        "A difference speaks for a claim if it is on the side that the claim expects and p < 0.05, "
+        "adjusted by Holm's method for the comparisons of the claim. Test scores are compared by "
+        "the paired bootstrap over seeds and test examples, all else by Student's t over paired "
+        "seeds; of speeds, both quartiles of rounds have to be on that side. In brackets stands "
+        "the 95 % interval of each by itself. A claim holds if every comparison speaks for it, in "
+        "part if some do and none against it; if some do either, the finding is mixed.",
     ]
     return ["\n".join(lines), *(_claim(claim, tests) for claim, tests in claims)]
 
@@ -99,7 +111,8 @@ def _votes(tests: Sequence[Evidence]) -> tuple[int, int]:
 def _claim(claim: Claim, tests: Sequence[Evidence]) -> str:
     lines = [f"### {claim.statement}", "", f"**{str(judge(tests)).capitalize()}.** {claim.how}"]
     if tests:
-        columns = {"where": LEFT, "first": LEFT, "second": LEFT, "difference": RIGHT, "": LEFT}
+        columns = {"where": LEFT, "first": LEFT, "second": LEFT, "difference": RIGHT}
+        columns |= {"p (Holm)": RIGHT, "": LEFT}
         lines += ["", *markdown.table(columns, map(_test, tests))]
     return "\n".join(lines)
 
@@ -111,6 +124,7 @@ def _test(test: Evidence) -> list[str]:
         test.setting,
         *(f"{name}: {_short(value)}" for name, value in (test.first, test.second)),
         f"times {told}" if ratio else told,
+        "" if test.p is None else wording.bare_p(test.p),
         {1: "for", -1: "against", 0: "shows nothing"}[test.speaks],
     ]
 
@@ -130,11 +144,38 @@ def _paper(paper: Paper) -> str:
         "",
         f"{published.source}. Values are {published.measure}.",
     ]
+    lines += _where_arms_fail(paper.tables)
     for table in paper.tables:
         lines += ["", *_table(experiment, table)]
     if published.guessed:
         lines += ["", "What had to be guessed:", "", *(f"- {guess}" for guess in published.guessed)]
     return "\n".join(lines)
+
+
+def _where_arms_fail(tables: Sequence[Table]) -> list[str]:
+    """How far each arm comes from the floor, over the parts that have one and were run."""
+    run = [table for table in tables if table.floor is not None and table.kept]
+    if len(run) < 2:
+        return []
+    arms = dict.fromkeys(row.arm for table in run for row in table.rows)
+    rows = [[arm, *(_from_floor(arm, table) for table in run)] for arm in arms]
+    columns = {"arm": LEFT} | {table.part: LEFT for table in run}
+    return [
+        "",
+        "### Where each arm fails",
+        "",
+        "In brackets the test loss of every seed, as a share of the floor.",
+        "",
+        *markdown.table(columns, rows),
+    ]
+
+
+def _from_floor(arm: str, table: Table) -> str:
+    for row in table.rows:
+        if row.arm == arm and row.ours and table.floor is not None:
+            shares = ", ".join(_short(loss / table.floor) for loss in sorted(row.ours.values))
+            return f"{kind(row.ours.metric.value, table.floor)} ({shares})"
+    return ""
 
 
 def _table(experiment: Experiment, table: Table) -> list[str]:
@@ -168,7 +209,7 @@ def _cells(row: Row, table: Table) -> list[str]:
         row.arm,
         theirs,
         value if ours.seeds == 1 else f"{value} {scale.interval(ours.metric)}",
-        str(ours.seeds),
+        _replicates(ours),
         _verdict(row, ours, table.floor),
         _count(ours.total_parameters),
         _count(ours.recurrent_parameters),
@@ -185,7 +226,20 @@ def _verdict(row: Row, ours: Ours, floor: float | None) -> str:
     if floor is not None:
         theirs, here = kind(row.published, floor), kind(ours.metric.value, floor)
         said += f": {here}" if here == theirs else f": {here}, published {theirs}"
+        kinds = Counter(kind(value, floor) for value in ours.values)
+        if len(kinds) > 1:
+            said += f" (seeds: {', '.join(f'{count} {each}' for each, count in kinds.items())})"
+    elif row.verdict is Verdict.REPRODUCED and not within(ours.interval, row.published):
+        side = "above" if ours.metric.value > row.published else "below"
+        said += f": to {100 * TOLERANCE:g}{wording.SPACE}%, ours is {side}"
     return f"{said} (1 seed)" if ours.seeds == 1 else said
+
+
+def _replicates(ours: Ours) -> str:
+    """How many seeds, or test sets with how many seeds each."""
+    if ours.test_sets == 1:
+        return str(ours.seeds)
+    return f"{ours.test_sets} x {ours.seeds / ours.test_sets:g}"
 
 
 def _as_printed(value: float, others: Sequence[float] = ()) -> str:
@@ -229,7 +283,22 @@ def _conduct(table: Table, kept: Kept) -> str:
     capped = [f"{ours.at_cap} of {ours.seeds} of {arm}" for arm, ours in arms if ours.at_cap]
     if arms:
         said.append(f"Chosen runs that reached the cap on steps: {', '.join(capped) or 'none'}.")
+    best = [f"{_span(ours.best_steps)} ({arm})" for arm, ours in arms if ours.best_steps]
+    if best:
+        said.append(f"Validation was best at step {', '.join(best)}.")
+    ends: dict[str, list[str]] = {}
+    for arm, ours in arms:
+        for end in ours.ends:
+            ends.setdefault(end, []).append(arm)
+    if ends:
+        told = "; ".join(f"{end} ({', '.join(chosen_by)})" for end, chosen_by in ends.items())
+        said.append(f"Chosen at an end of what was tried: {told}.")
     return " ".join(said)
+
+
+def _span(steps: tuple[int, int]) -> str:
+    first, last = steps
+    return f"{first:,}" if first == last else f"{first:,} to {last:,}"
 
 
 def _shown(pairs: Sequence[KeptPair]) -> list[KeptPair]:
@@ -241,7 +310,7 @@ def _shown(pairs: Sequence[KeptPair]) -> list[KeptPair]:
 
 def _pair(pair: KeptPair, kept: Kept) -> str:
     scale = wording.scale_of(kept.metric)
-    difference = Estimate(pair.difference, pair.low, pair.high)
+    difference = pair.estimate(pair.first)
     better = better_of(pair.first, pair.second, pair.difference, pair.p, kept.higher_is_better)
     size = f"{wording.size(difference, scale)}, {wording.p_value(pair.p)}"
     if better is None:

@@ -6,7 +6,7 @@ place; what that means for a run is its `state`.
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +87,8 @@ class Results:
         cluster: the field whose examples belong together ("speaker"), if any.
         data_fingerprint: of the data set that the runs were tested on, if known.
         config: what all runs start from, as one level of dotted names.
-        environment: versions, devices, commit.
+        environment: versions, devices, commit; of each all that there were, where the sweep went on
+            elsewhere.
         first, last: when the sweep was set up and when its last run finished, if known.
     """
 
@@ -106,7 +107,7 @@ class Results:
     data_fingerprint: str | None
     runs: tuple[Run, ...]
     config: Mapping[str, Any]
-    environment: Mapping[str, Any]
+    environment: Mapping[str, tuple[Any, ...]]
     first: datetime.datetime | None
     last: datetime.datetime | None
 
@@ -142,10 +143,20 @@ def read_results(workdir: epath.PathLike) -> Results:
         data_fingerprint=sweep.get("data_fingerprint"),
         runs=runs,
         config=sweep.get("config") or {},
-        environment=sweep.get("environment") or {},
+        environment=_join([sweep.get("environment"), *(r.result.get("environment") for r in runs)]),
         first=_modified(workdir / "sweep.json"),
         last=max((time for time in finished if time), default=None),
     )
+
+
+def _join(environments: Iterable[Mapping[str, Any] | None]) -> dict[str, tuple[Any, ...]]:
+    """Name -> its different values."""
+    values: dict[str, dict[Any, None]] = {}
+    for environment in environments:
+        for name, value in (environment or {}).items():
+            if value is not None:
+                values.setdefault(name, {})[value] = None
+    return {name: tuple(found) for name, found in values.items()}
 
 
 def _read_run(

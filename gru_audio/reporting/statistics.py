@@ -166,8 +166,8 @@ def estimate(
     return Estimate(value, float(low), float(high))
 
 
-def student(values: Sequence[float]) -> Estimate:
-    """The mean of independent values with its 95 % interval by Student's t.
+def student(values: Sequence[float], bounds: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
+    """The mean of independent values with its 95 % interval by Student's t, cut at the bounds.
 
     A single value has an interval without width: nothing is known of how such values differ.
     """
@@ -176,7 +176,17 @@ def student(values: Sequence[float]) -> Estimate:
         return Estimate(mean, mean, mean)
     error = float(np.std(values, ddof=1)) / count**0.5
     reach = float(scipy.stats.t.ppf((1 + LEVEL) / 2, count - 1)) * error
-    return Estimate(mean, mean - reach, mean + reach)
+    low, high = np.clip([mean - reach, mean + reach], *bounds)
+    return Estimate(mean, float(low), float(high))
+
+
+def student_p(values: Sequence[float]) -> float:
+    """The p-value of "the mean is zero" by Student's t; 1 of a single value."""
+    mean, count = float(np.mean(values)), len(values)
+    if count == 1 or mean == 0:
+        return 1.0
+    error = float(np.std(values, ddof=1)) / count**0.5
+    return float(2 * scipy.stats.t.sf(abs(mean) / error, count - 1)) if error else 0.0
 
 
 def two_sided_p(resampled: np.ndarray) -> float:

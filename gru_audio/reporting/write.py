@@ -65,7 +65,7 @@ def write_tables(
     """
     results = epath.Path(results)
     papers = [read_paper(experiment, results) for experiment in experiments]
-    tested = [(claim, claim.tests(results)) for claim in claims]
+    tested = [(claim, claim.evidence(results)) for claim in claims]
     _write(epath.Path(path), readme.render(papers, tested))
 
 

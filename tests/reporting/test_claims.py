@@ -1,5 +1,6 @@
 """Claims: how comparisons are made of kept results, and what they say together."""
 
+import dataclasses
 import json
 import math
 
@@ -13,12 +14,13 @@ from gru_audio.reporting.claims import (
     Claim,
     Evidence,
     Finding,
+    compared,
     judge,
     paired,
     read_benchmark,
     updates_to_equal_score,
 )
-from gru_audio.reporting.kept import Kept, KeptPoint, KeptRun
+from gru_audio.reporting.kept import Kept, KeptPair, KeptPoint, KeptRun
 from gru_audio.reporting.statistics import Estimate
 
 GRU, LSTM = [0.31, 0.28, 0.30, 0.35], [0.40, 0.33, 0.31, 0.41]  # by seed
@@ -54,9 +56,9 @@ def made_up(curves=()):
     return Kept("x", "loss", False, "c0ffee", "cpu", "0.10.2", runs, (), tuple(curves))
 
 
-def evidence(low, high, expected=1, neutral=0.0):
+def evidence(low, high, expected=1, neutral=0.0, p=None):
     middle = Estimate((low + high) / 2, low, high)
-    return Evidence("somewhere", ("GRU", 1.0), ("LSTM", 2.0), middle, expected, neutral)
+    return Evidence("somewhere", ("GRU", 1.0), ("LSTM", 2.0), middle, expected, neutral, p)
 
 
 @pytest.mark.parametrize(
@@ -74,10 +76,34 @@ def evidence(low, high, expected=1, neutral=0.0):
         (0.9, 1.1, 1, 1.0, 0),
     ],
 )
-def test_evidence_speaks_if_all_of_its_interval_lies_on_one_side(
+def test_evidence_without_a_p_value_speaks_if_all_of_its_interval_lies_on_one_side(
     low, high, expected, neutral, speaks
 ):
     assert evidence(low, high, expected, neutral).speaks == speaks
+
+
+@pytest.mark.parametrize(
+    ("middle", "expected", "p", "speaks"),
+    [(0.1, 1, 0.049, 1), (0.1, -1, 0.049, -1), (-0.1, -1, 0.0, 1), (0.1, 1, 0.051, 0)],
+)
+def test_evidence_with_a_p_value_speaks_if_it_is_below_a_twentieth(middle, expected, p, speaks):
+    assert evidence(middle - 1, middle + 1, expected, p=p).speaks == speaks
+
+
+@pytest.mark.parametrize(("floor", "speaks"), [(None, 1), (1.05, 0), (2.0, 0), (2.2, 1)])
+def test_two_that_learnt_nothing_show_nothing(floor, speaks):
+    """1.9 and 2.0 are above nine tenths of a floor of 1.05 or 2, and only 2.0 of one of 2.2."""
+    sure = dataclasses.replace(evidence(0.05, 0.15, p=1e-6), first=("GRU", 1.9), floor=floor)
+    assert sure.speaks == speaks
+
+
+def test_the_p_values_of_a_claim_are_adjusted_for_their_number():
+    tests = [evidence(0, 1, p=0.02), evidence(1, 2), evidence(0, 1, p=0.9), evidence(0, 1, p=0.03)]
+    claim = Claim("", "", lambda results: tests)
+    adjusted = claim.evidence(None)
+    assert [test.p for test in adjusted] == [pytest.approx(0.06), None, 0.9, pytest.approx(0.06)]
+    assert [test.speaks for test in tests] == [1, 1, 0, 1]
+    assert [test.speaks for test in adjusted] == [0, 1, 0, 0]
 
 
 FOR, AGAINST, NOTHING = evidence(1, 2), evidence(-2, -1), evidence(-1, 1)
@@ -89,7 +115,7 @@ FOR, AGAINST, NOTHING = evidence(1, 2), evidence(-2, -1), evidence(-1, 1)
         ([], Finding.NOT_RUN),
         ([FOR, FOR], Finding.HOLDS),
         ([FOR, NOTHING], Finding.HOLDS_IN_PART),
-        ([FOR, AGAINST], Finding.HOLDS_IN_PART),
+        ([FOR, AGAINST, NOTHING], Finding.MIXED),
         ([NOTHING], Finding.NOT_SHOWN),
         ([AGAINST, NOTHING], Finding.DOES_NOT_HOLD),
         ([AGAINST], Finding.DOES_NOT_HOLD),
@@ -108,16 +134,31 @@ def test_pairs_are_of_one_replicate_and_of_chosen_runs():
         setting="here",
         expected=-1,
     )
-    reference = scipy.stats.ttest_rel(GRU, LSTM).confidence_interval(0.95)
+    test = scipy.stats.ttest_rel(GRU, LSTM)
+    reference = test.confidence_interval(0.95)
     assert found.first == ("GRU", pytest.approx(np.mean(GRU)))
     assert found.second == ("LSTM", pytest.approx(np.mean(LSTM)))
     assert found.difference.value == pytest.approx(np.mean(GRU) - np.mean(LSTM))
     assert found.difference.low == pytest.approx(reference.low)
     assert found.difference.high == pytest.approx(reference.high)
+    assert found.p == pytest.approx(test.pvalue)
+
+
+@pytest.mark.parametrize(("first", "sign"), [("GRU", 1), ("LSTM", -1)])
+def test_test_scores_are_compared_by_what_was_kept_of_the_bootstrap(first, sign):
+    pair = KeptPair("LSTM", "GRU", 0.05, 0.02, 0.09, p=0.04, p_alone=0.02, replicates=4)
+    kept = dataclasses.replace(made_up(), pairs=(pair,))
+    second = {"GRU": "LSTM", "LSTM": "GRU"}[first]
+    (found,) = compared(kept, first, second, setting="", expected=-1)
+    assert found.first == (first, pytest.approx(np.mean(GRU if first == "GRU" else LSTM)))
+    assert found.difference.value == -0.05 * sign
+    assert (found.difference.low, found.difference.high) == ((-0.09, -0.02), (0.02, 0.09))[sign < 0]
+    assert (found.p, found.speaks) == (0.02, sign)
 
 
 @pytest.mark.parametrize("kept", [None, made_up()])
 def test_what_was_not_run_is_no_evidence(kept):
+    assert not compared(kept, "GRU", "TCN", setting="", expected=1)
     assert not paired(kept, "GRU", "TCN", lambda run: 0.0, setting="", expected=1)
     assert not updates_to_equal_score(kept, "GRU", "TCN", setting="", expected=1)
 
@@ -153,8 +194,8 @@ def test_a_benchmark_that_is_missing_or_damaged(tmp_path):
 
 def test_the_page_tells_claim_finding_and_numbers():
     claim = Claim("A GRU is green", "Looked at it.", lambda results: [])
-    text = readme.render([], [(claim, [evidence(0.25, 0.75)]), (claim, [])])
+    text = readme.render([], [(claim, [evidence(0.25, 0.75, p=0.013)]), (claim, [])])
     assert "| A GRU is green | holds | 1 | 0 | 1 |" in text
     assert "| A GRU is green | not run | 0 | 0 | 0 |" in text
     assert "**Holds.** Looked at it." in text
-    assert "| somewhere | GRU: 1 | LSTM: 2 | 0.5 [0.25, 0.75] | for |" in text
+    assert "| somewhere | GRU: 1 | LSTM: 2 | 0.5 [0.25, 0.75] | 0.013 | for |" in text

@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import io
+import json
 
 import numpy as np
 import pytest
@@ -43,6 +44,15 @@ def test_what_is_read_is_what_was_kept(comparison, results):
         "made_up.curves.csv",
     }
     assert read_kept(results, "made_up") == keep(comparison)
+
+
+def test_a_sweep_that_went_on_elsewhere_tells_of_both(tmp_path):
+    workdir = write_workdir(tmp_path, dataclasses.replace(MADE, class_names=()))
+    path = next(workdir.glob("runs/*/result.json"))
+    environment = {"commit": "89abcdef" * 5, "jax": "0.10.2"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"environment": environment}))
+    kept = keep(compared(workdir))
+    assert (kept.jax, kept.commit) == ("0.10.2", "0123456789ab and 89abcdef89ab")
 
 
 def test_runs_are_those_of_the_sweep(comparison, results):

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from gru_audio.config import UserError
 from gru_audio.reporting import readme, wording
 from gru_audio.reporting.comparison import compare
 from gru_audio.reporting.keeping import keep
-from gru_audio.reporting.papers import Experiment, compare_arms, read_paper
+from gru_audio.reporting.papers import Experiment, Paper, Table, compare_arms, read_paper
 from gru_audio.reporting.published import Published, Verdict
 from gru_audio.reporting.results import read_results
 from gru_audio.reporting.write import write_kept
@@ -21,6 +22,8 @@ MADE = Made(
     metric="loss",
     class_names=(),
 )
+
+MIDDLE = {"optimizer.learning_rate": 0.003}  # between those
 
 
 def made_up(folder, name, made=MADE, broken=()):
@@ -143,6 +146,64 @@ def test_a_row_shows_what_is_known(text, kept):
     assert others == ["3", "reproduced", "41,482", "40,512", "2", *times]
 
 
+def with_values(kept, arm, values):
+    """The same with other test losses of the chosen runs of an arm."""
+    left = iter(values)
+    runs = tuple(
+        dataclasses.replace(run, metrics=run.metrics | {"test/loss": next(left)})
+        if run.arm == arm and run.selected
+        else run
+        for run in kept.runs
+    )
+    return dataclasses.replace(kept, runs=runs)
+
+
+def test_a_value_outside_of_the_interval_is_reproduced_to_two_percent_only(kept):
+    near = with_values(kept, "gru", [8.40, 8.41, 8.42])
+    for published, told in ((8.43, "reproduced"), (8.5, "reproduced: to 2 %, ours is below")):
+        rows = compare_arms({"gru": published}, None, near)
+        text = readme.render([Paper(experiment({}), (Table("jsb", near, None, rows),))])
+        assert cells(text, "gru")[4] == told
+
+
+def test_an_interval_of_two_seeds_reproduces_nothing(comparison, kept):
+    two = [run for run in kept.runs if run.arm != "gru" or run.replicate["seed"] != 2]
+    wide = with_values(dataclasses.replace(kept, runs=tuple(two)), "gru", [8.0, 9.6])
+    (gru, *_) = compare_arms({"gru": 10.0}, None, wide)
+    assert gru.ours.metric.high > 10.0
+    assert gru.verdict is Verdict.BETTER
+
+
+def test_folds_are_what_an_interval_is_over(kept):
+    runs = [run for run in kept.runs if run.arm == "gru" and run.selected]
+    folds = [
+        dataclasses.replace(
+            run,
+            replicate={"seed": seed, "data.test": f"fold={fold}"},
+            metrics={"test/loss": float(10 * fold + run.replicate["seed"])},
+        )
+        for fold in range(3)
+        for seed, run in enumerate(runs)
+    ]
+    (gru,) = compare_arms({}, None, dataclasses.replace(kept, runs=tuple(folds), curves=()))
+    reference = scipy.stats.ttest_1samp([1.0, 11.0, 21.0], 0).confidence_interval(0.95)
+    assert (gru.ours.test_sets, gru.ours.seeds) == (3, 9)
+    assert gru.ours.metric.high == pytest.approx(reference.high)
+    assert gru.ours.metric.low == 0.0  # a loss is not below it
+    text = readme.render([Paper(experiment({}), (Table("jsb", kept, None, (gru,)),))])
+    assert cells(text, "gru")[3] == "3 x 3"
+
+
+def test_what_was_chosen_at_an_end_and_where_validation_was_best_is_told(kept):
+    another = [dataclasses.replace(run, draw=MIDDLE, selected=False) for run in kept.runs[:1]]
+    kept = dataclasses.replace(kept, runs=(*kept.runs, *another))
+    table = Table("jsb", kept, None, compare_arms({}, None, kept))
+    text = plain(readme.render([Paper(experiment({}), (table,))]))
+    assert "Chosen at an end of what was tried: optimizer.learning_rate=0.001, the smallest" in text
+    steps = [run.best_step for run in kept.runs if run.arm == "gru" and run.selected]
+    assert f"best at step {min(steps):,} to {max(steps):,} (gru)" in text
+
+
 def test_what_was_not_run_is_empty(text):
     assert cells(text, "tanh RNN") == ["tanh RNN", "9.1", "", "", "not run", *[""] * 5]
 
@@ -202,6 +263,22 @@ def test_kinds_are_told(comparison, kept, tmp_path):
     assert cells(said, "gru")[4] == "better: solved, published partly"
     assert cells(said, "lstm")[4].startswith(("reproduced: solved", "not reproduced: partly"))
     assert "The floor is " in said
+
+
+def test_where_arms_fail_is_told_over_the_parts_with_a_floor(comparison, kept, tmp_path):
+    write_kept(comparison, tmp_path)
+    longer = dataclasses.replace(comparison.results, experiment="paper-longer")
+    write_kept(dataclasses.replace(comparison, results=longer), tmp_path)
+    one, other = 20 * mean(kept, "gru"), mean(kept, "gru")
+    paper = experiment(
+        {}, {"jsb": one, "longer": other, "absent": 1.0}, ("jsb", "longer", "absent")
+    )
+    said = readme.render([read_paper(paper, tmp_path)])
+    (section,) = [part for part in said.split("\n### ") if part.startswith("Where each arm fails")]
+    assert "| arm | jsb | longer |" in section
+    _, far, near = cells(section, "gru")
+    assert re.fullmatch(r"solved \(0\.0\d+, 0\.0\d+, 0\.0\d+\)", far)
+    assert near.startswith("at the floor (")
 
 
 def test_shares_are_in_percent(tmp_path):

@@ -219,14 +219,21 @@ def test_intervals_stay_within_the_possible():
 def test_student_s_interval_agrees_with_scipy():
     values = np.random.default_rng(0).normal(8.5, 0.1, 5)
     ours = statistics.student(values)
-    reference = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    test = scipy.stats.ttest_1samp(values, 0)
+    reference = test.confidence_interval(0.95)
     assert ours.value == pytest.approx(values.mean())
     assert (ours.low, ours.high) == pytest.approx((reference.low, reference.high))
+    assert statistics.student_p(values) == pytest.approx(test.pvalue, rel=1e-6)
 
 
 def test_one_value_has_no_spread():
     only = statistics.student([8.5])
     assert (only.value, only.low, only.high) == (8.5, 8.5, 8.5)
+
+
+@pytest.mark.parametrize(("values", "p"), [([8.5], 1.0), ([2, 2, 2], 0.0), ([0, 0], 1.0)])
+def test_what_student_s_t_says_of_values_without_spread(values, p):
+    assert statistics.student_p(values) == p
 
 
 def test_a_real_difference_is_found():
