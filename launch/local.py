@@ -4,16 +4,19 @@ r"""Starts a command as several processes on this machine, and watches them.
       python -m gru_audio.sweep --config experiments/spoken_digit.py --workdir runs/digits
 
 Each process gets the command with its place among the others appended, and each line it prints
-comes out behind its number. When one fails, dies, hangs or never comes up, the others are ended
-within a minute and a message names it. Exit code: 0 all ended well; 75 preempted, everything saved,
-the same command resumes; 2 the command was wrong; 1 anything else.
+comes out behind its number. With --devices it is on the CPU; without, the GPUs of the machine are
+parted among the processes, if there are any. When one fails, dies, hangs or never comes up, the
+others are ended within a minute and a message names it. Exit code: 0 all ended well; 75 preempted,
+everything saved, the same command resumes; 2 the command was wrong; 1 anything else.
 """
 
 import argparse
 import collections
 import contextlib
 import ctypes
+import itertools
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,13 +24,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 USER_ERROR, PREEMPTED, INTERRUPTED = 2, 75, 130  # exit codes
 JOINED = "GRU_AUDIO_JOINED"  # the folder in which a process leaves its number as it joins the rest
 LOST_A_PEER = "JAX distributed service detected fatal errors"  # what JAX says, and then aborts
 
+_GPU = re.compile(r"\d+|(GPU|MIG)-.+")  # its name in CUDA_VISIBLE_DEVICES
 _POLL = 0.05  # seconds
 _SETTLE = 3.0  # seconds in which all that answer have heard of a silent one
 _GRACE = 5.0  # seconds between SIGTERM and SIGKILL, for those that cannot go on anyway
@@ -91,9 +95,14 @@ class Process:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     options = _parse(arguments)
+    try:
+        own = environments(os.environ, options.processes, options.devices)
+    except ValueError as error:
+        print(f"launch: {error}", file=sys.stderr)
+        return USER_ERROR
     with (
         tempfile.TemporaryDirectory() as joined,
-        started(options.command, options.processes, options.devices, Path(joined)) as processes,
+        started(options.command, own, Path(joined)) as processes,
     ):
         try:
             complaint = watch(processes, Path(joined), options.wait)
@@ -107,25 +116,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return summary([process.code for process in processes], complaint)
 
 
+def environments(given: Mapping[str, str], count: int, devices: int | None) -> list[dict[str, str]]:
+    """The environment of each process, which tells it what devices it has.
+
+    No two have a GPU in common: JAX would open all it sees, and take most of their memory. All have
+    as many, since a process is to hold an even part of the mesh; what is left over stays idle.
+
+    Args:
+      given: that of the launcher.
+      count: how many processes.
+      devices: virtual CPU devices of each; None: its share of the GPUs. Where there are none, that
+        is left to the command.
+
+    Raises:
+      ValueError: there are GPUs, but fewer than processes.
+    """
+    common = {**given, "PYTHONUNBUFFERED": "1"}
+    if devices:
+        flag = f"--xla_force_host_platform_device_count={devices}"
+        flags = f"{given.get('XLA_FLAGS', '')} {flag}".strip()
+        return [common | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}] * count
+    gpus = _gpus(given)
+    if not gpus:
+        return [common] * count
+    each = len(gpus) // count
+    if not each:
+        raise ValueError(
+            f"--processes={count}, but there are GPUs for {len(gpus)} only: start no more, or give "
+            "--devices for virtual ones on the CPU"
+        )
+    shares = [gpus[rank * each : (rank + 1) * each] for rank in range(count)]
+    return [common | {"CUDA_VISIBLE_DEVICES": ",".join(share)} for share in shares]
+
+
 @contextlib.contextmanager
 def started(
-    command: Sequence[str], count: int, devices: int | None, joined: Path
+    command: Sequence[str], environments: Sequence[dict[str, str]], joined: Path
 ) -> Iterator[list[Process]]:
     """Starts the processes, which get every SIGTERM; none survives the end of the context.
 
     Args:
       command: what to run.
-      count: how many processes.
-      devices: virtual CPU devices of each; None leaves that to the command.
+      environments: one a process.
       joined: an empty folder, in which process R makes a file named R as it joins the others.
     """
-    environment = os.environ | {JOINED: str(joined), "PYTHONUNBUFFERED": "1"}
-    if devices:
-        flag = f"--xla_force_host_platform_device_count={devices}"
-        environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {flag}".strip()
     place = [
         f"--config.parallel.coordinator=localhost:{_free_port()}",
-        f"--config.parallel.processes={count}",
+        f"--config.parallel.processes={len(environments)}",
     ]
     processes: list[Process] = []
     asked: list[int] = []  # before all were there
@@ -136,9 +173,9 @@ def started(
 
     signal.signal(signal.SIGTERM, pass_on)
     try:
-        for rank in range(count):
+        for rank, environment in enumerate(environments):
             own = [*command, *place, f"--config.parallel.process={rank}"]
-            processes.append(Process(rank, own, environment))
+            processes.append(Process(rank, own, environment | {JOINED: str(joined)}))
         if asked:
             _send(processes, signal.SIGTERM)
         for process in processes:  # threads only now: forking beside them is not safe
@@ -229,6 +266,21 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def _gpus(environment: Mapping[str, str]) -> list[str]:
+    """NVIDIA's GPUs that the environment lets a process see, as CUDA_VISIBLE_DEVICES names them."""
+    if environment.get("JAX_PLATFORMS") == "cpu":
+        return []
+    if "CUDA_VISIBLE_DEVICES" in environment:
+        named = environment["CUDA_VISIBLE_DEVICES"].split(",")
+        return list(itertools.takewhile(_GPU.fullmatch, named))  # as CUDA does: -1 ends them
+    try:
+        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
+    except OSError:
+        return []
+    found = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
+    return [str(i) for i in range(len(found))]
+
+
 def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -244,7 +296,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--processes", type=int, required=True, help="how many")
-    parser.add_argument("--devices", type=int, help="virtual CPU devices of each process")
+    parser.add_argument(
+        "--devices", type=int, help="virtual CPU devices of each; without: its share of the GPUs"
+    )
     parser.add_argument(
         "--wait", type=float, default=45.0, help="seconds that a process has to come up (45)"
     )

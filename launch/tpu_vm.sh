@@ -12,6 +12,7 @@
 #   SPOT         yes; SPOT= asks for one that is not taken away
 #   PREPARE      spoken_digit: what gru_audio.prepare is told, on each host
 #
+# The workdir lies in a bucket: the machine's own disk is deleted with it. Needs bash 4.4 or later.
 # The code is that of the last commit. Exit code: that of the sweep.
 set -euo pipefail
 
@@ -24,9 +25,18 @@ if (($# < 2)) || [[ $1 == -* || ! ${ZONE-} ]]; then
     sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
+if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)); then
+    echo "error: this is bash $BASH_VERSION; 4.4 or later is needed." >&2
+    exit 2
+fi
+if [[ " ${*/#--workdir=/--workdir }" != *" --workdir gs://"* ]]; then
+    echo "error: --workdir gs://BUCKET/DIR is needed: the machine's disk is deleted with it." >&2
+    exit 2
+fi
 NAME=$1
 SWEEP=("${@:2}")
 CODE=$(mktemp -d)/code.tar.gz
+CREATED= # by this script: nothing else is deleted
 
 main() {
     trap finish EXIT
@@ -49,6 +59,7 @@ ask() {
         --accelerator-type="${ACCELERATOR:-v5litepod-8}" \
         --runtime-version="${RUNTIME:-v2-alpha-tpuv5-lite}" \
         --scopes=https://www.googleapis.com/auth/cloud-platform "${spot[@]}"
+    CREATED=yes
 }
 
 wait_for_it() {
@@ -105,11 +116,17 @@ state() {
 
 delete() {
     run gcloud compute tpus queued-resources delete "$NAME" --zone="$ZONE" --force --quiet
+    CREATED=
 }
 
 finish() {
-    delete
     rm -r "$(dirname "$CODE")"
+    if [[ $CREATED ]]; then
+        delete
+    else
+        echo "Nothing was deleted. If $NAME is there and no longer wanted: gcloud compute tpus" \
+            "queued-resources delete $NAME --zone=$ZONE --force" >&2
+    fi
 }
 
 run() {

@@ -142,3 +142,30 @@ def test_tpu_vm_explains_itself(arguments):
     )
     assert done.returncode == 2
     assert "--workdir gs://" in done.stderr
+
+
+def test_tpu_vm_leaves_alone_what_it_has_not_created(tmp_path):
+    """`gcloud`, which is not here, refuses to create what is there already."""
+    (tmp_path / "gcloud").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\nexit 1\n')
+    (tmp_path / "gcloud").chmod(0o755)
+    done = subprocess.run(
+        [LAUNCH / "tpu_vm.sh", "digits", "--config", "x.py", "--workdir=gs://bucket/digits"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "ZONE": "us-central1-a"},
+        capture_output=True,
+        text=True,
+    )
+    (asked,) = (tmp_path / "asked").read_text().splitlines()
+    assert "queued-resources create digits" in asked
+    assert done.returncode == 1
+    assert "Nothing was deleted" in done.stderr
+
+
+def test_tpu_vm_refuses_a_workdir_that_is_deleted_with_the_machine():
+    done = subprocess.run(
+        [LAUNCH / "tpu_vm.sh", "digits", "--config", "x.py", "--workdir", "runs/digits"],
+        env={"PATH": os.environ["PATH"], "ZONE": "us-central1-a"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "gs://" in done.stderr

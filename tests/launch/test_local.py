@@ -14,8 +14,11 @@ PROGRAM = Path(__file__).with_name("program.py")
 FOREVER = 10**9  # rounds
 
 
-def start(processes, *program, flags=(), code=None) -> subprocess.Popen:
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+def start(processes, *program, flags=(), code=None, **variables) -> subprocess.Popen:
+    """The launcher with a program; on the CPU, unless the variables say other things."""
+    of_devices = ("XLA_FLAGS", "CUDA_VISIBLE_DEVICES")
+    environment = {k: v for k, v in os.environ.items() if k not in of_devices}
+    environment |= variables or {"JAX_PLATFORMS": "cpu"}
     command = [sys.executable, code or PROGRAM, *program]
     return subprocess.Popen(
         [sys.executable, ROOT / "launch" / "local.py", f"--processes={processes}", *flags, "--"]
@@ -61,6 +64,49 @@ def test_one_ends_badly_and_the_others_are_ended(processes, fault, code, message
     assert err.startswith(f"launch: {message[0]}; its last lines:\n")
     assert message[1] in err
     assert err.count("its last lines") == 1  # nobody else is blamed
+
+
+@pytest.fixture
+def shows_devices(tmp_path):
+    """A program that shows what it is told of devices."""
+    program, names = tmp_path / "program.py", ("JAX_PLATFORMS", "CUDA_VISIBLE_DEVICES")
+    program.write_text(f"import os\nprint(*[os.environ.get(name) for name in {names}])\n")
+    return program
+
+
+GPUS = {"JAX_PLATFORMS": "", "CUDA_VISIBLE_DEVICES": "3,5,GPU-1f,0,7,-1,9"}
+
+
+@pytest.mark.parametrize(
+    ("processes", "flags", "told"),
+    [
+        (2, [], [" 3,5", " GPU-1f,0"]),
+        (5, [], [" 3", " 5", " GPU-1f", " 0", " 7"]),
+        (2, ["--devices=1"], ["cpu 3,5,GPU-1f,0,7,-1,9"] * 2),
+    ],
+)
+def test_processes_have_no_gpu_in_common(shows_devices, processes, flags, told):
+    code, out, _ = ended(start(processes, code=shows_devices, flags=flags, **GPUS))
+    assert code == 0
+    assert sorted(out.splitlines()) == [f"[{rank}] {what}" for rank, what in enumerate(told)]
+
+
+def test_fewer_gpus_than_processes_are_refused(shows_devices):
+    code, out, err = ended(start(6, code=shows_devices, **GPUS))
+    assert (code, out) == (2, "")
+    assert "--processes=6, but there are GPUs for 5 only" in err
+
+
+def test_gpus_are_counted_where_the_driver_lists_them(shows_devices, tmp_path):
+    listed = ["GPU 0: NVIDIA H200 (UUID: GPU-0a)", "  MIG 1g.18gb Device 0: (UUID: MIG-0b)"]
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(
+        "\n".join([f"#!{sys.executable}", *(f"print({line!r})" for line in listed * 2)])
+    )
+    tool.chmod(0o755)
+    at = {"JAX_PLATFORMS": "", "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    _, out, _ = ended(start(2, code=shows_devices, **at))
+    assert sorted(out.splitlines()) == ["[0]  0", "[1]  1"]
 
 
 def test_one_never_comes_up():
