@@ -270,6 +270,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--workdir", required=True, help="of the sweep")
     parser.add_argument("--annotations", required=True, help="annotations.tsv")
+    parser.add_argument("--out", type=Path, default=RESULT, help="CSV (default: %(default)s)")
     arguments = parser.parse_args()
 
     models = {
@@ -312,8 +313,8 @@ def main() -> None:
     )
     rows = [row(one) for one in results]
     summary = [difference(results, m, *pair) for m in MEASURES for pair in pairs]
-    RESULT.parent.mkdir(exist_ok=True)
-    with RESULT.open("w", newline="") as file:
+    arguments.out.parent.mkdir(exist_ok=True)
+    with arguments.out.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0] | summary[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows([*rows, *summary])
