@@ -19,7 +19,7 @@ from gru_audio.training.checkpoint import load_model
 from tests.tones import assert_same
 
 ROOT = Path(__file__).resolve().parents[1]
-TIMES = {"seconds", "steps_per_second", "compile_seconds"}
+CIRCUMSTANCES = {"seconds", "steps_per_second", "compile_seconds", "environment"}
 
 EXPERIMENT = '''"""Tones: GRU against tanh RNN.
 
@@ -104,7 +104,7 @@ def leavings(workdir: Path) -> dict[str, Any]:
 
 
 def timeless(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if name not in TIMES}
+    return {name: value for name, value in record.items() if name not in CIRCUMSTANCES}
 
 
 def assert_same_leavings(workdir: Path, expected: Mapping[str, Any]) -> None:

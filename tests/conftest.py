@@ -30,6 +30,19 @@ def compilation_cache(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compilation(request):
+    """Rooms that compare values, and compute little, compile for the sake of a short compilation.
+
+    What must be equal bit by bit is tested elsewhere, as it is compiled for users.
+    """
+    here = pathlib.Path(__file__).parent
+    quick = request.path.relative_to(here).parts[0] in {"audio", "models", "rnn", "tasks"}
+    jax.config.update("jax_disable_most_optimizations", quick)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def tones_folder(tmp_path_factory):
     """Sound files, in a directory per class."""
