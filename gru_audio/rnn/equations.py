@@ -166,6 +166,14 @@ class Cell:
             if argument not in self.sums
         )
 
+    def slot_dtypes(self, dtype: jax.typing.DTypeLike) -> dict[str, jax.typing.DTypeLike]:
+        """The types in which the `slots` of a computation in `dtype` are kept.
+
+        The derivatives along the carry are wide: a slow gate's, multiplied over thousands of steps
+        and rounded to bfloat16, would leave nothing or lose nothing.
+        """
+        return {name: dtype if name in self.sums else wide_dtype(dtype) for name in self.slots}
+
     def initial_carry(self, batch: int, hidden: int, dtype: jax.typing.DTypeLike) -> Carry:
         """Zeros, for a computation in `dtype`; they are wide, as every carry is."""
         return tuple(jnp.zeros((batch, hidden), wide_dtype(dtype)) for _ in self.carry)

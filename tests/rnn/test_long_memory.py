@@ -21,7 +21,7 @@ GATES = {  # what comes to the gates at each frame; bfloat16 has all of these nu
     "lstm": {"i": -4, "f": 6, "g": 1, "o": 0},
     "lstm_peephole": {"i": -4, "f": 6, "g": 1, "o": 0},
     "min_gru": {"z": -5, "n": 0.5},
-    "min_lstm": {"f": 5, "i": 0, "n": 0.5},
+    "min_lstm": {"f": 5, "i": -5, "n": 0.5},
 }
 KERNELS = {"pallas_gpu": PallasGpu(interpret=True), "pallas_tpu": PallasTpu(interpret=True)}
 
@@ -38,12 +38,34 @@ def parameters(cell):
     }
 
 
+def truth(cell, time, memory=0):
+    """The final carry; `memory` is what the last of it, the slow one, begins with."""
+    start = (*(np.zeros(1) for _ in CELLS[cell].carry[1:]), np.full(1, memory))
+    return reference.layer(cell, parameters(cell), np.zeros((time, 1)), start)[1]
+
+
 def close_to_the_truth(carry, cell, time=TIME):
-    start = tuple(np.zeros(1) for _ in CELLS[cell].carry)
-    _, expected = reference.layer(cell, parameters(cell), np.zeros((time, 1)), start)
-    for found, true in zip(carry, expected, strict=True):
+    for found, true in zip(carry, truth(cell, time), strict=True):
         assert found.dtype == jnp.float32
         np.testing.assert_allclose(found, np.broadcast_to(true, found.shape), rtol=1e-3)
+
+
+def problem(cell, implementation):
+    """A recurrence ``(projections, carry) -> (outputs, final carry)``, and both of these."""
+    entry, params = CELLS[cell], parameters(cell)
+    recurrent = {name: params[name] for name in (*entry.kernels, *entry.vectors)}
+    time = INTERPRETED if implementation in KERNELS else TIME
+
+    def run(projections, carry):
+        if implementation in KERNELS:
+            loops = KERNELS[implementation]
+            return differentiable(loops, entry, recurrent, projections, carry, None, False)
+        return recurrence(entry, recurrent, projections, carry, implementation=implementation)
+
+    projections = tuple(
+        jnp.full((time, BATCH, 1), bias, jnp.bfloat16) for bias in params["input_bias"]
+    )
+    return run, projections, entry.initial_carry(BATCH, 1, jnp.bfloat16)
 
 
 RUNS = [(cell, name) for cell in GATES for name in usable(CELLS[cell], 1, jnp.bfloat16)]
@@ -53,25 +75,22 @@ RUNS += [(cell, name) for cell in ("gru", "lstm") for name in KERNELS]
 @pytest.mark.parametrize(("cell", "implementation"), RUNS)
 def test_by_every_implementation(cell, implementation):
     """With a gradient and without, which are two loops."""
-    entry, params = CELLS[cell], parameters(cell)
-    recurrent = {name: params[name] for name in (*entry.kernels, *entry.vectors)}
-    carry = entry.initial_carry(BATCH, 1, jnp.bfloat16)
-    time = INTERPRETED if implementation in KERNELS else TIME
-
-    def run(projections):
-        if implementation in KERNELS:
-            loops = KERNELS[implementation]
-            return differentiable(loops, entry, recurrent, projections, carry, None, False)
-        return recurrence(entry, recurrent, projections, carry, implementation=implementation)
-
-    projections = tuple(
-        jnp.full((time, BATCH, 1), bias, jnp.bfloat16) for bias in params["input_bias"]
-    )
-    both = jax.jit(lambda projections: (run(projections), jax.vjp(run, projections)[0]))
-    for outputs, final in both(projections):
+    run, projections, carry = problem(cell, implementation)
+    both = jax.jit(lambda *arguments: (run(*arguments), jax.vjp(run, *arguments)[0]))
+    for outputs, final in both(projections, carry):
         assert outputs.dtype == jnp.bfloat16
         np.testing.assert_array_equal(outputs[-1], final[0].astype(jnp.bfloat16))
-        close_to_the_truth(final, cell, time)
+        close_to_the_truth(final, cell, len(outputs))
+
+
+@pytest.mark.parametrize(("cell", "implementation"), RUNS)
+def test_gradients_by_every_implementation(cell, implementation):
+    """Of what is left of the memory, which is a linear function of what was there at the start."""
+    run, projections, carry = problem(cell, implementation)
+    time = len(projections[0])
+    slope = jax.jit(jax.grad(lambda carry: run(projections, carry)[1][-1].sum()))(carry)[-1]
+    expected = truth(cell, time, memory=1)[-1] - truth(cell, time)[-1]
+    np.testing.assert_allclose(slope, np.broadcast_to(expected, slope.shape), rtol=5e-3)
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm", "min_gru"])

@@ -142,7 +142,7 @@ def test_bfloat16(cell):
 @pytest.mark.parametrize("hidden", [128, 512, 1024])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_tiles_fit(time, batch, hidden, dtype):
-    frames, rows = tpu.tile((time, batch, hidden), dtype, streams=12, states=2)
+    frames, rows = tpu.tile((time, batch, hidden), [dtype] * 12, states=2)
     assert rows % (32 // jnp.dtype(dtype).itemsize) == 0 and rows < batch + 16
     assert 1 <= frames <= time
     streamed = 2 * 12 * frames * rows * hidden * jnp.dtype(dtype).itemsize

@@ -77,7 +77,8 @@ class PallasGpu:
         time = len(projections[0])
         frames = jax.ShapeDtypeStruct(projections[0].shape, projections[0].dtype)
         ends = tuple(jax.ShapeDtypeStruct(value.shape, value.dtype) for value in carry)
-        slots = dict.fromkeys(cell.slots if derivatives else (), frames)
+        kept = cell.slot_dtypes(frames.dtype) if derivatives else {}
+        slots = {name: jax.ShapeDtypeStruct(frames.shape, dtype) for name, dtype in kept.items()}
         operands = dict.fromkeys(cell.operands if derivatives else (), frames)
 
         def kernel(blocks, lengths, projections, carry, outputs, ends, slots, operands):

@@ -45,9 +45,10 @@ class Loop:
             carry, outputs = lax.scan(output_alone, carry, frames, reverse=reverse)
             return Forward(outputs, carry, {}, {})
 
-        slots = dict(zip(cell.gates, projections, strict=True))
-        slots |= {name: _empty(projections[0]) for name in cell.slots[len(cell.gates) :]}
-        operands = {name: _empty(projections[0]) for name in cell.operands}
+        shape, dtype = projections[0].shape, projections[0].dtype
+        slots = {name: lax.empty(shape, kept) for name, kept in cell.slot_dtypes(dtype).items()}
+        slots |= zip(cell.gates, projections, strict=True)
+        operands = {name: lax.empty(shape, dtype) for name in cell.operands}
 
         def place(i):
             return time - 1 - i if reverse else i
@@ -66,7 +67,7 @@ class Loop:
             # other parts of the step still need it, XLA would copy the whole buffers to keep it.
             return read(slots, i + 1), new, outputs, slots, operands
 
-        start = (read(slots, 0), carry, _empty(projections[0]), slots, operands)
+        start = (read(slots, 0), carry, lax.empty(shape, dtype), slots, operands)
         _, carry, outputs, slots, operands = lax.fori_loop(0, time, body, start)
         return Forward(outputs, carry, slots, operands)
 
@@ -98,10 +99,6 @@ class Loop:
         start = tuple(d.astype(wide_dtype(d.dtype)) for d in d_carry)
         d_carry, gates = lax.fori_loop(0, time, body, (start, gates))
         return gates, d_carry
-
-
-def _empty(like: jax.Array) -> jax.Array:
-    return lax.empty(like.shape, like.dtype)
 
 
 def _at(array: jax.Array, t: jax.Array) -> jax.Array:

@@ -9,7 +9,7 @@ Checked in interpret mode, with race detection, and compiled for a TPU (v5e); no
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,24 +46,24 @@ def fits(cell: Cell, hidden: int, dtype: jax.typing.DTypeLike) -> bool:
 
 
 def tile(
-    shape: tuple[int, int, int], dtype: jax.typing.DTypeLike, streams: int, states: int
+    shape: tuple[int, int, int], streams: Sequence[jax.typing.DTypeLike], states: int
 ) -> tuple[int, int]:
     """Frames and rows of a block: as many rows as are of use, then as many frames as find room.
 
     Args:
       shape: (time, batch, hidden) of all that streams, hidden in whole lanes.
-      dtype: its type.
-      streams: how many arrays of that shape go in or out.
+      streams: the types of the arrays of that shape that go in or out.
       states: how many (batch, hidden) are carried on.
     """
     time, batch, hidden = shape
-    rows = round_up(pl.cdiv(batch, pl.cdiv(batch, MOST_ROWS)), _sublanes(dtype))
-    while _bytes_of_blocks((1, rows, hidden), dtype, streams, states) > STREAMS:
-        if rows == _sublanes(dtype):
+    fewest = max(map(_sublanes, streams))
+    rows = round_up(pl.cdiv(batch, pl.cdiv(batch, MOST_ROWS)), fewest)
+    while _bytes_of_blocks((1, rows, hidden), streams, states) > STREAMS:
+        if rows == fewest:
             return 1, rows
-        rows = round_up(rows // 2, _sublanes(dtype))
+        rows = round_up(rows // 2, fewest)
     frames = min(time, MOST_FRAMES)
-    while _bytes_of_blocks((frames, rows, hidden), dtype, streams, states) > STREAMS:
+    while _bytes_of_blocks((frames, rows, hidden), streams, states) > STREAMS:
         frames -= 1
     return pl.cdiv(time, pl.cdiv(time, frames)), rows
 
@@ -80,12 +80,12 @@ def _bytes_of_weights(cell: Cell, hidden: int, dtype: jax.typing.DTypeLike) -> i
 
 
 def _bytes_of_blocks(
-    block: tuple[int, int, int], dtype: jax.typing.DTypeLike, streams: int, states: int
+    block: tuple[int, int, int], streams: Sequence[jax.typing.DTypeLike], states: int
 ) -> int:
     """Two buffers for each block, and one frame's values in float32."""
     frames, rows, hidden = block
-    streamed = 2 * streams * frames * jnp.dtype(dtype).itemsize
-    return rows * hidden * (streamed + 4 * (2 * 2 * states + streams))
+    streamed = 2 * frames * sum(jnp.dtype(dtype).itemsize for dtype in streams)
+    return rows * hidden * (streamed + 4 * (2 * 2 * states + len(streams)))
 
 
 @dataclass(frozen=True)
@@ -116,13 +116,15 @@ class PallasTpu:
         Raises:
           UserError: VMEM does not hold the weights.
         """
-        hidden = projections[0].shape[-1]
-        if not fits(cell, hidden, projections[0].dtype):
+        hidden, dtype = projections[0].shape[-1], projections[0].dtype
+        if not fits(cell, hidden, dtype):
             raise UserError(
                 "The TPU kernel keeps the recurrent weights in VMEM, which does not hold those of "
                 f'{hidden} units. Set model.implementation="loop".'
             )
-        kept = (*cell.slots, *cell.operands) if derivatives else ()
+        outputs: dict[str, jax.typing.DTypeLike] = {OUTPUT: dtype}
+        if derivatives:
+            outputs |= cell.slot_dtypes(dtype) | dict.fromkeys(cell.operands, dtype)
 
         def step(refs, now, carry, valid):
             gates = tuple(now[gate] for gate in cell.gates)
@@ -136,13 +138,13 @@ class PallasTpu:
             cell,
             in_blocks(cell, params, round_up(hidden, LANES)),
             dict(zip(cell.gates, projections, strict=True)),
-            (OUTPUT, *kept),
+            outputs,
             carry,
             lengths,
             backwards=reverse,
         )
-        slots = {name: found[name] for name in cell.slots if name in kept}
-        operands = {name: found[name] for name in cell.operands if name in kept}
+        slots = {name: found[name] for name in cell.slots if name in outputs}
+        operands = {name: found[name] for name in cell.operands if name in outputs}
         return Forward(found[OUTPUT], carry, slots, operands)
 
     def backward(
@@ -167,7 +169,7 @@ class PallasTpu:
             cell,
             weights | turned,
             slots | {OUTPUT: d_outputs},
-            cell.sums,
+            {gate: slots[gate].dtype for gate in cell.sums},
             tuple(d.astype(wide_dtype(d.dtype)) for d in d_carry),
             lengths,
             backwards=not reverse,
@@ -179,24 +181,25 @@ class PallasTpu:
         cell: Cell,
         weights: Mapping[str, jax.Array],
         streams: Values,
-        outputs: tuple[str, ...],
+        outputs: Mapping[str, jax.typing.DTypeLike],
         state: Carry,
         lengths: jax.Array | None,
         *,
         backwards: bool,
     ) -> tuple[Values, Carry]:
-        """Applies `step` along time; what streams out, by the names of `outputs`, and the state.
+        """Applies `step` along time; what streams out, and the state.
 
+        `outputs` names what streams out, and says of which type it is.
         What streams in gives way to what goes out under the same name.
         """
         example = next(iter(streams.values()))
-        (time, batch, hidden), dtype = example.shape, example.dtype
-        shape = (time, round_up(batch, _sublanes(dtype)), round_up(hidden, LANES))
-        traffic = (len(streams) + len(outputs), len(state))
-        frames, rows = tile(shape, dtype, *traffic)
+        time, batch, hidden = example.shape
+        shape = (time, round_up(batch, _sublanes(example.dtype)), round_up(hidden, LANES))
+        traffic = [array.dtype for array in streams.values()] + list(outputs.values())
+        frames, rows = tile(shape, traffic, len(state))
         frames, rows = self.frames or frames, self.rows or rows
-        needed = _bytes_of_weights(cell, hidden, dtype)
-        needed += _bytes_of_blocks((frames, rows, shape[2]), dtype, *traffic)
+        needed = _bytes_of_weights(cell, hidden, example.dtype)
+        needed += _bytes_of_blocks((frames, rows, shape[2]), traffic, len(state))
 
         streams = {name: padded(a, dict(enumerate(shape))) for name, a in streams.items()}
         state = tuple(padded(value, dict(enumerate(shape[1:]))) for value in state)
@@ -226,7 +229,7 @@ class PallasTpu:
             ),
             out_specs=(dict.fromkeys(outputs, stream), (carried,) * len(state)),
             out_shape=(
-                dict.fromkeys(outputs, jax.ShapeDtypeStruct(shape, dtype)),
+                {name: jax.ShapeDtypeStruct(shape, dtype) for name, dtype in outputs.items()},
                 tuple(jax.ShapeDtypeStruct(value.shape, value.dtype) for value in state),
             ),
             # Both are numbered in the order of their names.
