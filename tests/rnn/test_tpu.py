@@ -190,8 +190,10 @@ def test_every_cell_lowers(cell):
     assert kernels_for_a_tpu(gradients(PallasTpu(), cell, reverse=True), cell, hidden=128) == 2
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_compiles(cell):
+@pytest.mark.parametrize(
+    ("cell", "dtype"), [*((cell, jnp.float32) for cell in CELLS), ("gru", jnp.bfloat16)]
+)
+def test_compiles(cell, dtype):
     """By the TPU's own compiler, which needs no TPU."""
     pytest.importorskip("libtpu", reason="needs pip install libtpu")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
@@ -200,7 +202,7 @@ def test_compiles(cell):
         jax.tree.map,
         lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=SingleDeviceSharding(device)),
     )
-    arguments = place(jax.eval_shape(lambda: example(cell, hidden=128)))
+    arguments = place(jax.eval_shape(lambda: example(cell, hidden=128, dtype=dtype)))
     lengths = place(jax.ShapeDtypeStruct(LENGTHS.shape, LENGTHS.dtype))
     compiled = jax.jit(gradients(PallasTpu(), cell)).lower(arguments, lengths).compile()
     assert compiled.as_text().count('custom_call_target="tpu_custom_call"') == 2
