@@ -1,0 +1,117 @@
+"""A directory per class, with good and bad files."""
+
+import collections
+import os
+
+import numpy as np
+import pytest
+
+from gru_audio.config import UserError
+from gru_audio.data.builders.clips import SPLITS
+from gru_audio.data.builders.folder import Folder
+from tests import sounds
+from tests.data.builders.making import build, folder_builder
+
+
+def test_a_directory_per_class(tmp_path):
+    sounds.write_classes(tmp_path / "sounds", {"cat": 10, "dog": 20, "10": 10, "9": 10})
+    (tmp_path / "sounds" / "cat" / ".hidden").write_text("x")
+    (tmp_path / "sounds" / ".git").mkdir()
+    about, columns = build(folder_builder(tmp_path))
+    assert about["class_names"] == {"label": ["9", "10", "cat", "dog"]}
+    names = np.array(about["class_names"]["label"])[columns["label"]]
+    assert all(
+        clip.split("/")[0] == name for clip, name in zip(columns["clip"], names, strict=True)
+    )
+    assert columns["split"].tolist() == ["train"] * 40 + ["validation"] * 5 + ["test"] * 5
+    assert (columns["length"].dtype, columns["label"].dtype) == (np.int32, np.int32)
+
+
+def test_splits_above_the_classes_are_kept_under_their_usual_names(tmp_path):
+    for split, count in {"test": 3, "training": 5, "val": 2}.items():
+        sounds.write_classes(tmp_path / "sounds" / split, {"cat": count, "dog": count})
+    _, columns = build(folder_builder(tmp_path))
+    assert columns["split"].tolist() == ["train"] * 10 + ["validation"] * 4 + ["test"] * 6
+    (tmp_path / "sounds" / "cats").mkdir()
+    with pytest.raises(UserError, match="cats/ is none"):
+        build(Folder(data_dir=tmp_path / "again", name="mine", folder=tmp_path / "sounds"))
+
+
+def test_groups_found_in_file_names_stay_together(tmp_path):
+    for label in ("cat", "dog"):
+        (tmp_path / "sounds" / label).mkdir(parents=True)
+        for i in range(30):
+            path = tmp_path / "sounds" / label / f"speaker{i % 6}_{i}.wav"
+            path.write_bytes(sounds.encode(sounds.tone()))
+    about, columns = build(folder_builder(tmp_path, split_by=r"(speaker\d)_"))
+    assert about["class_names"]["group"] == [f"speaker{i}" for i in range(6)]
+    pairs = set(zip(columns["group"].tolist(), columns["split"].tolist(), strict=True))
+    assert len(pairs) == 6
+    assert {split for _, split in pairs} == set(SPLITS)
+    with pytest.raises(UserError, match="finds no group"):
+        build(
+            Folder(data_dir=tmp_path / "b", name="m", folder=tmp_path / "sounds", split_by="voice")
+        )
+    with pytest.raises(UserError, match="no regular expression"):
+        folder_builder(tmp_path, split_by="(")
+
+
+def test_links_are_followed_and_lead_nowhere_twice(tmp_path):
+    sounds.write_classes(tmp_path / "sounds", {"cat": 3, "dog": 3})
+    sounds.write_classes(tmp_path / "elsewhere", {"wolf": 4})
+    dogs = tmp_path / "sounds" / "dog"
+    (dogs / "wolves").symlink_to(tmp_path / "elsewhere" / "wolf")
+    (dogs / "again").symlink_to(dogs)
+    (dogs / "broken.wav").symlink_to(tmp_path / "nowhere.wav")
+    about, columns = build(folder_builder(tmp_path))
+    of_label = collections.Counter(columns["label"].tolist())
+    assert of_label == {0: 3, 1: 7}
+    assert [name for name, _ in about["skipped"]] == ["dog/broken.wav"]
+
+
+def test_a_name_that_is_no_text_is_shown(tmp_path):
+    sounds.write_classes(tmp_path / "sounds", {"cat": 3})
+    os.rename(os.fsencode(tmp_path / "sounds" / "cat"), os.fsencode(tmp_path / "sounds") + b"/\xff")
+    with pytest.raises(UserError, match=r"Rename '\\udcff/.*not written in UTF-8"):
+        build(folder_builder(tmp_path))
+
+
+def test_one_place_for_the_sounds(tmp_path):
+    with pytest.raises(UserError, match="give one of them"):
+        folder_builder(tmp_path, archive="x.tar")
+
+
+def test_bad_files_are_named_and_skipped(tmp_path):
+    root = tmp_path / "sounds"
+    sounds.write_classes(root, {"cat": 10, "dog": 10})
+    whole = sounds.encode(sounds.tone())
+    bad = {
+        "cat/cut.wav": (whole[:-100], "truncated"),
+        "cat/notes.txt": (b"a note", "not audio"),
+        "cat/nothing.wav": (b"", "empty"),
+        "dog/silence.wav": (sounds.encode(np.zeros(100, np.float32)), "silent"),
+        "dog/nan.wav": (sounds.encode(np.array([np.nan, 0.1]), subtype="FLOAT"), "non-finite"),
+    }
+    for name, (content, _) in bad.items():
+        (root / name).write_bytes(content)
+    about, columns = build(folder_builder(tmp_path))
+    assert {name: reason for name, reason in about["skipped"]} == {
+        n: r for n, (_, r) in bad.items()
+    }
+    assert len(columns["clip"]) == 20
+    with pytest.raises(UserError) as caught:
+        build(Folder(data_dir=tmp_path / "no", name="mine", folder=root, on_bad_file="refuse"))
+    for name, (_, reason) in bad.items():
+        assert f"{name}: {reason}" in str(caught.value)
+    assert not list((tmp_path / "no").rglob("*array_record*"))
+
+
+def test_nothing_usable_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="no folder"):
+        build(folder_builder(tmp_path))
+    (tmp_path / "sounds" / "cat").mkdir(parents=True)
+    with pytest.raises(UserError, match="no directory per class"):
+        build(folder_builder(tmp_path))
+    (tmp_path / "sounds" / "cat" / "x.wav").write_text("no sound")
+    with pytest.raises(UserError, match=r"cat/x\.wav: not audio\n.*nothing left"):
+        build(folder_builder(tmp_path))
