@@ -2,12 +2,16 @@
 
 import os
 import pathlib
+import signal
 import sys
 
 import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)  # before JAX is used; a test takes those it needs
+
+# What a shell runs in the background ignores it, and so would the commands that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from gru_audio.data.source import Source, open_source  # noqa: E402
 from gru_audio.prepare import prepare  # noqa: E402
