@@ -146,6 +146,7 @@ def test_sharing_a_batch_pays_until_the_fixed_part_or_the_reduction_outweighs_it
     assert scaling.pays_to(0.0, 1.0, 10**9, slow) == 1
 
 
+@pytest.mark.reliability  # for its length
 def test_sweep(data_dir):
     config = tiny({"data.dir": str(data_dir), "model.recurrent_init": "uniform"})
     result = sweep.measure(config, 0.0, sizes=[2])

@@ -96,6 +96,7 @@ def alone(environment, experiment, tmp_path_factory):
     return leavings(workdir)
 
 
+@pytest.mark.reliability  # for its length
 def test_members_on_two_processes_of_two_devices(environment, experiment, alone, tmp_path):
     """To the bit those of one process, and to 1e-5 those of four runs by themselves."""
     sweep(environment, 2, 2, "--config", experiment, "--workdir", tmp_path / "two")

@@ -78,6 +78,7 @@ def test_the_tags_are_learnt_and_the_arms_compared(swept):
     assert "What is taken for what" not in page  # no class is the one right answer
 
 
+@pytest.mark.reliability  # for its length
 def test_what_is_not_defined_on_a_split_ends_no_run(swept, tmp_path):
     """No validation clip has a tag: there is a loss, but no average precision."""
     environment, folder, _ = swept

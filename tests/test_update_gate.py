@@ -12,6 +12,8 @@ from experiments import claims
 from tests import commands
 from tests.sounds import encode
 
+pytestmark = pytest.mark.reliability  # for their length
+
 RATE, SECONDS = 16000, 1.2
 SPLITS = ("train",) * 4 + ("validation",) * 2 + ("test",) * 2
 

@@ -58,6 +58,7 @@ def test_devices_share_each_part():
     np.testing.assert_array_equal(rows_by_device(12, devices=3).ravel(), np.arange(12))
 
 
+@pytest.mark.reliability  # for its length
 def test_batch_norm_is_over_each_part_and_moves_once_a_part():
     """By hand: the model applied twice, the second time with the statistics the first one left."""
     changes = CRNN | {"train.accumulate": 2, "optimizer.name": "sgd"}

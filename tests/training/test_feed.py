@@ -42,6 +42,7 @@ def test_resident_and_streamed_give_the_same_bits(streamed, configs, trained):
     assert_same(state, trained[0])
 
 
+@pytest.mark.reliability  # for its length
 def test_with_all_noise_they_agree(source):
     """The compiler fuses a step on its own in another way than one in a loop."""
     losses = []

@@ -99,6 +99,7 @@ def test_within_micro_batches_and_with_rematerialisation(source):
     assert losses[0][0, -5:].mean() < losses[0][0, :5].mean()
 
 
+@pytest.mark.reliability  # for its length
 def test_memory_grows_with_the_sound_alone():
     """Of it there are samples and features; activations are those of one segment."""
     size = {"model.hidden": 64, "train.batch_size": 16, "frontend.name": "raw"}
