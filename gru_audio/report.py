@@ -10,22 +10,25 @@ command renews the report.
 
 --keep also writes what is worth keeping of a sweep to experiments/results: scores and costs of all
 runs, differences of the arms, curves of the chosen runs. --tables writes experiments/README.md from
-that: for every experiment with a `PUBLISHED`, the paper's values beside ours; and for `CLAIMS`,
-what is said elsewhere and what was found.
+that: for every experiment with a `PUBLISHED`, the paper's values beside ours; for those of which
+results are kept, ours alone; and for `CLAIMS`, what is said elsewhere and what was found.
 """
 
 from collections.abc import Mapping, Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from absl import flags
 from etils import epath
 
 from gru_audio import command
 from gru_audio.config import UserError
-from gru_audio.reporting.claims import Claim
+from gru_audio.reporting.kept import read_kept
 from gru_audio.reporting.papers import Experiment
-from gru_audio.reporting.wording import evidence, headline, progress
-from gru_audio.reporting.write import write_kept, write_report, write_tables
+from gru_audio.reporting.published import NOBODYS, name_with_part
+
+if TYPE_CHECKING:
+    from gru_audio.reporting.claims import Claim
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a sweep or of a training run.")
 _OUTPUT = flags.DEFINE_string("output", None, "Directory for the report. Default: WORKDIR/report.")
@@ -46,14 +49,20 @@ def main(_: Sequence[str]) -> None:
     if _WORKDIR.value:
         _report(results)
     if _TABLES.value:
+        from gru_audio.reporting.write import write_tables
+
         readme = experiments / "README.md"
         modules = experiment_modules(experiments)
-        write_tables(published(modules), claims(modules), results, readme)
+        write_tables(tabled(modules, results), claims(modules), results, readme)
         print(f"Tables: {readme}")
 
 
 def _report(results: epath.Path) -> None:
     """Writes the report, keeps the results if asked to, and prints what was found."""
+    # Importing these takes seconds, which help must not.
+    from gru_audio.reporting.wording import evidence, headline, progress
+    from gru_audio.reporting.write import write_kept, write_report
+
     page, comparison = write_report(_WORKDIR.value, _OUTPUT.value)
     print(f"{headline(comparison)}. {evidence(comparison)}")
     if missing := progress(comparison.results):
@@ -65,30 +74,36 @@ def _report(results: epath.Path) -> None:
 
 
 def experiment_modules(folder: epath.Path) -> dict[str, ModuleType]:
-    """The experiments of a folder, by name, that have a `PUBLISHED` or `CLAIMS`.
+    """The experiments of a folder, by name.
 
     Raises:
       UserError: there is none.
     """
     modules = {path.stem: command.load_experiment(path) for path in sorted(folder.glob("*.py"))}
-    told = {n: m for n, m in modules.items() if hasattr(m, "PUBLISHED") or hasattr(m, "CLAIMS")}
-    if not told:
-        raise UserError(f"No experiment in {folder} has a PUBLISHED. Name another --experiments.")
-    return told
+    if not modules:
+        raise UserError(f"There is no experiment in {folder}. Name another --experiments.")
+    return modules
 
 
-def published(modules: Mapping[str, ModuleType]) -> list[Experiment]:
-    """The experiments behind which a paper stands."""
+def tabled(modules: Mapping[str, ModuleType], results: epath.Path) -> list[Experiment]:
+    """The experiments with a paper behind them, and those of which results are kept.
+
+    What is kept for `CLAIMS` is told by them.
+    """
     found = []
     for name, module in modules.items():
-        if hasattr(module, "PUBLISHED"):
+        parts = tuple(getattr(module, "PARTS", ("",)))
+        published = getattr(module, "PUBLISHED", None)
+        if published is None and not hasattr(module, "CLAIMS"):
+            kept = any(read_kept(results, name_with_part(name, part)) for part in parts)
+            published = NOBODYS if kept else None
+        if published is not None:
             title = (module.__doc__ or name).strip().splitlines()[0]
-            parts = tuple(getattr(module, "PARTS", ("",)))
-            found.append(Experiment(name, title, parts, module.PUBLISHED))
+            found.append(Experiment(name, title, parts, published))
     return found
 
 
-def claims(modules: Mapping[str, ModuleType]) -> list[Claim]:
+def claims(modules: Mapping[str, ModuleType]) -> "list[Claim]":
     """What the experiments test that is said elsewhere."""
     return [claim for module in modules.values() for claim in getattr(module, "CLAIMS", ())]
 

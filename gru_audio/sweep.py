@@ -63,7 +63,9 @@ def main(_: Sequence[str]) -> int:
 
 
 def _sweep() -> int:
-    # Importing these takes seconds, which the status must not.
+    config = command.config(_CONFIG)
+
+    # Importing these takes seconds, which help, the status and a wrong config must not.
     from gru_audio.reporting.wording import evidence, headline, progress
     from gru_audio.reporting.write import write_report
     from gru_audio.sweeping.execute import execute
@@ -75,7 +77,6 @@ def _sweep() -> int:
     from gru_audio.training.devices import use_cpu_cores
 
     shard = Shard.parse(_SHARD.value)
-    config = command.config(_CONFIG)
     use_cpu_cores(at_least=-(-config.parallel.data // config.parallel.processes))
     processes.join(config.parallel)
     hush()

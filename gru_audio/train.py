@@ -17,14 +17,6 @@ from absl import flags
 from ml_collections import config_flags
 
 from gru_audio import command
-from gru_audio.reporting.write import write_report
-from gru_audio.sweeping.execute import execute
-from gru_audio.sweeping.planning import plan
-from gru_audio.sweeping.sweep import Sweep
-from gru_audio.sweeping.workdir import Workdir
-from gru_audio.training import processes
-from gru_audio.training.checkpoint import hush
-from gru_audio.training.devices import use_cpu_cores
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for all that the run writes.")
@@ -33,6 +25,17 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 def main(_: Sequence[str]) -> int:
     config = command.config(_CONFIG)
+
+    # Importing these takes seconds, which help and a wrong config must not.
+    from gru_audio.reporting.write import write_report
+    from gru_audio.sweeping.execute import execute
+    from gru_audio.sweeping.planning import plan
+    from gru_audio.sweeping.sweep import Sweep
+    from gru_audio.sweeping.workdir import Workdir
+    from gru_audio.training import processes
+    from gru_audio.training.checkpoint import hush
+    from gru_audio.training.devices import use_cpu_cores
+
     use_cpu_cores(at_least=-(-config.parallel.data // config.parallel.processes))
     processes.join(config.parallel)
     hush()

@@ -25,12 +25,13 @@ from gru_audio.sweeping.status import FINISHED
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment behind which a paper stands.
+    """An experiment of which there is a table.
 
     Attributes:
         name: of its file.
         title: first line of its docstring.
         parts: names of its parts; ("",) if it has none.
+        published: what stands beside it; `NOBODYS` if nothing does.
     """
 
     name: str

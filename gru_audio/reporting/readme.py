@@ -1,4 +1,4 @@
-"""Papers and what became of them here, in Markdown: `experiments/README.md`, made of sections."""
+"""`experiments/README.md`: what the experiments gave, beside papers, made of sections."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -47,8 +47,9 @@ def _introduction() -> str:
     return f"""\
 # Experiments
 
-Tables of papers, and what their experiments give here. `python -m gru_audio.report --tables` writes
-this file from `results/`; nothing in it is typed by hand.
+What the experiments gave, beside the values of papers where there are any.
+`python -m gru_audio.report --tables` writes this file from `results/`; nothing in it is typed by
+hand.
 
 Ours is the mean over seeds, each with its own initialisation and order of examples, of the test
 metric at the draw that validation chose. In brackets stands its 95 % interval by Student's t over
@@ -183,7 +184,7 @@ def _table(experiment: Experiment, table: Table) -> list[str]:
     if table.floor is not None:
         lines += [f"The floor is {_as_printed(table.floor)}.", ""]
     if table.rows:
-        lines += [*markdown.table(_COLUMNS, [_cells(row, table) for row in table.rows]), ""]
+        lines += [*_rows(table), ""]
     else:
         lines += ["Nobody's values are beside it, and it was not run.", ""]
     if table.kept:
@@ -194,29 +195,36 @@ def _table(experiment: Experiment, table: Table) -> list[str]:
     return [*lines, *_commands(experiment.name, table.part)]
 
 
-def _cells(row: Row, table: Table) -> list[str]:
-    """What stands in a row under `_COLUMNS`; nothing is empty."""
+def _rows(table: Table) -> list[str]:
+    """The arms; without the columns of a paper where none stands beside them."""
+    columns, rows = dict(_COLUMNS), [_cells(row, table) for row in table.rows]
+    if all(row.published is None for row in table.rows):
+        del columns["published"], columns["verdict"]
+    return markdown.table(columns, [[row.get(name, "") for name in columns] for row in rows])
+
+
+def _cells(row: Row, table: Table) -> dict[str, str]:
+    """What stands in a row under `_COLUMNS`, as far as it is known."""
     scale = wording.scale_of(table.kept.metric if table.kept else "")
-    theirs = ""
+    cells = {"arm": row.arm}
     if row.published is not None:
         others = [each.published * scale.factor for each in table.rows if each.published]
-        theirs = _as_printed(row.published * scale.factor, others) + scale.unit
-    ours = row.ours
-    if ours is None:
-        return [row.arm, theirs, *[""] * 2, str(row.verdict or ""), *[""] * 5]
-    value = scale.value(ours.metric.value)
-    return [
-        row.arm,
-        theirs,
-        value if ours.seeds == 1 else f"{value} {scale.interval(ours.metric)}",
-        _replicates(ours),
-        _verdict(row, ours, table.floor),
-        _count(ours.total_parameters),
-        _count(ours.recurrent_parameters),
-        f"{ours.draws}" if ours.draws == ours.planned else f"{ours.draws} of {ours.planned}",
-        wording.duration(ours.seconds),
-        wording.duration(ours.seconds_of_all),
-    ]
+        cells["published"] = _as_printed(row.published * scale.factor, others) + scale.unit
+        cells["verdict"] = str(row.verdict)
+    if ours := row.ours:
+        value = scale.value(ours.metric.value)
+        some = f"{ours.draws}" if ours.draws == ours.planned else f"{ours.draws} of {ours.planned}"
+        cells |= {
+            "ours": value if ours.seeds == 1 else f"{value} {scale.interval(ours.metric)}",
+            "seeds": _replicates(ours),
+            "verdict": _verdict(row, ours, table.floor),
+            "parameters": _count(ours.total_parameters),
+            "of them recurrent": _count(ours.recurrent_parameters),
+            "draws": some,
+            "time, chosen runs": wording.duration(ours.seconds),
+            "time, all runs": wording.duration(ours.seconds_of_all),
+        }
+    return cells
 
 
 def _verdict(row: Row, ours: Ours, floor: float | None) -> str:

@@ -5,14 +5,14 @@ object store it cannot: there the file appears when its run has ended.
 """
 
 import contextlib
+import io
 import math
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 
 from etils import epath
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.record_writer import masked_crc32c
-from tensorboardX.summary import scalar
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from gru_audio.training.checkpoint import write_atomically
 from gru_audio.training.metrics import Record
@@ -73,14 +73,16 @@ def _path(directory: epath.Path) -> epath.Path:
 
 
 def _begun(records: Iterable[Record]) -> bytes:
-    return _framed(Event(file_version="brain.Event:2")) + _events(records)
+    return _framed([Event(file_version="brain.Event:2")]) + _events(records)
 
 
 def _events(records: Iterable[Record]) -> bytes:
     """A scalar for each value that is finite, at its step and its second of training."""
-    return b"".join(
-        _framed(
-            Event(step=record["step"], wall_time=record["seconds"], summary=scalar(name, value))
+    return _framed(
+        Event(
+            step=record["step"],
+            wall_time=record["seconds"],
+            summary=Summary(value=[Summary.Value(tag=name, simple_value=value)]),
         )
         for record in records
         for name, value in record.items()
@@ -88,8 +90,9 @@ def _events(records: Iterable[Record]) -> bytes:
     )
 
 
-def _framed(event: Event) -> bytes:
-    data = event.SerializeToString()
-    length = struct.pack("<Q", len(data))
-    checks = [struct.pack("<I", masked_crc32c(part)) for part in (length, data)]
-    return length + checks[0] + data + checks[1]
+def _framed(events: Iterable[Event]) -> bytes:
+    file = io.BytesIO()
+    writer = RecordWriter(file)
+    for event in events:
+        writer.write(event.SerializeToString())
+    return file.getvalue()
