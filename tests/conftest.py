@@ -18,6 +18,16 @@ from gru_audio.prepare import prepare  # noqa: E402
 from tests import rolls as piano_rolls  # noqa: E402
 from tests.tones import NAME, RATE, SPLIT_BY, write_tones  # noqa: E402
 
+QUICKLY_COMPILED = {  # of rooms of which most are not
+    "test_accumulation",
+    "test_listening",
+    "test_per_frame",
+    "test_precision",
+    "test_side_by_side",
+    "test_trained",
+    "test_truncation",
+}
+
 
 def pytest_collection_modifyitems(items):
     """What runs real commands comes first: it takes longest, and would else be waited for alone."""
@@ -36,12 +46,13 @@ def compilation_cache(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def compilation(request):
-    """Rooms that compare values, and compute little, compile for the sake of a short compilation.
+    """What compares values, and computes little, is compiled for the sake of a short compilation.
 
     What must be equal bit by bit is tested elsewhere, as it is compiled for users.
     """
     here = pathlib.Path(__file__).parent
-    quick = request.path.relative_to(here).parts[0] in {"audio", "models", "rnn", "tasks"}
+    room, *_, module = request.path.relative_to(here).with_suffix("").parts
+    quick = room in {"audio", "labelling", "models", "rnn", "tasks"} or module in QUICKLY_COMPILED
     jax.config.update("jax_disable_most_optimizations", quick)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

@@ -60,6 +60,7 @@ def test_a_sweep_ends_in_a_report(sweep):
     assert sorted(row["run"] for row in rows) == RUNS
 
 
+@pytest.mark.reliability  # for its length
 def test_the_same_command_again_skips_what_is_done(sweep, prepared):
     experiment, workdir, _ = sweep
     before = {path: path.stat().st_mtime_ns for path in (workdir / "runs").rglob("*")}
@@ -148,6 +149,7 @@ def test_predict_searches_folders_and_needs_no_data_set(sweep, environment, tone
     assert "Name the files" in refused.stderr
 
 
+@pytest.mark.reliability  # for its length
 def test_a_second_process_on_a_workdir_is_refused(prepared, tmp_path):
     experiment = write_experiment(tmp_path / "tones.py", "'train.steps': 100_000")
     rest = ["train", "--config", experiment, "--workdir", tmp_path / "workdir"]
