@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
 from typing import Any
 
 from etils import epath
@@ -19,7 +18,7 @@ from etils import epath
 from gru_audio.config import UserError
 from gru_audio.reporting.kept import Kept, KeptRun
 from gru_audio.reporting.published import Kind, kind
-from gru_audio.reporting.statistics import LEVEL, Estimate, holm, student, student_p
+from gru_audio.reporting.statistics import LEVEL, Estimate, components_of_values, holm
 
 
 class Finding(enum.StrEnum):
@@ -43,8 +42,8 @@ class Evidence:
         difference: of the first from the second, or their ratio, with its 95 % interval.
         expected: 1 if the claim says that it is above `neutral`, -1 if below.
         neutral: where neither is ahead: 0 of a difference, 1 of a ratio.
-        p: of no difference; None where `difference` has no such interval (quartiles of rounds),
-            and lies on one side or not.
+        p: of no difference; None where `difference` has no such interval: quartiles of rounds, or
+            the range of too few replicates, which shows nothing.
         floor: of losses, what a model reaches that learns nothing: two that are there show nothing.
     """
 
@@ -62,7 +61,7 @@ class Evidence:
         """1 for the claim, -1 against it, 0 if it shows nothing."""
         low, value, high = self.difference.low, self.difference.value, self.difference.high
         shown = not low <= self.neutral <= high if self.p is None else self.p < 1 - LEVEL
-        if not shown or self._learnt_nothing:
+        if not shown or not self.difference.is_interval or self._learnt_nothing:
             return 0
         return self.expected if value > self.neutral else -self.expected
 
@@ -117,7 +116,7 @@ def compared(
     expected: int,
     floor: float | None = None,
 ) -> list[Evidence]:
-    """Two arms by the test metric of their sweep: its paired bootstrap; [] if they were not run.
+    """Two arms by the test metric of their sweep; [] if they were not run.
 
     Args:
         kept: of a sweep.
@@ -126,22 +125,17 @@ def compared(
     """
     if not kept:
         return []
-    means = {
-        arm: fmean(run.metrics[f"test/{kept.metric}"] for run in runs)
-        for arm in (first, second)
-        if (runs := [run for run in kept.runs if run.arm == arm and run.selected])
-    }
     return [
         Evidence(
             setting,
-            (first, means[first]),
-            (second, means[second]),
-            pair.estimate(first),
+            (first, kept.score(first)),
+            (second, kept.score(second)),
+            pair.difference if pair.first == first else pair.difference.negated(),
             expected,
             p=pair.p_alone,
             floor=floor,
         )
-        for pair in kept.pairs
+        for pair in kept.conclude()
         if {pair.first, pair.second} == {first, second}
     ]
 
@@ -169,14 +163,15 @@ def paired(
     ours, theirs = ([score(run) for run in runs] for runs in zip(*pairs, strict=True))
     differences = [a - b for a, b in zip(ours, theirs, strict=True)]
     means = sum(ours) / len(ours), sum(theirs) / len(theirs)
+    components = components_of_values(differences)
     return [
         Evidence(
             setting,
             (first, means[0]),
             (second, means[1]),
-            student(differences),
+            components.estimate(),
             expected,
-            p=student_p(differences),
+            p=components.p(),
         )
     ]
 
@@ -198,17 +193,20 @@ def updates_to_equal_score(
     if not needed:
         return []
     ratios = [math.log(ours / theirs) for ours, theirs in needed]
-    ratio = student(ratios)
+    components = components_of_values(ratios)
+    ratio = components.estimate()
     means = [sum(steps) / len(needed) for steps in zip(*needed, strict=True)]
     return [
         Evidence(
             setting,
             (first, means[0]),
             (second, means[1]),
-            Estimate(*map(math.exp, (ratio.value, ratio.low, ratio.high))),
+            Estimate(
+                math.exp(ratio.value), math.exp(ratio.low), math.exp(ratio.high), ratio.is_interval
+            ),
             expected,
             neutral=1.0,
-            p=student_p(ratios),
+            p=components.p(),
         )
     ]
 

@@ -19,7 +19,7 @@ from gru_audio.reporting.published import (
     judge_in_kind,
     name_with_part,
 )
-from gru_audio.reporting.statistics import Estimate, student
+from gru_audio.reporting.statistics import Estimate, components_of_values
 from gru_audio.sweeping.status import FINISHED
 
 
@@ -172,7 +172,9 @@ def _ours(arm: str, kept: Kept) -> Ours | None:
     return Ours(
         values=tuple(values),
         test_sets=len(means),
-        metric=student(means if len(means) > 1 else values, BOUNDS[kept.metric]),
+        metric=components_of_values(means if len(means) > 1 else values).estimate(
+            BOUNDS[kept.metric]
+        ),
         validation=_mean([run.metrics.get(f"validation/{kept.metric}") for run in chosen]),
         at_cap=sum(run.steps == run.step_cap for run in chosen),
         best_steps=(min(best), max(best)) if best else None,
