@@ -76,6 +76,7 @@ def decode(
     name: str = "",
     start: float = 0.0,
     end: float | None = None,
+    keep_silence: bool = False,
 ) -> Audio:
     """Reads WAV (also RF64 and W64), AIFF, AU, CAF, NIST SPHERE, FLAC, Ogg and MP3.
 
@@ -88,6 +89,7 @@ def decode(
         name: what to call the file in errors; by default its path.
         start, end: in seconds; only this part is read. None: to the end of the file. An `end` up
           to `ROUNDING` behind it is the end of the file.
+        keep_silence: digital silence is a sound like others.
 
     Raises:
         BadAudio: the file cannot be used, for one of `containers.REASONS`; one that ends before
@@ -104,7 +106,7 @@ def decode(
         samples = np.concatenate(blocks) if blocks else np.empty(0, np.int16)
         if not len(samples):
             raise Unusable(EMPTY)
-        if not samples.any():
+        if not (keep_silence or samples.any()):
             raise Unusable(SILENT)
         return Audio(samples, sample_rate, sound.rate)
 

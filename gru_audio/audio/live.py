@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from gru_audio.audio.containers import CONTRADICTORY, Unusable
+from gru_audio.audio.containers import CONTRADICTORY, RATES, Unusable
 from gru_audio.audio.containers.wav import FLOAT, PCM, Format, parse_format
 from gru_audio.config import UserError
 
@@ -122,9 +122,23 @@ def _read_format(read: Callable[[int], bytes]) -> Format:
     return form
 
 
-def raw_pcm(file: BinaryIO, rate: int) -> Sound:
-    """Signed 16-bit little-endian samples of one channel without a header, to the file's end."""
-    return Sound(rate, _pcm(file.read, rate, 1, np.dtype("<i2")))
+def raw_pcm(file: BinaryIO, rate: float) -> Sound:
+    """Signed 16-bit little-endian samples of one channel without a header, to the file's end.
+
+    Args:
+      file: what they are read from.
+      rate: in Hz.
+
+    Raises:
+      UserError: nothing is recorded at this rate.
+    """
+    if rate not in RATES:
+        in_hz = round(1000 * rate, 3)
+        meant = f": did you mean {in_hz:.0f}?" if in_hz in RATES and rate < RATES[0] else "."
+        raise UserError(
+            f"--rate is in Hz, a whole number from {RATES[0]} to {RATES[-1]}, not {rate:g}{meant}"
+        )
+    return Sound(int(rate), _pcm(file.read, int(rate), 1, np.dtype("<i2")))
 
 
 def _pcm(
