@@ -207,6 +207,7 @@ def _finish(
             class_names=program.task.class_names,
             signal=program.signal,
             longest=data.plan.padded[-1],
+            longest_clip=int(planned.source.columns["length"].max()),
             weights=weights,
             normalisation=normalisation,
             about={

@@ -1,7 +1,6 @@
 """People's own sounds in a directory per class."""
 
 import functools
-import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import NamedTuple
 
 import tensorflow_datasets as tfds
 
+from gru_audio.audio.files import sound_files
 from gru_audio.audio.io import decode
 from gru_audio.config import UserError
 from gru_audio.data.builders import archive as archives
@@ -139,13 +139,4 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    paths, seen = [], set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:  # by a link back to where it lies
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += [Path(place, name) for name in files if not name.startswith(".")]
-    return sorted(paths, key=lambda path: natural(path.as_posix()))
+    return sorted(sound_files(folder), key=lambda path: natural(path.as_posix()))
