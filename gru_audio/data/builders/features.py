@@ -13,7 +13,7 @@ from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders import feature_files, splitting
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder
 from gru_audio.data.builders.feature_files import Sequences
-from gru_audio.data.builders.manifest import Row, read_table
+from gru_audio.data.builders.tables import Row, read_table
 from gru_audio.data.signal import Signal, frames
 
 USUAL_FIELDS = ("label", "speaker", "group", "fold")

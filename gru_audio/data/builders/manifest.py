@@ -1,21 +1,18 @@
 """People's own sounds, listed in a CSV file."""
 
-import csv
 import functools
-import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 
 from gru_audio.audio.io import decode
-from gru_audio.config import UserError, nearest
+from gru_audio.config import UserError
 from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders import splitting
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder
-
-Row = Mapping[str, str]
+from gru_audio.data.builders.tables import Row, read_table
 
 
 class Manifest(ClipBuilder):
@@ -99,34 +96,6 @@ class Manifest(ClipBuilder):
             labels={field: row[field] for field in self.fields},
             read=functools.partial(decode, root / row["file"], name=name, start=start, end=end),
         )
-
-
-def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
-    """The rows of a CSV file that has at least these columns, without the space around values.
-
-    Raises:
-      UserError: no such file, no such column, no rows, or a row with too few or too many values.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a mark at the beginning
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Cannot read the manifest {path}: {error}") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    for column in columns:
-        if column not in (reader.fieldnames or ()):
-            hint = nearest(column, reader.fieldnames or ())
-            raise UserError(f'{path} has no column "{column}".{hint}')
-    rows: list[Row] = []
-    try:
-        for row in reader:
-            if None in row or None in row.values():
-                raise UserError(f"{path}, line {reader.line_num}: not as many values as columns.")
-            rows.append({column: value.strip() for column, value in row.items()})
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num + 1}: {error}.") from error
-    if not rows:
-        raise UserError(f"{path} lists nothing.")
-    return rows
 
 
 def _seconds(row: Row, column: str) -> float | None:

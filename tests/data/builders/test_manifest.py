@@ -93,7 +93,7 @@ def test_a_missing_file_is_skipped_by_name(tmp_path):
     [
         ("", 'no column "file"'),
         ("fil,label\nx,y\n", 'no column "file". Did you mean "fil"'),
-        ("file,label\n", "lists nothing"),
+        ("file,label\n", "has no rows"),
         ("file,label\nx\n", "line 2: not as many values"),
         ("file,label\nx,y,z\n", "line 2: not as many values"),
         ("file,label\nx,y\nx,z\n", "listed 2 times: x"),
