@@ -61,6 +61,7 @@ def decode(
     name: str = "",
     start: float = 0.0,
     end: float | None = None,
+    keep_silence: bool = False,
 ) -> Audio:
     """Reads WAV, FLAC, Ogg, MP3 and whatever else libsndfile knows.
 
@@ -72,6 +73,7 @@ def decode(
         sample_rate: in Hz; None keeps the file's.
         name: what to call the file in errors; by default its path.
         start, end: in seconds; only this part is read. None: to the end of the file.
+        keep_silence: digital silence is a sound like others.
 
     Raises:
         BadAudio: truncated (or ends before `end`), empty, silent, non-finite, damaged, with a
@@ -87,7 +89,7 @@ def decode(
             waveform, file_rate = _read(file, start, end)
         except Unusable as error:
             raise BadAudio(name, error.reason) from error
-    return _finish(name, waveform, file_rate, sample_rate or file_rate)
+    return _finish(name, waveform, file_rate, sample_rate or file_rate, keep_silence)
 
 
 def duration(path: epath.PathLike) -> float:
@@ -188,7 +190,9 @@ def _blocks(sound: soundfile.SoundFile, count: int) -> Iterator[np.ndarray]:
         count -= len(block)
 
 
-def _finish(name: str, waveform: np.ndarray, file_rate: int, sample_rate: int) -> Audio:
+def _finish(
+    name: str, waveform: np.ndarray, file_rate: int, sample_rate: int, keep_silence: bool
+) -> Audio:
     if not np.isfinite(waveform).all():
         raise BadAudio(name, NON_FINITE)
     mono = waveform.mean(axis=1)
@@ -197,7 +201,7 @@ def _finish(name: str, waveform: np.ndarray, file_rate: int, sample_rate: int) -
     samples = _int16(mono)
     if not len(samples):
         raise BadAudio(name, EMPTY)
-    if not samples.any():
+    if not (keep_silence or samples.any()):
         raise BadAudio(name, SILENT)
     return Audio(samples, sample_rate, file_rate)
 
