@@ -85,20 +85,30 @@ def unknown(field: str, ids: np.ndarray) -> list[str]:
 
 
 def never_trained_on(
-    field: str, names: Sequence[str], ids: np.ndarray, split: np.ndarray, train: str = "train"
+    field: str, names: Sequence[str], ids: np.ndarray, split: np.ndarray
 ) -> list[str]:
-    """Classes that other splits have and the training split does not."""
-    trained = set(ids[split == train].tolist())
-    if not trained:
+    """Classes that other splits have and the split "train" does not.
+
+    A set of tags, such as "speech+music", is trained where all of its tags are.
+
+    Args:
+      field: of the classes.
+      names: of the classes.
+      ids: class of each clip (clips,), -1: unknown.
+      split: of each clip (clips,); "": none.
+    """
+    used = [(of, c) for of, c in zip(split.tolist(), ids.tolist(), strict=True) if of and c >= 0]
+    tags = {tag for c in {c for of, c in used if of == "train"} for tag in names[c].split("+")}
+    if not tags:
         return []
     found = []
-    for other in dict.fromkeys(split.tolist()):
-        counts = collections.Counter(ids[split == other].tolist())
-        unheard = {c: n for c, n in counts.items() if c >= 0 and c not in trained}
+    for other in dict.fromkeys(of for of, _ in used):
+        counts = collections.Counter(c for of, c in used if of == other)
+        unheard = {c: n for c, n in sorted(counts.items()) if not tags >= {*names[c].split("+")}}
         if unheard:
-            told = [f"{names[c]} ({n} clips)" for c, n in sorted(unheard.items())]
+            told = [f"{names[c]} ({n} clips)" for c, n in unheard.items()]
             found.append(
-                f"{field}: {_count(unheard, 'class')} in {other} but not in {train}: {_some(told)}."
+                f"{field}: {_count(unheard, 'class')} in {other} but not in train: {_some(told)}."
             )
     return found
 

@@ -41,3 +41,12 @@ def test_classes_all_of_whose_clips_were_skipped():
     assert remark.startswith("label: no clip of x (2 silent, 1 empty) can be used, so 1 class is")
     (remark,) = quality.without_clips("label", ["y"], labels[1:2], reasons[1:2])
     assert "silence" not in remark
+
+
+def test_tags_are_trained_one_by_one():
+    names, ids = ["a+b", "b+c", "a", "c+d", "C++"], np.array([0, 1, 2, 3, 2, 4])
+    split = np.array(["train", "train", "test", "test", "", "test"])
+    assert quality.never_trained_on("label", names, ids, split) == [
+        "label: 2 classes are in test but not in train: c+d (1 clips), C++ (1 clips)."
+    ]
+    assert quality.never_trained_on("label", names, ids, np.full(6, "test")) == []
