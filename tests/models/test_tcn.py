@@ -221,7 +221,7 @@ def test_learning():
         "model.layers": 2,
         "model.output_init": "zeros",  # it knows nothing at first: a loss of ln 3
         "model.dropout": 0.1,
-        "optimizer.learning_rate": 0.005,
+        "optimizer.learning_rate": 0.02,
     }
     program = program_of(changes)
     state, batch = fresh_state(program, changes), noise(program, [20, 12, 7])
