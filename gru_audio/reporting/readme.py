@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from gru_audio.reporting import markdown, wording
-from gru_audio.reporting.claims import Claim, Evidence, judge
+from gru_audio.reporting.claims import Basis, Claim, Evidence, judge
 from gru_audio.reporting.comparison import better_of
 from gru_audio.reporting.kept import Kept, KeptPair
 from gru_audio.reporting.markdown import LEFT, RIGHT
@@ -107,12 +107,14 @@ def _claims(claims: Sequence[tuple[Claim, Sequence[Evidence]]]) -> list[str]:
     columns |= {"for it": RIGHT, "against": RIGHT, "comparisons": RIGHT}
     lines = ["## What is said of GRUs", "", *markdown.table(columns, found), ""]
     lines += [
-        "A difference speaks for a claim if it is on the side that the claim expects and p < 0.05, "
-        "adjusted by Holm's method for the comparisons of the claim. Test scores are compared by "
-        "the paired bootstrap over seeds and test examples, all else by Student's t over paired "
-        "seeds; of speeds, both quartiles of rounds have to be on that side. In brackets stands "
-        "the 95 % interval of each by itself. A claim holds if every comparison speaks for it, in "
-        "part if some do and none against it; if some do either, the finding is mixed.",
+        "A comparison speaks for a claim if its difference is on the side that the claim expects, "
+        "and against it if it is on the other, in both cases only if p < 0.05, adjusted by Holm's "
+        "method for the comparisons of the claim. Test scores are compared by the same test as "
+        "arms, all else by Student's t over paired seeds. In brackets stands the 95 % interval of "
+        "each by itself. Of speeds both quartiles of rounds, which stand in brackets, have to be "
+        "on one side; what is counted (parameters, bytes) is exact. A claim holds if every "
+        "comparison speaks for it, in part if some do and none against it; by the same rule its "
+        "opposite holds. If some speak for it and some against, the finding is mixed.",
     ]
     return ["\n".join(lines), *(_claim(claim, tests) for claim, tests in claims)]
 
@@ -128,13 +130,19 @@ def _claim(claim: Claim, tests: Sequence[Evidence]) -> str:
     if tests:
         columns = {"where": LEFT, "first": LEFT, "second": LEFT, "difference": RIGHT}
         columns |= {"p (Holm)": RIGHT, "": LEFT}
-        lines += ["", *markdown.table(columns, map(_test, tests))]
+        rows = [_test(test) for test in tests]
+        if all(test.p is None for test in tests):
+            del columns["p (Holm)"]
+            rows = [[*before, last] for *before, _, last in rows]
+        lines += ["", *markdown.table(columns, rows)]
     return "\n".join(lines)
 
 
 def _test(test: Evidence) -> list[str]:
     difference, ratio = test.difference, test.neutral == 1
-    told = f"{_short(difference.value)} [{_short(difference.low)}, {_short(difference.high)}]"
+    told = _short(difference.value)
+    if test.basis is not Basis.COUNT:
+        told += f" [{_short(difference.low)}, {_short(difference.high)}]"
     return [
         test.setting,
         *(f"{name}: {_short(value)}" for name, value in (test.first, test.second)),
