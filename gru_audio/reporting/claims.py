@@ -308,21 +308,25 @@ class _Curve:
 
 
 def _curves(kept: Kept | None, first: str, second: str) -> list[tuple[_Curve, _Curve]]:
-    """Those of the compared runs of two arms, replicate by replicate; [] if they were not run."""
+    """Those of the compared runs of two arms, replicate by replicate; [] if they were not run.
+
+    A replicate in which a run has no such curves is left out.
+    """
     if kept is None:
         return []
-    pairs = _pairs(kept, first, second)
-    return [(_curve(kept, one), _curve(kept, other)) for one, other in pairs]
+    pairs = [(_curve(kept, one), _curve(kept, other)) for one, other in _pairs(kept, first, second)]
+    return [(one, other) for one, other in pairs if one.updates and other.updates]
 
 
 def _curve(kept: Kept, run: KeptRun) -> _Curve:
     names = "train/loss", "validation/loss"
     points = [
-        (point.step, *(point.metrics[name] for name in names))
+        point
         for point in kept.curves
         if point.run == run.run and all(name in point.metrics for name in names)
     ]
-    return _Curve(*zip(*points, strict=True))
+    training, validation = ([point.metrics[name] for point in points] for name in names)
+    return _Curve([point.step for point in points], training, validation)
 
 
 def _p(differences: Sequence[float]) -> float | None:
