@@ -232,24 +232,21 @@ def best(results: Sequence[Result], measure: str, family: str) -> tuple[str, np.
 
 
 def difference(results: Sequence[Result], measure: str, first: str, second: str) -> dict:
-    """The paired difference of the best scores of two families, resampled as in any report."""
+    """The paired difference of the best scores of two families, tested as in any report."""
     (name, values), (other, others) = (best(results, measure, f) for f in (first, second))
-    alone = np.full(values.shape[1], -1)  # recordings belong to no larger cluster
-    apart = statistics.resample_examples(values, alone, seed=0) - statistics.resample_examples(
-        np.broadcast_to(others, values.shape), alone, seed=0
-    )
-    value, means = statistics.resample_mean([apart], seed=0)
-    means = statistics.widened(value, means, statistics.freedom([apart]))
-    interval = statistics.estimate(value, means)
+    recordings = np.arange(values.shape[1])  # they belong to no larger cluster
+    seeds = tuple(map(str, range(len(values))))
+    components = statistics.components([statistics.Scores(values - others, recordings, seeds)])
+    interval, p = components.estimate(), components.p()
     verdict = "better" if interval.low > 0 else "worse" if interval.high < 0 else ""
     return {
         "measure": measure,
         "family": f"{first} - {second}",
         "score": f"{name} - {other}",
-        "test": round(value, 4),
+        "test": round(interval.value, 4),
         "low": round(interval.low, 4),
         "high": round(interval.high, 4),
-        "p": round(statistics.two_sided_p(means), 4),
+        "p": round(p, 4),
         "verdict": verdict or "no difference shown",
     }
 

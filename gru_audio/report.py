@@ -60,13 +60,12 @@ def main(_: Sequence[str]) -> None:
 def _report(results: epath.Path) -> None:
     """Writes the report, keeps the results if asked to, and prints what was found."""
     # Importing these takes seconds, which help must not.
-    from gru_audio.reporting.wording import evidence, headline, progress
+    from gru_audio.reporting.wording import summary
     from gru_audio.reporting.write import write_kept, write_report
 
     page, comparison = write_report(_WORKDIR.value, _OUTPUT.value)
-    print(f"{headline(comparison)}. {evidence(comparison)}")
-    if missing := progress(comparison.results):
-        print(missing)
+    for line in summary(comparison):
+        print(line)
     print(f"Report: {page}")
     if _KEEP.value:
         for path in write_kept(comparison, results):

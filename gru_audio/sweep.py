@@ -66,7 +66,7 @@ def _sweep() -> int:
     config = command.config(_CONFIG)
 
     # Importing these takes seconds, which help, the status and a wrong config must not.
-    from gru_audio.reporting.wording import evidence, headline, progress
+    from gru_audio.reporting.wording import summary
     from gru_audio.reporting.write import write_report
     from gru_audio.sweeping.execute import execute
     from gru_audio.sweeping.planning import plan
@@ -97,9 +97,8 @@ def _sweep() -> int:
     if not processes.first():
         return 1 if failed else 0
     page, comparison = write_report(workdir.root)
-    print(f"{headline(comparison)}. {evidence(comparison)}")
-    if missing := progress(comparison.results):
-        print(missing)
+    for line in summary(comparison):
+        print(line)
     print(f"Report: {page}")
     for run in failed:
         print(workdir.failure(run), file=sys.stderr)

@@ -82,7 +82,6 @@ def test_the_page_shows_what_was_found(finished):
         "41,482",
         "612 MB",
         "5 of 5",
-        "(p = 0.001)",
         "adjusted for 6 comparisons by Holm's method",
         "python -m gru_audio.sweep --config experiments/made_up.py",
         "0123456789abcdef",

@@ -20,8 +20,8 @@ from etils import epath
 
 from gru_audio.config import UserError
 from gru_audio.reporting.kept import Kept, KeptRun
-from gru_audio.reporting.published import FEWEST, Kind, kind
-from gru_audio.reporting.statistics import LEVEL, Estimate, holm, student, student_p
+from gru_audio.reporting.published import Kind, kind
+from gru_audio.reporting.statistics import LEVEL, Estimate, components_of_values, holm
 
 
 class Finding(enum.StrEnum):
@@ -138,7 +138,7 @@ def compared(
     expected: int,
     floor: float | None = None,
 ) -> list[Evidence]:
-    """Two arms by the test metric of their sweep: its paired bootstrap; [] if they were not run.
+    """Two arms by the test metric of their sweep; [] if they were not run.
 
     Args:
         kept: of a sweep.
@@ -147,22 +147,17 @@ def compared(
     """
     if not kept:
         return []
-    means = {
-        arm: fmean(run.metrics[f"test/{kept.metric}"] for run in runs)
-        for arm in (first, second)
-        if (runs := [run for run in kept.runs if run.arm == arm and run.selected])
-    }
     return [
         Evidence(
             setting,
-            (first, means[first]),
-            (second, means[second]),
-            pair.estimate(first),
+            (first, kept.score(first)),
+            (second, kept.score(second)),
+            pair.difference if pair.first == first else pair.difference.negated(),
             expected,
             p=pair.p_alone,
             floor=floor,
         )
-        for pair in kept.pairs
+        for pair in kept.conclude()
         if {pair.first, pair.second} == {first, second}
     ]
 
@@ -214,16 +209,18 @@ def updates_to_equal_score(
         return []
     ours, theirs = map(fmean, zip(*needed, strict=True))
     ratios = [math.log(one / other) for one, other in needed]
-    ratio = student(ratios)
+    components = components_of_values(ratios)
+    ratio = components.estimate()
+    value, low, high = map(math.exp, (ratio.value, ratio.low, ratio.high))
     return [
         Evidence(
             setting,
             (first, ours),
             (second, theirs),
-            Estimate(*map(math.exp, (ratio.value, ratio.low, ratio.high))),
+            Estimate(value, low, high, ratio.is_interval),
             expected,
             neutral=1.0,
-            p=_p(ratios),
+            p=components.p(),
         )
     ]
 
@@ -249,15 +246,15 @@ def validation_at_equal_training_loss(
     if not at_equal:
         return []
     ours, theirs = map(fmean, zip(*at_equal, strict=True))
-    differences = [one - other for one, other in at_equal]
+    components = components_of_values([one - other for one, other in at_equal])
     return [
         Evidence(
             setting,
             (first, ours),
             (second, theirs),
-            student(differences),
+            components.estimate(),
             expected,
-            p=_p(differences),
+            p=components.p(),
         )
     ]
 
@@ -327,8 +324,3 @@ def _curve(kept: Kept, run: KeptRun) -> _Curve:
     ]
     training, validation = ([point.metrics[name] for point in points] for name in names)
     return _Curve([point.step for point in points], training, validation)
-
-
-def _p(differences: Sequence[float]) -> float | None:
-    """That of no difference; None with too few replicates."""
-    return student_p(differences) if len(differences) >= FEWEST else None

@@ -5,17 +5,16 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from gru_audio.reporting import statistics
 from gru_audio.reporting.comparison import (
     Arm,
     Comparison,
-    Pair,
-    Resampled,
-    compare_pairs,
-    resample,
+    ScoredTestSet,
+    difference_of_pairs,
+    score,
 )
 from gru_audio.reporting.results import Run
 from gru_audio.reporting.statistics import Estimate
+from gru_audio.reporting.verdicts import MARGINS, Difference, Pair, conclude
 
 SHOWN = 12
 
@@ -27,37 +26,50 @@ class ClassDifference:
     Attributes:
         label: the class.
         recalls: of each arm, over the replicates of both.
-        difference: of the first less the second, paired.
-        p: two-sided, adjusted for the number of classes.
+        pair: the difference of the first less the second; its p-value is adjusted for the number
+            of classes.
     """
 
     label: int
     recalls: tuple[float, float]
-    difference: Estimate
-    p: float
+    pair: Pair
+
+    @property
+    def difference(self) -> Estimate:
+        """The difference in recall."""
+        return self.pair.difference
 
 
-def class_differences(
-    comparison: Comparison, *, seed: int = 0, resamples: int = statistics.RESAMPLES
-) -> tuple[ClassDifference, ...]:
+def class_differences(comparison: Comparison) -> tuple[ClassDifference, ...]:
     """The best arm against the second on each class, from its strongest class to its weakest.
 
     There are none without classes, or where the arms have no replicate in common.
     """
     if len(comparison.arms) < 2 or not comparison.results.class_names:
         return ()
-    found = []
+    found: list[tuple[int, tuple[float, float], Difference]] = []
     for label in range(len(comparison.results.class_names)):
         arms = {arm.name: _of_class(arm, label) for arm in comparison.arms[:2]}
         if not all(arms.values()):
             continue
-        resampled = resample("accuracy", arms, seed=seed, resamples=resamples)
-        for pair in compare_pairs(list(arms), resampled, True, seed):
-            recalls = (_recall(pair.first, pair, resampled), _recall(pair.second, pair, resampled))
-            found.append(ClassDifference(label, recalls, pair.difference, pair.p))
-    adjusted = statistics.holm([difference.p for difference in found])
-    found = [replace(each, p=p) for each, p in zip(found, adjusted, strict=True)]
-    return tuple(sorted(found, key=lambda each: each.difference.value, reverse=True))
+        test_sets = score("accuracy", arms)
+        for difference in difference_of_pairs(list(arms), test_sets):
+            first, second = difference.first, difference.second
+            common = [
+                (part, keys) for part in test_sets if (keys := part.replicates(first, second))
+            ]
+            recalls = (_recall(first, common), _recall(second, common))
+            found.append((label, recalls, difference))
+    pairs = conclude(
+        [difference for *_, difference in found],
+        margin=MARGINS["accuracy"](1.0),
+        higher_is_better=True,
+    )
+    differences = [
+        ClassDifference(label, recalls, pair)
+        for (label, recalls, _), pair in zip(found, pairs, strict=True)
+    ]
+    return tuple(sorted(differences, key=lambda each: each.difference.value, reverse=True))
 
 
 def most_different(found: tuple[ClassDifference, ...]) -> tuple[ClassDifference, ...]:
@@ -79,9 +91,6 @@ def _of_class(arm: Arm, label: int) -> list[Run]:
     return runs
 
 
-def _recall(arm: str, pair: Pair, resampled: Sequence[Resampled]) -> float:
-    """The recall of an arm over the replicates that both arms of the pair have."""
-    common = [
-        (part, keys) for part in resampled if (keys := part.replicates(pair.first, pair.second))
-    ]
-    return float(np.mean([part.take(arm, keys).observed.mean() for part, keys in common]))
+def _recall(arm: str, common: Sequence[tuple[ScoredTestSet, list[str]]]) -> float:
+    """The recall of an arm over the replicates that both arms of a pair have."""
+    return float(np.mean([part.take(arm, keys).mean() for part, keys in common]))

@@ -1,4 +1,4 @@
-"""From the runs of a sweep to what is said about its arms: choose the draws, then compare."""
+"""From the runs of a sweep to a comparison of its arms: choose a draw of each, then compare."""
 
 import itertools
 import json
@@ -10,25 +10,13 @@ from typing import Any
 import numpy as np
 
 from gru_audio.config import UserError, nearest
-from gru_audio.reporting import statistics
-from gru_audio.reporting.results import Predictions, Results, Run
+from gru_audio.reporting import statistics, verdicts
+from gru_audio.reporting.results import SCORES, Results, Run
+from gru_audio.reporting.statistics import Components, Estimate, Scores
+from gru_audio.reporting.verdicts import Difference, Pair, at_baseline
 from gru_audio.sweeping.halving import merit
 
-SIGNIFICANCE = 0.05
-
-
-def _correct(predictions: Predictions) -> np.ndarray:
-    assert predictions.probabilities is not None  # a task without classes has no accuracy
-    return predictions.probabilities.argmax(axis=-1) == predictions.label
-
-
-# A metric of the test split is the weighted mean of one of these over examples, so that it can be
-# resampled.
-SCORES: dict[str, Callable[[Predictions], np.ndarray]] = {
-    "accuracy": _correct,
-    "loss": lambda predictions: predictions.loss,
-}
-BOUNDS = {"accuracy": (0.0, 1.0), "loss": (0.0, math.inf)}  # of their means
+BOUNDS = {"accuracy": (0.0, 1.0), "loss": (0.0, math.inf)}  # of a mean
 
 
 @dataclass(frozen=True)
@@ -53,35 +41,16 @@ class Arm:
     runs: tuple[Run, ...]
     values: tuple[float, ...]
     planned: int
-    estimate: statistics.Estimate
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The paired difference `first - second` of the test metric over the replicates both arms have.
-
-    Attributes:
-        replicates: how many those are.
-        p: two-sided, adjusted for the number of pairs; p_alone: of this pair by itself.
-        better: the arm that the difference favours, or None where none is shown.
-    """
-
-    first: str
-    second: str
-    difference: statistics.Estimate
-    replicates: int
-    p: float
-    p_alone: float
-    better: str | None
+    estimate: Estimate
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """What was resampled in one test set.
+    """The size of one test set.
 
     Attributes:
         replicates, examples: how many.
-        units: how many things were drawn: clusters if `clustered`, else examples.
+        units: how many clusters if `clustered`, else examples.
         one_cluster: all examples are of one known speaker or recording.
         dropped: examples that not every run of the test set has predicted.
     """
@@ -96,31 +65,70 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that is said about a sweep. Arms come best first, pairs in the order of the arms.
+    """All that is concluded from a sweep. Arms come best first, pairs in the order of the arms.
 
     Attributes:
+        differences: what `pairs` were concluded from, in the same order.
+        margin: the smallest difference that matters.
+        baseline: the test metric of a model that ignores its input; None if unknown.
         left_out: runs that are not compared since another arm lacks their replicate.
     """
 
     results: Results
     arms: tuple[Arm, ...]
+    differences: tuple[Difference, ...]
     pairs: tuple[Pair, ...]
     test_sets: tuple[Sampled, ...]
+    margin: float
+    baseline: float | None
     left_out: int
 
+    @property
+    def damaged(self) -> tuple[Run, ...]:
+        """Finished runs whose predictions cannot be used."""
+        return tuple(run for run in self.results.runs if run.damage)
 
-def compare(
-    results: Results, *, seed: int = 0, resamples: int = statistics.RESAMPLES
-) -> Comparison:
+
+@dataclass(frozen=True)
+class ScoredTestSet:
+    """A test set and the scores of the runs that share it.
+
+    Attributes:
+        scores: (runs, examples); the mean of a row is the run's metric.
+        units: (examples,), as in `statistics.Scores`.
+        rows: (arm, replicate) -> row of `scores`.
+        sampled: its size.
+    """
+
+    scores: np.ndarray
+    units: np.ndarray
+    rows: Mapping[tuple[str, str], int]
+    sampled: Sampled
+
+    def replicates(self, *arms: str) -> list[str]:
+        """Keys of the replicates that all of `arms` have."""
+        keys = dict.fromkeys(key for _, key in self.rows)
+        return [key for key in keys if all((arm, key) in self.rows for arm in arms)]
+
+    def take(self, arm: str, replicates: Sequence[str]) -> np.ndarray:
+        """The scores of an arm in some replicates, (replicates, examples)."""
+        return self.scores[[self.rows[arm, key] for key in replicates]]
+
+
+def compare(results: Results, baseline: float | None = None) -> Comparison:
     """Chooses a draw for each arm and compares the arms on the test split.
+
+    Args:
+        results: of the sweep.
+        baseline: the test metric of a model that ignores its input, if known. There is no verdict
+            on two arms that stay there.
 
     Raises:
         UserError: the sweep's metric is not a mean over examples, or arms share no test examples.
     """
-    if results.metric not in SCORES:
-        raise UserError(
-            f'No report can be made about "{results.metric}".{nearest(results.metric, SCORES)}'
-        )
+    metric = results.metric
+    if metric not in SCORES:
+        raise UserError(f'No report can be made about "{metric}".{nearest(metric, SCORES)}')
     chosen = {arm: _choose_draw(results, arm) for arm in results.arms}
     # A run may have predicted and then failed before it was done.
     usable = {
@@ -128,76 +136,164 @@ def compare(
         for arm, runs in chosen.items()
     }
     usable, left_out = _in_common({arm: runs for arm, runs in usable.items() if runs})
-    resampled = resample(results.metric, usable, seed=seed, resamples=resamples)
+    test_sets = score(metric, usable)
+    arms = [_arm(results, name, runs, chosen[name], test_sets) for name, runs in usable.items()]
+    arms.sort(key=lambda arm: _rank(arm, results.higher_is_better))
 
-    observed = {
-        place: float(part.measured.observed[column])
-        for part in resampled
-        for place, column in part.columns.items()
+    differences = difference_of_pairs([arm.name for arm in arms], test_sets)
+    best = arms[0].estimate.value if arms else 0.0
+    margin = results.margin or verdicts.MARGINS[metric](best)
+    damaged = {
+        arm: f"run {run.name} is damaged"
+        for arm, runs in chosen.items()
+        for run in runs
+        if run.damage
     }
-    arms = []
-    for name, runs in usable.items():
-        measured = [part.take(name, keys) for part in resampled if (keys := part.replicates(name))]
-        value, means = _resampled_mean(measured, seed)
-        arms.append(
-            Arm(
-                name=name,
-                draw=runs[0].draw,
-                draws=_count_draws(results, name, lambda run: True),
-                judged=_count_draws(results, name, lambda run: bool(run.result)),
-                survivors=_count_draws(
-                    results, name, lambda r: bool(r.result) and not r.result.get("stopped_at_rung")
-                ),
-                runs=tuple(runs),
-                values=tuple(observed[name, _key(run.replicate)] for run in runs),
-                planned=len(chosen[name]),
-                estimate=statistics.estimate(value, means, BOUNDS[results.metric]),
-            )
-        )
-    arms.sort(key=lambda arm: arm.estimate.value, reverse=results.higher_is_better)
+    stuck = {arm.name for arm in arms if at_baseline(metric, arm.estimate.value, baseline)}
+
+    def withheld(first: str, second: str) -> str:
+        if {first, second} <= stuck:
+            return "both stay at the trivial baseline"
+        return damaged.get(first) or damaged.get(second) or ""
+
     return Comparison(
         results=results,
         arms=tuple(arms),
-        pairs=compare_pairs([arm.name for arm in arms], resampled, results.higher_is_better, seed),
-        test_sets=tuple(part.sampled for part in resampled),
+        differences=differences,
+        pairs=verdicts.conclude(
+            differences,
+            margin=margin,
+            higher_is_better=results.higher_is_better,
+            withheld=withheld,
+        ),
+        test_sets=tuple(part.sampled for part in test_sets),
+        margin=margin,
+        baseline=baseline,
         left_out=left_out,
     )
 
 
-def better_of(
-    first: str, second: str, difference: float, p: float, higher_is_better: bool
-) -> str | None:
-    """Which of two arms the difference `first - second` shows to be better; None if neither."""
-    if p >= SIGNIFICANCE:
-        return None
-    return first if (difference > 0) == higher_is_better else second
+def score(metric: str, arms: Mapping[str, Sequence[Run]]) -> list[ScoredTestSet]:
+    """Groups the runs of all arms by test set.
+
+    Raises:
+        UserError: arms share no test example of a replicate.
+    """
+    examples: dict[str, np.ndarray] = {}
+    predicted: dict[str, int] = {}
+    for run in itertools.chain.from_iterable(arms.values()):
+        key, ids = _key(run.replicate), run.predictions.example
+        examples[key] = np.intersect1d(examples.get(key, ids), ids)
+        predicted[key] = max(predicted.get(key, 0), ids.size)
+
+    shared: dict[bytes, list[str]] = {}
+    for key, ids in examples.items():
+        if not ids.size:
+            raise UserError(f"The runs of replicate {key} have no test example in common.")
+        shared.setdefault(ids.tobytes(), []).append(key)
+
+    test_sets = []
+    for keys in shared.values():
+        runs = [(arm, run) for arm, rs in arms.items() for run in rs if _key(run.replicate) in keys]
+        ids = examples[keys[0]]
+        values, weights = (
+            np.stack([_aligned(of(run), run, ids) for _, run in runs]).astype(np.float64)
+            for of in (
+                lambda run: SCORES[metric](run.predictions),
+                lambda run: run.predictions.weight,
+            )
+        )
+        _, any_run = runs[0]
+        cluster = _aligned(any_run.predictions.cluster, any_run, ids)
+        units, clustered = statistics.sampling_units(cluster, ids)
+        alike = (weights == weights[0, 0]).all()  # then scores stay as they are, such as 0 and 1
+        test_sets.append(
+            ScoredTestSet(
+                scores=values if alike else statistics.linearized(values * weights, weights),
+                units=units,
+                rows={(arm, _key(run.replicate)): i for i, (arm, run) in enumerate(runs)},
+                sampled=Sampled(
+                    replicates=len(keys),
+                    examples=ids.size,
+                    units=np.unique(units).size,
+                    clustered=clustered,
+                    one_cluster=bool(cluster[0] >= 0 and np.all(cluster == cluster[0])),
+                    dropped=max(predicted[key] for key in keys) - ids.size,
+                ),
+            )
+        )
+    return test_sets
 
 
-@dataclass(frozen=True)
-class Resampled:
-    """A test set and the runs that share it: (arm, replicate) -> column of `measured`."""
+def difference_of_pairs(
+    arms: Sequence[str], test_sets: Sequence[ScoredTestSet]
+) -> tuple[Difference, ...]:
+    """The difference of every pair of arms that has a replicate in common."""
+    found = []
+    for first, second in itertools.combinations(arms, 2):
+        scores = [
+            _scores(part, keys, part.take(first, keys) - part.take(second, keys))
+            for part in test_sets
+            if (keys := part.replicates(first, second))
+        ]
+        if scores:
+            found.append(Difference(first, second, statistics.components(scores)))
+    return tuple(found)
 
-    measured: statistics.Measured
-    columns: Mapping[tuple[str, str], int]
-    sampled: Sampled
 
-    def replicates(self, *arms: str) -> list[str]:
-        """Keys of the replicates that all of `arms` have."""
-        keys = dict.fromkeys(key for _, key in self.columns)
-        return [key for key in keys if all((arm, key) in self.columns for arm in arms)]
+def components_of(arm: str, test_sets: Sequence[ScoredTestSet]) -> Components:
+    """The mean of an arm's metric, and the parts of its variance."""
+    return statistics.components(
+        [
+            _scores(part, keys, part.take(arm, keys))
+            for part in test_sets
+            if (keys := part.replicates(arm))
+        ]
+    )
 
-    def take(self, arm: str, replicates: Sequence[str]) -> statistics.Measured:
-        """What an arm reached in some replicates."""
-        return self.measured.take([self.columns[arm, key] for key in replicates])
+
+def _scores(test_set: ScoredTestSet, replicates: Sequence[str], values: np.ndarray) -> Scores:
+    seeds = tuple(str(json.loads(key).get("seed", key)) for key in replicates)
+    return Scores(values, test_set.units, seeds)
+
+
+def _arm(
+    results: Results,
+    name: str,
+    runs: Sequence[Run],
+    planned: Sequence[Run],
+    test_sets: Sequence[ScoredTestSet],
+) -> Arm:
+    means = {
+        place: part.scores[row].mean() for part in test_sets for place, row in part.rows.items()
+    }
+
+    def draws(counts: Callable[[Run], bool]) -> int:
+        return len({_key(run.draw) for run in results.runs if run.arm == name and counts(run)})
+
+    return Arm(
+        name=name,
+        draw=runs[0].draw,
+        draws=draws(lambda run: True),
+        judged=draws(lambda run: bool(run.result)),
+        survivors=draws(lambda run: bool(run.result) and not run.result.get("stopped_at_rung")),
+        runs=tuple(runs),
+        values=tuple(float(means[name, _key(run.replicate)]) for run in runs),
+        planned=len(planned),
+        estimate=components_of(name, test_sets).estimate(BOUNDS[results.metric]),
+    )
+
+
+def _rank(arm: Arm, higher_is_better: bool) -> float:
+    """The lower, the better; what is not finite comes last."""
+    value = arm.estimate.value
+    if not math.isfinite(value):
+        return math.inf
+    return -value if higher_is_better else value
 
 
 def _key(setting: Mapping[str, Any]) -> str:
     return json.dumps(setting, sort_keys=True)
-
-
-def _count_draws(results: Results, arm: str, counts: Callable[[Run], bool]) -> int:
-    """How many draws of an arm have a run that counts."""
-    return len({_key(run.draw) for run in results.runs if run.arm == arm and counts(run)})
 
 
 def _in_common(arms: dict[str, list[Run]]) -> tuple[dict[str, list[Run]], int]:
@@ -230,79 +326,6 @@ def _choose_draw(results: Results, arm: str) -> list[Run]:
     return max(draws.values(), key=rank)
 
 
-def resample(
-    metric: str, arms: Mapping[str, Sequence[Run]], *, seed: int, resamples: int
-) -> list[Resampled]:
-    """Groups the runs of all arms by test set, and resamples each once for all of them."""
-    examples: dict[str, np.ndarray] = {}
-    predicted: dict[str, int] = {}
-    for run in itertools.chain.from_iterable(arms.values()):
-        key, ids = _key(run.replicate), run.predictions.example
-        examples[key] = np.intersect1d(examples.get(key, ids), ids)
-        predicted[key] = max(predicted.get(key, 0), ids.size)
-
-    test_sets: dict[bytes, list[str]] = {}
-    for key, ids in examples.items():
-        if not ids.size:
-            raise UserError(f"The runs of replicate {key} have no test example in common.")
-        test_sets.setdefault(ids.tobytes(), []).append(key)
-
-    resampled = []
-    for index, keys in enumerate(test_sets.values()):
-        runs = [(arm, run) for arm, rs in arms.items() for run in rs if _key(run.replicate) in keys]
-        ids = examples[keys[0]]
-        scores = np.stack([_aligned(SCORES[metric](run.predictions), run, ids) for _, run in runs])
-        _, any_run = runs[0]
-        cluster = _aligned(any_run.predictions.cluster, any_run, ids)
-        weight = _aligned(any_run.predictions.weight, any_run, ids)
-        units, clustered = statistics.sampling_units(cluster)
-        resampled.append(
-            Resampled(
-                measured=statistics.resample_examples(
-                    scores, cluster, weight, seed=seed + index, resamples=resamples
-                ),
-                columns={(arm, _key(run.replicate)): i for i, (arm, run) in enumerate(runs)},
-                sampled=Sampled(
-                    replicates=len(keys),
-                    examples=ids.size,
-                    units=np.unique(units).size,
-                    clustered=clustered,
-                    one_cluster=bool(cluster[0] >= 0 and np.all(cluster == cluster[0])),
-                    dropped=max(predicted[key] for key in keys) - ids.size,
-                ),
-            )
-        )
-    return resampled
-
-
-def _resampled_mean(measured: Sequence[statistics.Measured], seed: int) -> tuple[float, np.ndarray]:
-    value, means = statistics.resample_mean(measured, seed=seed)
-    return value, statistics.widened(value, means, statistics.freedom(measured))
-
-
 def _aligned(values: np.ndarray, run: Run, ids: np.ndarray) -> np.ndarray:
     """The rows of `values` that belong to the examples `ids`, which the run has all predicted."""
     return values[np.searchsorted(run.predictions.example, ids)]
-
-
-def compare_pairs(
-    arms: Sequence[str], resampled: Sequence[Resampled], higher_is_better: bool, seed: int
-) -> tuple[Pair, ...]:
-    """Every pair of arms that has a replicate in common."""
-    found = []
-    for first, second in itertools.combinations(arms, 2):
-        common = [(part, keys) for part in resampled if (keys := part.replicates(first, second))]
-        if not common:
-            continue
-        differences = [part.take(first, keys) - part.take(second, keys) for part, keys in common]
-        value, means = _resampled_mean(differences, seed)
-        replicates = sum(len(keys) for _, keys in common)
-        p_alone = statistics.two_sided_p(means)
-        found.append((first, second, statistics.estimate(value, means), replicates, p_alone))
-
-    adjusted = statistics.holm([p_alone for *_, p_alone in found])
-    pairs = []
-    for (first, second, difference, replicates, p_alone), p in zip(found, adjusted, strict=True):
-        better = better_of(first, second, difference.value, p, higher_is_better)
-        pairs.append(Pair(first, second, difference, replicates, p, p_alone, better))
-    return tuple(pairs)

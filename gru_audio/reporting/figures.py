@@ -12,10 +12,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from gru_audio.reporting import svg, wording
 from gru_audio.reporting.classes import ClassDifference
-from gru_audio.reporting.comparison import Arm, Comparison, Pair, better_of
+from gru_audio.reporting.comparison import Arm, Comparison
 from gru_audio.reporting.results import Curve
 from gru_audio.reporting.statistics import Estimate
 from gru_audio.reporting.svg import INK, MUTED, PAPER, STYLE, WIDTH, canvas, to_svg
+from gru_audio.reporting.verdicts import Pair
 
 MATRIX_WIDTH = 360
 
@@ -59,8 +60,8 @@ def differences(comparison: Comparison, pairs: Sequence[Pair]) -> str:
         figure, axes = canvas(row * len(pairs), left=10, bottom=40, top=4)
         axes.axvline(0, color=INK, linewidth=1, zorder=1)
         numbers = [
-            f"{scale.number(pair.difference.value, sign=True)} {scale.interval(pair.difference)}, "
-            f"{wording.p_value(pair.p)}"
+            f"{scale.number(pair.difference.value, sign=True)} {scale.interval(pair.difference)}"
+            + (f", {wording.p_value(pair.p)}" if pair.p is not None else "")
             for pair in pairs
         ]
         _headings(axes, [f"{pair.first} {wording.MINUS} {pair.second}" for pair in pairs], numbers)
@@ -171,7 +172,7 @@ def class_differences(comparison: Comparison, shown: Sequence[ClassDifference]) 
         ]
         _headings(axes, [names[each.label] for each in shown], numbers)
         for y, each in enumerate(shown):
-            better = better_of(first, second, each.difference.value, each.p, True)
+            better = each.pair.better
             _interval(axes, y, each.difference, _colour(comparison, better) if better else MUTED)
         label = f"difference in recall ({scale.difference_unit.strip()})"
         _rows(axes, len(shown), label, scale)

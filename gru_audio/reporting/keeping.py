@@ -1,24 +1,26 @@
 """From a comparison to what is kept of it: rounded, thinned, and without traces of a machine."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from gru_audio.reporting.comparison import Comparison, Pair
+from gru_audio.reporting.comparison import Comparison
 from gru_audio.reporting.kept import Kept, KeptPair, KeptPoint, KeptRun
 from gru_audio.reporting.results import Curve, Results, Run
-from gru_audio.sweeping.status import FAILED, FINISHED
+from gru_audio.reporting.verdicts import Difference
+from gru_audio.sweeping.status import DAMAGED, FAILED, FINISHED
 
 POINTS = 60  # of the curves of a run, at most
 
 _COMMIT = 12  # digits of a commit that tell it from others
-_METRIC, _CURVE, _DIFFERENCE, _COST, _P = 6, 5, 4, 4, 3  # significant digits
+_METRIC, _CURVE, _VARIANCE, _COST = 6, 5, 6, 4  # significant digits
 
 
 def keep(comparison: Comparison) -> Kept:
-    """What is kept of a sweep; of one that is not finished, what is."""
+    """What is kept of a sweep, which need not be finished."""
     results = comparison.results
     chosen = [run for arm in comparison.arms for run in arm.runs]
     names = {run.name for run in chosen}
@@ -26,11 +28,13 @@ def keep(comparison: Comparison) -> Kept:
         experiment=results.experiment,
         metric=results.metric,
         higher_is_better=results.higher_is_better,
+        margin=_rounded(comparison.margin, _METRIC),
+        baseline=_rounded(comparison.baseline, _METRIC),
         commit=_all("commit", results, _short_commit),
         device=_all("device_kind", results),
         jax=_all("jax", results),
         runs=tuple(_run(run, run.name in names) for run in results.runs),
-        pairs=tuple(map(_pair, comparison.pairs)),
+        pairs=tuple(map(_pair, comparison.differences)),
         curves=tuple(itertools.chain.from_iterable(map(_curves, chosen))),
     )
 
@@ -44,14 +48,15 @@ def _run(run: Run, selected: bool) -> KeptRun:
         for name, value in (values or {}).items()
         if value is not None
     }
-    # A run that is at work is not told from one that waits: that changes by the minute.
-    state = run.standing.state if run.standing.state in (FINISHED, FAILED) else "unfinished"
+    # Whether a run is running or waiting changes by the minute: both are "unfinished".
+    states = (FINISHED, FAILED, DAMAGED)
+    state = run.standing.state if run.standing.state in states else "unfinished"
     return KeptRun(
         run=run.name,
         arm=run.arm,
         draw=run.draw,
         replicate=run.replicate,
-        state=state,
+        state=DAMAGED if run.damage else state,
         selected=selected,
         total_parameters=sizes.get("total"),
         recurrent_parameters=sizes.get("recurrent"),
@@ -71,17 +76,11 @@ def _costs(result: Mapping[str, Any]) -> dict[str, Any]:
     return costs | {"peak_memory_bytes": None if memory is None else int(memory)}
 
 
-def _pair(pair: Pair) -> KeptPair:
-    return KeptPair(
-        first=pair.first,
-        second=pair.second,
-        difference=_rounded(pair.difference.value, _DIFFERENCE),
-        low=_rounded(pair.difference.low, _DIFFERENCE),
-        high=_rounded(pair.difference.high, _DIFFERENCE),
-        p=_rounded(pair.p, _P),
-        p_alone=_rounded(pair.p_alone, _P),
-        replicates=pair.replicates,
-    )
+def _pair(difference: Difference) -> KeptPair:
+    parts = dataclasses.asdict(difference.components)
+    replicates = parts.pop("replicates")
+    rounded = {name: _rounded(value, _VARIANCE) for name, value in parts.items()}
+    return KeptPair(difference.first, difference.second, replicates=replicates, **rounded)
 
 
 def _curves(run: Run) -> list[KeptPoint]:

@@ -1,7 +1,8 @@
 """Results that are kept: three small CSV files a sweep, which say nothing of where it ran.
 
   NAME.csv         one line a run
-  NAME.pairs.csv   one line a pair of arms: the paired bootstrap of their chosen draws
+  NAME.pairs.csv   one line a pair of arms: the difference of their chosen draws, and the parts of
+                   its variance, from which intervals, p-values and verdicts are computed on reading
   NAME.curves.csv  how the runs of the chosen draws learnt
 
 NAME is that of the experiment, with its part. What is read is what was written: numbers are rounded
@@ -12,6 +13,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +22,8 @@ from typing import Any, TypeVar
 from etils import epath
 
 from gru_audio.config import UserError
-from gru_audio.reporting.statistics import Estimate
+from gru_audio.reporting.statistics import Components
+from gru_audio.reporting.verdicts import Difference, Pair, at_baseline, conclude
 
 T = TypeVar("T")
 
@@ -32,7 +35,8 @@ class KeptRun:
     Attributes:
         run: its name.
         arm, draw, replicate: its place in the sweep.
-        state: "finished", "failed" or "unfinished"; what follows is None but for the first.
+        state: "finished", "failed", "damaged" or "unfinished"; of a run that is not finished the
+            fields below are None.
         selected: whether it is of its arm's chosen draw, and compared.
         total_parameters, recurrent_parameters: how many.
         steps: updates done; step_cap: after how many it would have stopped in any case.
@@ -68,25 +72,25 @@ class KeptRun:
 
 @dataclass(frozen=True)
 class KeptPair:
-    """The paired difference `first - second` of the test metric.
-
-    p is adjusted for the number of pairs (Holm), p_alone is not.
-    """
+    """The paired difference `first - second` of the test metric; see `statistics.Components`."""
 
     first: str
     second: str
-    difference: float
-    low: float
-    high: float
-    p: float
-    p_alone: float
+    mean: float
+    smallest: float
+    largest: float
     replicates: int
+    between: float
+    examples: float
+    interaction: float
+    degrees: float
+    seeds: float
 
-    def estimate(self, arm: str) -> Estimate:
-        """By how much one of the two is above the other."""
-        if arm == self.first:
-            return Estimate(self.difference, self.low, self.high)
-        return Estimate(-self.difference, -self.high, -self.low)
+    @property
+    def components(self) -> Components:
+        """The difference and the parts of its variance."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(Components)}
+        return Components(**values)
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,8 @@ class Kept:
     Attributes:
         experiment: its name, with the part.
         metric: what the arms are compared by, of the test split.
+        margin: the smallest difference of it that matters.
+        baseline: that of a model that ignores its input; None if unknown.
         commit, device, jax: what ran it, and on what kind of device.
         runs: in the order of the sweep.
         pairs: best arm first.
@@ -122,6 +128,8 @@ class Kept:
     experiment: str
     metric: str
     higher_is_better: bool
+    margin: float
+    baseline: float | None
     commit: str
     device: str
     jax: str
@@ -134,8 +142,39 @@ class Kept:
         """Names of the arms, in the order of the sweep."""
         return tuple(dict.fromkeys(run.arm for run in self.runs))
 
+    def score(self, arm: str) -> float:
+        """The mean test metric of an arm's compared runs."""
+        values = [run.metrics[f"test/{self.metric}"] for run in self.runs_of(arm)]
+        return math.fsum(values) / len(values)
 
-_OF_THE_SWEEP = ("experiment", "metric", "higher_is_better", "commit", "device", "jax")
+    def runs_of(self, arm: str) -> list[KeptRun]:
+        """The compared runs of an arm."""
+        return [run for run in self.runs if run.arm == arm and run.selected]
+
+    def conclude(self) -> tuple[Pair, ...]:
+        """The verdicts on all pairs."""
+        stuck = {
+            arm
+            for arm in self.arms
+            if self.runs_of(arm) and at_baseline(self.metric, self.score(arm), self.baseline)
+        }
+
+        def withheld(first: str, second: str) -> str:
+            return "both stay at the trivial baseline" if {first, second} <= stuck else ""
+
+        return conclude(
+            [Difference(pair.first, pair.second, pair.components) for pair in self.pairs],
+            margin=self.margin,
+            higher_is_better=self.higher_is_better,
+            withheld=withheld,
+        )
+
+
+_OF_THE_SWEEP = tuple(
+    field.name
+    for field in dataclasses.fields(Kept)
+    if field.name not in ("runs", "pairs", "curves")
+)
 
 
 def kept_files(kept: Kept) -> dict[str, str]:
@@ -162,13 +201,16 @@ def read_kept(folder: epath.PathLike, experiment: str) -> Kept | None:
     if not path.exists():
         return None
     runs, lines = _decode(path, KeptRun)
-    told = {name: {line.get(name) for line in lines} for name in _OF_THE_SWEEP}
+    told = {name: {line.get(name) or "" for line in lines} for name in _OF_THE_SWEEP}
     if told["experiment"] != {experiment}:
         raise _refusal(path, f"it is not of {experiment}")
-    if any(len(values) > 1 or None in values for values in told.values()):
+    if any(len(values) > 1 for values in told.values()):
         raise _refusal(path, "its lines are not of one sweep")
-    about: dict[str, Any] = {name: values.pop() for name, values in told.items()}
-    about["higher_is_better"] = about["higher_is_better"] == "1"
+    types = typing.get_type_hints(Kept)
+    try:
+        about = {name: _PARSERS[types[name]](values.pop()) for name, values in told.items()}
+    except ValueError as error:
+        raise _refusal(path, str(error)) from error
     pairs, _ = _decode(path.with_suffix(".pairs.csv"), KeptPair)
     curves, _ = _decode(path.with_suffix(".curves.csv"), KeptPoint)
     kept = Kept(**about, runs=runs, pairs=pairs, curves=curves)
@@ -236,6 +278,6 @@ def _decode(path: epath.Path, kind: type[T]) -> tuple[tuple[T, ...], list[dict[s
 
 def _refusal(path: epath.Path, why: str) -> UserError:
     return UserError(
-        f"{path} cannot be used: {why}. Write it anew: "
+        f"{path} cannot be used: {why}. Write it again: "
         "python -m gru_audio.report --workdir DIR --keep"
     )

@@ -10,11 +10,12 @@ from typing import Any
 
 import jinja2
 
-from gru_audio.reporting import classes, figures, media, statistics, svg, wording
-from gru_audio.reporting.comparison import Arm, Comparison, Pair
+from gru_audio.reporting import classes, figures, media, svg, wording
+from gru_audio.reporting.comparison import Arm, Comparison
 from gru_audio.reporting.disagreement import Disagreement, Opinion
 from gru_audio.reporting.listening import Excerpt, Heard, Reading
 from gru_audio.reporting.results import Run
+from gru_audio.reporting.verdicts import Pair
 from gru_audio.sweeping.status import FINISHED, Standing
 
 _MINUTE = "%Y-%m-%d %H:%M UTC"
@@ -78,7 +79,6 @@ def render(comparison: Comparison, disagreements: Sequence[Disagreement], heard:
         config="\n".join(f"{name} = {json.dumps(v)}" for name, v in results.config.items()),
         sampling=wording.sampling(comparison),
         cautions=wording.cautions(comparison),
-        resamples=f"{statistics.RESAMPLES:,}",
         count_pairs=len(comparison.pairs),
     )
 
@@ -110,7 +110,7 @@ def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
         "interval": scale.interval(pair.difference),
         "p": wording.bare_p(pair.p),
         "replicates": pair.replicates,
-        "words": wording.pair(pair, comparison),
+        "words": wording.pair(pair, scale),
     }
 
 

@@ -14,14 +14,13 @@ from gru_audio.config import UserError, nearest
 from gru_audio.reporting.comparison import BOUNDS
 from gru_audio.reporting.kept import Kept, KeptRun, read_kept
 from gru_audio.reporting.published import (
-    FEWEST,
     Published,
     Verdict,
     judge,
     judge_in_kind,
     name_with_part,
 )
-from gru_audio.reporting.statistics import Estimate, student
+from gru_audio.reporting.statistics import Estimate, components_of_values
 from gru_audio.sweeping.status import FINISHED
 
 
@@ -102,9 +101,8 @@ class Ours:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """That of the metric; None if it rests on fewer than `FEWEST` values."""
-        count = self.test_sets if self.test_sets > 1 else self.seeds
-        return (self.metric.low, self.metric.high) if count >= FEWEST else None
+        """That of the metric; None with too few replicates."""
+        return (self.metric.low, self.metric.high) if self.metric.is_interval else None
 
 
 @dataclass(frozen=True)
@@ -190,7 +188,9 @@ def _ours(arm: str, kept: Kept) -> Ours | None:
     return Ours(
         values=tuple(values),
         test_sets=len(means),
-        metric=student(means if len(means) > 1 else values, BOUNDS[kept.metric]),
+        metric=components_of_values(means if len(means) > 1 else values).estimate(
+            BOUNDS[kept.metric]
+        ),
         validation=_mean([run.metrics.get(f"validation/{kept.metric}") for run in chosen]),
         at_cap=sum(run.steps == run.step_cap for run in chosen),
         best_steps=(min(best), max(best)) if best else None,

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gru_audio.reporting.statistics import FEWEST
+
 SHARE = 0.02  # of a published value: the most that the tolerance may be, unless it is stated
-FEWEST = 3  # replicates, or test sets: fewer give an estimate and no verdict
 SOLVED, LEARNT = 0.1, 0.9  # of the floor: below them a task is solved, and at least partly
 
 

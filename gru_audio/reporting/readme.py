@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from gru_audio.reporting import markdown, wording
 from gru_audio.reporting.claims import Basis, Claim, Evidence, judge
-from gru_audio.reporting.comparison import better_of
-from gru_audio.reporting.kept import Kept, KeptPair
+from gru_audio.reporting.kept import Kept
 from gru_audio.reporting.markdown import LEFT, RIGHT
 from gru_audio.reporting.papers import Experiment, Ours, Paper, Row, Table
 from gru_audio.reporting.published import (
@@ -20,6 +19,7 @@ from gru_audio.reporting.published import (
     kind,
     name_with_part,
 )
+from gru_audio.reporting.verdicts import Pair
 from gru_audio.sweeping.status import FINISHED
 
 _COLUMNS = {
@@ -213,7 +213,7 @@ def _table(experiment: Experiment, table: Table) -> list[str]:
         if best := _best(table, table.kept, experiment.published):
             lines += [best, ""]
         lines += [_conduct(table, table.kept), ""]
-        if pairs := _shown(table.kept.pairs):
+        if pairs := _shown(table.kept.conclude()):
             lines += [*(f"- {_pair(pair, table.kept)}" for pair in pairs), ""]
     return [*lines, *_commands(experiment.name, table.part)]
 
@@ -238,7 +238,7 @@ def _cells(row: Row, table: Table, published: Published) -> dict[str, str]:
         clock = "CPU" if _has_cpu_times(table) else "wall"
         chosen, every = ours.time, ours.time_of_all
         cells |= {
-            "ours": _value(ours, scale),
+            "ours": scale.estimate(ours.metric),
             "seeds": _replicates(ours),
             "verdict": _verdict(row, ours, table.floor),
             "parameters": _count(ours.total_parameters),
@@ -253,16 +253,6 @@ def _cells(row: Row, table: Table, published: Published) -> dict[str, str]:
 def _has_cpu_times(table: Table) -> bool:
     """Whether processor time is known of all arms, so that they can be compared by it."""
     return all(row.ours.time_of_all.cpu is not None for row in table.rows if row.ours)
-
-
-def _value(ours: Ours, scale: wording.Scale) -> str:
-    """The mean, with its interval, or with the range of values too few for one."""
-    value = scale.value(ours.metric.value)
-    if ours.interval:
-        return f"{value} {scale.interval(ours.metric)}"
-    if ours.seeds == 1:
-        return value
-    return f"{value} ({scale.number(min(ours.values))} to {scale.number(max(ours.values))})"
 
 
 def _draws(ours: Ours) -> str:
@@ -323,7 +313,7 @@ def _best(table: Table, kept: Kept, published: Published) -> str:
     if preferred and not _learnt_nothing(table):
         choose = max if kept.higher_is_better else min
         arm = choose(preferred, key=preferred.__getitem__)
-        value = _value(ours[arm], scale)
+        value = scale.estimate(ours[arm].metric)
         said.append(f"The best arm by validation is {arm}, with {value} on the test set.")
     if peers := published.peers:
         values = [value * scale.factor for value in peers.values()]
@@ -371,22 +361,21 @@ def _span(steps: tuple[int, int]) -> str:
     return f"{first:,}" if first == last else f"{first:,} to {last:,}"
 
 
-def _shown(pairs: Sequence[KeptPair]) -> list[KeptPair]:
+def _shown(pairs: Sequence[Pair]) -> list[Pair]:
     """All, or where they are many those of the best arm; the others are in the kept file."""
     if len(pairs) <= _SHOWN_PAIRS:
         return list(pairs)
     return [pair for pair in pairs if pair.first == pairs[0].first]
 
 
-def _pair(pair: KeptPair, kept: Kept) -> str:
+def _pair(pair: Pair, kept: Kept) -> str:
+    """The verdict on a pair, with the numbers behind it."""
     scale = wording.scale_of(kept.metric)
-    difference = pair.estimate(pair.first)
-    better = better_of(pair.first, pair.second, pair.difference, pair.p, kept.higher_is_better)
-    size = f"{wording.size(difference, scale)}, {wording.p_value(pair.p)}"
-    if better is None:
-        return f"{pair.first} and {pair.second}: no difference shown, {size}"
-    worse = pair.second if better == pair.first else pair.first
-    return f"{better} is better than {worse} by {size}"
+    said = f"{pair.first} and {pair.second}: {wording.pair(pair, scale)}"
+    if pair.p is None:
+        return said
+    numbers = f"{wording.size(pair.difference, scale)}, {wording.p_value(pair.p)}"
+    return f"{said} ({wording.p_value(pair.p) if pair.better else numbers})"
 
 
 def _commands(name: str, part: str) -> list[str]:

@@ -1,12 +1,14 @@
 """The files of a sweep as frozen dataclasses. Nothing here needs the sweep to be finished.
 
 A file that is missing or cut short (its run was killed, or is writing it now) leaves nothing in its
-place; what that means for a run is its `state`.
+place; what that means for a run is its `state`. The predictions of a finished run are compared with
+its metrics: where the two disagree, one of them is not this run's, and neither is used.
 """
 
 import datetime
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,13 @@ import numpy as np
 from etils import epath
 
 from gru_audio.data import npz
-from gru_audio.sweeping.status import Standing, read_json, read_standings, read_sweep
+from gru_audio.sweeping.status import (
+    FINISHED,
+    Standing,
+    read_json,
+    read_standings,
+    read_sweep,
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,25 @@ class Predictions:
     probabilities: np.ndarray | None = None
 
 
+def _correct(predictions: Predictions) -> np.ndarray:
+    assert predictions.probabilities is not None  # a task without classes has no accuracy
+    return predictions.probabilities.argmax(axis=-1) == predictions.label
+
+
+# A metric of the test split is the weighted mean over examples of one of these.
+SCORES: Mapping[str, Callable[[Predictions], np.ndarray]] = {
+    "accuracy": _correct,
+    "loss": lambda predictions: predictions.loss,
+}
+_AGREEMENT = 1e-5  # relative: between a stored metric and the one computed from predictions
+_NO_PREDICTIONS = Predictions(
+    example=np.zeros(0, np.int32),
+    cluster=np.zeros(0, np.int32),
+    loss=np.zeros(0),
+    weight=np.zeros(0),
+)
+
+
 @dataclass(frozen=True)
 class Curve:
     """One metric during training: steps (points,) and values (points,)."""
@@ -57,6 +84,7 @@ class Run:
         curves: name of a metric -> its curve.
         result: what `result.json` holds; empty until the run finishes.
         predictions: on the test split; of no example until the run finishes.
+        damage: why the predictions of a finished run cannot be used; None if they can.
         standing: its state, and how far it has come.
     """
 
@@ -68,6 +96,7 @@ class Run:
     curves: Mapping[str, Curve]
     result: Mapping[str, Any]
     predictions: Predictions
+    damage: str | None
     standing: Standing
 
     def metric(self, name: str) -> float | None:
@@ -83,6 +112,7 @@ class Results:
     Attributes:
         metric: what the arms are compared by, of the test split.
         selection: the validation metric that chooses among draws.
+        margin: the smallest difference of the metric that matters; None for the metric's default.
         halving: steps at which the worse draws of an arm are dropped; empty if none are.
         cluster: the field whose examples belong together ("speaker"), if any.
         data_fingerprint: of the data set that the runs were tested on, if known.
@@ -99,6 +129,7 @@ class Results:
     higher_is_better: bool
     selection: str
     selection_higher_is_better: bool
+    margin: float | None
     halving: tuple[int, ...]
     target: str
     cluster: str | None
@@ -123,7 +154,7 @@ def read_results(workdir: epath.PathLike) -> Results:
     sweep = read_sweep(workdir)
     standings = read_standings(workdir, sweep, datetime.datetime.now(datetime.UTC))
     runs = tuple(
-        _read_run(workdir / "runs" / entry["run"], entry, standing, bool(sweep["class_names"]))
+        _read_run(workdir / "runs" / entry["run"], entry, standing, len(sweep["class_names"]))
         for entry, standing in zip(sweep["runs"], standings, strict=True)
     )
     finished = [_modified(workdir / "runs" / r.name / "result.json") for r in runs if r.result]
@@ -135,6 +166,7 @@ def read_results(workdir: epath.PathLike) -> Results:
         higher_is_better=sweep["higher_is_better"],
         selection=sweep["selection"],
         selection_higher_is_better=sweep["selection_higher_is_better"],
+        margin=sweep.get("margin"),
         halving=tuple((sweep.get("halving") or {}).get("rungs", ())),
         target=sweep["target"],
         cluster=sweep.get("cluster"),
@@ -160,8 +192,17 @@ def _join(environments: Iterable[Mapping[str, Any] | None]) -> dict[str, tuple[A
 
 
 def _read_run(
-    folder: epath.Path, entry: Mapping[str, Any], standing: Standing, classes: bool
+    folder: epath.Path, entry: Mapping[str, Any], standing: Standing, classes: int
 ) -> Run:
+    result: Mapping[str, Any] = {}
+    predictions, damage = _NO_PREDICTIONS, None
+    if standing.state == FINISHED:
+        result = read_json(folder / "result.json") or {}
+        try:
+            predictions = _read_predictions(folder / "predictions" / "test.npz", classes)
+            damage = _disagreement(predictions, result["metrics"].get("test") or {})
+        except _Damaged as error:
+            damage = str(error)
     return Run(
         name=entry["run"],
         arm=entry["arm"],
@@ -169,39 +210,82 @@ def _read_run(
         replicate=entry["replicate"],
         config=read_json(folder / "config.json") or {},
         curves=_read_curves(folder / "metrics.jsonl"),
-        result=read_json(folder / "result.json") or {},
-        predictions=_read_predictions(folder / "predictions" / "test.npz", classes),
+        result=result,
+        predictions=_NO_PREDICTIONS if damage else predictions,
+        damage=damage,
         standing=standing,
     )
 
 
 def _read_curves(path: epath.Path) -> dict[str, Curve]:
-    """One curve per metric; values that were not finite and a last line cut short are left out."""
+    """One curve per metric. Lines and values that are damaged or not finite are left out."""
     points: dict[str, list[tuple[int, float]]] = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
+    text = path.read_bytes().decode(errors="replace") if path.exists() else ""
+    for line in text.splitlines():
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:
+            step = int(record["step"])
+        except (KeyError, OverflowError, RecursionError, TypeError, ValueError):
             continue
         for name, value in record.items():
-            if "/" in name and value is not None:
-                points.setdefault(name, []).append((record["step"], value))
+            if "/" in name and isinstance(value, int | float) and math.isfinite(value):
+                points.setdefault(name, []).append((step, value))
     return {
         name: Curve(np.array([s for s, _ in pairs]), np.array([v for _, v in pairs], np.float64))
         for name, pairs in points.items()
     }
 
 
-def _read_predictions(path: epath.Path, classes: bool) -> Predictions:
+class _Damaged(Exception):
+    """Predictions that cannot be used, and why."""
+
+
+def _read_predictions(path: epath.Path, classes: int) -> Predictions:
     names = ("label", "probabilities") if classes else ("weight",)
     try:
         arrays = npz.decode(path.read_bytes())
-        order = np.argsort(arrays["example"])
-        read = {name: arrays[name][order] for name in ("example", "cluster", "loss", *names)}
-        return Predictions(**{"weight": np.ones(order.size)} | read)
-    except (OSError, KeyError, IndexError, ValueError):
-        none = np.zeros(0, np.int32)
-        return Predictions(none, none, np.zeros(0), np.zeros(0))
+    except FileNotFoundError as error:
+        raise _Damaged("its predictions are missing") from error
+    except (OSError, ValueError) as error:
+        raise _Damaged("its predictions are damaged") from error
+    if missing := {"example", "cluster", "loss", *names} - set(arrays):
+        raise _Damaged(f"its predictions lack {', '.join(sorted(missing))}")
+    example = arrays["example"]
+    for name in ("example", "cluster", "loss", *names):
+        shape = (example.size, classes) if name == "probabilities" else (example.size,)
+        if arrays[name].shape != shape:
+            raise _Damaged(f"its predictions hold {name} of shape {arrays[name].shape}")
+        kinds = "iu" if name in ("example", "cluster", "label") else "f"
+        if arrays[name].dtype.kind not in kinds or not np.isfinite(arrays[name]).all():
+            raise _Damaged(f"its predictions hold {name} that is not a finite number")
+    if np.unique(example).size < example.size:
+        raise _Damaged("its predictions hold an example twice")
+    if (
+        classes
+        and example.size
+        and not 0 <= arrays["label"].min() <= arrays["label"].max() < classes
+    ):
+        raise _Damaged("its predictions hold labels of unknown classes")
+    order = np.argsort(example)
+    read = {name: arrays[name][order] for name in ("example", "cluster", "loss", *names)}
+    return Predictions(**{"weight": np.ones(order.size)} | read)
+
+
+def _disagreement(predictions: Predictions, metrics: Mapping[str, float | None]) -> str | None:
+    """Why stored predictions are not those that the stored test metrics were computed from."""
+    if not predictions.example.size:
+        return "it has no predictions" if metrics else None
+    for name, score in SCORES.items():
+        stored = metrics.get(name)
+        if stored is None:
+            continue
+        found = float(np.average(score(predictions), weights=predictions.weight))
+        if not math.isclose(found, stored, rel_tol=_AGREEMENT, abs_tol=_AGREEMENT):
+            return (
+                f"its predictions give a test {name} of {found:.6g}, its result.json says "
+                f"{stored:.6g}"
+            )
+    return None
 
 
 def _modified(path: epath.Path) -> datetime.datetime | None:

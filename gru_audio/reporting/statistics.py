@@ -1,200 +1,253 @@
-"""How sure a comparison is: the hierarchical paired bootstrap, in numpy and float64.
+"""Intervals, p-values and equivalence of paired differences, from a few replicates.
 
-A score belongs to an arm, a replicate and a test example. Replicates that were tested on the same
-examples (seeds) form one test set, in which replicates and examples are crossed; replicates with
-examples of their own (folds, left-out speakers) form one test set each. An example may weigh more
-than another (by its frames), as it then does in every mean. One resample draws test sets, in each
-of them replicates, and clusters with all their examples (single examples, where fewer than two
-clusters are known). All arms see the same resample, which is what pairs them.
+A score belongs to a replicate (a seed, a fold, or both) and a test example. Scores are differences
+of two variants on the same replicate and example, or the scores of one variant. The model has
+crossed random effects:
 
-Every level of n units draws n - 1 of them. The variance of the resampled mean then estimates that
-of the mean without bias; drawing n would make it too small by 1 / n, a third with three seeds
-(McCarthy and Snowden 1985; Rao and Wu 1988). What a replicate and an example make together, beyond
-what each makes alone, is counted more than once (Owen 2007): where it prevails, the intervals are
-up to 1.7 times as wide as need be, which errs on the side of showing no difference.
+    score = mean + replicate + example (or cluster) + replicate x example
 
-A variance estimated from few units is itself unsure, and percentiles of a bootstrap know nothing of
-that: over five seeds that alone differ they cover 86 % instead of 95 %. So the resampled means are
-spread by the ratio of Student's t to the normal quantile (`widened`; Hesterberg 2015, "What
-teachers should know about the bootstrap", section 4), with degrees of freedom by Satterthwaite
-(1946).
+The variance of the estimated mean is a sum of parts, each estimated from the data as in the
+analysis of variance (Searle, Casella and McCulloch 1992, "Variance Components", section 4.3):
+
+- between replicates: the variance of their means, n - 1 degrees of freedom. It holds the
+  interaction, too.
+- from examples: the variance that examples (or clusters of them) add to the mean, less the
+  interaction, which the first part holds already. Clusters enter by the delete-one jackknife, which
+  allows unequal sizes (MacKinnon, Nielsen and Webb 2023, section 3), with an effective number of
+  clusters (Carter, Schnepel and Steigerwald 2017).
+- from seeds, where replicates are folds and each seed trained on every fold: the variance of the
+  means of seeds over folds, less the interaction of seeds and folds.
+
+Replicates with a test set of their own (folds) count as one replicate for each test set, the mean
+over its seeds.
+
+The parts come from few units, so each is uncertain. Treating the estimates as the truth
+(Satterthwaite 1946, or a bootstrap) rejects too often with 3 to 5 replicates. Here the uncertainty
+is integrated out: a part with k degrees of freedom is k times its estimate over a chi-squared
+variable with k degrees. The p-value is the mean of the normal tail over these variables. This is
+the Behrens-Fisher solution for a sum of variances, or a generalized p-value (Weerahandi 1995). With
+replicates alone it is Student's t test with n - 1 degrees; with examples alone it is the normal
+test. The part from shared seeds is small, and its estimate counts as the truth: with two or three
+seeds the integral would widen all intervals over folds by 40 %. The interval holds the values that
+the same test does not reject, so that p and interval always agree.
+
+`tests/reporting/calibration.py` measures false positives, coverage and power.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri, stdtr, stdtrit  # scipy.stats takes longer to load
+from scipy.special import gammaincinv, ndtr, stdtrit  # scipy.stats takes longer to load
 
-RESAMPLES = 10_000
 LEVEL = 0.95
-_CHUNK = 4_000_000  # numbers drawn at a time: bounds memory
-_ROUNDING = 1e-12  # equal means summed in another order differ by less
+FEWEST = 3  # replicates: with fewer there is no interval, no p-value and no verdict
+
+# Nodes of the trapezoidal rule on the normal scale, on which it converges exponentially. A variance
+# estimate is uncertain mostly towards small chi-squared values: the lower tail reaches further.
+_NODES = np.linspace(-8.5, 5.5, 57)
+_WEIGHTS = np.exp(-(_NODES**2) / 2)
+_WEIGHTS /= _WEIGHTS.sum()
+_CERTAIN = 200.0  # degrees of freedom from which on a variance counts as known
+_MOST_REPLICATES = 1000  # `replicates_needed` does not look further
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval."""
+    """A value and its interval of level `LEVEL`.
+
+    Below `FEWEST` replicates there is no interval: `low` and `high` are the smallest and the
+    largest replicate, and `is_interval` is False.
+    """
 
     value: float
     low: float
     high: float
+    is_interval: bool = True
+
+    def negated(self) -> "Estimate":
+        """The estimate of the difference in the other direction."""
+        return Estimate(-self.value, -self.high, -self.low, self.is_interval)
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A quantity in each replicate of one test set, as observed and on resamples of its examples.
+class Components:
+    """An estimated mean and the parts of its variance.
 
     Attributes:
-        observed: float64 (replicates,).
-        resampled: float64 (resamples, replicates); a row is one resample of the examples.
-        units: how many clusters or examples were drawn from.
+        mean: the estimate.
+        smallest, largest: mean scores of single replicates.
+        replicates: seeds on one test set, or test sets.
+        between: the variance of the mean from replicates; NaN for one replicate.
+        examples: from examples or clusters, with the interaction.
+        interaction: of replicates and examples, which `between` includes, too.
+        degrees: of freedom of `examples`; infinite if it adds nothing to `between`.
+        seeds: from seeds that folds share.
     """
 
-    observed: np.ndarray
-    resampled: np.ndarray
-    units: int
+    mean: float
+    smallest: float
+    largest: float
+    replicates: int
+    between: float
+    examples: float
+    interaction: float
+    degrees: float
+    seeds: float = 0.0
 
-    def take(self, columns: Sequence[int]) -> "Measured":
-        """The replicates at `columns`."""
-        return Measured(self.observed[columns], self.resampled[:, columns], self.units)
+    def estimate(self, bounds: tuple[float, float] = (-math.inf, math.inf)) -> Estimate:
+        """The mean with its interval, cut at the bounds of the metric."""
+        if self.replicates < FEWEST:
+            return Estimate(self.mean, self.smallest, self.largest, is_interval=False)
+        reach = _invert(self._tail(), 1 - LEVEL)
+        low, high = np.clip([self.mean - reach, self.mean + reach], *bounds)
+        return Estimate(self.mean, float(low), float(high))
 
-    def __sub__(self, other: "Measured") -> "Measured":
-        """The paired difference, replicate by replicate and resample by resample."""
-        observed, resampled = self.observed - other.observed, self.resampled - other.resampled
-        return Measured(observed, resampled, self.units)
+    def p(self) -> float | None:
+        """The two-sided p-value of "the mean is zero"; None below `FEWEST` replicates."""
+        if self.replicates < FEWEST:
+            return None
+        return min(1.0, self._tail()(abs(self.mean)))
+
+    def p_equivalent(self, margin: float) -> float | None:
+        """The p-value of "the mean is `margin` or more away from zero"; None as in `p`.
+
+        Both one-sided tests at once (Schuirmann 1987): the means are equivalent at 5 % if the 90 %
+        interval lies within the margin.
+        """
+        if self.replicates < FEWEST:
+            return None
+        inside = margin - abs(self.mean)
+        tail = self._tail()(abs(inside)) / 2
+        return tail if inside > 0 else 1 - tail
+
+    def replicates_needed(self, alpha: float, power: float = 0.8) -> int | None:
+        """How many replicates would show a true difference as large as the mean.
+
+        The answer is rough: it takes the estimated variances for the true ones.
+
+        Args:
+            alpha: the level of the test, already divided by the number of tests.
+            power: the probability of a significant result.
+
+        Returns:
+            The number, or None if no number up to 1,000 suffices: the test set is too small.
+        """
+        if not math.isfinite(self.between):
+            return None
+        one = self.between * self.replicates
+        fixed = max(self.examples - self.interaction, 0.0) + self.seeds
+        for count in range(FEWEST, _MOST_REPLICATES + 1):
+            quantiles = stdtrit(count - 1, 1 - alpha / 2) + stdtrit(count - 1, power)
+            if abs(self.mean) >= quantiles * math.sqrt(one / count + fixed):
+                return count
+        return None
+
+    def _tail(self) -> Callable[[float], float]:
+        """The two-sided tail probability of the estimate's distance from the true mean."""
+        between, weights = _possible(self.between, self.replicates - 1)
+        examples, example_weights = _possible(self.examples, self.degrees)
+        added = np.maximum(examples - self.interaction, 0.0) + self.seeds
+        variances = np.add.outer(between, added).ravel()
+        weights = np.multiply.outer(weights, example_weights).ravel()
+        # Replicates that agree by chance prove nothing about other examples: the variance is at
+        # least that of the examples alone.
+        least, least_weights = _possible(max(self.examples, self.interaction), self.degrees)
+        deviations, least_deviations = (
+            np.sqrt(np.maximum(each, np.finfo(float).tiny)) for each in (variances, least)
+        )
+
+        def tail(distance: float) -> float:
+            whole = weights @ ndtr(-distance / deviations)
+            of_examples = least_weights @ ndtr(-distance / least_deviations)
+            return 2 * float(max(whole, of_examples))
+
+        return tail
 
 
-def sampling_units(cluster: np.ndarray) -> tuple[np.ndarray, bool]:
-    """What is drawn together: clusters if at least two are known, else each example by itself.
+@dataclass(frozen=True)
+class Scores:
+    """Scores on one test set.
+
+    Attributes:
+        values: float (replicates, examples).
+        units: int (examples,), the cluster of each example (or the example itself), with the same
+            number for the same cluster in all test sets.
+        seeds: names of the replicates, which tell equal seeds in other test sets.
+    """
+
+    values: np.ndarray
+    units: np.ndarray
+    seeds: tuple[str, ...]
+
+
+def components(test_sets: Sequence[Scores]) -> Components:
+    """The mean over test sets of the mean over replicates, and the parts of its variance."""
+    if len(test_sets) == 1:
+        rows = list(test_sets[0].values)
+        units = [test_sets[0].units] * len(rows)
+    else:
+        rows = [scores.values.mean(axis=0) for scores in test_sets]
+        units = [scores.units for scores in test_sets]
+    means = np.array([row.mean() for row in rows])
+    examples, interaction, degrees = _from_examples(rows, units)
+    return Components(
+        mean=float(means.mean()),
+        smallest=float(means.min()),
+        largest=float(means.max()),
+        replicates=means.size,
+        between=float(means.var(ddof=1) / means.size) if means.size > 1 else math.nan,
+        examples=examples,
+        interaction=interaction,
+        degrees=degrees,
+        seeds=_from_seeds(test_sets),
+    )
+
+
+def components_of_values(values: Sequence[float]) -> Components:
+    """Of independent values, whose examples are not known: the test is Student's t."""
+    nothing = np.zeros(1, int)
+    one_by_one = np.asarray(values, np.float64)[:, None]
+    return components([Scores(one_by_one, nothing, tuple(map(str, range(len(one_by_one)))))])
+
+
+def linearized(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Scores whose mean is a ratio of sums, such as errors over words or a weighted mean.
+
+    By the delta method: the ratio, plus what each example contributes to its error.
 
     Args:
-        cluster: int (examples,), -1 where unknown; such an example is drawn by itself.
+        numerator, denominator: (replicates, examples).
 
     Returns:
-        The unit of each example, int (examples,), counted from 0; and whether clusters are drawn.
+        Scores (replicates, examples); the mean of a row is the ratio of the row's sums.
+    """
+    numerator, denominator = np.broadcast_arrays(numerator, denominator)
+    ratio = numerator.sum(axis=1, keepdims=True) / denominator.sum(axis=1, keepdims=True)
+    mean = denominator.mean(axis=1, keepdims=True)
+    return ratio + (numerator - ratio * denominator) / mean
+
+
+def sampling_units(cluster: np.ndarray, example: np.ndarray) -> tuple[np.ndarray, bool]:
+    """The units that examples are sampled in: clusters if at least two are known, else examples.
+
+    Args:
+        cluster: int (examples,), -1 where unknown; such an example is a unit of its own.
+        example: int (examples,), ids from 0.
+
+    Returns:
+        The unit of each example, int (examples,): clusters keep their numbers, examples have
+        negative ones, the same in all test sets. And whether there are clusters.
     """
     known = cluster >= 0
     clustered = np.unique(cluster[known]).size >= 2
-    if not clustered:
-        return np.arange(cluster.size), False
-    alone = cluster.max() + 1 + np.arange(cluster.size)
-    return np.unique(np.where(known, cluster, alone), return_inverse=True)[1], True
-
-
-def resample_examples(
-    scores: np.ndarray,
-    cluster: np.ndarray,
-    weight: np.ndarray | None = None,
-    *,
-    seed: int,
-    resamples: int = RESAMPLES,
-) -> Measured:
-    """The mean score of each run on resamples of the test set that the runs share.
-
-    Args:
-        scores: (runs, examples), what each run scored on each example.
-        cluster: int (examples,), the speaker or recording of an example; -1 where unknown.
-        weight: (examples,), of an example in the mean; all weigh the same if None.
-        seed: of the resampling.
-        resamples: how many to draw.
-    """
-    scores = np.asarray(scores, np.float64)
-    unit = sampling_units(cluster)[0]
-    weight = np.ones(unit.size) if weight is None else np.asarray(weight, np.float64)
-    sizes = np.bincount(unit, weights=weight)
-    sums = np.stack([np.bincount(unit, weights=row) for row in scores * weight])
-    rng = np.random.default_rng(seed)
-    resampled = np.concatenate(
-        [
-            (counts @ sums.T) / (counts @ sizes)[:, None]
-            for counts in _draws(rng, sizes.size, resamples)
-        ]
-    )
-    return Measured(np.average(scores, axis=1, weights=weight), resampled, sizes.size)
-
-
-def resample_mean(test_sets: Sequence[Measured], *, seed: int) -> tuple[float, np.ndarray]:
-    """The mean over test sets of the mean over replicates, and that mean on every resample.
-
-    Returns:
-        The observed mean, and the resampled means, float64 (resamples,).
-    """
-    rng = np.random.default_rng(seed)
-    value = float(np.mean([measured.observed.mean() for measured in test_sets]))
-    means = np.stack([_resample_replicates(measured.resampled, rng) for measured in test_sets])
-    count, resamples = means.shape
-    if count == 1:
-        return value, means[0]
-    drawn = rng.integers(count, size=(resamples, count - 1))
-    # A test set drawn twice must bring two independent resamples of its examples.
-    row = rng.integers(resamples, size=(resamples, count - 1))
-    return value, means[drawn, row].mean(axis=1)
-
-
-def freedom(test_sets: Sequence[Measured]) -> float:
-    """Degrees of freedom of the variance of `resample_mean`.
-
-    Of several test sets, one fewer than there are. Within one, replicates and examples each bring
-    a variance with its own degrees (Satterthwaite 1946).
-    """
-    if len(test_sets) > 1:
-        return len(test_sets) - 1
-    (measured,) = test_sets
-    replicates = measured.observed.size
-    parts = [(measured.resampled.mean(axis=1).var(), max(measured.units - 1, 1))]
-    if replicates > 1:
-        parts.append((measured.observed.var(ddof=1) / replicates, replicates - 1))
-    unsure = sum(variance**2 / degrees for variance, degrees in parts)
-    return sum(variance for variance, _ in parts) ** 2 / unsure if unsure else np.inf
-
-
-def widened(value: float, resampled: np.ndarray, degrees: float) -> np.ndarray:
-    """Resampled means, spread around the value as far as t quantiles lie beyond normal ones."""
-    upper = (1 + LEVEL) / 2
-    return value + stdtrit(degrees, upper) / ndtri(upper) * (resampled - value)
-
-
-def estimate(
-    value: float, resampled: np.ndarray, bounds: tuple[float, float] = (-np.inf, np.inf)
-) -> Estimate:
-    """The value with its percentile interval, cut at the bounds of what is possible."""
-    tail = (1 - LEVEL) / 2
-    low, high = np.clip(np.quantile(resampled, [tail, 1 - tail]), *bounds)
-    return Estimate(value, float(low), float(high))
-
-
-def student(values: Sequence[float], bounds: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
-    """The mean of independent values with its 95 % interval by Student's t, cut at the bounds.
-
-    A single value has an interval without width: nothing is known of how such values differ.
-    """
-    mean, count = float(np.mean(values)), len(values)
-    if count == 1:
-        return Estimate(mean, mean, mean)
-    error = float(np.std(values, ddof=1)) / count**0.5
-    reach = float(stdtrit(count - 1, (1 + LEVEL) / 2)) * error
-    low, high = np.clip([mean - reach, mean + reach], *bounds)
-    return Estimate(mean, float(low), float(high))
-
-
-def student_p(values: Sequence[float]) -> float:
-    """The p-value of "the mean is zero" by Student's t; 1 of a single value."""
-    mean, count = float(np.mean(values)), len(values)
-    if count == 1 or mean == 0:
-        return 1.0
-    error = float(np.std(values, ddof=1)) / count**0.5
-    return float(2 * stdtr(count - 1, -abs(mean) / error)) if error else 0.0
-
-
-def two_sided_p(resampled: np.ndarray) -> float:
-    """The p-value of "no difference": twice the share of resamples on the rarer side of zero."""
-    rarer = min(np.sum(resampled <= _ROUNDING), np.sum(resampled >= -_ROUNDING))
-    return float(min(1.0, 2 * (rarer + 1) / (resampled.size + 1)))
+    alone = -1 - example.astype(np.int64)
+    return (np.where(known, cluster, alone) if clustered else alone), clustered
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number (Holm 1979), in the order given."""
+    """p-values adjusted for their number (Holm 1979), in the given order."""
     p = np.asarray(p_values, np.float64)
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1))
@@ -203,19 +256,77 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def _draws(rng: np.random.Generator, units: int, resamples: int) -> Iterator[np.ndarray]:
-    """How often each unit is drawn: float64 (chunk, units), chunks of `resamples` rows in all."""
-    size = max(units - 1, 1)
-    rows = max(1, _CHUNK // units)
-    for start in range(0, resamples, rows):
-        chunk = min(rows, resamples - start)
-        drawn = rng.integers(units, size=(chunk, size)) + units * np.arange(chunk)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=chunk * units)
-        yield counts.reshape(chunk, units).astype(np.float64)
+def _from_examples(
+    rows: Sequence[np.ndarray], units: Sequence[np.ndarray]
+) -> tuple[float, float, float]:
+    """What examples add to the variance of the mean over rows (replicates or test sets).
+
+    Returns:
+        Variance, interaction and degrees of freedom as in `Components`.
+    """
+    names, unit = np.unique(np.concatenate(units), return_inverse=True)
+    effects, shares = np.zeros((2, len(rows), names.size))
+    start = 0
+    for index, row in enumerate(rows):
+        of = unit[start : start + row.size]
+        start += row.size
+        effects[index] = np.bincount(of, weights=row - row.mean(), minlength=names.size) / row.size
+        shares[index] = np.bincount(of, minlength=names.size) / row.size
+    present = (shares > 0).sum(axis=1, keepdims=True)
+    # By how much the mean of a row changes without a unit. A unit that is the whole of its row
+    # says nothing.
+    rest = 1 - shares
+    scale = np.sqrt((present - 1) / present) / len(rows)
+    left_out = np.divide(effects * scale, rest, out=np.zeros_like(effects), where=rest > 1e-9)
+    nested = not ((shares > 0).sum(axis=0) > 1).any()
+    variance = float((left_out.sum(axis=0) ** 2).sum())
+    if nested:
+        interaction, degrees = variance, math.inf
+    else:
+        if (shares == shares[0]).all():  # crossed: remove what a unit does to all rows
+            centred = left_out - left_out.mean(axis=0)
+            interaction = float((centred**2).sum()) * len(rows) / (len(rows) - 1)
+        else:
+            interaction = float((left_out**2).sum())
+        weight = shares.mean(axis=0) ** 2
+        degrees = max(float(weight.sum() ** 2 / (weight**2).sum()) - 1.0, 1.0)
+    scores = np.concatenate(rows)
+    if scores.size > len(rows) and np.isin(scores, (-1.0, 0.0, 1.0)).all():
+        # Right or wrong: one more example on which the variants differ, so that agreement on a
+        # small test set does not count as certainty (Agresti and Min 2005).
+        one = 1.0 / sum(row.size for row in rows[: len(rows) if nested else 1]) ** 2
+        variance, interaction = variance + one, interaction + (one if nested else 0.0)
+    return variance, interaction, degrees
 
 
-def _resample_replicates(resampled: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The mean over replicates drawn anew in every row, (resamples,)."""
-    resamples, replicates = resampled.shape
-    drawn = rng.integers(replicates, size=(resamples, max(replicates - 1, 1)))
-    return np.take_along_axis(resampled, drawn, axis=1).mean(axis=1)
+def _from_seeds(test_sets: Sequence[Scores]) -> float:
+    """What seeds that trained on all folds add to the variance of the mean over folds."""
+    shared = [seed for seed in test_sets[0].seeds if all(seed in t.seeds for t in test_sets[1:])]
+    if len(test_sets) == 1 or len(shared) < 2:
+        return 0.0
+    table = np.array([[t.values[t.seeds.index(s)].mean() for s in shared] for t in test_sets])
+    folds, seeds = table.shape
+    apart = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
+    interaction = float((apart**2).sum()) / ((folds - 1) * (seeds - 1) * folds * seeds)
+    return max(float(table.mean(axis=0).var(ddof=1)) / seeds - interaction, 0.0)
+
+
+def _possible(variance: float, degrees: float) -> tuple[np.ndarray, np.ndarray]:
+    """The values that a variance may have, given its estimate, and their weights."""
+    if degrees >= _CERTAIN:
+        return np.array([variance]), np.ones(1)
+    chi_squared = 2 * gammaincinv(degrees / 2, ndtr(_NODES))
+    return variance * degrees / chi_squared, _WEIGHTS
+
+
+def _invert(tail: Callable[[float], float], p: float) -> float:
+    """The distance at which the tail probability is p, by bisection on a logarithmic scale."""
+    low, high = -300.0, -300.0  # powers of ten
+    while tail(10.0**high) > p:
+        low, high = high, high + 10.0
+    if low == high:
+        return 0.0
+    while high - low > 1e-13:
+        middle = (low + high) / 2
+        low, high = (middle, high) if tail(10.0**middle) > p else (low, middle)
+    return float(10.0**high)

@@ -9,8 +9,9 @@ def comparison_tables(comparison: Comparison) -> str:
     """Headline, a table of arms and a table of pairs."""
     metric = comparison.results.metric
     lines = [f"**{wording.headline(comparison)}.** {wording.evidence(comparison)}", ""]
-    if progress := wording.progress(comparison.results):
-        lines += [progress, *wording.cautions(comparison), ""]
+    cautions = [wording.progress(comparison.results), *wording.cautions(comparison)]
+    for caution in filter(None, cautions):
+        lines += [caution, ""]
     if comparison.arms:
         lines += _arms(comparison, metric)
     if comparison.pairs:
@@ -49,7 +50,7 @@ def _pairs(comparison: Comparison, metric: str) -> list[str]:
         f"test {metric}": RIGHT,
         "95 % interval": RIGHT,
         "p (Holm)": RIGHT,
-        "in words": LEFT,
+        "verdict": LEFT,
     }
     rows = [
         (
@@ -57,7 +58,7 @@ def _pairs(comparison: Comparison, metric: str) -> list[str]:
             scale.difference(pair.difference.value, sign=True),
             scale.interval(pair.difference),
             wording.bare_p(pair.p),
-            wording.pair(pair, comparison),
+            wording.pair(pair, scale),
         )
         for pair in comparison.pairs
     ]

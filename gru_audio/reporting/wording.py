@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from gru_audio.data.signal import Signal
-from gru_audio.reporting.comparison import Arm, Comparison, Pair
+from gru_audio.reporting.comparison import Arm, Comparison
 from gru_audio.reporting.listening import Heard
 from gru_audio.reporting.results import Results, Run
-from gru_audio.reporting.statistics import Estimate
+from gru_audio.reporting.statistics import FEWEST, Estimate
+from gru_audio.reporting.verdicts import Pair, Verdict
 from gru_audio.sweeping.status import FINISHED
 
 MINUS = "\N{MINUS SIGN}"
@@ -56,8 +57,15 @@ class Scale:
         return self.number(value, sign=sign) + self.difference_unit
 
     def interval(self, estimate: Estimate) -> str:
-        """The interval in brackets."""
-        return f"[{self.number(estimate.low)},{SPACE}{self.number(estimate.high)}]"
+        """The interval in brackets; the range of two replicates in parentheses."""
+        low, high = self.number(estimate.low), self.number(estimate.high)
+        if estimate.is_interval:
+            return f"[{low},{SPACE}{high}]"
+        return f"({low}{SPACE}to{SPACE}{high})" if estimate.low < estimate.high else ""
+
+    def estimate(self, estimate: Estimate) -> str:
+        """The value with its unit, and the interval."""
+        return f"{self.value(estimate.value)} {self.interval(estimate)}".rstrip()
 
     @property
     def axis_unit(self) -> str:
@@ -73,10 +81,11 @@ def scale_of(metric: str) -> Scale:
 
 
 def p_value(p: float) -> str:
-    """A p-value in a sentence: "p = 0.021", "p < 0.001"."""
+    """A p-value in a sentence: "p = 0.0214", "p < 0.001"; three digits where it may decide."""
     if p < 0.001:
         return f"p{SPACE}<{SPACE}0.001"
-    return f"p{SPACE}={SPACE}{p:.3f}" if p < 0.1 else f"p{SPACE}={SPACE}{p:.2f}"
+    digits = f"{p:.2f}" if p >= 0.1 else f"{p:.4f}" if p >= 0.01 else f"{p:.5f}"
+    return f"p{SPACE}={SPACE}{digits}"
 
 
 def duration(seconds: float | None) -> str:
@@ -104,8 +113,10 @@ def memory(count: float | None) -> str:
     return f"{count / 1e9:.1f}{SPACE}GB" if count >= 1e9 else f"{count / 1e6:.0f}{SPACE}MB"
 
 
-def bare_p(p: float) -> str:
-    """The p-value for a column that is headed "p": "0.021", "< 0.001"."""
+def bare_p(p: float | None) -> str:
+    """The p-value for a column that is headed "p": "0.0214", "< 0.001"; a dash without one."""
+    if p is None:
+        return NOTHING
     return p_value(p).removeprefix(f"p{SPACE}").removeprefix(f"={SPACE}")
 
 
@@ -156,23 +167,34 @@ def selected(arm: Arm, results: Results) -> str:
 
 def size(difference: Estimate, scale: Scale) -> str:
     """How large a difference is, with its interval turned to the same side."""
-    low, high = difference.low, difference.high
-    if difference.value < 0:
-        low, high = -high, -low
-    turned = Estimate(abs(difference.value), low, high)
-    return f"{scale.difference(turned.value)} {scale.interval(turned)}"
+    turned = difference.negated() if difference.value < 0 else difference
+    return f"{scale.difference(turned.value)} {scale.interval(turned)}".rstrip()
 
 
-def pair(finding: Pair, comparison: Comparison) -> str:
-    """The difference between two arms as a sentence."""
-    scale = scale_of(comparison.results.metric)
-    if finding.better is None:
-        return "no difference shown"
-    return f"{finding.better} is better by {size(finding.difference, scale)}, {p_value(finding.p)}"
+def pair(finding: Pair, scale: Scale, replicate: str = "replicate") -> str:
+    """The verdict on two arms as a sentence.
+
+    Args:
+        finding: the verdict.
+        scale: of the metric.
+        replicate: what one is called, such as "seed".
+    """
+    margin = scale.difference(finding.margin)
+    if finding.verdict is Verdict.BETTER:
+        said = f"{finding.better} is better by {size(finding.difference, scale)}"
+        small = finding.p_equivalent is not None and finding.p_equivalent < 0.05
+        return f"{said}, less than the margin of {margin}" if small else said
+    if finding.verdict is Verdict.EQUIVALENT:
+        return f"equivalent within {margin}"
+    if finding.verdict is Verdict.NONE:
+        return f"no verdict: {finding.reason}"
+    if finding.needed is None:
+        return "no difference shown; only a larger test set would show one this small"
+    return f"no difference shown; about {finding.needed} {replicate}s would show one this large"
 
 
 def headline(comparison: Comparison) -> str:
-    """Who won, in a few words."""
+    """The verdict on the best arm in a few words."""
     if not comparison.arms:
         return "No run has finished yet"
     best, *others = [arm.name for arm in comparison.arms]
@@ -180,52 +202,86 @@ def headline(comparison: Comparison) -> str:
     if not others:
         value = scale.value(comparison.arms[0].estimate.value)
         return f"{best} reaches a test {comparison.results.metric} of {value}"
-    won = [p for p in comparison.pairs if p.first == best and p.better == best]
-    beaten = [p.second for p in won]
-    level = [name for name in others if name not in beaten]
-    if len(won) == len(others) == 1:
-        return f"{best} beats {beaten[0]} by {scale.difference(abs(won[0].difference.value))}"
-    said = [f"{best} beats {_others(beaten, len(others))}"] if beaten else []
-    if level:
-        word = "between" if len(level) == 1 else "among"
-        named = _list([best, *level]) if len(level) <= 2 else f"{len(level) + 1} arms"
-        said.append(f"{'no' if beaten else 'No'} winner {word} {named}")
+    mine = [pair for pair in comparison.pairs if pair.first == best]
+    if not any(pair.verdict is not Verdict.NONE for pair in mine):
+        reasons = list(dict.fromkeys(pair.reason for pair in mine))
+        why = reasons[0] if len(reasons) == 1 else "see below"
+        return f"No verdict on {_named([best, *others])}: {why}"
+    said: list[str] = []
+    for verdict, words in _HEADLINES.items():
+        found = [pair for pair in mine if pair.verdict is verdict]
+        if not found:
+            continue
+        if verdict is Verdict.BETTER and len(found) == len(others) == 1:
+            return f"{best} beats {others[0]} by {scale.difference(abs(found[0].difference.value))}"
+        text = words.format(
+            best=best,
+            others=_others([pair.second for pair in found], len(others)),
+            margin=scale.difference(comparison.margin),
+        )
+        said.append(text if not said else text[0].lower() + text[1:] if text[0] == "N" else text)
     return "; ".join(said)
 
 
+_HEADLINES = {
+    Verdict.BETTER: "{best} beats {others}",
+    Verdict.EQUIVALENT: "{best} and {others} are equivalent within {margin}",
+    Verdict.NOT_SHOWN: "No difference shown between {best} and {others}",
+    Verdict.NONE: "No verdict on {best} and {others}",
+}
+
+
 def evidence(comparison: Comparison) -> str:
-    """The numbers behind the headline: by how much, with what certainty, at what cost."""
+    """The numbers behind the headline: by how much, and with what certainty."""
     if not comparison.arms:
-        return "There is nothing to compare. What the runs are doing is listed below."
+        return "There is nothing to compare yet. The state of each run is listed below."
     best = comparison.arms[0]
     scale = scale_of(comparison.results.metric)
     said = (
-        f"{best.name} has a test {comparison.results.metric} of {scale.value(best.estimate.value)} "
-        f"{scale.interval(best.estimate)} over {replicates(best.runs)}"
+        f"{best.name} has a test {comparison.results.metric} of {scale.estimate(best.estimate)} "
+        f"over {replicates(best.runs)}"
     )
     against = [_beside(p, scale) for p in comparison.pairs if p.first == best.name]
     if against:
         said += f": {_list(against[:3])}"
     more = " The other pairs are below." if len(against) > 3 else ""
-    return f"{said}.{more}{_cost(comparison)}"
+    return f"{said}.{more}"
+
+
+def summary(comparison: Comparison) -> list[str]:
+    """What a terminal shows of a comparison: the verdict, its numbers, and what is missing."""
+    lines = [f"{headline(comparison)}. {evidence(comparison)}"]
+    if missing := progress(comparison.results):
+        lines.append(missing)
+    return lines + damages(comparison)
+
+
+def damages(comparison: Comparison) -> list[str]:
+    """A sentence on each finished run whose predictions cannot be used."""
+    return [
+        f"Run {run.name} is left out: {run.damage}. Delete its folder and repeat the sweep's "
+        "command to train it again."
+        for run in comparison.damaged
+    ]
 
 
 def sampling(comparison: Comparison) -> str:
-    """What the intervals on this page were resampled over."""
+    """What the intervals take into account."""
     sets = comparison.test_sets
     if not sets:
-        return "Nothing to resample yet."
+        return "There is nothing to compare yet."
     what = replicates([run for arm in comparison.arms for run in arm.runs])
     clustered = all(part.clustered for part in sets)
     word = comparison.results.cluster or "cluster"
     units = [part.units for part in sets]
     size = str(min(units)) if min(units) == max(units) else f"{min(units)} to {max(units)}"
     drawn = f"{size} {word}s, each with all its examples" if clustered else f"{size} test examples"
+    said = "The intervals account for chance in"
     if len(sets) == 1:
-        return f"Resampled over {what} and {drawn}."
+        return f"{said} {what} and {drawn}."
     if len(sets) == sum(part.replicates for part in sets):
-        return f"Resampled over {what}, each with its own test set, and the {drawn} in it."
-    return f"Resampled over {len(sets)} test sets, {what} and the {drawn} in each."
+        return f"{said} {what}, each with its own test set of {drawn}."
+    return f"{said} {len(sets)} test sets of {drawn}, and {what}."
 
 
 def cautions(comparison: Comparison) -> list[str]:
@@ -233,24 +289,25 @@ def cautions(comparison: Comparison) -> list[str]:
     sets, word = comparison.test_sets, comparison.results.cluster or "cluster"
     if not sets:
         return []
-    said = []
-    repeats = sum(part.replicates for part in sets)
-    if repeats == 1:
-        said.append("With one replicate the intervals leave out how much seeds differ.")
-    elif repeats < 5:
-        said.append(f"With {repeats} replicates the intervals are rough.")
+    said = damages(comparison)
+    repeats = len(sets) if len(sets) > 1 else sets[0].replicates
+    if repeats < FEWEST:
+        said.append(
+            f"With {_count(repeats, 'replicate')} there is no interval, no p-value and no verdict: "
+            f"at least {FEWEST} are needed."
+        )
 
     few = [part.units for part in sets if part.clustered and part.units < 5]
     if few:
-        said.append(f"With {min(few)} {word}s in a test set they are rough, too.")
+        said.append(f"With {min(few)} {word}s in a test set the intervals are rough.")
     if all(part.one_cluster for part in sets):
-        said.append(f"A test set holds a single {word}, so examples were drawn one by one.")
+        said.append(f"Each test set holds a single {word}, so single examples count as units.")
         if len(sets) > 1:
-            said.append(f"How {word}s differ enters through the {len(sets)} test sets.")
+            said.append(f"The {len(sets)} test sets show how {word}s differ.")
         else:
             said.append(f"The intervals say nothing about other {word}s.")
     elif comparison.results.cluster and not any(part.clustered for part in sets):
-        said.append(f"No {word}s are known in the test set, so examples were drawn one by one.")
+        said.append(f"The test set names no {word}s, so single examples count as units.")
 
     dropped = max(part.dropped for part in sets)
     if dropped:
@@ -288,31 +345,28 @@ def _list(items: Sequence[str]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
-def _others(beaten: Sequence[str], others: int) -> str:
-    """Those of the other arms that are beaten: by name where they are few."""
-    if len(beaten) <= 3:
-        return _list(beaten)
+def _named(arms: Sequence[str]) -> str:
+    """A few arms by name, many by their number."""
+    return _list(arms) if len(arms) <= 4 else f"{len(arms)} arms"
+
+
+def _others(found: Sequence[str], others: int) -> str:
+    """Those of the other arms that a verdict concerns: by name where they are few."""
+    if len(found) <= 3:
+        return _list(found)
     return (
-        f"all {others} other arms" if len(beaten) == others else f"{len(beaten)} of {others} others"
+        f"all {others} other arms" if len(found) == others else f"{len(found)} of {others} others"
     )
 
 
 def _beside(finding: Pair, scale: Scale) -> str:
     """Where the first arm of a pair stands beside the second."""
     side = "above" if finding.difference.value > 0 else "below"
-    shown = "" if finding.better else ", no difference shown"
-    return (
-        f"{size(finding.difference, scale)} {side} {finding.second} ({p_value(finding.p)}{shown})"
-    )
-
-
-def _cost(comparison: Comparison) -> str:
-    """How long a run of the first few arms trains."""
-    seconds = {arm.name: mean_result(arm.runs, "seconds") for arm in comparison.arms}
-    known = [
-        f"{duration(value)} for {name}" for name, value in seconds.items() if value is not None
-    ]
-    return f" Training a run takes {_list(known[:4])}." if known else ""
+    said = f"{size(finding.difference, scale)} {side} {finding.second}"
+    if finding.p is None:
+        return said
+    words = {Verdict.NOT_SHOWN: ", no difference shown", Verdict.EQUIVALENT: ", equivalent"}
+    return f"{said} ({p_value(finding.p)}{words.get(finding.verdict, '')})"
 
 
 def listener(heard: Heard) -> str:

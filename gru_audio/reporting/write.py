@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from etils import epath
 
+from gru_audio.config import UserError
 from gru_audio.reporting import page, readme, tables
 from gru_audio.reporting.claims import Claim
 from gru_audio.reporting.comparison import Comparison, compare
@@ -43,7 +44,13 @@ def write_report(
 
 
 def write_kept(comparison: Comparison, results: epath.PathLike) -> list[epath.Path]:
-    """Writes what is kept of a sweep into the folder `results`; returns the files."""
+    """Writes what is kept of a sweep into the folder `results`; returns the files.
+
+    Raises:
+      UserError: a run is damaged.
+    """
+    for run in comparison.damaged:
+        raise UserError(f"Run {run.name} cannot be kept: {run.damage}.")
     results = epath.Path(results)
     results.mkdir(parents=True, exist_ok=True)
     files = {results / name: text for name, text in kept_files(keep(comparison)).items()}

@@ -167,6 +167,7 @@ def _describe(
         "halving": asdict(sweep.halving) if sweep.halving else None,
         "metric": task.headline,
         "higher_is_better": task.higher_is_better[task.headline],
+        "margin": sweep.margin,
         "selection": config.train.select,
         "selection_higher_is_better": task.higher_is_better[
             config.train.select.removeprefix("validation/")

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,10 @@ from etils import epath
 from gru_audio.config import UserError
 from gru_audio.training import states
 
-FINISHED, FAILED, RUNNING, STALLED, WAITING = (
+FINISHED, FAILED, DAMAGED, RUNNING, STALLED, WAITING = (
     "finished",
     "failed",
+    "damaged",
     "running",
     "stalled",
     "waiting",
@@ -29,12 +31,12 @@ class Standing:
 
     Attributes:
       run: its name.
-      state: one of FINISHED, FAILED, RUNNING, STALLED, WAITING.
+      state: one of FINISHED, FAILED, DAMAGED, RUNNING, STALLED, WAITING.
       step, steps: how far it has come, and its horizon.
       best: the best value so far of the metric that selects.
       heartbeat: when its group last said what it was doing, if ever.
       host, shard: where that was.
-      failure: what went wrong, if it failed.
+      failure: what went wrong, if it failed or its result is damaged.
     """
 
     run: str
@@ -60,6 +62,8 @@ def read_sweep(workdir: epath.Path) -> dict[str, Any]:
         raise UserError(
             f"{path} is missing or unreadable: name the workdir of a sweep or of a training run."
         )
+    if wrong := _wrong_sweep(sweep):
+        raise UserError(f"{path} is damaged ({wrong}). The sweep's command can write it again.")
     return sweep
 
 
@@ -81,15 +85,96 @@ def read_groups(workdir: epath.Path) -> list[dict[str, Any]]:
     """What each group has said of itself last; see `training/heartbeat.py`."""
     groups = workdir / "groups"
     found = groups.glob("*/status.json") if groups.exists() else ()
-    return [status for path in found if (status := read_json(path)) is not None]
+    statuses = [status for path in found if (status := read_json(path)) is not None]
+    return [status for status in statuses if _is_status(status)]
 
 
 def read_json(path: epath.Path) -> dict[str, Any] | None:
-    """What a file holds; None if it is missing or cut short."""
+    """The object in a JSON file; None if the file is missing, cut short or holds no object."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
+        value = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
         return None
+    return value if isinstance(value, dict) else None
+
+
+def wrong_result(result: Mapping[str, Any], run: str) -> str | None:
+    """Why what `result.json` holds is not the result of a run; None if it is."""
+    if result.get("run") != run:
+        return f'it is the result of run "{result.get("run")}"'
+    for name in ("steps", "seconds", "metrics"):
+        if name not in result:
+            return f'it has no "{name}"'
+    if not _is_count(result["steps"]) or not _is_number(result["seconds"]):
+        return '"steps" and "seconds" must be numbers'
+    splits = result["metrics"]
+    if not isinstance(splits, Mapping) or not all(
+        isinstance(values, Mapping | None) for values in splits.values()
+    ):
+        return '"metrics" must hold an object for each split'
+    for split, values in splits.items():
+        for name, value in (values or {}).items():
+            if not (value is None or _is_number(value)):
+                return f"metrics/{split}/{name} must be a number"
+    for name in ("parameters", "environment"):
+        if not isinstance(result.get(name), Mapping | None):
+            return f'"{name}" must be an object'
+    numbers = ("best_step", "steps_per_second", "compile_seconds", "peak_memory_bytes")
+    for name in numbers:
+        if not (result.get(name) is None or _is_number(result[name])):
+            return f'"{name}" must be a number'
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return _is_number(value) and math.isfinite(value) and value > 0 and value == int(value)
+
+
+def _wrong_sweep(sweep: Mapping[str, Any]) -> str | None:
+    """Why what `sweep.json` holds does not describe a sweep; None if it does."""
+    kinds = {
+        "experiment": str,
+        "metric": str,
+        "higher_is_better": bool,
+        "selection": str,
+        "selection_higher_is_better": bool,
+        "target": str,
+        "config": dict,
+        "arms": dict,
+        "class_names": list,
+        "runs": list,
+    }
+    for name, kind in kinds.items():
+        if not isinstance(sweep.get(name), kind):
+            return f'"{name}" is missing or of another kind'
+    for entry in sweep["runs"]:
+        fields = {"run": str, "arm": str, "draw": dict, "replicate": dict}
+        if not isinstance(entry, dict) or not all(
+            isinstance(entry.get(name), kind) for name, kind in fields.items()
+        ):
+            return 'an entry of "runs" is incomplete'
+        if not isinstance(sweep["arms"].get(entry["arm"]), dict):
+            return f"run {entry['run']} is of an unknown arm"
+        settings = (sweep["config"], sweep["arms"][entry["arm"]], entry["draw"], entry["replicate"])
+        steps = [each["train.steps"] for each in settings if "train.steps" in each]
+        if not steps or not _is_count(steps[-1]):
+            return f'run {entry["run"]} has no "train.steps"'
+    return None
+
+
+def _is_status(status: Mapping[str, Any]) -> bool:
+    """Whether a group's `status.json` is complete; one that is damaged is passed over."""
+    try:
+        datetime.datetime.fromisoformat(status["heartbeat"]).astimezone()
+        return isinstance(status["state"], str) and all(
+            isinstance(run["run"], str) and _is_number(run["step"]) for run in status["runs"]
+        )
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def _standing(
@@ -105,7 +190,11 @@ def _standing(
     settings |= {**entry["draw"], **entry["replicate"]}
     heartbeat = datetime.datetime.fromisoformat(group["heartbeat"]) if group else None
     step, best, failure = run.get("step", 0), run.get("best"), None
-    if result := read_json(folder / "result.json"):
+    result = read_json(folder / "result.json")
+    if result and (wrong := wrong_result(result, entry["run"])):
+        state = DAMAGED
+        failure = f"result.json is damaged: {wrong}. Delete {folder} to train the run again."
+    elif result:
         split, _, metric = sweep["selection"].partition("/")
         state, step = FINISHED, result["steps"]
         best = (result["metrics"].get(split) or {}).get(metric)
@@ -115,7 +204,7 @@ def _standing(
         silence = (now - heartbeat).total_seconds()
         state = RUNNING if silence <= _PATIENCE[group["state"]] else STALLED
     elif failed := read_json(folder / "failure.json"):
-        state, failure = FAILED, f"{failed['type']}: {failed['error']}"
+        state, failure = FAILED, f"{failed.get('type', 'error')}: {failed.get('error', '?')}"
     elif group and group["state"] == states.FAILED:
         state, failure = FAILED, group.get("error", "")
     else:

@@ -1,6 +1,7 @@
 """What a sweep is: arms x draws x replicates, and how its runs fall into groups."""
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,12 +25,19 @@ class Sweep:
       draws: settings of each arm, among which the validation split chooses.
       replicates: repetitions, paired across arms: seeds, folds, held-out speakers.
       halving: when the worse draws of an arm are dropped; never if None.
+      margin: the smallest difference of the test metric that matters: variants that surely differ
+        by less are equivalent. If None, 0.01 of an accuracy, and 1 % of a loss.
     """
 
     arms: Mapping[str, Changes]
     draws: Sequence[Changes] = field(default_factory=lambda: [{}])
     replicates: Sequence[Changes] = field(default_factory=lambda: [{"seed": 0}])
     halving: Halving | None = None
+    margin: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.margin is not None and not 0 < self.margin < math.inf:
+            raise UserError(f"Sweep: margin={self.margin} must be a positive number.")
 
 
 @dataclass(frozen=True)

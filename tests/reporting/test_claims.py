@@ -23,7 +23,7 @@ from gru_audio.reporting.claims import (
     validation_at_equal_training_loss,
 )
 from gru_audio.reporting.kept import Kept, KeptPair, KeptPoint, KeptRun
-from gru_audio.reporting.statistics import Estimate
+from gru_audio.reporting.statistics import Estimate, components_of_values
 
 GRU, LSTM = [0.31, 0.28, 0.30, 0.35], [0.40, 0.33, 0.31, 0.41]  # by seed
 
@@ -57,7 +57,7 @@ def made_up(curves=()):
     lstm = [kept_run("LSTM", seed, loss) for seed, loss in enumerate(LSTM)]
     others = [kept_run("GRU", 0, 99.0, selected=False)]
     runs = (*gru, *others, *reversed(lstm))
-    return Kept("x", "loss", False, "c0ffee", "cpu", "0.10.2", runs, (), tuple(curves))
+    return Kept("x", "loss", False, 0.01, None, "c0ffee", "cpu", "0.10.2", runs, (), tuple(curves))
 
 
 def evidence(low, high, expected=1, neutral=0.0, p=None):
@@ -172,15 +172,20 @@ def test_counts_have_neither_interval_nor_p_value():
 
 
 @pytest.mark.parametrize(("first", "sign"), [("GRU", 1), ("LSTM", -1)])
-def test_test_scores_are_compared_by_what_was_kept_of_the_bootstrap(first, sign):
-    pair = KeptPair("LSTM", "GRU", 0.05, 0.02, 0.09, p=0.04, p_alone=0.02, replicates=4)
+def test_test_scores_are_compared_by_the_kept_differences(first, sign):
+    values = np.subtract(LSTM, GRU)
+    pair = KeptPair("LSTM", "GRU", **dataclasses.asdict(components_of_values(values)))
     kept = dataclasses.replace(made_up(), pairs=(pair,))
+    test = scipy.stats.ttest_1samp(values, 0)
+    low, high = test.confidence_interval(0.95)
     second = {"GRU": "LSTM", "LSTM": "GRU"}[first]
     (found,) = compared(kept, first, second, setting="", expected=-1)
     assert found.first == (first, pytest.approx(np.mean(GRU if first == "GRU" else LSTM)))
-    assert found.difference.value == -0.05 * sign
-    assert (found.difference.low, found.difference.high) == ((-0.09, -0.02), (0.02, 0.09))[sign < 0]
-    assert (found.p, found.speaks) == (0.02, sign)
+    assert found.difference.value == pytest.approx(-values.mean() * sign)
+    expected = (-high, -low) if sign > 0 else (low, high)
+    assert (found.difference.low, found.difference.high) == pytest.approx(expected, abs=1e-7)
+    assert found.p == pytest.approx(test.pvalue)
+    assert found.speaks == (sign if test.pvalue < 0.05 else 0)
 
 
 @pytest.mark.parametrize("kept", [None, made_up()])
@@ -276,4 +281,4 @@ def test_the_page_tells_claim_finding_and_numbers():
     assert "| A GRU is green | holds | 1 | 0 | 1 |" in text
     assert "| A GRU is green | not run | 0 | 0 | 0 |" in text
     assert "**Holds.** Looked at it." in text
-    assert "| somewhere | GRU: 1 | LSTM: 2 | 0.5 [0.25, 0.75] | 0.013 | for |" in text
+    assert "| somewhere | GRU: 1 | LSTM: 2 | 0.5 [0.25, 0.75] | 0.0130 | for |" in text

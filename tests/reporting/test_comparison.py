@@ -7,23 +7,18 @@ from gru_audio.config import UserError
 from gru_audio.reporting import wording
 from gru_audio.reporting.comparison import compare
 from gru_audio.reporting.results import read_results
-from tests.reporting.workdirs import Made, fail, write_workdir
+from gru_audio.reporting.tables import comparison_tables
+from gru_audio.reporting.verdicts import Verdict
+from tests.reporting.workdirs import Made, fail, rewrite, write_workdir
 
 
-def comparison_of(workdir, resamples=500):
-    return compare(read_results(workdir), resamples=resamples)
+def comparison_of(workdir):
+    return compare(read_results(workdir))
 
 
 def accuracy(workdir, run):
     result = json.loads((workdir / "runs" / run / "result.json").read_text())
     return result["metrics"]["test"]["accuracy"]
-
-
-def change_predictions(workdir, run, change):
-    path = workdir / "runs" / run / "predictions" / "test.npz"
-    with np.load(path) as arrays:
-        changed = change(dict(arrays))
-    np.savez(path, **changed)
 
 
 def test_estimates_are_means_over_replicates(tmp_path):
@@ -45,7 +40,7 @@ def test_estimates_are_means_over_replicates(tmp_path):
 
 def test_a_far_better_arm_is_shown_to_be_better(tmp_path):
     write_workdir(tmp_path, Made(arms={"lstm": 2.0, "gru": 6.0}, speakers=60))
-    compared = comparison_of(tmp_path, resamples=4000)
+    compared = comparison_of(tmp_path)
     assert [arm.name for arm in compared.arms] == ["gru", "lstm"]
     (pair,) = compared.pairs
     assert (pair.first, pair.second, pair.better) == ("gru", "lstm", "gru")
@@ -55,12 +50,13 @@ def test_a_far_better_arm_is_shown_to_be_better(tmp_path):
 def test_equal_arms_are_not_told_apart(tmp_path):
     write_workdir(tmp_path, Made(seeds=3))
     for seed in range(3):
-        source = tmp_path / "runs" / f"gru-{seed}" / "predictions" / "test.npz"
-        target = tmp_path / "runs" / f"lstm-{seed}" / "predictions" / "test.npz"
-        target.write_bytes(source.read_bytes())
+        with np.load(tmp_path / "runs" / f"gru-{seed}" / "predictions" / "test.npz") as arrays:
+            same = dict(arrays)
+        rewrite(tmp_path, f"lstm-{seed}", lambda _, same=same: same, metrics=True)
     (pair,) = comparison_of(tmp_path).pairs
-    assert pair.difference.value == pair.difference.low == pair.difference.high == 0
+    assert pair.difference.value == 0
     assert pair.p == 1 and pair.better is None
+    assert pair.verdict is Verdict.EQUIVALENT
 
 
 def test_examples_are_paired_by_id_whatever_their_order(tmp_path):
@@ -72,13 +68,13 @@ def test_examples_are_paired_by_id_whatever_their_order(tmp_path):
         return {name: array[order] for name, array in arrays.items()}
 
     for seed in range(3):
-        change_predictions(tmp_path, f"lstm-{seed}", shuffle)
+        rewrite(tmp_path, f"lstm-{seed}", shuffle, metrics=False)
     assert comparison_of(tmp_path).pairs == before.pairs
 
 
 def test_examples_that_a_run_lacks_are_left_out(tmp_path):
     write_workdir(tmp_path, Made(seeds=3))
-    change_predictions(tmp_path, "lstm-1", lambda a: {n: v[:-20] for n, v in a.items()})
+    rewrite(tmp_path, "lstm-1", lambda a: {n: v[:-20] for n, v in a.items()}, metrics=True)
     compared = comparison_of(tmp_path)
     assert sorted((part.replicates, part.examples) for part in compared.test_sets) == [
         (1, 280),
@@ -89,7 +85,7 @@ def test_examples_that_a_run_lacks_are_left_out(tmp_path):
 
 def test_arms_without_a_common_example_are_refused(tmp_path):
     write_workdir(tmp_path, Made(seeds=1))
-    change_predictions(tmp_path, "lstm-0", lambda a: a | {"example": a["example"] + 10_000})
+    rewrite(tmp_path, "lstm-0", lambda a: a | {"example": a["example"] + 10_000}, metrics=False)
     with pytest.raises(UserError, match="no test example in common"):
         comparison_of(tmp_path)
 
@@ -225,3 +221,77 @@ def test_a_metric_that_is_no_mean_over_examples_is_refused(tmp_path):
     write_workdir(tmp_path, Made(seeds=1, metric="acuracy"))
     with pytest.raises(UserError, match='Did you mean "accuracy"'):
         comparison_of(tmp_path)
+
+
+def swap_arrays(name, value):
+    return lambda arrays: arrays | {name: value(arrays[name])}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: {n: v[::2] for n, v in a.items()}, "its predictions give a test"),
+        (swap_arrays("loss", lambda v: v * np.nan), "loss that is not a finite number"),
+        (swap_arrays("loss", lambda v: v + 0.1), "its predictions give a test loss"),
+        (swap_arrays("label", lambda v: np.roll(v, 1)), "its predictions give a test accuracy"),
+        (swap_arrays("label", lambda v: v + 99), "labels of unknown classes"),
+        (swap_arrays("loss", lambda v: v[:, None]), "loss of shape"),
+        (swap_arrays("probabilities", lambda v: v[:, :-1]), "probabilities of shape"),
+        (swap_arrays("example", lambda v: v * 0), "an example twice"),
+        (swap_arrays("cluster", lambda v: v.astype(float)), "cluster that is not"),
+    ],
+)
+def test_predictions_that_contradict_the_metrics_are_refused(tmp_path, change, message):
+    write_workdir(tmp_path, Made(seeds=4))
+    rewrite(tmp_path, "lstm-1", change, metrics=False)
+    compared = comparison_of(tmp_path)
+    (run,) = compared.damaged
+    assert run.name == "lstm-1" and message in run.damage
+    (pair,) = compared.pairs
+    assert pair.replicates == 3  # enough for a verdict, which is withheld all the same
+    assert pair.verdict is Verdict.NONE and pair.p is None and pair.better is None
+    said = wording.summary(compared)
+    assert said[0].startswith("No verdict on")
+    assert any("Run lstm-1 is left out" in line and message in line for line in said)
+    assert "Run lstm-1 is left out" in comparison_tables(compared)
+
+
+@pytest.mark.parametrize("damage", ["delete", "cut", "other run"])
+def test_missing_or_foreign_predictions_give_no_verdict(tmp_path, damage):
+    write_workdir(tmp_path, Made(seeds=4))
+    path = tmp_path / "runs" / "gru-2" / "predictions" / "test.npz"
+    if damage == "delete":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:-200])
+    else:
+        path.write_bytes((tmp_path / "runs/lstm-0/predictions/test.npz").read_bytes())
+    compared = comparison_of(tmp_path)
+    assert [run.name for run in compared.damaged] == ["gru-2"]
+    assert [pair.verdict for pair in compared.pairs] == [Verdict.NONE]
+
+
+def test_two_replicates_give_no_verdict(tmp_path):
+    write_workdir(tmp_path, Made(arms={"gru": 7.0, "lstm": 1.0}, seeds=2))
+    (pair,) = comparison_of(tmp_path).pairs
+    assert pair.verdict is Verdict.NONE and pair.p is None
+    assert not pair.difference.is_interval
+
+
+def test_variants_at_the_trivial_baseline_give_no_verdict(tmp_path):
+    write_workdir(tmp_path, Made(arms={"gru": 6.0, "lstm": 2.0}, speakers=60))
+    results = read_results(tmp_path)
+    assert compare(results, baseline=0.1).pairs[0].better == "gru"
+    best = compare(results).arms[0].estimate.value
+    (pair,) = compare(results, baseline=best).pairs
+    assert pair.verdict is Verdict.NONE and "trivial baseline" in pair.reason
+
+
+def test_the_margin_of_the_sweep_decides_what_is_equivalent(tmp_path):
+    write_workdir(tmp_path, Made(arms={"gru": 5.0, "lstm": 5.0}, speakers=0, examples=2000))
+    (pair,) = comparison_of(tmp_path).pairs
+    assert pair.margin == 0.01 and pair.verdict is Verdict.EQUIVALENT
+    sweep = json.loads((tmp_path / "sweep.json").read_text())
+    (tmp_path / "sweep.json").write_text(json.dumps(sweep | {"margin": 0.002}))
+    (pair,) = comparison_of(tmp_path).pairs
+    assert pair.margin == 0.002 and pair.verdict is Verdict.NOT_SHOWN and pair.needed > 5

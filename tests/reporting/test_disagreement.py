@@ -8,7 +8,7 @@ from tests.reporting.workdirs import Made, write_workdir
 
 
 def compared(folder, made):
-    return compare(read_results(write_workdir(folder, made)), resamples=10)
+    return compare(read_results(write_workdir(folder, made)))
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,7 @@ from tests.reporting.workdirs import DIGITS, Made, write_workdir
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory):
     made = Made(arms={"gru": 5.0, "lstm": 4.0, "a < b & c": 2.0}, seeds=3)
-    return compare(
-        read_results(write_workdir(tmp_path_factory.mktemp("made"), made)), resamples=200
-    )
+    return compare(read_results(write_workdir(tmp_path_factory.mktemp("made"), made)))
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +85,6 @@ def test_names_that_find_no_room_are_left_to_the_legend(tmp_path):
     names = [f"an arm with a long name {i}" for i in range(12)]
     comparison = compare(
         read_results(write_workdir(tmp_path, Made(arms=dict.fromkeys(names, 4.0), seeds=2))),
-        resamples=10,
     )
     cost = np.geomspace(1, 1.3, 12).tolist()
     svg = figures.metric_against_cost(comparison, cost, "time", str)
@@ -132,7 +129,7 @@ def test_confusion_counts_agree_with_scikit_learn(comparison, drawn):
 def test_many_classes_are_drawn_without_numbers(tmp_path):
     names = tuple(f"class {chr(65 + i)}" for i in range(26))
     made = Made(arms={"gru": 3.0}, seeds=1, class_names=names)
-    comparison = compare(read_results(write_workdir(tmp_path, made)), resamples=10)
+    comparison = compare(read_results(write_workdir(tmp_path, made)))
     svg = figures.confusion(comparison, comparison.arms[0])
     assert not [text for text in texts(svg) if text.isdigit()]
     assert set(names) <= set(texts(svg))

@@ -18,7 +18,7 @@ MADE = Made(arms={"gru": 5.2, "lstm": 3.0}, draws={0.001: 0.0, 0.01: 3.0}, seeds
 
 
 def compared(workdir):
-    return compare(read_results(workdir), resamples=500)
+    return compare(read_results(workdir))
 
 
 @pytest.fixture(scope="module")
@@ -82,15 +82,26 @@ def test_a_run_that_halving_ended_tells_at_which_step(tmp_path):
     assert set(at.values()) == {None}
 
 
-def test_pairs_are_those_of_the_comparison(comparison, results):
-    (line,) = read_kept(results, "made_up").pairs
-    (pair,) = comparison.pairs
-    assert (line.first, line.second, line.replicates) == (pair.first, pair.second, 2)
-    assert line.difference == significant(pair.difference.value, 4)
-    assert (line.low, line.high) == pytest.approx(
-        (pair.difference.low, pair.difference.high), rel=1e-3
-    )
-    assert line.p == significant(pair.p, 3)
+def test_verdicts_of_the_comparison_follow_from_what_was_kept(tmp_path):
+    made = dataclasses.replace(MADE, class_names=(), seeds=4)
+    comparison = compared(write_workdir(tmp_path / "run", made))
+    write_kept(comparison, tmp_path)
+    (kept,), (pair,) = read_kept(tmp_path, "made_up").conclude(), comparison.pairs
+    assert (kept.first, kept.second, kept.replicates) == (pair.first, pair.second, 4)
+    assert kept.verdict is pair.verdict and kept.better == pair.better
+    for name in ("value", "low", "high"):
+        expected = getattr(pair.difference, name)
+        assert getattr(kept.difference, name) == pytest.approx(expected, rel=1e-4)
+    assert kept.p == pytest.approx(pair.p, rel=1e-3)
+
+
+def test_a_damaged_run_is_not_kept(tmp_path):
+    workdir = write_workdir(tmp_path, dataclasses.replace(MADE, class_names=()))
+    comparison = compared(workdir)
+    run = comparison.arms[0].runs[0].name
+    (workdir / "runs" / run / "predictions" / "test.npz").unlink()
+    with pytest.raises(UserError, match=f"Run {run} cannot be kept: its predictions are missing"):
+        write_kept(compared(workdir), tmp_path)
 
 
 def test_curves_are_thinned_and_tell_the_time_of_a_run(comparison, results):

@@ -70,7 +70,7 @@ def workdir_of(folder, source, data_dir, models, **made):
 
 
 def heard_in(workdir, examples=EXAMPLES):
-    return listen(workdir, compare(read_results(workdir), resamples=10), examples)
+    return listen(workdir, compare(read_results(workdir)), examples)
 
 
 @pytest.fixture(scope="module")

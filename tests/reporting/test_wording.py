@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import pytest
 
@@ -14,7 +15,7 @@ def plain(text):
 
 
 def compared(tmp_path, **made):
-    return compare(read_results(write_workdir(tmp_path, Made(**made))), resamples=2000)
+    return compare(read_results(write_workdir(tmp_path, Made(**made))))
 
 
 def test_shares_are_in_percent_and_losses_as_they_are():
@@ -45,7 +46,14 @@ def test_small_losses_have_three_significant_digits(loss, text):
 
 @pytest.mark.parametrize(
     ("p", "text"),
-    [(0.00099, "p < 0.001"), (0.0214, "p = 0.021"), (0.5, "p = 0.50"), (1, "p = 1.00")],
+    [
+        (0.00099, "p < 0.001"),
+        (0.00213, "p = 0.00213"),
+        (0.0499, "p = 0.0499"),
+        (0.0214, "p = 0.0214"),
+        (0.5, "p = 0.50"),
+        (1, "p = 1.00"),
+    ],
 )
 def test_p_values(p, text):
     assert plain(wording.p_value(p)) == text
@@ -73,9 +81,9 @@ def test_a_clear_win(tmp_path):
     size = wording.scale_of("accuracy").difference(pair.difference.value)
     assert wording.headline(comparison) == f"gru beats lstm by {size}"
     said = plain(wording.evidence(comparison))
-    assert f"{plain(size)} [" in said and "above lstm (p < 0.001)" in said
-    assert "over 5 seeds" in said and "Training a run takes" in said
-    assert wording.pair(pair, comparison).startswith(f"gru is better by {size}")
+    assert f"{plain(size)} [" in said and "above lstm (p = 0.00132)" in said
+    assert "over 5 seeds" in said
+    assert wording.pair(pair, wording.scale_of("accuracy")).startswith(f"gru is better by {size}")
     assert wording.cautions(comparison) == []
     assert "5 seeds and 60 speakers, each with all its examples" in wording.sampling(comparison)
 
@@ -85,17 +93,44 @@ def test_a_lower_loss_wins(tmp_path):
     (pair,) = comparison.pairs
     assert pair.difference.value < 0
     assert "below lstm" in wording.evidence(comparison)
-    words = plain(wording.pair(pair, comparison))
+    words = plain(wording.pair(pair, wording.scale_of("loss")))
     assert words.startswith("gru is better by 0.") and "-" not in words
 
 
 def test_no_winner(tmp_path):
     comparison = compared(tmp_path, arms={"gru": 5.0, "lstm": 5.0}, seeds=3, speakers=0)
     first, second = (arm.name for arm in comparison.arms)
-    assert wording.headline(comparison) == f"No winner between {first} and {second}"
+    assert wording.headline(comparison) == f"No difference shown between {first} and {second}"
     assert "no difference shown" in wording.evidence(comparison)
-    assert wording.pair(comparison.pairs[0], comparison) == "no difference shown"
-    assert wording.cautions(comparison) == ["With 3 replicates the intervals are rough."]
+    (pair,) = comparison.pairs
+    said = wording.pair(pair, wording.scale_of("accuracy"), "seed")
+    expected = (
+        f"about {pair.needed} seeds would show one this large"
+        if pair.needed
+        else "only a larger test set would show one this small"
+    )
+    assert said == f"no difference shown; {expected}"
+    assert wording.cautions(comparison) == []
+
+
+def test_equivalence(tmp_path):
+    made = {"arms": {"gru": 5.0, "lstm": 5.0}, "speakers": 0, "examples": 4000}
+    comparison = compared(tmp_path, **made)
+    first, second = (arm.name for arm in comparison.arms)
+    said = plain(wording.headline(comparison))
+    assert said == f"{first} and {second} are equivalent within 1.0 points"
+    scale = wording.scale_of("accuracy")
+    assert plain(wording.pair(comparison.pairs[0], scale)) == "equivalent within 1.0 points"
+
+
+def test_two_seeds_are_too_few_for_a_verdict(tmp_path):
+    comparison = compared(tmp_path, seeds=2, speakers=0)
+    first, second = (arm.name for arm in comparison.arms)
+    said = wording.headline(comparison)
+    assert said == f"No verdict on {first} and {second}: a verdict needs 3 replicates"
+    evidence = plain(wording.evidence(comparison))
+    assert re.search(r"of 9\d\.\d % \(9\d\.\d to 9\d\.\d\) over 2 seeds", evidence)
+    assert "p =" not in evidence and "[" not in evidence
 
 
 def test_a_shared_lead(tmp_path):
@@ -103,7 +138,7 @@ def test_a_shared_lead(tmp_path):
     first, second, third = (arm.name for arm in comparison.arms)
     assert third == "rnn"
     said = wording.headline(comparison)
-    assert said == f"{first} beats rnn; no winner between {first} and {second}"
+    assert said == f"{first} beats rnn; no difference shown between {first} and {second}"
 
 
 def test_many_arms_are_counted(tmp_path):
@@ -117,29 +152,30 @@ def test_one_arm_and_one_seed(tmp_path):
     assert wording.headline(comparison).startswith("gru reaches a test accuracy of 9")
     assert "over 1 seed." in wording.evidence(comparison)
     assert wording.cautions(comparison) == [
-        "With one replicate the intervals leave out how much seeds differ."
+        "With 1 replicate there is no interval, no p-value and no verdict: at least 3 are needed."
     ]
 
 
-def test_folds_of_one_speaker_say_what_was_resampled(tmp_path):
+def test_folds_of_one_speaker_are_the_replicates(tmp_path):
     comparison = compared(tmp_path, folds=6, examples=600)
     sampling = wording.sampling(comparison)
     assert sampling == (
-        "Resampled over 6 replicates, each with its own test set, and the 100 test examples in it."
+        "The intervals account for chance in 6 replicates, each with its own test set of 100 test "
+        "examples."
     )
     said = " ".join(wording.cautions(comparison))
-    assert "holds a single speaker" in said and "through the 6 test sets" in said
+    assert "holds a single speaker" in said and "The 6 test sets show how speakers differ" in said
 
 
 def test_few_speakers_are_said_to_be_few(tmp_path):
     said = wording.cautions(compared(tmp_path, speakers=3))
-    assert said == ["With 3 speakers in a test set they are rough, too."]
+    assert said == ["With 3 speakers in a test set the intervals are rough."]
 
 
 def test_missing_replicates_and_examples_are_said(tmp_path):
     write_workdir(tmp_path, Made(seeds=5))
     fail(tmp_path, "lstm-1")
-    comparison = compare(read_results(tmp_path), resamples=100)
+    comparison = compare(read_results(tmp_path))
     sampled = dataclasses.replace(comparison.test_sets[0], dropped=7)
     comparison = dataclasses.replace(comparison, test_sets=(sampled,))
     said = wording.cautions(comparison)

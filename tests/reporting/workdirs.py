@@ -6,7 +6,7 @@ which is what a paired comparison lives on.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,18 @@ def remove(workdir: Path, run: str) -> None:
     for path in sorted(folder.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     folder.rmdir()
+
+
+def rewrite(workdir: Path, run: str, change: Callable[[dict], dict], *, metrics: bool) -> None:
+    """Changes the predictions of a run, and its metrics with them if asked to."""
+    folder = workdir / "runs" / run
+    with np.load(folder / "predictions" / "test.npz") as arrays:
+        changed = change(dict(arrays))
+    np.savez(folder / "predictions" / "test.npz", **changed)
+    if metrics:
+        result = json.loads((folder / "result.json").read_text())
+        result["metrics"]["test"] = _metrics(changed)
+        (folder / "result.json").write_text(json.dumps(result))
 
 
 def _replicates(made: Made) -> list[dict[str, Any]]:
