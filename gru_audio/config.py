@@ -115,7 +115,8 @@ def default_config() -> ConfigDict:
     config.model.pooling = "last"  # "last", "mean", "max", "attention", "multi_head_attention"
     config.model.heads = 4  # of multi-head attention
     config.model.dense = ()  # layers between pooling and output: ("64 relu", "32 linear")
-    config.model.output_bias = 0.0  # what the output's biases begin with
+    config.model.output_init = "lecun_normal"  # what the output's weights begin with
+    config.model.output_bias = 0.0  # and its biases
     config.model.kernel_init = "lecun_normal"
     config.model.recurrent_init = "orthogonal"
     config.model.forget_bias = 1.0

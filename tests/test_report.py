@@ -88,7 +88,8 @@ def test_the_page_shows_what_was_found(finished):
         "model.hidden",
         "train loss",
         "validation accuracy",
-        "training time",
+        "Training a run,CPU time",
+        "training, CPU time",
         "Class by class",
     ):
         assert words in page, words
@@ -270,7 +271,7 @@ def test_the_command_keeps_results_and_writes_tables(finished, tmp_path):
     done = run_command("--tables", f"--experiments={tmp_path}")
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "README.md").read_text()
-    assert "[made_up.py](made_up.py): A paper about digits." in text and "other" not in text
+    assert "[made_up.py](made_up.py): A paper about digits." in text and "other.py" not in text
     assert "| gru | 99" in text and "| none | 10" in text and "| not run |" in text
     run_command("--tables", f"--experiments={tmp_path}", f"--results={tmp_path / 'results'}")
     assert (tmp_path / "README.md").read_text() == text
@@ -278,7 +279,7 @@ def test_the_command_keeps_results_and_writes_tables(finished, tmp_path):
     (tmp_path / "made_up.py").write_text('"""Digits, beside nobody\'s."""')
     run_command("--tables", f"--experiments={tmp_path}")
     text = (tmp_path / "README.md").read_text()
-    assert "No paper's values are beside these" in text and "other" not in text
+    assert "No paper's values are beside these" in text and "other.py" not in text
     section = text.partition("## made_up")[2]
     assert "| gru | " in section and "| published |" not in section
 

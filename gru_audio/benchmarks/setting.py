@@ -26,7 +26,8 @@ _TAKEN_OVER = (
     *("frontend.normalise", "frontend.window_ms", "frontend.hop_ms", "frontend.n_fft"),
     *("frontend.mels", "frontend.f_min", "frontend.f_max", "frontend.floor"),
     *("model.cell", "model.hidden", "model.layers", "model.implementation"),
-    *("model.kernel_init", "model.recurrent_init", "model.forget_bias", "model.output_bias"),
+    *("model.kernel_init", "model.recurrent_init", "model.forget_bias"),
+    *("model.output_init", "model.output_bias"),
     *("optimizer.learning_rate", "train.batch_size", "train.steps"),
 )
 _PLAIN = {"optimizer.schedule": "constant", "optimizer.warmup_steps": 0}

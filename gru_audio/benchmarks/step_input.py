@@ -36,7 +36,7 @@ def measure_input(setting: Setting, seconds: float, name: str) -> Row:
     before = _peak_host_bytes()
     resident, streamed = setting.feed("resident"), setting.feed("streamed")
     fresh = resident.initial_state(setting.hyper)
-    compiled = resident.compile_seconds
+    compiled = resident.compile_time.wall
     many, one = _constant(setting, fresh)
     steps: dict[str, Steps] = {
         "resident": _by_calls(resident),
@@ -76,8 +76,8 @@ def measure_input(setting: Setting, seconds: float, name: str) -> Row:
         "streamed_ratio": speed(ms["streamed"], ms["constant, one a call"]),
         "read_us_per_clip": reading,
         "read_and_assemble_us_per_clip": assembling,
-        "resident_compile_seconds": resident.compile_seconds - compiled,
-        "streamed_compile_seconds": streamed.compile_seconds,
+        "resident_compile_seconds": resident.compile_time.wall - compiled,
+        "streamed_compile_seconds": streamed.compile_time.wall,
         "resident_device_bytes": resident.memory_bytes,
         "streamed_device_bytes": streamed.memory_bytes,
         "host_bytes_before": before,

@@ -158,7 +158,7 @@ def _our_step(
         state, metrics = call(state, *arguments)
         return float(metrics["loss"][0])
 
-    return step, call.seconds
+    return step, call.compile_time.wall
 
 
 def _turn(step: Callable[[], float], steps: int) -> Callable[[int], None]:

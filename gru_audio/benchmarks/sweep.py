@@ -144,7 +144,7 @@ def _numbers(ms: np.ndarray, feed: Feed) -> Row:
     return {
         "step_ms": spread(ms),
         "memory_bytes": feed.memory_bytes,
-        "compile_seconds": feed.compile_seconds,
+        "compile_seconds": feed.compile_time.wall,
     }
 
 

@@ -49,6 +49,7 @@ def make_model(
     choose("pooling", config.pooling, POOLINGS)
     choose("initialiser", config.kernel_init, INITIALISERS)
     choose("initialiser", config.recurrent_init, INITIALISERS)
+    choose("initialiser", config.output_init, INITIALISERS)
     choose("implementation", config.implementation, IMPLEMENTATIONS)
     check_projection(config.cell, config.projection)
     values = {**config, "dtype": config.compute_dtype}

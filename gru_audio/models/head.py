@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from gru_audio.config import UserError, choose
 from gru_audio.models.pooling import POOLINGS, multi_head_attention
+from gru_audio.rnn.initialisers import INITIALISERS
 from gru_audio.rnn.layer import EncoderOutput
 from gru_audio.rnn.noise import Dropout
 
@@ -58,7 +59,8 @@ class Head(nn.Module):
       pooling: a key of `gru_audio.models.pooling.POOLINGS`; None: outputs for every frame.
       heads: of multi-head attention.
       dense: layers before the output.
-      output_bias: what the biases begin with. Where ones are rare, the logarithm of their odds
+      output_init: what the output's weights begin with, a key of `INITIALISERS`.
+      output_bias: what its biases begin with. Where ones are rare, the logarithm of their odds
         spares the first steps (Lin et al. 2017, arXiv 1708.02002, section 3.3).
     """
 
@@ -66,6 +68,7 @@ class Head(nn.Module):
     pooling: str | None = "last"
     heads: int = 4
     dense: tuple[Hidden, ...] = ()
+    output_init: str = "lecun_normal"
     output_bias: float = 0.0
 
     @nn.compact
@@ -84,4 +87,5 @@ class Head(nn.Module):
             x = nn.Dense(layer.units, name=f"dense_{number}")(x)
             x = ACTIVATIONS[layer.activation](x)
         bias = nn.initializers.constant(self.output_bias)
-        return nn.Dense(self.outputs, bias_init=bias, name="output")(x)
+        weights = INITIALISERS[self.output_init]
+        return nn.Dense(self.outputs, kernel_init=weights, bias_init=bias, name="output")(x)

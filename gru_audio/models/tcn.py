@@ -1,4 +1,11 @@
-"""A temporal convolutional network (Bai, Kolter and Koltun 2018, arXiv 1803.01271)."""
+"""A temporal convolutional network (Bai, Kolter and Koltun 2018, arXiv 1803.01271).
+
+Parameters begin as in the authors' code (github.com/locuslab/TCN, commit 2f8c2b8, `TCN/tcn.py`).
+It draws the weights of all convolutions from N(0, 0.01). But PyTorch's weight normalisation then
+computes those of the causal convolutions again from parameters of its own, so that they begin with
+PyTorch's default. The shortcut is not normalised and does begin with N(0, 0.01). Biases begin with
+PyTorch's default.
+"""
 
 import flax.linen as nn
 import jax
@@ -7,7 +14,7 @@ from flax.linen.dtypes import promote_dtype
 
 from gru_audio.models.head import Head
 from gru_audio.models.pooling import valid_frames
-from gru_audio.rnn.initialisers import INITIALISERS
+from gru_audio.rnn.initialisers import INITIALISERS, uniform_bias
 from gru_audio.rnn.layer import EncoderOutput
 from gru_audio.rnn.noise import Dropout
 
@@ -23,7 +30,7 @@ class CausalConv(nn.Module):
       features: output channels.
       kernel_size: frames that an output reads.
       dilation: from one of them to the next.
-      kernel_init: a key of `INITIALISERS`; biases begin at zero.
+      kernel_init: a key of `INITIALISERS`; biases begin uniform within 1/sqrt(fan in).
       dtype: of the products; parameters and their norms stay float32.
     """
 
@@ -41,7 +48,7 @@ class CausalConv(nn.Module):
         kernel = self.param("kernel", INITIALISERS[self.kernel_init], shape)
         norm = jnp.linalg.norm(kernel, axis=(0, 1))
         scale = self.param("scale", lambda _: norm)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        bias = self.param("bias", uniform_bias(self.kernel_size * channels), (self.features,))
         x, kernel, bias = promote_dtype(x, kernel * (scale / norm), bias, dtype=self.dtype)
 
         # One matrix product: in a loop, as over the steps of a call, XLA's own convolution is many
@@ -55,8 +62,9 @@ class CausalConv(nn.Module):
 class ResidualBlock(nn.Module):
     """Two causal convolutions, each with ReLU and dropout, added to what they read; ReLU.
 
-    Where widths differ, what is added goes through a linear map of each frame. Dropout is of single
-    values, as in the code of the paper, whose text speaks of whole channels.
+    Where widths differ, what is added goes through a linear map of each frame, without weight
+    normalisation, which begins with N(0, 0.01). Dropout is of single values, as in the code of the
+    paper, whose text speaks of whole channels.
 
     Attributes are those of `CausalConv`.
     """
@@ -84,9 +92,12 @@ class ResidualBlock(nn.Module):
             if dropout is not None:
                 y = dropout(y, salt + i)
         if x.shape[-1] != self.features:
-            kernel_init = INITIALISERS[self.kernel_init]
             shortcut = nn.Dense(
-                self.features, dtype=self.dtype, kernel_init=kernel_init, name="shortcut"
+                self.features,
+                dtype=self.dtype,
+                kernel_init=INITIALISERS["normal_0.01"],
+                bias_init=uniform_bias(x.shape[-1]),
+                name="shortcut",
             )
             x = shortcut(x)
         return nn.relu(y + x)
@@ -150,9 +161,10 @@ class TcnClassifier(nn.Module):
     What a config says of cells, directions and recurrent weights has no effect.
 
     Attributes:
-      head: turns the blocks' frames into outputs.
-      hidden, layers, kernel_init, dtype: see `TcnEncoder`. The paper tells of "normal_0.01"; by
-        the way it normalises weights, its code begins with "uniform_fan_in".
+      head: turns the blocks' frames into outputs. In the authors' code its weights begin with
+        "normal_0.01" for the adding problem and for copying, with "uniform_fan_in" for music.
+      hidden, layers, kernel_init, dtype: see `TcnEncoder`. The paper's text gives "normal_0.01" for
+        the causal convolutions; its code begins with "uniform_fan_in".
       tcn_kernel: its `kernel_size`.
     """
 

@@ -1,9 +1,10 @@
-"""What is said of an architecture, held against what is kept of experiments.
+"""What is said of an architecture, compared with what is kept of experiments.
 
-A claim is tested by comparisons. Each expects a difference of a sign: one that is found to have
-that sign speaks for the claim, one that is found to have the other against it, any else shows
-nothing. Found means p < 0.05, adjusted for the number of comparisons of the claim (Holm 1979).
-Losses of two that both learnt nothing show nothing either, however sure their difference is.
+A claim is tested by comparisons. Each expects a difference of one sign. A difference that is shown
+speaks for the claim if it has that sign, and against it if it has the other. Shown means p < 0.05,
+adjusted for the number of comparisons of the claim (Holm 1979); of benchmarks, that both quartiles
+lie on one side; of what is counted, that the numbers differ. Losses of two arms that both learnt
+nothing show nothing.
 """
 
 import enum
@@ -11,8 +12,10 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
+import numpy as np
 from etils import epath
 
 from gru_audio.config import UserError
@@ -27,9 +30,18 @@ class Finding(enum.StrEnum):
     HOLDS = "holds"
     HOLDS_IN_PART = "holds in part"
     MIXED = "mixed"
-    DOES_NOT_HOLD = "does not hold"
+    OPPOSITE_IN_PART = "the opposite holds in part"
+    OPPOSITE = "the opposite holds"
     NOT_SHOWN = "not shown"
     NOT_RUN = "not run"
+
+
+class Basis(enum.Enum):
+    """What shows that a difference is there, and what its interval is."""
+
+    TEST = "p-value, and the 95 % interval"
+    ROUNDS = "quartiles over the rounds of a benchmark"
+    COUNT = "none: what is counted is exact"
 
 
 @dataclass(frozen=True)
@@ -39,11 +51,11 @@ class Evidence:
     Attributes:
         setting: where: "100 clips".
         first, second: what is compared, and its mean: ("GRU", 0.93).
-        difference: of the first from the second, or their ratio, with its 95 % interval.
+        difference: of the first from the second, or their ratio, with the interval of its basis.
         expected: 1 if the claim says that it is above `neutral`, -1 if below.
         neutral: where neither is ahead: 0 of a difference, 1 of a ratio.
-        p: of no difference; None where `difference` has no such interval: quartiles of rounds, or
-            the range of too few replicates, which shows nothing.
+        basis: what shows the difference.
+        p: of no difference, where the basis is a test; None with too few replicates for one.
         floor: of losses, what a model reaches that learns nothing: two that are there show nothing.
     """
 
@@ -53,17 +65,22 @@ class Evidence:
     difference: Estimate
     expected: int
     neutral: float = 0.0
+    basis: Basis = Basis.TEST
     p: float | None = None
     floor: float | None = None
 
     @property
     def speaks(self) -> int:
         """1 for the claim, -1 against it, 0 if it shows nothing."""
-        low, value, high = self.difference.low, self.difference.value, self.difference.high
-        shown = not low <= self.neutral <= high if self.p is None else self.p < 1 - LEVEL
-        if not shown or not self.difference.is_interval or self._learnt_nothing:
+        if not self._shown or self._learnt_nothing:
             return 0
-        return self.expected if value > self.neutral else -self.expected
+        return self.expected if self.difference.value > self.neutral else -self.expected
+
+    @property
+    def _shown(self) -> bool:
+        if self.basis is Basis.TEST:
+            return self.p is not None and self.p < 1 - LEVEL
+        return not self.difference.low <= self.neutral <= self.difference.high
 
     @property
     def _learnt_nothing(self) -> bool:
@@ -96,7 +113,10 @@ class Claim:
 
 
 def judge(tests: Iterable[Evidence]) -> Finding:
-    """Holds if all speak for it, in part if some do and none against it, and so on."""
+    """Says what comparisons show together, by the same rule for a claim and for its opposite.
+
+    A side holds if all comparisons speak for it, and in part if some do and none for the other.
+    """
     votes = {test.speaks for test in tests}
     if not votes:
         return Finding.NOT_RUN
@@ -104,7 +124,9 @@ def judge(tests: Iterable[Evidence]) -> Finding:
         return Finding.MIXED
     if 1 in votes:
         return Finding.HOLDS_IN_PART if 0 in votes else Finding.HOLDS
-    return Finding.DOES_NOT_HOLD if -1 in votes else Finding.NOT_SHOWN
+    if -1 in votes:
+        return Finding.OPPOSITE_IN_PART if 0 in votes else Finding.OPPOSITE
+    return Finding.NOT_SHOWN
 
 
 def compared(
@@ -140,40 +162,35 @@ def compared(
     ]
 
 
-def paired(
+def counted(
     kept: Kept | None,
     first: str,
     second: str,
-    score: Callable[[KeptRun], float],
+    count: Callable[[KeptRun], float],
     *,
     setting: str,
     expected: int,
 ) -> list[Evidence]:
-    """A score of two arms, paired by replicate, by Student's t; [] if they were not run.
+    """What is counted of two arms, and is the same in all their runs; [] if they were not run.
 
     Args:
         kept: of a sweep.
         first, second: its arms.
-        score: of a run.
+        count: of a run.
         setting, expected: of the `Evidence`.
+
+    Raises:
+        UserError: the runs of an arm differ in it.
     """
     pairs = _pairs(kept, first, second) if kept else []
     if not pairs:
         return []
-    ours, theirs = ([score(run) for run in runs] for runs in zip(*pairs, strict=True))
-    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
-    means = sum(ours) / len(ours), sum(theirs) / len(theirs)
-    components = components_of_values(differences)
-    return [
-        Evidence(
-            setting,
-            (first, means[0]),
-            (second, means[1]),
-            components.estimate(),
-            expected,
-            p=components.p(),
-        )
-    ]
+    counts = [{count(run) for run in runs} for runs in zip(*pairs, strict=True)]
+    if any(len(values) > 1 for values in counts):
+        raise UserError(f"{setting}: runs of one arm differ in it, so it cannot be counted.")
+    ours, theirs = (values.pop() for values in counts)
+    exact = Estimate(ours - theirs, ours - theirs, ours - theirs)
+    return [Evidence(setting, (first, ours), (second, theirs), exact, expected, basis=Basis.COUNT)]
 
 
 def updates_to_equal_score(
@@ -181,31 +198,62 @@ def updates_to_equal_score(
 ) -> list[Evidence]:
     """The ratio of updates that two arms need to a score both reach, paired by replicate.
 
-    That is the worse of the two arms' best validation losses, in each replicate; the ratio is a
-    geometric mean.
+    That is the worse of the two arms' best validation losses, in each replicate. The ratio is a
+    geometric mean, compared by Student's t.
     """
-    pairs = _pairs(kept, first, second) if kept else []
-    curves = {run.run: _losses(kept, run) for pair in pairs for run in pair} if kept else {}
     needed = []
-    for one, other in pairs:
-        target = max(min(curves[one.run].values()), min(curves[other.run].values()))
-        needed.append([_first_at(curves[run.run], target) for run in (one, other)])
+    for one, other in _curves(kept, first, second):
+        target = max(min(curve.validation) for curve in (one, other))
+        needed.append([curve.updates_to(curve.validation, target) for curve in (one, other)])
     if not needed:
         return []
-    ratios = [math.log(ours / theirs) for ours, theirs in needed]
+    ours, theirs = map(fmean, zip(*needed, strict=True))
+    ratios = [math.log(one / other) for one, other in needed]
     components = components_of_values(ratios)
     ratio = components.estimate()
-    means = [sum(steps) / len(needed) for steps in zip(*needed, strict=True)]
+    value, low, high = map(math.exp, (ratio.value, ratio.low, ratio.high))
     return [
         Evidence(
             setting,
-            (first, means[0]),
-            (second, means[1]),
-            Estimate(
-                math.exp(ratio.value), math.exp(ratio.low), math.exp(ratio.high), ratio.is_interval
-            ),
+            (first, ours),
+            (second, theirs),
+            Estimate(value, low, high, ratio.is_interval),
             expected,
             neutral=1.0,
+            p=components.p(),
+        )
+    ]
+
+
+def validation_at_equal_training_loss(
+    kept: Kept | None, first: str, second: str, *, setting: str, expected: int
+) -> list[Evidence]:
+    """Validation losses of two arms when their training losses are equal, paired by replicate.
+
+    In each replicate that is the lowest training loss that both arms reach. An arm that learns
+    faster is so not blamed for having learnt more. Between updates at which both losses are known
+    they are interpolated; differences are compared by Student's t.
+    """
+    at_equal = []
+    for one, other in _curves(kept, first, second):
+        target = max(min(curve.training) for curve in (one, other))
+        at_equal.append(
+            [
+                curve.at(curve.updates_to(curve.training, target), curve.validation)
+                for curve in (one, other)
+            ]
+        )
+    if not at_equal:
+        return []
+    ours, theirs = map(fmean, zip(*at_equal, strict=True))
+    components = components_of_values([one - other for one, other in at_equal])
+    return [
+        Evidence(
+            setting,
+            (first, ours),
+            (second, theirs),
+            components.estimate(),
+            expected,
             p=components.p(),
         )
     ]
@@ -235,11 +283,44 @@ def _pairs(kept: Kept, first: str, second: str) -> list[tuple[KeptRun, KeptRun]]
     return [(run, theirs[key]) for key, run in ours.items() if key in theirs]
 
 
-def _losses(kept: Kept, run: KeptRun) -> dict[int, float]:
-    """Step -> validation loss."""
-    points = [point for point in kept.curves if point.run == run.run]
-    return {p.step: p.metrics["validation/loss"] for p in points if "validation/loss" in p.metrics}
+@dataclass(frozen=True)
+class _Curve:
+    """Losses of a run at the updates at which both are known."""
+
+    updates: Sequence[int]
+    training: Sequence[float]
+    validation: Sequence[float]
+
+    def updates_to(self, losses: Sequence[float], target: float) -> float:
+        """After how many updates a loss is first at the target, which it reaches."""
+        i = next(i for i, loss in enumerate(losses) if loss <= target)
+        if i == 0 or losses[i - 1] == losses[i]:
+            return self.updates[i]
+        share = (losses[i - 1] - target) / (losses[i - 1] - losses[i])
+        return self.updates[i - 1] + share * (self.updates[i] - self.updates[i - 1])
+
+    def at(self, update: float, losses: Sequence[float]) -> float:
+        """A loss after so many updates."""
+        return float(np.interp(update, self.updates, losses))
 
 
-def _first_at(curve: Mapping[int, float], target: float) -> int:
-    return min(step for step, loss in curve.items() if loss <= target)
+def _curves(kept: Kept | None, first: str, second: str) -> list[tuple[_Curve, _Curve]]:
+    """Those of the compared runs of two arms, replicate by replicate; [] if they were not run.
+
+    A replicate in which a run has no such curves is left out.
+    """
+    if kept is None:
+        return []
+    pairs = [(_curve(kept, one), _curve(kept, other)) for one, other in _pairs(kept, first, second)]
+    return [(one, other) for one, other in pairs if one.updates and other.updates]
+
+
+def _curve(kept: Kept, run: KeptRun) -> _Curve:
+    names = "train/loss", "validation/loss"
+    points = [
+        point
+        for point in kept.curves
+        if point.run == run.run and all(name in point.metrics for name in names)
+    ]
+    training, validation = ([point.metrics[name] for point in points] for name in names)
+    return _Curve([point.step for point in points], training, validation)

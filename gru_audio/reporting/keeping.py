@@ -63,13 +63,14 @@ def _run(run: Run, selected: bool) -> KeptRun:
         steps=result.get("steps"),
         step_cap=run.standing.steps,
         best_step=result.get("best_step"),
+        dropped_at=result["steps"] if result.get("stopped_at_rung") else None,
         metrics=metrics,
         **_costs(result),
     )
 
 
 def _costs(result: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("seconds", "steps_per_second", "compile_seconds")
+    names = ("seconds", "cpu_seconds", "steps_per_second", "compile_seconds")
     costs = {name: _rounded(result.get(name), _COST) for name in names}
     memory = _rounded(result.get("peak_memory_bytes"), _COST)
     return costs | {"peak_memory_bytes": None if memory is None else int(memory)}

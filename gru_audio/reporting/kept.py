@@ -41,8 +41,10 @@ class KeptRun:
         total_parameters, recurrent_parameters: how many.
         steps: updates done; step_cap: after how many it would have stopped in any case.
         best_step: when validation was best.
-        seconds: of training, its share of the program it was part of.
-        steps_per_second: by that share.
+        dropped_at: the step at which halving ended it; None if it was not dropped.
+        seconds: of wall time in training, its share of the program it was part of.
+        cpu_seconds: of processor time, its share likewise; None on an accelerator, or if unknown.
+        steps_per_second: by its share of the wall time.
         compile_seconds: of the whole program.
         peak_memory_bytes: of a device.
         metrics: "test/loss" -> value.
@@ -59,7 +61,9 @@ class KeptRun:
     steps: int | None
     step_cap: int
     best_step: int | None
+    dropped_at: int | None
     seconds: float | None
+    cpu_seconds: float | None
     steps_per_second: float | None
     compile_seconds: float | None
     peak_memory_bytes: int | None
@@ -96,7 +100,7 @@ class KeptPoint:
     Attributes:
         run: its name.
         step: updates done.
-        seconds: of training until then, as in `KeptRun`.
+        seconds: of wall time in training until then, as in `KeptRun`.
         metrics: "train/loss" and those of validation.
     """
 

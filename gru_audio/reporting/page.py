@@ -48,6 +48,7 @@ def render(comparison: Comparison, disagreements: Sequence[Disagreement], heard:
         headline=wording.headline(comparison),
         evidence=wording.evidence(comparison),
         metric=results.metric,
+        clock=wording.clock(results)[1],
         classes=len(results.class_names),
         colours=svg.ARM_COLOURS,
         finished=sum(run.standing.state == FINISHED for run in results.runs),
@@ -93,13 +94,18 @@ def _arm(comparison: Comparison, arm: Arm) -> dict[str, Any]:
         "interval": scale.interval(arm.estimate),
         "parameters": wording.number(wording.parameters(arm.runs, "total")),
         "recurrent": wording.number(wording.parameters(arm.runs, "recurrent")),
-        "time": wording.duration(wording.mean_result(arm.runs, "seconds")),
+        "time": wording.duration(wording.mean_result(arm.runs, _seconds(comparison))),
         "rate": wording.number(wording.mean_result(arm.runs, "steps_per_second")),
         "memory": wording.memory(max((m for m in memory if m), default=None)),
         "replicates": f"{len(arm.runs)} of {arm.planned}",
         "draw": wording.setting(arm.draw) or wording.NOTHING,
         "draws": wording.selected(arm, comparison.results),
     }
+
+
+def _seconds(comparison: Comparison) -> str:
+    """The name in a run's result of the training time that the page shows."""
+    return wording.clock(comparison.results)[0]
 
 
 def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
@@ -156,8 +162,8 @@ def _cost_figures(comparison: Comparison) -> list[str]:
             [wording.parameters(arm.runs, "total") for arm in arms],
             lambda count: f"{count:,.0f}",
         ),
-        "training time": (
-            [wording.mean_result(arm.runs, "seconds") for arm in arms],
+        f"training, {wording.clock(comparison.results)[1]}": (
+            [wording.mean_result(arm.runs, _seconds(comparison)) for arm in arms],
             wording.duration,
         ),
     }
@@ -240,7 +246,7 @@ def _run(comparison: Comparison, run: Run) -> dict[str, Any]:
         "test": wording.NOTHING if test is None else scale.value(test),
         "steps": wording.number(result.get("steps")),
         "best_step": wording.number(result.get("best_step")),
-        "time": wording.duration(result.get("seconds")),
+        "time": wording.duration(result.get(_seconds(comparison))),
         "compile": wording.duration(result.get("compile_seconds")),
     }
 
@@ -269,9 +275,10 @@ def _environment(comparison: Comparison) -> list[tuple[str, str]]:
         rows.append(("set up", results.first.strftime(_MINUTE)))
     if results.last:
         rows.append(("last run finished", results.last.strftime(_MINUTE)))
-    seconds = [r.result["seconds"] for r in results.runs if r.result.get("seconds")]
+    name, clock = wording.clock(results)
+    seconds = [run.result[name] for run in results.runs if run.result.get(name)]
     if seconds:
-        rows.append(("training time of all runs", wording.duration(sum(seconds))))
+        rows.append((f"training of all runs, {clock}", wording.duration(sum(seconds))))
     return rows
 
 

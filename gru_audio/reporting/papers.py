@@ -1,6 +1,8 @@
-"""A paper's table beside ours: what was kept of an experiment, arm by arm, and how it stands."""
+"""A paper's table beside ours: what was kept of an experiment, arm by arm, and how they compare."""
 
+import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -12,7 +14,6 @@ from gru_audio.config import UserError, nearest
 from gru_audio.reporting.comparison import BOUNDS
 from gru_audio.reporting.kept import Kept, KeptRun, read_kept
 from gru_audio.reporting.published import (
-    FEWEST,
     Published,
     Verdict,
     judge,
@@ -40,12 +41,21 @@ class Experiment:
     published: Published
 
     def __post_init__(self) -> None:
-        for part in (*self.published.values, *self.published.floors):
+        of_parts = self.published.values, self.published.floors, self.published.tolerances
+        for part in itertools.chain(*of_parts):
             if part not in self.parts:
                 raise UserError(
                     f'{self.name}: PUBLISHED names "{part}", which is none of its parts.'
                     f"{nearest(part, self.parts)}"
                 )
+
+
+@dataclass(frozen=True)
+class Time:
+    """What runs have taken, in seconds: of wall time, and of processor time if that is known."""
+
+    wall: float
+    cpu: float | None
 
 
 @dataclass(frozen=True)
@@ -60,10 +70,13 @@ class Ours:
         validation: the mean of the same runs on the validation split; None if there was none.
         at_cap: how many of the runs took all the steps allowed; best_steps: the first and the last
             step at which validation was best in them, if it was looked at.
-        draws: among how many with a finished run it was chosen; planned: how many the sweep has.
-        ends: settings of the chosen draw that are the smallest or largest that was tried.
+        draws: how many the sweep has of the arm; to_the_end: how many of them have a finished run
+            that halving has not ended, and so were chosen among at the end.
+        halved_at: updates at which halving ended the others.
+        ends: settings of the chosen draw that are the smallest or largest that was tried; () where
+            halving has ended draws, since the choice among them was made early in training.
         total_parameters, recurrent_parameters: of a run.
-        seconds: of training, of the chosen runs; seconds_of_all: of all runs of the arm.
+        time: of training, of the chosen runs; time_of_all: of all runs of the arm.
     """
 
     values: tuple[float, ...]
@@ -73,12 +86,13 @@ class Ours:
     at_cap: int
     best_steps: tuple[int, int] | None
     draws: int
-    planned: int
+    to_the_end: int
+    halved_at: tuple[int, ...]
     ends: tuple[str, ...]
     total_parameters: int | None
     recurrent_parameters: int | None
-    seconds: float
-    seconds_of_all: float
+    time: Time
+    time_of_all: Time
 
     @property
     def seeds(self) -> int:
@@ -87,19 +101,22 @@ class Ours:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """That of the metric; None if it rests on fewer than `FEWEST` values."""
-        count = self.test_sets if self.test_sets > 1 else self.seeds
-        return (self.metric.low, self.metric.high) if count >= FEWEST else None
+        """That of the metric; None with too few replicates."""
+        return (self.metric.low, self.metric.high) if self.metric.is_interval else None
 
 
 @dataclass(frozen=True)
 class Row:
-    """An arm in a paper and here; None for what the paper does not tell, or was not run."""
+    """An arm in a paper and here; None for what the paper does not tell, or was not run.
+
+    `tolerance` is that by which the verdict was reached; None if values are compared in kind.
+    """
 
     arm: str
     published: float | None
     ours: Ours | None
     verdict: Verdict | None
+    tolerance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -129,31 +146,29 @@ def read_paper(experiment: Experiment, results: epath.PathLike) -> Paper:
     tables = []
     for part in experiment.parts:
         kept = read_kept(results, name_with_part(experiment.name, part))
-        values = experiment.published.values.get(part, {})
         floor = experiment.published.floors.get(part)
-        tables.append(Table(part, kept, floor, compare_arms(values, floor, kept)))
+        tables.append(Table(part, kept, floor, compare_arms(experiment.published, part, kept)))
     return Paper(experiment, tuple(tables))
 
 
-def compare_arms(
-    published: Mapping[str, float], floor: float | None, kept: Kept | None
-) -> tuple[Row, ...]:
-    """The arms of a paper in its order, then those that only we have."""
-    arms = dict.fromkeys((*published, *(kept.arms if kept else ())))
-    return tuple(_row(arm, published.get(arm), floor, kept) for arm in arms)
+def compare_arms(published: Published, part: str, kept: Kept | None) -> tuple[Row, ...]:
+    """The arms of a part of a paper in its order, then those that only we have."""
+    arms = dict.fromkeys((*published.values.get(part, ()), *(kept.arms if kept else ())))
+    return tuple(_row(arm, published, part, kept) for arm in arms)
 
 
-def _row(arm: str, published: float | None, floor: float | None, kept: Kept | None) -> Row:
+def _row(arm: str, published: Published, part: str, kept: Kept | None) -> Row:
     ours = _ours(arm, kept) if kept else None
-    if published is None:
+    value, floor = published.values.get(part, {}).get(arm), published.floors.get(part)
+    if value is None:
         return Row(arm, None, ours, None)
     if kept is None or ours is None:
-        return Row(arm, published, None, Verdict.NOT_RUN)
-    mean = ours.metric.value
+        return Row(arm, value, None, Verdict.NOT_RUN)
     if floor is not None:
-        return Row(arm, published, ours, judge_in_kind(published, mean, floor))
-    verdict = judge(published, mean, ours.interval, higher_is_better=kept.higher_is_better)
-    return Row(arm, published, ours, verdict)
+        return Row(arm, value, ours, judge_in_kind(value, ours.values, floor))
+    tolerance, up = published.tolerance(part, arm), kept.higher_is_better
+    verdict = judge(value, ours.interval, tolerance, higher_is_better=up)
+    return Row(arm, value, ours, verdict, tolerance)
 
 
 def _ours(arm: str, kept: Kept) -> Ours | None:
@@ -169,6 +184,7 @@ def _ours(arm: str, kept: Kept) -> Ours | None:
     values = [run.metrics[metric] for run in chosen]
     means = [fmean(of_set) for of_set in by_test_set.values()]
     best = [run.best_step for run in chosen if run.best_step is not None]
+    halved_at = tuple(sorted({run.dropped_at for run in runs if run.dropped_at is not None}))
     return Ours(
         values=tuple(values),
         test_sets=len(means),
@@ -178,13 +194,16 @@ def _ours(arm: str, kept: Kept) -> Ours | None:
         validation=_mean([run.metrics.get(f"validation/{kept.metric}") for run in chosen]),
         at_cap=sum(run.steps == run.step_cap for run in chosen),
         best_steps=(min(best), max(best)) if best else None,
-        draws=_count_draws([run for run in runs if run.state == FINISHED]),
-        planned=_count_draws(runs),
-        ends=_ends(chosen[0].draw, [run.draw for run in runs]),
+        draws=_count_draws(runs),
+        to_the_end=_count_draws(
+            [run for run in runs if run.state == FINISHED and run.dropped_at is None]
+        ),
+        halved_at=halved_at,
+        ends=() if halved_at else _ends(chosen[0].draw, [run.draw for run in runs]),
         total_parameters=chosen[0].total_parameters,
         recurrent_parameters=chosen[0].recurrent_parameters,
-        seconds=_seconds(chosen),
-        seconds_of_all=_seconds(runs),
+        time=_time(chosen),
+        time_of_all=_time(runs),
     )
 
 
@@ -211,5 +230,9 @@ def _mean(values: list[float | None]) -> float | None:
     return sum(known) / len(known) if len(known) == len(values) else None
 
 
-def _seconds(runs: list[KeptRun]) -> float:
-    return sum(run.seconds or 0.0 for run in runs)
+def _time(runs: list[KeptRun]) -> Time:
+    """The sums over those that have trained; of processor time, if all of them have it."""
+    trained = [run for run in runs if run.seconds is not None]
+    cpu = [run.cpu_seconds for run in trained if run.cpu_seconds is not None]
+    wall = math.fsum(run.seconds or 0.0 for run in trained)
+    return Time(wall, math.fsum(cpu) if len(cpu) == len(trained) else None)

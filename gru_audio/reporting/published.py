@@ -1,11 +1,14 @@
-"""What a paper published, and by which rule ours is said to reproduce it."""
+"""What a paper published, and the rule by which our value is compared with it."""
 
 import enum
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-TOLERANCE = 0.02  # of the published value
-FEWEST = 3  # seeds, or test sets: an interval over fewer would hold nearly any value
+from gru_audio.reporting.statistics import FEWEST
+
+SHARE = 0.02  # of a published value: the most that the tolerance may be, unless it is stated
 SOLVED, LEARNT = 0.1, 0.9  # of the floor: below them a task is solved, and at least partly
 
 
@@ -21,6 +24,10 @@ class Published:
         floors: part -> what a model reaches that learns nothing; there values are compared in kind.
         guessed: what the paper leaves open, and what was taken.
         peers: what others published on the same test set, of models that no arm repeats.
+        tolerances: part -> how far from a published value ours may be and reproduce it, where that
+            is not `SHARE` of the value. It is never as much as half of the smallest difference
+            between the values of the part.
+        from_memory: whether the values were written down without the paper at hand.
     """
 
     source: str
@@ -29,17 +36,28 @@ class Published:
     floors: Mapping[str, float] = field(default_factory=dict)
     guessed: tuple[str, ...] = ()
     peers: Mapping[str, float] = field(default_factory=dict)
+    tolerances: Mapping[str, float] = field(default_factory=dict)
+    from_memory: bool = False
+
+    def tolerance(self, part: str, arm: str) -> float:
+        """How far from a published value ours may be and reproduce it."""
+        values = self.values[part]
+        most = self.tolerances.get(part, SHARE * abs(values[arm]))
+        return min(most, smallest_difference(values.values()) / 2)
 
 
 NOBODYS = Published(source="No paper's values are beside these", measure="the test metric")
 
 
 class Verdict(enum.StrEnum):
-    """How our value stands to a published one."""
+    """How our value compares with a published one."""
 
     REPRODUCED = "reproduced"
+    IN_KIND = "reproduced in kind"
     BETTER = "better"
-    NOT_REPRODUCED = "not reproduced"
+    WORSE = "worse"
+    UNDECIDED = "undecided"
+    TOO_FEW = "too few replicates"
     NOT_RUN = "not run"
 
 
@@ -59,31 +77,56 @@ def name_with_part(experiment: str, part: str) -> str:
     return f"{experiment}-{part}" if part else experiment
 
 
+def smallest_difference(values: Iterable[float]) -> float:
+    """The smallest difference between values that are not equal; infinite if all are equal."""
+    distinct = sorted(set(values))
+    return min((b - a for a, b in itertools.pairwise(distinct)), default=math.inf)
+
+
 def judge(
-    published: float, mean: float, interval: tuple[float, float] | None, *, higher_is_better: bool
+    published: float,
+    interval: tuple[float, float] | None,
+    tolerance: float,
+    *,
+    higher_is_better: bool,
 ) -> Verdict:
-    """Whether our mean over seeds, with its 95 % interval if it has one, reproduces a value.
+    """Compares our 95 % interval with a published value.
 
-    It does if the published value lies within the interval, or within `TOLERANCE` of itself from
-    the mean. Else ours is better, or it is not reproduced.
+    Args:
+        published: the value.
+        interval: ours; None with fewer than `FEWEST` replicates.
+        tolerance: see `Published.tolerance`.
+        higher_is_better: of the metric.
+
+    Returns:
+        REPRODUCED if the interval contains the published value and lies within the tolerance around
+        it, ends not included; BETTER or WORSE if the whole interval lies on that side of the value;
+        else UNDECIDED: the interval contains the value, but also values that differ from it by the
+        tolerance or more.
     """
-    if within(interval, published) or abs(mean - published) <= TOLERANCE * abs(published):
-        return Verdict.REPRODUCED
-    better = mean > published if higher_is_better else mean < published  # a mean of NaN is not
-    return Verdict.BETTER if better else Verdict.NOT_REPRODUCED
+    if interval is None:
+        return Verdict.TOO_FEW
+    low, high = interval
+    if low > published or high < published:
+        return Verdict.BETTER if (low > published) == higher_is_better else Verdict.WORSE
+    close = published - low < tolerance and high - published < tolerance  # never of NaN
+    return Verdict.REPRODUCED if close else Verdict.UNDECIDED
 
 
-def within(interval: tuple[float, float] | None, published: float) -> bool:
-    """Whether a published value lies in our interval, if there is one."""
-    return interval is not None and interval[0] <= published <= interval[1]
+def judge_in_kind(published: float, losses: Sequence[float], floor: float) -> Verdict:
+    """Compares the kind of every replicate's loss with that of a published loss; see `kind`.
 
-
-def judge_in_kind(published: float, mean: float, floor: float) -> Verdict:
-    """Whether a mean loss is of the same kind as a published one; see `kind`."""
-    theirs, ours = kind(published, floor), kind(mean, floor)
-    if ours == theirs:
-        return Verdict.REPRODUCED
-    return Verdict.BETTER if ours > theirs else Verdict.NOT_REPRODUCED
+    Returns:
+        IN_KIND if all are of the published kind, BETTER or WORSE if all are of better or of worse
+        kinds, UNDECIDED if they differ in this.
+    """
+    if len(losses) < FEWEST:
+        return Verdict.TOO_FEW
+    theirs = kind(published, floor)
+    sides = {(ours > theirs) - (ours < theirs) for ours in (kind(loss, floor) for loss in losses)}
+    if len(sides) > 1:
+        return Verdict.UNDECIDED
+    return {0: Verdict.IN_KIND, 1: Verdict.BETTER, -1: Verdict.WORSE}[sides.pop()]
 
 
 def kind(loss: float, floor: float) -> Kind:

@@ -1,22 +1,23 @@
 """`experiments/README.md`: what the experiments gave, beside papers, made of sections."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from gru_audio.reporting import markdown, wording
-from gru_audio.reporting.claims import Claim, Evidence, judge
+from gru_audio.reporting.claims import Basis, Claim, Evidence, judge
 from gru_audio.reporting.kept import Kept
 from gru_audio.reporting.markdown import LEFT, RIGHT
 from gru_audio.reporting.papers import Experiment, Ours, Paper, Row, Table
 from gru_audio.reporting.published import (
     FEWEST,
     LEARNT,
+    SHARE,
     SOLVED,
-    TOLERANCE,
+    Kind,
+    Published,
     Verdict,
     kind,
     name_with_part,
-    within,
 )
 from gru_audio.reporting.verdicts import Pair
 from gru_audio.sweeping.status import FINISHED
@@ -30,8 +31,10 @@ _COLUMNS = {
     "parameters": RIGHT,
     "of them recurrent": RIGHT,
     "draws": RIGHT,
-    "time, chosen runs": RIGHT,
-    "time, all runs": RIGHT,
+    "CPU time, chosen runs": RIGHT,
+    "CPU time, all runs": RIGHT,
+    "wall time, chosen runs": RIGHT,
+    "wall time, all runs": RIGHT,
 }
 _SHOWN_PAIRS = 6  # of four arms
 _PRINTED = 3  # decimals of a table that is padded; losses over orders of magnitude are not
@@ -58,13 +61,24 @@ sets (folds), it is over their means, each of its seeds: "5 x 3" are five test s
 each. Differences between arms are by the paired bootstrap over seeds and test examples, their
 p-values adjusted by Holm's method.
 
-A published value is **reproduced** if it lies within our interval, that of {FEWEST} seeds or test
-sets at least, or else within {100 * TOLERANCE:g} % of itself from our mean: the weaker finding,
-which is told apart. Otherwise ours is **better**, or the value is **not reproduced**. Where losses
-span orders of magnitude there is a floor, what a model reaches that learns nothing, and values are
-compared in kind: *solved* below {SOLVED:g} of the floor, *partly* up to {LEARNT:g} of it, *at the
-floor* above. A value of the same kind is reproduced. What was not run stays empty. Times are of
-training, on the device that is named."""
+A published value is **reproduced** if our interval contains it and lies wholly within a tolerance
+around it. The tolerance is half of the smallest difference between the paper's values in that
+table, or {100 * SHARE:g} % of the value if that is less. Ours is **better** or **worse** if the
+whole interval lies on that side of the published value. It is **undecided** if the interval
+contains the published value but reaches beyond the tolerance. With fewer than {FEWEST} replicates
+(seeds, or test sets where there are several) there are **too few replicates**: the table shows the
+mean and the range of the values, and there is no verdict.
+
+Where losses span orders of magnitude there is a floor: the loss of a model that learns nothing.
+There values are compared in kind: *solved* below {SOLVED:g} of the floor, *partly* up to
+{LEARNT:g} of it, *at the floor* above. A value is **reproduced in kind** if every replicate is of
+the published kind, and undecided if only some are. What was not run stays empty.
+
+Draws are the settings that were tried. Where halving ends the worse ones early in training, only
+the others are trained to the end, and the best of these is shown. Times are of training, on the
+device that is named. CPU time is processor time of the training process. Wall time stands where
+that is not known. The machine may have been busy with other work, so arms are not to be compared by
+wall time."""
 
 
 def _summary(papers: Sequence[Paper]) -> str:
@@ -93,12 +107,14 @@ def _claims(claims: Sequence[tuple[Claim, Sequence[Evidence]]]) -> list[str]:
     columns |= {"for it": RIGHT, "against": RIGHT, "comparisons": RIGHT}
     lines = ["## What is said of GRUs", "", *markdown.table(columns, found), ""]
     lines += [
-        "A difference speaks for a claim if it is on the side that the claim expects and p < 0.05, "
-        "adjusted by Holm's method for the comparisons of the claim. Test scores are compared by "
-        "the paired bootstrap over seeds and test examples, all else by Student's t over paired "
-        "seeds; of speeds, both quartiles of rounds have to be on that side. In brackets stands "
-        "the 95 % interval of each by itself. A claim holds if every comparison speaks for it, in "
-        "part if some do and none against it; if some do either, the finding is mixed.",
+        "A comparison speaks for a claim if its difference is on the side that the claim expects, "
+        "and against it if it is on the other, in both cases only if p < 0.05, adjusted by Holm's "
+        "method for the comparisons of the claim. Test scores are compared by the same test as "
+        "arms, all else by Student's t over paired seeds. In brackets stands the 95 % interval of "
+        "each by itself. Of speeds both quartiles of rounds, which stand in brackets, have to be "
+        "on one side; what is counted (parameters, bytes) is exact. A claim holds if every "
+        "comparison speaks for it, in part if some do and none against it; by the same rule its "
+        "opposite holds. If some speak for it and some against, the finding is mixed.",
     ]
     return ["\n".join(lines), *(_claim(claim, tests) for claim, tests in claims)]
 
@@ -114,13 +130,19 @@ def _claim(claim: Claim, tests: Sequence[Evidence]) -> str:
     if tests:
         columns = {"where": LEFT, "first": LEFT, "second": LEFT, "difference": RIGHT}
         columns |= {"p (Holm)": RIGHT, "": LEFT}
-        lines += ["", *markdown.table(columns, map(_test, tests))]
+        rows = [_test(test) for test in tests]
+        if all(test.p is None for test in tests):
+            del columns["p (Holm)"]
+            rows = [[*before, last] for *before, _, last in rows]
+        lines += ["", *markdown.table(columns, rows)]
     return "\n".join(lines)
 
 
 def _test(test: Evidence) -> list[str]:
     difference, ratio = test.difference, test.neutral == 1
-    told = f"{_short(difference.value)} [{_short(difference.low)}, {_short(difference.high)}]"
+    told = _short(difference.value)
+    if test.basis is not Basis.COUNT:
+        told += f" [{_short(difference.low)}, {_short(difference.high)}]"
     return [
         test.setting,
         *(f"{name}: {_short(value)}" for name, value in (test.first, test.second)),
@@ -175,7 +197,7 @@ def _from_floor(arm: str, table: Table) -> str:
     for row in table.rows:
         if row.arm == arm and row.ours and table.floor is not None:
             shares = ", ".join(_short(loss / table.floor) for loss in sorted(row.ours.values))
-            return f"{kind(row.ours.metric.value, table.floor)} ({shares})"
+            return f"{_kinds(row.ours, table.floor)} ({shares})"
     return ""
 
 
@@ -184,62 +206,83 @@ def _table(experiment: Experiment, table: Table) -> list[str]:
     if table.floor is not None:
         lines += [f"The floor is {_as_printed(table.floor)}.", ""]
     if table.rows:
-        lines += [*_rows(table), ""]
+        lines += [*_rows(table, experiment.published), ""]
     else:
         lines += ["Nobody's values are beside it, and it was not run.", ""]
     if table.kept:
-        lines += [_best(table, table.kept, experiment.published.peers), ""]
+        if best := _best(table, table.kept, experiment.published):
+            lines += [best, ""]
         lines += [_conduct(table, table.kept), ""]
         if pairs := _shown(table.kept.conclude()):
             lines += [*(f"- {_pair(pair, table.kept)}" for pair in pairs), ""]
     return [*lines, *_commands(experiment.name, table.part)]
 
 
-def _rows(table: Table) -> list[str]:
-    """The arms; without the columns of a paper where none stands beside them."""
-    columns, rows = dict(_COLUMNS), [_cells(row, table) for row in table.rows]
-    if all(row.published is None for row in table.rows):
-        del columns["published"], columns["verdict"]
+def _rows(table: Table, published: Published) -> list[str]:
+    """The arms; without the columns in which no arm has anything."""
+    rows = [_cells(row, table, published) for row in table.rows]
+    columns = {name: side for name, side in _COLUMNS.items() if any(row.get(name) for row in rows)}
     return markdown.table(columns, [[row.get(name, "") for name in columns] for row in rows])
 
 
-def _cells(row: Row, table: Table) -> dict[str, str]:
+def _cells(row: Row, table: Table, published: Published) -> dict[str, str]:
     """What stands in a row under `_COLUMNS`, as far as it is known."""
     scale = wording.scale_of(table.kept.metric if table.kept else "")
     cells = {"arm": row.arm}
     if row.published is not None:
         others = [each.published * scale.factor for each in table.rows if each.published]
         cells["published"] = _as_printed(row.published * scale.factor, others) + scale.unit
+        cells["published"] += " (from memory)" if published.from_memory else ""
         cells["verdict"] = str(row.verdict)
     if ours := row.ours:
-        some = f"{ours.draws}" if ours.draws == ours.planned else f"{ours.draws} of {ours.planned}"
+        clock = "CPU" if _has_cpu_times(table) else "wall"
+        chosen, every = ours.time, ours.time_of_all
         cells |= {
             "ours": scale.estimate(ours.metric),
             "seeds": _replicates(ours),
             "verdict": _verdict(row, ours, table.floor),
             "parameters": _count(ours.total_parameters),
             "of them recurrent": _count(ours.recurrent_parameters),
-            "draws": some,
-            "time, chosen runs": wording.duration(ours.seconds),
-            "time, all runs": wording.duration(ours.seconds_of_all),
+            "draws": _draws(ours),
+            f"{clock} time, chosen runs": wording.duration(chosen.cpu or chosen.wall),
+            f"{clock} time, all runs": wording.duration(every.cpu or every.wall),
         }
     return cells
+
+
+def _has_cpu_times(table: Table) -> bool:
+    """Whether processor time is known of all arms, so that they can be compared by it."""
+    return all(row.ours.time_of_all.cpu is not None for row in table.rows if row.ours)
+
+
+def _draws(ours: Ours) -> str:
+    """How many there are, and how many of them were trained to the end."""
+    if ours.to_the_end == ours.draws:
+        return str(ours.draws)
+    told = f"{ours.to_the_end} of {ours.draws} trained to the end"
+    if ours.halved_at:
+        word = "update" if len(ours.halved_at) == 1 else "updates"
+        told += f", halved at {word} {' and '.join(f'{step:,}' for step in ours.halved_at)}"
+    return told
 
 
 def _verdict(row: Row, ours: Ours, floor: float | None) -> str:
     if row.published is None:
         return ""
-    said = str(row.verdict)
+    told = str(row.verdict)
     if floor is not None:
-        theirs, here = kind(row.published, floor), kind(ours.metric.value, floor)
-        said += f": {here}" if here == theirs else f": {here}, published {theirs}"
-        kinds = Counter(kind(value, floor) for value in ours.values)
-        if len(kinds) > 1:
-            said += f" (seeds: {', '.join(f'{count} {each}' for each, count in kinds.items())})"
-    elif row.verdict is Verdict.REPRODUCED and not within(ours.interval, row.published):
-        side = "above" if ours.metric.value > row.published else "below"
-        said += f": to {100 * TOLERANCE:g}{wording.SPACE}%, ours is {side}"
-    return f"{said} (1 seed)" if ours.seeds == 1 else said
+        told += f": {_kinds(ours, floor)}, published {kind(row.published, floor)}"
+    elif row.verdict in (Verdict.REPRODUCED, Verdict.UNDECIDED):
+        told += f" (tolerance {_short(row.tolerance or 0.0)})"
+    return told
+
+
+def _kinds(ours: Ours, floor: float) -> str:
+    """The kinds of all replicates: "solved", or "2 solved, 1 partly"."""
+    kinds = Counter(kind(value, floor) for value in ours.values)
+    if len(kinds) == 1:
+        return str(next(iter(kinds)))
+    return ", ".join(f"{count} {each}" for each, count in sorted(kinds.items(), reverse=True))
 
 
 def _replicates(ours: Ours) -> str:
@@ -261,29 +304,39 @@ def _count(number: int | None) -> str:
     return "" if number is None else wording.number(number)
 
 
-def _best(table: Table, kept: Kept, peers: Mapping[str, float]) -> str:
-    """The arm that validation prefers, with its test metric, beside what others published."""
+def _best(table: Table, kept: Kept, published: Published) -> str:
+    """The arm that validation prefers, with its test metric, beside what others have reached."""
     scale = wording.scale_of(kept.metric)
     ours = {row.arm: row.ours for row in table.rows if row.ours}
     preferred = {arm: each.validation for arm, each in ours.items() if each.validation is not None}
     said = []
-    if preferred:
+    if preferred and not _learnt_nothing(table):
         choose = max if kept.higher_is_better else min
         arm = choose(preferred, key=preferred.__getitem__)
         value = scale.estimate(ours[arm].metric)
         said.append(f"The best arm by validation is {arm}, with {value} on the test set.")
-    if peers:
+    if peers := published.peers:
         values = [value * scale.factor for value in peers.values()]
         printed = (f"{_as_printed(value, values)}{scale.unit}" for value in values)
         listed = (f"{name} {value}" for name, value in zip(peers, printed, strict=True))
-        said.append(f"Others published: {'; '.join(listed)}.")
+        source = " (from memory)" if published.from_memory else ""
+        said.append(f"Others for comparison{source}: {'; '.join(listed)}.")
     return " ".join(said)
+
+
+def _learnt_nothing(table: Table) -> bool:
+    """Whether every run shown is at the floor."""
+    if table.floor is None:
+        return False
+    values = [value for row in table.rows if row.ours for value in row.ours.values]
+    return {kind(value, table.floor) for value in values} == {Kind.AT_THE_FLOOR}
 
 
 def _conduct(table: Table, kept: Kept) -> str:
     """What ran it, how much of it has run, and what ended the runs."""
     finished = sum(run.state == FINISHED for run in kept.runs)
-    said = [f"On {kept.device} with jax {kept.jax}, commit {kept.commit}."]
+    commit = f"commit {kept.commit}" if kept.commit else "of no known commit"
+    said = [f"On {kept.device} with jax {kept.jax}, {commit}."]
     if finished < len(kept.runs):
         said.append(f"{finished} of {len(kept.runs)} runs have finished.")
     arms = [(row.arm, row.ours) for row in table.rows if row.ours]

@@ -21,12 +21,13 @@ def comparison_tables(comparison: Comparison) -> str:
 
 def _arms(comparison: Comparison, metric: str) -> list[str]:
     scale = wording.scale_of(metric)
+    seconds, clock = wording.clock(comparison.results)
     columns = {
         "arm": LEFT,
         f"test {metric}": RIGHT,
         "95 % interval": RIGHT,
         "parameters": RIGHT,
-        "time a run": RIGHT,
+        f"{clock} a run": RIGHT,
         "replicates": RIGHT,
     }
     rows = [
@@ -35,7 +36,7 @@ def _arms(comparison: Comparison, metric: str) -> list[str]:
             scale.value(arm.estimate.value),
             scale.interval(arm.estimate),
             wording.number(wording.parameters(arm.runs, "total")),
-            wording.duration(wording.mean_result(arm.runs, "seconds")),
+            wording.duration(wording.mean_result(arm.runs, seconds)),
             str(len(arm.runs)),
         )
         for arm in comparison.arms

@@ -326,6 +326,17 @@ def cautions(comparison: Comparison) -> list[str]:
     return said
 
 
+def clock(results: Results) -> tuple[str, str]:
+    """How training time is told: the name of it in a run's result, and in words.
+
+    Processor time, if all finished runs have it. Else wall time, by which arms cannot be compared
+    where the machine did other work too.
+    """
+    finished = [run.result for run in results.runs if run.result]
+    known = all(result.get("cpu_seconds") is not None for result in finished)
+    return ("cpu_seconds", "CPU time") if finished and known else ("seconds", "wall time")
+
+
 def mean_result(runs: Sequence[Run], name: str) -> float | None:
     """The mean over runs of a number in their results, if any of them has it."""
     known = [run.result[name] for run in runs if run.result.get(name) is not None]

@@ -36,6 +36,22 @@ INITIALISERS: Mapping[str, Initializer] = {
 }
 
 
+def uniform_bias(fan_in: int) -> Initializer:
+    """Uniform within 1/sqrt(fan in), as the biases of PyTorch's linear and convolutional layers.
+
+    Args:
+      fan_in: how many values an output of the layer reads.
+    """
+    bound = 1 / math.sqrt(fan_in)
+
+    def initialise(
+        key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = jnp.float32
+    ) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return initialise
+
+
 def per_gate(name: str, gates: int) -> Initializer:
     """Draws each gate's block of the last axis on its own, as if it were a matrix by itself.
 

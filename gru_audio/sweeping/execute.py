@@ -217,7 +217,8 @@ def _finish(
             },
         )
         trained.save(workdir.model(run.name))
-        share = memory.seconds * memory.last_step[m] / sum(memory.last_step)
+        share = memory.last_step[m] / sum(memory.last_step)
+        seconds = memory.seconds * share
         result = {
             "run": run.name,
             "arm": run.arm,
@@ -238,9 +239,10 @@ def _finish(
                 for role, those in scored.items()
                 if scores[role][m]
             },
-            "seconds": share,
-            "steps_per_second": memory.last_step[m] / max(share, 1e-9),
-            "compile_seconds": pack.compile_seconds,
+            "seconds": seconds,  # of wall time
+            "cpu_seconds": None if memory.cpu_seconds is None else memory.cpu_seconds * share,
+            "steps_per_second": memory.last_step[m] / max(seconds, 1e-9),
+            "compile_seconds": pack.compile_time.wall,
             "members": len(of_group.runs),
             "peak_memory_bytes": pack.memory_bytes,
             "environment": planned.description["environment"],

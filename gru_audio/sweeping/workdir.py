@@ -4,11 +4,13 @@ import contextlib
 import fcntl
 import json
 import os
+import pathlib
 import platform
 import secrets
 import socket
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib import metadata
 from typing import IO, Any
@@ -16,11 +18,13 @@ from typing import IO, Any
 import numpy as np
 from etils import epath
 
+import gru_audio
 from gru_audio.config import UserError, decides_numbers, nearest
 from gru_audio.data import npz
 from gru_audio.sweeping.shard import WHOLE, Shard
 from gru_audio.training.checkpoint import write_atomically
 
+_PROJECT = "gru-audio"  # as `pyproject.toml` names it
 _PACKAGES = ("gru_audio", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -183,24 +187,39 @@ def environment() -> dict[str, Any]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return versions | {
         "python": platform.python_version(),
-        "commit": _commit(),
+        "commit": commit(pathlib.Path(gru_audio.__file__).parent),
         "host_cores": cores,
     }
 
 
-def _commit() -> str | None:
-    """The commit of the code that runs, with "+changes" where the working tree differs from it."""
+def commit(package: pathlib.Path) -> str | None:
+    """The commit that the code in a folder is of, with "+changes" where it differs from that.
+
+    Args:
+      package: the folder of `gru_audio`.
+
+    Returns:
+      None unless the folder lies at the top of this project's own repository. Installed into the
+      repository of another project, it has no commit, but a version.
+    """
+    # A hook of git sets these, and they may name another repository.
+    hooks = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+    environment = {name: value for name, value in os.environ.items() if name not in hooks}
 
     def git(*arguments: str) -> str:
-        here = os.path.dirname(__file__)
+        command = ["git", "-C", str(package), *arguments]
         return subprocess.run(
-            ["git", "-C", here, *arguments], capture_output=True, text=True, check=True
+            command, capture_output=True, text=True, check=True, env=environment
         ).stdout.strip()
 
     try:
+        root = pathlib.Path(git("rev-parse", "--show-toplevel")).resolve()
+        project = tomllib.loads((root / "pyproject.toml").read_text())["project"]["name"]
+        if project != _PROJECT or package.resolve() != root / package.name:
+            return None
         changes = "+changes" if git("status", "--porcelain", "--untracked-files=no") else ""
         return git("rev-parse", "HEAD") + changes
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, KeyError, TypeError, ValueError, subprocess.CalledProcessError):
         return None
 
 

@@ -25,6 +25,7 @@ from gru_audio.data.plan import (
 )
 from gru_audio.data.resident import CENTRE, Batch, Mixed, Mixing, Resident
 from gru_audio.training import processes
+from gru_audio.training.elapsed import NONE, Elapsed
 from gru_audio.training.parallel import Compiled, Kind, Layout
 from gru_audio.training.side_by_side import any_member, keep_stopped, longest_of
 from gru_audio.training.state import TrainState, Weights
@@ -47,7 +48,7 @@ class Feed(ABC):
       mixing: what the step mixes in.
       horizon: the most steps of any member.
       threads: for reading, where the feed streams.
-      compile_seconds: spent on compilation so far.
+      compile_time: spent on compilation so far.
       memory_bytes: most that one call takes on a device, by the compiler's count.
     """
 
@@ -57,7 +58,7 @@ class Feed(ABC):
     mixing: Mixing
     horizon: int
     threads: int
-    compile_seconds: float = 0.0
+    compile_time: Elapsed = NONE
     memory_bytes: int = 0
     _calls: dict[object, Compiled] = field(default_factory=dict)
     _resident: Resident | None = None  # in device memory, where a feed holds the data there
@@ -71,7 +72,7 @@ class Feed(ABC):
             self,
             layout=layout,
             data=self.data.take(members),
-            compile_seconds=0.0,
+            compile_time=NONE,
             memory_bytes=0,
             _calls={},
         )
@@ -129,7 +130,7 @@ class Feed(ABC):
             jax.tree.map(layout.pad, (self.data.seeds, hyper, normalisations)), Kind.MEMBER
         )
         call = layout.compile(self.program.init, arguments, (Kind.MEMBER,) * 3, Kind.MEMBER)
-        self.compile_seconds += call.seconds
+        self.compile_time += call.compile_time
         return call(*arguments)
 
     def _normalisations(self) -> Normalisation:
@@ -175,7 +176,7 @@ class Feed(ABC):
         if key not in self._calls:
             call = self.layout.compile(function, arguments, kinds, result, donate)
             self._calls[key] = call
-            self.compile_seconds += call.seconds
+            self.compile_time += call.compile_time
             self.memory_bytes = max(self.memory_bytes, call.memory_bytes or 0)
         return self._calls[key]
 

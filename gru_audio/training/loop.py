@@ -4,7 +4,6 @@ Everything random or numeric follows from the plan and the state; where calls, s
 changes nothing but wall times.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from ml_collections import ConfigDict
 
 from gru_audio.data.group import GroupData
 from gru_audio.training import processes
+from gru_audio.training.elapsed import Elapsed
 from gru_audio.training.feed import Scores
 from gru_audio.training.keeper import Keeper
 from gru_audio.training.metrics import Record, Windows
@@ -43,7 +43,8 @@ class Memory:
       skipped: updates left out because they were not finite.
       failure: what ended it early: "error", "step", and "clips" of the batch; None if nothing did.
       windows: unfinished means of the training metrics.
-      seconds: spent on training and looking, without compilation.
+      seconds: of wall time spent on training and looking, without compilation.
+      cpu_seconds: of processor time spent on that; None where it is not known (`_has_cpu_clock`).
     """
 
     step: int
@@ -57,6 +58,7 @@ class Memory:
     failure: list[dict[str, Any] | None]
     windows: dict[str, list[float]] = field(default_factory=dict)
     seconds: float = 0.0
+    cpu_seconds: float | None = None
 
     @classmethod
     def fresh(cls, alive: list[bool]) -> "Memory":
@@ -73,12 +75,19 @@ class Memory:
             dropped=[*zeros],
             skipped=[*zeros],
             failure=[None] * members,
+            cpu_seconds=0.0 if _has_cpu_clock() else None,
         )
 
     def standing(self) -> list[float | None]:
         """The best value of each member, None where it has failed."""
         pairs = zip(self.best, self.failure, strict=True)
         return [None if failed else best for best, failed in pairs]
+
+    def spend(self, elapsed: Elapsed) -> None:
+        """Adds what training or looking has taken."""
+        self.seconds += elapsed.wall
+        if self.cpu_seconds is not None:
+            self.cpu_seconds += elapsed.cpu
 
 
 @dataclass(frozen=True)
@@ -140,12 +149,13 @@ def train(
             start + _call_steps(step_seconds, config.parallel.call_seconds, pack.most_steps),
             _next_stop(start, members, memory, config),
         )
-        began, compiled = time.perf_counter(), pack.compile_seconds
+        began, compiled = Elapsed.now(), pack.compile_time
         alive = np.array(memory.alive)
         with jax.transfer_guard("disallow"):  # what is not asked for would slow every call
             metrics = pack.train(alive, start, stop)
-        elapsed = time.perf_counter() - began - (pack.compile_seconds - compiled)
-        memory.step, memory.seconds = stop, memory.seconds + elapsed
+        elapsed = Elapsed.now() - began - (pack.compile_time - compiled)
+        memory.step = stop
+        memory.spend(elapsed)
 
         for message in _note_failures(pack.data, members, memory, metrics, start, config):
             progress.say(message)
@@ -157,10 +167,10 @@ def train(
         ]
         due = _due_a_look(stop, members, memory, config)
         if any(due):
-            began, compiled = time.perf_counter(), pack.compile_seconds
+            began, compiled = Elapsed.now(), pack.compile_time
             with jax.transfer_guard("disallow"):
                 looked = looker.look(members, memory, due)
-            memory.seconds += time.perf_counter() - began - (pack.compile_seconds - compiled)
+            memory.spend(Elapsed.now() - began - (pack.compile_time - compiled))
             keeper.add(looked)
             last_look = _spread(looked, looker.metric)
         lost = losers(stop, memory.standing(), memory.dropped) if losers else ()
@@ -173,7 +183,7 @@ def train(
         # From here on all processes must do the same, whatever their clocks and signals say.
         step_seconds, late, asked = processes.greatest(
             [
-                elapsed / (stop - start),
+                elapsed.wall / (stop - start),
                 keeper.age >= config.checkpoint.every_seconds,
                 preemption.asked,
             ]
@@ -251,6 +261,11 @@ class _Looker:
                     memory.alive[m] = False
         self._pack.keep_best(improved)
         return records
+
+
+def _has_cpu_clock() -> bool:
+    """Whether processor time tells the work: all of it is done by this process's processors."""
+    return jax.default_backend() == "cpu" and jax.process_count() == 1
 
 
 def _call_steps(step_seconds: float, call_seconds: float, most: int) -> int:

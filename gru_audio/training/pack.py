@@ -13,6 +13,7 @@ import numpy as np
 
 from gru_audio.data.group import GroupData
 from gru_audio.training import processes
+from gru_audio.training.elapsed import NONE, Elapsed
 from gru_audio.training.feed import Feed, Scores
 from gru_audio.training.parallel import Kind, Layout
 from gru_audio.training.state import TrainState
@@ -31,7 +32,7 @@ class Pack:
           gain: how many times the seconds of compiling a smaller program it must save.
         """
         self._whole, self._feed, self._state, self._gain = feed, feed, state, gain
-        self._spent = 0.0  # seconds, on compilation for feeds that are gone
+        self._spent = NONE  # on compilation for feeds that are gone
         self._here = np.arange(feed.layout.members)
         self._resting: TrainState | None = None  # all members, on the host, once some have left
         self._keep_best = jax.jit(_keep_best, donate_argnums=(0,))
@@ -52,10 +53,10 @@ class Pack:
         return self._whole.most_steps
 
     @property
-    def compile_seconds(self) -> float:
+    def compile_time(self) -> Elapsed:
         """Spent on compilation so far."""
         feeds = {id(feed): feed for feed in (self._whole, self._feed)}
-        return self._spent + sum(feed.compile_seconds for feed in feeds.values())
+        return sum((feed.compile_time for feed in feeds.values()), self._spent)
 
     @property
     def memory_bytes(self) -> int:
@@ -135,7 +136,7 @@ class Pack:
         now = _work(self._feed.layout, alive[self._here])
         then = _work(smaller, np.ones(len(staying), bool))
         saved = seconds * (1 - then / now)
-        worth = saved > self._gain * self._whole.compile_seconds
+        worth = saved > self._gain * self._whole.compile_time.wall
         if 2 * then > now or not processes.greatest([worth])[0]:
             return False
         states = jax.tree.map(np.asarray, self.states())
@@ -146,7 +147,7 @@ class Pack:
 
     def _go_to(self, feed: Feed, members: np.ndarray) -> None:
         if self._feed is not self._whole:
-            self._spent += self._feed.compile_seconds
+            self._spent += self._feed.compile_time
         self._feed, self._here = feed, members
 
 

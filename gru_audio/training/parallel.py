@@ -13,7 +13,6 @@ holds.
 """
 
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -27,6 +26,7 @@ from ml_collections import ConfigDict
 
 from gru_audio.config import UserError
 from gru_audio.training.devices import device_memory
+from gru_audio.training.elapsed import NONE, Elapsed
 from gru_audio.training.step import DATA
 
 MEMBERS = "member"  # the mesh axis over which members are shared
@@ -48,12 +48,12 @@ class Compiled:
     Attributes:
       call: the call.
       memory_bytes: arguments, results and temporaries on a device, by the compiler's count.
-      seconds: of compilation, of what was tried and not taken too.
+      compile_time: of what was tried and not taken, too.
     """
 
     call: Callable[..., Tree]
     memory_bytes: int | None
-    seconds: float = 0.0
+    compile_time: Elapsed = NONE
 
     def __call__(self, *arguments: Tree) -> Tree:
         return self.call(*arguments)
@@ -215,9 +215,9 @@ class Layout:
         def compiled(side_by_side: int) -> Compiled:
             return self._compile(function, arguments, kinds, result, donate, side_by_side)
 
-        began = time.perf_counter()
+        began = Elapsed.now()
         call = compiled(self.side_by_side) if self.side_by_side else self._fitting(compiled)
-        return replace(call, seconds=time.perf_counter() - began)
+        return replace(call, compile_time=Elapsed.now() - began)
 
     def _fitting(self, compiled: Callable[[int], Compiled]) -> Compiled:
         """The call with as many members side by side as the memory holds."""

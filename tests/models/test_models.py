@@ -119,11 +119,12 @@ def test_fields_reach_the_model():
     [("rnn_classifier", False), ("rnn_classifier", True), ("crnn", False), ("tcn", True)],
 )
 def test_outputs_begin_with_their_bias(name, per_frame):
-    """Of a model that is shown nothing, that is all there is."""
-    changes = SMALL | {"model.name": name, "model.output_bias": -3.0}
+    """Where its weights begin with zero, that is all there is."""
+    changes = {"model.name": name, "model.output_init": "zeros", "model.output_bias": -3.0}
+    changes = SMALL | changes
     config = override(default_config(), changes)
     model = make_model(config.model, 4, per_frame=per_frame)
-    frames, lengths = np.zeros((2, 7, 8), np.float32), np.array([7, 3])
+    frames, lengths = np.ones((2, 7, 8), np.float32), np.array([7, 3])
     outputs, variables = jax.jit(model.init_with_output)(jax.random.key(0), frames, lengths)
     np.testing.assert_array_equal(outputs, np.full((2, 7, 4) if per_frame else (2, 4), -3.0))
     np.testing.assert_array_equal(variables["params"]["head"]["output"]["bias"], -3)
@@ -137,6 +138,7 @@ def test_outputs_begin_with_their_bias(name, per_frame):
         ("pooling", "maxx", "max"),
         ("kernel_init", "glorot", "glorot_normal"),
         ("recurrent_init", "orthogonall", "orthogonal"),
+        ("output_init", "zero", "zeros"),
         ("implementation", "scann", "scan"),
     ],
 )

@@ -1,8 +1,8 @@
 """Claims: how comparisons are made of kept results, and what they say together."""
 
 import dataclasses
+import itertools
 import json
-import math
 
 import numpy as np
 import pytest
@@ -11,14 +11,16 @@ import scipy.stats
 from gru_audio.config import UserError
 from gru_audio.reporting import readme
 from gru_audio.reporting.claims import (
+    Basis,
     Claim,
     Evidence,
     Finding,
     compared,
+    counted,
     judge,
-    paired,
     read_benchmark,
     updates_to_equal_score,
+    validation_at_equal_training_loss,
 )
 from gru_audio.reporting.kept import Kept, KeptPair, KeptPoint, KeptRun
 from gru_audio.reporting.statistics import Estimate, components_of_values
@@ -39,7 +41,9 @@ def kept_run(arm, seed, loss, selected=True):
         steps=400,
         step_cap=400,
         best_step=400,
+        dropped_at=None,
         seconds=1.0,
+        cpu_seconds=1.0,
         steps_per_second=400.0,
         compile_seconds=1.0,
         peak_memory_bytes=1,
@@ -57,8 +61,9 @@ def made_up(curves=()):
 
 
 def evidence(low, high, expected=1, neutral=0.0, p=None):
-    middle = Estimate((low + high) / 2, low, high)
-    return Evidence("somewhere", ("GRU", 1.0), ("LSTM", 2.0), middle, expected, neutral, p)
+    """By a test where there is a p-value, else by the rounds of a benchmark."""
+    middle, basis = Estimate((low + high) / 2, low, high), Basis.ROUNDS if p is None else Basis.TEST
+    return Evidence("somewhere", ("GRU", 1.0), ("LSTM", 2.0), middle, expected, neutral, basis, p)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +81,7 @@ def evidence(low, high, expected=1, neutral=0.0, p=None):
         (0.9, 1.1, 1, 1.0, 0),
     ],
 )
-def test_evidence_without_a_p_value_speaks_if_all_of_its_interval_lies_on_one_side(
+def test_rounds_of_a_benchmark_speak_if_both_quartiles_lie_on_one_side(
     low, high, expected, neutral, speaks
 ):
     assert evidence(low, high, expected, neutral).speaks == speaks
@@ -88,6 +93,11 @@ def test_evidence_without_a_p_value_speaks_if_all_of_its_interval_lies_on_one_si
 )
 def test_evidence_with_a_p_value_speaks_if_it_is_below_a_twentieth(middle, expected, p, speaks):
     assert evidence(middle - 1, middle + 1, expected, p=p).speaks == speaks
+
+
+def test_a_test_with_too_few_replicates_for_a_p_value_shows_nothing():
+    alike = Estimate(0.1, 0.1, 0.1)
+    assert Evidence("", ("GRU", 1.0), ("LSTM", 2.0), alike, expected=1, p=None).speaks == 0
 
 
 @pytest.mark.parametrize(("floor", "speaks"), [(None, 1), (1.05, 0), (2.0, 0), (2.2, 1)])
@@ -117,31 +127,48 @@ FOR, AGAINST, NOTHING = evidence(1, 2), evidence(-2, -1), evidence(-1, 1)
         ([FOR, NOTHING], Finding.HOLDS_IN_PART),
         ([FOR, AGAINST, NOTHING], Finding.MIXED),
         ([NOTHING], Finding.NOT_SHOWN),
-        ([AGAINST, NOTHING], Finding.DOES_NOT_HOLD),
-        ([AGAINST], Finding.DOES_NOT_HOLD),
+        ([AGAINST, NOTHING], Finding.OPPOSITE_IN_PART),
+        ([AGAINST, AGAINST], Finding.OPPOSITE),
     ],
 )
 def test_what_the_evidence_says_together(tests, finding):
     assert judge(tests) == finding
 
 
-def test_pairs_are_of_one_replicate_and_of_chosen_runs():
-    (found,) = paired(
-        made_up(),
-        "GRU",
-        "LSTM",
-        lambda run: run.metrics["test/loss"],
-        setting="here",
-        expected=-1,
-    )
-    test = scipy.stats.ttest_rel(GRU, LSTM)
-    reference = test.confidence_interval(0.95)
-    assert found.first == ("GRU", pytest.approx(np.mean(GRU)))
-    assert found.second == ("LSTM", pytest.approx(np.mean(LSTM)))
-    assert found.difference.value == pytest.approx(np.mean(GRU) - np.mean(LSTM))
-    assert found.difference.low == pytest.approx(reference.low, abs=1e-7)
-    assert found.difference.high == pytest.approx(reference.high, abs=1e-7)
-    assert found.p == pytest.approx(test.pvalue)
+def test_the_opposite_of_a_claim_is_judged_by_the_same_rule():
+    mirrored = {
+        Finding.HOLDS: Finding.OPPOSITE,
+        Finding.HOLDS_IN_PART: Finding.OPPOSITE_IN_PART,
+        Finding.MIXED: Finding.MIXED,
+        Finding.NOT_SHOWN: Finding.NOT_SHOWN,
+    }
+    mirrored |= {after: before for before, after in mirrored.items()}
+    for tests in itertools.product((FOR, AGAINST, NOTHING), repeat=3):
+        turned = [dataclasses.replace(test, expected=-test.expected) for test in tests]
+        assert judge(turned) == mirrored[judge(tests)]
+
+
+def test_counts_have_neither_interval_nor_p_value():
+    runs = [
+        dataclasses.replace(run, total_parameters=10 if run.arm == "GRU" else 13)
+        for run in made_up().runs
+    ]
+    kept = dataclasses.replace(made_up(), runs=tuple(runs))
+    (found,) = counted(kept, "GRU", "LSTM", lambda r: r.total_parameters, setting="", expected=-1)
+    assert (found.first, found.second) == (("GRU", 10), ("LSTM", 13))
+    assert (found.p, found.speaks) == (None, 1)
+    text = readme.render([], [(Claim("", "", None), [found])])
+    assert "|  | GRU: 10 | LSTM: 13 | \N{MINUS SIGN}3 | for |" in text
+
+    differing = (dataclasses.replace(runs[0], total_parameters=11), *runs[1:])
+    with pytest.raises(UserError, match="runs of one arm differ"):
+        counted(
+            dataclasses.replace(kept, runs=differing),
+            *("GRU", "LSTM"),
+            lambda run: run.total_parameters,
+            setting="size",
+            expected=-1,
+        )
 
 
 @pytest.mark.parametrize(("first", "sign"), [("GRU", 1), ("LSTM", -1)])
@@ -164,27 +191,78 @@ def test_test_scores_are_compared_by_the_kept_differences(first, sign):
 @pytest.mark.parametrize("kept", [None, made_up()])
 def test_what_was_not_run_is_no_evidence(kept):
     assert not compared(kept, "GRU", "TCN", setting="", expected=1)
-    assert not paired(kept, "GRU", "TCN", lambda run: 0.0, setting="", expected=1)
+    assert not counted(kept, "GRU", "TCN", lambda run: 0.0, setting="", expected=1)
     assert not updates_to_equal_score(kept, "GRU", "TCN", setting="", expected=1)
+    assert not validation_at_equal_training_loss(kept, "GRU", "TCN", setting="", expected=1)
+
+
+def curve(arm, seed, training, validation):
+    """Losses after 100, 200, ... updates."""
+    return [
+        KeptPoint(f"{arm}-{seed}-True", 100 * i, 0.0, {"train/loss": t, "validation/loss": v})
+        for i, (t, v) in enumerate(zip(training, validation, strict=True), 1)
+    ]
 
 
 def test_updates_are_counted_to_the_worse_of_the_best_losses():
-    def curve(arm, seed, losses):
-        return [
-            KeptPoint(f"{arm}-{seed}-True", step, 0.0, {"validation/loss": loss})
-            for step, loss in zip((100, 200, 300, 400), losses, strict=True)
-        ]
+    points, training = [], (0.0,) * 4
+    for seed in range(4):
+        points += curve("GRU", seed, training, (0.9, 0.5, 0.4, 0.45))
+        points += curve("LSTM", seed, training, (0.9, 0.8, 0.7, 0.5 + 0.08 * seed))
+    (found,) = updates_to_equal_score(made_up(points), "GRU", "LSTM", setting="", expected=-1)
+    targets = [0.5, 0.58, 0.66, 0.7]  # of the last the best is 0.7, at update 300
+    needed = np.interp(targets, [0.5, 0.9], [200, 100])
+    at = np.array([400, 400, 400, 300])
+    test = scipy.stats.ttest_1samp(np.log(needed / at), 0)
+    assert found.first == ("GRU", pytest.approx(needed.mean()))
+    assert found.second == ("LSTM", pytest.approx(at.mean()))
+    assert found.difference.value == pytest.approx(scipy.stats.gmean(needed / at))
+    assert found.p == pytest.approx(test.pvalue)
+    assert found.speaks == 1
 
+
+def test_one_that_learns_faster_is_compared_at_equal_training_loss():
+    """Both follow one path of losses, the GRU twice as fast: after equal updates it overfits."""
+    path = [(1.0, 1.0), (0.8, 0.9), (0.6, 0.8), (0.4, 0.9), (0.2, 1.1), (0.1, 1.5)]
     points = []
     for seed in range(4):
-        points += curve("GRU", seed, (0.9, 0.5, 0.4, 0.45))
-        points += curve("LSTM", seed, (0.9, 0.8, 0.7, 0.5 + 0.01 * seed))
-    (found,) = updates_to_equal_score(made_up(points), "GRU", "LSTM", setting="", expected=-1)
-    assert found.first == ("GRU", 200)  # where it first is at 0.5 and below, the LSTM's best
-    assert found.second == ("LSTM", 400)
-    assert found.difference.value == pytest.approx(0.5)
-    assert math.isclose(found.difference.low, 0.5)  # the same ratio in every replicate
-    assert found.speaks == 1
+        points += curve("GRU", seed, *zip(*path[::2], strict=True))
+        points += curve("LSTM", seed, *zip(*path[:3], strict=True))
+    kept = made_up(points)
+    names = {"first": "GRU", "second": "LSTM", "setting": "", "expected": -1}
+    (found,) = validation_at_equal_training_loss(kept, **names)
+    assert found.difference.value == pytest.approx(0, abs=1e-9)
+    assert found.speaks == 0
+
+
+def test_one_that_generalises_less_at_equal_training_loss_is_found():
+    points = []
+    for seed in range(4):
+        points += curve("GRU", seed, (1.0, 0.5), (1.0, 0.8 + 0.01 * seed))
+        points += curve("LSTM", seed, (1.0, 0.3), (1.0, 0.6))
+    kept = made_up(points)
+    (found,) = validation_at_equal_training_loss(kept, "GRU", "LSTM", setting="", expected=-1)
+    # At a training loss of 0.5, which the LSTM has at 5 / 7 of its way.
+    at_equal = 1.0 - 0.4 * 5 / 7
+    reference = scipy.stats.ttest_1samp(0.8 + 0.01 * np.arange(4) - at_equal, 0)
+    assert found.first == ("GRU", pytest.approx(0.815))
+    assert found.second == ("LSTM", pytest.approx(at_equal))
+    assert found.p == pytest.approx(reference.pvalue)
+    assert found.speaks == -1
+
+
+def test_two_replicates_have_no_p_value():
+    points = [
+        point
+        for seed in range(2)
+        for arm, best in (("GRU", 0.5), ("LSTM", 0.7))
+        for point in curve(arm, seed, (1.0, 0.5), (1.0, best + 0.01 * seed))
+    ]
+    two = [run for run in made_up().runs if run.replicate["seed"] < 2]
+    kept = dataclasses.replace(made_up(points), runs=tuple(two))
+    for compare in (updates_to_equal_score, validation_at_equal_training_loss):
+        (found,) = compare(kept, "GRU", "LSTM", setting="", expected=-1)
+        assert (found.p, found.speaks) == (None, 0)
 
 
 def test_a_benchmark_that_is_missing_or_damaged(tmp_path):

@@ -65,9 +65,21 @@ def test_runs_are_those_of_the_sweep(comparison, results):
         assert line.state == "finished" and line.step_cap == 3000
         assert line.metrics["test/loss"] == significant(run.metric("test/loss"), 6)
         assert line.seconds == significant(run.result["seconds"], 4)
+        assert line.cpu_seconds == significant(run.result["cpu_seconds"], 4)
+        assert line.dropped_at is None
         assert line.steps == run.result["steps"] and line.total_parameters == 41_482
     chosen = {run.name for arm in comparison.arms for run in arm.runs}
     assert {line.run for line in kept.runs if line.selected} == chosen
+
+
+def test_a_run_that_halving_ended_tells_at_which_step(tmp_path):
+    workdir = write_workdir(tmp_path, dataclasses.replace(MADE, class_names=()))
+    path = next(workdir.glob("runs/*-0.01-*/result.json"))
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps(result | {"steps": 400, "stopped_at_rung": 1}))
+    at = {run.run: run.dropped_at for run in keep(compared(workdir)).runs}
+    assert at.pop(path.parent.name) == 400
+    assert set(at.values()) == {None}
 
 
 def test_verdicts_of_the_comparison_follow_from_what_was_kept(tmp_path):

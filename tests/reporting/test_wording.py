@@ -18,6 +18,17 @@ def compared(tmp_path, **made):
     return compare(read_results(write_workdir(tmp_path, Made(**made))))
 
 
+def test_training_time_is_that_of_the_processor_where_all_runs_have_it(tmp_path):
+    comparison = compared(tmp_path)
+    assert wording.clock(comparison.results) == ("cpu_seconds", "CPU time")
+    first, *others = comparison.results.runs
+    for unknown in ({}, {"cpu_seconds": None}):
+        result = {k: v for k, v in first.result.items() if k != "cpu_seconds"} | unknown
+        runs = (dataclasses.replace(first, result=result), *others)
+        results = dataclasses.replace(comparison.results, runs=runs)
+        assert wording.clock(results) == ("seconds", "wall time")
+
+
 def test_shares_are_in_percent_and_losses_as_they_are():
     share, loss = wording.scale_of("accuracy"), wording.scale_of("loss")
     assert plain(share.value(0.9814)) == "98.1 %"

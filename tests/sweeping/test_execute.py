@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import time
 from pathlib import Path
 
 import jax
@@ -19,7 +20,7 @@ from tests.tones import tiny
 
 SEEDS = [{"seed": 0}, {"seed": 1}]
 SWEEP = Sweep({"GRU": {}, "RNN": {"model.cell": "rnn"}}, replicates=SEEDS)
-CIRCUMSTANCES = ("seconds", "steps_per_second", "compile_seconds", "environment")
+CIRCUMSTANCES = ("seconds", "cpu_seconds", "steps_per_second", "compile_seconds", "environment")
 
 
 def planned(data_dir, sweep=SWEEP, **changes):
@@ -46,6 +47,18 @@ def done(data_dir, tmp_path_factory):
         workdir, ready = Workdir("runs/done"), planned(data_dir)
         assert execute(ready, workdir) == []
     return ready, workdir
+
+
+def test_processor_time_is_shared_by_steps_and_leaves_out_compilation(data_dir, tmp_path):
+    began = time.process_time()
+    workdir = Workdir(tmp_path)
+    ready = planned(data_dir, Sweep({"GRU": {}}, replicates=SEEDS))
+    execute(ready, workdir)
+    spent = time.process_time() - began
+    found = [json.loads((workdir.run(run.name) / "result.json").read_text()) for run in ready.runs]
+    seconds = [each["cpu_seconds"] for each in found]
+    assert seconds[0] == seconds[1]  # of one group, and as many steps
+    assert 0 < sum(seconds) < spent / 2  # most of it goes into compiling these small programs
 
 
 def test_a_sweep_tells_what_it_is(done):

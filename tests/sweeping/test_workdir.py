@@ -189,3 +189,42 @@ def test_environment_is_json():
     found = workdirs.environment()
     assert {"python", "jax", "flax", "commit", "host_cores"} <= found.keys()
     assert json.loads(json.dumps(found)) == found
+
+
+def repository(root, project):
+    """A repository of a project with one commit, and a `gru_audio` in it."""
+    (root / "gru_audio").mkdir(parents=True)
+    (root / "gru_audio" / "__init__.py").write_text("")
+    (root / "pyproject.toml").write_text(f'[project]\nname = "{project}"\n')
+    who = [f"GIT_{role}_{key}" for role in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")]
+    environment = os.environ | dict.fromkeys(who, "a@b.c")
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "one"]):
+        subprocess.run(["git", "-C", root, *arguments], check=True, env=environment)
+    head = subprocess.check_output(["git", "-C", root, "rev-parse", "HEAD"], text=True)
+    return head.strip()
+
+
+def test_the_commit_is_that_of_this_project_alone(tmp_path, monkeypatch):
+    own = repository(tmp_path / "own", "gru-audio")
+    repository(tmp_path / "other", "their-project")
+    assert workdirs.commit(tmp_path / "own" / "gru_audio") == own
+    assert workdirs.commit(tmp_path / "other" / "gru_audio") is None
+
+    installed = tmp_path / "other" / ".venv" / "lib" / "gru_audio"
+    beside = tmp_path / "own" / ".venv" / "lib" / "gru_audio"  # a copy, which may be an older one
+    nowhere = tmp_path / "nowhere" / "gru_audio"
+    for folder in (installed, beside, nowhere):
+        folder.mkdir(parents=True)
+        assert workdirs.commit(folder) is None
+
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))  # as git sets it for its hooks
+    assert workdirs.commit(tmp_path / "own" / "gru_audio") == own
+    (tmp_path / "own" / "gru_audio" / "__init__.py").write_text("changed")
+    assert workdirs.commit(tmp_path / "own" / "gru_audio") == f"{own}+changes"
+
+
+def test_a_repository_whose_pyproject_is_damaged_has_no_commit(tmp_path):
+    repository(tmp_path, "gru-audio")
+    for text in ("[project", "[tool]\n", "project = 3\n"):
+        (tmp_path / "pyproject.toml").write_text(text)
+        assert workdirs.commit(tmp_path / "gru_audio") is None

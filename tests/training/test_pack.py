@@ -27,9 +27,9 @@ def test_those_that_go_on_move_to_devices_of_their_own(source, tmp_path, unpacke
     assert packed.pack.size == 2
     for m in range(4):
         same_member(packed, unpacked, m)
-    spent = packed.pack.compile_seconds
+    spent = packed.pack.compile_time
     packed.pack.unpack()
-    assert packed.pack.compile_seconds == spent  # also what has been left again counts
+    assert packed.pack.compile_time == spent  # also what has been left again counts
     for role in ("validation", "test"):
         for its, other in zip(
             packed.pack.score(role, best=True), unpacked.pack.score(role, best=True), strict=True
