@@ -231,7 +231,7 @@ def _finish(
             "stopped_at_rung": _rung(planned.sweep.halving, memory.dropped[m]),
             "stopped_early": memory.last_step[m] < run.config.train.steps,
             "parameters": {
-                counting: count_parameters({"params": weights.params}, counting)
+                counting: count_parameters(program.model, weights.params, counting)
                 for counting in ("total", "recurrent")
             },
             "metrics": {
