@@ -42,7 +42,10 @@ def make_program(config: ConfigDict, signal: Signal, class_names: tuple[str, ...
         try:
             model.initial_state(1)
         except UserError as error:
-            raise UserError(f"{error} Or set config.train.truncate_frames=0.") from error
+            raise UserError(
+                f'config.model.name="{config.model.name}": {error} Otherwise set '
+                "config.train.truncate_frames=0."
+            ) from error
     return Program(
         signal=signal,
         frontend=frontend,
