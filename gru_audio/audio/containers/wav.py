@@ -114,10 +114,10 @@ def probe(file: BinaryIO) -> Stream:
     if head[:4] == b"riff":
         if head[4:16] != _GUID_W64_RIFF:
             raise Unusable(NOT_AUDIO)
-        kind, at, complete = head[24:28], 40, 40
+        kind, at, header = head[24:28], 40, 24
     else:
-        kind, at, complete = head[8:12], 12, 12
-    if len(head) < complete:
+        kind, at, header = head[8:12], 12, 8
+    if len(head) < at:
         raise Unusable(TRUNCATED)
     if kind not in (b"WAVE", b"wave"):
         raise Unusable(UNSUPPORTED)
@@ -128,7 +128,7 @@ def probe(file: BinaryIO) -> Stream:
     while True:
         found = chunk(file, at)
         if found is None:
-            raise Unusable(TRUNCATED if at + 8 > size else CONTRADICTORY)
+            raise Unusable(TRUNCATED if at + header > size else CONTRADICTORY)
         if found.name == b"data":
             break
         if found.begin + found.length > size:
