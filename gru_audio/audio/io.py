@@ -145,16 +145,22 @@ def convert(blocks: Iterable[np.ndarray], rate: int, sample_rate: int) -> Iterat
     """
     resampler = soxr.ResampleStream(rate, sample_rate, 1) if rate != sample_rate else None
     for block in blocks:
-        if not np.isfinite(block).all():
-            raise Unusable(NON_FINITE)
-        mono = block.mean(axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mono = _finite(block.mean(axis=1))
         yield _int16(resampler.resample_chunk(mono) if resampler else mono)
     if resampler:
         yield _int16(resampler.resample_chunk(np.empty(0, np.float32), last=True))
 
 
 def _int16(mono: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16)
+    clipped = np.clip(_finite(mono), -1, 1)  # so that no product is too large
+    return np.clip(np.rint(clipped * 32768), -32768, 32767).astype(np.int16)
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    if not np.isfinite(values).all():
+        raise Unusable(NON_FINITE)
+    return values
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ from gru_audio.audio.containers.stream import (
 AIFF_MAGIC, CAF_MAGIC = b"FORM", b"caff"
 
 _LONGEST = 1 << 12  # bytes that are read of a chunk other than the samples
+_LONGEST_TABLE = 1 << 24  # bytes of packets' sizes: a year of sound
 _INTEGERS = ("PCM_S8", "PCM_16", "PCM_24", "PCM_32")
 _AIFC = {  # subtypes of 8, 16, 24 and 32 bits, and byte order, by compression
     b"NONE": (_INTEGERS, "BIG"),
@@ -41,12 +42,7 @@ _AIFC = {  # subtypes of 8, 16, 24 and 32 bits, and byte order, by compression
     **dict.fromkeys((b"alaw", b"ALAW"), (("ALAW",) * 2, "BIG")),
 }
 _IMA4 = b"ima4"
-_AIFC_WHOLE = (
-    b"GSM ",
-    b"agsm",
-    b"DWVW",
-)  # compressions that libsndfile reads, and whose COMM has frames
-_IMA4_BLOCK, _IMA4_SAMPLES = 34, 64  # bytes and samples of a channel
+_BLOCKS = {b"ima4": (34, 64), b"GSM ": (33, 160), b"agsm": (33, 160)}  # bytes and samples of one
 _CAF_FLOAT, _CAF_LITTLE = 1, 2  # flags of linear samples
 
 
@@ -81,17 +77,20 @@ def probe_aiff(file: BinaryIO) -> Stream:
     compression = common[18:22] if kind == b"AIFC" else b"NONE"
     subtypes, order = _AIFC.get(compression, ((), "BIG"))
     begin, length = samples
-    if not subtypes:
+    if compression in _BLOCKS:
         end = end_of_samples(file, begin, length, unit=1, chunks=_iff_chunk_end)
-        if compression == _IMA4:  # its length is in blocks, or in samples
-            packets, rest = divmod(end - begin, _IMA4_BLOCK * channels)
-            frames = packets * _IMA4_SAMPLES
-            if rest or said not in (packets, packets // channels, frames):  # libsndfile divides
-                raise Unusable(TRUNCATED if said > packets else CONTRADICTORY)
-            return Stream(((0, size),), round(rate), channels, exactly(frames))
-        if compression not in _AIFC_WHOLE:
-            raise Unusable(UNSUPPORTED)
-        return Stream(((0, size),), round(rate), channels, exactly(said))
+        block, of_block = _BLOCKS[compression]
+        blocks, rest = divmod(end - begin, block * channels)
+        frames = blocks * of_block
+        if said in (blocks, blocks // channels):  # some count blocks
+            said = frames
+        if rest > 1 or said > frames:  # one byte makes the length even
+            raise Unusable(TRUNCATED)
+        if said <= frames - of_block:
+            raise Unusable(CONTRADICTORY)
+        return Stream(((0, size),), round(rate), channels, exactly(said), padding=of_block)
+    if not subtypes:
+        raise Unusable(UNSUPPORTED)
     number = max(0, -(-bits // 8) - 1)
     if number >= len(subtypes):
         raise Unusable(CONTRADICTORY)
@@ -118,6 +117,8 @@ def _iff_chunk_end(file: BinaryIO, at: int) -> int | None:
 def _extended(data: bytes) -> float:
     """A floating-point number of 80 bits."""
     exponent = int.from_bytes(data[:2], "big") & 0x7FFF
+    if exponent > 16383 + 63:
+        return math.inf
     return math.ldexp(int.from_bytes(data[2:], "big"), exponent - 16383 - 63)
 
 
@@ -139,44 +140,68 @@ def probe_caf(file: BinaryIO) -> Stream:
         if header[:4] == b"data":
             if data:
                 raise Unusable(CONTRADICTORY)
+            if length < 4 and length not in (-1, 0):
+                raise Unusable(CONTRADICTORY)
             data = (at + 16, None if length < 4 else length - 4)
         elif at + 12 + length > size or length < 0:
             if data is None:
                 raise Unusable(TRUNCATED)
             break
         elif header[:4] in (b"desc", b"pakt"):
-            parts[header[:4]] = read_at(file, at + 12, min(length, _LONGEST))
+            parts[header[:4]] = read_at(file, at + 12, min(length, _LONGEST_TABLE))
         at += 12 + max(0, length)
     if data is None:
         raise Unusable(TRUNCATED)
     if len(parts.get(b"desc", b"")) < 32:
         raise Unusable(CONTRADICTORY)
-    rate, code, flags, packet, _, channels, bits = struct.unpack(">d4sIIIII", parts[b"desc"][:32])
+    rate, code, flags, packet, per_packet, channels, bits = struct.unpack(
+        ">d4sIIIII", parts[b"desc"][:32]
+    )
     check_rate_and_channels(rate, channels)
     begin, said = data
     end = end_of_samples(file, begin, said, unit=max(1, packet), chunks=_caf_chunk_end)
     if code == b"alac":
-        packets = parts.get(b"pakt", b"")
-        if len(packets) < 16:
-            raise Unusable(TRUNCATED)
-        frames = int.from_bytes(packets[8:16], "big", signed=True)
-        if frames <= 0:
-            raise Unusable(EMPTY)
+        frames = _alac_frames(parts.get(b"pakt", b""), end - begin, per_packet)
         return Stream(((0, size),), round(rate), channels, exactly(frames))
-    number = max(0, -(-bits // 8) - 1)
-    subtype = {
-        b"lpcm": {4: "FLOAT", 8: "DOUBLE"}.get(packet // channels, "")
-        if flags & _CAF_FLOAT
-        else (*_INTEGERS, *[""] * (number + 1))[number],
-        b"ulaw": "ULAW",
-        b"alaw": "ALAW",
-    }.get(code)
-    if subtype is None:
+    width = packet // channels
+    if code in (b"ulaw", b"alaw"):
+        subtype, agrees = code.decode().upper(), width == 1
+    elif code != b"lpcm":
         raise Unusable(UNSUPPORTED)
-    if not subtype or packet != channels * SAMPLE_BYTES[subtype]:
+    elif flags & _CAF_FLOAT:
+        subtype, agrees = {4: "FLOAT", 8: "DOUBLE"}.get(width, ""), bits == 8 * width
+    else:
+        subtype = dict(enumerate(_INTEGERS, 1)).get(width, "")
+        agrees = width == -(-bits // 8)
+    if not (subtype and agrees and packet == width * channels):
         raise Unusable(CONTRADICTORY)
     order = "LITTLE" if flags & _CAF_LITTLE else "BIG"
     return pcm(begin, end, rate=round(rate), channels=channels, subtype=subtype, order=order)
+
+
+def _alac_frames(table: bytes, length: int, per_packet: int) -> int:
+    """How many frames a table of packets says that there are, if the packets agree.
+
+    Args:
+      table: the content of the chunk "pakt".
+      length: bytes of all packets.
+      per_packet: frames of a packet.
+    """
+    if len(table) < 24:
+        raise Unusable(TRUNCATED)
+    packets, frames, priming = struct.unpack_from(">qqi", table)
+    if packets == 0:
+        raise Unusable(EMPTY)
+    sizes, size = [], 0
+    for byte in table[24:]:  # numbers of 7 bits a byte, the highest first
+        size = size << 7 | byte & 0x7F
+        if byte < 0x80:
+            sizes.append(size)
+            size = 0
+    padding = packets * per_packet - frames - priming
+    if sum(sizes[:packets]) != length or not 0 <= padding <= per_packet:
+        raise Unusable(CONTRADICTORY)
+    return frames
 
 
 def _caf_chunk_end(file: BinaryIO, at: int) -> int | None:

@@ -72,7 +72,7 @@ def probe(file: BinaryIO, end: int) -> Stream:
     if at == end:
         raise Unusable(TRUNCATED if about.samples else EMPTY)
     if _frame(read_at(file, at, _LONGEST_FRAME_HEADER), about) is None:
-        raise Unusable(CONTRADICTORY)
+        raise Unusable(TRUNCATED if end - at < _LONGEST_FRAME_HEADER else CONTRADICTORY)
     if about.samples > (end - at) // _SHORTEST_FRAME * about.block:
         raise Unusable(TRUNCATED)
     if _holds_another(file, at, end):

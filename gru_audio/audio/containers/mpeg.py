@@ -44,6 +44,7 @@ _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 
 
 _XING_FIELDS = {1: 4, 2: 4, 4: 100, 8: 4}  # bytes, by the flag: frames, bytes, places, quality
 _SEARCHED = 1 << 16  # bytes: how far from the beginning the first frame may be
+_MOST_ADDED = 3 * 1152  # samples, by an encoder at one end
 _DECODER_DELAY = 529  # samples, which mpg123 drops where there is a header
 
 
@@ -140,10 +141,10 @@ def probe(file: BinaryIO, begin: int, end: int) -> Stream:
             raise Unusable(problem)
         return _stream(first, head, count, ranges)
     count -= 1
-    if info.frames is None or abs(count - info.frames) <= 1:
-        if problem and count != info.frames:
+    if info.frames in (None, count) or _counts_itself(info, count, ranges):
+        if problem and info.frames != count:
             raise Unusable(problem)
-        if count == info.frames and info.trusted:
+        if info.trusted and info.frames == count:
             frames = count * first.samples - info.skipped
             return Stream(tuple(ranges), first.rate, first.channels, exactly(frames))
         ranges[0] = (ranges[0][0] + first.size, ranges[0][1])
@@ -170,6 +171,12 @@ def _ends(file: BinaryIO, at: int, end: int) -> bool:
     return at == end or (at < end and at + tag_length(file, at, end) == end)
 
 
+def _counts_itself(info: "_Info", count: int, ranges: list[tuple[int, int]]) -> bool:
+    """Whether a header is one frame off, as some programs count, and its bytes are all there."""
+    there = sum(end - begin for begin, end in ranges)
+    return info.frames in (count - 1, count + 1) and info.bytes == there
+
+
 def _stream(first: Frame, head: bytes, count: int, ranges: list[tuple[int, int]]) -> Stream:
     """So many frames, none of them a header; layer III gets one of its own."""
     if count <= 0:
@@ -185,11 +192,13 @@ class _Info:
 
     Attributes:
       frames: how many follow; None: it does not say.
+      bytes: of all frames and the header; None: it does not say.
       skipped: samples at both ends that belong to no sound.
       trusted: whether mpg123 reads it as we do.
     """
 
     frames: int | None
+    bytes: int | None = None
     skipped: int = 0
     trusted: bool = True
 
@@ -199,24 +208,27 @@ def _info(frame: bytes, about: Frame) -> _Info | None:
     if about.layer != 3:
         return None
     if frame[36:40] == b"VBRI":
-        return _Info(int.from_bytes(frame[50:54], "big"), trusted=False)
+        size, frames = int.from_bytes(frame[46:50], "big"), int.from_bytes(frame[50:54], "big")
+        return _Info(frames, size, trusted=False)
     for at in {about.side + about.side_length, 4 + about.side_length}:
         if frame[at : at + 4] in (b"Xing", b"Info"):
-            flags = int.from_bytes(frame[at + 4 : at + 8], "big")
-            if not flags & 1:
-                return _Info(None)
-            frames = int.from_bytes(frame[at + 8 : at + 12], "big")
-            encoder = (
-                at + 8 + 4 * (flags & 1) + 2 * (flags & 2) + 25 * (flags & 4) + (flags & 8) // 2
-            )
-            return _Info(frames, _skipped(frame[encoder:]))
+            flags, at = int.from_bytes(frame[at + 4 : at + 8], "big"), at + 8
+            values = {}
+            for flag, size in _XING_FIELDS.items():
+                if flags & flag:
+                    values[flag] = int.from_bytes(frame[at : at + size], "big")
+                    at += size
+            return _Info(values.get(1), values.get(2), _skipped(frame[at:]))
     return None
 
 
 def _skipped(encoder: bytes) -> int:
     """Samples that the encoder says to have added before and behind the sound."""
     both = int.from_bytes(encoder[21:24], "big")
-    return (both >> 12) + _DECODER_DELAY + max(0, (both & 0xFFF) - _DECODER_DELAY)
+    before, behind = both >> 12, both & 0xFFF
+    if before > _MOST_ADDED or behind > _MOST_ADDED:
+        raise Unusable(CONTRADICTORY)
+    return before + _DECODER_DELAY + max(0, behind - _DECODER_DELAY)
 
 
 def _info_frame(like: bytes, count: int) -> bytes:

@@ -18,8 +18,9 @@ _LEFT_OPEN = (
     range(0x7EFFF000, 0x7F001001),
     range(0x7FFFE000, 0x80001001),
     range(0xFFFFE000, 0x100000000),
+    range(0x7FFFFFFFFFFFE000, 0x8000000000001001),
+    range(0xFFFFFFFFFFFFE000, 0x10000000000000000),
 )
-_OPEN_64_BITS = 1 << 62  # bytes: above this, a size of 64 bits was left open too
 _PADDING = 4097  # bytes: zeros up to a page of a disk
 _BUFFER = 1 << 20  # bytes
 
@@ -181,7 +182,7 @@ def end_of_samples(
     if length == 0 and begin < size and _unexplained(file, begin, size, chunks):
         length = None
     if length is not None and begin + length > size:
-        if length < _OPEN_64_BITS and not any(length in sizes for sizes in _LEFT_OPEN):
+        if not any(length in sizes for sizes in _LEFT_OPEN):
             raise Unusable(TRUNCATED)
         length = None
     if length is None:

@@ -31,8 +31,10 @@ MAGICS = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"riff")
 PCM, FLOAT, A_LAW, MU_LAW, EXTENSIBLE = 1, 3, 6, 7, 0xFFFE  # codes of formats
 _MPEG = (0x50, 0x55)
 _UNKNOWN = 0xFFFFFFFF
-_GUID = bytes.fromhex("000000001000800000AA00389B71")  # behind the code of an extensible format
-_GUID_AMBISONIC = bytes.fromhex("00002107D3118644C8C1CA000000")
+_GUIDS = (  # what follows the code of an extensible format: usual, and ambisonic
+    (0x0000, 0x0010, bytes.fromhex("800000AA00389B71")),
+    (0x0721, 0x11D3, bytes.fromhex("8644C8C1CA000000")),
+)
 _GUID_W64 = bytes.fromhex("F3ACD3118CD100C04F8EDB8A")  # behind the four letters of a chunk
 _GUID_W64_RIFF = bytes.fromhex("2E91CF11A5D628DB04C10000")
 _LONGEST_FORMAT = 1 << 12  # bytes that are read of a "fmt " chunk
@@ -92,8 +94,8 @@ def parse_format(body: bytes, order: Order = "little") -> Format:
     if code == EXTENSIBLE:
         if len(body) < 40:
             raise Unusable(CONTRADICTORY)
-        code = struct.unpack_from(sign + "H", body, 24)[0]
-        if body[26:40] not in (_GUID, _GUID_AMBISONIC):
+        code, *guid = struct.unpack_from(sign + "IHH8s", body, 24)
+        if tuple(guid) not in _GUIDS:
             raise Unusable(UNSUPPORTED)
     check_rate_and_channels(rate, channels)
     if code in (PCM, FLOAT, A_LAW, MU_LAW):
@@ -112,10 +114,10 @@ def probe(file: BinaryIO) -> Stream:
     if head[:4] == b"riff":
         if head[4:16] != _GUID_W64_RIFF:
             raise Unusable(NOT_AUDIO)
-        kind, at, complete = head[24:28], 40, 40
+        kind, at, header = head[24:28], 40, 24
     else:
-        kind, at, complete = head[8:12], 12, 12
-    if len(head) < complete:
+        kind, at, header = head[8:12], 12, 8
+    if len(head) < at:
         raise Unusable(TRUNCATED)
     if kind not in (b"WAVE", b"wave"):
         raise Unusable(UNSUPPORTED)
@@ -126,7 +128,7 @@ def probe(file: BinaryIO) -> Stream:
     while True:
         found = chunk(file, at)
         if found is None:
-            raise Unusable(TRUNCATED if at + 8 > size else CONTRADICTORY)
+            raise Unusable(TRUNCATED if at + header > size else CONTRADICTORY)
         if found.name == b"data":
             break
         if found.begin + found.length > size:
@@ -175,10 +177,13 @@ def _riff_chunk(order: Order, file: BinaryIO, at: int) -> Chunk | None:
 
 def _w64_chunk(order: Order, file: BinaryIO, at: int) -> Chunk | None:
     header = read_at(file, at, 24)
-    if len(header) < 24 or header[4:16] != _GUID_W64:
+    said = int.from_bytes(header[16:], order)
+    known = header[4:16] in (_GUID_W64, _GUID_W64_RIFF)
+    name = header[:4] if known else b""  # others have a GUID of their own
+    if len(header) < 24 or (said < 24 and name != b"data"):
         return None
-    length = max(0, int.from_bytes(header[16:], order) - 24)
-    return Chunk(header[:4], at + 24, length, at + 24 + -(-length // 8) * 8)
+    length = max(0, said - 24)
+    return Chunk(name, at + 24, length, at + 24 + -(-length // 8) * 8)
 
 
 def _compressed(

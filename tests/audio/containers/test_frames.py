@@ -243,9 +243,23 @@ def test_an_mp3_of_varying_rate_without_a_header_is_read_whole(rate, tag, tmp_pa
     assert reason(stream + with_header[:3]) == "truncated"
     lost = sum(sizes[1:40])
     assert reason(stream[:lost] + b"no frame" + stream[lost:]) == "damaged"
+    assert reason(with_header[: -sizes[-1]]) == "truncated"
     fewer, more = stream[: -sum(sizes[-30:])], stream + stream
     assert reason(with_header[: sizes[0]] + fewer) == "truncated"
     assert reason(with_header[: sizes[0]] + more) == "contradictory header"
+
+
+def test_a_header_that_counts_itself_is_believed_if_its_bytes_are_there():
+    whole = bytearray(encode(varying(3, 24000), 24000, "MP3", "MPEG_LAYER_III"))
+    sizes = frame_sizes(whole)
+    at = whole.index(b"Xing") + 8
+    frames, size = (int.from_bytes(whole[at + 4 * i : at + 4 * i + 4], "big") for i in (0, 1))
+    assert (frames, size) == (len(sizes) - 1, len(whole))
+    whole[at : at + 4] = (frames + 1).to_bytes(4, "big")
+    assert len(decode(bytes(whole), None).samples) == frames * 576 - 529
+    assert reason(bytes(whole[: -sizes[-1]])) == "truncated"
+    whole[at + 4 : at + 8] = (size + 1000).to_bytes(4, "big")
+    assert reason(bytes(whole)) == "truncated"
 
 
 def test_a_vbri_header_counts_frames_too():

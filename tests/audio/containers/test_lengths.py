@@ -1,5 +1,6 @@
 """How much sound a file holds: all of it is decoded, or the file is refused by a name."""
 
+import contextlib
 import io
 import struct
 
@@ -170,6 +171,27 @@ def test_valid_bits_lie_at_the_top(bits, valid):
     np.testing.assert_array_equal(wide >> 16, SAMPLES)
 
 
+def test_an_extensible_format_of_the_other_byte_order():
+    data = bytearray(encode(SAMPLES, 16000, "WAVEX"))
+    at = data.index(b"fmt ") + 8
+    fields = struct.unpack("<HHIIHHHHIIHH", data[at : at + 32])
+    big = struct.pack(">HHIIHHHHIIHH", *fields) + data[at + 32 : at + 40]
+    chunks = b"WAVEfmt " + struct.pack(">I", 40) + big
+    chunks += b"data" + struct.pack(">I", SAMPLES.nbytes) + SAMPLES.astype(">i2").tobytes()
+    rifx = b"RIFX" + struct.pack(">I", len(chunks)) + chunks
+    np.testing.assert_array_equal(decode(rifx, None).samples, SAMPLES)
+    _, reference = scipy.io.wavfile.read(io.BytesIO(rifx))
+    np.testing.assert_array_equal(reference, SAMPLES)
+
+
+def test_chunks_of_others_in_a_w64_are_passed_over():
+    data = encode(SAMPLES, RATE, "W64")
+    strange = bytes(range(16)) + struct.pack("<Q", 24 + 16) + b"a chunk of theirs"[:16]
+    at = data.index(b"data")
+    np.testing.assert_array_equal(decode(data[:at] + strange + data[at:], None).samples, SAMPLES)
+    np.testing.assert_array_equal(decode(data + strange, None).samples, SAMPLES)
+
+
 @pytest.mark.parametrize("form", ["AIFF", "AU", "CAF", "W64", "RF64", "NIST"])
 def test_header_and_length_of_a_file_without_samples(form):
     assert reason(encode(SAMPLES[:0], RATE, form)) == "empty"
@@ -197,6 +219,25 @@ def test_formats_whose_length_nobody_checks_are_refused_by_name(form):
 )
 def test_formats_of_others_are_said_to_be_unsupported(head):
     assert reason(head + bytes(500)) == "unsupported format: convert it to WAV or FLAC"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_damaged_headers_never_crash(form):
+    subtypes = [subtype for of, subtype, channels in ENCODINGS if of == form and channels == 1]
+    rng = np.random.default_rng(0)
+    for subtype in subtypes:
+        whole = encode(SAMPLES[:2000], RATE, form, subtype)
+        for _ in range(100):
+            data, kind = bytearray(whole), rng.integers(3)
+            at = int(rng.integers(min(len(data), 200) - 8))
+            if kind == 0:
+                data[at] ^= 1 << rng.integers(8)
+            elif kind == 1:
+                data[at : at + rng.choice([1, 2, 4, 8])] = rng.choice([b"", bytes(4), b"\xff" * 8])
+            else:
+                data[at : at + 8] = rng.bytes(8)
+            with contextlib.suppress(BadAudio):
+                assert len(decode(bytes(data), 8000).samples)
 
 
 def test_duration_is_that_of_what_is_decoded(tmp_path):
