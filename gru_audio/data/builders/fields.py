@@ -19,6 +19,9 @@ class Field:
     column: str
     names: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.name}={self.column}" + (f":{self.names}" if self.names else "")
+
     @classmethod
     def parse(cls, text: str) -> "Field":
         """Reads NAME, NAME=COLUMN or NAME=COLUMN:NAMES."""

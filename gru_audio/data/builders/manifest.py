@@ -68,6 +68,9 @@ class Manifest(ClipBuilder):
         archives.check_place(folder, archive)
         self._manifest = local_path(manifest)
         chosen = [Field.parse(text) for text in fields or ()]
+        for field in chosen:
+            if field.names:
+                raise UserError(f"--fields of a manifest are NAME or NAME=COLUMN, not {field}.")
         if all(field.name != LABEL for field in chosen):
             chosen.insert(0, Field(LABEL, LABEL))
         required = (FILE, *(field.column for field in chosen), *([split_by] if split_by else []))
@@ -112,6 +115,11 @@ class Manifest(ClipBuilder):
         _check_listed_once(rows, paths, spans)
         given = None
         if SPLIT in rows[0]:
+            if without := sum(not row[SPLIT] for row in rows):
+                raise UserError(
+                    f"{without} of {len(rows)} rows have no split: give each of them one, or "
+                    "remove the column to have splits drawn."
+                )
             given = [splitting.USUAL_NAMES.get(row[SPLIT].lower(), row[SPLIT]) for row in rows]
         labels = [self._labels(row) for row in rows]
         same = same_files.contents(paths)

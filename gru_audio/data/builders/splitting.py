@@ -49,7 +49,8 @@ def choose(
     Splits that are given are taken as they are, unless groups are asked for; where they lack
     validation alone, a part of the training clips becomes it. Otherwise splits are drawn: by group
     where there are groups, else by file where clips are parts of files, else label by label. What
-    is drawn never parts clips of one file, or of files with the same content.
+    is drawn never parts clips of one file, or of files with the same content; but for a label all
+    of whose clips are alike, such as digital silence, which would be in one split only.
 
     Args:
       given: the split of each clip, if the data set says so.
@@ -69,6 +70,7 @@ def choose(
         remarks += _parted(given, groups, same)
         return drawn, remarks
     remarks = ["The splits that are given are not used: --split_by draws others."] if given else []
+    same = same if parts else _where_it_matters(labels, same)
     if copies := 0 if parts else len(same) - len(set(same)):
         remarks.append(f"{copies} clips are copies of others, and in the same split as these.")
     if groups:
@@ -79,6 +81,23 @@ def choose(
         return by_group(same, fractions, seed), remarks
     remarks.append("Splits are drawn at random, with the same share of each label.")
     return stratified(labels, fractions, seed, same), remarks
+
+
+def _where_it_matters(labels: Sequence[str], same: Sequence[Hashable]) -> list[Hashable]:
+    """`same`, with the clips of a label that has nothing but copies of one as different ones."""
+    of_label, with_label = collections.defaultdict(set), collections.defaultdict(set)
+    for label, content in zip(labels, same, strict=True):
+        of_label[label].add(content)
+        with_label[content].add(label)
+    alone = {
+        label
+        for label, contents in of_label.items()
+        if label and len(contents) == 1 and with_label[next(iter(contents))] == {label}
+    }
+    return [
+        (label, i) if label in alone else content
+        for i, (label, content) in enumerate(zip(labels, same, strict=True))
+    ]
 
 
 def _with_validation(
@@ -112,7 +131,8 @@ def _with_validation(
         elif parts:
             drawn = by_group(own, share, seed)
         else:
-            drawn = stratified([labels[i] for i in of_train], share, seed, own)
+            own_labels = [labels[i] for i in of_train]
+            drawn = stratified(own_labels, share, seed, _where_it_matters(own_labels, own))
     except UserError:  # one group only
         drawn = [train] * len(of_train)
     count = drawn.count(validation)

@@ -122,6 +122,7 @@ def test_classes_without_clips_are_left_out_and_told(tmp_path):
     about, columns = build(Folder(**again))
     assert about["class_names"]["label"] == ["no", "silence", "yes"]
     assert np.bincount(columns["label"]).tolist() == [10, 10, 10]
+    assert set(columns["split"][columns["label"] == 1]) == set(SPLITS)
 
 
 def test_one_class_in_two_unicode_forms_is_one_class(tmp_path):

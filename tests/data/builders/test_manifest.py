@@ -108,6 +108,8 @@ def test_fields_choose_and_rename_columns(tmp_path):
     assert len(about["class_names"]["speaker"]) == 12
     with pytest.raises(UserError, match='no column "wird"'):
         manifest_builder(tmp_path, rows, fields=["label=wird"])
+    with pytest.raises(UserError, match="are NAME or NAME=COLUMN, not x=word:note"):
+        manifest_builder(tmp_path, rows, fields=["x=word:note"])
     with pytest.raises(UserError, match='two fields "x"'):
         manifest_builder(tmp_path, rows, fields=["x=word", "x=note"])
 
@@ -244,7 +246,7 @@ def test_a_missing_file_is_skipped_by_name(tmp_path):
         ("file,label\nx,y,z\n", "line 2: not as many values"),
         ("file,label\nx,y\nx,z\n", "listed 2 times: x"),
         ("file,label,start\nx,y,soon\n", 'start is "soon"'),
-        ("file,label,split\nx,y,\n", "cannot name a split"),
+        ("file,label,split\nx,y,\nz,y,train\n", "1 of 2 rows have no split"),
         ("file,label,split\nx,y,a/b\n", "cannot name a split"),
     ],
 )

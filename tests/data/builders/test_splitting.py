@@ -146,6 +146,20 @@ def test_copies_stay_together_and_all_else_is_as_without_them():
     assert all(abs(counts[s] - 200 * share) < 5 for s, share in zip(SPLITS, SHARES, strict=True))
 
 
+def test_a_label_that_is_one_sound_is_in_all_splits():
+    labels = ["silence"] * 20 + ["a"] * 20
+    splits, remarks = choose(labels=labels, same=[0] * 20 + [*range(1, 21)])
+    for label in "silence", "a":
+        own = [s for s, its in zip(splits, labels, strict=True) if its == label]
+        assert collections.Counter(own) == {"train": 16, "validation": 2, "test": 2}
+    assert len(remarks) == 1
+    # Not where another label has the same sound, nor where these are parts of one file.
+    splits, _ = choose(labels=[*labels, "b"], same=[0] * 20 + [*range(1, 21), 0])
+    assert len({*splits[:20], splits[-1]}) == 1
+    splits, _ = choose(labels=labels, same=[0] * 20 + [*range(1, 21)], parts=True)
+    assert len(set(splits[:20])) == 1
+
+
 def test_the_seed_changes_who_goes_where():
     labels = ["a"] * 50 + ["b"] * 50
     draws = {tuple(splitting.stratified(labels, (0.8, 0.1, 0.1), seed)) for seed in range(5)}
