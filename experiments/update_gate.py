@@ -192,7 +192,7 @@ def log_mel_and_surprise(
     def run(weights, normalisation, batch):
         features, _ = program.features(batch)
         inputs, frames, targets = program.problem(normalisation, batch)
-        outputs = program.model.apply({"params": weights.params}, inputs, frames)
+        outputs = program.model.apply({"params": weights.params}, inputs, frames).values
         return features, jnp.sum((outputs - targets) ** 2, axis=-1)
 
     features, error = map(np.asarray, run(trained.weights, trained.normalisation, batch))

@@ -6,6 +6,9 @@
 --split is "train", "validation" or "test" as the run's config means them (so with what it held
 out), or any split of the data set by its own name. --data scores another prepared data set, whose
 classes or tags the model must know; --data_dir says where it lies.
+
+Every example is scored once: the whole clip, or its middle if it is longer than
+config.data.crop_seconds. `predict` labels clips in the same way.
 """
 
 import dataclasses

@@ -7,14 +7,18 @@
   python -m gru_audio.predict --workdir runs/one --live --follow being_recorded.wav
   arecord -t raw -f S16_LE -r 16000 | python -m gru_audio.predict --workdir runs/one --follow=-
 
-Takes files (WAV, FLAC, OGG, MP3; any rate, any number of channels) and folders, which are searched.
-The run's own checkpoint is all it needs. A file that is no sound is reported and skipped; the exit
-code then is 1.
+Takes files (WAV, AIFF, AU, CAF, FLAC, OGG, Opus, MP3; any rate, any number of channels) and
+folders, of which it takes all files but hidden ones, as `prepare folder` does. The run's own
+checkpoint is all it needs. A file that is no sound is reported and skipped; the exit code is then
+1.
 
-A file that is longer than --window (by default the longest clip in training) is cut into windows
-that begin every --hop (by default half a window), and gives a row for each stretch of one label;
-where two windows overlap, each speaks for its half. Tags have a stretch each, which may overlap.
---json gives every window.
+A file no longer than the longest clip of the run's data set is a clip. It gets one row, with the
+labels that `evaluate` scores: those of the whole clip, or of its middle if it is longer than
+config.data.crop_seconds. A longer file is a recording. It is cut into windows of the longest length
+that the model was trained on, one every --hop (by default half a window), and gets a row for each
+stretch of one label; where two windows overlap, each has its half. Tags have a stretch each, which
+may overlap. --json gives every window. With --window SECONDS every file longer than that is a
+recording, and a shorter one is labelled whole.
 
 --live labels what the microphone hears (extra [live]), a window every --hop, until Ctrl-C. --follow
 does so with a WAV file that another program is writing, or with "-" reads 16-bit samples of one
@@ -23,6 +27,7 @@ channel at --rate from standard input, to their end.
 
 import contextlib
 import math
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,11 +37,13 @@ from absl import flags
 
 from gru_audio import command
 from gru_audio.audio.containers import Unusable
-from gru_audio.audio.io import BadAudio, convert, decode, decode_blocks, duration
+from gru_audio.audio.files import sound_files
+from gru_audio.audio.io import LONGEST, BadAudio, convert, decode, decode_blocks, duration
 from gru_audio.audio.live import Sound, devices, growing_wav, microphone, raw_pcm
 from gru_audio.config import UserError
 from gru_audio.labelling.label import Pace, label_live, label_recording
 from gru_audio.labelling.printer import Printer, clock
+from gru_audio.paths import local_path
 from gru_audio.sweeping.workdir import Workdir
 from gru_audio.tasks.tagging import Tagging
 from gru_audio.training.trained import Trained
@@ -45,7 +52,9 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run was trained.")
 _RUN = flags.DEFINE_string("run", None, "Which run, where there are several.")
 _TOP_K = flags.DEFINE_integer("top_k", 3, "How many labels of a clip or window.", lower_bound=1)
 _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON a file or window.")
-_WINDOW = flags.DEFINE_float("window", None, "Seconds that are labelled at a time.")
+_WINDOW = flags.DEFINE_float(
+    "window", None, "Seconds that are labelled at a time; longer files are cut into such windows."
+)
 _HOP = flags.DEFINE_float("hop", None, "Seconds from one window to the next.")
 _THRESHOLD = flags.DEFINE_float(
     "threshold",
@@ -58,11 +67,11 @@ _THRESHOLD = flags.DEFINE_float(
 _LIVE = flags.DEFINE_bool("live", False, "Label sound as it comes, from the microphone.")
 _DEVICE = flags.DEFINE_string("device", None, 'Microphone: number or name; "list" lists them.')
 _FOLLOW = flags.DEFINE_string("follow", None, 'Live from a growing WAV file, or "-": raw samples.')
-_RATE = flags.DEFINE_integer("rate", None, "Hz of raw samples; by default the model's.", 100)
+_RATE = flags.DEFINE_float("rate", None, "Hz of raw samples; by default the model's.")
 _SMOOTH = flags.DEFINE_integer("smooth", 1, "Live: the mean of so many windows.", lower_bound=1)
 
-_SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aiff", ".aif")  # taken from folders
 _CLIPS = 512  # held in memory
+_ROUNDING = 1  # sample, by which resampling may round
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -90,7 +99,8 @@ def main(arguments: Sequence[str]) -> int:
         _print_live(trained, printer, size, hop)
         return 0
 
-    clips, recordings, bad = _by_length(_files(arguments[1:]), size / trained.signal.rate)
+    limit = trained.clip_limit if _WINDOW.value is None else size
+    clips, recordings, bad = _by_length(_files(arguments[1:]), limit, trained.signal.rate)
     printer.clips(_labelled(trained, clips, bad))
     for path in recordings:
         print(
@@ -129,6 +139,8 @@ def _window_and_hop(trained: Trained) -> tuple[int, int]:
     for flag in (_WINDOW, _HOP):
         if flag.value is not None and not 0 < flag.value < math.inf:
             raise UserError(f"--{flag.name} is in seconds, above 0, not {flag.value}.")
+    if _WINDOW.value and _WINDOW.value * rate > LONGEST:
+        raise UserError(f"--window is at most {LONGEST // rate} seconds, not {_WINDOW.value:g}.")
     size = trained.longest if _WINDOW.value is None else round(_WINDOW.value * rate)
     hop = max(1, size // 2) if _HOP.value is None else round(_HOP.value * rate)
     if not 1 <= hop <= size:
@@ -144,26 +156,29 @@ def _files(arguments: Sequence[str]) -> list[Path]:
         raise UserError("Name the files or folders to label.")
     files: list[Path] = []
     for argument in arguments:
-        path = Path(argument)
+        path = local_path(argument)
         if path.is_dir():
-            files += sorted(file for file in path.rglob("*") if file.suffix.lower() in _SOUNDS)
-        elif path.exists():
+            files += sorted(sound_files(path))
+        elif os.path.lexists(path):
             files.append(path)
         else:
             raise UserError(f"{path} does not exist.")
     if not files:
-        raise UserError(f"No sound files in {', '.join(arguments)}.")
+        raise UserError(f"No files in {', '.join(arguments)}.")
     return files
 
 
-def _by_length(files: Sequence[Path], window: float) -> tuple[list[Path], list[Path], list[str]]:
-    """Files that a window of so many seconds holds, longer ones, and what is none."""
+def _by_length(
+    files: Sequence[Path], limit: int, rate: int
+) -> tuple[list[Path], list[Path], list[str]]:
+    """Files of at most so many samples at the model's rate, longer ones, and what is no sound."""
     clips: list[Path] = []
     recordings: list[Path] = []
     bad = []
     for path in files:
         try:
-            (clips if duration(path) <= window else recordings).append(path)
+            samples = duration(path) * rate
+            (clips if samples <= limit + _ROUNDING else recordings).append(path)
         except (BadAudio, OSError) as error:
             bad.append(str(error))
     return clips, recordings, bad
@@ -177,7 +192,8 @@ def _labelled(
         clips, names = [], []
         for path in paths[begin : begin + _CLIPS]:
             try:
-                clips.append(decode(path, trained.signal.rate).samples)
+                samples = decode(path, trained.signal.rate).samples
+                clips.append(trained.middle(samples) if _WINDOW.value is None else samples)
                 names.append(str(path))
             except (BadAudio, OSError) as error:
                 bad.append(str(error))
@@ -207,8 +223,8 @@ def _sound(rate: int) -> Sound:
     if _FOLLOW.value is None:
         return microphone(_DEVICE.value)
     if _FOLLOW.value == "-":
-        return raw_pcm(sys.stdin.buffer, _RATE.value or rate)
-    return growing_wav(Path(_FOLLOW.value))
+        return raw_pcm(sys.stdin.buffer, rate if _RATE.value is None else _RATE.value)
+    return growing_wav(local_path(_FOLLOW.value))
 
 
 def _converted(sound: Sound, rate: int) -> Iterator[np.ndarray]:

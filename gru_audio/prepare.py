@@ -10,10 +10,15 @@
   python -m gru_audio.prepare features --name my_features --archive FILE.npz
 
 A folder has a directory per class, with or without train/, validation/ and test/ above them. A
-manifest has the columns file and label, and may have split, speaker, group, start and end
-(seconds). Either may come with an --archive (tar or zip) that holds the sounds. Without splits,
-clips are split at random, parts of one file together; --split_by keeps each group (speaker,
-recording) within one split.
+manifest has the columns file and label, and may have split, speaker, group, fold, start and end
+(seconds); other columns with values that repeat become class fields, too, or those that --fields
+names. Either may come with an --archive (tar or zip) that holds the sounds.
+
+Without splits, clips are split at random, by the column group where there is one; --split_by keeps
+each value of something else (speaker, recording) within one split. Parts of a file, and files with
+the same content, stay together. Where there are splits, but none for validation, a part of train
+becomes it. What is odd about the clips is told as notes: copies across splits, classes that look
+alike or that nothing trains, files that have changed since.
 
 Features are frames that somebody has computed already: an .npz with features (N, T, F), or
 (frames, F) with offsets or lengths; a .csv or .tsv with a row a frame; a Kaldi .ark; or an archive
@@ -44,7 +49,7 @@ from rich.progress import Progress
 from gru_audio import command
 from gru_audio.config import UserError, nearest
 from gru_audio.data import index
-from gru_audio.data.builders import BUILDERS
+from gru_audio.data.builders import BUILDERS, listing
 from gru_audio.data.builders.catalogue import catalogue_name
 from gru_audio.data.builders.clips import REFUSE, SKIP, UNFINISHED, ClipBuilder
 from gru_audio.data.source import default_data_dir
@@ -60,7 +65,11 @@ _OPTIONS = (  # handed to the builder, each where it is given
     flags.DEFINE_string("archive", None, "A tar or zip file with the sounds, or a folder of it."),
     flags.DEFINE_string("manifest", None, "A CSV file that lists the sounds."),
     flags.DEFINE_string("clip", None, "The column with the names of sequences of features."),
-    flags.DEFINE_list("fields", None, "Of features: NAME, NAME=COLUMN or NAME=COLUMN:NAMES, ..."),
+    flags.DEFINE_list(
+        "fields",
+        None,
+        "Class fields: NAME or NAME=COLUMN, ...; in features NAME=COLUMN:NAMES.",
+    ),
     flags.DEFINE_string(
         "split", None, "The column with the splits of features; filtered or random for gtzan."
     ),
@@ -82,8 +91,9 @@ _OPTIONS = (  # handed to the builder, each where it is given
     ),
     flags.DEFINE_list("fractions", None, "Of train, validation and test where drawn: 80,10,10."),
     flags.DEFINE_integer("seed", None, "Of the random splits.", lower_bound=0),
-    flags.DEFINE_integer("sample_rate", None, "Of the prepared sounds, in Hz.", lower_bound=1),
+    flags.DEFINE_float("sample_rate", None, "Of the prepared sounds, in Hz.", lower_bound=1),
     flags.DEFINE_enum("on_bad_file", None, [SKIP, REFUSE], "What to do about unusable sounds."),
+    flags.DEFINE_bool("keep_silence", None, "Take digital silence for a sound like others."),
     flags.DEFINE_bool("verify", None, "Refuse what is not exactly the published data set."),
 )
 
@@ -147,7 +157,7 @@ def prepare(
             builder = builder_class(data_dir=staging, **options)
             final = home / str(builder.version)
             if not overwrite and _is_there(final, builder):
-                return f"{summary(final)}\nIt was there already; --overwrite prepares it again."
+                return f"{summary(final)}\n{_since(final, builder)}--overwrite prepares it again."
             builder.progress = progress or builder.progress
             try:
                 builder.download_and_prepare(download_dir=root / "downloads")
@@ -180,6 +190,7 @@ def summary(folder: epath.PathLike) -> str:
     for split in dict.fromkeys(columns[index.SPLIT].tolist()):
         of_split = lengths[columns[index.SPLIT] == split]
         lines.append(f"  {split}: {len(of_split)} clips, {_duration(of_split, rate)}")
+    lines += [f"  note: {remark}" for remark in about.get("remarks", ())]
     skipped = about["skipped"]
     lines.append(f"  skipped: {len(skipped)}")
     lines += [f"    {name}: {reason}" for name, reason in skipped[:_LISTED]]
@@ -227,15 +238,36 @@ def _is_there(folder: Path, builder: ClipBuilder) -> bool:
     """Whether the data set is prepared; refuses one that was prepared in another way."""
     if not (folder / index.DESCRIPTION).exists():
         return False
-    then = index.read_description(epath.Path(folder))["settings"]
+    try:
+        index.check_records(epath.Path(folder))
+        then = index.read_description(epath.Path(folder))["settings"]
+    except (KeyError, OSError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{builder.name} is prepared already, and damaged: {error}. Pass --overwrite to "
+            "prepare it again."
+        ) from error
     for setting in then | builder.settings:
         before, now = then.get(setting), builder.settings.get(setting)
         if before != now:
+            how = f"with {setting} {before} instead of {now}"
+            if setting == "manifest" and before and now:
+                how = "from a manifest that has changed since"
             raise UserError(
-                f"{builder.name} is prepared already, with {setting} {before} instead of {now}. "
-                "Pass --overwrite to replace it."
+                f"{builder.name} is prepared already, {how}. Pass --overwrite to replace it."
             )
     return True
+
+
+def _since(folder: Path, builder: ClipBuilder) -> str:
+    """What has happened to the user's files since the data set was prepared."""
+    try:
+        then = index.read_inputs(epath.Path(folder))
+        different = listing.changes(then, listing.listed(builder.inputs())) if then else ""
+    except (OSError, ValueError) as error:
+        different = f"its files cannot be compared: {error}"
+    if not different:
+        return "It was there already; "
+    return f"It was there already, but since it was prepared {different}. "
 
 
 @contextlib.contextmanager

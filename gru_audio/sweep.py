@@ -89,6 +89,8 @@ def _sweep() -> int:
     planned = plan(config, sweep, name, about, line, shard)
     if processes.first():
         _show_plan(planned)
+        for remark in planned.remarks:
+            print(f"note: {remark}", file=sys.stderr)
     if _PLAN.value:
         return 0
 

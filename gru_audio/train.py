@@ -45,6 +45,9 @@ def main(_: Sequence[str]) -> int:
     sweep = Sweep(arms={config.model.cell: {}}, replicates=[{"seed": config.seed}])
     about = module.__doc__ or ""
     planned = plan(config, sweep, command.experiment_name(), about, command.command_line())
+    if processes.first():
+        for remark in planned.remarks:
+            print(f"note: {remark}", file=sys.stderr)
     workdir = Workdir(_WORKDIR.value)
     failed = execute(planned, workdir)
     if not processes.first():

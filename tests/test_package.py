@@ -21,6 +21,7 @@ COMMANDS = ("prepare", "train", "sweep", "evaluate", "predict", "report")
 # From the ground up: a room imports only from itself and from the rooms before it.
 ROOMS = (
     ("config",),
+    ("paths",),
     ("rnn",),
     ("audio",),
     ("data",),

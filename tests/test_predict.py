@@ -18,6 +18,9 @@ from etils import epath
 
 from gru_audio.audio.io import decode
 from gru_audio.audio.windows import cut
+from gru_audio.data import index
+from gru_audio.data.source import open_source
+from gru_audio.prepare import prepare
 from gru_audio.sweeping.workdir import Workdir
 from tests.commands import ROOT, arguments, run
 from tests.sounds import encode
@@ -137,6 +140,62 @@ def test_by_default_a_window_is_the_longest_clip_of_training(
     windows = [json.loads(line) for line in lines]
     assert windows[0]["end"] * RATE == trained.longest
     assert windows[1]["start"] * RATE == trained.longest // 2
+
+
+def test_clips_longer_than_the_crop_are_labelled_as_evaluate_scores_them(
+    source, environment, tmp_path
+):
+    cropped = train(source, tiny({"data.crop_seconds": 0.3}), 20)
+    cropped.save(Workdir(epath.Path(tmp_path)).model("one"))
+    longest = cropped.longest_clip
+    assert cropped.longest < 0.3 * RATE < longest
+    lengths = [1000, round(0.3 * RATE), longest - 1, longest, longest + 50]
+    rng, sounds = np.random.default_rng(0), {}
+    for length in lengths:
+        sounds[length] = rng.integers(-9000, 9000, length).astype(np.int16)
+        sounds[length][:500] //= 50
+        soundfile.write(tmp_path / f"{length}.wav", sounds[length], RATE)
+    files = [tmp_path / f"{length}.wav" for length in lengths]
+    shown = run(environment, "predict", "--workdir", tmp_path, "--json", *files)
+    lines = [json.loads(line) for line in shown.stdout.splitlines()]
+    *clips, recording = lengths
+    alone = {line["file"]: line["labels"] for line in lines if "start" not in line}
+    assert set(alone) == {str(tmp_path / f"{length}.wav") for length in clips}
+    scores = cropped.scores([sounds[length] for length in clips], np.zeros(4, np.int32))
+    for length, row in zip(clips, scores["probabilities"], strict=True):
+        told = {
+            label["label"]: label["probability"] for label in alone[str(tmp_path / f"{length}.wav")]
+        }
+        assert told == pytest.approx(dict(zip(cropped.class_names, row, strict=True)), abs=1e-5)
+    windows = [line for line in lines if "start" in line]
+    assert {line["file"] for line in windows} == {str(tmp_path / f"{recording}.wav")}
+    assert windows[0]["end"] == cropped.longest / RATE
+
+
+def test_predict_takes_the_files_of_a_folder_that_prepare_takes(workdir, environment, tmp_path):
+    folder = tmp_path / "my sounds" / "a"
+    (folder / "deeper").mkdir(parents=True)
+    noise = np.random.default_rng(0).normal(0, 0.2, RATE // 5)
+    forms = {"opus": ("OGG", "OPUS"), "caf": ("CAF", "ALAC_16"), "w64": ("W64", "PCM_16")}
+    forms |= {"rf64": ("RF64", "PCM_16"), "au": ("AU", "PCM_16"), "AIFC": ("AIFF", "FLOAT")}
+    for ending, (form, subtype) in forms.items():
+        (folder / "deeper" / f"x.{ending}").write_bytes(encode(noise, RATE, form, subtype))
+    (folder / "without_ending").write_bytes(encode(noise, RATE))
+    (folder / "notes.txt").write_text("a note")
+    (folder / "._x.wav").write_text("what a Mac leaves")
+    os.mkfifo(folder / "pipe.wav")
+
+    prepare("folder", tmp_path, name="mine", folder=folder.parent, sample_rate=RATE)
+    described = index.read_description(index.versions(epath.Path(tmp_path), "mine")[-1])
+    clips = {str(folder.parent / clip) for clip in open_source("mine", tmp_path).columns["clip"]}
+    skipped = {f"skipped {folder.parent / name}: {why}" for name, why in described["skipped"]}
+    assert len(clips) == 7
+    assert {line.rpartition("/")[2] for line in skipped} == {
+        *("notes.txt: not audio", "pipe.wav: not a regular file"),
+    }
+    shown = run(environment, "predict", "--workdir", workdir, "--json", folder.as_uri(), code=1)
+    assert {json.loads(line)["file"] for line in shown.stdout.splitlines()} == clips
+    assert {line for line in shown.stderr.splitlines() if line.startswith("skipped")} == skipped
 
 
 def test_a_recording_that_breaks_off_is_labelled_until_there(

@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,20 +78,68 @@ def test_the_summary_says_what_there_is(folder, tmp_path):
     ):
         assert line in out
     assert "mine: 201 of 201 clips" in err
-    assert visible(tmp_path) == ["1.1.0"]
+    assert visible(tmp_path) == ["1.2.0"]
 
 
 def test_a_second_call_says_so_and_changes_nothing(folder, tmp_path):
     first = prepare("folder", tmp_path, name="mine", folder=str(folder))
-    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "mine" / "1.1.0").iterdir()}
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "mine" / "1.2.0").iterdir()}
     second = prepare("folder", tmp_path, name="mine", folder=str(folder))
     assert second == f"{first}\nIt was there already; --overwrite prepares it again."
-    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "mine" / "1.1.0").iterdir()} == stamps
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "mine" / "1.2.0").iterdir()} == stamps
     with pytest.raises(UserError, match="sample_rate 16000 instead of 8000"):
         prepare("folder", tmp_path, name="mine", folder=str(folder), sample_rate=8000)
     prepare("folder", tmp_path, name="mine", folder=str(folder), sample_rate=8000, overwrite=True)
     assert open_source("mine", tmp_path).signal.rate == 8000
-    assert visible(tmp_path) == ["1.1.0"]
+    assert visible(tmp_path) == ["1.2.0"]
+
+
+def test_files_that_have_changed_since_are_told(tmp_path):
+    sounds.write_classes(tmp_path / "sounds", {"cat": 20, "dog": 20})
+    options = {"name": "mine", "folder": str(tmp_path / "sounds")}
+    prepare("folder", tmp_path, **options)
+    extra = sounds.encode(sounds.tone(frequency=2000))
+    for i in range(20, 32):
+        (tmp_path / "sounds" / "cat" / f"{i}.wav").write_bytes(extra)
+    (tmp_path / "sounds" / "dog" / "0.wav").unlink()
+    told = prepare("folder", tmp_path, **options).splitlines()[-1]
+    assert told == (
+        "It was there already, but since it was prepared 12 files were added (cat/20.wav, "
+        "cat/21.wav, cat/22.wav, ...), 1 file was removed (dog/0.wav). "
+        "--overwrite prepares it again."
+    )
+    assert "clips: 51," in prepare("folder", tmp_path, overwrite=True, **options)
+    assert "It was there already; " in prepare("folder", tmp_path, **options)
+    shutil.rmtree(tmp_path / "sounds")
+    assert "cannot be compared: There is no folder" in prepare("folder", tmp_path, **options)
+
+
+def test_changes_of_a_list_of_its_files_and_of_an_archive_are_told(tmp_path):
+    for i in range(12):
+        (tmp_path / f"{i}.wav").write_bytes(sounds.encode(sounds.tone(frequency=300 + i)))
+    listed = "file,label\n" + "".join(f"{i}.wav,{'ab'[i % 2]}\n" for i in range(12))
+    (tmp_path / "list.csv").write_text(listed)
+    options = {"name": "mine", "manifest": str(tmp_path / "list.csv")}
+    prepare("manifest", tmp_path, **options)
+    (tmp_path / "3.wav").write_bytes(sounds.encode(sounds.tone(0.1)))
+    assert "1 file was changed (3.wav)." in prepare("manifest", tmp_path, **options)
+    (tmp_path / "list.csv").write_text(listed + "\n")
+    with pytest.raises(UserError, match="from a manifest that has changed since"):
+        prepare("manifest", tmp_path, **options)
+    sounds.write_classes(tmp_path / "sounds" / "all", {"cat": 12})
+    options = {"name": "other", "archive": str(tmp_path / "x.tar")}
+    for expected in ("clips: 12,", "1 file was changed (x.tar)"):
+        shutil.make_archive(str(tmp_path / "x"), "tar", tmp_path / "sounds")
+        assert expected in prepare("folder", tmp_path, **options)
+
+
+def test_a_damaged_data_set_is_prepared_again(folder, tmp_path):
+    prepare("folder", tmp_path, name="mine", folder=str(folder))
+    (tmp_path / "mine" / "1.2.0" / "source.json").write_text("{}")
+    with pytest.raises(UserError, match=r"damaged.*--overwrite"):
+        prepare("folder", tmp_path, name="mine", folder=str(folder))
+    prepare("folder", tmp_path, name="mine", folder=str(folder), overwrite=True)
+    assert len(open_source("mine", tmp_path)) == 200
 
 
 def test_killed_at_any_moment_and_started_again(folder, fingerprint, tmp_path):
@@ -103,12 +152,12 @@ def test_killed_at_any_moment_and_started_again(folder, fingerprint, tmp_path):
         time.sleep(duration * moments.uniform(0.4, 1.0))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        assert visible(tmp_path) in ([], ["1.1.0"])
+        assert visible(tmp_path) in ([], ["1.2.0"])
         if visible(tmp_path):
             assert open_source("mine", tmp_path).fingerprint == fingerprint
     assert run(*mine(folder, tmp_path))[0] == 0
     assert open_source("mine", tmp_path).fingerprint == fingerprint
-    assert {p.name for p in (tmp_path / "mine").iterdir()} == {".lock", "1.1.0"}
+    assert {p.name for p in (tmp_path / "mine").iterdir()} == {".lock", "1.2.0"}
 
 
 def test_killed_while_the_clips_are_written(folder, fingerprint, tmp_path):

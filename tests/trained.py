@@ -16,6 +16,7 @@ def train(source: Source, config: ConfigDict, count: int) -> Trained:
         class_names=feed.program.task.class_names,
         signal=feed.program.signal,
         longest=feed.data.plan.padded[-1],
+        longest_clip=int(source.columns["length"].max()),
         weights=one.weights,
         normalisation=one.normalisation,
         about={"run": "one"},

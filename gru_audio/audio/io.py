@@ -2,11 +2,18 @@
 
 libsndfile reads a damaged file as well as it can and says nothing, which trains a model on half a
 word, or on a silence that nobody recorded. So every file is checked before it is decoded
-(`containers`) and, where an MP3 falls silent, after (`mp3`).
+(`containers`), must give as many frames as it promises, and an MP3 no more silence than it says.
+
+Sound is decoded and converted block by block: no file, whatever it claims or unpacks to, takes more
+memory than a block and the clip that comes out, whose length is limited.
 """
 
+import contextlib
+import errno
 import io
+import math
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -21,16 +28,24 @@ from gru_audio.audio.containers import (
     DAMAGED,
     EMPTY,
     NON_FINITE,
-    NOT_AUDIO,
+    NOT_A_FILE,
     SILENT,
+    TOO_LONG,
     TRUNCATED,
+    UNSUPPORTED,
     Unusable,
-    check_container,
 )
-from gru_audio.audio.mp3 import has_unexplained_silence
+from gru_audio.audio.containers.mpeg import Silences
+from gru_audio.audio.containers.probe import probe
+from gru_audio.audio.containers.stream import Stream, joined
 
-_RATES = range(100, 1_000_001)  # Hz; what resampling makes of others would fill the memory
-_BLOCK = 1 << 20  # frames
+LONGEST = 1 << 27  # samples of a clip: 2 hours and 20 minutes at 16 kHz, 256 MiB
+ROUNDING = 0.05  # seconds by which the end of a part may exceed its file: one decimal, rounded
+
+_BLOCK = 1 << 20  # values that are decoded at a time, before or after resampling
+# Frames before the place to which a codec is set, by format; other formats are read up to it. The
+# bits of an MP3's frame may begin in any of the 23 frames before it.
+_RUN_UP = {"RAW": 0, "FLAC": 0, "OGG": 0, "MP3": 32 * 1152}
 
 
 @dataclass(frozen=True)
@@ -61,8 +76,9 @@ def decode(
     name: str = "",
     start: float = 0.0,
     end: float | None = None,
+    keep_silence: bool = False,
 ) -> Audio:
-    """Reads WAV, FLAC, Ogg, MP3 and whatever else libsndfile knows.
+    """Reads WAV (also RF64 and W64), AIFF, AU, CAF, NIST SPHERE, FLAC, Ogg and MP3.
 
     Channels are averaged, the rate is converted by soxr's high-quality filter, and values outside
     [-1, 1) are clipped. A mono 16-bit file at `sample_rate` comes out bit for bit.
@@ -71,55 +87,52 @@ def decode(
         source: a path, or the bytes of a file.
         sample_rate: in Hz; None keeps the file's.
         name: what to call the file in errors; by default its path.
-        start, end: in seconds; only this part is read. None: to the end of the file.
+        start, end: in seconds; only this part is read. None: to the end of the file. An `end` up
+          to `ROUNDING` behind it is the end of the file.
+        keep_silence: digital silence is a sound like others.
 
     Raises:
-        BadAudio: truncated (or ends before `end`), empty, silent, non-finite, damaged, with a
-          contradictory header, or not audio.
+        BadAudio: the file cannot be used, for one of `containers.REASONS`; one that ends before
+          `end` is truncated.
         OSError: the file cannot be read at all.
     """
-    if isinstance(source, bytes):
-        name, file = name or "<bytes>", io.BytesIO(source)
-    else:
-        name, file = name or os.fspath(source), epath.Path(source).open("rb")
-    with file:
-        try:
-            waveform, file_rate = _read(file, start, end)
-        except Unusable as error:
-            raise BadAudio(name, error.reason) from error
-    return _finish(name, waveform, file_rate, sample_rate or file_rate)
+    name = name or ("<bytes>" if isinstance(source, bytes) else os.fspath(source))
+    with _named(name), _opened(source) as file, _Sound(file) as sound:
+        first, last = sound.span(start, end)
+        sample_rate = sample_rate or sound.rate
+        if math.ceil((last - first) * sample_rate / sound.rate) > LONGEST:
+            raise Unusable(TOO_LONG)
+        blocks = list(convert(sound.blocks(first, last, sample_rate), sound.rate, sample_rate))
+        samples = np.concatenate(blocks) if blocks else np.empty(0, np.int16)
+        if not len(samples):
+            raise Unusable(EMPTY)
+        if not (keep_silence or samples.any()):
+            raise Unusable(SILENT)
+        return Audio(samples, sample_rate, sound.rate)
 
 
 def duration(path: epath.PathLike) -> float:
-    """Seconds that a file lasts, as its header tells.
+    """Seconds that a file lasts, as far as that is known without decoding it.
 
     Raises:
-        BadAudio: the header cannot be used.
+        BadAudio: the file cannot be used.
         OSError: the file cannot be read at all.
     """
-    with epath.Path(path).open("rb") as file:
-        try:
-            with _open(file) as sound:
-                return sound.frames / sound.samplerate
-        except Unusable as error:
-            raise BadAudio(os.fspath(path), error.reason) from error
+    with _named(os.fspath(path)), _opened(path) as file, _Sound(file) as sound:
+        return sound.frames / sound.rate
 
 
 def decode_blocks(path: epath.PathLike, sample_rate: int) -> Iterator[np.ndarray]:
     """What `decode` gives of a whole file, int16, block by block: for what no memory holds.
 
-    Silence is no error here, and an MP3 is not searched for damage.
+    Silence is no error here.
 
     Raises:
         BadAudio: as `decode`, but a file that breaks off later does so after its good blocks.
         OSError: the file cannot be read at all.
     """
-    with epath.Path(path).open("rb") as file:
-        try:
-            with _open(file) as sound:
-                yield from convert(_blocks(sound, sound.frames), sound.samplerate, sample_rate)
-        except Unusable as error:
-            raise BadAudio(os.fspath(path), error.reason) from error
+    with _named(os.fspath(path)), _opened(path) as file, _Sound(file) as sound:
+        yield from convert(sound.blocks(0, sound.frames, sample_rate), sound.rate, sample_rate)
 
 
 def convert(blocks: Iterable[np.ndarray], rate: int, sample_rate: int) -> Iterator[np.ndarray]:
@@ -140,67 +153,122 @@ def convert(blocks: Iterable[np.ndarray], rate: int, sample_rate: int) -> Iterat
         yield _int16(resampler.resample_chunk(np.empty(0, np.float32), last=True))
 
 
-def _open(file: BinaryIO) -> soundfile.SoundFile:
-    check_container(file)
-    file.seek(0)
-    try:
-        sound = soundfile.SoundFile(file)
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a file named *.raw
-        raise Unusable(NOT_AUDIO) from error
-    if sound.samplerate not in _RATES:
-        sound.close()
-        raise Unusable(CONTRADICTORY)
-    return sound
-
-
-def _read(file: BinaryIO, start: float, end: float | None) -> tuple[np.ndarray, int]:
-    """Float32 (frames, channels) in [-1, 1], and its rate."""
-    with _open(file) as sound:
-        rate = sound.samplerate
-        first = round(start * rate)
-        last = sound.frames if end is None else round(end * rate)
-        if last > sound.frames:
-            raise Unusable(TRUNCATED)
-        if first >= last:
-            raise Unusable(EMPTY)
-        try:
-            sound.seek(first)
-        except soundfile.LibsndfileError as error:
-            raise Unusable(TRUNCATED) from error
-        waveform = np.concatenate(list(_blocks(sound, last - first)))
-    if sound.format == "MP3" and len(waveform) == sound.frames:  # of a part one cannot tell
-        file.seek(0)
-        if has_unexplained_silence(file.read(), waveform):
-            raise Unusable(DAMAGED)
-    return waveform, rate
-
-
-def _blocks(sound: soundfile.SoundFile, count: int) -> Iterator[np.ndarray]:
-    """The next `count` frames, as long as there are any: a header may promise the moon."""
-    while count > 0:
-        try:
-            block = sound.read(min(count, _BLOCK), dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:  # a good header, then a broken stream
-            raise Unusable(TRUNCATED) from error
-        if not len(block):
-            raise Unusable(TRUNCATED)
-        yield block
-        count -= len(block)
-
-
-def _finish(name: str, waveform: np.ndarray, file_rate: int, sample_rate: int) -> Audio:
-    if not np.isfinite(waveform).all():
-        raise BadAudio(name, NON_FINITE)
-    mono = waveform.mean(axis=1)
-    if sample_rate != file_rate:
-        mono = soxr.resample(mono, file_rate, sample_rate)
-    samples = _int16(mono)
-    if not len(samples):
-        raise BadAudio(name, EMPTY)
-    if not samples.any():
-        raise BadAudio(name, SILENT)
-    return Audio(samples, sample_rate, file_rate)
-
-
 def _int16(mono: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16)
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Gives what is unusable the name of its file."""
+    try:
+        yield
+    except Unusable as error:
+        raise BadAudio(name, error.reason) from error
+
+
+def _opened(source: epath.PathLike | bytes) -> BinaryIO:
+    """A regular file, or bytes. Opening a pipe, a socket or a device could wait for ever."""
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    path = epath.Path(source)
+    if "\0" in str(path):
+        raise FileNotFoundError(errno.ENOENT, "no file can have a NUL in its name", str(path))
+    if "://" not in str(path) and not stat.S_ISREG(os.stat(path).st_mode):
+        raise Unusable(NOT_A_FILE)
+    return path.open("rb")
+
+
+class _Sound:
+    """A checked file that is being decoded.
+
+    Attributes:
+      rate: in Hz.
+      frames: how many there are.
+    """
+
+    def __init__(self, file: BinaryIO):
+        self._stream = probe(file)
+        self._joined = joined(file, self._stream.pieces)
+        self._sound = _sound_file(self._joined, self._stream)
+        self.rate = self._sound.samplerate
+        try:
+            if (self.rate, self._sound.channels) != (self._stream.rate, self._stream.channels):
+                raise Unusable(CONTRADICTORY)
+            self.frames = self._stream.count(self._sound.frames)
+        except Unusable:
+            self._sound.close()
+            raise
+
+    def __enter__(self) -> "_Sound":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sound.close()
+
+    def span(self, start: float, end: float | None) -> tuple[int, int]:
+        """The first frame of a part in seconds, and the one behind its last."""
+        first = round(start * self.rate)
+        last = self.frames if end is None else round(end * self.rate)
+        if last > self.frames + ROUNDING * self.rate:
+            raise Unusable(TRUNCATED)
+        last = min(last, self.frames)
+        if first >= last:
+            raise Unusable(EMPTY)
+        return first, last
+
+    def blocks(self, first: int, last: int, sample_rate: int) -> Iterator[np.ndarray]:
+        """Frames from `first` to `last` as float32 (frames, channels) in [-1, 1].
+
+        A block is short enough that neither it nor what it becomes at `sample_rate` Hz is large.
+        """
+        values = max(self._sound.channels, -(-sample_rate // self.rate))
+        size = max(1, _BLOCK // values)
+        whole = (first, last) == (0, self.frames)
+        silences = Silences() if whole and self._sound.format == "MP3" else None
+        for block in self._frames(first, last, size):
+            if silences:
+                silences.heard(block)
+            yield block
+        if silences and silences.unexplained(self._joined):
+            raise Unusable(DAMAGED)
+
+    def _frames(self, first: int, last: int, size: int) -> Iterator[np.ndarray]:
+        at = 0
+        try:
+            if first and self._sound.format in _RUN_UP:
+                at = self._sound.seek(max(0, first - _RUN_UP[self._sound.format]))
+            while at < last:
+                count = min(size, (first if at < first else last) - at)
+                block = self._sound.read(count, dtype="float32", always_2d=True)
+                if len(block) < count:
+                    raise Unusable(TRUNCATED)
+                if at >= first:
+                    yield block
+                at += count
+        except soundfile.LibsndfileError as error:  # a good header, then a broken stream
+            raise Unusable(TRUNCATED) from error
+
+
+class _Forward(soundfile.SoundFile):
+    """Reads on from block to block.
+
+    soundfile seeks to the end of each block it has read, at which some codecs lose the bits that
+    the next frames begin in, and others fail.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _sound_file(file: BinaryIO, stream: Stream) -> soundfile.SoundFile:
+    headerless = {}
+    if stream.raw:
+        subtype, order = stream.raw
+        headerless = {
+            **{"format": "RAW", "subtype": subtype, "endian": order},
+            **{"samplerate": stream.rate, "channels": stream.channels},
+        }
+    try:
+        return _Forward(file, **headerless)
+    except soundfile.LibsndfileError as error:
+        raise Unusable(UNSUPPORTED) from error

@@ -2,7 +2,6 @@
 
 import functools
 import queue
-import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,13 +12,16 @@ from typing import BinaryIO
 
 import numpy as np
 
+from gru_audio.audio.containers import CONTRADICTORY, RATES, Unusable
+from gru_audio.audio.containers.wav import FLOAT, PCM, Format, parse_format
 from gru_audio.config import UserError
 
 _BLOCK_SECONDS = 0.05  # read at a time
 _POLL_SECONDS = 0.02  # between looks at a file that has not grown
 
-_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE  # formats of a WAV
-_DTYPES = {(_PCM, 16): "<i2", (_PCM, 32): "<i4", (_FLOAT, 32): "<f4"}  # by format and bits
+_DTYPES = {(PCM, 16): "<i2", (PCM, 32): "<i4", (FLOAT, 32): "<f4"}  # by format and bits
+_LONGEST_CHUNK = 1 << 24  # bytes that are read before the samples, as of a picture
+_NO_WAV = "it is no WAV file"
 
 
 @dataclass(frozen=True)
@@ -79,36 +81,64 @@ def microphone(device: str | None) -> Sound:
 def growing_wav(path: Path) -> Sound:
     """A WAV file from its beginning, and what is appended to it, until stopped.
 
-    The length in its header is not looked at: recorders write it when they end.
+    The length in its header is ignored: recorders write it when they end.
 
     Raises:
-      UserError: it is not there, is no WAV, or one of compressed or uncommon samples.
+      UserError: it is not there, is no WAV, or its header is wrong or names samples that are not
+        16 or 32 bits wide.
     """
     try:
         file = path.open("rb")
     except OSError as error:
         raise UserError(f"{path} cannot be followed: {error.strerror}.") from error
     read = functools.partial(_wait_for, file)
-    magic = read(12)
-    if magic[:4] not in (b"RIFF", b"RF64") or magic[8:] != b"WAVE":
-        raise UserError(f"{path} cannot be followed: it is no WAV file.")
-    form, channels, rate, bits = _PCM, 0, 0, 0
-    while (header := read(8))[:4] != b"data":
-        body = read(_padded(int.from_bytes(header[4:], "little")))
-        if header[:4] == b"fmt ":
-            form, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", body)
-            if form == _EXTENSIBLE:
-                form = int.from_bytes(body[24:26], "little")
-    if not channels or (form, bits) not in _DTYPES:
+    try:
+        form = _read_format(read)
+    except Unusable as error:
+        raise UserError(f"{path} cannot be followed: {error.reason}.") from error
+    if (form.code, form.bits) not in _DTYPES:
         raise UserError(
             f"{path} cannot be followed: record samples of 16 or 32 bits (16 bits are enough)."
         )
-    return Sound(rate, _pcm(read, rate, channels, np.dtype(_DTYPES[form, bits])))
+    dtype = np.dtype(_DTYPES[form.code, form.bits])
+    return Sound(form.rate, _pcm(read, form.rate, form.channels, dtype))
 
 
-def raw_pcm(file: BinaryIO, rate: int) -> Sound:
-    """Signed 16-bit little-endian samples of one channel without a header, to the file's end."""
-    return Sound(rate, _pcm(file.read, rate, 1, np.dtype("<i2")))
+def _read_format(read: Callable[[int], bytes]) -> Format:
+    """Reads a WAV up to its samples."""
+    magic = read(12)
+    if magic[:4] not in (b"RIFF", b"RF64", b"BW64") or magic[8:] != b"WAVE":
+        raise Unusable(_NO_WAV)
+    form = None
+    while (header := read(8))[:4] != b"data":
+        size = int.from_bytes(header[4:], "little")
+        if size > _LONGEST_CHUNK:
+            raise Unusable(CONTRADICTORY)
+        body = read(size + size % 2)  # chunks begin at even places
+        if header[:4] == b"fmt ":
+            form = parse_format(body[:size])
+    if form is None:
+        raise Unusable(CONTRADICTORY)
+    return form
+
+
+def raw_pcm(file: BinaryIO, rate: float) -> Sound:
+    """Signed 16-bit little-endian samples of one channel without a header, to the file's end.
+
+    Args:
+      file: what they are read from.
+      rate: in Hz.
+
+    Raises:
+      UserError: nothing is recorded at this rate.
+    """
+    if rate not in RATES:
+        in_hz = round(1000 * rate, 3)
+        meant = f": did you mean {in_hz:.0f}?" if in_hz in RATES and rate < RATES[0] else "."
+        raise UserError(
+            f"--rate is in Hz, a whole number from {RATES[0]} to {RATES[-1]}, not {rate:g}{meant}"
+        )
+    return Sound(int(rate), _pcm(file.read, int(rate), 1, np.dtype("<i2")))
 
 
 def _pcm(
@@ -129,11 +159,6 @@ def _wait_for(file: BinaryIO, count: int) -> bytes:
         time.sleep(_POLL_SECONDS)
         data += file.read(count - len(data))
     return data
-
-
-def _padded(size: int) -> int:
-    """Chunks of a WAV begin at even places."""
-    return size + size % 2
 
 
 def _sounddevice() -> ModuleType:

@@ -104,9 +104,11 @@ def _constant(setting: Setting, state: TrainState) -> tuple[Steps, Steps]:
     Returns:
       Many steps a call, and one step a call; both bring the metrics to the host, as feeds do.
     """
-    program, layout, plan = setting.program, setting.layout, setting.data.plan
-    reader, lengths = setting.reader(), range(len(plan.padded))
-    given = [layout.put(reader.step(bucket, 0), Kind.ROWS) for bucket in lengths]
+    program, layout, reader = setting.program, setting.layout, setting.reader()
+    sizes = list(map(len, setting.data.tables[0]))
+    # A bucket without examples is never visited.
+    shown = [bucket if size else int(np.argmax(sizes)) for bucket, size in enumerate(sizes)]
+    given = [layout.put(reader.step(bucket, 0), Kind.ROWS) for bucket in shown]
 
     def many_steps(state, given, buckets, count):
         def body(i, carry):
@@ -127,7 +129,7 @@ def _constant(setting: Setting, state: TrainState) -> tuple[Steps, Steps]:
         return program.train_step(state, *batch)
 
     def schedule(start: int, stop: int) -> np.ndarray:
-        return plan.schedule(start, stop)[0]
+        return setting.data.schedule(start, stop)[0][0]
 
     def call_arguments(start: int, stop: int):
         buckets = np.pad(schedule(start, stop), (0, _MOST_STEPS - (stop - start)))
@@ -159,7 +161,7 @@ def _constant(setting: Setting, state: TrainState) -> tuple[Steps, Steps]:
 def _host_microseconds(setting: Setting) -> tuple[Spread, Spread]:
     """A clip's time on the host, one thread: read alone; and read, placed and put together."""
     reader, source = setting.reader(), setting.data.source
-    buckets, visits = setting.data.plan.schedule(0, _HOST_BATCHES)
+    (buckets,), (visits,) = setting.data.schedule(0, _HOST_BATCHES)
     ids = np.random.default_rng(0).integers(len(source), size=(_HOST_BATCHES, setting.batch_size))
     read, assembled = [], []
     for chosen, bucket, visit in zip(ids, buckets, visits, strict=True):

@@ -108,7 +108,8 @@ def pytorch_turns(setting: Setting, steps: int) -> dict[str, Callable[[int], Non
 
 def _start(setting: Setting) -> tuple[Batch, Batch, TrainState]:
     """A batch of the length that most steps have, stacked and alone; the state to begin with."""
-    stacked, _ = setting.reader().step(int(np.argmax(setting.data.plan.shares)), 0)
+    sizes = list(map(len, setting.data.tables[0]))
+    stacked, _ = setting.reader().step(int(np.argmax(sizes)), 0)
     return stacked, _first(stacked), setting.feed("streamed").initial_state(setting.hyper)
 
 

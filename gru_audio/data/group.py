@@ -1,5 +1,6 @@
 """What the members of a group learn from: one data set, one plan, each its own examples."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -20,7 +21,7 @@ class GroupData:
     Attributes:
       source: the data set.
       target: class of every example (N,) int32.
-      plan: the batches.
+      plan: what the batches of all members have in common.
       ids: for every member, examples by role: see `select`.
       seeds: members' seeds, uint32 (M,).
     """
@@ -31,10 +32,18 @@ class GroupData:
     ids: list[dict[str, np.ndarray]]
     seeds: np.ndarray
 
+    @functools.cached_property
     def tables(self) -> list[list[np.ndarray]]:
         """What each member draws its batches from, by bucket."""
         lengths = self.source.columns["length"]
         return [self.plan.tables(ids["train"], lengths[ids["train"]]) for ids in self.ids]
+
+    def schedule(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Each member's buckets and visits of the steps `start` to `stop`, int32 (M, steps)."""
+        sizes = [tuple(map(len, tables)) for tables in self.tables]
+        distinct = {size: self.plan.schedule(size, start, stop) for size in set(sizes)}
+        buckets, visits = zip(*(distinct[size] for size in sizes), strict=True)
+        return np.stack(buckets), np.stack(visits)
 
     def backgrounds(self) -> list[np.ndarray]:
         """Each member's background clips."""
@@ -56,12 +65,10 @@ class GroupData:
 
     def clips(self, member: int, step: int) -> list[str]:
         """Names of the clips in a member's batch of a step (0-based), in order of rows."""
-        buckets, visits = self.plan.schedule(step, step + 1)
-        table, size = self.tables()[member][buckets[0]], self.plan.batch_size
+        bucket, visit = (a[member, 0] for a in self.schedule(step, step + 1))
+        table, size = self.tables[member][bucket], self.plan.batch_size
         rows = np.arange(size, dtype=np.int32)
-        ids = rows_to_examples(
-            table, len(table), self.seeds[member], buckets[0], visits[0], rows, size
-        )
+        ids = rows_to_examples(table, len(table), self.seeds[member], bucket, visit, rows, size)
         return [str(clip) for clip in self.source.columns["clip"][ids]]
 
     def reader(
@@ -69,7 +76,7 @@ class GroupData:
     ) -> stream.Reader:
         """Reads the batches of some members, of each the rows at these places of the batch."""
         own = self.take(np.asarray(members))
-        drawn_from = own.tables(), own.backgrounds(), own.seeds
+        drawn_from = own.tables, own.backgrounds(), own.seeds
         return stream.Reader(self.source, self.target, self.plan, *drawn_from, rows, mixing)
 
 

@@ -1,10 +1,19 @@
 """What lies beside the records of a prepared data set: all one needs to know without reading clips.
 
 `source.json` holds the description (rate, class names, record files, how it was prepared, what was
-skipped), `columns.npz` one row a clip. Neither can carry code: JSON, and arrays without pickles.
+skipped), `columns.npz` one row a clip, `inputs.npz` one row for each of the user's files. None can
+carry code: JSON, and arrays without pickles.
+
+The description binds the files together. It has a checksum of itself and of the columns, and the
+size of each record file with a checksum of its first and last 64 KiB: enough to notice that a file
+is not the one that was written, whatever its size. What lies between is read clip by clip, where
+ArrayRecord has checksums of its own. Data sets that were prepared before there were checksums are
+read without.
 """
 
+import hashlib
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,18 +24,50 @@ from gru_audio.data import npz
 
 DESCRIPTION = "source.json"
 COLUMNS = "columns.npz"
+INPUTS = "inputs.npz"
 SPLIT, LENGTH, CLIP = "split", "length", "clip"  # the columns that every data set has
 
+_CHECKSUM, _FILES = "checksum", "files"  # keys of the description
+_EDGE = 1 << 16  # bytes
 
-def write(folder: epath.Path, description: Mapping[str, Any], columns: Mapping[str, Any]) -> None:
-    """Writes both files; the description last, since a folder counts as prepared by it."""
-    (folder / COLUMNS).write_bytes(npz.encode(columns))
-    (folder / DESCRIPTION).write_text(json.dumps(description, indent=1))
+
+def write(
+    folder: epath.Path,
+    description: Mapping[str, Any],
+    columns: Mapping[str, Any],
+    inputs: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes what lies beside the records; the description last: by it a folder counts as prepared.
+
+    Args:
+      folder: of the data set, with its record files.
+      description: what `source.json` says; its "records" name the record files.
+      columns: one row a clip.
+      inputs: one row for each file that the data set was made of.
+    """
+    data = npz.encode(columns)
+    (folder / COLUMNS).write_bytes(data)
+    (folder / INPUTS).write_bytes(npz.encode(inputs or {}))
+    files = {name: _edges(folder / name) for name, _ in description["records"]}
+    write_description(folder, {**description, _FILES: files | {COLUMNS: _of_bytes(data)}})
+
+
+def write_description(folder: epath.Path, description: Mapping[str, Any]) -> None:
+    """Writes `source.json` with a checksum of what it says."""
+    signed = {**description, _CHECKSUM: _of_description(description)}
+    (folder / DESCRIPTION).write_text(json.dumps(signed, indent=1))
 
 
 def read_description(folder: epath.Path) -> dict[str, Any]:
-    """The contents of `source.json`."""
-    return json.loads((folder / DESCRIPTION).read_text())
+    """The contents of `source.json`.
+
+    Raises:
+      ValueError: they are not what was written.
+    """
+    description = json.loads((folder / DESCRIPTION).read_text())
+    if _CHECKSUM in description and description[_CHECKSUM] != _of_description(description):
+        raise ValueError(f"{DESCRIPTION} is not as it was written")
+    return description
 
 
 def read_columns(folder: epath.Path) -> dict[str, np.ndarray]:
@@ -34,13 +75,54 @@ def read_columns(folder: epath.Path) -> dict[str, np.ndarray]:
 
     Raises:
       BadArrays: they are no numbers and text, or not one a clip; known before any is read.
+      ValueError: they are not what was written.
     """
-    rows = sum(count for _, count in read_description(folder)["records"])
+    description = read_description(folder)
+    rows = sum(count for _, count in description["records"])
     data = (folder / COLUMNS).read_bytes()
+    if _FILES in description and description[_FILES][COLUMNS] != _of_bytes(data):
+        raise ValueError(f"{COLUMNS} is not as it was written")
     for name, (shape, _) in npz.layouts(data).items():
         if shape != (rows,):
             raise npz.BadArrays(f"column {name} has shape {shape}, and there are {rows} clips")
     return npz.decode(data)
+
+
+def read_inputs(folder: epath.Path) -> dict[str, np.ndarray]:
+    """The files that the data set was made of; {} where that was not recorded."""
+    path = folder / INPUTS
+    return npz.decode(path.read_bytes()) if path.exists() else {}
+
+
+def check_records(folder: epath.Path) -> None:
+    """Raises `ValueError` for a record file that is not the one that was written."""
+    description = read_description(folder)
+    if _FILES not in description:
+        return
+    for name, _ in description["records"]:
+        if description[_FILES].get(name) != _edges(folder / epath.Path(name).name):
+            raise ValueError(f"{name} is not as it was written")
+
+
+def _of_description(description: Mapping[str, Any]) -> str:
+    """A checksum of what a description says but for the checksum, however it is laid out."""
+    said = {key: value for key, value in description.items() if key != _CHECKSUM}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _of_bytes(data: bytes) -> list[int | str]:
+    return [len(data), hashlib.sha256(data).hexdigest()]
+
+
+def _edges(path: epath.Path) -> list[int | str]:
+    """Size of a file, and a checksum of its first and last bytes."""
+    with epath.Path(path).open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        checksum = hashlib.sha256()
+        for start in (0, max(0, size - _EDGE)):
+            file.seek(start)
+            checksum.update(file.read(_EDGE))
+    return [size, checksum.hexdigest()]
 
 
 def versions(data_dir: epath.PathLike, name: str) -> list[epath.Path]:

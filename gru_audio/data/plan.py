@@ -1,11 +1,14 @@
 """The plan: which examples form which batch at which step, as a pure function.
 
-A step belongs to a *bucket*: a padded length, with the clips it fits. The sequence of buckets
-follows from (data seed, lengths of the clips), so the runs of a group share it and one compiled
-program serves them. Which clips of the bucket form a batch follows from (member seed, bucket,
-visit): each bucket is shuffled anew, without replacement, every time it has been gone through.
-Nothing here has state, so a resumed run, a run fed from disk and a run fed from device memory see
-the same batches.
+A step of a run belongs to a *bucket*: a padded length, with the run's examples that fit it. All
+runs of a data set have the same buckets. How often a run visits each of them follows from the
+lengths of its own training examples, so that it sees each of them equally often, whatever is held
+out. The order of the visits follows from the data seed: runs with the same shares have the same
+order, and runs with almost the same shares have almost the same. Which examples of the bucket form
+a batch follows from (member seed, bucket, visit): each bucket is shuffled again, without
+replacement, every time it has been gone through. Nothing here has state, so a resumed run, a run
+fed from disk and a run fed from device memory see the same batches; nothing depends on the other
+runs of a group.
 
 The functions on examples take NumPy and JAX arrays alike: the streaming feed calls them on the
 host, the compiled step calls them on the device, and they agree to the bit.
@@ -27,41 +30,47 @@ _GOLDEN = 0.6180339887498949  # its multiples modulo 1 are spread most evenly (W
 
 @dataclass(frozen=True)
 class Plan:
-    """Buckets of clip lengths and the order in which steps visit them.
+    """What all runs have in common: buckets of clip lengths, and the order in which they come.
 
     Attributes:
       padded: length of each bucket in steps of the signal, ascending multiples of its block.
-      shares: the part of all training examples in each bucket; sums to one.
-      examples: number of training examples, which sets the length of an epoch.
+      examples: number of examples that some run trains on, which sets the length of an epoch.
       batch_size: examples of a step, over all devices.
       seed: the data seed.
     """
 
     padded: tuple[int, ...]
-    shares: tuple[float, ...]
     examples: int
     batch_size: int
     seed: int
 
     @property
     def epoch_steps(self) -> int:
-        """Steps in which about every training example is seen once."""
+        """Steps in which a run that holds nothing out sees about every example once."""
         return max(1, round(self.examples / self.batch_size))
 
     def bucket_of(self, lengths: np.ndarray) -> np.ndarray:
         """The smallest bucket that holds each length (N,); longer clips are cropped to the last."""
         return np.minimum(np.searchsorted(self.padded, lengths), len(self.padded) - 1)
 
-    def schedule(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    def schedule(
+        self, sizes: Sequence[int] | np.ndarray, start: int, stop: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Buckets and visits of the steps `start` to `stop`, both (stop - start,) int32.
 
-        Within an epoch each bucket is visited in proportion to its share, by systematic sampling
+        Within an epoch each bucket is visited in proportion to its examples, by systematic sampling
         with an offset that moves from epoch to epoch, in shuffled order. A visit counts how often
         the bucket came before.
+
+        Args:
+          sizes: how many examples a run has in each bucket (see `tables`), one of them at least.
+          start, stop: 0-based steps.
         """
         steps = self.epoch_steps
         epochs = np.arange(stop // steps + 1)
-        ends = np.cumsum(self.shares)[:-1]
+        shares = np.asarray(sizes) / np.sum(sizes)
+        # No rounding of the last sum may lead to a bucket without examples.
+        ends = np.cumsum(shares)[: np.flatnonzero(shares)[-1]]
         offsets = (self.seed + epochs + 1) * _GOLDEN % 1.0
         points = (np.arange(steps) + offsets[:, None]) / steps
         buckets = np.searchsorted(ends, points, side="right").astype(np.int32)
@@ -80,17 +89,25 @@ class Plan:
         return [ids[bucket == b].astype(np.int32) for b in range(len(self.padded))]
 
     def tables(self, ids: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-        """What each bucket draws from in training: its part of the examples.
+        """What each bucket draws from in training: all examples `ids` (N,), parted by bucket.
 
-        A bucket that holds none of them (a fold may miss a length) draws from the next shorter one
-        that has some, else from the next longer one, whose clips are then cropped.
+        A bucket with examples has at least a batch of them, or one visit would show each of them
+        several times. Where it has fewer, it takes the longest examples of the shorter buckets;
+        what is left of the shortest one, if that is less than a batch, goes to the next longer one.
         """
-        parts = self.parts(ids, lengths)
-        filled = [b for b, part in enumerate(parts) if len(part)]
-        return [
-            part if len(part) else parts[min(filled, key=lambda f: (f > b, abs(f - b)))]
-            for b, part in enumerate(parts)
-        ]
+        sizes = np.bincount(self.bucket_of(lengths), minlength=len(self.padded))
+        for bucket in range(len(sizes))[::-1]:
+            for shorter in range(bucket)[::-1]:
+                if 0 < sizes[bucket] < self.batch_size:
+                    moved = min(sizes[shorter], self.batch_size - sizes[bucket])
+                    sizes[shorter] -= moved
+                    sizes[bucket] += moved
+        filled = np.flatnonzero(sizes)
+        if len(filled) > 1 and sizes[filled[0]] < self.batch_size:
+            sizes[filled[1]] += sizes[filled[0]]
+            sizes[filled[0]] = 0
+        by_length = ids[np.argsort(lengths, kind="stable")].astype(np.int32)
+        return [np.sort(part) for part in np.split(by_length, np.cumsum(sizes)[:-1])]
 
 
 def make_plan(
@@ -108,7 +125,7 @@ def make_plan(
     Args:
       lengths: steps of every clip of the data set (N,), whatever its split.
       trainable: which of them some member of the group trains on (N,) bool. Held-out folds count as
-        trainable, so that a run has the same plan alone as beside the other folds.
+        trainable, so that a run has the same epochs alone as beside the other folds.
       batch_size: examples in a step.
       buckets: at most this many.
       seed: the data seed.
@@ -119,11 +136,8 @@ def make_plan(
     if longest is not None:
         blocks = np.minimum(blocks, max(1, longest // block))
     padded = _least_waste(blocks, buckets) * block
-    bucket = np.searchsorted(padded, blocks[trainable] * block)
-    counts = np.bincount(bucket, minlength=len(padded))
     return Plan(
         padded=tuple(int(length) for length in padded),
-        shares=tuple((counts / counts.sum()).tolist()),
         examples=int(trainable.sum()),
         batch_size=batch_size,
         seed=seed,

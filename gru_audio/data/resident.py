@@ -72,8 +72,15 @@ class Resident:
     length: Array
     target: Array
 
-    def batch(self, ids: jax.Array, rows: jax.Array, padded: int, crop: jax.Array) -> Batch:
-        """The examples `ids` (B,), padded or cropped to `padded` steps.
+    def batch(
+        self,
+        ids: jax.Array,
+        rows: jax.Array,
+        padded: int,
+        crop: jax.Array,
+        longest: Array | None = None,
+    ) -> Batch:
+        """The examples `ids` (B,), padded to `padded` steps.
 
         Args:
           ids: examples, int32 (B,).
@@ -81,18 +88,21 @@ class Resident:
           padded: steps, a multiple of the signal's block.
           crop: for a clip that is too long, where to cut it, as a fraction in [0, 1) of the room
             (B,).
+          longest: clips of more steps are cropped to these, a multiple of the block; by default
+            `padded`, which is the most.
         """
         _, block, *shape = self.buffer.shape
+        longest = padded if longest is None else longest
         length = self.length[ids]
-        start = crop_start(length, padded, crop, block)
+        start = crop_start(length, longest, crop, block)
         rows_of_buffer = (self.first_block[ids] + start)[:, None] + jnp.arange(padded // block)
         signal = self.buffer[rows_of_buffer].reshape(len(ids), padded, *shape)
-        length = jnp.minimum(length - start * block, padded)
+        length = jnp.minimum(length - start * block, longest)
         inside = (jnp.arange(padded) < length[:, None]).reshape(-1, padded, *[1] * len(shape))
         return Batch(jnp.where(inside, signal, 0), length, self.target[ids], rows)
 
 
-def crop_start(length, padded: int, crop, block: int):
+def crop_start(length, padded, crop, block: int):
     """The first block of a crop, int32 (B,): 0 for clips that fit. NumPy or JAX arrays."""
     xp = length.__array_namespace__()
     room = xp.maximum(-(-length // block) - padded // block, 0)

@@ -85,9 +85,10 @@ def open_source(name: str, data_dir: epath.PathLike | None = None) -> Source:
     folder = versions[-1].resolve()  # so that a worker may have another working directory
     try:
         return _read(folder)
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OSError, OverflowError, TypeError, ValueError) as error:
         raise UserError(
-            f"The data set in {folder} cannot be used: {error}. Prepare it again."
+            f"The data set in {folder} cannot be used: {error}. Prepare it again, by the same "
+            "command with --overwrite."
         ) from error
 
 
@@ -99,6 +100,7 @@ def _read(folder: epath.Path) -> Source:
     )
     if min((count for _, count in records), default=0) < 0:
         raise ValueError("a record file holds fewer than no clips")
+    index.check_records(folder)
     columns = index.read_columns(folder)
     class_names = {field: tuple(names) for field, names in description["class_names"].items()}
     signal = _signal(description)
@@ -122,6 +124,8 @@ def _signal(description: dict[str, Any]) -> Signal:
         rate=int(description["sample_rate"]),
         **{**told, "shape": tuple(map(int, told.get("shape", ())))},
     )
+    if signal.rate < 1:
+        raise ValueError(f"a rate of {signal.rate} cannot be")
     if np.dtype(signal.dtype).kind not in "iuf" or min((signal.block, *signal.shape)) < 1:
         raise ValueError(f"signals of {signal.dtype} {signal.shape} are not known")
     return signal

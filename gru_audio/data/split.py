@@ -4,6 +4,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gru_audio.config import UserError, nearest
+from gru_audio.data.builders import quality
 from gru_audio.data.source import Source
 
 ROLES = ("train", "validation", "test")
@@ -71,6 +72,23 @@ def select(source: Source, data: ConfigDict, seed: int) -> dict[str, np.ndarray]
         ids["train"] = _draw(ids["train"], data.train_examples, seed)
     ids[SCORED] = _draw(ids["train"], data.train_scored or len(ids["train"]), data.seed)
     return ids
+
+
+def never_trained_on(source: Source, data: ConfigDict, ids: dict[str, np.ndarray]) -> list[str]:
+    """Remarks on classes that a run validates or tests on and never trains on, with their counts.
+
+    Args:
+      source: the data set.
+      data: the run's config of it.
+      ids: its examples by role, as `select` gives them.
+    """
+    if not data.target:
+        return []
+    role = np.full(len(source), "", dtype="U10")
+    for name in ROLES:
+        role[ids[name]] = name
+    names = source.class_names[data.target]
+    return quality.never_trained_on(data.target, names, target(source, data.target), role)
 
 
 def trainable(source: Source, data: ConfigDict) -> np.ndarray:

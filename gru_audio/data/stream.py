@@ -1,6 +1,7 @@
 """Training data fed from disk: Grain reads the batches of the plan ahead of the device."""
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import grain
@@ -41,42 +42,67 @@ class Reader:
     rows: np.ndarray
     mixing: Mixing
 
-    def stream(self, start: int, stop: int, threads: int) -> Iterator[tuple[Batch, Mixed]]:
-        """The batches of the steps `start` to `stop`, read ahead by `threads` threads."""
-        buckets, visits = self.plan.schedule(start, stop)
-        steps = grain.MapDataset.range(len(buckets))
-        batches = steps.map(lambda i: self.step(int(buckets[i]), int(visits[i])))
+    def stream(
+        self,
+        buckets: np.ndarray,
+        visits: np.ndarray,
+        padded: Sequence[int] | np.ndarray,
+        threads: int,
+    ) -> Iterator[tuple[Batch, Mixed]]:
+        """The batches of consecutive steps, read ahead by `threads` threads.
+
+        Args:
+          buckets, visits: of these members, (M, steps) each.
+          padded: to what each step is padded (steps,): as long as any member's bucket at least.
+          threads: how many.
+        """
+        steps = grain.MapDataset.range(len(padded))
+        batches = steps.map(lambda i: self.step(buckets[:, i], visits[:, i], int(padded[i])))
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
         return iter(batches.to_iter_dataset(options))
 
-    def step(self, bucket: int, visit: int) -> tuple[Batch, Mixed]:
-        """Batch of one step, and what is mixed into it: every leaf (members, rows, ...)."""
-        tables = [table[bucket] for table in self.tables]
-        batch = self._read(rows_to_examples, tables, bucket, visit, self.rows)
+    def step(
+        self, buckets: np.ndarray | int, visits: np.ndarray | int, padded: int = 0
+    ) -> tuple[Batch, Mixed]:
+        """Batch of one step, and what is mixed into it: every leaf (members, rows, ...).
+
+        Args:
+          buckets, visits: of each member (M,), or of all.
+          padded: steps of the signal; by default those of the longest of these buckets.
+        """
+        members = (len(self.seeds),)
+        buckets = np.broadcast_to(np.asarray(buckets, np.int32), members)
+        visits = np.broadcast_to(np.asarray(visits, np.int32), members)
+        padded = padded or self.plan.padded[buckets.max()]
+        rows = [self.rows] * len(buckets)
+        tables = [table[bucket] for table, bucket in zip(self.tables, buckets, strict=True)]
+        read = functools.partial(self._read, buckets=buckets, visits=visits, padded=padded)
         partner = background = None
         if self.mixing.partners:
-            partners = partner_rows(self.rows, np.int32(visit), self.plan.batch_size)
-            partner = self._read(rows_to_examples, tables, bucket, visit, partners)
+            partners = [partner_rows(self.rows, v, self.plan.batch_size) for v in visits]
+            partner = read(rows_to_examples, tables, places=partners)
         if self.mixing.background:
-            drawn = rows_to_background, self.backgrounds
-            background = self._read(*drawn, bucket, visit, self.rows)
-        return batch, Mixed(partner, background)
+            background = read(rows_to_background, self.backgrounds, places=rows)
+        return read(rows_to_examples, tables, places=rows), Mixed(partner, background)
 
     def _read(
         self,
         to_examples: Callable[..., np.ndarray],
-        tables: list[np.ndarray],
-        bucket: int,
-        visit: int,
-        places: np.ndarray,
+        tables: Sequence[np.ndarray],
+        *,
+        buckets: np.ndarray,
+        visits: np.ndarray,
+        padded: int,
+        places: Sequence[np.ndarray],
     ) -> Batch:
         """What a function of the plan draws from each member's table for some places."""
-        size, padded = self.plan.batch_size, self.plan.padded[bucket]
-        parts = []
-        for table, seed in zip(tables, self.seeds, strict=True):
-            ids = to_examples(table, len(table), seed, bucket, visit, places, size)
-            crop = crop_fractions(seed, bucket, visit, places, size)
-            parts.append(read(self.source, self.target, ids, self.rows, padded, crop))
+        size, parts = self.plan.batch_size, []
+        for table, *order in zip(tables, self.seeds, buckets, visits, places, strict=True):
+            seed, bucket, visit, rows = order
+            ids = to_examples(table, len(table), seed, bucket, visit, rows, size)
+            crop = crop_fractions(seed, bucket, visit, rows, size)
+            longest = self.plan.padded[bucket]
+            parts.append(read(self.source, self.target, ids, self.rows, padded, crop, longest))
         return Batch(
             *(
                 np.stack([getattr(p, f) for p in parts])
@@ -92,13 +118,15 @@ def read(
     rows: np.ndarray,
     padded: int,
     crop: np.ndarray,
+    longest: int | None = None,
 ) -> Batch:
     """One batch of the examples `ids` (B,), as `Resident.batch` would give it."""
     block, shape = source.signal.block, source.signal.shape
+    longest = padded if longest is None else longest
     signal = np.zeros((len(ids), padded, *shape), source.signal.dtype)
-    starts = crop_start(source.columns["length"][ids], padded, crop, block) * block
+    starts = crop_start(source.columns["length"][ids], longest, crop, block) * block
     lengths = np.zeros(len(ids), np.int32)
     for i, (steps, start) in enumerate(zip(source.signals(ids), starts, strict=True)):
-        part = steps[start : start + padded]
+        part = steps[start : start + longest]
         signal[i, : len(part)], lengths[i] = part, len(part)
     return Batch(signal, lengths, target[ids].astype(np.int32), rows)

@@ -12,12 +12,15 @@ from gru_audio.models.cnn import CnnClassifier
 from gru_audio.models.conv import ConvFront, parse_block
 from gru_audio.models.crnn import CrnnClassifier
 from gru_audio.models.head import Head, parse_hidden
+from gru_audio.models.model import Model
 from gru_audio.models.pooling import POOLINGS
 from gru_audio.models.rnn_classifier import RnnClassifier
 from gru_audio.models.tcn import TcnClassifier
 from gru_audio.rnn import CELLS, IMPLEMENTATIONS, INITIALISERS, Encoder, check_projection
 
-MODELS: Mapping[str, type[nn.Module]] = {
+_LONG = 65  # frames: a model that keeps the length of all shorter sequences keeps any
+
+MODELS: Mapping[str, type[Model]] = {
     "cnn": CnnClassifier,
     "crnn": CrnnClassifier,
     "rnn_classifier": RnnClassifier,
@@ -27,7 +30,7 @@ MODELS: Mapping[str, type[nn.Module]] = {
 
 def make_model(
     config: ConfigDict, outputs: int, *, per_frame: bool = False, batch_axis: str | None = None
-) -> nn.Module:
+) -> Model:
     """Makes the model that ``config`` describes.
 
     Keys of ``config`` with the name of a field, of the model, its `Encoder` or its `Head`, set that
@@ -61,17 +64,18 @@ def make_model(
         batch_axis=batch_axis,
         dtype=config.compute_dtype,
     )
-    if per_frame and "front" in _names(model) and not front.keeps_frames:
-        raise UserError(
-            "config.model.conv: outputs for every frame need every frame: no stride and no pool "
-            'over time, and config.model.conv_padding="same".'
-        )
     encoder = Encoder(**_fields(Encoder, values))
     values["outputs"] = outputs
     values["pooling"] = None if per_frame else config.pooling
     values["dense"] = tuple(map(parse_hidden, config.dense))
     head = Head(**_fields(Head, values))
-    return model(**_fields(model, values | {"front": front, "encoder": encoder, "head": head}))
+    made = model(**_fields(model, values | {"front": front, "encoder": encoder, "head": head}))
+    if per_frame and any(made.output_lengths(count) != count for count in range(1, _LONG)):
+        raise UserError(
+            "config.model.conv: outputs for every frame need every frame: no stride and no pool "
+            'over time, and config.model.conv_padding="same".'
+        )
+    return made
 
 
 def _fields(module: type[nn.Module], values: Mapping[str, Any]) -> dict[str, Any]:

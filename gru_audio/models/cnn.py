@@ -1,16 +1,18 @@
 """Convolutions alone: what a CRNN is without its recurrent encoder."""
 
-import flax.linen as nn
+from typing import Any
+
 import jax
 
 from gru_audio.config import UserError
 from gru_audio.models.conv import ConvFront
 from gru_audio.models.head import Head
+from gru_audio.models.model import Model, Outputs
 from gru_audio.rnn.layer import EncoderOutput
 from gru_audio.rnn.noise import Dropout
 
 
-class CnnClassifier(nn.Module):
+class CnnClassifier(Model):
     """Classifies sequences of frames by convolutions and pooling over time.
 
     What a config says of the encoder has no effect.
@@ -34,21 +36,25 @@ class CnnClassifier(nn.Module):
             )
         super().__post_init__()
 
+    @property
+    def look_ahead(self) -> str:
+        """That of the front."""
+        return self.front.look_ahead
+
+    def output_lengths(self, lengths: Any) -> Any:
+        """Those of the front."""
+        return self.front.output_lengths(lengths)
+
     def __call__(
         self,
         features: jax.Array,
         lengths: jax.Array,
         *,
+        state: None = None,
         train: bool = False,
         dropout: Dropout | None = None,
-    ) -> jax.Array:
-        """Logits of features (batch, time, features), as the head gives them.
-
-        Args:
-          features: frames; those past an example's length do not count.
-          lengths: int (batch,), valid frames.
-          train: batch norm uses and updates the batch's statistics.
-          dropout: before the output; None: off.
-        """
+    ) -> Outputs:
+        """As `Model`. Dropout acts before the output."""
         frames, lengths = self.front(features, lengths, train=train)
-        return self.head(EncoderOutput(frames, lengths, frames[:, -1]), dropout)
+        encoded = EncoderOutput(frames, lengths, frames[:, -1])
+        return Outputs(self.head(encoded, dropout), lengths)

@@ -91,10 +91,18 @@ class ConvFront(nn.Module):
         return math.prod(block.stride[0] * block.pool[0] for block in self.blocks)
 
     @property
-    def keeps_frames(self) -> bool:
-        """Whether there is an output frame for every input frame."""
-        shortens = self.padding == "valid" and any(block.kernel[0] > 1 for block in self.blocks)
-        return self.subsampling == 1 and not shortens
+    def look_ahead(self) -> str:
+        """As `Model.look_ahead`: kernels over time read frames on both sides."""
+        if any(block.kernel[0] > 1 for block in self.blocks):
+            return "config.model.conv without kernels over time, such as 16 1x3"
+        return ""
+
+    def output_lengths(self, lengths: Count) -> Count:
+        """How many frames it makes of so many."""
+        for block in self.blocks:
+            lengths = self._windows(lengths, block.kernel[0], block.stride[0])
+            lengths = self._windows(lengths, block.pool[0], block.pool[0])
+        return lengths
 
     @nn.compact
     def __call__(

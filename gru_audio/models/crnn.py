@@ -1,15 +1,17 @@
 """A convolutional front before a recurrent encoder (Cakir et al. 2017, arXiv 1702.06286)."""
 
-import flax.linen as nn
+from typing import Any
+
 import jax
 
 from gru_audio.models.conv import ConvFront
 from gru_audio.models.head import Head
+from gru_audio.models.model import Model, Outputs
 from gru_audio.rnn.layer import Encoder
 from gru_audio.rnn.noise import Dropout
 
 
-class CrnnClassifier(nn.Module):
+class CrnnClassifier(Model):
     """Classifies sequences of frames, or every frame that the front leaves of them.
 
     Attributes:
@@ -22,21 +24,28 @@ class CrnnClassifier(nn.Module):
     encoder: Encoder
     head: Head
 
+    recurrent = ("encoder",)
+
+    @property
+    def look_ahead(self) -> str:
+        """Bidirectional layers read from the end, kernels over time read frames on both sides."""
+        if self.encoder.bidirectional:
+            return "config.model.bidirectional=False"
+        return self.front.look_ahead
+
+    def output_lengths(self, lengths: Any) -> Any:
+        """Those of the front."""
+        return self.front.output_lengths(lengths)
+
     def __call__(
         self,
         features: jax.Array,
         lengths: jax.Array,
         *,
+        state: None = None,
         train: bool = False,
         dropout: Dropout | None = None,
-    ) -> jax.Array:
-        """Logits of features (batch, time, features), as the head gives them.
-
-        Args:
-          features: frames; those past an example's length do not count.
-          lengths: int (batch,), valid frames.
-          train: batch norm uses and updates the batch's statistics.
-          dropout: between layers and before the output; None: off.
-        """
+    ) -> Outputs:
+        """As `Model`. Dropout acts between layers and before the output."""
         frames, lengths = self.front(features, lengths, train=train)
-        return self.head(self.encoder(frames, lengths, dropout=dropout), dropout)
+        return Outputs(self.head(self.encoder(frames, lengths, dropout=dropout), dropout), lengths)

@@ -1,14 +1,15 @@
 """A recurrent encoder, and a head: pooling over time, a linear output."""
 
-import flax.linen as nn
 import jax
 
+from gru_audio.config import UserError
 from gru_audio.models.head import Head
+from gru_audio.models.model import Model, Outputs
 from gru_audio.rnn.layer import Encoder, EncoderCarry
 from gru_audio.rnn.noise import Dropout
 
 
-class RnnClassifier(nn.Module):
+class RnnClassifier(Model):
     """Classifies sequences of frames, or every frame of them.
 
     Attributes:
@@ -19,37 +20,32 @@ class RnnClassifier(nn.Module):
     encoder: Encoder
     head: Head
 
+    recurrent = ("encoder",)
+
+    @property
+    def look_ahead(self) -> str:
+        """Bidirectional layers read from the end."""
+        return "config.model.bidirectional=False" if self.encoder.bidirectional else ""
+
+    def initial_state(self, batch: int) -> EncoderCarry:
+        """The carry of every layer: zeros."""
+        if self.encoder.bidirectional:
+            raise UserError(
+                "config.model.bidirectional reads from the end and cannot run in pieces: "
+                "set it to False."
+            )
+        return self.encoder.initial_carry(batch)
+
     def __call__(
         self,
         features: jax.Array,
         lengths: jax.Array,
         *,
+        state: EncoderCarry | None = None,
         train: bool = False,
         dropout: Dropout | None = None,
-    ) -> jax.Array:
-        """Logits of features (batch, time, features), as the head gives them.
-
-        Args:
-          features: frames; those past an example's length do not count.
-          lengths: int (batch,), valid frames.
-          train: has no effect here; models with batch norm need it.
-          dropout: between layers and before the output; None: off.
-        """
-        del train
-        return self.segment(features, lengths, None, dropout=dropout)[0]
-
-    def segment(
-        self,
-        features: jax.Array,
-        lengths: jax.Array,
-        carry: EncoderCarry | None,
-        *,
-        dropout: Dropout | None = None,
-    ) -> tuple[jax.Array, EncoderCarry]:
-        """As the call, of a segment of a recording that begins with the carry of the one before.
-
-        Returns:
-          Logits of the segment, and the carry for the next one.
-        """
-        encoded = self.encoder(features, lengths, carry=carry, dropout=dropout)
-        return self.head(encoded, dropout), encoded.carry
+    ) -> Outputs:
+        """As `Model`. Dropout acts between layers and before the output."""
+        del train  # there is no batch norm
+        encoded = self.encoder(features, lengths, carry=state, dropout=dropout)
+        return Outputs(self.head(encoded, dropout), encoded.lengths, encoded.carry)

@@ -11,38 +11,33 @@ from ml_collections import ConfigDict
 
 from gru_audio.config import choose, override
 from gru_audio.models import make_model
+from gru_audio.models.model import Model
 
-
-def _is_recurrent(path: tuple[Any, ...]) -> bool:
-    return any(getattr(key, "key", None) == "encoder" for key in path)
-
-
-COUNTINGS: Mapping[str, Callable[[tuple[Any, ...]], bool]] = {
-    "total": lambda path: True,
-    "recurrent": _is_recurrent,
+COUNTINGS: Mapping[str, Callable[[Model, Mapping[str, Any]], Any]] = {
+    "total": lambda model, params: params,
+    "recurrent": lambda model, params: [params[name] for name in model.recurrent],
 }
 
 
-def count_parameters(variables: Mapping[str, Any], counting: str = "total") -> int:
-    """The number of trained numbers in ``variables["params"]``, of arrays or of their shapes.
+def count_parameters(model: Model, params: Mapping[str, Any], counting: str = "total") -> int:
+    """The number of trained numbers in a model's parameters, arrays or their shapes.
 
     Args:
-      variables: a model's.
-      counting: "total"; or "recurrent", the input and recurrent weights and biases of the model's
-        encoder, as Chung et al. 2014 (arXiv 1412.3555) compare their models.
+      model: which declares the submodules that are recurrent.
+      params: its parameters.
+      counting: "total"; or "recurrent", the input and recurrent weights and biases of its recurrent
+        layers, as Chung et al. 2014 (arXiv 1412.3555) compare their models.
     """
-    counted = choose("counting", counting, COUNTINGS)
-    leaves = jax.tree_util.tree_leaves_with_path(variables["params"])
-    return sum(math.prod(leaf.shape) for path, leaf in leaves if counted(path))
+    counted = choose("counting", counting, COUNTINGS)(model, params)
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(counted))
 
 
 def model_size(config: ConfigDict, features: int, outputs: int, counting: str = "total") -> int:
     """`count_parameters` of the model that the ``model`` part of a config describes, not made."""
     model = make_model(config, outputs)
     frames, lengths = jnp.zeros((1, 1, features)), jnp.ones(1, jnp.int32)
-    return count_parameters(
-        jax.eval_shape(model.init, jax.random.key(0), frames, lengths), counting
-    )
+    variables = jax.eval_shape(model.init, jax.random.key(0), frames, lengths)
+    return count_parameters(model, variables["params"], counting)
 
 
 def match_parameters(

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
 from gru_audio.models.head import Head
+from gru_audio.models.model import Model, Outputs
 from gru_audio.models.pooling import valid_frames
 from gru_audio.rnn.initialisers import INITIALISERS, uniform_bias
 from gru_audio.rnn.layer import EncoderOutput
@@ -155,7 +156,7 @@ class TcnEncoder(nn.Module):
         return EncoderOutput(frames, lengths, last)
 
 
-class TcnClassifier(nn.Module):
+class TcnClassifier(Model):
     """Classifies sequences of frames, or every frame of them, without any recurrence.
 
     What a config says of cells, directions and recurrent weights has no effect.
@@ -175,24 +176,26 @@ class TcnClassifier(nn.Module):
     kernel_init: str = "lecun_normal"
     dtype: jax.typing.DTypeLike | None = None
 
+    @property
+    def look_ahead(self) -> str:
+        """Nothing: all convolutions are causal."""
+        return ""
+
     @nn.compact
     def __call__(
         self,
         features: jax.Array,
         lengths: jax.Array,
         *,
+        state: None = None,
         train: bool = False,
         dropout: Dropout | None = None,
-    ) -> jax.Array:
-        """Logits of features (batch, time, features), as the head gives them.
+    ) -> Outputs:
+        """As `Model`. Dropout acts after every convolution, as in the paper not before the output.
 
-        Args:
-          features: frames; those past an example's length do not count.
-          lengths: int (batch,), valid frames.
-          train: has no effect here; models with batch norm need it.
-          dropout: after every convolution, and as in the paper not before the output; None: off.
+        It carries no state: the next frame would need all frames in reach of the convolutions.
         """
-        del train
+        del train  # there is no batch norm
         encoder = TcnEncoder(
             self.hidden,
             self.layers,
@@ -201,4 +204,5 @@ class TcnClassifier(nn.Module):
             self.dtype,
             name="encoder",
         )
-        return self.head(encoder(features, lengths, dropout=dropout))
+        encoded = encoder(features, lengths, dropout=dropout)
+        return Outputs(self.head(encoded), encoded.lengths)

@@ -207,6 +207,7 @@ def _finish(
             class_names=program.task.class_names,
             signal=program.signal,
             longest=data.plan.padded[-1],
+            longest_clip=int(planned.source.columns["length"].max()),
             weights=weights,
             normalisation=normalisation,
             about={
@@ -230,7 +231,7 @@ def _finish(
             "stopped_at_rung": _rung(planned.sweep.halving, memory.dropped[m]),
             "stopped_early": memory.last_step[m] < run.config.train.steps,
             "parameters": {
-                counting: count_parameters({"params": weights.params}, counting)
+                counting: count_parameters(program.model, weights.params, counting)
                 for counting in ("total", "recurrent")
             },
             "metrics": {

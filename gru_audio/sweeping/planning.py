@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from gru_audio.config import UserError, check, decides_numbers, flatten, nearest
 from gru_audio.data.group import GroupData, gather_data
 from gru_audio.data.source import Source, open_source
-from gru_audio.data.split import target
+from gru_audio.data.split import never_trained_on, target
 from gru_audio.sweeping.halving import Halving
 from gru_audio.sweeping.shard import WHOLE, Shard, divide
 from gru_audio.sweeping.sweep import Group, Run, Sweep, expand, group
@@ -18,6 +18,7 @@ from gru_audio.training import devices, parallel
 from gru_audio.training.program import make_program
 from gru_audio.training.step import Program
 
+_REMARKS = 10  # that are shown
 _SAME_IN_ALL_RUNS = ("data.name", "data.target", "data.cluster")
 
 
@@ -32,6 +33,7 @@ class Plan:
       source: the data set.
       programs, data: of each of the shard's own groups.
       description: of the whole sweep, for `sweep.json`.
+      remarks: what the user should know about the shard's runs before they start.
     """
 
     shards: list[list[Group]]
@@ -41,6 +43,7 @@ class Plan:
     programs: list[Program]
     data: list[GroupData]
     description: dict[str, Any]
+    remarks: list[str]
 
     @property
     def groups(self) -> list[Group]:
@@ -102,7 +105,23 @@ def plan(
             layout.check_streaming()
     program = make_program(config, source.signal, names)
     description = _describe(config, sweep, experiment, about, command, groups, source, program)
-    return Plan(shards, shard, sweep, source, programs, data, description)
+    remarks = _remarks(source, shards[shard.index - 1], data)
+    return Plan(shards, shard, sweep, source, programs, data, description, remarks)
+
+
+def _remarks(source: Source, groups: Sequence[Group], data: Sequence[GroupData]) -> list[str]:
+    """What is odd about the examples of runs, each remark once with the runs it is about."""
+    runs: dict[str, list[str]] = {}
+    for of_group, of_data in zip(groups, data, strict=True):
+        for run, ids in zip(of_group.runs, of_data.ids, strict=True):
+            for remark in never_trained_on(source, run.config.data, ids):
+                runs.setdefault(remark, []).append(run.name)
+    remarks = [
+        f"{names[0]}{f' and {len(names) - 1} more runs' if names[1:] else ''}: {remark}"
+        for remark, names in runs.items()
+    ]
+    more = [f"and {len(remarks) - _REMARKS} more such notes"] if len(remarks) > _REMARKS else []
+    return remarks[:_REMARKS] + more
 
 
 def _check_comparable(config: ConfigDict, runs: Sequence[Run]) -> None:

@@ -27,7 +27,7 @@ from gru_audio.data.resident import CENTRE, Batch, Mixed, Mixing, Resident
 from gru_audio.training import processes
 from gru_audio.training.elapsed import NONE, Elapsed
 from gru_audio.training.parallel import Compiled, Kind, Layout
-from gru_audio.training.side_by_side import any_member, keep_stopped
+from gru_audio.training.side_by_side import any_member, keep_stopped, longest_of
 from gru_audio.training.state import TrainState, Weights
 from gru_audio.training.step import DATA, METRICS, Program
 
@@ -203,63 +203,63 @@ class ResidentFeed(Feed):
             loaded = resident.load(data.source, data.target, max(data.plan.padded))
             self._resident = layout.put(loaded, Kind.SHARED)
 
-        def put(tables):
-            stacked, counts = pad_tables(tables)
-            padded = tuple(layout.pad(table) for table in stacked)
-            return layout.put((padded, layout.pad(counts)), Kind.MEMBER)
+        def stacked(examples):
+            (table,), counts = pad_tables([[of_member] for of_member in examples])
+            return layout.pad(table), layout.pad(counts[:, 0])
 
-        self._drawn_from = put(data.tables()), None
+        examples, _ = stacked([np.concatenate(tables) for tables in data.tables])
+        sizes = np.array([[len(part) for part in tables] for tables in data.tables], np.int32)
+        drawn_from = examples, layout.pad(sizes), None
         if self.mixing.background:
-            backgrounds = put([[clips] for clips in data.backgrounds()])
-            self._drawn_from = self._drawn_from[0], backgrounds
+            drawn_from = *drawn_from[:2], stacked(data.backgrounds())
+        self._drawn_from = layout.put(drawn_from, Kind.MEMBER)
 
     def train(self, state, alive, start, stop):
-        buckets, visits = self.data.plan.schedule(start, stop)
-        padding = (0, _CALL_STEPS - len(buckets))
-        steps = (np.pad(buckets, padding), np.pad(visits, padding), np.int32(stop - start))
+        padding = ((0, 0), (0, _CALL_STEPS - (stop - start)))
+        schedule = [self.layout.pad(np.pad(a, padding)) for a in self.data.schedule(start, stop)]
         arguments = (
             state,
             self._mask(alive),
             self._drawn_from,
+            *self.layout.put(schedule, Kind.MEMBER),
             self._resident,
-            *self.layout.put(steps, Kind.SHARED),
+            self.layout.put(np.int32(stop - start), Kind.SHARED),
         )
-        kinds = (*[Kind.MEMBER] * 3, *[Kind.SHARED] * 4)
+        kinds = (*[Kind.MEMBER] * 5, *[Kind.SHARED] * 2)
         call = self._compiled("train", self._many_steps, arguments, kinds, Kind.MEMBER, donate=(0,))
         state, metrics = call(*arguments)
         return state, {k: v[:, : stop - start] for k, v in self.layout.fetch(metrics).items()}
 
-    def _many_steps(self, state, alive, drawn_from, data, buckets, visits, count):
+    def _many_steps(self, state, alive, drawn_from, buckets, visits, data, count):
         """One member on one device: `count` steps, or none if it is not alive."""
-        plan, ((tables, counts), backgrounds) = self.data.plan, drawn_from
-        size = plan.batch_size
+        plan, (examples, sizes, backgrounds) = self.data.plan, drawn_from
+        size, padded = plan.batch_size, jnp.array(plan.padded)
+        begins = jnp.cumsum(sizes) - sizes  # of the buckets among the examples
         rows = jnp.asarray(self._rows_of_devices())
         rows = rows[0] if len(rows) == 1 else rows[jax.lax.axis_index(DATA)]
 
         def drawn(state, bucket, visit, places):
-            """Places in the bucket's table, and crops."""
+            """Examples, and crops."""
             order = (state.seed, bucket, visit, places, size)
-            return rows_to_places(counts[bucket], *order), crop_fractions(*order)
+            places = begins[bucket] + rows_to_places(sizes[bucket], *order)
+            return examples[places], crop_fractions(*order)
 
         def drawn_background(state, bucket, visit):
             """Background clips, and crops."""
-            (table,), (clips,) = backgrounds
             order = (state.seed, bucket, visit, rows, size)
+            table, clips = backgrounds
             return rows_to_background(table, clips, *order), crop_fractions(*order)
 
         def share_in(bucket):
-            padded = plan.padded[bucket]
+            def share(state, keys, longest, *drawn):
+                def load(rows, *drawn):
+                    own, partner, background = (
+                        d and data.batch(d[0], rows, plan.padded[bucket], d[1], longest)
+                        for d in drawn
+                    )
+                    return own, Mixed(partner, background)
 
-            def load(rows, own, others, noise):
-                def batch(places, crop):
-                    return data.batch(tables[bucket][places], rows, padded, crop)
-
-                partner = None if others is None else batch(*others)
-                background = None if noise is None else data.batch(noise[0], rows, padded, noise[1])
-                return batch(*own), Mixed(partner, background)
-
-            def share(state, keys, *places):
-                return self.program.share_of(state, keys, (rows, *places), load)
+                return self.program.share_of(state, keys, (rows, *drawn), load)
 
             return share
 
@@ -275,7 +275,10 @@ class ResidentFeed(Feed):
             if self.mixing.background:
                 noise = drawn_background(state, bucket, visit)
             keys = self.program.keys(state, rows)
-            share = jax.lax.switch(bucket, in_buckets, state, keys, own, others, noise)
+            # Side by side, members are padded alike, and the longest bucket is long enough for all.
+            common = longest_of(jnp.where(goes_on(state), bucket, 0))
+            operands = (state, keys, padded[bucket], own, others, noise)
+            share = jax.lax.switch(common, in_buckets, *operands)
             new = self.program.update(state, share)
             old = state, {name: jnp.zeros(()) for name in METRICS}
             state, metrics = keep_stopped(goes_on(state), new, old)
@@ -315,31 +318,55 @@ class StreamedFeed(Feed):
         data, layout = self.data, self.layout
         members, rows = layout.local(data.plan.batch_size)
         # What pads the members is read once.
-        read, self._held = np.unique(
+        self._read, self._held = np.unique(
             layout.pad(np.arange(layout.members))[members], return_inverse=True
         )
         places = self._rows_of_devices().reshape(-1)[rows]
-        self._reader = data.reader(read, places, self.mixing)
+        self._reader = data.reader(self._read, places, self.mixing)
         self._next: tuple[int, Iterator] = (-1, iter(()))
 
     def train(self, state, alive, start, stop):
         if self._next[0] != start:
-            self._next = (start, self._reader.stream(start, self.horizon, self.threads))
-        batches = self._next[1]
-        given = next(batches)
-        self._next = (stop, batches)
+            self._next = (start, self._steps(start))
+        steps = self._next[1]
+        buckets, given = next(steps)
+        self._next = (stop, steps)
         held = jax.tree.map(lambda a: a[self._held], given)
         batch, mixed = self.layout.put_local(held, self.data.plan.batch_size)
-        arguments = (state, self._mask(alive), batch, mixed)
-        kinds = (Kind.MEMBER, Kind.MEMBER, Kind.ROWS, Kind.ROWS)
-        key = ("train", batch.signal.shape)
+        alike = bool((buckets == buckets[0]).all())
+        own = None if alike else self.layout.put(self.layout.pad(buckets), Kind.MEMBER)
+        arguments = (state, self._mask(alive), batch, mixed, own)
+        kinds = (Kind.MEMBER, Kind.MEMBER, Kind.ROWS, Kind.ROWS, Kind.MEMBER)
+        key = ("train", batch.signal.shape, alike)
         call = self._compiled(key, self._one_step, arguments, kinds, Kind.MEMBER, donate=(0,))
         state, metrics = call(*arguments)
         return state, {k: v[:, None] for k, v in self.layout.fetch(metrics).items()}
 
-    def _one_step(self, state, alive, batch, mixed):
+    def _steps(self, start: int) -> Iterator[tuple[np.ndarray, tuple[Batch, Mixed]]]:
+        """For each step, all members' buckets, and batches padded to the longest of these."""
+        buckets, visits = self.data.schedule(start, self.horizon)
+        padded = np.array(self.data.plan.padded)[buckets.max(axis=0)]
+        own = buckets[self._read], visits[self._read]
+        return zip(buckets.T, self._reader.stream(*own, padded, self.threads), strict=False)
+
+    def _one_step(self, state, alive, batch, mixed, bucket):
+        """A step of one member. Its batch is padded further than its `bucket`, if it has that."""
+
+        def in_bucket(padded):
+            def share(state, keys):
+                cut = jax.tree.map(lambda a: a[:, :padded] if a.ndim > 1 else a, (batch, mixed))
+                return self.program.share(state, keys, *cut)
+
+            return share
+
         def run(state):
-            return self.program.train_step(state, batch, mixed)
+            if bucket is None:
+                return self.program.train_step(state, batch, mixed)
+            lengths = [n for n in self.data.plan.padded if n <= batch.signal.shape[1]]
+            keys = self.program.keys(state, batch.row)
+            in_buckets = [in_bucket(padded) for padded in lengths]
+            share = jax.lax.switch(longest_of(bucket), in_buckets, state, keys)
+            return self.program.update(state, share)
 
         def skip(state):
             return state, {name: jnp.zeros(()) for name in METRICS}

@@ -1,6 +1,5 @@
 """From a config to the program of a run: all that is static is made and checked here."""
 
-import flax.linen as nn
 from ml_collections import ConfigDict
 
 from gru_audio.audio.frontends import make_frontend
@@ -37,10 +36,16 @@ def make_program(config: ConfigDict, signal: Signal, class_names: tuple[str, ...
             f"config.task.name={config.task.name} may not look ahead, as deltas do: "
             "set config.frontend.deltas=0."
         )
-    if isinstance(task, NextStep):
-        _check_causal(model)
+    if isinstance(task, NextStep) and not model.causal:
+        raise UserError(f"config.task.name=next_step may not look ahead: set {model.look_ahead}.")
     if config.train.truncate_frames:
-        _check_truncation(model, config.model.name)
+        try:
+            model.initial_state(1)
+        except UserError as error:
+            raise UserError(
+                f'config.model.name="{config.model.name}": {error} Otherwise set '
+                "config.train.truncate_frames=0."
+            ) from error
     return Program(
         signal=signal,
         frontend=frontend,
@@ -56,27 +61,6 @@ def make_program(config: ConfigDict, signal: Signal, class_names: tuple[str, ...
         truncate_frames=config.train.truncate_frames,
         skip_nonfinite=config.train.skip_nonfinite,
     )
-
-
-def _check_causal(model: nn.Module) -> None:
-    """Refuses a model that would be shown the frame it has to foretell."""
-    if hasattr(model, "encoder") and model.encoder.bidirectional:
-        setting = "config.model.bidirectional=False"
-    elif hasattr(model, "front") and any(block.kernel[0] > 1 for block in model.front.blocks):
-        setting = "config.model.conv without kernels over time, such as 16 1x3"
-    else:
-        return
-    raise UserError(f"config.task.name=next_step may not look ahead: set {setting}.")
-
-
-def _check_truncation(model: nn.Module, name: str) -> None:
-    if not hasattr(model, "segment"):
-        reason = f'config.model.name="{name}" does not carry its state from segment to segment'
-    elif model.encoder.bidirectional:
-        reason = "config.model.bidirectional also reads from the end"
-    else:
-        return
-    raise UserError(f"{reason}: set config.train.truncate_frames=0.")
 
 
 def _check_augmentation(augmentation: ConfigDict) -> None:

@@ -1,6 +1,6 @@
-"""What members that train side by side, under `vmap`, share: when to go on, and with which state.
+"""What members that train side by side, under `vmap`, share: when to go on, and for which lengths.
 
-Both functions leave a member that is alone as it is. JAX's own rules for a loop of members with
+All functions leave a member that is alone as it is. JAX's own rules for a loop of members with
 conditions of their own would make its index an array of one for each member, and with it the choice
 of a branch by that index: all branches would be computed.
 """
@@ -23,6 +23,17 @@ def any_member(goes_on: jax.Array) -> jax.Array:
 @any_member.def_vmap
 def _(members: int, batched: list[bool], goes_on: jax.Array) -> tuple[jax.Array, bool]:
     return jnp.any(goes_on), False
+
+
+@custom_vmap
+def longest_of(bucket: jax.Array) -> jax.Array:
+    """The bucket of the longest examples of any member: int32 (), the same for all of them."""
+    return bucket
+
+
+@longest_of.def_vmap
+def _(members: int, batched: list[bool], bucket: jax.Array) -> tuple[jax.Array, bool]:
+    return jnp.max(bucket), False
 
 
 @custom_vmap

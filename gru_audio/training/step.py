@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -26,6 +25,7 @@ from gru_audio.audio.frontends import Frontend
 from gru_audio.audio.normalise import Normalisation
 from gru_audio.data.resident import Batch, Mixed
 from gru_audio.data.signal import Signal
+from gru_audio.models.model import Model, Outputs
 from gru_audio.rnn.noise import Dropout
 from gru_audio.tasks.task import Problem, Task
 from gru_audio.training import optimizer
@@ -73,7 +73,7 @@ class Program:
       signal: what the examples are sequences of.
       frontend: their steps to features.
       normalise: whether features are normalised by the training split's statistics.
-      model: features to outputs.
+      model: features to `Outputs`.
       task: features and labels to a problem, outputs to loss and metrics.
       optimizer: its name.
       schedule: name of the learning rate schedule.
@@ -87,7 +87,7 @@ class Program:
     signal: Signal
     frontend: Frontend
     normalise: bool
-    model: nn.Module
+    model: Model
     task: Task
     optimizer: str
     schedule: str
@@ -178,7 +178,7 @@ class Program:
         if 0 < self.truncate_frames < inputs.shape[1]:
             return self._share_of_segments(state, keys, problem)
 
-        def outputs(variables, dropout):
+        def run(variables, dropout):
             return self.model.apply(
                 variables,
                 inputs,
@@ -188,7 +188,7 @@ class Program:
                 mutable=list(state.weights.model_state),
             )
 
-        share, model_state = self._share(state, keys, outputs, targets, frames, 1.0)
+        share, model_state = self._share(state, keys, run, targets, 1.0)
         return replace(share, model_state=dict(model_state))
 
     def _share_of_segments(self, state: TrainState, keys: Keys, problem: Problem) -> Share:
@@ -213,22 +213,23 @@ class Program:
             asked = jax.tree.map(segment, targets) if per_frame else targets
             weight = 1.0 if per_frame else valid / frames
 
-            def outputs(variables, dropout):
-                return self.model.apply(
-                    variables, segment(inputs), valid, carry, dropout=dropout, method="segment"
+            def run(variables, dropout):
+                outputs = self.model.apply(
+                    variables, segment(inputs), valid, state=carry, train=True, dropout=dropout
                 )
+                return outputs, cast(Outputs, outputs).state
 
             own = keys.of_segment(number)
-            share, carry = self._share(state, own, outputs, asked, valid, weight)
+            share, carry = self._share(state, own, run, asked, weight)
             return (_added(total, share), carry), None
 
-        carry = self.model.encoder.initial_carry(len(frames))
+        carry = self.model.initial_state(len(frames))
         start = (_nothing(state.weights), carry)
         (total, _), _ = jax.lax.scan(next_share, start, jnp.arange(segments))
         return total
 
-    def _share(self, state, keys, outputs, targets, frames, weight) -> tuple[Share, Any]:
-        """The share of what `outputs(variables, dropout)` gives: outputs, and more to return.
+    def _share(self, state, keys, run, targets, weight) -> tuple[Share, Any]:
+        """The share of what `run(variables, dropout)` gives: `Outputs`, and more to return.
 
         `weight` is that of each example, () or (B,). The model's state is left as it is.
         """
@@ -239,8 +240,8 @@ class Program:
         def batch_loss(params):
             if "train.weight_noise" in hyper:
                 params = _noisy(params, keys.weight_noise, hyper["train.weight_noise"])
-            given, rest = outputs({"params": params, **weights.model_state}, dropout)
-            loss, terms = self.task.loss(given, targets, frames)
+            outputs, rest = run({"params": params, **weights.model_state}, dropout)
+            loss, terms = self.task.loss(outputs.values, targets, outputs.lengths)
             return jnp.sum(loss * weight), (jnp.sum(terms * weight), rest)
 
         loss, gradients = jax.value_and_grad(batch_loss, has_aux=True)(weights.params)
@@ -283,8 +284,8 @@ class Program:
         """The task's scores of every example of a batch, (B, ...) each."""
         inputs, frames, targets = self.problem(normalisation, batch)
         variables = {"params": weights.params, **weights.model_state}
-        outputs = self.model.apply(variables, inputs, frames, train=False)
-        return self.task.score(cast(jax.Array, outputs), targets, frames)
+        outputs = cast(Outputs, self.model.apply(variables, inputs, frames, train=False))
+        return self.task.score(outputs.values, targets, outputs.lengths)
 
     def problem(self, normalisation: Normalisation, batch: Batch) -> Problem:
         """What a batch asks of the model, as at evaluation: no noise."""

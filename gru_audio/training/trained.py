@@ -1,6 +1,7 @@
 """A trained model, whole: what `evaluate` and `predict` need, and nothing else."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from gru_audio.audio.normalise import Normalisation
-from gru_audio.config import check, default_config, flatten, override
+from gru_audio.config import UserError, check, default_config, flatten, override
 from gru_audio.data.resident import CENTRE, Batch, crop_start
 from gru_audio.data.signal import Signal
 from gru_audio.rnn.gates import Gates, gates_of
@@ -30,7 +31,8 @@ class Trained:
     """A model with its config, classes, kind of signal and normalisation.
 
     `longest` is the length, in steps of the signal, to which the longest of the clips that it was
-    trained on were padded or cut.
+    trained on were padded or cut. `longest_clip` is that of the longest clip of the data set before
+    it was cut; None: unknown, of a model from before it was kept.
     """
 
     config: ConfigDict
@@ -40,26 +42,38 @@ class Trained:
     weights: Weights
     normalisation: Normalisation
     about: dict[str, Any]  # run, data set and versions, for the record
+    longest_clip: int | None = None
 
-    def save(self, directory: epath.Path) -> None:
+    @property
+    def clip_limit(self) -> int:
+        """Steps of the longest sequence that is a clip; a longer one is a recording."""
+        seconds = self.config.data.crop_seconds or 0.0
+        return max(self.longest_clip or self.longest, math.ceil(seconds * self.signal.rate))
+
+    def save(self, directory: epath.PathLike) -> None:
         """Writes a self-contained checkpoint."""
         description = {
             "config": flatten(self.config),
             "class_names": list(self.class_names),
             "signal": asdict(self.signal),
             "longest": self.longest,
+            "longest_clip": self.longest_clip,
             "about": self.about,
         }
+        directory = epath.Path(directory).expanduser()
         save_model(directory, _arrays(self.weights, self.normalisation), description)
 
     @classmethod
-    def load(cls, directory: epath.Path) -> "Trained":
+    def load(cls, directory: epath.PathLike) -> "Trained":
         """Reads what `save` wrote.
+
+        Args:
+          directory: a path, or a string with one.
 
         Raises:
           UserError: there is no finished model, or it is damaged or not what its config says.
         """
-        arrays, description = load_model(directory, _expected)
+        arrays, description = load_model(epath.Path(directory).expanduser(), _expected)
         return cls(
             weights=Weights(arrays["params"], arrays.get("model_state", {})),
             normalisation=Normalisation(**arrays["normalisation"]),
@@ -72,7 +86,7 @@ class Trained:
 
     def scores(self, clips: Sequence[np.ndarray], targets: np.ndarray) -> dict[str, np.ndarray]:
         """The task's scores of clips, signals as the model was trained on, with targets (N,)."""
-        rows = self._map(self._score, [self._middle(clip) for clip in clips], targets)
+        rows = self._map(self._score, [self.middle(clip) for clip in clips], targets)
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
     def probabilities(self, clips: Sequence[np.ndarray], batch: int = _BATCH) -> np.ndarray:
@@ -152,8 +166,8 @@ class Trained:
         padded = self.signal.block * 2 ** max(0, blocks - 1).bit_length()
         return min(padded, self.longest) if length <= self.longest else padded
 
-    def _middle(self, clip: np.ndarray) -> np.ndarray:
-        """What of a clip is scored: of a longer one than the model was trained on, the middle."""
+    def middle(self, clip: np.ndarray) -> np.ndarray:
+        """What of a clip is scored: its middle `crop_seconds`, or all of it if there is no crop."""
         seconds = self.config.data.crop_seconds
         if seconds is None:
             return clip
@@ -167,11 +181,15 @@ def _described(description: dict[str, Any]) -> dict[str, Any]:
     """The fields of a `Trained` that are no arrays."""
     config, signal = override(default_config(), description["config"]), description["signal"]
     check(config)
+    longest_clip = description.get("longest_clip")
+    if longest_clip is not None and not (type(longest_clip) is int and 1 <= longest_clip < 2**31):
+        raise UserError(f"longest_clip={longest_clip} is no length.")
     return {
         "config": config,
         "class_names": tuple(description["class_names"]),
         "signal": Signal(**{**signal, "shape": tuple(signal["shape"])}),
         "longest": int(description["longest"]),
+        "longest_clip": longest_clip,
         "about": description["about"],
     }
 

@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import os
+import socket
 import struct
 
 import numpy as np
@@ -32,7 +34,14 @@ CHECKED = [
     ("WAV", "PCM_16"),
     ("WAV", "FLOAT"),
     ("WAVEX", "PCM_24"),
+    ("WAV", "GSM610"),
+    ("RF64", "PCM_16"),
+    ("W64", "PCM_16"),
     ("AIFF", "PCM_16"),
+    ("AU", "ULAW"),
+    ("CAF", "PCM_24"),
+    ("CAF", "ALAC_16"),
+    ("NIST", "PCM_16"),
     ("FLAC", "PCM_16"),
     ("OGG", "VORBIS"),
     ("OGG", "OPUS"),
@@ -159,7 +168,8 @@ def test_what_is_no_sound_has_neither_duration_nor_blocks(data, tmp_path):
 
 @pytest.mark.parametrize(("form", "subtype"), CHECKED)
 def test_a_cut_off_file_is_never_short_audio(form, subtype, capfd):
-    whole = encode(np.stack([tone(0.5, 24000)] * 2, axis=1), 24000, form, subtype)
+    channels = 1 if subtype == "GSM610" else 2
+    whole = encode(np.stack([tone(0.5, 24000)] * channels, axis=1), 24000, form, subtype)
 
     @given(share=st.floats(0, 1, exclude_max=True))
     @settings(max_examples=60, deadline=None)
@@ -315,6 +325,37 @@ def test_a_part_outside_the_file_has_a_reason():
     data = encode(tone(0.5))
     assert reason(data, start=0.4, end=0.6) == "truncated"
     assert reason(data, start=0.6) == "empty"
+
+
+@pytest.mark.parametrize("end", [0.5001, 0.501, 0.51, 0.5 + 1e-9, 0.549])
+@pytest.mark.parametrize("form", ["WAV", "FLAC"])
+def test_an_end_that_exceeds_the_file_by_rounding_is_its_end(end, form):
+    data = encode(tone(0.5), form=form)
+    part = decode(data, RATE, start=0.3, end=end).samples
+    np.testing.assert_array_equal(part, decode(data, RATE).samples[round(0.3 * RATE) :])
+
+
+def test_only_regular_files_are_opened(tmp_path):
+    (tmp_path / "folder.wav").mkdir()
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "link.wav").symlink_to(tmp_path / "pipe.wav")
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(tmp_path / "socket.wav"))
+    with listening:
+        for path in (*sorted(tmp_path.iterdir()), "/dev/zero", "/dev/stdin"):
+            for read in (
+                lambda path: decode(path, RATE),
+                duration,
+                lambda path: next(decode_blocks(path, RATE)),
+            ):
+                with pytest.raises(BadAudio, match=f"{path}: not a regular file"):
+                    read(path)
+
+
+def test_no_file_has_a_nul_in_its_name(tmp_path):
+    for read in (lambda path: decode(path, RATE), duration):
+        with pytest.raises(FileNotFoundError, match="NUL"):
+            read(str(tmp_path / "a\0b.wav"))
 
 
 @given(st.binary(max_size=400), st.sampled_from([b"", b"RIFF", b"OggS", b"fLaC", b"FORM", b"ID3"]))

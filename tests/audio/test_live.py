@@ -32,6 +32,13 @@ def without_length(data: bytes) -> bytes:
     return data[:4] + bytes(4) + data[8:at] + bytes(4) + data[at + 4 :]
 
 
+def with_format(layout: str, *values: int) -> bytes:
+    """A WAV whose "fmt " chunk holds these values."""
+    fields = struct.pack(layout, *values)
+    sizes = struct.pack("<I", len(fields)), struct.pack("<I", 1000)
+    return b"RIFF\0\0\0\0WAVEfmt " + sizes[0] + fields + b"data" + sizes[1] + bytes(1000)
+
+
 @pytest.mark.parametrize("form", ["WAV", "WAVEX", "RF64"])
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_32", "FLOAT"])
 def test_a_file_that_grows_is_read_as_it_comes(form, subtype, tmp_path):
@@ -60,7 +67,16 @@ def test_a_file_that_grows_is_read_as_it_comes(form, subtype, tmp_path):
         (b"fLaC" + bytes(100), "no WAV file"),
         (encode(tone(), subtype="ULAW"), "16 or 32 bits"),
         (encode(tone(), subtype="PCM_24"), "16 or 32 bits"),
-        (b"RIFF\0\0\0\0WAVEdata\0\0\0\0", "16 or 32 bits"),
+        (b"RIFF\0\0\0\0WAVEdata\0\0\0\0", "contradictory header"),
+        (b"RIFF\0\0\0\0WAVELIST\xff\xff\xff\x7f", "contradictory header"),
+        (with_format("<HHIIHH", 1, 1, 0, 0, 2, 16), "contradictory header"),
+        (with_format("<HHIIHH", 1, 1, 7, 14, 2, 16), "contradictory header"),
+        (with_format("<HHIIHH", 1, 1, 2_000_000, 4_000_000, 2, 16), "contradictory header"),
+        (with_format("<HHIIHH", 1, 0, 8000, 0, 0, 16), "contradictory header"),
+        (with_format("<HHIIHH", 1, 65535, 8000, 65535 * 16000 % 2**32, 65534, 16), "contradictory"),
+        (with_format("<HHIIHH", 1, 1, 8000, 32000, 4, 16), "contradictory header"),
+        (with_format("<HHII", 1, 1, 8000, 16000), "contradictory header"),
+        (with_format("<HHIIHHH", 0xFFFE, 1, 8000, 16000, 2, 16, 0), "contradictory header"),
     ],
 )
 def test_what_cannot_be_followed(data, why, tmp_path):
@@ -81,6 +97,15 @@ def test_raw_samples_end_with_the_pipe_and_half_a_sample_is_none():
         heard = np.concatenate(list(sound.blocks))
     np.testing.assert_array_equal(heard, np.array(samples, np.float32)[:, None] / 32768)
     assert not list(raw_pcm(io.BytesIO(), RATE).blocks)
+
+
+@pytest.mark.parametrize(
+    ("rate", "why"),
+    [(16, "did you mean 16000"), (44.1, "did you mean 44100"), (0, "100 to"), (8000.5, "100 to")],
+)
+def test_a_rate_that_is_not_in_hz_is_refused(rate, why):
+    with pytest.raises(UserError, match=why):
+        raw_pcm(io.BytesIO(), rate)
 
 
 def test_a_missing_microphone_or_package_is_said():

@@ -24,6 +24,15 @@ def plan_of(lengths=LENGTHS, **changes):
     return make_plan(lengths, np.ones(len(lengths), bool), **options)
 
 
+def sizes_of(plan, lengths=LENGTHS):
+    """How many examples each bucket has when all of them are trained on."""
+    return [len(table) for table in plan.tables(np.arange(len(lengths)), lengths)]
+
+
+def schedule(plan, start, stop):
+    return plan.schedule(sizes_of(plan), start, stop)
+
+
 def padded_samples(padded, lengths):
     return np.asarray(padded)[np.searchsorted(padded, lengths)].sum()
 
@@ -57,23 +66,90 @@ def test_more_buckets_never_waste_more():
 
 def test_schedule_visits_buckets_by_their_share():
     plan = plan_of()
-    buckets, _ = plan.schedule(0, 50 * plan.epoch_steps)
+    buckets, _ = schedule(plan, 0, 50 * plan.epoch_steps)
     shares = np.bincount(buckets, minlength=len(plan.padded)) / len(buckets)
-    np.testing.assert_allclose(shares, plan.shares, atol=2e-3)
+    np.testing.assert_allclose(shares, np.array(sizes_of(plan)) / len(LENGTHS), atol=2e-3)
+
+
+def times_seen(plan, ids, lengths, steps, seed=3):
+    """How often each of the examples `ids` is drawn in so many steps."""
+    tables = plan.tables(ids, lengths[ids])
+    np.testing.assert_array_equal(np.sort(np.concatenate(tables)), ids)
+    seen, own = np.zeros(len(lengths), int), [len(table) for table in tables]
+    buckets, visits = plan.schedule(own, 0, steps)
+    for bucket in np.unique(buckets):
+        count = (buckets == bucket).sum()
+        np.testing.assert_array_equal(visits[buckets == bucket], np.arange(count))
+        rows = np.arange(count * plan.batch_size, dtype=np.int32)  # of all visits
+        order = (np.uint32(seed), bucket, 0, rows, plan.batch_size)
+        drawn = rows_to_examples(tables[bucket], own[bucket], *order)
+        np.add.at(seen, drawn, 1)
+        assert (lengths[drawn] <= plan.padded[bucket]).all()  # nothing is cropped
+    assert seen.sum() == seen[ids].sum() == steps * plan.batch_size
+    return seen[ids]
+
+
+HELD_OUT = {
+    "nothing": np.zeros(1000, bool),
+    "at random": np.random.default_rng(1).random(1000) < 0.3,
+    "the longest but nine": np.argsort(np.argsort(LENGTHS)) < 200,
+    "long ones": (LENGTHS > 6000) & (np.arange(1000) % 10 > 0),
+    "short ones": (LENGTHS < 2500) & (np.arange(1000) % 20 > 0),
+    "all but a few": np.arange(1000) % 37 > 0,
+    "all long ones": LENGTHS > 3000,
+}
+
+
+@pytest.mark.parametrize("held_out", HELD_OUT)
+@pytest.mark.parametrize("batch_size", [4, 16, 32])
+def test_a_run_sees_each_of_its_examples_equally_often(held_out, batch_size):
+    plan = plan_of(batch_size=batch_size)
+    ids = np.flatnonzero(~HELD_OUT[held_out])
+    seen = times_seen(plan, ids, LENGTHS, steps=25 * len(ids) // batch_size)
+    assert seen.max() - seen.min() <= 3
+    assert np.abs(seen - seen.mean()).mean() < 0.8
+
+
+@given(
+    st.lists(st.integers(1, 40_000), min_size=1, max_size=60), st.integers(1, 9), st.integers(0, 9)
+)
+@settings(deadline=None, max_examples=60)
+def test_buckets_hold_a_batch_or_nothing(lengths, batch_size, seed):
+    lengths = np.array(lengths)
+    plan = plan_of(lengths, batch_size=batch_size, seed=seed)
+    times_seen(plan, np.arange(len(lengths)), lengths, steps=30)
+    sizes = [size for size in sizes_of(plan, lengths) if size]
+    assert len(sizes) == 1 or min(sizes) >= batch_size
+
+
+def test_buckets_that_hold_enough_are_left_as_they_are():
+    plan, ids = plan_of(), np.arange(0, 1000, 3)
+    tables, parts = plan.tables(ids, LENGTHS[ids]), plan.parts(ids, LENGTHS[ids])
+    assert min(map(len, parts)) >= plan.batch_size
+    for table, part in zip(tables, parts, strict=True):
+        np.testing.assert_array_equal(table, part)
+
+
+def test_runs_with_almost_the_same_shares_visit_almost_the_same_buckets():
+    plan, sizes = plan_of(), np.array(sizes_of(plan_of()))
+    buckets, _ = plan.schedule(sizes, 0, 500)
+    others, _ = plan.schedule(sizes + np.array([5, -5, 3, -3]), 0, 500)
+    assert 0 < (buckets != others).sum() < 25
 
 
 @given(st.integers(0, 500), st.integers(0, 300))
 @settings(deadline=None, max_examples=30)
 def test_schedule_does_not_depend_on_where_it_starts(start, count):
     plan = plan_of()
-    whole = plan.schedule(0, start + count)
-    part = plan.schedule(start, start + count)
+    whole = schedule(plan, 0, start + count)
+    part = schedule(plan, start, start + count)
     for a, b in zip(whole, part, strict=True):
         np.testing.assert_array_equal(a[start:], b)
 
 
 def test_data_seed_changes_the_order_of_buckets():
-    assert np.any(plan_of(seed=0).schedule(0, 200)[0] != plan_of(seed=1).schedule(0, 200)[0])
+    first, second = (schedule(plan_of(seed=seed), 0, 200)[0] for seed in (0, 1))
+    assert np.any(first != second)
 
 
 @given(st.integers(1, 400), st.integers(1, 64), st.integers(0, 2**32 - 1), st.integers(0, 4))
@@ -168,14 +244,14 @@ def test_partners_are_others(batch):
         assert batch == 1 or np.all(partners != rows)
 
 
-def test_a_fold_without_a_length_borrows():
-    plan = plan_of(np.array([1, 2, 9, 10]) * BLOCK, buckets=2, batch_size=2)
-    short, long = np.array([0, 1]), np.array([2, 3])
+def test_a_fold_without_a_length_never_visits_its_bucket():
     lengths = np.array([1, 2, 9, 10]) * BLOCK
-    for ids in (short, long):
-        for part in plan.tables(ids, lengths[ids]):
-            np.testing.assert_array_equal(part, ids)
-        assert sorted(map(len, plan.parts(ids, lengths[ids]))) == [0, 2]
+    plan = plan_of(lengths, buckets=2, batch_size=2)
+    for bucket, ids in enumerate(([0, 1], [2, 3])):
+        ids = np.array(ids)
+        sizes = [len(part) for part in plan.tables(ids, lengths[ids])]
+        assert sizes == np.roll([2, 0], bucket).tolist()
+        assert set(plan.schedule(sizes, 0, 20)[0]) == {bucket}
 
 
 def test_padding_tables_does_not_change_batches():

@@ -1,5 +1,6 @@
 """Random access to prepared clips: the right ones, from anywhere, and nothing but data."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -153,7 +154,7 @@ def test_the_newest_version_is_opened(data_dir, tmp_path):
     for version in ("1.9.0", "1.10.0", "junk"):
         target = tmp_path / "mine" / version
         target.mkdir(parents=True)
-        for path in (data_dir / "mine" / "1.1.0").iterdir():
+        for path in (data_dir / "mine" / "1.2.0").iterdir():
             (target / path.name).write_bytes(path.read_bytes())
     (tmp_path / "mine" / "2.0.0").mkdir()  # unfinished: no description
     assert [path.name for path in index.versions(tmp_path, "mine")] == ["1.9.0", "1.10.0"]
@@ -175,19 +176,28 @@ def test_what_is_not_prepared_says_how_to(data_dir, tmp_path):
 def copy(data_dir, tmp_path) -> Path:
     """The data set once more, to be tampered with: in data directory `tmp_path`."""
     shutil.copytree(data_dir / "mine", tmp_path / "mine")
-    return tmp_path / "mine" / "1.1.0"
+    return tmp_path / "mine" / "1.2.0"
 
 
 def assert_refused(copy, why):
     with pytest.raises(UserError, match=why) as refusal:
         open_source("mine", copy.parents[1])
-    assert "Prepare it again" in str(refusal.value)
+    assert "Prepare it again, by the same command with --overwrite" in str(refusal.value)
 
 
 def tampered(copy, **changes):
-    """Writes the columns anew, some of them changed."""
+    """Writes the columns anew, some of them changed, with their checksum."""
     with np.load(copy / "columns.npz", allow_pickle=False) as columns:
         np.savez(copy / "columns.npz", **{**columns, **changes})
+    data = (copy / "columns.npz").read_bytes()
+    files = json.loads((copy / "source.json").read_text())["files"]
+    described(copy, files=files | {"columns.npz": [len(data), hashlib.sha256(data).hexdigest()]})
+
+
+def described(copy, **changes):
+    """Writes the description anew, some of it changed, with its checksum."""
+    description = json.loads((copy / "source.json").read_text())
+    index.write_description(copy, description | changes)
 
 
 class Intruder:
@@ -231,6 +241,7 @@ def test_columns_that_cannot_be_are_refused(copy, changes, why):
         ({"records": 3}, "not iterable"),
         ({"class_names": {"other": ["a"]}}, "other"),
         ({"sample_rate": "fast"}, "fast"),
+        ({"sample_rate": 0}, "a rate of 0 cannot be"),
         ({"signal": 3}, "not a mapping"),
         ({"signal": {"colour": "red"}}, "colour"),
         ({"signal": {"dtype": "object", "shape": [2]}}, "signals of object"),
@@ -241,17 +252,79 @@ def test_columns_that_cannot_be_are_refused(copy, changes, why):
     ],
 )
 def test_a_description_that_cannot_be_is_refused(copy, changes, why):
-    description = json.loads((copy / "source.json").read_text())
-    (copy / "source.json").write_text(json.dumps(description | changes))
+    described(copy, **changes)
     assert_refused(copy, why)
 
 
 def test_a_negative_count_of_records_is_refused(copy):
-    description = json.loads((copy / "source.json").read_text())
-    (file, count), *rest = description["records"]
-    description["records"] = [[file, count + 10], [file, -10], *rest]
-    (copy / "source.json").write_text(json.dumps(description))
+    (file, count), *rest = json.loads((copy / "source.json").read_text())["records"]
+    described(copy, records=[[file, count + 10], [file, -10], *rest])
     assert_refused(copy, "fewer than no clips")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d["class_names"]["label"].reverse(),
+        lambda d: d.update(sample_rate=0),
+        lambda d: d.update(sample_rate=8000),
+        lambda d: d["records"].reverse(),
+        lambda d: d["files"].clear(),
+        lambda d: d.update(checksum=""),
+    ],
+)
+def test_a_description_that_was_changed_is_refused(copy, change):
+    description = json.loads((copy / "source.json").read_text())
+    change(description)
+    (copy / "source.json").write_text(json.dumps(description))
+    assert_refused(copy, "source.json is not as it was written")
+
+
+def test_how_the_description_is_laid_out_does_not_matter(copy):
+    description = json.loads((copy / "source.json").read_text())
+    (copy / "source.json").write_text(json.dumps(dict(reversed(description.items())), indent=4))
+    assert len(open_source("mine", copy.parents[1])) == 50
+
+
+def test_files_of_another_data_set_are_refused(copy):
+    validation, test = sorted(copy.glob("*-[tv][ea][sl]*array_record*"))
+    for one, other in ((validation, test), (test, validation)):
+        content = one.read_bytes()
+        one.write_bytes(other.read_bytes())
+        assert_refused(copy, "-.*array_record.* is not as it was written")
+        one.write_bytes(content)
+    with np.load(copy / "columns.npz", allow_pickle=False) as columns:
+        np.savez(copy / "columns.npz", **{**columns, "label": columns["label"][::-1]})
+    assert_refused(copy, "columns.npz is not as it was written")
+
+
+def test_two_record_files_that_are_swapped_are_refused(tmp_path):
+    """Both splits have clips of the same lengths, so that nothing but what they hold differs."""
+    for split, start in (("train", 300), ("test", 700), ("validation", 500)):
+        (tmp_path / "sounds" / split / "cat").mkdir(parents=True)
+        for i in range(5):
+            tone = sounds.encode(sounds.tone(frequency=start + i))
+            (tmp_path / "sounds" / split / "cat" / f"{i}.wav").write_bytes(tone)
+    prepare("folder", tmp_path, name="mine", folder=str(tmp_path / "sounds"))
+    folder = tmp_path / "mine" / "1.2.0"
+    one, other = folder.glob("*test*array_record*"), folder.glob("*validation*array_record*")
+    (one,), (other,) = one, other
+    one.rename(folder / "between")
+    other.rename(one)
+    (folder / "between").rename(other)
+    with pytest.raises(UserError, match=r"is not as it was written.*--overwrite"):
+        open_source("mine", tmp_path)
+
+
+def test_what_was_prepared_before_there_were_checksums_is_read(copy, source):
+    description = json.loads((copy / "source.json").read_text())
+    for key in ("checksum", "files", "remarks"):
+        del description[key]
+    (copy / "source.json").write_text(json.dumps(description))
+    (copy / "inputs.npz").unlink()
+    old = open_source("mine", copy.parents[1])
+    np.testing.assert_array_equal(old.signals([7])[0], source.signals([7])[0])
+    assert index.read_inputs(copy) == {}
 
 
 def test_files_cut_short_are_refused(copy):
@@ -274,9 +347,9 @@ def test_a_clip_that_is_not_as_long_as_it_should_be(copy, source):
 
 
 def test_opening_imports_no_tensorflow_and_nothing_that_the_files_name(data_dir, tmp_path):
-    target = tmp_path / "mine" / "1.1.0"
+    target = tmp_path / "mine" / "1.2.0"
     target.mkdir(parents=True)
-    for path in (data_dir / "mine" / "1.1.0").iterdir():
+    for path in (data_dir / "mine" / "1.2.0").iterdir():
         content = path.read_bytes()
         if path.name == "features.json":
             content = content.replace(b"tensorflow_datasets.core", b"evil.tensorflow_datasets.core")

@@ -9,7 +9,15 @@ import pytest
 from gru_audio.config import UserError
 from gru_audio.data.signal import Signal
 from gru_audio.data.source import Source
-from gru_audio.data.split import BACKGROUND, ROLES, SCORED, select, target, trainable
+from gru_audio.data.split import (
+    BACKGROUND,
+    ROLES,
+    SCORED,
+    never_trained_on,
+    select,
+    target,
+    trainable,
+)
 from tests.tones import tiny
 
 SPLIT = np.array(["train"] * 6 + ["validation"] * 3 + ["test"] * 3)
@@ -101,6 +109,18 @@ def test_all_that_some_fold_trains_on_is_trainable():
     np.testing.assert_array_equal(
         np.flatnonzero(trainable(SOURCE, data())), select(SOURCE, data(), 0)["train"]
     )
+
+
+def test_classes_that_are_tested_and_never_trained_are_told():
+    held_out = data(target="group", hold_out="group=ben", cluster="")
+    remarks = never_trained_on(SOURCE, held_out, select(SOURCE, held_out, 0))
+    assert remarks == ["group: 1 class is in test but not in train: ben (4 clips)."]
+    for changes in ({}, {"hold_out": "group=ann"}, {"target": ""}):
+        assert never_trained_on(SOURCE, data(**changes), select(SOURCE, data(**changes), 0)) == []
+    one = data(train_examples=1)
+    (validation, test) = never_trained_on(SOURCE, one, select(SOURCE, one, 0))
+    assert validation.startswith("label: 1 class is in validation")
+    assert test.startswith("label: 1 class is in test")
 
 
 @pytest.mark.parametrize(

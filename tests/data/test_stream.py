@@ -37,6 +37,14 @@ def reader(source):
     return Reader(source, target(source, "label"), plan, *drawn_from, rows, Mixing(True, True))
 
 
+def stream(reader, start=0, threads=1):
+    """The reader's steps from `start` to `STEPS`; both members have the same examples."""
+    sizes = [len(table) for table in reader.tables[0]]
+    buckets, visits = (np.stack([a, a]) for a in reader.plan.schedule(sizes, start, STEPS))
+    padded = np.array(reader.plan.padded)[buckets[0]]
+    return reader.stream(buckets, visits, padded, threads)
+
+
 def assert_equal(step, other):
     for leaf, its in zip(jax.tree.leaves(step), jax.tree.leaves(other), strict=True):
         np.testing.assert_array_equal(leaf, its)
@@ -44,8 +52,8 @@ def assert_equal(step, other):
 
 def test_steps_are_those_of_the_plan(reader, source):
     plan, rows = reader.plan, np.arange(4, dtype=np.int32)
-    steps = list(reader.stream(0, STEPS, threads=1))
-    buckets, visits = plan.schedule(0, STEPS)
+    steps = list(stream(reader))
+    buckets, visits = plan.schedule([len(table) for table in reader.tables[0]], 0, STEPS)
     assert len(steps) == STEPS
     assert len(set(buckets.tolist())) == 3
     for (batch, mixed), bucket, visit in zip(steps, buckets.tolist(), visits, strict=True):
@@ -72,11 +80,9 @@ def test_members_of_other_seeds_see_other_examples(reader):
 
 
 def test_neither_threads_nor_where_it_begins_change_a_step(reader):
-    whole = list(reader.stream(0, STEPS, threads=1))
+    whole = list(stream(reader))
     for start, threads in ((0, 4), (17, 2)):
-        for step, other in zip(
-            whole[start:], reader.stream(start, STEPS, threads=threads), strict=True
-        ):
+        for step, other in zip(whole[start:], stream(reader, start, threads), strict=True):
             assert_equal(step, other)
 
 
@@ -84,10 +90,10 @@ def test_neither_threads_nor_where_it_begins_change_a_step(reader):
 def test_processes_that_share_the_rows_read_what_one_reads(reader, processes, threads):
     """So an epoch holds every example once, in the plan's order, however many there are."""
     parts = [
-        Reader(**{**vars(reader), "rows": rows}).stream(0, STEPS, threads)
+        stream(Reader(**{**vars(reader), "rows": rows}), 0, threads)
         for rows in np.split(reader.rows, processes)
     ]
-    for whole, *shared in zip(reader.stream(0, STEPS, threads=1), *parts, strict=True):
+    for whole, *shared in zip(stream(reader), *parts, strict=True):
         joined = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *shared)
         assert_equal(joined, whole)
 
@@ -104,6 +110,20 @@ def test_nothing_to_mix_in_is_read_unless_asked_for(reader):
     batch, mixed = alone.step(0, 2)
     assert mixed == (None, None)
     assert_equal(batch, reader.step(0, 2)[0])
+
+
+def test_members_in_different_buckets_are_padded_alike(reader):
+    """To the longest of them; what is read is what each has alone, also where it is cropped."""
+    padded = reader.plan.padded
+    for buckets in ([0, 2], [2, 1]):
+        together = reader.step(np.array(buckets), np.array([1, 4]))
+        for m, (bucket, visit) in enumerate(zip(buckets, [1, 4], strict=True)):
+            alone = reader.step(bucket, visit)
+            for batch, its in zip((together[0], *together[1]), (alone[0], *alone[1]), strict=True):
+                assert batch.signal.shape == (2, 4, padded[2])
+                np.testing.assert_array_equal(batch.signal[m, :, : padded[bucket]], its.signal[m])
+                assert not batch.signal[m, :, padded[bucket] :].any()
+                np.testing.assert_array_equal(batch.length[m], its.length[m])
 
 
 def test_a_reader_can_be_sent_to_a_worker(reader):

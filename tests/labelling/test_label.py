@@ -34,7 +34,7 @@ def scored_one_by_one(trained, blocks):
     for window in cut(blocks, SIZE, HOP):
         clip, length = window.samples[None] / np.float32(32768), np.array([len(window.samples)])
         features, frames = program.frontend(clip, length)
-        logits = program.model.apply(variables, trained.normalisation(features), frames)
+        logits = program.model.apply(variables, trained.normalisation(features), frames).values
         yield np.exp(logits[0]) / np.exp(logits[0]).sum()
 
 

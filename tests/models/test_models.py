@@ -11,6 +11,7 @@ from gru_audio.config import UserError, default_config, override
 from gru_audio.models import MODELS, make_model
 from gru_audio.models.conv import Block
 from gru_audio.models.head import Hidden
+from gru_audio.models.model import Model
 from gru_audio.rnn import Dropout
 
 BATCH, TIME, FEATURES = 3, 13, 12
@@ -50,9 +51,9 @@ def made(name, **changes):
 def test_a_clip_in_a_padded_batch_gives_what_it_gives_alone(name, pooling):
     model, variables = made(name, pooling=pooling, bidirectional=True)
     padding = jnp.arange(TIME)[:, None] >= LENGTHS[:, None, None]
-    logits = jax.jit(model.apply)(variables, jnp.where(padding, 1e3, INPUTS), LENGTHS)
+    logits = jax.jit(model.apply)(variables, jnp.where(padding, 1e3, INPUTS), LENGTHS).values
     assert logits.shape == (BATCH, 4)
-    alone = jax.jit(model.apply)(variables, INPUTS[1:2, :6], LENGTHS[1:2])
+    alone = jax.jit(model.apply)(variables, INPUTS[1:2, :6], LENGTHS[1:2]).values
     np.testing.assert_allclose(logits[1], alone[0], rtol=1e-5, atol=1e-6)
 
 
@@ -63,7 +64,7 @@ def test_training_a_crnn_moves_its_statistics_and_ignores_padding():
     assert np.any(updates["batch_stats"]["front"]["norm_0"]["mean"] != 0.5)
     padding = jnp.arange(TIME)[:, None] >= LENGTHS[:, None, None]
     logits_2, updates_2 = apply(variables, jnp.where(padding, 1e3, INPUTS), LENGTHS)
-    np.testing.assert_allclose(logits, logits_2, atol=1e-6)
+    np.testing.assert_allclose(logits.values, logits_2.values, atol=1e-6)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), updates, updates_2)
 
 
@@ -83,7 +84,7 @@ def test_dropout_and_gradients(name):
             dropout=Dropout(keys, rate),
             mutable=["batch_stats"],
         )
-        return (logits**2).sum()
+        return (logits.values**2).sum()
 
     without, _ = loss(variables["params"], 0.0)
     with_dropout, gradients = loss(variables["params"], 0.1)
@@ -126,7 +127,7 @@ def test_outputs_begin_with_their_bias(name, per_frame):
     model = make_model(config.model, 4, per_frame=per_frame)
     frames, lengths = np.ones((2, 7, 8), np.float32), np.array([7, 3])
     outputs, variables = jax.jit(model.init_with_output)(jax.random.key(0), frames, lengths)
-    np.testing.assert_array_equal(outputs, np.full((2, 7, 4) if per_frame else (2, 4), -3.0))
+    np.testing.assert_array_equal(outputs.values, np.full((2, 7, 4) if per_frame else (2, 4), -3.0))
     np.testing.assert_array_equal(variables["params"]["head"]["output"]["bias"], -3)
 
 
@@ -174,3 +175,80 @@ def test_outputs_for_every_frame_need_every_frame(name, changes):
 def test_what_does_not_go_together_stops_before_any_work(changes, message):
     with pytest.raises(UserError, match=message):
         model_of(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "setting"),
+    [
+        ({}, ""),
+        ({"bidirectional": True}, "config.model.bidirectional=False"),
+        ({"name": "tcn"}, ""),
+        ({"name": "crnn", "conv": ("4 1x3",)}, ""),
+        ({"name": "crnn", "conv": ("4 1x3",), "bidirectional": True}, "bidirectional=False"),
+        ({"name": "crnn", "conv": ("4 3x3",)}, "config.model.conv without kernels over time"),
+        ({"name": "cnn", "pooling": "mean"}, "config.model.conv without kernels over time"),
+    ],
+)
+def test_a_causal_model_reads_no_later_frame(changes, setting):
+    """A model says what it is, and a change of the last frame shows whether that is true."""
+    frozen = tuple(sorted({"conv": ("4 3x3",), "layers": 2, **changes}.items()))
+    config = {f"model.{key}": value for key, value in dict(frozen).items()}
+    model = make_model(override(default_config(), SMALL | config).model, 4, per_frame=True)
+    assert setting in model.look_ahead and model.causal == (not model.look_ahead)
+    variables = jax.jit(model.init)(jax.random.key(1), INPUTS, LENGTHS)
+    lengths = jnp.full(BATCH, TIME)
+    run = jax.jit(model.apply)
+    before = run(variables, INPUTS, lengths).values
+    after = run(variables, INPUTS.at[:, -1].add(3.0), lengths).values
+    assert np.any(before[:, -1] != after[:, -1])
+    assert np.array_equal(before[:, :-1], after[:, :-1]) == model.causal
+
+
+@pytest.mark.parametrize("changes", [{}, {"name": "tcn"}, {"name": "crnn"}, {"name": "cnn"}])
+def test_lengths_are_those_of_the_frames(changes):
+    changes = {"pooling": "mean", "conv_padding": "valid"} | changes
+    model, variables = made(**({"name": "rnn_classifier"} | changes))
+    outputs = jax.jit(model.apply)(variables, INPUTS, LENGTHS)
+    np.testing.assert_array_equal(outputs.lengths, model.output_lengths(LENGTHS))
+    if "front" in variables["params"]:
+        front = model.front.apply(
+            {name: tree["front"] for name, tree in variables.items() if "front" in tree},
+            INPUTS,
+            LENGTHS,
+            train=False,
+        )
+        np.testing.assert_array_equal(outputs.lengths, front[1])
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_pieces_give_what_the_whole_gives(cell):
+    config = override(default_config(), SMALL | {"model.cell": cell, "model.layers": 2}).model
+    model = make_model(config, 4, per_frame=True)
+    variables = jax.jit(model.init)(jax.random.key(1), INPUTS, LENGTHS)
+    whole = jax.jit(model.apply)(variables, INPUTS, jnp.full(BATCH, TIME)).values
+    state, pieces = model.initial_state(BATCH), []
+    for start, stop in ((0, 1), (1, 6), (6, TIME)):
+        state, outputs = model.apply(variables, state, INPUTS[:, start:stop], method="step")
+        pieces.append(outputs.values)
+    np.testing.assert_allclose(jnp.concatenate(pieces, axis=1), whole, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "tcn"}, "TcnClassifier cannot run in pieces"),
+        ({"name": "crnn"}, "CrnnClassifier cannot run in pieces"),
+        ({"bidirectional": True}, "set it to False"),
+    ],
+)
+def test_a_model_that_cannot_run_in_pieces_says_so(changes, message):
+    with pytest.raises(UserError, match=message):
+        model_of(**changes).initial_state(1)
+
+
+def test_a_model_that_declares_nothing_is_not_taken_for_causal():
+    class Undeclared(Model):
+        pass
+
+    with pytest.raises(NotImplementedError, match="Undeclared must declare look_ahead"):
+        Undeclared().causal  # noqa: B018

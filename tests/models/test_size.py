@@ -50,13 +50,19 @@ def test_matching_stops_at_one_unit():
 @pytest.mark.parametrize("name", ["rnn_classifier", "crnn"])
 def test_recurrent_is_the_encoder(name):
     config = override(default_config(), {"model.name": name, "model.hidden": 5}).model
-    variables = make_model(config, 3).init(
-        jax.random.key(0), jnp.zeros((1, 4, 8)), jnp.ones(1, jnp.int32)
-    )
+    model = make_model(config, 3)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 4, 8)), jnp.ones(1, jnp.int32))
+    params = variables["params"]
     features = 8 if name == "rnn_classifier" else 2 * 32  # 8 bands halved twice, 32 channels
-    assert count_parameters(variables, "recurrent") == 3 * (features * 5 + 5 * 5 + 5) + 5
+    assert count_parameters(model, params, "recurrent") == 3 * (features * 5 + 5 * 5 + 5) + 5
     rest = 3 * (5 + 1) + (0 if name == "rnn_classifier" else 9 * 16 + 9 * 16 * 32 + 2 * (16 + 32))
-    assert count_parameters(variables) == count_parameters(variables, "recurrent") + rest
+    assert count_parameters(model, params) == count_parameters(model, params, "recurrent") + rest
+
+
+@pytest.mark.parametrize("name", ["tcn", "cnn"])
+def test_convolutions_are_not_recurrent(name):
+    config = override(default_config(), {"model.name": name, "model.pooling": "mean"}).model
+    assert model_size(config, 20, 7, "recurrent") == 0 < model_size(config, 20, 7)
 
 
 def test_unknown_names():

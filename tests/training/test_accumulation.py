@@ -80,7 +80,7 @@ def test_batch_norm_is_over_each_part_and_moves_once_a_part():
             train=True,
             mutable=["batch_stats"],
         )
-        return -(jax.nn.log_softmax(logits) * targets[part]).sum() / 8, stats
+        return -(jax.nn.log_softmax(logits.values) * targets[part]).sum() / 8, stats
 
     params, stats = state.weights.params, state.weights.model_state
     (first, stats), gradients = loss(params, stats, slice(0, 4))

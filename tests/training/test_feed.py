@@ -42,6 +42,25 @@ def test_resident_and_streamed_give_the_same_bits(streamed, configs, trained):
     assert_same(state, trained[0])
 
 
+def test_members_that_hold_out_others_are_what_they_are_alone(source):
+    """They are in different buckets at some steps, in device memory and from disk."""
+    held_out = {"data.buckets": 2, "model.recurrent_init": "uniform", "train.steps": 12}
+    settings = [held_out | {"data.hold_out": f"group={who}"} for who in ("ann", "ben")]
+    group = [tiny(changes) for changes in settings]
+    resident = make_feed(source, group)
+    buckets, _ = resident.data.schedule(0, 12)
+    assert (buckets[0] != buckets[1]).any()
+    state, metrics = steps(resident, group, [12])
+    alone = [tiny(settings[1])]
+    own_state, own_metrics = steps(make_feed(source, alone), alone, [12])
+    assert_same(member(state, 1), member(own_state, 0))
+    assert_same(member(metrics, 1), member(own_metrics, 0))
+    streamed = [tiny(changes | STREAMED) for changes in settings]
+    streamed_state, streamed_metrics = steps(make_feed(source, streamed), streamed, [1] * 12)
+    assert_same(streamed_metrics, metrics)
+    assert_same(streamed_state, state)
+
+
 @pytest.mark.reliability  # for its length
 def test_with_all_noise_they_agree(source):
     """The compiler fuses a step on its own in another way than one in a loop."""
@@ -70,7 +89,7 @@ def test_the_first_loss_is_that_of_the_plans_first_batch(source):
     configs = [tiny({"seed": 5})]
     feed = make_feed(source, configs)
     state, (bucket, visit) = fresh(feed, configs), (0, 0)
-    plan, table = feed.data.plan, feed.data.tables()[0][bucket]
+    plan, table = feed.data.plan, feed.data.tables[0][bucket]
     rows = np.arange(plan.batch_size, dtype=np.int32)
     order = (np.uint32(5), bucket, visit, rows, plan.batch_size)
     ids = rows_to_examples(table, len(table), *order)

@@ -61,8 +61,8 @@ def of_each_piece(first_frame=True):
     def loss(params, roll):
         late = jnp.concatenate([jnp.zeros((1, WIDTH)), roll[:-1]])
         inputs, targets = (late, roll) if first_frame else (roll[:-1], roll[1:])
-        logits = program.model.apply({"params": params}, inputs[None], jnp.array([len(inputs)]))[0]
-        chances = jax.nn.sigmoid(logits)
+        outputs = program.model.apply({"params": params}, inputs[None], jnp.array([len(inputs)]))
+        chances = jax.nn.sigmoid(outputs.values[0])
         return -jnp.log(jnp.where(targets == 1, chances, 1 - chances)).sum()
 
     params, pieces = fresh_state(program, TO_FORETELL | MODEL).weights.params, []
@@ -133,8 +133,8 @@ def test_truncation_against_a_loop_over_segments():
         for start in range(0, TIME, SEGMENT):
             segment = slice(start, start + SEGMENT)
             valid = jnp.clip(frames - start, 0, SEGMENT)
-            logits, carry = program.model.apply(
-                {"params": params}, late[:, segment], valid, carry, method="segment"
+            logits, _, carry = program.model.apply(
+                {"params": params}, late[:, segment], valid, state=carry
             )
             carry = jax.lax.stop_gradient(carry)
             chances = jax.nn.sigmoid(logits)
@@ -263,7 +263,7 @@ def test_a_split_is_scored_as_every_piece_on_its_own(rolls, feed, trained):
         logits = feed.program.model.apply(
             {"params": one.weights.params}, late[None], np.array([len(piece)])
         )
-        logits = np.asarray(logits[0], np.float64)
+        logits = np.asarray(logits.values[0], np.float64)
         total -= np.where(piece == 1, log_expit(logits), log_expit(-logits)).sum()
         frames += len(piece)
     scores = {name: values[:3] for name, values in scores_of(feed, trained[0], "test").items()}

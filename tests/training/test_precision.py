@@ -46,7 +46,7 @@ def test_the_type_of_every_part(model):
         wide = {"encoder": {"bfloat16", "float32"}, "front": {"bfloat16"}}
         assert dtypes(parts) == wide.get(part, {"float32"}), part
     assert {"encoder", "head"} <= captured.keys()
-    assert outputs.dtype == jnp.float32
+    assert outputs.values.dtype == jnp.float32
 
     def step(state, batch):
         share = program.share(state, program.keys(state, batch.row), batch)

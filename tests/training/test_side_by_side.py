@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gru_audio.training.side_by_side import any_member, keep_stopped
-from tests.tones import fresh, make_feed, tiny
+from gru_audio.training.side_by_side import any_member, keep_stopped, longest_of
+from tests.tones import SPEAKERS, fresh, make_feed, tiny
 
 GOES_ON = np.array([True, False, True])
 
@@ -18,6 +18,11 @@ def test_members_go_on_together_while_one_does():
     assert together(GOES_ON)
     assert not together(np.zeros(3, bool))
     assert not any_member(jnp.bool_(False))
+
+
+def test_members_share_the_longest_bucket():
+    assert jax.vmap(longest_of, out_axes=None)(jnp.array([1, 3, 0])) == 3
+    assert longest_of(jnp.int32(1)) == 1
 
 
 def test_who_has_stopped_stays_as_he_is():
@@ -34,10 +39,16 @@ def test_what_all_members_share_is_kept_for_each():
 
 @pytest.fixture(scope="module")
 def configs():
-    """Four members; the second is frozen once its learning rate has made its loss no number."""
+    """Four members; the second is frozen once its learning rate has made its loss no number.
+
+    Each holds out another speaker, so that they visit the buckets in orders of their own.
+    """
     settings = {"data.buckets": 3, "parallel.member": 1, "train.steps": 12}
     rates = enumerate((0.01, 3e38, 0.02, 0.005))
-    return [tiny(settings | {"seed": seed, "optimizer.learning_rate": r}) for seed, r in rates]
+    own = (
+        {"optimizer.learning_rate": r, "data.hold_out": f"group={SPEAKERS[m]}"} for m, r in rates
+    )
+    return [tiny(settings | {"seed": m} | changes) for m, changes in enumerate(own)]
 
 
 def trained(source, configs, side_by_side):
@@ -60,6 +71,8 @@ def test_one_length_is_worked_on_at_a_step(source, configs):
     """
     feed, state, together = trained(source, configs, side_by_side=0)
     assert len(feed.data.plan.padded) == 3
+    buckets, _ = feed.data.schedule(0, 12)
+    assert (buckets != buckets[0]).any()
     program = feed._calls["train"].call.as_text()
     (chosen,) = re.findall(r"conditional\(.*branch_computations={(.*?)}", program)
     assert len(chosen.split(",")) == 3

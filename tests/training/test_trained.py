@@ -24,6 +24,7 @@ def trained_by(feed, config):
         class_names=feed.program.task.class_names,
         signal=feed.program.signal,
         longest=feed.data.plan.padded[-1],
+        longest_clip=int(feed.data.source.columns["length"].max()),
         weights=one.weights,
         normalisation=one.normalisation,
         about={"run": "one"},
@@ -57,8 +58,9 @@ def assert_scores(trained, feed, state, source, role="test"):
 def test_a_saved_model_scores_as_the_feed_that_trained_it(tmp_path, source, feed, both):
     """`predict` pads in its own way, which may not matter."""
     state, trained = both
-    trained.save(epath.Path(tmp_path))
-    loaded = Trained.load(epath.Path(tmp_path))
+    trained.save(str(tmp_path))
+    loaded = Trained.load(str(tmp_path))
+    assert (loaded.longest, loaded.longest_clip) == (trained.longest, trained.longest_clip)
     assert flatten(loaded.config) == flatten(trained.config)
     assert loaded.class_names == trained.class_names
     assert loaded.signal.rate == 8000
@@ -100,6 +102,20 @@ def test_probabilities_are_of_whole_clips_in_any_batch(source):
     expected = trained.probabilities(fitting)
     np.testing.assert_array_equal(scores["probabilities"], expected)
     assert np.abs(together - expected).max() > 1e-3
+
+
+def test_a_clip_is_as_long_as_the_longest_of_the_data_set_or_the_crop(both, source):
+    trained, longest = both[1], source.columns["length"].max()
+    assert trained.clip_limit == longest == trained.longest_clip
+    earlier = dataclasses.replace(trained, longest_clip=None)  # as models did not keep it
+    assert earlier.clip_limit == trained.longest
+    for seconds in (0.6, 1.0):  # whole blocks of 128 samples are 0.592 and 0.992 s
+        cropped = dataclasses.replace(
+            earlier,
+            config=tiny({"data.crop_seconds": seconds}),
+            longest=int(8000 * seconds) // 128 * 128,
+        )
+        assert cropped.longest < cropped.clip_limit == 8000 * seconds
 
 
 def test_batch_norm_uses_its_running_statistics(tmp_path, source):

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from gru_audio.config import UserError
+from gru_audio.paths import local_path
 
 _TIMEOUT = 60  # seconds without a byte
 # What tarfile and zipfile raise on broken input, RuntimeError where a password is needed.
@@ -65,7 +66,7 @@ def unpack(archive: Path | str, folder: Path) -> Path:
       UserError: there is no such file, it is no archive, it is damaged, or a member would land or
         reach outside `folder` or is a device. Nothing is ever written outside.
     """
-    archive = Path(archive).expanduser()
+    archive = local_path(archive)
     if archive.is_dir():
         return _only_folder(archive)
     if not archive.is_file():

@@ -2,14 +2,13 @@
 
 A builder says which clips there are (`ClipBuilder.clips`); reading, checking, writing and
 accounting are the same for all. Clips are read one at a time while their shard is written, so
-memory does not grow with the data set.
+the memory that is needed does not depend on how long they are.
 """
 
 import abc
 import collections
 import dataclasses
 import functools
-import hashlib
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,30 +18,23 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from gru_audio.audio.io import Audio, BadAudio
+from gru_audio.audio.io import BadAudio
 from gru_audio.config import UserError
 from gru_audio.data import index
+from gru_audio.data.builders import listing
+from gru_audio.data.builders.labels import clean
+from gru_audio.data.builders.ledger import Clip as Clip
+from gru_audio.data.builders.ledger import Ledger
 from gru_audio.data.signal import FRAMES, SOUND, Signal
+from gru_audio.paths import local_path
 
 CLIPS_PER_SHARD = 8192
 SPLITS = ("train", "validation", "test")
 UNFINISHED = "incomplete."  # how names of folders with work in progress begin, here and in TFDS
 SKIP, REFUSE = "skip", "refuse"  # what to do about bad files
 _TAKEN = (index.SPLIT, index.LENGTH, index.CLIP, SOUND, FRAMES)  # names that no field may have
-
-
-@dataclasses.dataclass(frozen=True)
-class Clip:
-    """One clip before it is read.
-
-    `name` is unique in its data set; `labels` gives a class name for each field ("": unknown);
-    `read(sample_rate)` returns the sound, or raises `BadAudio` or `OSError`.
-    """
-
-    name: str
-    split: str
-    labels: Mapping[str, str]
-    read: Callable[[int], Audio]
+_LOWEST_RATE = 400  # Hz; a lower one is most likely meant in kHz
+_HIGHEST_RATE = 1_000_000  # Hz
 
 
 class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
@@ -54,9 +46,11 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
     Attributes:
       progress: called with (clips read, clips in all) after each clip; may be replaced.
       verified: what checksums were compared, in words.
+      remarks: what the user should know about how the clips were chosen; `clips` adds to it.
     """
 
     fields: Sequence[str]
+    _archive: Any = None  # a path, where the user has named one
     homepage: ClassVar[str | None] = None
 
     def __init_subclass__(cls, **kwargs: Any):
@@ -64,23 +58,26 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         super().__init_subclass__(skip_registration=True, **kwargs)
 
     def __init__(
-        self, *, data_dir: Path | str, sample_rate: int, on_bad_file: str, **settings: Any
+        self, *, data_dir: Path | str, sample_rate: float, on_bad_file: str, **settings: Any
     ):
         """`settings` are stored with the data, to tell whether they would come out the same.
 
         Raises:
-          UserError: a field has a name that every data set uses already.
+          UserError: a field has a name that it cannot have, or a rate is not in Hz.
         """
         for field in self.fields:
-            if field in _TAKEN:
-                raise UserError(
-                    f'No field can be called "{field}", as every data set keeps something of that '
-                    "name: give the column another."
-                )
-        self.settings = {"builder": type(self).__name__, "sample_rate": sample_rate, **settings}
+            if problem := problem_of_name(field):
+                raise UserError(f'No field can be called "{field}", as {problem}.')
+            if self.fields.count(field) > 1:
+                raise UserError(f'There are two fields "{field}": rename one by --fields NEW=OLD.')
+        self._sample_rate = int(sample_rate)
+        if self.signal.is_sound:
+            check_rate(sample_rate)
+        kind = {"builder": type(self).__name__, "sample_rate": self._sample_rate}
+        self.settings = {**kind, **settings}
         self.progress: Callable[[int, int], None] = lambda done, total: None
         self.verified = "nothing to compare with"
-        self._sample_rate = sample_rate
+        self.remarks: list[str] = []
         self._on_bad_file = on_bad_file
         super().__init__(data_dir=data_dir, file_format="array_record")
 
@@ -98,6 +95,14 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
           downloads: a folder for what has to be fetched; it stays.
         """
 
+    def inputs(self) -> Mapping[str, Path]:
+        """The user's files that the clips are made of, by name: what is looked at for changes.
+
+        Raises:
+          UserError: the folder with them is not there.
+        """
+        return listing.below(local_path(self._archive)) if self._archive else {}
+
     def _info(self) -> tfds.core.DatasetInfo:
         signal = self.signal
         steps = tfds.features.Tensor(
@@ -114,7 +119,9 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
         with tempfile.TemporaryDirectory(dir=self.data_path, prefix=UNFINISHED) as scratch:
-            self._clips = _in_order(self.clips(Path(scratch), Path(dl_manager.download_dir)))
+            inputs = listing.listed(self.inputs())
+            clips = self.clips(Path(scratch), Path(dl_manager.download_dir))
+            self._clips = _in_order([_cleaned(clip) for clip in clips])
             class_names = {field: _class_names(self._clips, field) for field in self.fields}
             self._ledger = Ledger(class_names, self.signal)
             for field, names in class_names.items():
@@ -131,9 +138,10 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
             "settings": self.settings,
             "verified": self.verified,
             "records": self._records(),
+            "remarks": [*self.remarks, *ledger.remarks()],
             **ledger.description(),
         }
-        index.write(Path(self.data_path), description, ledger.columns())
+        index.write(Path(self.data_path), description, ledger.columns(), inputs)
 
     def _shard_iterators_per_split(self, dl_manager: Any) -> Mapping[str, Sequence[Any]]:
         by_split: dict[str, list[Clip]] = collections.defaultdict(list)
@@ -185,72 +193,30 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         ]
 
 
-class Ledger:
-    """What was written and what was skipped: one row a clip, and a running hash over all of it."""
+def problem_of_name(field: str) -> str:
+    """Why a field cannot have a name; "" if it can."""
+    if field in _TAKEN:
+        return "every data set keeps something of that name: give the column another"
+    if not re.fullmatch(r"\w[\w .-]*", field):
+        return "names of fields are letters, digits, underscores, spaces, dots and hyphens"
+    return ""
 
-    def __init__(self, class_names: Mapping[str, tuple[str, ...]], signal: Signal):
-        self._stored = np.dtype(signal.dtype).newbyteorder("<")
-        self.skipped: list[tuple[str, str]] = []  # name of the clip, reason
-        self._class_names = class_names
-        self._ids = {
-            field: {name: i for i, name in enumerate(names)} | {"": -1}
-            for field, names in class_names.items()
-        }
-        self._rows: list[tuple[str, str, int, tuple[int, ...]]] = []
-        self._rates: collections.Counter[int] = collections.Counter()
-        self._hash = hashlib.sha256(repr(sorted(class_names.items())).encode())
 
-    @property
-    def clips(self) -> int:
-        return len(self._rows)
+def check_rate(rate: float) -> None:
+    """Refuses a sample rate that is not in Hz.
 
-    def add(self, clip: Clip, audio: Audio) -> dict[str, int]:
-        """Enters a clip; returns its class ids."""
-        ids = {field: self._ids[field][clip.labels.get(field, "")] for field in self._class_names}
-        row = (clip.split, clip.name, len(audio.samples), tuple(ids.values()))
-        self._rows.append(row)
-        self._rates[audio.file_rate] += 1
-        self._hash.update(repr((row, audio.sample_rate)).encode())
-        self._hash.update(audio.samples.astype(self._stored).tobytes())
-        return ids
-
-    def skip(self, clip: Clip, error: BadAudio | OSError) -> None:
-        """Enters a clip that cannot be used."""
-        reason = error.reason if isinstance(error, BadAudio) else error.strerror or str(error)
-        self.skipped.append((clip.name, reason))
-
-    def columns(self) -> dict[str, np.ndarray]:
-        """The columns of `gru_audio.data.source.Source`."""
-        split, name, length, ids = zip(*self._rows, strict=True)
-        fields = np.array(ids, np.int32).reshape(len(ids), -1)
-        return {
-            index.SPLIT: np.array(split),
-            index.LENGTH: np.array(length, np.int32),
-            index.CLIP: np.array(name),
-            **{field: fields[:, i] for i, field in enumerate(self._class_names)},
-        }
-
-    def description(self) -> dict[str, Any]:
-        """What `source.json` says about the clips."""
-        return {
-            "class_names": self._class_names,
-            "fingerprint": self._hash.hexdigest(),
-            "file_rates": sorted(self._rates.items()),
-            "skipped": self.skipped,
-        }
-
-    def complaint(self) -> str:
-        """What a refusal says: every bad file with its reason."""
-        lines = [f"  {name}: {reason}" for name, reason in self.skipped]
-        return "\n".join(
-            [
-                f"{len(lines)} of {len(lines) + self.clips} clips cannot be used:",
-                *lines,
-                "Mend or remove them, or pass --on_bad_file skip to leave them out."
-                if self.clips
-                else "There is nothing left to prepare.",
-            ]
-        )
+    Raises:
+      UserError: it is too low, as if it were in kHz, too high, or not a whole number.
+    """
+    if _LOWEST_RATE <= rate <= _HIGHEST_RATE and rate == round(rate):
+        return
+    in_hz = round(1000 * rate, 3)
+    if 1 <= rate < _LOWEST_RATE and in_hz == round(in_hz):
+        raise UserError(f"A sample rate of {rate:g} Hz? It is given in Hz: {in_hz:.0f}.")
+    raise UserError(
+        f"A sample rate of {rate:g} Hz? It is a whole number of Hz, from {_LOWEST_RATE} to "
+        f"{_HIGHEST_RATE}."
+    )
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
@@ -263,6 +229,12 @@ def natural(name: str) -> list[tuple[int, int, str]]:
 def _described(signal: Signal) -> dict[str, Any]:
     """What `source.json` says of a signal that is not sound, beside its rate."""
     return {"dtype": signal.dtype, "shape": signal.shape, "block": signal.block}
+
+
+def _cleaned(clip: Clip) -> Clip:
+    """The clip with labels as they are typed."""
+    labels = {field: clean(label) for field, label in clip.labels.items()}
+    return clip if labels == clip.labels else dataclasses.replace(clip, labels=labels)
 
 
 def _class_names(clips: Sequence[Clip], field: str) -> tuple[str, ...]:

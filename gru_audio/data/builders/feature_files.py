@@ -4,7 +4,6 @@ One file of all sequences: NumPy `.npz`, a table (`.csv`, `.tsv`) of one row a f
 archive (`.ark`). Or a file for each, listed in a manifest: NumPy `.npy`, or Sphinx `.mfc`.
 """
 
-import csv
 import io
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,11 @@ from gru_audio.audio.io import BadAudio
 from gru_audio.config import UserError, nearest
 from gru_audio.data import npz
 from gru_audio.data.builders import archive as archives
-from gru_audio.data.builders.manifest import Row
+from gru_audio.data.builders.tables import Row, read_cells
 
 SPHINX, NUMPY = ".mfc", ".npy"
 NPZ, KALDI = ".npz", ".ark"
-TABLES = {".csv": ",", ".tsv": "\t"}
+TABLES = {".csv": ",;", ".tsv": "\t"}
 OF_ALL = (NPZ, KALDI, *TABLES)  # what holds all sequences in one file
 
 _STORED = ("uint8", "int16", "float32")  # other types become the last
@@ -233,20 +232,8 @@ def _stored(dtype: np.dtype) -> str:
 
 def _cells(path: Path) -> dict[str, list[str]]:
     """The columns of a table."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Cannot read the table {path}: {error}") from error
-    header, *rows = csv.reader(io.StringIO(text, newline=""), delimiter=TABLES[path.suffix])
-    for number, row in enumerate(rows, start=2):
-        if len(row) != len(header):
-            raise UserError(f"{path}, line {number}: not as many values as columns.")
-    if not rows:
-        raise UserError(f"{path} has no rows.")
-    return {
-        column: [cell.strip() for cell in cells]
-        for column, cells in zip(header, zip(*rows, strict=True), strict=True)
-    }
+    header, rows = read_cells(path, delimiters=TABLES[path.suffix])
+    return dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))
 
 
 def _numbers(cells: Sequence[str]) -> np.ndarray | None:

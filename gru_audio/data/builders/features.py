@@ -1,45 +1,32 @@
 """People's own features: what somebody has computed already, as sequences of frames."""
 
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from gru_audio.audio.io import Audio
+from gru_audio.audio.io import Audio, BadAudio
 from gru_audio.config import UserError, nearest
 from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders import feature_files, splitting
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder
 from gru_audio.data.builders.feature_files import Sequences
-from gru_audio.data.builders.manifest import Row, read_table
+from gru_audio.data.builders.fields import Field
+from gru_audio.data.builders.labels import clean
+from gru_audio.data.builders.tables import Row, read_table
 from gru_audio.data.signal import Signal, frames
+from gru_audio.paths import local_path
 
 USUAL_FIELDS = ("label", "speaker", "group", "fold")
 SPHINX_WIDTH = 13  # what Sphinx computes unless told otherwise
 
 
-@dataclass(frozen=True)
-class Field:
-    """A class field, the column its values come from, and the array that names them if any."""
-
-    name: str
-    column: str
-    names: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> "Field":
-        """Reads NAME, NAME=COLUMN or NAME=COLUMN:NAMES."""
-        name, _, source = text.partition("=")
-        column, _, names = source.partition(":")
-        return cls(name, column or name, names)
-
-
 class Features(ClipBuilder):
     """Sequences of frames from NumPy, Sphinx or Kaldi files, or from a table."""
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("1.2.0")
 
     def __init__(
         self,
@@ -72,7 +59,8 @@ class Features(ClipBuilder):
           fields: as NAME, NAME=COLUMN, or NAME=COLUMN:NAMES where the column has numbers into an
             array of names. By default those of `USUAL_FIELDS` that there are.
           split: the column with the splits; by default "split". Without it they are drawn.
-          split_by: a column. The splits are then drawn with no value of it in two of them.
+          split_by: a column. The splits are then drawn with no value of it in two of them. By
+            default "group", if there is neither "split" nor this.
           drop: a column; sequences for which it has a value are left out.
           ignore: columns of a table that are numbers but no features.
           fractions: of train, validation and test, where splits are drawn.
@@ -80,8 +68,8 @@ class Features(ClipBuilder):
           rate: frames a second; 1 where frames have no duration.
           width: values in a frame of .mfc files, which do not say.
         """
-        archive = Path(archive).expanduser()
-        listed = read_table(Path(manifest).expanduser(), ()) if manifest else []
+        archive = local_path(archive)
+        listed = read_table(local_path(manifest), ()) if manifest else []
         chosen = [Field.parse(text) for text in fields or ()]
         used = [field.column for field in chosen] + [c for c in (split, split_by, drop) if c]
         self._sequences = _open(archive, listed, clip, used, ignore, width)
@@ -102,7 +90,7 @@ class Features(ClipBuilder):
             sample_rate=rate,
             on_bad_file=on_bad_file,
             archive=str(archive.resolve()),
-            manifest=archives.sha256(Path(manifest).expanduser()) if manifest else None,
+            manifest=archives.sha256(local_path(manifest)) if manifest else None,
             clip=clip,
             fields=list(map(str, fields or [])),
             split=split,
@@ -123,8 +111,19 @@ class Features(ClipBuilder):
         if root.suffix not in feature_files.OF_ALL:
             root = archives.unpack(root, scratch)
         kept = [i for i, row in enumerate(self._rows) if not (self._drop and row[self._drop])]
-        labels = [self._labels(self._rows[i]) for i in kept]
-        splits = self._splits([self._rows[i] for i in kept], labels)
+        rows = [self._rows[i] for i in kept]
+        labels = [self._labels(row) for row in rows]
+        given = None
+        if self._split:
+            given = [row[self._split] for row in rows]
+            given = [splitting.USUAL_NAMES.get(split.lower(), split) for split in given]
+        column = self._split_by or "group"
+        values = [clean(row.get(column, "")) for row in rows]
+        groups = splitting.Groups(column, values, bool(self._split_by)) if any(values) else None
+        same = [self._content(i, root) for i in kept]
+        of_label = [of.get("label", "") for of in labels]
+        splits, remarks = self._choose_splits(given, of_label, groups, same)
+        self.remarks += remarks
         return [
             Clip(
                 name=self._name(i),
@@ -135,16 +134,16 @@ class Features(ClipBuilder):
             for i, split, of_clip in zip(kept, splits, labels, strict=True)
         ]
 
-    def _splits(self, rows: Sequence[Row], labels: Sequence[Mapping[str, str]]) -> Sequence[str]:
-        given = None
-        if self._split:
-            given = [row[self._split] for row in rows]
-            given = [splitting.USUAL_NAMES.get(split.lower(), split) for split in given]
-        groups = [row[self._split_by] for row in rows] if self._split_by else None
-        return self._choose_splits(given, [of.get("label", "") for of in labels], groups)
+    def _content(self, i: int, root: Path) -> Hashable:
+        """What tells a sequence from others; its number where it cannot be read."""
+        try:
+            values = self._sequences.read(i, root)
+        except (BadAudio, OSError):
+            return i
+        return values.shape, hashlib.blake2b(values.tobytes(), digest_size=16).digest()
 
     def _labels(self, row: Row) -> dict[str, str]:
-        return {field.name: self._value(row, field) for field in self._fields}
+        return {field.name: clean(self._value(row, field)) for field in self._fields}
 
     def _value(self, row: Row, field: Field) -> str:
         value = row[field.column]

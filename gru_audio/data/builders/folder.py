@@ -1,28 +1,31 @@
 """People's own sounds in a directory per class."""
 
 import functools
-import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import tensorflow_datasets as tfds
 
+from gru_audio.audio.files import sound_files
 from gru_audio.audio.io import decode
 from gru_audio.config import UserError
 from gru_audio.data.builders import archive as archives
-from gru_audio.data.builders import splitting
+from gru_audio.data.builders import same_files, splitting
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder, natural
+from gru_audio.data.builders.labels import clean
+from gru_audio.paths import local_path
 
 
 class Folder(ClipBuilder):
     """Sounds in CLASS/, or in SPLIT/CLASS/ with splits called train, validation and test.
 
     Every file below a class directory is one of its clips, save hidden ones; links are followed.
+    Splits that are drawn have files with the same content in one of them.
     """
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("1.2.0")
 
     def __init__(
         self,
@@ -36,24 +39,29 @@ class Folder(ClipBuilder):
         seed: int = 0,
         sample_rate: int = 16000,
         on_bad_file: str = SKIP,
+        keep_silence: bool = False,
     ):
         """Takes the sounds from `folder`, or from an `archive` of one.
 
         Args:
           name: of the new data set.
           split_by: a regular expression that finds the group of a clip in its path below
-            `folder` (its first parenthesis, else all it matches). The splits are then drawn
-            at random with no group in two of them, and the group becomes a field.
+            `folder`: the first parenthesis that takes part in the match, or all it matches where
+            it has none. The splits are then drawn at random with no group in two of them, whatever
+            the folders say, and the group becomes a field.
           fractions: of train, validation and test, where splits are drawn.
           seed: of the draw.
+          keep_silence: takes digital silence for a sound, as where it is a class.
         """
         archives.check_place(folder, archive)
+        folder = local_path(folder) if folder else None
         fractions = splitting.shares(fractions)
         self.name = name
         self.fields = ("label", "group") if split_by else ("label",)
         self._folder, self._archive = folder, archive
         self._group_of = _group_finder(split_by) if split_by else None
         self._choose_splits = functools.partial(splitting.choose, fractions=fractions, seed=seed)
+        self._decode = functools.partial(decode, keep_silence=keep_silence)
         super().__init__(
             data_dir=data_dir,
             sample_rate=sample_rate,
@@ -62,7 +70,14 @@ class Folder(ClipBuilder):
             split_by=split_by,
             fractions=fractions,
             seed=seed,
+            keep_silence=keep_silence,
         )
+
+    def inputs(self) -> Mapping[str, Path]:
+        if self._archive:
+            return super().inputs()
+        root = self._existing()
+        return {sound.path.relative_to(root).as_posix(): sound.path for sound in _sounds(root)}
 
     def clips(self, scratch: Path, downloads: Path) -> Sequence[Clip]:
         root = archives.unpack(self._archive, scratch) if self._archive else self._existing()
@@ -70,26 +85,29 @@ class Folder(ClipBuilder):
         if not sounds:
             raise UserError(f"{root} has no directory per class with files in it.")
         names = [sound.path.relative_to(root).as_posix() for sound in sounds]
-        groups = [self._group_of(name) for name in names] if self._group_of else None
+        values = [self._group_of(name) for name in names] if self._group_of else None
+        groups = splitting.Groups("group", values, asked=True) if values else None
         given = [sound.split for sound in sounds] if sounds[0].split else None
-        splits = self._choose_splits(given, [sound.label for sound in sounds], groups)
+        same = same_files.contents([sound.path for sound in sounds])
+        labels = [sound.label for sound in sounds]
+        splits, remarks = self._choose_splits(given, labels, groups, same)
+        self.remarks += [*_empty_folders(root, sounds), *remarks]
         return [
             Clip(
                 name=name,
                 split=split,
                 labels={"label": sound.label, "group": group},
-                read=functools.partial(decode, sound.path, name=name),
+                read=functools.partial(self._decode, sound.path, name=name),
             )
             for name, split, sound, group in zip(
-                names, splits, sounds, groups or [""] * len(sounds), strict=True
+                names, splits, sounds, values or [""] * len(sounds), strict=True
             )
         ]
 
     def _existing(self) -> Path:
-        folder = Path(self._folder or "").expanduser()
-        if not self._folder or not folder.is_dir():
+        if not self._folder or not self._folder.is_dir():
             raise UserError(f'There is no folder "{self._folder or ""}".')
-        return folder
+        return self._folder
 
 
 def _group_finder(expression: str) -> Callable[[str], str]:
@@ -101,9 +119,11 @@ def _group_finder(expression: str) -> Callable[[str], str]:
 
     def find(name: str) -> str:
         found = pattern.search(name)
-        if not found:
+        parts = (found.groups() if pattern.groups else (found[0],)) if found else ()
+        group = next((part for part in parts if part is not None), "")
+        if not clean(group):
             raise UserError(f'--split_by "{expression}" finds no group in {name}.')
-        return found[1] if pattern.groups else found[0]
+        return clean(group)
 
     return find
 
@@ -119,18 +139,30 @@ def _sounds(root: Path) -> list[_Sound]:
     tops = _folders(root)
     splits = {top: splitting.USUAL_NAMES.get(top.name.lower(), "") for top in tops}
     if not any(splits.values()):
-        return [_Sound("", top.name, path) for top in tops for path in _files(top)]
+        return [_Sound("", clean(top.name), path) for top in tops for path in _files(top)]
     for top in tops:
         if not splits[top]:
             raise UserError(
                 f"{root} has splits, but {top.name}/ is none: put it under one, or elsewhere."
             )
     return [
-        _Sound(splits[top], label.name, path)
+        _Sound(splits[top], clean(label.name), path)
         for top in tops
         for label in _folders(top)
         for path in _files(label)
     ]
+
+
+def _empty_folders(root: Path, sounds: Sequence[_Sound]) -> list[str]:
+    """A remark on folders of classes without a file."""
+    depth = 2 if sounds[0].split else 1
+    filled = {sound.path.relative_to(root).parts[:depth] for sound in sounds}
+    folders = _folders(root)
+    if depth == 2:
+        folders = [label for top in folders for label in _folders(top)]
+    empty = [folder.relative_to(root) for folder in folders]
+    told = [path.as_posix() + "/" for path in empty if path.parts not in filled]
+    return [f"There are no files in {', '.join(told)}."] if told else []
 
 
 def _folders(root: Path) -> list[Path]:
@@ -139,13 +171,4 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    paths, seen = [], set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:  # by a link back to where it lies
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += [Path(place, name) for name in files if not name.startswith(".")]
-    return sorted(paths, key=lambda path: natural(path.as_posix()))
+    return sorted(sound_files(folder), key=lambda path: natural(path.as_posix()))

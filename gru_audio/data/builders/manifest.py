@@ -1,8 +1,7 @@
 """People's own sounds, listed in a CSV file."""
 
-import csv
+import collections
 import functools
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,23 +9,30 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from gru_audio.audio.io import decode
-from gru_audio.config import UserError, nearest
+from gru_audio.config import UserError
 from gru_audio.data.builders import archive as archives
-from gru_audio.data.builders import splitting
-from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder
+from gru_audio.data.builders import fields, same_files, splitting
+from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder, problem_of_name
+from gru_audio.data.builders.fields import Field
+from gru_audio.data.builders.labels import clean
+from gru_audio.data.builders.tables import Row, read_table
+from gru_audio.paths import local_path
 
-Row = Mapping[str, str]
+FILE, LABEL, SPLIT, GROUP, START, END = "file", "label", "split", "group", "start", "end"
+USUAL_FIELDS = ("speaker", GROUP, "fold")  # that are classes whatever their values
 
 
 class Manifest(ClipBuilder):
     """Sounds listed with the columns file and label.
 
-    Optional columns: split; speaker and group, which become fields; start and end, in seconds,
-    where a row is a part of its file. Other columns are ignored. An empty label is unknown. Where
-    splits are drawn, the parts of a file stay together.
+    Optional columns: split; start and end, in seconds, where a row is a part of its file; speaker,
+    group and fold, which become fields. So does any other column whose values repeat, as those of
+    classes do. An empty label is unknown. A file is the same file however its path is spelled.
+
+    Where splits are drawn, no group is in two of them, nor is a file or its copies.
     """
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("1.2.0")
 
     def __init__(
         self,
@@ -36,11 +42,13 @@ class Manifest(ClipBuilder):
         manifest: Path | str,
         folder: Path | str | None = None,
         archive: Path | str | None = None,
+        fields: Sequence[str] | None = None,
         split_by: str | None = None,
         fractions: Sequence[float | str] = splitting.FRACTIONS,
         seed: int = 0,
         sample_rate: int = 16000,
         on_bad_file: str = SKIP,
+        keep_silence: bool = False,
     ):
         """Reads the list; the sounds come when the data set is prepared.
 
@@ -48,85 +56,155 @@ class Manifest(ClipBuilder):
           name: of the new data set.
           folder: what the paths in the list are relative to; by default the list's own folder.
           archive: what holds the sounds, where no folder does.
+          fields: class fields, as NAME or NAME=COLUMN, beside the label; by default all columns
+            that hold classes, under their own names.
           split_by: a column. The splits are then drawn at random with no value of it in two of
-            them, whatever the column "split" says, and it becomes a field.
+            them, whatever the column "split" says, and it becomes a field; "file" keeps the rows of
+            each file together. By default "group", if there is neither "split" nor this.
           fractions: of train, validation and test, where splits are drawn.
           seed: of the draw.
+          keep_silence: takes digital silence for a sound, as where it is a class.
         """
         archives.check_place(folder, archive)
-        manifest = Path(manifest).expanduser()
-        required = ("file", "label", *([split_by] if split_by else []))
-        self._rows = read_table(manifest, required)
-        columns = self._rows[0].keys()
-        extra = [column for column in ("speaker", "group") if column in columns]
-        self.fields = tuple(dict.fromkeys(["label", *extra, *([split_by] if split_by else [])]))
+        self._manifest = local_path(manifest)
+        chosen = [Field.parse(text) for text in fields or ()]
+        if all(field.name != LABEL for field in chosen):
+            chosen.insert(0, Field(LABEL, LABEL))
+        required = (FILE, *(field.column for field in chosen), *([split_by] if split_by else []))
+        self._rows = read_table(self._manifest, required)
+        self._fields, not_kept = _fields(self._rows, chosen, split_by, everything=fields is None)
+        self.fields = tuple(field.name for field in self._fields)
         self.name = name
-        self._folder = Path(folder).expanduser() if folder else manifest.parent
+        self._folder = local_path(folder) if folder else self._manifest.parent
         self._archive = archive
         self._split_by = split_by
         fractions = splitting.shares(fractions)
         self._choose_splits = functools.partial(splitting.choose, fractions=fractions, seed=seed)
+        self._decode = functools.partial(decode, keep_silence=keep_silence)
         super().__init__(
             data_dir=data_dir,
             sample_rate=sample_rate,
             on_bad_file=on_bad_file,
-            manifest=archives.sha256(manifest),
+            manifest=archives.sha256(self._manifest),
+            fields=None if fields is None else list(map(str, fields)),
             split_by=split_by,
             fractions=fractions,
             seed=seed,
+            keep_silence=keep_silence,
         )
+        self.remarks += not_kept
+
+    def inputs(self) -> Mapping[str, Path]:
+        if self._archive:
+            return super().inputs()
+        names = dict.fromkeys(row[FILE] for row in self._rows if row[FILE])
+        return {name: local_path(name, self._folder) for name in names}
 
     def clips(self, scratch: Path, downloads: Path) -> Sequence[Clip]:
         root = archives.unpack(self._archive, scratch) if self._archive else self._folder
         rows = self._rows
+        for number, row in enumerate(rows, 1):
+            if not row[FILE]:
+                raise UserError(f"{self._manifest}: row {number} names no file.")
+        by_name = {name: local_path(name, root) for name in dict.fromkeys(r[FILE] for r in rows)}
+        paths = [by_name[row[FILE]] for row in rows]
+        spans = [(_seconds(row, START) or 0.0, _seconds(row, END)) for row in rows]
+        _check_listed_once(rows, paths, spans)
         given = None
-        if "split" in rows[0]:
-            given = [splitting.USUAL_NAMES.get(row["split"].lower(), row["split"]) for row in rows]
-        spans = [(_seconds(row, "start") or 0.0, _seconds(row, "end")) for row in rows]
+        if SPLIT in rows[0]:
+            given = [splitting.USUAL_NAMES.get(row[SPLIT].lower(), row[SPLIT]) for row in rows]
+        labels = [self._labels(row) for row in rows]
+        same = same_files.contents(paths)
         parts = any(span != (0.0, None) for span in spans)
-        split_by = self._split_by or ("file" if parts and given is None else None)
-        groups = [row[split_by] for row in rows] if split_by else None
-        splits = self._choose_splits(given, [row["label"] for row in rows], groups)
-        return [self._clip(*of_clip, root) for of_clip in zip(rows, splits, spans, strict=True)]
+        splits, remarks = self._choose_splits(
+            given, [of[LABEL] for of in labels], self._groups(), same, parts=parts
+        )
+        self.remarks += remarks
+        return [
+            self._clip(*of_clip) for of_clip in zip(rows, paths, splits, spans, labels, strict=True)
+        ]
 
-    def _clip(self, row: Row, split: str, span: tuple[float, float | None], root: Path) -> Clip:
+    def _groups(self) -> splitting.Groups | None:
+        """What splits are drawn by, beside files."""
+        if self._split_by == FILE:
+            return splitting.Groups(FILE, [""] * len(self._rows), asked=True)
+        column = self._split_by or GROUP
+        values = [clean(row.get(column, "")) for row in self._rows]
+        return splitting.Groups(column, values, bool(self._split_by)) if any(values) else None
+
+    def _labels(self, row: Row) -> dict[str, str]:
+        return {field.name: clean(row[field.column]) for field in self._fields}
+
+    def _clip(
+        self,
+        row: Row,
+        path: Path,
+        split: str,
+        span: tuple[float, float | None],
+        labels: Mapping[str, str],
+    ) -> Clip:
         start, end = span
-        part = f"@{start:g}-{'' if end is None else f'{end:g}'}" if start or end else ""
-        name = row["file"] + part
-        return Clip(
-            name=name,
-            split=split,
-            labels={field: row[field] for field in self.fields},
-            read=functools.partial(decode, root / row["file"], name=name, start=start, end=end),
+        name = row[FILE] + _part(span)
+        read = functools.partial(self._decode, path, name=name, start=start, end=end)
+        return Clip(name, split, labels, read)
+
+
+def _fields(
+    rows: Sequence[Row], chosen: Sequence[Field], split_by: str | None, everything: bool
+) -> tuple[list[Field], list[str]]:
+    """The class fields, and remarks on the columns that are not kept.
+
+    Args:
+      rows: of the list.
+      chosen: fields that are wanted in any case.
+      split_by: a column that becomes a field; FILE does not.
+      everything: whether other columns with classes become fields, too.
+    """
+    found = list(chosen)
+    used = {field.column for field in found} | {FILE, SPLIT, START, END}
+    if split_by and split_by != FILE and split_by not in {field.column for field in found}:
+        found.append(Field(split_by, split_by))
+        used.add(split_by)
+    not_kept = []
+    for column in rows[0] if everything else ():
+        if column in used:
+            continue
+        kind = fields.kind([row[column] for row in rows])
+        if problem_of_name(column):
+            not_kept.append(f"{column} (no name for a field)")
+        elif kind == fields.CLASS or (column in USUAL_FIELDS and kind != fields.EMPTY):
+            found.append(Field(column, column))
+        else:
+            not_kept.append(f"{column} ({kind})")
+    if not not_kept:
+        return found, []
+    return found, [
+        f"Columns that are not kept: {', '.join(not_kept)}. Fields are classes so far: --fields "
+        "NAME=COLUMN,... keeps a column as one."
+    ]
+
+
+def _check_listed_once(
+    rows: Sequence[Row], paths: Sequence[Path], spans: Sequence[tuple[float, float | None]]
+) -> None:
+    """Refuses a file, or the same part of it, that is listed twice, in whatever spelling."""
+    places = {path: same_files.place(path) for path in dict.fromkeys(paths)}
+    listed: dict[object, list[str]] = collections.defaultdict(list)
+    for row, path, span in zip(rows, paths, spans, strict=True):
+        listed[places[path], span].append(row[FILE] + _part(span))
+    twice = [names for names in listed.values() if len(names) > 1]
+    if twice:
+        names = " and ".join(dict.fromkeys(twice[0]))
+        raise UserError(
+            f"{len(twice)} clips are listed more than once. The same clip is listed "
+            f"{len(twice[0])} times: {names}. Keep one row of each, with tags joined by +."
         )
 
 
-def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
-    """The rows of a CSV file that has at least these columns, without the space around values.
-
-    Raises:
-      UserError: no such file, no such column, no rows, or a row with too few or too many values.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a mark at the beginning
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Cannot read the manifest {path}: {error}") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    for column in columns:
-        if column not in (reader.fieldnames or ()):
-            hint = nearest(column, reader.fieldnames or ())
-            raise UserError(f'{path} has no column "{column}".{hint}')
-    rows: list[Row] = []
-    try:
-        for row in reader:
-            if None in row or None in row.values():
-                raise UserError(f"{path}, line {reader.line_num}: not as many values as columns.")
-            rows.append({column: value.strip() for column, value in row.items()})
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num + 1}: {error}.") from error
-    if not rows:
-        raise UserError(f"{path} lists nothing.")
-    return rows
+def _part(span: tuple[float, float | None]) -> str:
+    """What the name of a part of a file ends in; "" for a whole one."""
+    start, end = span
+    return f"@{start:.9g}-{'' if end is None else f'{end:.9g}'}" if start or end else ""
 
 
 def _seconds(row: Row, column: str) -> float | None:
@@ -138,5 +216,5 @@ def _seconds(row: Row, column: str) -> float | None:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise UserError(f'{row["file"]}: {column} is "{value}", not seconds.')
+        raise UserError(f'{row[FILE]}: {column} is "{value}", not seconds.')
     return seconds

@@ -29,7 +29,7 @@ def manifest_builder(tmp_path, rows: list[dict], **options) -> Manifest:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    return Manifest(data_dir=tmp_path / "data", name="mine", manifest=path, **options)
+    return Manifest(**{"data_dir": tmp_path / "data", "name": "mine", "manifest": path, **options})
 
 
 def tar_of(path: Path, members: list[tuple[tarfile.TarInfo, bytes]], mode: str = "w:gz") -> Path:

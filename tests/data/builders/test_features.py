@@ -102,10 +102,22 @@ def test_sequences_of_one_length_need_no_lengths(tmp_path):
 
 
 def test_splits_by_a_column_overrule_the_given_ones(tmp_path):
-    np.savez(tmp_path / "x.npz", features=np.ones((6, 2, WIDTH)), **arrays(folds=[1, 2, 3] * 2))
+    features = np.arange(6)[:, None, None] * np.ones((6, 2, WIDTH))
+    np.savez(tmp_path / "x.npz", features=features, **arrays(folds=[1, 2, 3] * 2))
     options = {"fields": FIELDS, "split_by": "folds"}
     source = prepared("features", tmp_path, name="mine", archive=tmp_path / "x.npz", **options)
     assert len(set(counts(source, "fold"))) == 3
+
+
+def test_sequences_with_the_same_frames_stay_together(tmp_path):
+    features = (np.arange(40) % 20)[:, None, None] * np.ones((40, 2, WIDTH))
+    np.savez(tmp_path / "x.npz", features=features, label=np.array(["a", "b"] * 20))
+    source = prepared("features", tmp_path, name="mine", archive=tmp_path / "x.npz")
+    split = dict(
+        zip(source.columns["clip"].tolist(), source.columns["split"].tolist(), strict=True)
+    )
+    assert all(split[f"{i:05d}"] == split[f"{i + 20:05d}"] for i in range(20))
+    assert len(set(split.values())) == 3
 
 
 @pytest.mark.parametrize("ordered", [True, False])

@@ -42,7 +42,7 @@ def test_groups_found_in_file_names_stay_together(tmp_path):
         (tmp_path / "sounds" / label).mkdir(parents=True)
         for i in range(30):
             path = tmp_path / "sounds" / label / f"speaker{i % 6}_{i}.wav"
-            path.write_bytes(sounds.encode(sounds.tone()))
+            path.write_bytes(sounds.encode(sounds.tone(frequency=400 + i + 50 * (label == "cat"))))
     about, columns = build(folder_builder(tmp_path, split_by=r"(speaker\d)_"))
     assert about["class_names"]["group"] == [f"speaker{i}" for i in range(6)]
     pairs = set(zip(columns["group"].tolist(), columns["split"].tolist(), strict=True))
@@ -54,6 +54,81 @@ def test_groups_found_in_file_names_stay_together(tmp_path):
         )
     with pytest.raises(UserError, match="no regular expression"):
         folder_builder(tmp_path, split_by="(")
+
+
+@pytest.mark.parametrize("expression", [r"a(\d+)|b(\d+)", r"(x)?[ab](\d+)", r"(?P<take>\d+)|(z)"])
+def test_the_parenthesis_that_matched_is_the_group(tmp_path, expression):
+    sounds.write_classes(tmp_path / "sounds", {"no": 9, "yes": 9})
+    for label, letter in (("no", "a"), ("yes", "b")):
+        for i in range(9):
+            path = tmp_path / "sounds" / label / f"{i}.wav"
+            path.rename(path.with_name(f"{letter}{i}.wav"))
+    about, columns = build(folder_builder(tmp_path, split_by=expression))
+    groups = np.array(about["class_names"]["group"])[columns["group"]]
+    assert [clip[-5] for clip in columns["clip"]] == groups.tolist()
+
+
+@pytest.mark.parametrize("expression", [r"(x)?\d+", r"a(\d+)|b\d+|(c)", "(x*)", "q"])
+def test_a_path_without_a_group_is_named(tmp_path, expression):
+    sounds.write_classes(tmp_path / "sounds", {"b": 3})
+    with pytest.raises(UserError, match=r"finds no group in b/0\.wav"):
+        build(folder_builder(tmp_path, split_by=expression))
+
+
+def test_train_and_test_alone_and_empty_classes(tmp_path):
+    for split, count in {"train": 20, "test": 3}.items():
+        sounds.write_classes(tmp_path / "sounds" / split, {"cat": count, "dog": count})
+    (tmp_path / "sounds" / "train" / "owl").mkdir()
+    about, columns = build(folder_builder(tmp_path))
+    counts = collections.Counter(columns["split"].tolist())
+    assert counts == {"train": 36, "validation": 4, "test": 6}
+    assert "There are no files in train/owl/." in about["remarks"]
+    assert any("11% of train, 4 clips, become one" in remark for remark in about["remarks"])
+    # The tones of both splits are made alike.
+    assert any("with another split" in remark for remark in about["remarks"])
+
+
+def test_links_and_copies_stay_with_their_files(tmp_path):
+    root = tmp_path / "sounds"
+    sounds.write_classes(root, {"cat": 20, "dog": 20})
+    for i in range(20):
+        (root / "cat" / f"link{i}.wav").symlink_to(root / "cat" / f"{i}.wav")
+        os.link(root / "dog" / f"{i}.wav", root / "dog" / f"link{i}.wav")
+    about, columns = build(folder_builder(tmp_path))
+    split = dict(zip(columns["clip"].tolist(), columns["split"].tolist(), strict=True))
+    assert len(split) == 80
+    assert all(split[clip] == split[clip.replace("link", "")] for clip in split)
+    assert "40 clips are copies of others, and in the same split as these." in about["remarks"]
+
+
+def test_classes_without_clips_are_left_out_and_told(tmp_path):
+    root = tmp_path / "sounds"
+    sounds.write_classes(root, {"no": 10, "yes": 10})
+    for label, content in (("broken", b"x"), ("silence", sounds.encode(np.zeros(800, np.int16)))):
+        (root / label).mkdir()
+        for i in range(10):
+            (root / label / f"{i}.wav").write_bytes(content)
+    about, columns = build(folder_builder(tmp_path))
+    assert about["class_names"]["label"] == ["no", "yes"]
+    assert np.bincount(columns["label"]).tolist() == [10, 10]
+    for clip, label in zip(columns["clip"], columns["label"], strict=True):
+        assert clip.startswith(["no", "yes"][label])
+    (told,) = [remark for remark in about["remarks"] if "no clip of" in remark]
+    assert told.startswith(
+        "label: no clip of broken (10 not audio), silence (10 silent) can be used, so 2 classes are"
+    )
+    assert "--keep_silence" in told
+    again = {"data_dir": tmp_path / "again", "name": "mine", "folder": root, "keep_silence": True}
+    about, columns = build(Folder(**again))
+    assert about["class_names"]["label"] == ["no", "silence", "yes"]
+    assert np.bincount(columns["label"]).tolist() == [10, 10, 10]
+
+
+def test_one_class_in_two_unicode_forms_is_one_class(tmp_path):
+    sounds.write_classes(tmp_path / "sounds", {"caf\u00e9": 10, "cafe\u0301": 5, " dog": 5})
+    about, columns = build(folder_builder(tmp_path))
+    assert about["class_names"]["label"] == ["caf\u00e9", "dog"]
+    assert np.bincount(columns["label"]).tolist() == [15, 5]
 
 
 def test_links_are_followed_and_lead_nowhere_twice(tmp_path):

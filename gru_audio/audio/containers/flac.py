@@ -1,0 +1,192 @@
+"""FLAC (RFC 9639), whose first and last frames are compared with its header.
+
+libsndfile decodes as many samples as the header says. It needs nothing of the other blocks before
+the sound, which may hold pictures of any size, so it does not get them. A FLAC that was written to
+a pipe does not know its length; there the last frame tells.
+"""
+
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from gru_audio.audio.containers import (
+    CONTRADICTORY,
+    EMPTY,
+    SEVERAL,
+    TRUNCATED,
+    Unusable,
+    check_rate_and_channels,
+)
+from gru_audio.audio.containers.stream import Stream, exactly, read_at
+
+MAGIC = b"fLaC"
+
+_STREAMINFO = 34  # bytes
+_LAST_BLOCK = 0x80
+_RATES = {  # Hz, by their number in the header of a frame; others stand there in full
+    **{1: 88200, 2: 176400, 3: 192000, 4: 8000, 5: 16000, 6: 22050},
+    **{7: 24000, 8: 32000, 9: 44100, 10: 48000, 11: 96000},
+}
+_LONGEST_FRAME_HEADER = 16  # bytes
+_SHORTEST_FRAME = 10  # bytes
+_BUFFER = 1 << 20  # bytes
+_PADDING = 1 << 16  # bytes that may follow the last frame
+
+
+@dataclass(frozen=True)
+class _About:
+    """What STREAMINFO says of the stream."""
+
+    block: int  # samples of a frame, at most
+    rate: int
+    channels: int
+    samples: int  # of a channel; 0: unknown
+
+
+def probe(file: BinaryIO, end: int) -> Stream:
+    """Reads the header and the last frame of what lies before a place.
+
+    Raises:
+      Unusable: the header and the frames disagree, or neither tells the length. A file that ends
+        too early is left to the decoder.
+    """
+    at, info, last = 4, b"", False
+    while not last:
+        header = read_at(file, at, 4)
+        length = int.from_bytes(header[1:], "big")
+        if len(header) < 4 or at + 4 + length > end:
+            raise Unusable(TRUNCATED)
+        last = bool(header[0] & _LAST_BLOCK)
+        if not info:
+            if header[0] & 0x7F or length != _STREAMINFO:
+                raise Unusable(CONTRADICTORY)
+            info = file.read(length)
+        at += 4 + length
+    packed = int.from_bytes(info[10:18], "big")
+    about = _About(
+        block=int.from_bytes(info[2:4], "big"),
+        rate=packed >> 44,
+        channels=(packed >> 41 & 7) + 1,
+        samples=packed & (1 << 36) - 1,
+    )
+    check_rate_and_channels(about.rate, about.channels)
+    if at == end:
+        raise Unusable(TRUNCATED if about.samples else EMPTY)
+    if _frame(read_at(file, at, _LONGEST_FRAME_HEADER), about) is None:
+        raise Unusable(CONTRADICTORY)
+    if about.samples > (end - at) // _SHORTEST_FRAME * about.block:
+        raise Unusable(TRUNCATED)
+    if _holds_another(file, at, end):
+        raise Unusable(SEVERAL)
+    samples = _samples(file, at, end, about)
+    info = info[:10] + (packed >> 36 << 36 | samples).to_bytes(8, "big") + info[18:]
+    head = MAGIC + bytes([_LAST_BLOCK, 0, 0, _STREAMINFO]) + info
+    return Stream((head, (at, end)), about.rate, about.channels, exactly(samples))
+
+
+def _holds_another(file: BinaryIO, begin: int, end: int) -> bool:
+    """Whether a second FLAC begins somewhere in the first, as after `cat one.flac two.flac`."""
+    head, overlap = MAGIC + bytes([0, 0, 0, _STREAMINFO]), b""
+    for at in range(begin, end, _BUFFER):
+        data = overlap + read_at(file, at, min(_BUFFER, end - at))
+        if head in data or bytes([*MAGIC, _LAST_BLOCK, *head[5:]]) in data:
+            return True
+        overlap = data[-len(head) :]
+    return False
+
+
+def _samples(file: BinaryIO, begin: int, end: int, about: _About) -> int:
+    """How many samples the frames have, which the header must agree with if it says so.
+
+    The last frames are found by their headers, from the end. Other bytes may look like a header by
+    chance, so two frames count as neighbours only if the one begins where the other ends.
+    """
+    longest = 5 * about.block * about.channels + _PADDING  # bytes: of samples as they are
+    tail = read_at(file, max(begin, end - longest), min(end - begin, longest))
+    at, firsts, ends = len(tail), set[int](), set[int]()
+    while (at := tail.rfind(b"\xff", 0, at)) >= 0:
+        span = _frame(tail[at : at + _LONGEST_FRAME_HEADER], about)
+        if span is None:
+            continue
+        first, ended = span
+        firsts.add(first)
+        ends.add(ended)
+        if about.samples == ended:
+            if ended in firsts:
+                raise Unusable(CONTRADICTORY)
+            return ended
+        if ended > about.samples and _crc16(tail[at:]) == 0:  # the last frame, and whole
+            if about.samples:
+                raise Unusable(CONTRADICTORY)
+            return ended
+    if not about.samples:
+        raise Unusable(TRUNCATED)
+    if any(ended > about.samples for ended in firsts & ends):
+        raise Unusable(CONTRADICTORY)
+    return about.samples  # which the decoder does not reach: what comes before may be of use
+
+
+def _frame(header: bytes, about: _About) -> tuple[int, int] | None:
+    """First and end of the samples of a frame; None: no frame of this stream begins so."""
+    if len(header) < 6 or header[0] != 0xFF or header[1] & 0xFE != 0xF8 or header[3] & 1:
+        return None
+    size, rate, channels = header[2] >> 4, header[2] & 15, header[3] >> 4
+    if not size or rate == 15 or channels > 10:
+        return None
+    if (channels + 1 if channels < 8 else 2) != about.channels:
+        return None
+    if _RATES.get(rate, about.rate) != about.rate:
+        return None
+    number, at = _coded_number(header[4:])
+    at += 4
+    extra = {6: 1, 7: 2}.get(size, 0)
+    behind = at + extra + {12: 1, 13: 2, 14: 2}.get(rate, 0)
+    if number is None or len(header) <= behind or _crc8(header[:behind]) != header[behind]:
+        return None
+    if extra:
+        samples = int.from_bytes(header[at : at + extra], "big") + 1
+    else:
+        samples = 192 if size == 1 else 576 << size - 2 if size < 6 else 256 << size - 8
+    first = number if header[1] & 1 else number * about.block
+    return first, first + samples
+
+
+def _coded_number(data: bytes) -> tuple[int | None, int]:
+    """A number coded like a letter in UTF-8, of up to 7 bytes, and its length."""
+    length = 8 - (data[0] ^ 0xFF).bit_length()
+    if length == 0:
+        return data[0], 1
+    more = data[1:length]
+    if length == 1 or length > 7 or any(byte & 0xC0 != 0x80 for byte in more):
+        return None, 1
+    number = data[0] & (0x7F >> length)
+    for byte in more:
+        number = number << 6 | byte & 0x3F
+    return number, length
+
+
+def _table(polynomial: int, width: int) -> list[int]:
+    table = []
+    for byte in range(256):
+        value = byte << width - 8
+        for _ in range(8):
+            value = (value << 1) ^ (polynomial if value >> width - 1 else 0)
+            value &= (1 << width) - 1
+        table.append(value)
+    return table
+
+
+_CRC8, _CRC16 = _table(0x07, 8), _table(0x8005, 16)
+
+
+def _crc8(data: bytes) -> int:
+    value = 0
+    for byte in data:
+        value = _CRC8[value ^ byte]
+    return value
+
+
+def _crc16(data: bytes) -> int:
+    value = 0
+    for byte in data:
+        value = (value << 8 & 0xFF00) ^ _CRC16[value >> 8 ^ byte]
+    return value

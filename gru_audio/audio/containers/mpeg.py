@@ -1,0 +1,288 @@
+"""MP3, frame by frame (ISO/IEC 11172-3 and 13818-3).
+
+An MP3 has no length but in a Xing header, which may be missing or wrong. libsndfile then guesses it
+from the first frames, which fails where the bit rate varies. So the frames are counted here, and a
+header with their number is put in front of them where there is none.
+
+mpg123, which decodes MP3 for libsndfile, gives zeros for a granule that it cannot make sense of,
+and tells nobody but the terminal. A granule that is silent on purpose says so in its side
+information. `Silences` compares the two.
+"""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+
+from gru_audio.audio.containers import (
+    CONTRADICTORY,
+    DAMAGED,
+    EMPTY,
+    NOT_AUDIO,
+    TRUNCATED,
+    Unusable,
+    check_rate_and_channels,
+)
+from gru_audio.audio.containers.stream import Stream, exactly, is_zero, read_at
+from gru_audio.audio.containers.tags import tag_length
+
+_GRANULE = 576  # samples
+_VERSION_1 = 3
+_MONO = 3
+_LAYER = {3: 1, 2: 2, 1: 3}  # by the two bits of a header
+_KBPS = {  # by whether the version is 1, and the layer
+    (True, 1): tuple(range(0, 449, 32)),
+    (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (True, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, 1): (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (False, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (False, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # by version
+
+_XING_FIELDS = {1: 4, 2: 4, 4: 100, 8: 4}  # bytes, by the flag: frames, bytes, places, quality
+_SEARCHED = 1 << 16  # bytes: how far from the beginning the first frame may be
+_DECODER_DELAY = 529  # samples, which mpg123 drops where there is a header
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the four bytes before a frame say: `size` is in bytes, with these four."""
+
+    version: int
+    layer: int
+    rate: int
+    channels: int
+    checksum: bool
+    size: int
+
+    @property
+    def samples(self) -> int:
+        """Of one channel."""
+        if self.layer == 1:
+            return 384
+        return 576 if self.layer == 3 and self.version != _VERSION_1 else 1152
+
+    @property
+    def side(self) -> int:
+        """Where the side information of layer III begins, and its length, in bytes."""
+        return 6 if self.checksum else 4
+
+    @property
+    def side_length(self) -> int:
+        if self.version == _VERSION_1:
+            return 17 if self.channels == 1 else 32
+        return 9 if self.channels == 1 else 17
+
+    def goes_with(self, other: "Frame") -> bool:
+        """Whether both may be in one stream."""
+        return (self.version, self.layer, self.rate) == (other.version, other.layer, other.rate)
+
+
+@functools.lru_cache(maxsize=4096)
+def parse_frame(header: bytes) -> Frame | None:
+    """Reads the four bytes before a frame; None: they are none, or of a free format."""
+    bits = int.from_bytes(header, "big")
+    version, layer, kbps, rate = bits >> 19 & 3, bits >> 17 & 3, bits >> 12 & 15, bits >> 10 & 3
+    if len(header) < 4 or bits >> 21 != 0x7FF or version == 1 or layer not in _LAYER:
+        return None
+    if kbps in (0, 15) or rate == 3:
+        return None
+    hertz, layer = _RATES[version][rate], _LAYER[layer]
+    bits_per_second = 1000 * _KBPS[version == _VERSION_1, layer][kbps]
+    channels = 1 if bits >> 6 & 3 == _MONO else 2
+    padding, checksum = bits >> 9 & 1, not bits >> 16 & 1
+    if layer == 1:
+        size = 4 * (12 * bits_per_second // hertz + padding)
+    else:
+        halves = layer == 3 and version != _VERSION_1
+        size = (72 if halves else 144) * bits_per_second // hertz + padding
+    return Frame(version, layer, hertz, channels, checksum, size)
+
+
+def probe(file: BinaryIO, begin: int, end: int) -> Stream:
+    """Counts the frames between two places of a file.
+
+    Raises:
+      Unusable: there are none, or fewer or more than the file says; the last one is cut off; or
+        something else lies among them.
+    """
+    at, first = _first_frame(file, begin, end)
+    check_rate_and_channels(first.rate, first.channels)
+    head = read_at(file, at, first.size)
+    info = _info(head, first)
+    ranges: list[tuple[int, int]] = []
+    count, problem = 0, None
+    while at < end:
+        header = read_at(file, at, min(4, end - at))
+        frame = parse_frame(header)
+        if frame and frame.goes_with(first):
+            behind = at + frame.size
+            if behind > end:
+                problem = TRUNCATED
+                break
+            if ranges and ranges[-1][1] == at:
+                at = ranges.pop()[0]
+            ranges.append((at, behind))
+            count += 1
+        elif length := tag_length(file, at, end):
+            behind = at + length
+        else:
+            begins = len(header) < 4 and header[:1] == b"\xff"
+            problem = None if is_zero(file, at, end) else TRUNCATED if begins else DAMAGED
+            break
+        at = behind
+
+    if info is None:
+        if problem:
+            raise Unusable(problem)
+        return _stream(first, head, count, ranges)
+    count -= 1
+    if info.frames is None or abs(count - info.frames) <= 1:
+        if problem and count != info.frames:
+            raise Unusable(problem)
+        if count == info.frames and info.trusted:
+            frames = count * first.samples - info.skipped
+            return Stream(tuple(ranges), first.rate, first.channels, exactly(frames))
+        ranges[0] = (ranges[0][0] + first.size, ranges[0][1])
+        return _stream(first, head, count, ranges)
+    raise Unusable(problem or (TRUNCATED if count < info.frames else CONTRADICTORY))
+
+
+def _first_frame(file: BinaryIO, begin: int, end: int) -> tuple[int, Frame]:
+    """Where the first frame is that another one follows, or the end of the file."""
+    searched = read_at(file, begin, min(_SEARCHED, end - begin))
+    at = -1
+    while (at := searched.find(b"\xff", at + 1)) >= 0:
+        frame = parse_frame(searched[at : at + 4])
+        if frame:
+            behind = begin + at + frame.size
+            following = parse_frame(read_at(file, behind, 4))
+            if (following and following.goes_with(frame)) or _ends(file, behind, end):
+                return begin + at, frame
+    raise Unusable(NOT_AUDIO)
+
+
+def _ends(file: BinaryIO, at: int, end: int) -> bool:
+    """Whether no more frames can come: the end, or a tag and the end."""
+    return at == end or (at < end and at + tag_length(file, at, end) == end)
+
+
+def _stream(first: Frame, head: bytes, count: int, ranges: list[tuple[int, int]]) -> Stream:
+    """So many frames, none of them a header; layer III gets one of its own."""
+    if count <= 0:
+        raise Unusable(EMPTY)
+    header = (_info_frame(head, count),) if first.layer == 3 else ()
+    frames = count * first.samples - _DECODER_DELAY * len(header)
+    return Stream((*header, *ranges), first.rate, first.channels, exactly(frames))
+
+
+@dataclass(frozen=True)
+class _Info:
+    """What a Xing or VBRI header says.
+
+    Attributes:
+      frames: how many follow; None: it does not say.
+      skipped: samples at both ends that belong to no sound.
+      trusted: whether mpg123 reads it as we do.
+    """
+
+    frames: int | None
+    skipped: int = 0
+    trusted: bool = True
+
+
+def _info(frame: bytes, about: Frame) -> _Info | None:
+    """The header that a first frame holds instead of sound; None: it holds sound."""
+    if about.layer != 3:
+        return None
+    if frame[36:40] == b"VBRI":
+        return _Info(int.from_bytes(frame[50:54], "big"), trusted=False)
+    for at in {about.side + about.side_length, 4 + about.side_length}:
+        if frame[at : at + 4] in (b"Xing", b"Info"):
+            flags = int.from_bytes(frame[at + 4 : at + 8], "big")
+            if not flags & 1:
+                return _Info(None)
+            frames = int.from_bytes(frame[at + 8 : at + 12], "big")
+            encoder = (
+                at + 8 + 4 * (flags & 1) + 2 * (flags & 2) + 25 * (flags & 4) + (flags & 8) // 2
+            )
+            return _Info(frames, _skipped(frame[encoder:]))
+    return None
+
+
+def _skipped(encoder: bytes) -> int:
+    """Samples that the encoder says to have added before and behind the sound."""
+    both = int.from_bytes(encoder[21:24], "big")
+    return (both >> 12) + _DECODER_DELAY + max(0, (both & 0xFFF) - _DECODER_DELAY)
+
+
+def _info_frame(like: bytes, count: int) -> bytes:
+    """A header for `count` frames: a frame of the largest size, whose sound is silence."""
+    bits = int.from_bytes(like[:4], "big") & ~(0xF << 12 | 1 << 9) | 14 << 12 | 1 << 16
+    header = bits.to_bytes(4, "big")
+    about = parse_frame(header)
+    assert about
+    info = b"Info" + (1).to_bytes(4, "big") + count.to_bytes(4, "big")
+    return (header + bytes(about.side_length) + info).ljust(about.size, b"\0")
+
+
+class Silences:
+    """Compares the zeros that were decoded with those that the frames speak of."""
+
+    def __init__(self) -> None:
+        self._at = 0  # samples until now
+        self._runs: list[list[int]] = []  # of zeros in all channels: first and end
+
+    def heard(self, block: np.ndarray) -> None:
+        """Consecutive samples (frames, channels)."""
+        edges = _edges(np.all(block == 0, axis=1)) + self._at
+        if len(edges) and self._runs and self._runs[-1][1] == edges[0, 0]:
+            self._runs[-1][1] = int(edges[0, 1])
+            edges = edges[1:]
+        self._runs += edges.tolist()
+        self._at += len(block)
+
+    def unexplained(self, file: BinaryIO) -> bool:
+        """Whether more granules are zero than the frames in a file of frames alone say."""
+        found = _granules(np.array(self._runs).reshape(-1, 2), self._at, _GRANULE)
+        if not any(found):
+            return False
+        silent = np.array(list(_silent_granules(file)), bool)
+        said = _granules(_edges(silent), len(silent), 1)
+        return any(more > less for more, less in zip(found, said, strict=True))
+
+
+def _edges(silent: np.ndarray) -> np.ndarray:
+    """First and end of each run of True, (runs, 2)."""
+    return np.flatnonzero(np.diff(silent, prepend=False, append=False)).reshape(-1, 2)
+
+
+def _granules(edges: np.ndarray, length: int, unit: int) -> tuple[int, int, int]:
+    """Whole granules in runs at the beginning, where encoders add some, between, and at the end."""
+    units = (edges[:, 1] - edges[:, 0]) // unit
+    first = edges[:, 0] == 0
+    last = (edges[:, 1] == length) & ~first
+    return units[first].sum(), units[~first & ~last].sum(), units[last].sum()
+
+
+def _silent_granules(file: BinaryIO) -> Iterator[bool]:
+    """Of each granule, frame by frame, whether it has no values at all, in none of its channels."""
+    at = 0
+    while frame := parse_frame(header := read_at(file, at, 4)):
+        yield from _silent_in_frame(header + file.read(frame.size - 4), frame)
+        at += frame.size
+
+
+def _silent_in_frame(data: bytes, frame: Frame) -> Iterator[bool]:
+    if frame.version == _VERSION_1:
+        granules, first, width = 2, (18, 20)[frame.channels - 1], 59  # bits
+    else:
+        granules, first, width = 1, (9, 10)[frame.channels - 1], 63
+    side = int.from_bytes(data[frame.side : frame.side + 32].ljust(32, b"\0"), "big")
+    for granule in range(granules):
+        begins = [first + width * (granule * frame.channels + c) for c in range(frame.channels)]
+        # Behind the 12 bits of "part2_3_length" come the 9 of "big_values".
+        yield all(side >> (256 - begin - 12 - 9) & 0x1FF == 0 for begin in begins)

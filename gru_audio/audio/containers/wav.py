@@ -1,0 +1,232 @@
+"""WAV and what followed it for long files: RIFF, RIFX, RF64, BW64 and Sony's W64."""
+
+import functools
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import BinaryIO, Literal, NamedTuple
+
+from gru_audio.audio.containers import (
+    CONTRADICTORY,
+    EMPTY,
+    NOT_AUDIO,
+    TRUNCATED,
+    UNSUPPORTED,
+    Unusable,
+    check_rate_and_channels,
+    mpeg,
+)
+from gru_audio.audio.containers.stream import (
+    Piece,
+    Stream,
+    end_of_samples,
+    exactly,
+    file_size,
+    pcm,
+    read_at,
+)
+
+MAGICS = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"riff")
+
+PCM, FLOAT, A_LAW, MU_LAW, EXTENSIBLE = 1, 3, 6, 7, 0xFFFE  # codes of formats
+_MPEG = (0x50, 0x55)
+_UNKNOWN = 0xFFFFFFFF
+_GUID = bytes.fromhex("000000001000800000AA00389B71")  # behind the code of an extensible format
+_GUID_AMBISONIC = bytes.fromhex("00002107D3118644C8C1CA000000")
+_GUID_W64 = bytes.fromhex("F3ACD3118CD100C04F8EDB8A")  # behind the four letters of a chunk
+_GUID_W64_RIFF = bytes.fromhex("2E91CF11A5D628DB04C10000")
+_LONGEST_FORMAT = 1 << 12  # bytes that are read of a "fmt " chunk
+
+
+Order = Literal["little", "big"]  # of bytes
+
+
+class Chunk(NamedTuple):
+    """A chunk of a file: its content begins at byte `begin`, the next chunk at `behind`."""
+
+    name: bytes
+    begin: int
+    length: int
+    behind: int
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a "fmt " chunk says: `block` is the bytes of a frame, or of a compressed block."""
+
+    code: int
+    channels: int
+    rate: int
+    block: int
+    bits: int
+
+    @property
+    def subtype(self) -> str | None:
+        """How libsndfile calls these samples; None: they are compressed."""
+        match self.code:
+            case 1:
+                return ("PCM_U8", "PCM_16", "PCM_24", "PCM_32")[-(-self.bits // 8) - 1]
+            case 3:
+                return "FLOAT" if self.bits == 32 else "DOUBLE"
+            case 6:
+                return "ALAW"
+            case 7:
+                return "ULAW"
+        return None
+
+
+def parse_format(body: bytes, order: Order = "little") -> Format:
+    """Reads the content of a "fmt " chunk.
+
+    What it says twice must agree, or a flipped bit would make a clip twice as long and an octave
+    lower. Samples of 24 bits in 4 bytes are refused: the three bytes that count may be the first
+    or the last, and no header says which.
+
+    Raises:
+      Unusable: it is too short, contradicts itself, or has a rate or channels that nothing has.
+    """
+    if len(body) < 16:
+        raise Unusable(CONTRADICTORY)
+    sign = "<" if order == "little" else ">"
+    code, channels, rate, byte_rate, block, bits = struct.unpack_from(sign + "HHIIHH", body)
+    if code == EXTENSIBLE:
+        if len(body) < 40:
+            raise Unusable(CONTRADICTORY)
+        code = struct.unpack_from(sign + "H", body, 24)[0]
+        if body[26:40] not in (_GUID, _GUID_AMBISONIC):
+            raise Unusable(UNSUPPORTED)
+    check_rate_and_channels(rate, channels)
+    if code in (PCM, FLOAT, A_LAW, MU_LAW):
+        known = {PCM: range(1, 33), FLOAT: (32, 64)}.get(code, (8,))
+        agree = block == channels * -(-bits // 8) and byte_rate == rate * block
+        if bits not in known or not agree:
+            raise Unusable(CONTRADICTORY)
+    elif not block:
+        raise Unusable(CONTRADICTORY)
+    return Format(code, channels, rate, block, bits)
+
+
+def probe(file: BinaryIO) -> Stream:
+    """Reads the chunks up to the samples, and checks the length of these."""
+    head, size = read_at(file, 0, 40), file_size(file)
+    if head[:4] == b"riff":
+        if head[4:16] != _GUID_W64_RIFF:
+            raise Unusable(NOT_AUDIO)
+        kind, at, complete = head[24:28], 40, 40
+    else:
+        kind, at, complete = head[8:12], 12, 12
+    if len(head) < complete:
+        raise Unusable(TRUNCATED)
+    if kind not in (b"WAVE", b"wave"):
+        raise Unusable(UNSUPPORTED)
+    order: Order = "big" if head[:4] == b"RIFX" else "little"
+    chunk = functools.partial(_w64_chunk if head[:4] == b"riff" else _riff_chunk, order)
+
+    parts: dict[bytes, bytes] = {}  # of the chunks that matter
+    while True:
+        found = chunk(file, at)
+        if found is None:
+            raise Unusable(TRUNCATED if at + 8 > size else CONTRADICTORY)
+        if found.name == b"data":
+            break
+        if found.begin + found.length > size:
+            raise Unusable(TRUNCATED)
+        if found.name in (b"fmt ", b"fact", b"ds64"):
+            body = read_at(file, found.begin, min(found.length, _LONGEST_FORMAT))
+            parts.setdefault(found.name, body)
+        at = found.behind
+    if b"fmt " not in parts:
+        raise Unusable(CONTRADICTORY)
+    form, begin, length = parse_format(parts[b"fmt "], order), found.begin, found.length
+    if length == _UNKNOWN and len(parts.get(b"ds64", b"")) >= 24:
+        length = int.from_bytes(parts[b"ds64"][8:16], order)
+
+    def follower(file: BinaryIO, at: int) -> int | None:
+        """The end of a chunk that may follow the samples, at an even place or not."""
+        for place in (at, at + 1):
+            found = chunk(file, place)
+            if found and found.name not in (b"data", b"fmt ", *MAGICS):
+                end = found.begin + found.length
+                return found.behind if end < size else end  # the last one may lack its padding
+        return None
+
+    end = end_of_samples(file, begin, length, unit=form.block, chunks=follower)
+    if form.subtype:
+        return pcm(
+            begin,
+            end,
+            rate=form.rate,
+            channels=form.channels,
+            subtype=form.subtype,
+            order=order.upper(),
+        )
+    if form.code in _MPEG:
+        return mpeg.probe(file, begin, end)
+    return _compressed(form, parts, begin, end, order)
+
+
+def _riff_chunk(order: Order, file: BinaryIO, at: int) -> Chunk | None:
+    header = read_at(file, at, 8)
+    if len(header) < 8 or not all(0x20 <= byte < 0x7F for byte in header[:4]):
+        return None
+    length = int.from_bytes(header[4:], order)
+    return Chunk(header[:4], at + 8, length, at + 8 + length + length % 2)
+
+
+def _w64_chunk(order: Order, file: BinaryIO, at: int) -> Chunk | None:
+    header = read_at(file, at, 24)
+    if len(header) < 24 or header[4:16] != _GUID_W64:
+        return None
+    length = max(0, int.from_bytes(header[16:], order) - 24)
+    return Chunk(header[:4], at + 24, length, at + 24 + -(-length // 8) * 8)
+
+
+def _compressed(
+    form: Format, parts: Mapping[bytes, bytes], begin: int, end: int, order: Order
+) -> Stream:
+    """Samples in blocks of equal size, of which a "fact" chunk says how many are padding."""
+    body = parts[b"fmt "]
+    said = int.from_bytes(body[18:20], order)  # samples of a block
+    channels, block = form.channels, form.block
+    match form.code:
+        case 0x02:  # Microsoft's ADPCM
+            expected, samples = (block - 7 * channels) * 2 // channels + 2, said
+        case 0x11:  # IMA ADPCM
+            expected, samples = (block - 4 * channels) * 2 // channels + 1, said
+        case 0x31:  # GSM 6.10
+            block, expected, samples = 65, 320, said
+        case 0x38:  # NMS ADPCM
+            expected, samples = 160, 160
+        case 0x40:  # G.721
+            block, expected, samples = 60, 120, 120
+        case _:
+            raise Unusable(UNSUPPORTED)
+    if samples != expected or samples <= 0:
+        raise Unusable(CONTRADICTORY)
+    blocks, rest = divmod(end - begin, block)
+    frames = blocks * samples
+    fact = int.from_bytes(parts.get(b"fact", b"")[:8], order)  # 8 bytes in W64
+    if fact >= _UNKNOWN:
+        fact = 0  # nobody knew
+    if fact and not frames - samples < fact <= frames:
+        # Some programs multiply or divide by the channels.
+        if not any(frames - samples < n <= frames for n in (fact * channels, fact // channels)):
+            raise Unusable(TRUNCATED if fact > frames else CONTRADICTORY)
+    elif fact:
+        frames, rest = fact, 0
+    if rest:
+        raise Unusable(TRUNCATED)
+    if not frames:
+        raise Unusable(EMPTY)
+    pieces = _canonical(body, frames, begin, begin + blocks * block, order)
+    return Stream(pieces, form.rate, channels, exactly(frames), padding=2 * samples)
+
+
+def _canonical(form: bytes, frames: int, begin: int, end: int, order: Order) -> tuple[Piece, ...]:
+    """A WAV of the chunks that libsndfile needs, with the sizes that they have."""
+    sign, magic = ("<", b"RIFF") if order == "little" else (">", b"RIFX")
+    chunks = struct.pack(sign + "4sI", b"fmt ", len(form)) + form + bytes(len(form) % 2)
+    chunks += struct.pack(sign + "4sII", b"fact", 4, frames)
+    chunks += struct.pack(sign + "4sI", b"data", end - begin)
+    riff = struct.pack(sign + "4sI4s", magic, 4 + len(chunks) + end - begin, b"WAVE")
+    return (riff + chunks, (begin, end))

@@ -1,0 +1,93 @@
+"""Tables of text: CSV files as spreadsheets and programs write them."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gru_audio.config import UserError, nearest
+
+Row = Mapping[str, str]
+
+DELIMITERS = ",;\t"
+
+
+def read_table(path: Path, columns: Sequence[str], delimiters: str = DELIMITERS) -> list[Row]:
+    """The rows of a table that has at least these columns; see `read_cells`.
+
+    Raises:
+      UserError: as for `read_cells`.
+    """
+    header, rows = read_cells(path, columns, delimiters)
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def read_cells(
+    path: Path, columns: Sequence[str] = (), delimiters: str = DELIMITERS
+) -> tuple[list[str], list[list[str]]]:
+    """The names of the columns, and the rows, without the space around names and values.
+
+    Blank rows are left out, and so are blank columns without a name.
+
+    Args:
+      path: a file in UTF-8.
+      columns: names that must be there.
+      delimiters: what may separate values. The first one that separates all of `columns` does, or
+        the one that makes the most of the first line where `columns` is empty.
+
+    Raises:
+      UserError: no such file, no such column, a column twice or without a name, no rows, or a row
+        with too few or too many values.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a mark at the beginning
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"Cannot read the table {path}: {error}") from error
+    if "\0" in text:
+        raise UserError(f"{path} is not a table of text: it has NUL bytes.")
+    delimiter = _delimiter(text, columns, delimiters)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    lines: list[tuple[int, list[str]]] = []
+    try:
+        for cells in reader:
+            row = [cell.strip() for cell in cells]
+            if any(row):
+                lines.append((reader.line_num, row))
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: {error}.") from error
+    header = lines[0][1] if lines else []
+    for column in columns:
+        if column not in header:
+            raise UserError(f'{path} has no column "{column}".{nearest(column, header)}')
+    for column in header:
+        if column and header.count(column) > 1:
+            raise UserError(f'{path} has the column "{column}" twice: rename or remove one.')
+    for number, row in lines[1:]:
+        if len(row) != len(header):
+            raise UserError(f"{path}, line {number}: not as many values as columns.")
+    if not lines[1:]:
+        raise UserError(f"{path} has no rows.")
+    rows = [row for _, row in lines[1:]]
+    unnamed = [i for i, column in enumerate(header) if not column]
+    for i in unnamed:
+        if any(row[i] for row in rows):
+            raise UserError(f"{path}: column {i + 1} has no name. Give it one, or remove it.")
+    if unnamed:
+        kept = [i for i, column in enumerate(header) if column]
+        header, rows = [header[i] for i in kept], [[row[i] for i in kept] for row in rows]
+    return header, rows
+
+
+def _delimiter(text: str, columns: Sequence[str], delimiters: str) -> str:
+    """What separates the values; the first of `delimiters` where none seems to."""
+    first = text.lstrip().partition("\n")[0]
+    headers = {delimiter: _header(first, delimiter) for delimiter in delimiters}
+    fitting = [d for d in delimiters if set(columns) <= set(headers[d])]
+    return max(fitting or delimiters, key=lambda d: (len(headers[d]), -delimiters.index(d)))
+
+
+def _header(line: str, delimiter: str) -> list[str]:
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error:
+        return []

@@ -1,0 +1,206 @@
+"""How much sound a file holds: all of it is decoded, or the file is refused by a name."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+import scipy.io.wavfile
+import soundfile
+
+from gru_audio.audio.io import BadAudio, decode, duration
+from tests.sounds import encode
+
+RATE = 24000
+SAMPLES = np.random.default_rng(0).integers(-9000, 9000, 12000).astype(np.int16)
+FORMS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "OGG", "FLAC", "MP3")
+
+
+def both_ways(form: str, subtype: str, channels: int) -> bool:
+    """Whether libsndfile writes this, and reads what it wrote."""
+    try:
+        data = encode(np.stack([SAMPLES[:2000]] * channels, 1), RATE, form, subtype)
+        with soundfile.SoundFile(io.BytesIO(data)) as sound:
+            return len(sound.read(1000)) == 1000
+    except soundfile.LibsndfileError:
+        return False
+
+
+ENCODINGS = [
+    (form, subtype, channels)
+    for form in FORMS
+    for subtype in soundfile.available_subtypes(form)
+    for channels in (1, 2)
+    if both_ways(form, subtype, channels)
+]
+# Bytes of a size, its place behind a mark, and their order.
+SIZES = {"WAV": (b"data", 4, "little"), "AIFF": (b"SSND", 4, "big"), "AU": (b".snd", 8, "big")}
+
+
+def reason(data: bytes) -> str:
+    with pytest.raises(BadAudio) as caught:
+        decode(data, None)
+    return caught.value.reason
+
+
+def resized(data: bytes, form: str, size: int) -> bytes:
+    mark, offset, order = SIZES[form]
+    at = data.index(mark) + offset
+    return data[:at] + size.to_bytes(4, order) + data[at + 4 :]
+
+
+@pytest.mark.parametrize(("form", "subtype", "channels"), ENCODINGS)
+def test_every_encoding_gives_all_that_libsndfile_gives(form, subtype, channels):
+    data = encode(np.stack([SAMPLES] * channels, 1), RATE, form, subtype)
+    with soundfile.SoundFile(io.BytesIO(data)) as sound:
+        heard = sound.read(sound.frames, dtype="float32", always_2d=True).mean(axis=1)
+    audio = decode(data, None)
+    padding = {"IMA_ADPCM": 1024, "MS_ADPCM": 1024, "GSM610": 640}.get(subtype, 0)
+    assert len(SAMPLES) <= len(audio.samples) <= len(heard) <= len(SAMPLES) + padding
+    expected = np.clip(np.rint(heard * 32768), -32768, 32767)[: len(audio.samples)]
+    np.testing.assert_array_equal(audio.samples, expected)
+    part = decode(data, None, start=0.1, end=0.3)
+    tolerance = 1 if form == "MP3" else 0
+    np.testing.assert_allclose(part.samples, audio.samples[2400:7200], rtol=0, atol=tolerance)
+
+    for share in (0.4, 0.9, 0.999):
+        assert reason(data[: int(share * len(data))]) == "truncated"
+
+
+@pytest.mark.parametrize("form", SIZES)
+@pytest.mark.parametrize(
+    "size",
+    [0, 0x7F000000, 0x7FFFF000, 0x7FFFFFDB, 0x80000000, 0x80000024, 0xFFFFFF00, 0xFFFFFFFF],
+)
+def test_a_size_that_a_pipe_left_open_means_to_the_end(form, size):
+    data = resized(encode(SAMPLES, RATE, form), form, size)
+    np.testing.assert_array_equal(decode(data, None).samples, SAMPLES)
+
+
+@pytest.mark.parametrize("form", SIZES)
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+def test_a_size_below_that_of_the_samples_is_refused(form, share):
+    data = resized(encode(SAMPLES, RATE, form), form, int(share * SAMPLES.nbytes) // 2 * 2)
+    assert reason(data) == "contradictory header"
+
+
+@pytest.mark.parametrize("form", SIZES)
+@pytest.mark.parametrize("size", [SAMPLES.nbytes + 10, 2 * SAMPLES.nbytes, 0x40000000, 0xB0000000])
+def test_a_size_above_that_of_the_file_is_refused(form, size):
+    assert reason(resized(encode(SAMPLES, RATE, form), form, size)) == "truncated"
+
+
+@pytest.mark.parametrize("form", ["WAV", "RF64", "W64", "AIFF", "CAF", "AU", "FLAC", "OGG", "MP3"])
+def test_a_file_behind_a_file_is_never_passed_over(form):
+    subtype = {"OGG": "VORBIS", "MP3": "MPEG_LAYER_III"}.get(form, "PCM_16")
+    one, two = (encode(SAMPLES[:n], RATE, form, subtype) for n in (12000, 7000))
+    for data in (one + one, one + two):
+        assert reason(data) in (
+            *("contradictory header", "truncated", "several streams in one file"),
+        )
+
+
+def test_chunks_behind_the_samples_are_no_samples():
+    text = b"a comment of odd length"
+    for padding in (b"\0", b""):  # which some programs forget
+        chunk = b"LIST" + struct.pack("<I", len(text)) + text + padding
+        wav = encode(SAMPLES, RATE) + chunk
+        np.testing.assert_array_equal(decode(wav, None).samples, SAMPLES)
+        eight = encode(SAMPLES[:999], RATE, subtype="PCM_U8")  # an odd number of bytes
+        whole = decode(eight, None).samples
+        np.testing.assert_array_equal(
+            decode(eight[: 44 + 999] + padding + chunk, None).samples, whole
+        )
+    assert reason(wav[:-3]) == "truncated"
+    empty = resized(encode(SAMPLES[:0], RATE), "WAV", 0) + chunk + b"\0"
+    assert reason(empty) == "empty"
+
+
+def test_long_wav_files_may_have_their_size_in_another_chunk():
+    data = bytearray(encode(SAMPLES, RATE, "RF64"))
+    at = data.index(b"ds64") + 16
+    assert int.from_bytes(data[at : at + 8], "little") == SAMPLES.nbytes
+    for magic in (b"RF64", b"BW64"):
+        data[:4] = magic
+        np.testing.assert_array_equal(decode(bytes(data), None).samples, SAMPLES)
+    data[at : at + 8] = (2 * SAMPLES.nbytes).to_bytes(8, "little")
+    assert reason(bytes(data)) == "truncated"
+    data[at : at + 8] = (SAMPLES.nbytes // 2).to_bytes(8, "little")
+    assert reason(bytes(data)) == "contradictory header"
+    data[at : at + 8] = bytes(8)
+    np.testing.assert_array_equal(decode(bytes(data), None).samples, SAMPLES)
+
+
+@pytest.mark.parametrize("open_", [(-1).to_bytes(8, "big", signed=True), bytes(8)])
+def test_a_caf_may_leave_its_length_open(open_):
+    data = encode(SAMPLES, RATE, "CAF")
+    at = data.index(b"data") + 4
+    data = data[:at] + open_ + data[at + 8 :]
+    np.testing.assert_array_equal(decode(data, None).samples, SAMPLES)
+
+
+def wav(code: int, bits: int, block: int, content: bytes, *, valid: int | None = None) -> bytes:
+    """A WAV of one channel at 16 kHz."""
+    form = struct.pack("<HHIIHH", code, 1, 16000, 16000 * block, block, bits)
+    if valid is not None:
+        guid = bytes.fromhex("000000001000800000AA00389B71")
+        form = (
+            struct.pack("<H", 0xFFFE) + form[2:] + struct.pack("<HHIH", 22, valid, 4, code) + guid
+        )
+    parts = b"WAVEfmt " + struct.pack("<I", len(form)) + form
+    parts += b"data" + struct.pack("<I", len(content)) + content
+    return b"RIFF" + struct.pack("<I", len(parts)) + parts
+
+
+def test_24_bits_in_4_bytes_are_refused_where_no_header_says_which():
+    wide = SAMPLES.astype("<i4") << 8
+    assert reason(wav(1, 24, 4, wide.tobytes())) == "contradictory header"
+    assert reason(wav(1, 24, 4, (wide << 8).tobytes())) == "contradictory header"
+    assert reason(wav(1, 24, 4, wide.tobytes(), valid=24)) == "contradictory header"
+
+
+@pytest.mark.parametrize(("bits", "valid"), [(32, 24), (32, 20), (24, 24), (24, 20), (16, 12)])
+def test_valid_bits_lie_at_the_top(bits, valid):
+    wide = (SAMPLES.astype("<i4") << 16).view(np.uint8).reshape(-1, 4)
+    content = wide[:, 4 - bits // 8 :].tobytes()
+    data = wav(1, bits, bits // 8, content, valid=valid)
+    np.testing.assert_array_equal(decode(data, None).samples, SAMPLES)
+    _, reference = scipy.io.wavfile.read(io.BytesIO(data))
+    wide = reference.astype(np.int64) << (16 if bits == 16 else 0)
+    np.testing.assert_array_equal(wide >> 16, SAMPLES)
+
+
+@pytest.mark.parametrize("form", ["AIFF", "AU", "CAF", "W64", "RF64", "NIST"])
+def test_header_and_length_of_a_file_without_samples(form):
+    assert reason(encode(SAMPLES[:0], RATE, form)) == "empty"
+
+
+def test_a_fact_that_cannot_be_is_refused():
+    data = bytearray(encode(SAMPLES, RATE, subtype="MS_ADPCM"))
+    at = data.index(b"fact") + 8
+    assert int.from_bytes(data[at : at + 4], "little") == len(SAMPLES)
+    for fact, found in ((100, "contradictory header"), (1_000_000, "truncated")):
+        data[at : at + 4] = fact.to_bytes(4, "little")
+        assert reason(bytes(data)) == found
+    for fact in (0, 0xFFFFFFFF):  # unknown
+        data[at : at + 4] = fact.to_bytes(4, "little")
+        assert len(decode(bytes(data), None).samples) >= len(SAMPLES)
+
+
+@pytest.mark.parametrize("form", ["VOC", "PAF", "MAT5", "SVX", "PVF"])
+def test_formats_whose_length_nobody_checks_are_refused_by_name(form):
+    assert reason(encode(SAMPLES, RATE, form)).startswith(("unsupported format", "not audio"))
+
+
+@pytest.mark.parametrize(
+    "head", [b"\0\0\0\x20ftypM4A ", b"#!AMR\n", b"\x1aE\xdf\xa3", b"wvpk", b"RIFF\0\0\0\0AVI LIST"]
+)
+def test_formats_of_others_are_said_to_be_unsupported(head):
+    assert reason(head + bytes(500)) == "unsupported format: convert it to WAV or FLAC"
+
+
+def test_duration_is_that_of_what_is_decoded(tmp_path):
+    for form, subtype in (("WAV", "GSM610"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III")):
+        path = tmp_path / "sound"
+        path.write_bytes(encode(SAMPLES, RATE, form, subtype))
+        assert duration(path) * RATE == len(decode(path, None).samples) == len(SAMPLES)
