@@ -5,7 +5,8 @@ r"""Polyphonic music: GRU, LSTM and tanh RNN at the sizes of Chung et al. 2014, 
       --workdir runs/chung2014-jsb_chorales
 
 Parts: jsb_chorales, piano_midi, nottingham, muse_data. Each arm has ten learning rates of the
-paper's kind; the worse ones are dropped on the way, the others go on until patience ends them.
+paper's kind. Halving keeps the best three of them at update 1,500 on JSB Chorales, and elsewhere
+the best one at update 200. These train until patience ends them.
 """
 
 import math
@@ -32,11 +33,11 @@ PUBLISHED = Published(
     guessed=(
         "batches of 8 pieces, the loss a mean over their frames",
         "RMSProp with decay 0.9; recurrent weights orthogonal, forget bias 1, output biases -3",
-        "the first frame is foretold from zeros, and counts",
+        "the first frame is predicted from zeros, and counts",
         "learning rates e^-12 to e^-6: the paper's U(-12, -6) read as natural logarithms",
-        "on JSB Chorales seven of ten rates are dropped at update 1500, elsewhere nine at update "
-        "200, which the paper does not do; on JSB Chorales the lowest that goes on is the one "
-        "chosen",
+        "on JSB Chorales the best three of ten rates at update 1,500 are trained to the end, "
+        "elsewhere only the best at update 200, so that a rate which is slow at first has no "
+        "chance; the paper trains all to the end",
         "but for JSB Chorales gradients flow back through 200 frames, and the state goes on",
         "88 keys, where the paper has 93 to 108 (more keys, silent as it seems)",
     ),

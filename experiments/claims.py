@@ -258,8 +258,8 @@ CLAIMS = (
         "A GRU needs fewer updates than an LSTM to the same validation loss",
         "The ratio of updates to the worse of the two best losses: on JSB Chorales at the sizes of "
         "Chung et al. and each at its own constant learning rate, on digits at equal parameters "
-        "and one rate that falls over 600 updates, where who ends worse is counted close to the "
-        "end (`chung2014.py`, `claims.py:short_fsdd`).",
+        "and one rate that falls over 600 updates, where the arm with the worse loss reaches it "
+        "close to the end (`chung2014.py`, `claims.py:short_fsdd`).",
         _fewer_updates,
     ),
     Claim(
@@ -303,12 +303,12 @@ CLAIMS = (
     ),
     Claim(
         "The update gate of a GRU can be read: it tells where a bird's syllables begin",
-        "A GRU that foretells the song of a Bengalese finch, and was told of no syllable: is the "
+        "A GRU that predicts the song of a Bengalese finch, and was told of no syllable: is the "
         "best score made of its update gates better than the best made of energy, and better than "
         "the same of a GRU that learnt nothing? Extremes are gates above 0.9 or below 0.1. "
-        "Intervals are of the paired bootstrap over seeds and recordings. More detectors were "
-        "tried once the test recordings had been scored, which favours the gates "
-        "(`update_gate.py`).",
+        "Intervals and p-values are of a paired bootstrap over seeds and recordings, which shows a "
+        "difference more easily than the test of the other claims. More detectors were tried once "
+        "the test recordings had been scored, which favours the gates (`update_gate.py`).",
         _gates_tell_onsets,
     ),
 )

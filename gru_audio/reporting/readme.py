@@ -58,8 +58,8 @@ Ours is the mean over seeds, each with its own initialisation and order of examp
 metric at the draw that validation chose. In brackets stands its 95 % interval by Student's t over
 the seeds: the right one beside a paper's number on the same test set. Where there are several test
 sets (folds), it is over their means, each of its seeds: "5 x 3" are five test sets with three seeds
-each. Differences between arms are by the paired bootstrap over seeds and test examples, their
-p-values adjusted by Holm's method.
+each. Differences between arms are paired by replicate and test example. Their intervals and
+p-values account for chance in both, and p-values are adjusted by Holm's method.
 
 A published value is **reproduced** if our interval contains it and lies wholly within a tolerance
 around it. The tolerance is half of the smallest difference between the paper's values in that
@@ -107,14 +107,16 @@ def _claims(claims: Sequence[tuple[Claim, Sequence[Evidence]]]) -> list[str]:
     columns |= {"for it": RIGHT, "against": RIGHT, "comparisons": RIGHT}
     lines = ["## What is said of GRUs", "", *markdown.table(columns, found), ""]
     lines += [
-        "A comparison speaks for a claim if its difference is on the side that the claim expects, "
-        "and against it if it is on the other, in both cases only if p < 0.05, adjusted by Holm's "
-        "method for the comparisons of the claim. Test scores are compared by the same test as "
-        "arms, all else by Student's t over paired seeds. In brackets stands the 95 % interval of "
-        "each by itself. Of speeds both quartiles of rounds, which stand in brackets, have to be "
-        "on one side; what is counted (parameters, bytes) is exact. A claim holds if every "
-        "comparison speaks for it, in part if some do and none against it; by the same rule its "
-        "opposite holds. If some speak for it and some against, the finding is mixed.",
+        "A comparison speaks for a claim if its difference is on the side that the claim "
+        "expects, and against it if it is on the other, in both cases only if p < 0.05, "
+        "adjusted by Holm's method for the comparisons of the claim. Test scores are compared "
+        "by the same test as arms, all else by Student's t over paired seeds. In brackets "
+        "stands the 95 % interval of each by itself, in parentheses the range of replicates "
+        "that are too few for an interval. Of speeds both quartiles of rounds, which stand in "
+        "brackets, have to be on one side; what is counted (parameters, bytes) is exact. A "
+        "claim holds if every comparison speaks for it, in part if some do and none against it; "
+        "by the same rule its opposite holds. If some speak for it and some against, the "
+        "finding is mixed.",
     ]
     return ["\n".join(lines), *(_claim(claim, tests) for claim, tests in claims)]
 
@@ -141,8 +143,11 @@ def _claim(claim: Claim, tests: Sequence[Evidence]) -> str:
 def _test(test: Evidence) -> list[str]:
     difference, ratio = test.difference, test.neutral == 1
     told = _short(difference.value)
-    if test.basis is not Basis.COUNT:
-        told += f" [{_short(difference.low)}, {_short(difference.high)}]"
+    low, high = _short(difference.low), _short(difference.high)
+    if not difference.is_interval:
+        told += f" ({low} to {high})"
+    elif test.basis is not Basis.COUNT:
+        told += f" [{low}, {high}]"
     return [
         test.setting,
         *(f"{name}: {_short(value)}" for name, value in (test.first, test.second)),
