@@ -1,7 +1,8 @@
 # Works on a bare Debian or Ubuntu with python3, python3-venv and make: no GPU, no root.
 
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 
 QUICKSTART_WORKDIR := runs/quickstart
 ifdef SHORT
@@ -12,46 +13,50 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help quickstart test reliability test-slurm lint install clean
+.PHONY: help quickstart test test-fast reliability test-slurm lint install clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 20
 
-quickstart: .venv/.with-demo  ## train GRUs and LSTMs on synthetic speech and compare them (SHORT=1: a mere try)
+quickstart: $(VENV)/.with-demo  ## train GRUs and LSTMs on synthetic speech and compare them (SHORT=1: a mere try)
 	$(BIN)/python -m gru_audio.prepare tts_digits
 	$(BIN)/python -m gru_audio.sweep --config experiments/quickstart.py \
 	    --workdir $(QUICKSTART_WORKDIR) $(QUICKSTART_FLAGS)
 	@echo "Open $(QUICKSTART_WORKDIR)/report/index.html in a browser to see which won."
 
-test: .venv/.with-demo .venv/.with-test  ## run the tests (PYTEST_FLAGS: what else to tell pytest)
+test: $(VENV)/.with-demo $(VENV)/.with-test  ## run the tests (PYTEST_FLAGS: what else to tell pytest)
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
-reliability: .venv/.with-demo .venv/.with-test  ## run the fault tests (kills, damage, full disks); print their table
+test-fast: $(VENV)/.with-demo $(VENV)/.with-test  ## run the tests that start no command: about half of the time
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder \
+	    -m 'not commands and not reliability and not slurm' $(PYTEST_FLAGS)
+
+reliability: $(VENV)/.with-demo $(VENV)/.with-test  ## run the fault tests (kills, damage, full disks); print their table
 	$(BIN)/python -m pytest -m reliability $(PYTEST_FLAGS)
 
-test-slurm: .venv/.with-demo .venv/.with-test  ## run sweeps under a SLURM of this machine's own
+test-slurm: $(VENV)/.with-demo $(VENV)/.with-test  ## run sweeps under a SLURM of this machine's own
 	@command -v slurmctld slurmd munged >/dev/null || { \
 	    echo "SLURM is missing. On Debian or Ubuntu: apt install slurm-wlm munge"; exit 1; }
 	$(BIN)/python -m pytest -m slurm $(PYTEST_FLAGS)
 
-lint: .venv/.with-dev  ## check style and types
+lint: $(VENV)/.with-dev  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-install: .venv/.with-demo .venv/.with-test .venv/.with-dev  ## set up .venv with all that development needs
+install: $(VENV)/.with-demo $(VENV)/.with-test $(VENV)/.with-dev  ## set up .venv with all that development needs
 
 clean:  ## remove .venv and caches, keep runs
-	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Each extra of pyproject.toml that is installed leaves a stamp, so that a second call is quick.
-.venv/.with-%: pyproject.toml constraints.txt | .venv/.created
-	@echo "Installing gru_audio[$*] into .venv: a minute or two, mostly downloading."
+$(VENV)/.with-%: pyproject.toml constraints.txt | $(VENV)/.created
+	@echo "Installing gru_audio[$*] into $(VENV): a minute or two, mostly downloading."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	@touch $@
 
-.venv/.created:
+$(VENV)/.created:
 	@$(PYTHON) -c '' 2>/dev/null || { \
 	    echo "There is no $(PYTHON) that runs. On Debian or Ubuntu: apt install python3 python3-venv"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
@@ -60,5 +65,5 @@ clean:  ## remove .venv and caches, keep runs
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	    echo "$(PYTHON) cannot make virtual environments. On Debian or Ubuntu: apt install python3-venv"; \
 	    exit 1; }
-	$(PYTHON) -m venv --clear .venv
+	$(PYTHON) -m venv --clear $(VENV)
 	@touch $@

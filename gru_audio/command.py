@@ -8,7 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from types import FrameType, ModuleType
+from types import ModuleType
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -16,8 +16,9 @@ from etils import epath
 from ml_collections import ConfigDict, config_flags
 
 from gru_audio.config import UserError, default_config, flatten, nearest
+from gru_audio.files import refusal
 from gru_audio.reporting.published import name_with_part
-from gru_audio.training.preemption import EXIT_PREEMPTED, Preempted
+from gru_audio.training import stopping
 
 
 def run(main: Callable[[Sequence[str]], int | None], *, names: bool = False) -> None:
@@ -27,7 +28,7 @@ def run(main: Callable[[Sequence[str]], int | None], *, names: bool = False) -> 
       main: from the arguments, of which the first is the command, to the exit code.
       names: whether it takes arguments that are no flags, such as files.
     """
-    signal.signal(signal.SIGTERM, _preempt)  # until training heeds it, and after
+    stopping.begin()
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("jax").setLevel(logging.ERROR)
 
@@ -41,18 +42,17 @@ def run(main: Callable[[Sequence[str]], int | None], *, names: bool = False) -> 
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             code = 2
-        except KeyboardInterrupt:
-            print("stopped; the same command resumes", file=sys.stderr)
-            code = 130
-        except Preempted:
-            print("preempted: all is saved; the same command resumes", file=sys.stderr)
-            return EXIT_PREEMPTED
         except BrokenPipeError:  # whoever read the output wants no more of it, as `head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 128 + signal.SIGPIPE
-        except Exception:
-            traceback.print_exc()
-            code = 1
+        except Exception as error:
+            if refused := refusal(error):
+                again = "; the same command resumes" if stopping.resumes() else ""
+                print(f"error: {refused} Put that right{again}.", file=sys.stderr)
+                code = 2
+            else:
+                traceback.print_exc()
+                code = 1
         if "jax" in sys.modules:  # importing it takes seconds, and without it there are no others
             from gru_audio.training.processes import leave
 
@@ -60,10 +60,6 @@ def run(main: Callable[[Sequence[str]], int | None], *, names: bool = False) -> 
         return code
 
     app.run(guarded, flags_parser=_parse)
-
-
-def _preempt(number: int, frame: FrameType | None) -> None:
-    raise Preempted
 
 
 def config(flag: flags.FlagHolder) -> ConfigDict:
@@ -113,9 +109,7 @@ def _path_and_part() -> tuple[str, str]:
 
 def command_line() -> str:
     """How this process was started, as one would type it."""
-    module = sys.modules["__main__"].__spec__
-    name = module.name if module else sys.argv[0]
-    return " ".join(["python -m", name, *sys.argv[1:]])
+    return " ".join(["python -m", stopping.program() or sys.argv[0], *sys.argv[1:]])
 
 
 def _parse(arguments: Sequence[str]) -> list[str]:

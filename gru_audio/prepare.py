@@ -30,7 +30,6 @@ any moment and started again: a data set is there as a whole or not at all.
 """
 
 import contextlib
-import fcntl
 import inspect
 import re
 import shutil
@@ -53,6 +52,7 @@ from gru_audio.data.builders import BUILDERS, listing
 from gru_audio.data.builders.catalogue import catalogue_name
 from gru_audio.data.builders.clips import REFUSE, SKIP, UNFINISHED, ClipBuilder
 from gru_audio.data.source import default_data_dir
+from gru_audio.files import lock, matching
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Where data sets go; else $GRU_AUDIO_DATA, else the cache."
@@ -146,12 +146,8 @@ def prepare(
         raise UserError(f"{data_dir} is no local folder: prepare on a disk, then copy the folder.")
     root = Path(data_dir or default_data_dir()).expanduser().resolve()
     home = root / name
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot prepare {name}: {error}") from error
-    with _lock(home / ".lock"):
-        for leftover in home.glob(f"{UNFINISHED}*"):
+    with _lock(home):
+        for leftover in matching(epath.Path(home), f"{UNFINISHED}*"):
             shutil.rmtree(leftover, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=home, prefix=UNFINISHED) as staging:
             builder = builder_class(data_dir=staging, **options)
@@ -271,14 +267,17 @@ def _since(folder: Path, builder: ClipBuilder) -> str:
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Holds a lock that goes with the process, however it ends."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"Waiting for another process that prepares {path.parent.name}.", file=sys.stderr)
-            fcntl.flock(file, fcntl.LOCK_EX)
+def _lock(home: Path) -> Iterator[None]:
+    """Makes the folder of a data set, and keeps other processes from preparing it meanwhile."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        file = (home / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"Cannot prepare {home.name}: {error}") from error
+    with file:
+        if not lock(file):
+            print(f"Waiting for another process that prepares {home.name}.", file=sys.stderr)
+            lock(file, wait=True)
         yield
 
 

@@ -23,6 +23,7 @@ from etils import epath
 
 from gru_audio import command
 from gru_audio.config import UserError
+from gru_audio.files import matching
 from gru_audio.reporting.kept import read_kept
 from gru_audio.reporting.papers import Experiment
 from gru_audio.reporting.published import NOBODYS, name_with_part
@@ -78,7 +79,7 @@ def experiment_modules(folder: epath.Path) -> dict[str, ModuleType]:
     Raises:
       UserError: there is none.
     """
-    modules = {path.stem: command.load_experiment(path) for path in sorted(folder.glob("*.py"))}
+    modules = {path.stem: command.load_experiment(path) for path in matching(folder, "*.py")}
     if not modules:
         raise UserError(f"There is no experiment in {folder}. Name another --experiments.")
     return modules

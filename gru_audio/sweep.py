@@ -162,7 +162,7 @@ def _show_standings(standings: Sequence[Standing], selection: str, now: datetime
     for column in ("run", "state", "step", f"best {selection}", "heard of", "host", "shard"):
         table.add_column(column, overflow="fold")  # names are there to be copied
     for standing in standings:
-        age = now - standing.heartbeat if standing.heartbeat else None
+        age = max(now - standing.heartbeat, datetime.timedelta()) if standing.heartbeat else None
         table.add_row(
             standing.run,
             standing.state,

@@ -29,13 +29,18 @@ from pathlib import Path
 
 USER_ERROR, PREEMPTED, INTERRUPTED = 2, 75, 130  # exit codes
 JOINED = "GRU_AUDIO_JOINED"  # the folder in which a process leaves its number as it joins the rest
-LOST_A_PEER = "JAX distributed service detected fatal errors"  # what JAX says, and then aborts
+# What JAX and its collectives say when another process is gone. Then they abort or raise an error.
+_LOST_A_PEER = re.compile(
+    "JAX distributed service detected fatal errors|error from coordination service"
+    "|Connection (closed|reset) by peer|Socket closed|another task died"
+)
 
 _GPU = re.compile(r"\d+|(GPU|MIG)-.+")  # its name in CUDA_VISIBLE_DEVICES
 _POLL = 0.05  # seconds
 _SETTLE = 3.0  # seconds in which all that answer have heard of a silent one
 _GRACE = 5.0  # seconds between SIGTERM and SIGKILL, for those that cannot go on anyway
-_TAIL = 40  # lines: those of an aborted process end in a long stack trace
+_SAVING = 40.0  # seconds that processes have to save and end after a signal; they take 25
+_TAIL = 40  # lines
 _PR_SET_PDEATHSIG = 1  # of Linux
 
 
@@ -44,7 +49,8 @@ class Process:
 
     def __init__(self, rank: int, command: Sequence[str], environment: dict[str, str]):
         self.rank = rank
-        self._asked_to_end = False
+        self.lost_a_peer = False  # whether it has said so
+        self._asked_to_end = 0  # by which signal
         self.tail: collections.deque[str] = collections.deque(maxlen=_TAIL)
         self._popen = subprocess.Popen(
             command,
@@ -67,14 +73,17 @@ class Process:
     def code(self) -> int | None:
         """Its exit code, minus the signal that killed it, or None while it runs.
 
-        One that was asked to end so early that it could not answer is as good as preempted.
+        One that was asked to end may be too young to answer, or see the others leave before it.
         """
         code = self._popen.poll()
-        return PREEMPTED if code == -signal.SIGTERM and self._asked_to_end else code
+        if self._asked_to_end and (code == -self._asked_to_end or (code and self.lost_a_peer)):
+            return INTERRUPTED if self._asked_to_end == signal.SIGINT else PREEMPTED
+        return code
 
     def send(self, number: int) -> None:
         """Sends a signal, if it still runs."""
-        self._asked_to_end |= number == signal.SIGTERM
+        if number != signal.SIGKILL:
+            self._asked_to_end = self._asked_to_end or number
         self._popen.send_signal(number)
 
     def wait(self, deadline: float) -> None:
@@ -87,9 +96,32 @@ class Process:
         assert self._popen.stdout is not None
         for line in self._popen.stdout:
             self.tail.append(line.rstrip("\n"))
+            self.lost_a_peer |= bool(_LOST_A_PEER.search(line))
             # One write a line: those of two processes do not mix.
             sys.stdout.write(f"[{self.rank}] {self.tail[-1]}\n")
             sys.stdout.flush()
+
+
+class Signals:
+    """What the launcher was asked to do: signals that it passes on to all processes."""
+
+    def __init__(self) -> None:
+        self.first = 0  # the number of the first one
+        self.deadline = float("inf")  # by which all are to have ended
+        self._processes: list[Process] = []
+
+    def pass_on_to(self, processes: list[Process]) -> None:
+        """From now on passes signals on to these, to which more may be added."""
+        self._processes = processes
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._pass_on)
+
+    def _pass_on(self, number: int, _: object) -> None:
+        left = _GRACE if self.first and number == signal.SIGINT else _SAVING
+        self.first = self.first or number
+        self.deadline = min(self.deadline, time.monotonic() + left)
+        _send(self._processes, number)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,20 +132,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"launch: {error}", file=sys.stderr)
         return USER_ERROR
+    signals = Signals()
     with (
         tempfile.TemporaryDirectory() as joined,
-        started(options.command, own, Path(joined)) as processes,
+        started(options.command, own, Path(joined), signals) as processes,
     ):
-        try:
-            complaint = watch(processes, Path(joined), options.wait)
-        except KeyboardInterrupt:
-            end(processes, signal.SIGINT)
-            print("launch: interrupted; the same command resumes", file=sys.stderr)
-            return INTERRUPTED
-        end(processes, signal.SIGTERM)
+        complaint = watch(processes, Path(joined), options.wait, signals)
+        end(processes)
     if complaint:
         print(f"launch: {complaint}", file=sys.stderr)
-    return summary([process.code for process in processes], complaint)
+    code = summary([process.code for process in processes], complaint)
+    if code == INTERRUPTED:
+        print("launch: interrupted; the same command resumes", file=sys.stderr)
+    return code
 
 
 def environments(given: Mapping[str, str], count: int, devices: int | None) -> list[dict[str, str]]:
@@ -151,33 +182,31 @@ def environments(given: Mapping[str, str], count: int, devices: int | None) -> l
 
 @contextlib.contextmanager
 def started(
-    command: Sequence[str], environments: Sequence[dict[str, str]], joined: Path
+    command: Sequence[str],
+    environments: Sequence[dict[str, str]],
+    joined: Path,
+    signals: Signals,
 ) -> Iterator[list[Process]]:
-    """Starts the processes, which get every SIGTERM; none survives the end of the context.
+    """Starts the processes, which get every signal; none survives the end of the context.
 
     Args:
       command: what to run.
       environments: one a process.
       joined: an empty folder, in which process R makes a file named R as it joins the others.
+      signals: passes them on.
     """
     place = [
         f"--config.parallel.coordinator=localhost:{_free_port()}",
         f"--config.parallel.processes={len(environments)}",
     ]
     processes: list[Process] = []
-    asked: list[int] = []  # before all were there
-
-    def pass_on(number: int, _) -> None:
-        asked.append(number)
-        _send(processes, number)
-
-    signal.signal(signal.SIGTERM, pass_on)
+    signals.pass_on_to(processes)
     try:
         for rank, environment in enumerate(environments):
             own = [*command, *place, f"--config.parallel.process={rank}"]
             processes.append(Process(rank, own, environment | {JOINED: str(joined)}))
-        if asked:
-            _send(processes, signal.SIGTERM)
+        if signals.first:  # it may have come before all were there
+            _send(processes, signals.first)
         for process in processes:  # threads only now: forking beside them is not safe
             process.listen()
         yield processes
@@ -185,34 +214,35 @@ def started(
         _send(processes, signal.SIGKILL)
 
 
-def watch(processes: Sequence[Process], joined: Path, wait: float) -> str:
+def watch(processes: Sequence[Process], joined: Path, wait: float, signals: Signals) -> str:
     """Returns when all have ended well, or as soon as one has not.
 
     Args:
       processes: all of them.
       joined: the folder in which they leave their numbers.
       wait: seconds that they have to do so.
+      signals: after one all have to end.
 
     Returns:
       What went wrong and with which process; "" if nothing did.
     """
     deadline = time.monotonic() + wait
-    while any(process.code is None for process in processes):
+    while running := [process for process in processes if process.code is None]:
+        if time.monotonic() > signals.deadline:
+            return _tell(running, f"did not end after {signal.Signals(signals.first).name}")
         if time.monotonic() > deadline:
-            running = [process for process in processes if process.code is None]
             if missing := [p for p in running if not (joined / str(p.rank)).exists()]:
                 return _tell(missing, f"did not come up within {wait:g} s")
             deadline = float("inf")
-        if failed := _failed(processes):
-            return _blame(failed[0], processes)
+        if _failed(processes):
+            return _blame(processes)
         time.sleep(_POLL)
-    failed = _failed(processes)
-    return _blame(failed[0], processes) if failed else ""
+    return _blame(processes) if _failed(processes) else ""
 
 
-def end(processes: Sequence[Process], number: int) -> None:
-    """Ends those that still run: by this signal, and if that does not help by SIGKILL."""
-    _send(processes, number)
+def end(processes: Sequence[Process]) -> None:
+    """Ends those that still run: by SIGTERM, and if that does not help by SIGKILL."""
+    _send(processes, signal.SIGTERM)
     deadline = time.monotonic() + _GRACE
     for process in processes:
         process.wait(deadline)
@@ -227,23 +257,30 @@ def summary(codes: Sequence[int | None], complaint: str) -> int:
         return USER_ERROR
     if complaint:
         return 1
-    return PREEMPTED if PREEMPTED in codes else 0
+    return next((code for code in (INTERRUPTED, PREEMPTED) if code in codes), 0)
 
 
 def _failed(processes: Sequence[Process]) -> list[Process]:
-    return [process for process in processes if process.code not in (None, 0, PREEMPTED)]
+    fine = (None, 0, PREEMPTED, INTERRUPTED)
+    return [process for process in processes if process.code not in fine]
 
 
-def _blame(failed: Process, processes: Sequence[Process]) -> str:
-    """Says what went wrong, given the first process that failed."""
-    failed.wait(time.monotonic() + _SETTLE)
-    if failed.code == -signal.SIGABRT and any(LOST_A_PEER in line for line in failed.tail):
-        time.sleep(_SETTLE)  # it ended because of another, and so do all but that other
+def _blame(processes: Sequence[Process]) -> str:
+    """Says what went wrong, once a process has failed: the first may not be the one to blame."""
+    deadline = time.monotonic() + _SETTLE
+    for process in _failed(processes):
+        process.wait(deadline)
+    if all(process.lost_a_peer for process in _failed(processes)):
+        time.sleep(_SETTLE)  # they ended because of another, and so do all but that other
         if silent := [process for process in processes if process.code is None]:
             return _tell(silent, "no longer answers")
-    code = failed.code or 0
+    # One that was killed, or failed by itself, comes before those that only lost it.
+    culprit = min(_failed(processes), key=lambda p: (p.lost_a_peer, (p.code or 0) > 0, p.rank))
+    code = culprit.code or 0
     what = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-    return _tell([failed], what)
+    if code == -signal.SIGKILL:
+        what += ", as the system does when memory runs out"
+    return _tell([culprit], what)
 
 
 def _tell(culprits: Sequence[Process], what: str) -> str:

@@ -29,9 +29,13 @@ QUICKLY_COMPILED = {  # of rooms of which most are not
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by markers
 def pytest_collection_modifyitems(items):
-    """What runs real commands comes first: it takes longest, and would else be waited for alone."""
+    """What runs real commands is marked, and comes first: it takes longest."""
     here = pathlib.Path(__file__).parent
+    for item in items:
+        if item.path.parent in (here, here / "launch", here / "reliability"):
+            item.add_marker(pytest.mark.commands)
     items.sort(key=lambda item: item.path.parent != here)
 
 

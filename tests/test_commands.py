@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+from gru_audio.reporting.results import read_results
 from tests.commands import (
     Killed,
     assert_same_leavings,
@@ -19,13 +20,14 @@ from tests.commands import (
 )
 from tests.tones import CLASSES, NAME, SPLIT_BY
 
+ODD = "lr[1e-3]*? é"  # a folder may have any name
 RUNS = ["GRU-seed0", "GRU-seed1", "RNN-seed0", "RNN-seed1"]
 
 
 @pytest.fixture(scope="module")
 def prepared(environment, tones_folder, tmp_path_factory):
     """An environment in which the `prepare` command has prepared the tones."""
-    folder = tmp_path_factory.mktemp("prepared")
+    folder = tmp_path_factory.mktemp("prepared") / ODD
     environment = environment | {"GRU_AUDIO_DATA": str(folder)}
     options = ["--name", NAME, "--folder", tones_folder, "--split_by", SPLIT_BY]
     shown = run(environment, "prepare", "folder", *options, "--sample_rate=8000").stdout
@@ -39,11 +41,11 @@ def sweep(prepared, tmp_path_factory):
     """Experiment file, workdir, and what the sweep printed."""
     folder = tmp_path_factory.mktemp("sweep")
     experiment = write_experiment(folder / "tones.py", "'train.steps': 150, 'parallel.member': 0")
-    flags = ["--config", experiment, "--workdir", folder / "workdir"]
+    flags = ["--config", experiment, "--workdir", folder / ODD]
     plan = run(prepared, "sweep", *flags, "--plan").stdout
     assert "4 runs in 2 programs" in plan
-    assert not (folder / "workdir").exists()
-    return experiment, folder / "workdir", run(prepared, "sweep", *flags).stdout
+    assert not (folder / ODD).exists()
+    return experiment, folder / ODD, run(prepared, "sweep", *flags).stdout
 
 
 def test_a_sweep_ends_in_a_report(sweep):
@@ -58,6 +60,11 @@ def test_a_sweep_ends_in_a_report(sweep):
     assert "RNN" in table
     rows = list(csv.DictReader(io.StringIO((workdir / "report" / "results.csv").read_text())))
     assert sorted(row["run"] for row in rows) == RUNS
+    for name in RUNS:
+        with (workdir / "runs" / name / "metrics.jsonl").open() as file:
+            steps = [json.loads(line)["step"] for line in file]
+        assert (steps[0], steps[-1]) == (5, 150)
+    assert all(run.curves for run in read_results(workdir).runs)
 
 
 @pytest.mark.reliability  # for its length

@@ -1,5 +1,7 @@
 """The command itself: killed, doubled, repeated, and asked for the impossible."""
 
+import errno
+import fcntl
 import functools
 import hashlib
 import http.server
@@ -194,6 +196,28 @@ def test_the_old_one_stays_until_the_new_one_is_complete(folder, fingerprint, tm
         )
     assert open_source("mine", tmp_path).fingerprint == fingerprint
     assert not list((tmp_path / "mine").glob("incomplete*"))
+
+
+@pytest.mark.parametrize("first", [errno.ENOLCK, errno.EWOULDBLOCK])
+def test_a_disk_without_locks(folder, fingerprint, tmp_path, monkeypatch, capsys, first):
+    """It may say so at once, or only to one who would wait."""
+    answers = iter([first, errno.ENOLCK])
+
+    def flock(file, how):
+        number = next(answers)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    prepare("folder", tmp_path, name="mine", folder=str(folder))
+    assert "cannot be locked (No locks available)" in capsys.readouterr().err
+    assert open_source("mine", tmp_path).fingerprint == fingerprint
+
+
+def test_a_folder_that_cannot_be_written(folder, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / ".lock").mkdir()
+    with pytest.raises(UserError, match=r"Cannot prepare mine: .*Is a directory"):
+        prepare("folder", tmp_path, name="mine", folder=str(folder))
 
 
 def test_two_at_once_take_turns(folder, fingerprint, tmp_path):

@@ -1,5 +1,6 @@
 """Writes what the others have made: a report in one folder, kept results, the tables of papers."""
 
+import contextlib
 import secrets
 from collections.abc import Sequence
 
@@ -82,5 +83,10 @@ def _write(path: epath.Path, text: str) -> None:
         path.write_text(text)
         return
     own = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
-    own.write_text(text)
-    own.replace(path)
+    try:
+        own.write_text(text)
+        own.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            own.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -1,79 +1,34 @@
 """A recurrent cell as a list of equations, and what follows from them: its step and its gradient.
 
-A time step works on named values of shape (batch, hidden): the carry, the gates' input projections,
-and what the equations add. Every parameter acts by adding to a gate before it is used, everything
-else is elementwise. So the derivatives of a step, but for its products, are elementwise too. They
-follow from the functions themselves, and serve every implementation of the recurrence.
+A time step works on named values of shape (batch, hidden): the carry, the gates' input
+projections, and what the equations add. Every parameter acts by adding to a value, all else is
+elementwise. So the derivatives of a step, but for its products, are elementwise too. They follow
+from the functions themselves, and serve every implementation of the recurrence.
 """
 
 import functools
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 
+from gru_audio.rnn.numbering import (
+    Assignment,
+    Bias,
+    Diagonal,
+    Equation,
+    Matrix,
+    Numbered,
+    Pointwise,
+    Values,
+    number,
+)
+
 Params = Mapping[str, jax.Array]
 Carry = tuple[jax.Array, ...]
 Projections = tuple[jax.Array, ...]
-Values = dict[str, jax.Array]
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """``gate += value @ U_gate`` for each gate; the blocks (hidden, hidden) lie side by side."""
-
-    param: str
-    value: str
-    gates: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Diagonal:
-    """``gate += value * u_gate`` for each gate, ``u`` a vector: a peephole."""
-
-    param: str
-    value: str
-    gates: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Bias:
-    """``gate += b_gate`` for each gate, beside the input bias that every projection has."""
-
-    param: str
-    gates: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Pointwise:
-    """``value = function(...)``, elementwise; the function's arguments are named as the values."""
-
-    value: str
-    function: Callable[..., jax.Array]
-
-    @functools.cached_property
-    def arguments(self) -> tuple[str, ...]:
-        return tuple(inspect.signature(self.function).parameters)
-
-    def with_derivatives(self, values: Values) -> tuple[jax.Array, Values]:
-        """The value, and its derivative by each argument, both elementwise."""
-        arguments = {name: values[name] for name in self.arguments}
-        derivatives = {}
-        for name, primal in arguments.items():
-            others = {k: v for k, v in arguments.items() if k != name}
-            alone = functools.partial(_named, self.function, name, others)
-            value, derivatives[name] = jax.jvp(alone, (primal,), (jnp.ones_like(primal),))
-        return value, derivatives
-
-
-def _named(function, name, others, argument):
-    return function(**others, **{name: argument})
-
-
-Equation = Matrix | Diagonal | Bias | Pointwise
 
 
 @dataclass(frozen=True)
@@ -104,11 +59,11 @@ class Cell:
     Attributes:
       gates: names of the input projections, in the order of the input kernel's blocks.
       carry: names of the values that go on to the next step; the first is the cell's output.
-      equations: an equation uses the values as they stand then; to set one anew replaces it.
+      equations: an equation uses the values as they stand then; it may set or add to any name.
       activations: the gates as they are known in the field, for who looks into a cell; a step
         works them out by itself, within its functions.
-      linear: whether the new carry is a linear function of the old one, elementwise: the steps can
-        then be worked out side by side.
+      linear: whether the equations read one carried value alone, and make it a linear function of
+        itself, elementwise: the steps can then be worked out side by side.
     """
 
     gates: tuple[str, ...]
@@ -128,10 +83,14 @@ class Cell:
         return {e.param: e.gates for e in self.equations if isinstance(e, Diagonal | Bias)}
 
     @functools.cached_property
+    def numbered(self) -> Numbered:
+        """The equations with names that the gradient can work with."""
+        return number(self.gates, self.carry, self.equations)
+
+    @functools.cached_property
     def sums(self) -> tuple[str, ...]:
-        """All gates: those with an input projection first, then those that are recurrent alone."""
-        names = [g for e in self.equations if not isinstance(e, Pointwise) for g in e.gates]
-        return tuple(dict.fromkeys((*self.gates, *names)))
+        """All that parameters add to: the gates first, then what has no input projection."""
+        return tuple(self.numbered.sums)
 
     @functools.cached_property
     def projectable(self) -> bool:
@@ -149,22 +108,17 @@ class Cell:
 
     @functools.cached_property
     def operands(self) -> tuple[str, ...]:
-        """Names of the parameters that something is multiplied with."""
-        return tuple(e.param for e in self.equations if isinstance(e, Matrix | Diagonal))
+        """Names of what the parameters are multiplied with."""
+        return self.numbered.operands
 
     @functools.cached_property
     def slots(self) -> tuple[str, ...]:
-        """Names of the local derivatives that the backward pass needs, the gates' first.
+        """Names of the local derivatives that the backward pass needs, the sums' first.
 
-        A gate's is named as the gate; that of a value `a` by a value `b` is "a/b".
+        That of a value `a` by an argument `b` is "a/b". One derivative by each sum has the name of
+        the sum: its gradient takes its place.
         """
-        return *self.sums, *(
-            f"{e.value}/{argument}"
-            for e in self.equations
-            if isinstance(e, Pointwise)
-            for argument in e.arguments
-            if argument not in self.sums
-        )
+        return self.numbered.slots
 
     def slot_dtypes(self, dtype: jax.typing.DTypeLike) -> dict[str, jax.typing.DTypeLike]:
         """The types in which the `slots` of a computation in `dtype` are kept.
@@ -188,7 +142,7 @@ class Cell:
         """As `step`; also its `activations` (batch, hidden)."""
         values, _, _ = self._work_out(Fused(params), carry, projections, derivatives=False)
         opened = {
-            name: activation.function(*(values[gate] for gate in activation.gates))
+            name: activation.function(*(values[self._last(gate)] for gate in activation.gates))
             for name, activation in self.activations.items()
         }
         return self._new_carry(values), opened
@@ -200,7 +154,7 @@ class Cell:
 
         Returns:
           The new carry, wide; with `derivatives` also the local ones, by the names of `slots`, and
-          what the matrices and diagonals were multiplied with, by the names of their parameters.
+          what the parameters were multiplied with, by the names of `operands`.
         """
         values, slots, operands = self._work_out(
             weights, carry, projections, derivatives=derivatives
@@ -210,62 +164,67 @@ class Cell:
     def _work_out(
         self, weights: Weights, carry: Carry, projections: Projections, *, derivatives: bool
     ) -> tuple[Values, Values, Values]:
-        """All values as the equations leave them (sums stay as they were used), slots, operands."""
+        """All values by their numbered names, slots and operands."""
         values = {n: _wide(v) for n, v in zip(self.gates, projections, strict=True)}
-        values |= {name: _wide(value) for name, value in self._carried(carry)}
+        values |= {n: _wide(v) for n, v in zip(self.carry, carry, strict=True)}
+        shape = projections[0].shape
         slots: Values = {}
         operands: Values = {}
-        for equation in self.equations:
-            match equation:
+        for step in self.numbered.steps:
+            if isinstance(step, Assignment):
+                value = step(values)
+                if derivatives:
+                    value, local = step.with_derivatives(values)
+                    slots |= {name: jnp.broadcast_to(d, shape) for name, d in local.items()}
+                values[step.value] = jnp.broadcast_to(value, shape)
+                continue
+            match step.equation:
                 case Matrix():
-                    operand = operands[equation.param] = values[equation.value]
-                    _add(values, equation, weights.times(equation, operand))
+                    operand = operands[step.operand] = values[step.value]
+                    terms = weights.times(step.equation, operand)
                 case Diagonal():
-                    operand = operands[equation.param] = values[equation.value]
-                    _add(values, equation, [u * operand for u in weights.vectors(equation)])
+                    operand = operands[step.operand] = values[step.value]
+                    terms = [u * operand for u in weights.vectors(step.equation)]
                 case Bias():
-                    _add(values, equation, weights.vectors(equation))
-                case Pointwise() if derivatives:
-                    value, local = equation.with_derivatives(values)
-                    values[equation.value] = value
-                    slots |= {self._slot(equation, name): d for name, d in local.items()}
-                case Pointwise():
-                    arguments = {name: values[name] for name in equation.arguments}
-                    values[equation.value] = equation.function(**arguments)
+                    terms = weights.vectors(step.equation)
+            _accumulate(values, zip(step.gates, terms, strict=True), shape)
+        if derivatives:
+            nothing = jnp.zeros_like(values[self.gates[0]])
+            slots = {name: slots.get(name, nothing) for name in self.slots}
         return values, slots, operands
 
     def _new_carry(self, values: Values) -> Carry:
         # Wide: in bfloat16 what a slow gate adds in a step would be rounded away.
-        return tuple(values[name] for name in self.carry)
+        return tuple(values[self._last(name)] for name in self.carry)
+
+    def _last(self, name: str) -> str:
+        return self.numbered.last[name]
 
     def backward(self, weights: Weights, slots: Values, gradients: Carry) -> tuple[Values, Carry]:
-        """The gradients of all gates, and of the carry before the step from those after it."""
-        wide = {name: _wide(value) for name, value in slots.items()}
-        found = {name: _wide(value) for name, value in self._carried(gradients)}
-        for equation in reversed(self.equations):
-            match equation:
-                case Pointwise():
-                    gradient = found.pop(equation.value)
-                    local = {
-                        n: gradient * wide[self._slot(equation, n)] for n in equation.arguments
-                    }
-                    _accumulate(found, local)
+        """The gradients of all sums, and of the carry before the step from those after it."""
+        nothing, shape = jnp.zeros_like(_wide(gradients[0])), gradients[0].shape
+        found: Values = {
+            self._last(n): _wide(d) for n, d in zip(self.carry, gradients, strict=True)
+        }
+        for step in reversed(self.numbered.steps):
+            if isinstance(step, Assignment):
+                gradient = found.get(step.value)
+                if gradient is not None:  # else nothing depends on it
+                    local = [(a.value, gradient * _wide(slots[a.slot])) for a in step.arguments]
+                    _accumulate(found, local, shape)
+                continue
+            through = [found.get(gate, nothing) for gate in step.gates]
+            match step.equation:
                 case Matrix():
-                    through = [found[gate] for gate in equation.gates]
-                    back = weights.times_transposed(equation, through)
-                    _accumulate(found, {equation.value: back})
+                    back = weights.times_transposed(step.equation, through)
+                    _accumulate(found, [(step.value, back)], shape)
                 case Diagonal():
-                    for u, gate in zip(weights.vectors(equation), equation.gates, strict=True):
-                        _accumulate(found, {equation.value: u * found[gate]})
-                case Bias():
-                    pass
-        return {gate: found[gate] for gate in self.sums}, tuple(found[n] for n in self.carry)
-
-    def _carried(self, carry: Carry):
-        return zip(self.carry, carry, strict=True)
-
-    def _slot(self, equation: Pointwise, argument: str) -> str:
-        return argument if argument in self.sums else f"{equation.value}/{argument}"
+                    terms = map(jnp.multiply, weights.vectors(step.equation), through)
+                    _accumulate(found, [(step.value, term) for term in terms], shape)
+        return (
+            {name: found.get(name, nothing) for name in self.sums},
+            tuple(found.get(name, nothing) for name in self.carry),
+        )
 
 
 class Fused:
@@ -302,10 +261,9 @@ def _product(value: jax.Array, kernel: jax.Array) -> jax.Array:
     return jnp.matmul(value.astype(kernel.dtype), kernel, preferred_element_type=wide)
 
 
-def _add(values: Values, equation: Matrix | Diagonal | Bias, terms: list[jax.Array]) -> None:
-    _accumulate(values, dict(zip(equation.gates, terms, strict=True)))
-
-
-def _accumulate(values: Values, terms: Values) -> None:
-    for name, term in terms.items():
-        values[name] = values[name] + term if name in values else term
+def _accumulate(
+    values: Values, terms: Iterable[tuple[str, jax.Array]], shape: tuple[int, ...]
+) -> None:
+    """Adds each term to the value of its name, which is of the shape given."""
+    for name, term in terms:
+        values[name] = values[name] + term if name in values else jnp.broadcast_to(term, shape)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import numpy as np
 
 from gru_audio.config import UserError, flatten
 from gru_audio.data.split import ROLES, SCORED, target
+from gru_audio.files import refusal
 from gru_audio.models.size import count_parameters
 from gru_audio.sweeping.halving import Halving, Race
 from gru_audio.sweeping.planning import Plan
@@ -27,8 +29,8 @@ from gru_audio.training.keeper import Keeper
 from gru_audio.training.loop import Member, Memory, train
 from gru_audio.training.metrics import write_run_metrics
 from gru_audio.training.pack import Pack
-from gru_audio.training.preemption import Preempted, Preemption, heed_sigterm
 from gru_audio.training.progress import TrainProgress
+from gru_audio.training.stopping import Stop, Stopped, heed
 from gru_audio.training.trained import Trained
 
 
@@ -37,12 +39,13 @@ def execute(planned: Plan, workdir: Workdir) -> list[str]:
 
     Raises:
       UserError: the workdir is in use or holds another sweep, or the processes differ.
-      Preempted: SIGTERM; all is saved.
+      Stopped: a signal asked for an end; all is saved.
+      OSError: a disk refuses; what is saved stays.
     """
     same = json.dumps(identity(planned.description), sort_keys=True)
     processes.check_same("experiment, config and data set", same)
     with contextlib.ExitStack() as stack:
-        preemption = stack.enter_context(heed_sigterm())
+        stop = stack.enter_context(heed())
         processes.from_first(lambda: stack.enter_context(workdir.lock(planned.shard)))
         processes.from_first(lambda: workdir.claim(planned.description))
         for i, of_group in enumerate(planned.groups):
@@ -50,12 +53,12 @@ def execute(planned: Plan, workdir: Workdir) -> list[str]:
                 continue
             title = f"[{i + 1}/{len(planned.groups)}] {of_group.name} x{len(of_group.runs)}"
             try:
-                _execute_group(planned, i, workdir, title, preemption)
-            except Preempted:
-                raise
+                _execute_group(planned, i, workdir, title, stop)
             except Exception as error:
-                if jax.process_count() > 1:
-                    raise  # the others may be in the midst of the group
+                # Other processes may be in the midst of the group. And what a disk refuses now, it
+                # would refuse to the next group.
+                if jax.process_count() > 1 or refusal(error):
+                    raise
                 # One group's failure must not cost the others a night.
                 if isinstance(error, UserError):
                     print(f"{title}: {error}", file=sys.stderr)
@@ -66,8 +69,8 @@ def execute(planned: Plan, workdir: Workdir) -> list[str]:
                     for run in of_group.runs:
                         if not workdir.finished(run.name):
                             workdir.save_failure(run.name, failure)
-            if processes.greatest([preemption.asked])[0]:
-                raise Preempted
+            if asked := processes.greatest([stop.asked])[0]:
+                raise Stopped(int(asked), saved=True)
         return processes.from_first(
             lambda: [run.name for run in planned.runs if not workdir.finished(run.name)]
         )
@@ -77,9 +80,7 @@ def _finished(workdir: Workdir, of_group: Group) -> bool:
     return processes.from_first(lambda: all(workdir.finished(run.name) for run in of_group.runs))
 
 
-def _execute_group(
-    planned: Plan, index: int, workdir: Workdir, title: str, preemption: Preemption
-) -> None:
+def _execute_group(planned: Plan, index: int, workdir: Workdir, title: str, stop: Stop) -> None:
     """Trains one group to its end, scores it, and writes what is kept of its runs."""
     of_group, program, data = planned.groups[index], planned.programs[index], planned.data[index]
     configs = [run.config for run in of_group.runs]
@@ -95,7 +96,7 @@ def _execute_group(
     race = _race(planned, of_group)
     boards = Boards({m.name: workdir.run(m.name) for m in members if not m.done})
     keeper = Keeper(directory, config.checkpoint.keep, boards, progress.say)
-    with _told(keeper, of_group, planned.shard):
+    with _told(keeper, of_group, planned.shard, stop):
         with progress:
             progress.say(f"{title}: reading data, compiling")
             feed = FEEDS[config.data.feed](
@@ -108,7 +109,7 @@ def _execute_group(
             )
             pack = Pack(feed, feed.initial_state(hyper), config.parallel.repack_gain)
             losers = race.losers if race else None
-            memory = train(pack, members, config, keeper, preemption, progress, losers)
+            memory = train(pack, members, config, keeper, stop, progress, losers)
         keeper.close()
         keeper.beat(states.SCORING)
         progress.say(f"{title}: scoring")
@@ -145,14 +146,19 @@ def _race(planned: Plan, of_group: Group) -> Race | None:
 
 
 @contextlib.contextmanager
-def _told(keeper: Keeper, of_group: Group, shard: Shard) -> Iterator[None]:
+def _told(keeper: Keeper, of_group: Group, shard: Shard, stop: Stop) -> Iterator[None]:
     """Lets lookers-on know that a group is at work, and how it ends."""
     runs = [{"run": run.name, "step": 0} for run in of_group.runs]
     keeper.beat(states.COMPILING, group=of_group.name, shard=str(shard), runs=runs)
+
+    def stopped(number: int) -> None:
+        keeper.beat(states.PREEMPTED if number == signal.SIGTERM else states.STOPPED)
+
+    stop.last_words = stopped
     try:
         yield
-    except Preempted:
-        keeper.beat(states.PREEMPTED)
+    except Stopped as error:
+        stopped(error.number)
         raise
     except Exception as error:
         keeper.beat(states.FAILED, error=str(error))
@@ -244,7 +250,7 @@ def _finish(
             "steps_per_second": memory.last_step[m] / max(seconds, 1e-9),
             "compile_seconds": pack.compile_time.wall,
             "members": len(of_group.runs),
-            "peak_memory_bytes": pack.memory_bytes,
+            "peak_memory_bytes": max(memory.memory_bytes, pack.memory_bytes),
             "environment": planned.description["environment"],
         }
         (directory / "failure.json").unlink(missing_ok=True)

@@ -10,18 +10,20 @@ from typing import Any
 from etils import epath
 
 from gru_audio.config import UserError
+from gru_audio.files import matching
 from gru_audio.training import states
 
-FINISHED, FAILED, DAMAGED, RUNNING, STALLED, WAITING = (
+FINISHED, FAILED, DAMAGED, RUNNING, STALLED, STOPPED, WAITING = (
     "finished",
     "failed",
     "damaged",
     "running",
     "stalled",
+    "stopped",
     "waiting",
 )
-# Seconds without a heartbeat after which a group has stalled: while it compiles or scores a whole
-# split there are none.
+# Seconds without a heartbeat after which a group has stalled. There is none while it compiles or
+# scores a whole split. Clocks differ: as many seconds ahead of the reader's a heartbeat may be.
 _PATIENCE = {states.TRAINING: 60, states.COMPILING: 900, states.SCORING: 900}
 
 
@@ -31,7 +33,7 @@ class Standing:
 
     Attributes:
       run: its name.
-      state: one of FINISHED, FAILED, DAMAGED, RUNNING, STALLED, WAITING.
+      state: one of FINISHED, FAILED, DAMAGED, RUNNING, STALLED, STOPPED (by Ctrl-C), WAITING.
       step, steps: how far it has come, and its horizon.
       best: the best value so far of the metric that selects.
       heartbeat: when its group last said what it was doing, if ever.
@@ -72,7 +74,7 @@ def read_standings(
 ) -> list[Standing]:
     """The runs of the sweep, in its order."""
     latest: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
-    for group in sorted(read_groups(workdir), key=lambda group: group["heartbeat"]):
+    for group in sorted(read_groups(workdir), key=lambda group: _credible(group, now)):
         for run in group["runs"]:
             latest[run["run"]] = group, run  # a run may be in groups of other shards as well
     return [
@@ -81,12 +83,18 @@ def read_standings(
     ]
 
 
+def _credible(group: Mapping[str, Any], now: datetime.datetime) -> tuple[bool, datetime.datetime]:
+    """Sorts groups by their heartbeats. Those from the future, as a clock may jump, come first."""
+    heartbeat = datetime.datetime.fromisoformat(group["heartbeat"]).astimezone()
+    ahead = (heartbeat - now).total_seconds()
+    return ahead <= max(_PATIENCE.values()), heartbeat
+
+
 def read_groups(workdir: epath.Path) -> list[dict[str, Any]]:
     """What each group has said of itself last; see `training/heartbeat.py`."""
-    groups = workdir / "groups"
-    found = groups.glob("*/status.json") if groups.exists() else ()
-    statuses = [status for path in found if (status := read_json(path)) is not None]
-    return [status for status in statuses if _is_status(status)]
+    folders = matching(workdir / "groups", "*")
+    statuses = (read_json(folder / "status.json") for folder in folders)
+    return [status for status in statuses if status is not None and _is_status(status)]
 
 
 def read_json(path: epath.Path) -> dict[str, Any] | None:
@@ -201,12 +209,14 @@ def _standing(
     elif run.get("failure"):
         state, failure = FAILED, run["failure"]
     elif heartbeat and group["state"] in _PATIENCE:
-        silence = (now - heartbeat).total_seconds()
+        silence = abs((now - heartbeat).total_seconds())  # one from the far future tells nothing
         state = RUNNING if silence <= _PATIENCE[group["state"]] else STALLED
     elif failed := read_json(folder / "failure.json"):
         state, failure = FAILED, f"{failed.get('type', 'error')}: {failed.get('error', '?')}"
     elif group and group["state"] == states.FAILED:
         state, failure = FAILED, group.get("error", "")
+    elif group and group["state"] == states.STOPPED:
+        state = STOPPED
     else:
         state = WAITING
     return Standing(

@@ -1,7 +1,6 @@
 """The files of a workdir: where everything lies, and who may write it."""
 
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
@@ -21,6 +20,7 @@ from etils import epath
 import gru_audio
 from gru_audio.config import UserError, decides_numbers, nearest
 from gru_audio.data import npz
+from gru_audio.files import lock, matching
 from gru_audio.sweeping.shard import WHOLE, Shard
 from gru_audio.training.checkpoint import write_atomically
 
@@ -96,35 +96,27 @@ class Workdir:
             try:
                 self.root.mkdir(parents=True, exist_ok=True)
                 file = stack.enter_context(open(self.root / shard.lock, "a+"))
+                self._take(file)
+                # Its own lock first: of two that come at once, one at least sees the other.
+                for path in matching(self.root, "lock*"):
+                    if shard.excludes(path.name):
+                        with open(path, "a+") as other:
+                            self._take(other, shared=True)  # others may look at the same time
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+                file.flush()
             except OSError as error:
                 raise UserError(
                     f"Cannot write to workdir {self.root}: {error.strerror}."
                 ) from error
-            self._take(file, fcntl.LOCK_EX)
-            # Its own lock first: of two that come at once, one at least sees the other.
-            for path in self.root.glob("lock*"):
-                if shard.excludes(path.name):
-                    with open(path, "a+") as other:
-                        self._take(other, fcntl.LOCK_SH)  # others may look at the same time
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            file.flush()
             yield
 
-    def _take(self, file: IO[str], lock: int) -> None:
-        try:
-            fcntl.flock(file, lock | fcntl.LOCK_NB)
-        except BlockingIOError:
+    def _take(self, file: IO[str], shared: bool = False) -> None:
+        if not lock(file, shared=shared):
             file.seek(0)
             raise UserError(
                 f"Workdir {self.root} is in use by {file.read().strip() or 'another process'}. "
                 "Wait for it, stop it, or take another --workdir."
-            ) from None
-        except OSError as error:  # Lustre and NFS may be mounted so
-            print(
-                f"warning: {file.name} cannot be locked ({error.strerror}): nothing but you keeps "
-                "a second process from this workdir.",
-                file=sys.stderr,
             )
 
     def claim(self, description: dict[str, Any]) -> None:
@@ -229,14 +221,18 @@ def _create(path: epath.Path, text: str) -> None:
         write_atomically(path, text)
         return
     own = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
-    own.write_text(text)
     try:
-        os.link(own, path)
-    except OSError:
-        if not path.exists():  # there are no hard links, as on a mounted bucket
-            own.replace(path)
-    for part in path.parent.glob(f".{path.name}.*.part"):  # also of who was killed here
-        part.unlink(missing_ok=True)
+        own.write_text(text)
+        try:
+            os.link(own, path)
+        except OSError:
+            if not path.exists():  # there are no hard links, as on a mounted bucket
+                own.replace(path)
+    except OSError as error:
+        raise UserError(f"Cannot write to workdir {path.parent}: {error.strerror}.") from error
+    finally:
+        for part in matching(path.parent, f".{path.name}.*.part"):  # also of who was killed here
+            part.unlink(missing_ok=True)
 
 
 def _difference(name: str, before: Any, after: Any) -> list[str]:

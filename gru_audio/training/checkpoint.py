@@ -24,6 +24,7 @@ from etils import epath
 from gru_audio.config import UserError
 from gru_audio.data import npz
 from gru_audio.data.npz import Layout
+from gru_audio.files import matching
 
 Tree = Any
 Say = Callable[[str], None]  # what to do with a line about something that ends nothing
@@ -161,7 +162,7 @@ class Checkpoints:
         self._saving, self._saved = None, False
         with contextlib.suppress(Exception):  # tells of the same error once more
             self._manager.close()
-        for unfinished in self._directory.glob("*.orbax-checkpoint-tmp*"):
+        for unfinished in matching(self._directory, "*.orbax-checkpoint-tmp*"):
             with contextlib.suppress(OSError):  # what is still there is tried again by the next
                 unfinished.rmtree()
         self._manager = self._open()
@@ -302,17 +303,18 @@ def write_atomically(path: epath.Path, data: str | bytes) -> None:
     """Writes a small file so that a reader sees the old or the new one, never half of it.
 
     Raises:
-      OSError: it cannot be written; then nothing has changed.
+      OSError: it cannot be written, with its name; then nothing has changed.
     """
     data = data.encode() if isinstance(data, str) else data
     if "://" in str(path):  # an object is never seen half
         path.write_bytes(data)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.part"
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(data)
         temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -19,10 +19,10 @@ from gru_audio.training.feed import Scores
 from gru_audio.training.keeper import Keeper
 from gru_audio.training.metrics import Record, Windows
 from gru_audio.training.pack import Pack
-from gru_audio.training.preemption import Preempted, Preemption
 from gru_audio.training.progress import TrainProgress
 from gru_audio.training.states import TRAINING
 from gru_audio.training.step import METRICS
+from gru_audio.training.stopping import Stop, Stopped
 
 _FIRST_CALL_STEPS = 4  # before the length of a step is known
 _CLIPS_SHOWN = 3  # of a batch that went wrong; `failure.json` has all
@@ -45,6 +45,7 @@ class Memory:
       windows: unfinished means of the training metrics.
       seconds: of wall time spent on training and looking, without compilation.
       cpu_seconds: of processor time spent on that; None where it is not known (`_has_cpu_clock`).
+      memory_bytes: the most that one call took on a device, in any process that trained the group.
     """
 
     step: int
@@ -59,6 +60,7 @@ class Memory:
     windows: dict[str, list[float]] = field(default_factory=dict)
     seconds: float = 0.0
     cpu_seconds: float | None = None
+    memory_bytes: int = 0
 
     @classmethod
     def fresh(cls, alive: list[bool]) -> "Memory":
@@ -108,7 +110,7 @@ def train(
     members: list[Member],
     config: ConfigDict,
     keeper: Keeper,
-    preemption: Preemption,
+    ending: Stop,
     progress: TrainProgress,
     losers: Losers | None = None,
 ) -> Memory:
@@ -120,7 +122,7 @@ def train(
       config: of any member: the loop reads what all have in common (`train`, `checkpoint`,
         `parallel`).
       keeper: where the group saves.
-      preemption: tells whether the machine is about to be lost.
+      ending: tells whether a signal has asked for an end.
       progress: what the user sees.
       losers: the members that end at a step because others do better.
 
@@ -128,7 +130,7 @@ def train(
       The loop's memory.
 
     Raises:
-      Preempted: asked to end; the state is saved.
+      Stopped: a signal asked for an end; the state is saved.
     """
     remembered = keeper.resume(pack)
     memory = (
@@ -185,7 +187,7 @@ def train(
             [
                 elapsed.wall / (stop - start),
                 keeper.age >= config.checkpoint.every_seconds,
-                preemption.asked,
+                ending.asked,
             ]
         )
         text = _spread_loss(metrics, alive) + last_look
@@ -199,6 +201,7 @@ def train(
         every = config.checkpoint.every_steps
         if late or asked or lost or (every and stop % every == 0) or not any(memory.alive):
             memory.windows = {k: v.tolist() for k, v in windows.memory().items()}
+            memory.memory_bytes = max(memory.memory_bytes, pack.memory_bytes)
             keeper.save(pack, asdict(memory))
             if asked or not any(memory.alive):
                 keeper.finish(pack, asdict(memory))
@@ -208,7 +211,7 @@ def train(
             if pack.repack(alive, left * step_seconds):
                 progress.say(f"{pack.size} members go on, in a program of their own")
         if asked:
-            raise Preempted
+            raise Stopped(int(asked), saved=True)
     return memory
 
 

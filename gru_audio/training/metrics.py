@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from gru_audio.files import matching
 from gru_audio.training.checkpoint import write_atomically
 
 Record = dict[str, Any]  # {"run", "step", "train/loss", ...}; "seconds" is wall time
@@ -65,10 +66,8 @@ class Segments:
             yield from _read(path) or []
 
     def _files(self) -> list[tuple[int, int, epath.Path]]:
-        if not self._directory.exists():
-            return []
         files = []
-        for path in self._directory.glob("*-*.jsonl"):
+        for path in matching(self._directory, "*-*.jsonl"):
             start, stop = path.stem.split("-")
             files.append((int(start), int(stop), path))
         return sorted(files, key=lambda file: file[:2])

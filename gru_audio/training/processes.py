@@ -43,7 +43,7 @@ def join(parallel: ConfigDict) -> None:
         }
     if folder := os.environ.get(_JOINED):
         (Path(folder) / str(parallel.process)).touch()
-    # Its handler of SIGTERM would stand in the way of `preemption.py`.
+    # Its handler of SIGTERM would stand in the way of `stopping.py`.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(

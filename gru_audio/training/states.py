@@ -1,4 +1,5 @@
 """What a group can be doing, as its `status.json` says."""
 
 COMPILING, TRAINING, SCORING = "compiling", "training", "scoring"
-FINISHED, FAILED, PREEMPTED = "finished", "failed", "preempted"
+FINISHED, FAILED = "finished", "failed"
+STOPPED, PREEMPTED = "stopped", "preempted"  # by Ctrl-C, by SIGTERM

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 PREFIX = "--config.parallel."
@@ -35,6 +36,8 @@ def main(rounds: int, faulty: int, fault: str, place: dict[str, str]) -> int:
     for i in range(rounds):
         if i == 3 and mine in ("SIGKILL", "SIGSTOP"):
             os.kill(os.getpid(), signal.Signals[mine])
+        if i == 3 and mine == "MemoryError":
+            bytearray(2**60)
         ones = np.array([1, len(asked)])
         total, ending = multihost_utils.process_allgather(ones).reshape(-1, 2).sum(axis=0)
         if ending:
@@ -48,4 +51,10 @@ def main(rounds: int, faulty: int, fault: str, place: dict[str, str]) -> int:
 if __name__ == "__main__":
     rounds, faulty, fault, *flags = sys.argv[1:]
     place = dict(flag.removeprefix(PREFIX).split("=", 1) for flag in flags)
-    sys.exit(main(int(rounds), int(faulty), fault, place))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        code = main(int(rounds), int(faulty), fault, place)
+    except Exception:  # as the commands do: a regular exit would wait for the others
+        traceback.print_exc()
+        os._exit(1)
+    sys.exit(code)

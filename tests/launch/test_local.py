@@ -45,24 +45,30 @@ def test_all_end_well():
         assert f"[{rank}] 4 processes, 8 devices" in lines
 
 
-@pytest.mark.parametrize(
-    ("processes", "fault", "code", "message"),
-    [
-        (2, "exits", 2, ["process 1 ended with code 2", "no such data set"]),
-        (2, "fails to import", 1, ["process 1 ended with code 1", "ModuleNotFoundError"]),
-        (4, "SIGKILL", 1, ["process 1 was killed by SIGKILL", "4 processes, 4 devices"]),
-        pytest.param(
-            *(4, "SIGSTOP", 1, ["process 1 no longer answers", "4 processes, 4 devices"]),
-            marks=pytest.mark.reliability,
-        ),
-    ],
-)
-def test_one_ends_badly_and_the_others_are_ended(processes, fault, code, message):
-    flags = ["--devices=1"]
-    found, _, err = ended(start(processes, FOREVER, 1, fault, flags=flags))
-    assert found == code
-    assert err.startswith(f"launch: {message[0]}; its last lines:\n")
-    assert message[1] in err
+SILENT = {"SIGSTOP": ("no longer answers", "devices")}  # what is said, and of its last lines
+LOUD = {
+    "exits": ("ended with code 2", "no such data set"),
+    "fails to import": ("ended with code 1", "ModuleNotFoundError"),
+    "MemoryError": ("ended with code 1", "MemoryError"),
+    "SIGKILL": ("was killed by SIGKILL, as the system does when memory runs out", "devices"),
+}
+FAULTS = [
+    *((2, rank, fault) for fault in LOUD for rank in range(2)),
+    (4, 1, "SIGKILL"),
+    *(
+        pytest.param(*case, marks=pytest.mark.reliability)
+        for case in ((2, 0, "SIGSTOP"), (2, 1, "SIGSTOP"), (4, 1, "SIGSTOP"))
+    ),
+]
+
+
+@pytest.mark.parametrize(("processes", "rank", "fault"), FAULTS)
+def test_one_ends_badly_and_the_others_are_ended(processes, rank, fault):
+    found, _, err = ended(start(processes, FOREVER, rank, fault, flags=["--devices=1"]))
+    assert found == (2 if fault == "exits" else 1)
+    what, last = (LOUD | SILENT)[fault]
+    assert err.startswith(f"launch: process {rank} {what}; its last lines:\n")
+    assert last in err
     assert err.count("its last lines") == 1  # nobody else is blamed
 
 
@@ -109,11 +115,12 @@ def test_gpus_are_counted_where_the_driver_lists_them(shows_devices, tmp_path):
     assert sorted(out.splitlines()) == ["[0]  0", "[1]  1"]
 
 
-def test_one_never_comes_up():
+@pytest.mark.parametrize("rank", range(2))
+def test_one_never_comes_up(rank):
     began = time.monotonic()
-    code, _, err = ended(start(2, FOREVER, 0, "hangs", flags=["--wait=8"]))
+    code, _, err = ended(start(2, FOREVER, rank, "hangs", flags=["--wait=8"]))
     assert code == 1
-    message = "launch: process 0 did not come up within 8 s; its last lines:"
+    message = f"launch: process {rank} did not come up within 8 s; its last lines:"
     assert err.splitlines() == [message, "    waits for a disk"]
     assert time.monotonic() - began < 8 + 15
 
@@ -136,11 +143,31 @@ def test_a_signal_reaches_all(number, code):
     assert ("resumes" in err) == (number == signal.SIGINT)
 
 
-def test_preempted_before_anything_could_answer():
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_before_anything_could_answer(number, code):
     launcher = start(2, FOREVER, 0, "hangs")
     wait_for(launcher, "waits for a disk", times=1)
-    launcher.send_signal(signal.SIGTERM)
-    assert ended(launcher)[0] == 75
+    launcher.send_signal(number)
+    assert ended(launcher)[0] == code
+
+
+def test_a_second_ctrl_c_ends_what_does_not_answer(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import signal, time\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "print('deaf', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    launcher = start(2, code=program)
+    wait_for(launcher, "deaf", times=2)
+    for _ in range(2):
+        launcher.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    code, _, err = ended(launcher)
+    assert code == 1
+    assert "process 0 did not end after SIGINT" in err
+    assert "process 1 did not end after SIGINT" in err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of it")

@@ -15,6 +15,7 @@ from gru_audio.sweeping.status import (
     FINISHED,
     RUNNING,
     STALLED,
+    STOPPED,
     WAITING,
     read_standings,
     read_sweep,
@@ -74,7 +75,10 @@ def test_finished_and_waiting(workdir):
         (states.COMPILING, 300, RUNNING),
         (states.SCORING, 300, RUNNING),
         (states.COMPILING, 1000, STALLED),
+        (states.TRAINING, -59, RUNNING),  # clocks differ
+        (states.TRAINING, -(10**8), STALLED),  # or jump
         (states.PREEMPTED, 5, WAITING),
+        (states.STOPPED, 5, STOPPED),
         (states.FAILED, 5, FAILED),
     ],
 )
@@ -93,6 +97,13 @@ def test_what_a_group_said_and_when(workdir, state, age, expected):
 def test_of_several_groups_the_latest_counts(workdir):
     group(workdir, "older", states.TRAINING, 500, ["gru-1", "gru-2"])
     group(workdir, "newer", states.TRAINING, 5, ["gru-1"])
+    found = standings(workdir)
+    assert (found["gru-1"].state, found["gru-2"].state) == (RUNNING, STALLED)
+
+
+def test_a_group_from_the_future_counts_less_than_one_of_now(workdir):
+    group(workdir, "before_the_clock_was_set", states.TRAINING, -(10**8), ["gru-1", "gru-2"])
+    group(workdir, "now", states.TRAINING, 5, ["gru-1"])
     found = standings(workdir)
     assert (found["gru-1"].state, found["gru-2"].state) == (RUNNING, STALLED)
 

@@ -8,8 +8,8 @@ from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.keeper import Keeper
 from gru_audio.training.loop import Member, train
 from gru_audio.training.pack import Pack
-from gru_audio.training.preemption import Preemption
 from gru_audio.training.progress import TrainProgress
+from gru_audio.training.stopping import Stop
 from tests.tones import assert_same, make_feed, member, tiny
 
 ONE_STEP, MANY_STEPS = 0.0, 1e9  # seconds a call is to take
@@ -29,7 +29,7 @@ class Outcome:
         state = self.feed.initial_state(hyperparameters(configs))
         self.pack = Pack(self.feed, state, self.config.parallel.repack_gain)
         progress = TrainProgress("test")
-        self.memory = train(self.pack, named, self.config, keeper, Preemption(), progress)
+        self.memory = train(self.pack, named, self.config, keeper, Stop(), progress)
         keeper.close()
         self.state = jax.device_get(self.pack.states())
         self.all_records = keeper.records()

@@ -33,6 +33,13 @@ def test_records(two):
     assert seconds[0] > 0
 
 
+def test_the_memory_it_took_is_known_after_a_resume_that_trains_nothing(source, tmp_path):
+    first = Outcome(source, tmp_path, {}, **{"data.validation": ""})
+    again = Outcome(source, tmp_path, {}, **{"data.validation": ""})
+    assert again.pack.memory_bytes == 0
+    assert again.memory.memory_bytes == first.memory.memory_bytes == first.pack.memory_bytes > 0
+
+
 def test_calls_of_one_step_or_of_many_give_the_same_bits(source, tmp_path, two):
     single = Outcome(source, tmp_path, {}, {"seed": 1}, **{"parallel.call_seconds": ONE_STEP})
     for m in range(2):

@@ -13,18 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from gru_audio.config import UserError
-from gru_audio.rnn.equations import (
-    Bias,
-    Carry,
-    Cell,
-    Diagonal,
-    Matrix,
-    Params,
-    Pointwise,
-    Projections,
-    Values,
-    wide_dtype,
-)
+from gru_audio.rnn.equations import Carry, Cell, Params, Projections, Values, wide_dtype
+from gru_audio.rnn.numbering import Addition, Bias, Matrix
 
 
 class Forward(NamedTuple):
@@ -35,7 +25,7 @@ class Forward(NamedTuple):
       carry: after the last valid frame.
       slots: local derivatives by the names of `Cell.slots`, each (time, batch, hidden); past an
         example's length anything finite. Empty where no gradient was asked for.
-      operands: what the parameters of `Cell.operands` were multiplied with; likewise.
+      operands: what the parameters were multiplied with, by the names of `Cell.operands`; likewise.
     """
 
     outputs: jax.Array
@@ -123,23 +113,24 @@ differentiable.defvjp(_forward, _backward)
 def _of_parameters(cell: Cell, params: Params, operands: Values, gates: Values) -> Params:
     """The gradients of the recurrent parameters, in their types, from those of the gates."""
 
-    def total(equation: Matrix | Diagonal | Bias) -> jax.Array:
-        gradients = [gates[gate] for gate in equation.gates]
+    def total(addition: Addition) -> jax.Array:
+        gradients = [gates[gate] for gate in addition.gates]
         wide = wide_dtype(gradients[0].dtype)
-        if isinstance(equation, Bias):
+        if isinstance(addition.equation, Bias):
             return jnp.concatenate([gradient.sum((0, 1), dtype=wide) for gradient in gradients])
         # One product a gate: to lay the gradients side by side first would copy them all.
-        spec = "tbh,tbk->hk" if isinstance(equation, Matrix) else "tbh,tbh->h"
+        spec = "tbh,tbk->hk" if isinstance(addition.equation, Matrix) else "tbh,tbh->h"
         product = functools.partial(
-            jnp.einsum, spec, operands[equation.param], preferred_element_type=wide
+            jnp.einsum, spec, operands[addition.operand], preferred_element_type=wide
         )
         return jnp.concatenate([product(gradient) for gradient in gradients], axis=-1)
 
-    return {
-        equation.param: total(equation).astype(params[equation.param].dtype)
-        for equation in cell.equations
-        if not isinstance(equation, Pointwise)
-    }
+    totals: Values = {}
+    for step in cell.numbered.steps:
+        if isinstance(step, Addition):
+            name, term = step.equation.param, total(step)
+            totals[name] = totals[name] + term if name in totals else term
+    return {name: total.astype(params[name].dtype) for name, total in totals.items()}
 
 
 def _cast(params: Params, projections: Projections) -> Params:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from gru_audio.config import UserError
-from gru_audio.rnn.equations import Carry, Cell, Params, Pointwise, Projections, wide_dtype
+from gru_audio.rnn.equations import Carry, Cell, Params, Projections, wide_dtype
 
 
 def associative(
@@ -21,29 +21,51 @@ def associative(
     Raises:
       UserError: the cell is not linear.
     """
-    if not cell.linear:
+    read = [i for i, name in enumerate(cell.carry) if name in cell.numbered.read]
+    if not cell.linear or len(read) != 1:
         raise UserError(
-            'model.implementation="associative" serves cells that are linear in their carry, '
-            '"min_gru" and "min_lstm". Leave it at "auto" for others.'
+            'model.implementation="associative" serves cells that read one carried value and are '
+            'linear in it, such as "min_gru" and "min_lstm". Leave it at "auto" for others.'
         )
-    # A linear function is its value at zero and its derivative.
-    (equation,) = (e for e in cell.equations if isinstance(e, Pointwise))
-    (start,) = carry
+    (state,) = read
     wide = wide_dtype(projections[0].dtype)
-    values = {name: p.astype(wide) for name, p in zip(cell.gates, projections, strict=True)}
-    values[equation.value] = jnp.zeros_like(values[cell.gates[0]])
-    added, derivatives = equation.with_derivatives(values)
-    decay = derivatives[equation.value]
-    if lengths is None:
-        outputs = linear_recurrence(decay, added, start.astype(wide), reverse)
-        after = outputs
-    else:
+    nothing = jnp.zeros(projections[0].shape, wide)
+
+    def step(before: jax.Array) -> Carry:
+        # All frames at once. What no equation reads may have any value.
+        values = tuple(before if i == state else nothing for i in range(len(carry)))
+        return cell.step(params, values, projections)
+
+    # A linear function is its value at zero and its derivative.
+    added, decay = jax.jvp(lambda h: step(h)[state], (nothing,), (jnp.ones_like(nothing),))
+    start = carry[state].astype(wide)
+    valid = None
+    if lengths is not None:
         valid = (jnp.arange(len(added))[:, None] < lengths)[..., None]
         decay, added = jnp.where(valid, decay, 1), jnp.where(valid, added, 0)
-        after = linear_recurrence(decay, added, start.astype(wide), reverse)
-        outputs = jnp.where(valid, after, 0)
-    final = after[0 if reverse else -1].astype(start.dtype)
-    return outputs.astype(projections[0].dtype), (final,)
+    states = linear_recurrence(decay, added, start, reverse)
+    after = [states] * len(carry)
+    if len(carry) > 1:
+        first, rest = (states[1:], start[None]) if reverse else (start[None], states[:-1])
+        after = list(step(jnp.concatenate([first, rest])))
+        after[state] = states
+    outputs = after[0] if valid is None else jnp.where(valid, after[0], 0)
+    final = tuple(
+        _last(values, begin.astype(wide), lengths, reverse).astype(begin.dtype)
+        for values, begin in zip(after, carry, strict=True)
+    )
+    return outputs.astype(projections[0].dtype), final
+
+
+def _last(
+    values: jax.Array, start: jax.Array, lengths: jax.Array | None, reverse: bool
+) -> jax.Array:
+    """The value (batch, hidden) after the last step of each example; without steps the start."""
+    if lengths is None:
+        return values[0 if reverse else -1]
+    at = jnp.zeros_like(lengths) if reverse else jnp.maximum(lengths - 1, 0)
+    found = jnp.take_along_axis(values, at[None, :, None], axis=0)[0]
+    return jnp.where(lengths[:, None] > 0, found, start)
 
 
 @jax.custom_vjp

@@ -1,0 +1,230 @@
+"""Signals that end a command: Ctrl-C (SIGINT), and SIGTERM, which precedes the loss of a machine.
+
+While training has something to save, a signal sets a flag that the loop looks at (`heed`).
+Elsewhere it raises `Stopped`. Neither is sure to help: native code may run for minutes, and Python
+drops an exception that is raised in a callback. So a small process, `watcher.py`, hears of every
+signal and ends this one after a while, or at once when Ctrl-C is pressed again.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, NoReturn
+
+from gru_audio.training import watcher
+
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 75}  # 75: EX_TEMPFAIL of sysexits.h
+
+_GRACE_SECONDS = 5  # from a signal to the end of a command that has nothing to save
+_SAVING_SECONDS = 25  # the same while there is; schedulers kill after 30
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked for an end.
+
+    It is no `Exception`: a library that catches all of these must not catch this one.
+    """
+
+    def __init__(self, number: int, saved: bool = False):
+        """`number`: of the signal; `saved`: whether all that was learnt is on disk."""
+        super().__init__(number, saved)
+        self.number, self.saved = signal.Signals(number), saved
+
+
+class Stop:
+    """Whether an end was asked for, while something is to be saved.
+
+    Attributes:
+      asked: the number of the signal, 0 while there was none.
+      last_words: called with that number should the process end before anybody looked.
+    """
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.last_words: Callable[[int], None] = lambda number: None
+
+
+class _Command:
+    """The command that this process runs; signals end it."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.stop: Stop | None = None  # while something is to be saved
+        self._wakeup = -1
+
+    def begin(self) -> None:
+        """Takes over the signals, and starts the watcher."""
+        for number in _signals():
+            signal.signal(number, self._raise)
+        show, drop = sys.excepthook, sys.unraisablehook
+
+        def uncaught(kind: type[BaseException], error: BaseException, *rest: Any) -> None:
+            if isinstance(error, KeyboardInterrupt):
+                self.leave(error)
+            show(kind, error, *rest)
+
+        def dropped(problem: "sys.UnraisableHookArgs") -> None:
+            if isinstance(problem.exc_value, KeyboardInterrupt):
+                self.leave(problem.exc_value)
+            drop(problem)
+
+        sys.excepthook, sys.unraisablehook = uncaught, dropped
+        reader, self._wakeup = os.pipe()
+        os.set_blocking(self._wakeup, False)
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", watcher.__file__, str(os.getpid())],
+                stdin=reader,
+                stdout=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C on a terminal is not for the watcher
+                cwd="/",  # lest it keep a disk from being unmounted
+            )
+            threading.Thread(target=self._obey, args=(process,), daemon=True).start()
+        except (OSError, RuntimeError):  # too many processes: signals then do what Python can
+            os.close(self._wakeup)
+            self._wakeup = -1
+            return
+        finally:
+            os.close(reader)
+        # The system's part of a handler writes there at once, Python's may have to wait.
+        signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+        os.register_at_fork(after_in_child=_forget)
+        self.grace(_GRACE_SECONDS)
+
+    def grace(self, seconds: int) -> None:
+        """Sets the time from a signal that is yet to come to the end."""
+        if self._wakeup >= 0:
+            with contextlib.suppress(OSError):
+                os.write(self._wakeup, bytes([watcher.GRACE + seconds]))
+
+    def end(self, number: int) -> NoReturn:
+        """Ends the process at once, whatever else it is doing."""
+        stop, message = self.stop, self._message(number)
+        if stop is not None:
+            with contextlib.suppress(Exception):
+                stop.last_words(number)
+            message = "stopped; the same command resumes from the last checkpoint"
+            if number == signal.SIGTERM:
+                message = (
+                    f"preempted: no step ended within {_SAVING_SECONDS} s; "
+                    "the same command resumes from the last checkpoint"
+                )
+        _say(message)
+        os._exit(EXIT_CODES[signal.Signals(number)])
+
+    def leave(self, stopped: KeyboardInterrupt) -> NoReturn:
+        """Ends the process after `Stopped` has come all the way up.
+
+        Not by the interpreter's own way: it frees what native threads still use, which crashes.
+        """
+        number, saved = signal.SIGINT, False
+        if isinstance(stopped, Stopped):
+            number, saved = stopped.number, stopped.saved
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        _say(self._message(number, saved))
+        os._exit(EXIT_CODES[number])
+
+    def _message(self, number: int, saved: bool = False) -> str:
+        if number == signal.SIGTERM and resumes():
+            return f"preempted{': all is saved' if saved else ''}; the same command resumes"
+        what = "stopped" if number == signal.SIGINT else "stopped by SIGTERM"
+        return f"{what}; the same command resumes" if resumes() else what
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:
+        again, self.asked = bool(self.asked), self.asked or number
+        if not again:
+            raise Stopped(number)
+        if number == signal.SIGINT:
+            self.end(self.asked)
+
+    def _obey(self, process: "subprocess.Popen[bytes]") -> None:
+        """Does what the watcher says, for as long as there is one."""
+        assert process.stdout is not None
+        while said := process.stdout.read(1):
+            number = said[0] % watcher.END
+            if said[0] >= watcher.END:
+                self.end(number)
+            if self.stop is not None and number == signal.SIGINT:
+                _say(
+                    f"stopping after what is being computed, or in {_SAVING_SECONDS} s; "
+                    "Ctrl-C again stops at once"
+                )
+
+
+_command: _Command | None = None
+
+
+def begin() -> None:
+    """Makes signals end this process, a command, with a message and a code of `EXIT_CODES`."""
+    global _command
+    if _command is None:
+        _command = _Command()
+        _command.begin()
+
+
+def program() -> str:
+    """The module that runs as the program, such as "gru_audio.train"; "" if it is no module."""
+    if sys.argv[:1] == ["-m"]:  # while Python looks for it
+        return sys.orig_argv[sys.orig_argv.index("-m") + 1] if "-m" in sys.orig_argv else ""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name if spec else ""
+
+
+def resumes() -> bool:
+    """Whether the same command goes on where this one is stopped."""
+    return program() in ("gru_audio.train", "gru_audio.sweep")
+
+
+@contextlib.contextmanager
+def heed() -> Iterator[Stop]:
+    """Turns signals into `Stop.asked`, and gives the process time to save.
+
+    Raises:
+      Stopped: a signal came and nobody has raised it since.
+    """
+    stop = Stop()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if stop.asked and number == signal.SIGINT and _command:
+            _command.end(stop.asked)
+        stop.asked = stop.asked or number
+
+    before = {number: signal.signal(number, note) for number in _signals()}
+    if _command:
+        _command.stop = stop
+        _command.grace(_SAVING_SECONDS)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if _command:
+            _command.stop = None
+            _command.grace(_GRACE_SECONDS)
+    if stop.asked:
+        raise Stopped(stop.asked)
+
+
+def _forget() -> None:
+    """In a process forked from this one: its signals are its own."""
+    with contextlib.suppress(ValueError):  # in no main thread
+        signal.set_wakeup_fd(-1)
+        for number in _signals():
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _signals() -> list[signal.Signals]:
+    """Those that end a command. A job in the background of a simple shell ignores Ctrl-C."""
+    return [number for number in EXIT_CODES if signal.getsignal(number) != signal.SIG_IGN]
+
+
+def _say(message: str) -> None:
+    """Unlike `print` it waits for no other thread, and nothing interrupts it."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{message}\n".encode())
