@@ -95,6 +95,14 @@ class Baselines:
     linear: tuple[Baseline, ...] = ()
     missing: str = ""
 
+    @property
+    def chance(self) -> float | None:
+        """The test metric of the trivial predictor; None if not computed."""
+        return self.trivial.value if self.trivial else None
+
+
+NO_BASELINES = Baselines()
+
 
 def find_baselines(
     workdir: epath.PathLike, results: Results, arms: Mapping[str, Sequence[Run]]

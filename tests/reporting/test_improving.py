@@ -83,7 +83,7 @@ def test_runs_that_were_stopped_before_their_last_step_do_not_count(tmp_path):
         (run / "result.json").write_text(json.dumps(result | {"steps": 3000}))
 
     def found():
-        comparison = compare(read_results(tmp_path), resamples=10)
+        comparison = compare(read_results(tmp_path))
         return {a.name: stopped_while_improving(comparison.results, a) for a in comparison.arms}
 
     assert found() == {"gru": True, "lstm": False}

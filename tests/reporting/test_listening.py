@@ -148,7 +148,7 @@ def test_a_data_set_that_changed_is_not_shown(tmp_path, source, data_dir, models
     sweep = json.loads((workdir / "sweep.json").read_text())
     (workdir / "sweep.json").write_text(json.dumps(sweep | {"data_fingerprint": "another"}))
     heard = heard_in(workdir)
-    assert heard.excerpts == {} and "is not the data set any more" in heard.missing
+    assert heard.excerpts == {} and "has changed since the runs were tested on it" in heard.missing
 
 
 def test_the_spectrogram_is_that_of_librosa_in_line_with_the_waveform(heard):
