@@ -44,9 +44,18 @@ def notes(comparison: Comparison) -> list[str]:
     return [*_baseline_notes(comparison), *_training_notes(comparison)]
 
 
-def summary(comparison: Comparison) -> list[str]:
-    """What the terminal and the table say beside the verdict."""
+def sentences(comparison: Comparison) -> list[str]:
+    """All of it, for the table; nothing where no run has finished."""
     return [data(comparison), *notes(comparison)] if comparison.arms else []
+
+
+def summary(comparison: Comparison) -> list[str]:
+    """What a terminal shows: the verdict, its numbers, their context, and what is missing."""
+    lines = [f"{wording.headline(comparison)}. {wording.evidence(comparison)}"]
+    lines += sentences(comparison)
+    if missing := wording.progress(comparison.results):
+        lines.append(missing)
+    return lines + wording.damages(comparison)
 
 
 def _size(comparison: Comparison, role: str, name: str) -> str:
@@ -101,8 +110,8 @@ def _training_notes(comparison: Comparison) -> list[str]:
     if not rising:
         return []
     return [
-        f"{_listed(rising)} stopped while improving ({results.selection}): try more steps "
-        "(--config.train.steps)."
+        f"{_listed(rising)} stopped while improving ({results.selection.replace('/', ' ')}): "
+        "try more steps (config.train.steps)."
     ]
 
 

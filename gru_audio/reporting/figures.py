@@ -45,7 +45,7 @@ def test_metric(comparison: Comparison) -> Drawing:
                 f"{scale.value(arm.estimate.value)} {scale.interval(arm.estimate)}"
                 for arm in comparison.arms
             ],
-            band=34,
+            band=37,
         )
         for row, arm in enumerate(comparison.arms):
             colour = _colour(comparison, arm.name)

@@ -23,7 +23,7 @@ from gru_audio.sweeping.status import FINISHED, Standing
 
 _MINUTE = "%Y-%m-%d %H:%M UTC"
 _TIMES = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)  # between ticks of an axis
-_MOST_TICKS = 5  # of the axis of time
+_MOST_TICKS, _LAST_TICK = 5, 0.85  # of the axis of time; its end has a label of its own
 
 
 def render(
@@ -178,7 +178,7 @@ def _excerpt(excerpt: Excerpt) -> dict[str, Any]:
         "audio": media.mp3(excerpt.steps, signal.rate) if signal.is_sound else None,
         "waveform": media.waveform(excerpt.steps) if signal.is_sound else None,
         "length": wording.length(steps, signal),
-        "times": _times(steps, signal),
+        "times": times(steps, signal),
         "rows": excerpt.rows,
         "cut": wording.length(excerpt.length, signal) if excerpt.length > steps else None,
         "gates": [],
@@ -186,17 +186,16 @@ def _excerpt(excerpt: Excerpt) -> dict[str, Any]:
     return shown | (_gates(excerpt.reading, steps) if excerpt.reading else {})
 
 
-def _times(steps: int, signal: Signal) -> list[tuple[str, float]]:
+def times(steps: int, signal: Signal) -> list[tuple[str, float]]:
     """Ticks of the axis of time: what they say, and where they are in percent."""
-    whole = steps / signal.rate if signal.is_sound else float(steps)
-    between = next((t for t in _TIMES if whole / t <= _MOST_TICKS), whole)
-    unit = "s" if signal.is_sound else "frames"
-    ticks = [i * between for i in range(int(whole / between) + 1) if i * between < 0.95 * whole]
-    last = f"{whole:.3g}" if signal.is_sound else f"{whole:.0f}"
-    return [
-        *((f"{tick:g}", 100 * tick / whole) for tick in ticks if tick < 0.85 * whole),
-        (f"{last}{wording.SPACE}{unit}", 100.0),
-    ]
+    seconds = signal.is_sound
+    whole, unit = (steps / signal.rate, "s") if seconds else (float(steps), "frames")
+    choices = [t for t in _TIMES if seconds or t >= 1]
+    between = next((t for t in choices if whole / t <= _MOST_TICKS), whole)
+    count = int(_LAST_TICK * whole / between) + 1
+    ticks = [(f"{i * between:g}", 100 * i * between / whole) for i in range(count)]
+    last = f"{whole:.3g}" if seconds else f"{whole:.0f}"
+    return [*ticks, (f"{last}{wording.SPACE}{unit}", 100.0)]
 
 
 def _gates(reading: Reading, steps: int) -> dict[str, Any]:

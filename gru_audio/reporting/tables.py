@@ -12,7 +12,7 @@ def comparison_tables(comparison: Comparison) -> str:
     cautions = [wording.progress(comparison.results), *wording.cautions(comparison)]
     for caution in filter(None, cautions):
         lines += [caution, ""]
-    for sentence in context.summary(comparison):
+    for sentence in context.sentences(comparison):
         lines += [sentence, ""]
     if comparison.arms:
         lines += _arms(comparison, metric)

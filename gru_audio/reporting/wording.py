@@ -219,6 +219,8 @@ def headline(comparison: Comparison) -> str:
     if not any(pair.verdict is not Verdict.NONE for pair in mine):
         reasons = list(dict.fromkeys(pair.reason for pair in mine))
         why = reasons[0] if len(reasons) == 1 else "see below"
+        if len(others) > 1:  # reasons are those of pairs
+            why = why.replace("both stay", "all stay")
         return f"No verdict on {_named([best, *others])}: {why}"
     said: list[str] = []
     for verdict, words in _HEADLINES.items():
@@ -259,14 +261,6 @@ def evidence(comparison: Comparison) -> str:
         said += f": {listed(against[:3])}"
     more = " The other pairs are below." if len(against) > 3 else ""
     return f"{said}.{more}"
-
-
-def summary(comparison: Comparison) -> list[str]:
-    """What a terminal shows of a comparison: the verdict, its numbers, and what is missing."""
-    lines = [f"{headline(comparison)}. {evidence(comparison)}"]
-    if missing := progress(comparison.results):
-        lines.append(missing)
-    return lines + damages(comparison)
 
 
 def damages(comparison: Comparison) -> list[str]:

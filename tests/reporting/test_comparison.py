@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gru_audio.config import UserError
-from gru_audio.reporting import wording
+from gru_audio.reporting import context, wording
 from gru_audio.reporting.baselines import Baseline, Baselines
 from gru_audio.reporting.comparison import compare
 from gru_audio.reporting.results import read_results
@@ -251,7 +251,7 @@ def test_predictions_that_contradict_the_metrics_are_refused(tmp_path, change, m
     (pair,) = compared.pairs
     assert pair.replicates == 3  # enough for a verdict, which is withheld all the same
     assert pair.verdict is Verdict.NONE and pair.p is None and pair.better is None
-    said = wording.summary(compared)
+    said = context.summary(compared)
     assert said[0].startswith("No verdict on")
     assert any("Run lstm-1 is left out" in line and message in line for line in said)
     assert "Run lstm-1 is left out" in comparison_tables(compared)
