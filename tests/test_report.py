@@ -243,6 +243,8 @@ def test_the_command_prints_the_verdict(finished, tmp_path):
     done = run_command(f"--workdir={finished}", f"--output={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
     assert "beats" in done.stdout and str(tmp_path / "out" / "index.html") in done.stdout
+    assert "\nData set: made_up, 10 classes (digit); 300 test examples.\n" in done.stdout
+    assert "\nBaselines are not computed: " in done.stdout
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "figures",
         "index.html",

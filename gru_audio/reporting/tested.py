@@ -9,9 +9,12 @@ def tested_source(results: Results, run: Run) -> Source:
     """The data set that a run was tested on.
 
     Raises:
-      UserError: it is not prepared here, or has changed since.
+      UserError: it is not prepared here, it has changed since, or the run's config is damaged.
     """
-    source = open_source(run.config["data.name"], run.config.get("data.dir"))
+    name, folder = run.config.get("data.name"), run.config.get("data.dir")
+    if not isinstance(name, str) or not isinstance(folder, str | None):
+        raise UserError(f"the config of run {run.name} is missing or damaged.")
+    source = open_source(name, folder)
     if source.fingerprint != results.data_fingerprint:
         raise UserError(f"{source.name} has changed since the runs were tested on it.")
     return source

@@ -158,6 +158,14 @@ def test_another_data_set_is_refused(tmp_path, source, data_dir):
     assert found.trivial is None and "has changed since" in found.missing
 
 
+@pytest.mark.parametrize("config", ["", "{}", '{"data.name": 3}', '{"data.name": "tones"}'])
+def test_a_damaged_config_is_no_baseline(tmp_path, source, data_dir, config):
+    workdir_of(tmp_path, source, data_dir, {"gru": {}}, [{}])
+    (tmp_path / "runs" / "gru-0" / "config.json").write_text(config)
+    found = found_in(tmp_path)
+    assert found.trivial is None and found.linear == () and found.missing
+
+
 def test_few_examples_are_enough_and_said(tmp_path, source, data_dir, monkeypatch):
     monkeypatch.setattr(baselines, "EXAMPLES", 12)
     found = found_in(workdir_of(tmp_path, source, data_dir, {"gru": {}}, [{}]))
