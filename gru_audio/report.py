@@ -61,7 +61,7 @@ def main(_: Sequence[str]) -> None:
 def _report(results: epath.Path) -> None:
     """Writes the report, keeps the results if asked to, and prints what was found."""
     # Importing these takes seconds, which help must not.
-    from gru_audio.reporting.wording import summary
+    from gru_audio.reporting.context import summary
     from gru_audio.reporting.write import write_kept, write_report
 
     page, comparison = write_report(_WORKDIR.value, _OUTPUT.value)

@@ -66,7 +66,7 @@ def _sweep() -> int:
     config = command.config(_CONFIG)
 
     # Importing these takes seconds, which help, the status and a wrong config must not.
-    from gru_audio.reporting.wording import summary
+    from gru_audio.reporting.context import summary
     from gru_audio.reporting.write import write_report
     from gru_audio.sweeping.execute import execute
     from gru_audio.sweeping.planning import plan

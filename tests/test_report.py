@@ -59,17 +59,30 @@ def finished(tmp_path_factory):
     return write_workdir(tmp_path_factory.mktemp("finished"), made)
 
 
-def test_the_page_of_twenty_runs_is_small_and_needs_nothing_else(finished):
+def test_the_page_of_twenty_runs_is_small_and_shows_nothing_from_elsewhere(finished):
     index, page, _ = report(finished)
     source = index.read_text()
     assert len(source.encode()) < 600_000
     assert not {tag for tag, _ in page.tags} & {"script", "link", "img", "iframe", "object"}
-    for _, attributes in page.tags:
+    for tag, attributes in page.tags:
         for name in ("src", "href", "data", "srcset"):
-            assert attributes.get(name, "#").startswith("#")
+            if tag == "a" and "download" in attributes:
+                assert (index.parent / attributes["href"]).is_file()
+            else:
+                assert attributes.get(name, "#").startswith("#")
     assert "@import" not in source and not re.search(r"url\((?!#)", source)
-    anchors = [a["href"][1:] for tag, a in page.tags if tag == "a"]
-    assert set(anchors) <= {a["id"] for _, a in page.tags if "id" in a}
+    anchors = [a["href"][1:] for tag, a in page.tags if tag == "a" and "download" not in a]
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert set(anchors) <= set(ids) and len(ids) == len(set(ids))
+    assert anchors == [a["id"] for tag, a in page.tags if tag == "section"]  # the contents
+
+
+def test_every_figure_can_be_downloaded(finished):
+    index, page, _ = report(finished)
+    linked = {a["href"] for tag, a in page.tags if tag == "a" and "figures/" in a["href"]}
+    written = {path.name for path in (index.parent / "figures").iterdir()}
+    assert {f"figures/{name}" for name in written} == linked
+    assert len(linked) == 2 * sum(tag == "svg" for tag, _ in page.tags)
 
 
 def test_the_page_shows_what_was_found(finished):
@@ -93,13 +106,13 @@ def test_the_page_shows_what_was_found(finished):
         "Class by class",
     ):
         assert words in page, words
-    assert sum(tag == "svg" for tag, _ in page.tags) == 2 + 2 + 1 + 1 + 4
+    assert sum(tag == "svg" for tag, _ in page.tags) == 2 + 3 + 1 + 1 + 4
     assert "What is missing" not in page
 
 
 def test_examples_are_told_where_the_data_set_is_not_at_hand(finished):
     _, page, _ = report(finished)
-    assert "Where the arms disagree" in page
+    assert "Where the variants disagree" in page
     assert "These examples cannot be shown here: There is no data set" in page
     assert not {tag for tag, _ in page.tags} & {"audio", "img"}
     assert sum(tag == "article" for tag, _ in page.tags) == 6
@@ -151,7 +164,7 @@ def test_an_unfinished_sweep_says_what_is_missing(tmp_path):
     assert "5 of 8 runs have finished, 2 waiting, 1 failed." in page
     assert "FloatingPointError: the loss is not finite at step 1250" in page
     assert "without readable test predictions, so left out: lstm-0.01-0" in page
-    assert "learning_rate 0.001" in page and "selected from 1 of 2 draws" in page
+    assert "learning_rate 0.001" in page and "chosen from 1 of 2 settings" in page
 
 
 def test_halving_is_told(tmp_path):
@@ -164,7 +177,7 @@ def test_halving_is_told(tmp_path):
     for path in tmp_path.glob("runs/*-0.1-*/result.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"stopped_at_rung": 1}))
     _, page, _ = report(tmp_path)
-    told = "selected from 3 draws, of which 1 outlasted the halving at steps 200 and 1,000"
+    told = "chosen from 3 settings; 1 was left after successive halving at steps 200 and 1,000"
     assert told in page
 
 
@@ -209,7 +222,7 @@ def test_other_sweeps_have_pages_too(tmp_path, made):
 def test_a_task_without_classes_has_no_confusion(tmp_path):
     made = Made(arms={"gru": 6.0, "lstm": 5.0}, metric="loss", class_names=(), speakers=0)
     _, page, comparison = report(write_workdir(tmp_path, made))
-    assert "taken for what" not in page and "Class by class" not in page and "classes" not in page
+    assert "Confusion" not in page and "Class by class" not in page and "classes" not in page
     assert "validation loss" in page and "accuracy" not in page
     for arm in comparison.arms:
         assert wording.scale_of("loss").value(arm.estimate.value) in page
@@ -230,10 +243,14 @@ def test_the_command_prints_the_verdict(finished, tmp_path):
     done = run_command(f"--workdir={finished}", f"--output={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
     assert "beats" in done.stdout and str(tmp_path / "out" / "index.html") in done.stdout
+    assert "\nData set: made_up, 10 classes (digit); 300 test examples.\n" in done.stdout
+    assert "\nBaselines are not computed: " in done.stdout
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "figures",
         "index.html",
         "results.csv",
         "table.md",
+        "table.tex",
     }
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from gru_audio.config import UserError, nearest
 from gru_audio.reporting import statistics, verdicts
-from gru_audio.reporting.results import SCORES, Results, Run
+from gru_audio.reporting.baselines import NO_BASELINES, Baselines
+from gru_audio.reporting.results import SCORES, Results, Run, setting_key
 from gru_audio.reporting.statistics import Components, Estimate, Scores
 from gru_audio.reporting.verdicts import Difference, Pair, at_baseline
 from gru_audio.sweeping.halving import merit
@@ -70,7 +71,7 @@ class Comparison:
     Attributes:
         differences: what `pairs` were concluded from, in the same order.
         margin: the smallest difference that matters.
-        baseline: the test metric of a model that ignores its input; None if unknown.
+        baselines: what simple predictors score on the same test splits.
         left_out: runs that are not compared since another arm lacks their replicate.
     """
 
@@ -80,8 +81,13 @@ class Comparison:
     pairs: tuple[Pair, ...]
     test_sets: tuple[Sampled, ...]
     margin: float
-    baseline: float | None
+    baselines: Baselines
     left_out: int
+
+    @property
+    def baseline(self) -> float | None:
+        """The test metric of a predictor that ignores its input; None if unknown."""
+        return self.baselines.chance
 
     @property
     def damaged(self) -> tuple[Run, ...]:
@@ -115,13 +121,12 @@ class ScoredTestSet:
         return self.scores[[self.rows[arm, key] for key in replicates]]
 
 
-def compare(results: Results, baseline: float | None = None) -> Comparison:
+def compare(results: Results, baselines: Baselines = NO_BASELINES) -> Comparison:
     """Chooses a draw for each arm and compares the arms on the test split.
 
     Args:
         results: of the sweep.
-        baseline: the test metric of a model that ignores its input, if known. There is no verdict
-            on two arms that stay there.
+        baselines: of the sweep. There is no verdict on two arms that stay at the trivial one.
 
     Raises:
         UserError: the sweep's metric is not a mean over examples, or arms share no test examples.
@@ -129,7 +134,7 @@ def compare(results: Results, baseline: float | None = None) -> Comparison:
     metric = results.metric
     if metric not in SCORES:
         raise UserError(f'No report can be made about "{metric}".{nearest(metric, SCORES)}')
-    chosen = {arm: _choose_draw(results, arm) for arm in results.arms}
+    chosen = chosen_runs(results)
     # A run may have predicted and then failed before it was done.
     usable = {
         arm: [r for r in runs if r.result and r.predictions.example.size]
@@ -149,7 +154,8 @@ def compare(results: Results, baseline: float | None = None) -> Comparison:
         for run in runs
         if run.damage
     }
-    stuck = {arm.name for arm in arms if at_baseline(metric, arm.estimate.value, baseline)}
+    chance = baselines.chance
+    stuck = {arm.name for arm in arms if at_baseline(metric, arm.estimate.value, chance)}
 
     def withheld(first: str, second: str) -> str:
         if {first, second} <= stuck:
@@ -168,7 +174,7 @@ def compare(results: Results, baseline: float | None = None) -> Comparison:
         ),
         test_sets=tuple(part.sampled for part in test_sets),
         margin=margin,
-        baseline=baseline,
+        baselines=baselines,
         left_out=left_out,
     )
 
@@ -182,7 +188,7 @@ def score(metric: str, arms: Mapping[str, Sequence[Run]]) -> list[ScoredTestSet]
     examples: dict[str, np.ndarray] = {}
     predicted: dict[str, int] = {}
     for run in itertools.chain.from_iterable(arms.values()):
-        key, ids = _key(run.replicate), run.predictions.example
+        key, ids = setting_key(run.replicate), run.predictions.example
         examples[key] = np.intersect1d(examples.get(key, ids), ids)
         predicted[key] = max(predicted.get(key, 0), ids.size)
 
@@ -194,7 +200,12 @@ def score(metric: str, arms: Mapping[str, Sequence[Run]]) -> list[ScoredTestSet]
 
     test_sets = []
     for keys in shared.values():
-        runs = [(arm, run) for arm, rs in arms.items() for run in rs if _key(run.replicate) in keys]
+        runs = [
+            (arm, run)
+            for arm, rs in arms.items()
+            for run in rs
+            if setting_key(run.replicate) in keys
+        ]
         ids = examples[keys[0]]
         values, weights = (
             np.stack([_aligned(of(run), run, ids) for _, run in runs]).astype(np.float64)
@@ -211,7 +222,7 @@ def score(metric: str, arms: Mapping[str, Sequence[Run]]) -> list[ScoredTestSet]
             ScoredTestSet(
                 scores=values if alike else statistics.linearized(values * weights, weights),
                 units=units,
-                rows={(arm, _key(run.replicate)): i for i, (arm, run) in enumerate(runs)},
+                rows={(arm, setting_key(run.replicate)): i for i, (arm, run) in enumerate(runs)},
                 sampled=Sampled(
                     replicates=len(keys),
                     examples=ids.size,
@@ -269,7 +280,9 @@ def _arm(
     }
 
     def draws(counts: Callable[[Run], bool]) -> int:
-        return len({_key(run.draw) for run in results.runs if run.arm == name and counts(run)})
+        return len(
+            {setting_key(run.draw) for run in results.runs if run.arm == name and counts(run)}
+        )
 
     return Arm(
         name=name,
@@ -278,7 +291,7 @@ def _arm(
         judged=draws(lambda run: bool(run.result)),
         survivors=draws(lambda run: bool(run.result) and not run.result.get("stopped_at_rung")),
         runs=tuple(runs),
-        values=tuple(float(means[name, _key(run.replicate)]) for run in runs),
+        values=tuple(float(means[name, setting_key(run.replicate)]) for run in runs),
         planned=len(planned),
         estimate=components_of(name, test_sets).estimate(BOUNDS[results.metric]),
     )
@@ -292,24 +305,26 @@ def _rank(arm: Arm, higher_is_better: bool) -> float:
     return -value if higher_is_better else value
 
 
-def _key(setting: Mapping[str, Any]) -> str:
-    return json.dumps(setting, sort_keys=True)
-
-
 def _in_common(arms: dict[str, list[Run]]) -> tuple[dict[str, list[Run]], int]:
     """The runs of replicates that all arms have, and how many others there are.
 
     Else an arm could win by having finished the easier folds first. If there is no such replicate,
     all runs stay, each arm for itself.
     """
-    replicates = [{_key(run.replicate) for run in runs} for runs in arms.values()]
+    replicates = [{setting_key(run.replicate) for run in runs} for runs in arms.values()]
     common = set.intersection(*replicates) if replicates else set()
     if not common:
         return arms, 0
     kept = {
-        arm: [run for run in runs if _key(run.replicate) in common] for arm, runs in arms.items()
+        arm: [run for run in runs if setting_key(run.replicate) in common]
+        for arm, runs in arms.items()
     }
     return kept, sum(map(len, arms.values())) - sum(map(len, kept.values()))
+
+
+def chosen_runs(results: Results) -> dict[str, list[Run]]:
+    """The runs of each arm at the draw that validation chooses."""
+    return {arm: _choose_draw(results, arm) for arm in results.arms}
 
 
 def _choose_draw(results: Results, arm: str) -> list[Run]:
@@ -317,7 +332,7 @@ def _choose_draw(results: Results, arm: str) -> list[Run]:
     draws: dict[str, list[Run]] = {}
     for run in results.runs:
         if run.arm == arm:
-            draws.setdefault(_key(run.draw), []).append(run)
+            draws.setdefault(setting_key(run.draw), []).append(run)
 
     def rank(runs: list[Run]) -> tuple[int, float]:
         metrics = (run.metric(results.selection) for run in runs)

@@ -1,6 +1,8 @@
-"""The figures of a report, each as an SVG element `WIDTH` units wide: a column, or a phone."""
+"""The figures of a report, each `WIDTH` units wide: a column of the page, or a phone."""
 
 import itertools
+import re
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,14 +17,16 @@ from gru_audio.reporting.classes import ClassDifference
 from gru_audio.reporting.comparison import Arm, Comparison
 from gru_audio.reporting.results import Curve
 from gru_audio.reporting.statistics import Estimate
-from gru_audio.reporting.svg import INK, MUTED, PAPER, STYLE, WIDTH, canvas, to_svg
+from gru_audio.reporting.svg import INK, MUTED, PAPER, RULE, STYLE, WIDTH, Drawing, canvas
 from gru_audio.reporting.verdicts import Pair
 
 MATRIX_WIDTH = 360
 
 _ROUND = (1, 2, 2.5, 5, 10)  # first digits of the steps between ticks
 _CURVE_POINTS = 150  # more cannot be seen at this width
+_MAGNITUDES = 10  # largest over smallest value from which an axis is logarithmic
 _NUMBERED_CLASSES = 20  # a confusion matrix of more has no room for counts
+_ON_PAPER = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}  # hides grid lines behind text
 
 
 def arm_variable(comparison: Comparison, arm: str) -> str:
@@ -30,52 +34,54 @@ def arm_variable(comparison: Comparison, arm: str) -> str:
     return svg.arm_variable(comparison.results.arms.index(arm))
 
 
-def test_metric(comparison: Comparison) -> str:
+def test_metric(comparison: Comparison) -> Drawing:
     """The test metric of every arm: estimate and interval above, its replicates as dots below."""
     metric = comparison.results.metric
     scale = wording.scale_of(metric)
-    row = 54
     with matplotlib.rc_context(STYLE):
-        figure, axes = canvas(row * len(comparison.arms), left=10, bottom=40, top=4)
-        numbers = [
-            f"{scale.value(arm.estimate.value)} {scale.interval(arm.estimate)}"
-            for arm in comparison.arms
-        ]
-        _headings(axes, [arm.name for arm in comparison.arms], numbers)
-        for y, arm in enumerate(comparison.arms):
+        rows = _Rows(
+            [arm.name for arm in comparison.arms],
+            [
+                f"{scale.value(arm.estimate.value)} {scale.interval(arm.estimate)}"
+                for arm in comparison.arms
+            ],
+            band=37,
+        )
+        for row, arm in enumerate(comparison.arms):
             colour = _colour(comparison, arm.name)
-            _interval(axes, y, arm.estimate, colour)
-            spread = 0.30 + 0.04 * (np.arange(len(arm.values)) % 3)
-            axes.scatter(arm.values, y + spread, s=26, color=colour, alpha=0.45, linewidths=0)
-        _rows(axes, len(comparison.arms), f"test {metric}{scale.axis_unit}", scale)
-        return to_svg(figure, "metric", f"Test {metric} of each arm with 95 % intervals", halo=True)
+            rows.interval(row, arm.estimate, colour)
+            spread = 16 + 3 * (np.arange(len(arm.values)) % 3)
+            dots: dict[str, Any] = {"s": 26, "color": colour, "alpha": 0.45, "linewidths": 0}
+            rows.axes.scatter(arm.values, rows.middle(row) + spread, **dots)
+        rows.finish(f"test {metric}{scale.axis_unit}", scale)
+        label = f"Test {metric} of each variant with 95 % intervals"
+        return Drawing("metric", label, rows.figure)
 
 
-def differences(comparison: Comparison, pairs: Sequence[Pair]) -> str:
+def differences(comparison: Comparison, pairs: Sequence[Pair]) -> Drawing:
     """The paired differences with their intervals and adjusted p-values, beside zero."""
     metric = comparison.results.metric
     scale = wording.scale_of(metric)
-    row = 46
     with matplotlib.rc_context(STYLE):
-        figure, axes = canvas(row * len(pairs), left=10, bottom=40, top=4)
-        axes.axvline(0, color=INK, linewidth=1, zorder=1)
-        numbers = [
-            f"{scale.number(pair.difference.value, sign=True)} {scale.interval(pair.difference)}"
-            + (f", {wording.p_value(pair.p)}" if pair.p is not None else "")
-            for pair in pairs
-        ]
-        _headings(axes, [f"{pair.first} {wording.MINUS} {pair.second}" for pair in pairs], numbers)
-        for y, pair in enumerate(pairs):
-            colour = _colour(comparison, pair.better) if pair.better else MUTED
-            _interval(axes, y, pair.difference, colour)
-        unit = f" ({scale.difference_unit.strip()})" if scale.difference_unit else ""
-        _rows(axes, len(pairs), f"difference in test {metric}{unit}", scale)
-        return to_svg(
-            figure, "differences", f"Differences in test {metric} with 95 % intervals", halo=True
+        rows = _Rows(
+            [wording.pair_name(pair) for pair in pairs],
+            [
+                f"{scale.number(pair.difference.value, sign=True)} "
+                f"{scale.interval(pair.difference)}"
+                + (f", {wording.p_value(pair.p)}" if pair.p is not None else "")
+                for pair in pairs
+            ],
         )
+        for row, pair in enumerate(pairs):
+            colour = _colour(comparison, pair.better) if pair.better else MUTED
+            rows.interval(row, pair.difference, colour)
+        unit = f" ({scale.difference_unit.strip()})" if scale.difference_unit else ""
+        rows.finish(f"difference in test {metric}{unit}", scale, zero=True)
+        label = f"Differences in test {metric} with 95 % intervals"
+        return Drawing("differences", label, rows.figure)
 
 
-def learning_curve(comparison: Comparison, name: str) -> str | None:
+def learning_curve(comparison: Comparison, name: str) -> Drawing | None:
     """A training metric of every arm: its mean, and the band from lowest to highest replicate.
 
     Drawn while at least half of an arm's replicates are still in training. None if no run has it.
@@ -98,20 +104,24 @@ def learning_curve(comparison: Comparison, name: str) -> str | None:
             colour = _colour(comparison, arm)
             if len(members) > 1:
                 axes.fill_between(steps, low, high, color=colour, alpha=0.16, linewidth=0)
-            axes.plot(steps, mean, color=colour, linewidth=1.8, solid_joinstyle="round")
+            line: dict[str, Any] = {"color": colour, "linewidth": 1.8, "markersize": 7}
+            # A line through a single point would not be seen.
+            alone = steps.size == 1
+            line |= {"marker": "o" if alone else "", "clip_on": not alone}
+            axes.plot(steps, mean, solid_joinstyle="round", **line)
         title = f"{split} {metric}"
         _frame(axes, title, "training step", scale)
         axes.set_xlim(0, max(curve.steps.max() for curve in every))
-        if metric == "loss" and all(curve.values.min() > 0 for curve in every):
+        if metric == "loss" and _spans_magnitudes(every):
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
             axes.yaxis.set_minor_formatter("")
         else:
             _show_the_end(axes, every)
-        return to_svg(figure, f"curve-{split}-{metric}", f"{title} during training")
+        return Drawing(f"curve-{split}-{metric}", f"{title} during training", figure)
 
 
-def confusion(comparison: Comparison, arm: Arm) -> str:
+def confusion(comparison: Comparison, arm: Arm) -> Drawing:
     """Counts of true against predicted class, summed over replicates; shade is the share of a row.
 
     The shade follows the square root of the share: else the errors of a good arm would not show.
@@ -144,7 +154,8 @@ def confusion(comparison: Comparison, arm: Arm) -> str:
         axes.set_yticks(middle, names, size=font)
         axes.tick_params(pad=2)
         axes.spines[:].set_visible(True)
-        return to_svg(figure, f"confusion-{arm.name}", f"Confusion matrix of {arm.name}")
+        number = comparison.results.arms.index(arm.name) + 1
+        return Drawing(f"confusion-{number}", f"Confusion matrix of {arm.name}", figure)
 
 
 def confusion_counts(arm: Arm, classes: int) -> np.ndarray:
@@ -158,31 +169,33 @@ def confusion_counts(arm: Arm, classes: int) -> np.ndarray:
     return counts.reshape(classes, classes)
 
 
-def class_differences(comparison: Comparison, shown: Sequence[ClassDifference]) -> str:
+def class_differences(comparison: Comparison, shown: Sequence[ClassDifference]) -> Drawing:
     """The recall of the best arm less that of the second, class by class, beside zero."""
     first, second = (arm.name for arm in comparison.arms[:2])
     names, scale = comparison.results.class_names, wording.scale_of("accuracy")
     with matplotlib.rc_context(STYLE):
-        figure, axes = canvas(40 * len(shown), left=10, bottom=40, top=4)
-        axes.axvline(0, color=INK, linewidth=1, zorder=1)
-        numbers = [
-            f"{scale.number(each.recalls[0])} {wording.MINUS} {scale.number(each.recalls[1])} = "
-            f"{scale.number(each.difference.value, sign=True)} {scale.interval(each.difference)}"
-            for each in shown
-        ]
-        _headings(axes, [names[each.label] for each in shown], numbers)
-        for y, each in enumerate(shown):
+        rows = _Rows(
+            [names[each.label] for each in shown],
+            [
+                f"{scale.number(each.recalls[0])} {wording.MINUS} "
+                f"{scale.number(each.recalls[1])} = "
+                f"{scale.number(each.difference.value, sign=True)} "
+                f"{scale.interval(each.difference)}"
+                for each in shown
+            ],
+        )
+        for row, each in enumerate(shown):
             better = each.pair.better
-            _interval(axes, y, each.difference, _colour(comparison, better) if better else MUTED)
+            rows.interval(row, each.difference, _colour(comparison, better) if better else MUTED)
         label = f"difference in recall ({scale.difference_unit.strip()})"
-        _rows(axes, len(shown), label, scale)
-        said = f"Recall of each class, {first} less {second}, with 95 % intervals"
-        return to_svg(figure, "classes", said, halo=True)
+        rows.finish(label, scale, zero=True)
+        said = f"Recall of each class, {first} minus {second}, with 95 % intervals"
+        return Drawing("classes", said, rows.figure)
 
 
 def metric_against_cost(
     comparison: Comparison, cost: Sequence[float], label: str, told: Callable[[float], str]
-) -> str:
+) -> Drawing:
     """The test metric of each arm against what it costs, and the front that none is beyond.
 
     Args:
@@ -214,7 +227,8 @@ def metric_against_cost(
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: told(v)))
         axes.autoscale_view()  # before names are placed in it
         _name_points(axes, comparison, cost)
-        return to_svg(figure, f"cost-{label}", f"Test {metric} against {label}", halo=True)
+        name = f"cost-{re.sub('[^a-z]+', '-', label.lower())}"
+        return Drawing(name, f"Test {metric} against {label}", figure)
 
 
 def pareto_front(
@@ -237,6 +251,10 @@ def _name_points(axes: Axes, comparison: Comparison, cost: Sequence[float]) -> N
     )
     left, right = axes.bbox.x0, axes.bbox.x1
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in points]
+    for arm, x in zip(comparison.arms, cost, strict=True):
+        ends = [(x, arm.estimate.low), (x, arm.estimate.high)]
+        (at, low), (_, high) = axes.transData.transform(ends)
+        taken.append((at - 1, low, at + 1, high))
     for arm, (x, y) in zip(comparison.arms, points, strict=True):
         width = wide * len(arm.name)
         places = itertools.product((y + 12, y - 12, y), ((x + 8, "left"), (x - 8, "right")))
@@ -247,7 +265,7 @@ def _name_points(axes: Axes, comparison: Comparison, cost: Sequence[float]) -> N
                 continue
             taken.append(box)
             at_x, at_y = axes.transData.inverted().transform((edge, middle))
-            axes.text(at_x, at_y, arm.name, ha=side, va="center", size=size)
+            axes.text(at_x, at_y, arm.name, ha=side, va="center", size=size, bbox=_ON_PAPER)
             break
 
 
@@ -260,21 +278,69 @@ def _colour(comparison: Comparison, arm: str) -> str:
     return svg.arm_colour(comparison.results.arms.index(arm))
 
 
-def _headings(axes: Axes, names: Sequence[str], numbers: Sequence[str]) -> None:
-    """What each row is about, and its numbers, above what the row shows."""
-    across = axes.get_yaxis_transform()
-    longest = max(1.1 * len(a) + len(b) for a, b in zip(names, numbers, strict=True))
-    size = min(12, 650 / longest)  # of DejaVu, a wide typeface
-    for y, (name, number) in enumerate(zip(names, numbers, strict=True)):
-        row: dict[str, Any] = {"y": y - 0.22, "transform": across, "va": "center", "size": size}
-        axes.text(0, s=name, weight="bold", **row)
-        axes.text(1, s=number, ha="right", color=MUTED, **row)
+class _Rows:
+    """A figure of rows: a heading with a name and numbers, and below it a band for the plot.
 
+    The vertical axis is in units of the figure from the top, so that no text meets a line. Names
+    and numbers that are too long for one line stand one below the other.
+    """
 
-def _interval(axes: Axes, y: int, estimate: Estimate, colour: str) -> None:
-    line = axes.plot([estimate.low, estimate.high], [y + 0.1, y + 0.1], color=colour, linewidth=3)
-    line[0].set_solid_capstyle("round")
-    axes.plot(estimate.value, y + 0.1, "o", color=colour, markersize=9, markeredgecolor=PAPER)
+    _LINE, _LETTER = 17, 0.64  # height of a line; width of a letter of DejaVu Sans of size 1
+
+    def __init__(self, names: Sequence[str], numbers: Sequence[str], band: int = 22):
+        room = WIDTH - 20
+        letters = [1.1 * len(a) + len(b) + 2 for a, b in zip(names, numbers, strict=True)]
+        size = min(12, room / (self._LETTER * max(letters)))
+        together = size >= 10
+        size = size if together else 11
+        letter = 1.1 * self._LETTER * size  # of a name; names are bold
+        wrapped = [textwrap.wrap(name, int(room / letter)) or [""] for name in names]
+        below = 0 if together else 1
+        heights = [self._LINE * (len(name) + below) + band for name in wrapped]
+        self._tops = np.cumsum([0, *heights])
+        self._middles = self._tops[1:] - band + 10
+        self.figure, self.axes = canvas(int(self._tops[-1]), left=10, bottom=40, top=4)
+        across = self.axes.get_yaxis_transform()
+        for top, name, number in zip(self._tops, wrapped, numbers, strict=False):
+            text: dict[str, Any] = {"transform": across, "va": "center", "size": size}
+            for i, part in enumerate(name):
+                y = top + self._LINE * (i + 0.5)
+                self.axes.text(0, y, part, weight="bold", **text)
+            y = top + self._LINE * (len(name) - 0.5 + below)
+            x, side = (0, "left") if below else (1, "right")
+            self.axes.text(x, y, number, color=MUTED, ha=side, **text)
+
+    def middle(self, row: int) -> float:
+        """Where the interval of a row is drawn."""
+        return float(self._middles[row])
+
+    def interval(self, row: int, estimate: Estimate, colour: str) -> None:
+        """Draws an estimate and its interval."""
+        y = self.middle(row)
+        (line,) = self.axes.plot([estimate.low, estimate.high], [y, y], color=colour, linewidth=3)
+        line.set_solid_capstyle("round")
+        dot: dict[str, Any] = {"color": colour, "markersize": 9, "markeredgecolor": PAPER}
+        self.axes.plot(estimate.value, y, "o", **dot)
+
+    def finish(self, label: str, scale: wording.Scale, *, zero: bool = False) -> None:
+        """Draws the axis, and in every band the grid and, where asked for, a line at zero."""
+        axes = self.axes
+        axes.set_ylim(self._tops[-1], 0)
+        axes.set_yticks([])
+        axes.margins(x=0.05)
+        if zero:
+            axes.update_datalim([(0, self._tops[-1])])
+        axes.autoscale_view(scaley=False)
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=_ROUND))
+        axes.xaxis.set_major_formatter(_in_units_of(scale))
+        axes.set_xlabel(label)
+        low, high = axes.get_xlim()
+        axes.set_xlim(low, high)
+        grid = [tick for tick in axes.get_xticks() if low <= tick <= high]
+        for middle, end in zip(self._middles, self._tops[1:], strict=True):
+            axes.vlines(grid, middle - 8, end - 2, color=RULE, linewidth=1, zorder=0)
+            if zero:
+                axes.vlines(0, middle - 8, end - 2, color=INK, linewidth=1, zorder=1)
 
 
 def _frame(axes: Axes, title: str, label: str, scale: wording.Scale) -> None:
@@ -288,16 +354,6 @@ def _frame(axes: Axes, title: str, label: str, scale: wording.Scale) -> None:
     axes.spines["bottom"].set_visible(True)
     left = -36 / (WIDTH - 64)
     axes.set_title(f"{title}{scale.axis_unit}", loc="left", fontsize=12, x=left, pad=10)
-
-
-def _rows(axes: Axes, count: int, label: str, scale: wording.Scale) -> None:
-    axes.set_ylim(count - 0.45, -0.5)
-    axes.set_yticks([])
-    axes.margins(x=0.05)
-    axes.grid(axis="x")
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=_ROUND))
-    axes.xaxis.set_major_formatter(_in_units_of(scale))
-    axes.set_xlabel(label)
 
 
 def _in_units_of(scale: wording.Scale) -> FuncFormatter:
@@ -315,6 +371,12 @@ def _band(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
         kept = np.linspace(0, steps.size - 1, _CURVE_POINTS).round().astype(int)
         steps, at = steps[kept], at[:, kept]
     return steps, np.nanmean(at, axis=0), np.nanmin(at, axis=0), np.nanmax(at, axis=0)
+
+
+def _spans_magnitudes(curves: Sequence[Curve]) -> bool:
+    """Whether a logarithmic axis suits the curves: on a narrow range it would have no ticks."""
+    least = min(curve.values.min() for curve in curves)
+    return bool(0 < least * _MAGNITUDES <= max(curve.values.max() for curve in curves))
 
 
 def _show_the_end(axes: Axes, curves: Sequence[Curve]) -> None:

@@ -5,18 +5,22 @@ are read; where they are not at hand the report goes without.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
 from gru_audio.audio.frontends import LogMel
+from gru_audio.audio.frontends.mel import mel
 from gru_audio.config import UserError
+from gru_audio.data import index
 from gru_audio.data.signal import Signal
-from gru_audio.data.source import Source, open_source
+from gru_audio.data.source import Source
 from gru_audio.reporting.comparison import Comparison
-from gru_audio.reporting.results import Results, Run
+from gru_audio.reporting.results import Run
+from gru_audio.reporting.tested import tested_source
 from gru_audio.sweeping.workdir import Workdir
 from gru_audio.training.trained import Trained
 
@@ -24,6 +28,8 @@ _SECONDS = 5.0  # of a longer sound the middle is shown
 _FRAMES = 500  # likewise
 _GATES = ("update", "reset", "forget", "input", "output")  # in this order; no candidates
 _GRUS = ("gru", "gru_reset_before")
+_BANDS, _LOWEST_HZ = 64, 20.0  # of a spectrogram
+_NBSP = "\N{NO-BREAK SPACE}"
 _SILENT = 0.25  # of a spectrogram, that is left blank
 
 
@@ -51,6 +57,7 @@ class Excerpt:
         length: of the whole example, in steps.
         picture: (bands, columns) in [0, 1]: the log-mel spectrogram of a sound, else the frames;
             the highest band first.
+        rows: ticks of the vertical axis: what they say, and their height in percent.
         reading: None where there are no gates to show.
     """
 
@@ -58,6 +65,7 @@ class Excerpt:
     steps: np.ndarray
     length: int
     picture: np.ndarray
+    rows: tuple[tuple[str, float], ...]
     reading: Reading | None = None
 
 
@@ -84,6 +92,7 @@ class Heard:
 
     Attributes:
         excerpts: by example id.
+        clips: their names in the data set, mostly those of files, by example id.
         listener: whose gates they come with.
         missing: why there are no excerpts, or no gates: one line.
     """
@@ -91,6 +100,7 @@ class Heard:
     excerpts: Mapping[int, Excerpt]
     listener: Listener | None = None
     missing: str = ""
+    clips: Mapping[int, str] = field(default_factory=dict)
 
 
 def listen(workdir: epath.PathLike, comparison: Comparison, examples: Sequence[int]) -> Heard:
@@ -98,31 +108,19 @@ def listen(workdir: epath.PathLike, comparison: Comparison, examples: Sequence[i
     if not examples:
         return Heard({})
     try:
-        source = _open(comparison.results, comparison.arms[0].runs[0])
-        clips = source.signals(examples)
-        excerpts = [_excerpt(source.signal, clip) for clip in clips]
+        source = tested_source(comparison.results, comparison.arms[0].runs[0])
+        signals = source.signals(examples)
+        excerpts = [_excerpt(source.signal, each) for each in signals]
     except (UserError, OSError) as error:
         return Heard({}, missing=f"These examples cannot be shown here: {error}")
+    clips = {example: str(source.columns[index.CLIP][example]) for example in examples}
+    heard = Heard(dict(zip(examples, excerpts, strict=True)), clips=clips)
     try:
         listener, readings = _listen(Workdir(workdir), comparison, source, excerpts)
     except UserError as error:
-        return Heard(
-            dict(zip(examples, excerpts, strict=True)), missing=f"No gates are shown: {error}"
-        )
-    heard = [replace(e, reading=r) for e, r in zip(excerpts, readings, strict=True)]
-    return Heard(dict(zip(examples, heard, strict=True)), listener)
-
-
-def _open(results: Results, run: Run) -> Source:
-    """The data set that a run was tested on.
-
-    Raises:
-      UserError: it is not prepared here, or is another by now.
-    """
-    source = open_source(run.config["data.name"], run.config.get("data.dir"))
-    if source.fingerprint != results.data_fingerprint:
-        raise UserError(f"{source.name} is not the data set any more that the runs were tested on.")
-    return source
+        return replace(heard, missing=f"No gates are shown: {error}")
+    read = [replace(e, reading=r) for e, r in zip(excerpts, readings, strict=True)]
+    return replace(heard, excerpts=dict(zip(examples, read, strict=True)), listener=listener)
 
 
 def _excerpt(signal: Signal, clip: np.ndarray) -> Excerpt:
@@ -133,7 +131,25 @@ def _excerpt(signal: Signal, clip: np.ndarray) -> Excerpt:
     picture = _log_mel(values, signal.rate) if signal.is_sound else values.T
     least, most = np.quantile(picture, _SILENT if signal.is_sound else 0), picture.max()
     picture = np.clip((picture - least) / (most - least or 1), 0, 1)
-    return Excerpt(signal, steps, len(clip), picture[::-1])
+    rows = _frequencies(signal.rate) if signal.is_sound else _numbers(len(picture))
+    return Excerpt(signal, steps, len(clip), picture[::-1], rows)
+
+
+def _frequencies(rate: int) -> tuple[tuple[str, float], ...]:
+    """Frequencies in Hz, and where they are in the spectrogram in percent of its height."""
+    low, high = (float(mel(hz)) for hz in (_LOWEST_HZ, rate / 2))
+    # The centres of the bands part the range in mel into equal parts; each band is a row.
+    height = [
+        (hz, ((float(mel(hz)) - low) / (high - low) * (_BANDS + 1) - 0.5) / _BANDS)
+        for hz in (500, 1000, 2000, 4000, 8000, 16000)
+    ]
+    shown = [(f"{hz:,}", 100 * at) for hz, at in height if 0.05 < at < 0.9]
+    return (*shown[-3:-1], (f"{shown[-1][0]}{_NBSP}Hz", shown[-1][1])) if shown else ()
+
+
+def _numbers(values: int) -> tuple[tuple[str, float], ...]:
+    """The first and the last value of a frame, by number, where there is room for two."""
+    return (("1", 0.0), (f"{values}", 100.0)) if values > 1 else ()
 
 
 def _log_mel(waveform: np.ndarray, rate: int) -> np.ndarray:
@@ -144,7 +160,8 @@ def _log_mel(waveform: np.ndarray, rate: int) -> np.ndarray:
     """
     window, hop = round(0.025 * rate), round(0.010 * rate)
     n_fft = 1 << (4 * window - 1).bit_length()  # its finer bins leave no band of 64 empty
-    frontend = LogMel(rate, n_fft, window, hop, mels=64, f_min=20.0, f_max=rate / 2, floor=1e-10)
+    bands: dict[str, Any] = {"mels": _BANDS, "f_min": _LOWEST_HZ, "f_max": rate / 2}
+    frontend = LogMel(rate, n_fft, window, hop, floor=1e-10, **bands)
     padded = np.pad(waveform, n_fft // 2)
     features, _ = frontend(jnp.asarray(padded)[None], jnp.array([len(padded)]))
     return np.asarray(features[0]).T

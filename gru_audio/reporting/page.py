@@ -5,30 +5,38 @@ This file says what stands on the page, as text and figures; `page.html.jinja` s
 
 import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jinja2
 
-from gru_audio.reporting import classes, figures, media, svg, wording
+from gru_audio.data.signal import Signal
+from gru_audio.reporting import context, figures, media, svg, wording
+from gru_audio.reporting.baselines import Baseline
 from gru_audio.reporting.comparison import Arm, Comparison
 from gru_audio.reporting.disagreement import Disagreement, Opinion
+from gru_audio.reporting.figure_set import FigureSet
 from gru_audio.reporting.listening import Excerpt, Heard, Reading
 from gru_audio.reporting.results import Run
 from gru_audio.reporting.verdicts import Pair
 from gru_audio.sweeping.status import FINISHED, Standing
 
 _MINUTE = "%Y-%m-%d %H:%M UTC"
-_SHOWN_PAIRS = 10  # more are left to the table
-_MANY_CLASSES = 20  # of more, the most different are shown
-_TELLING_RATIO = 1.25  # of the dearest to the cheapest arm, from which cost is worth a figure
+_TIMES = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)  # between ticks of an axis
+_MOST_TICKS, _LAST_TICK = 5, 0.85  # of the axis of time; its end has a label of its own
 
 
-def render(comparison: Comparison, disagreements: Sequence[Disagreement], heard: Heard) -> str:
+def render(
+    comparison: Comparison,
+    drawn: FigureSet,
+    disagreements: Sequence[Disagreement],
+    heard: Heard,
+) -> str:
     """The page, from a comparison that may lack runs, arms or all of them.
 
     Args:
       comparison: of the arms.
+      drawn: its figures; the page links their files in the folder `figures`.
       disagreements: the examples to be shown.
       heard: what they sound and look like, as far as is known.
     """
@@ -49,21 +57,20 @@ def render(comparison: Comparison, disagreements: Sequence[Disagreement], heard:
         evidence=wording.evidence(comparison),
         metric=results.metric,
         clock=wording.clock(results)[1],
+        selection=results.selection.replace("/", " "),
         classes=len(results.class_names),
-        colours=svg.ARM_COLOURS,
+        colours=svg.COLOURS,
+        data=context.data(comparison),
+        notes=context.notes(comparison),
         finished=sum(run.standing.state == FINISHED for run in results.runs),
         planned=len(results.runs),
         progress=wording.progress(results),
         legend=[(a.name, figures.arm_variable(comparison, a.name)) for a in comparison.arms],
         arms=[_arm(comparison, arm) for arm in comparison.arms],
+        baselines=[_baseline(comparison, each) for each in context.baselines(comparison)],
         drawn=any(arm.draws > 1 for arm in comparison.arms),
         pairs=[_pair(comparison, pair) for pair in comparison.pairs],
-        figures=_figures(comparison),
-        confusions=[
-            (arm.name, figures.confusion(comparison, arm))
-            for arm in comparison.arms
-            if results.class_names
-        ],
+        figures=drawn,
         examples=[_example(comparison, each, heard) for each in disagreements],
         listener=wording.listener(heard),
         unheard=heard.missing,
@@ -108,10 +115,18 @@ def _seconds(comparison: Comparison) -> str:
     return wording.clock(comparison.results)[0]
 
 
+def _baseline(comparison: Comparison, baseline: Baseline) -> dict[str, str]:
+    return {
+        "name": baseline.name,
+        "about": context.about(comparison, baseline),
+        "value": wording.scale_of(comparison.results.metric).value(baseline.value),
+    }
+
+
 def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
     scale = wording.scale_of(comparison.results.metric)
     return {
-        "names": f"{pair.first} {wording.MINUS} {pair.second}",
+        "names": wording.pair_name(pair),
         "difference": scale.difference(pair.difference.value, sign=True),
         "interval": scale.interval(pair.difference),
         "p": wording.bare_p(pair.p),
@@ -120,68 +135,16 @@ def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
     }
 
 
-def _figures(comparison: Comparison) -> dict[str, Any]:
-    """The figures by name; those with nothing to show are None."""
-    arms, metric = comparison.arms, comparison.results.metric
-    if not arms:
-        return {"metric": None, "differences": None, "classes": None, "curves": [], "costs": []}
-    shown = comparison.pairs
-    if len(shown) > _SHOWN_PAIRS:
-        shown = tuple(pair for pair in shown if pair.first == arms[0].name)
-    curves = [
-        figures.learning_curve(comparison, name) for name in ("train/loss", f"validation/{metric}")
-    ]
-    return {
-        "metric": figures.test_metric(comparison),
-        "differences": figures.differences(comparison, shown) if shown else None,
-        "classes": _class_figure(comparison),
-        "curves": [curve for curve in curves if curve],
-        "costs": _cost_figures(comparison),
-    }
-
-
-def _class_figure(comparison: Comparison) -> dict[str, Any] | None:
-    """Where the two best arms differ, class by class; the most different of many classes."""
-    found = classes.class_differences(comparison)
-    if not found:
-        return None
-    shown = classes.most_different(found) if len(found) > _MANY_CLASSES else found
-    return {
-        "svg": figures.class_differences(comparison, shown),
-        "arms": [arm.name for arm in comparison.arms[:2]],
-        "shown": len(shown),
-        "of": len(found),
-    }
-
-
-def _cost_figures(comparison: Comparison) -> list[str]:
-    """The test metric against what an arm costs, where that says more than the table of arms."""
-    arms = comparison.arms
-    costs: dict[str, tuple[list[float | None], Callable[[float], str]]] = {
-        "parameters": (
-            [wording.parameters(arm.runs, "total") for arm in arms],
-            lambda count: f"{count:,.0f}",
-        ),
-        f"training, {wording.clock(comparison.results)[1]}": (
-            [wording.mean_result(arm.runs, _seconds(comparison)) for arm in arms],
-            wording.duration,
-        ),
-    }
-    drawn = []
-    for label, (cost, told) in costs.items():
-        known = [value for value in cost if value]
-        if len(known) == len(arms) >= 2 and max(known) >= _TELLING_RATIO * min(known):
-            drawn.append(figures.metric_against_cost(comparison, known, label, told))
-    return drawn
-
-
 def _example(comparison: Comparison, each: Disagreement, heard: Heard) -> dict[str, Any]:
     """An example on which the arms differ: who says what, and what there is to hear and see."""
     results, names = comparison.results, comparison.results.cluster_names
     excerpt = heard.excerpts.get(each.example)
-    label = f"Example {each.example}" if each.label is None else results.class_names[each.label]
+    clip = heard.clips.get(each.example)
+    number = f"example {each.example} of {results.config.get('data.name', 'the data set')}"
     return {
-        "label": label,
+        "label": clip or number if each.label is None else results.class_names[each.label],
+        "clip": clip,
+        "number": number,
         "cluster": names[each.cluster] if 0 <= each.cluster < len(names) else None,
         "measure": "Loss" if each.label is None else "Probability",
         "opinions": [_opinion(comparison, opinion, each.label) for opinion in each.opinions],
@@ -215,10 +178,24 @@ def _excerpt(excerpt: Excerpt) -> dict[str, Any]:
         "audio": media.mp3(excerpt.steps, signal.rate) if signal.is_sound else None,
         "waveform": media.waveform(excerpt.steps) if signal.is_sound else None,
         "length": wording.length(steps, signal),
+        "times": times(steps, signal),
+        "rows": excerpt.rows,
         "cut": wording.length(excerpt.length, signal) if excerpt.length > steps else None,
         "gates": [],
     }
     return shown | (_gates(excerpt.reading, steps) if excerpt.reading else {})
+
+
+def times(steps: int, signal: Signal) -> list[tuple[str, float]]:
+    """Ticks of the axis of time: what they say, and where they are in percent."""
+    seconds = signal.is_sound
+    whole, unit = (steps / signal.rate, "s") if seconds else (float(steps), "frames")
+    choices = [t for t in _TIMES if seconds or t >= 1]
+    between = next((t for t in choices if whole / t <= _MOST_TICKS), whole)
+    count = int(_LAST_TICK * whole / between) + 1
+    ticks = [(f"{i * between:g}", 100 * i * between / whole) for i in range(count)]
+    last = f"{whole:.3g}" if seconds else f"{whole:.0f}"
+    return [*ticks, (f"{last}{wording.SPACE}{unit}", 100.0)]
 
 
 def _gates(reading: Reading, steps: int) -> dict[str, Any]:

@@ -148,6 +148,11 @@ class Results:
         return tuple(dict.fromkeys(run.arm for run in self.runs))
 
 
+def setting_key(setting: Mapping[str, Any]) -> str:
+    """A draw or a replicate as text, the same whatever the order of its keys."""
+    return json.dumps(setting, sort_keys=True)
+
+
 def read_results(workdir: epath.PathLike) -> Results:
     """Reads a sweep's workdir. `UserError` if there is no sweep in it."""
     workdir = epath.Path(workdir)

@@ -1,12 +1,13 @@
-"""A figure as SVG that takes its colours and typeface from the page around it.
+"""A figure in three forms: inline in the page, as an SVG file and as a PDF file.
 
-It is drawn in placeholder colours that become CSS variables (`--ink`, `--arm-0`, ...), so that one
-drawing suits a light and a dark page. Its text stays text.
+It is drawn once, in the colours of a light page. Inline, these become the page's CSS variables
+(`--ink`, `--arm-0`, ...), so that the figure follows a dark page. Text stays text in all forms.
 """
 
 import html
 import io
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -25,12 +26,19 @@ ARM_COLOURS = (
     ("#7a5230", "#c09a74"),
     ("#5c6670", "#a3adb8"),
 )
+PAGE_COLOURS = {
+    "--paper": ("#ffffff", "#14171a"),
+    "--ink": ("#16191d", "#e8ebee"),
+    "--muted": ("#5b6570", "#9aa5b0"),
+    "--rule": ("#e2e6ea", "#2b3138"),
+}
+COLOURS = PAGE_COLOURS | {f"--arm-{i}": pair for i, pair in enumerate(ARM_COLOURS)}
 
-PAPER, INK, MUTED, RULE = "#fefefe", "#010101", "#020202", "#030303"
-_VARIABLES = {PAPER: "--paper", INK: "--ink", MUTED: "--muted", RULE: "--rule"}
-_VARIABLES |= {f"#0a0a{i:02x}": f"--arm-{i}" for i in range(len(ARM_COLOURS))}
+PAPER, INK, MUTED, RULE = (light for light, _ in PAGE_COLOURS.values())
+_VARIABLES = {light: name for name, (light, _) in COLOURS.items()}
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "pdf.fonttype": 42,  # TrueType: publishers refuse matplotlib's default
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 12,
@@ -45,9 +53,55 @@ STYLE: dict[Any, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with its name.
+
+    Attributes:
+        name: of its files, without suffix: letters, digits, "." and "-".
+        label: what it shows, for readers who do not see it.
+        figure: as drawn.
+    """
+
+    name: str
+    label: str
+    figure: Figure
+
+    def inline(self) -> str:
+        """An SVG element that takes its colours and typeface from the page around it."""
+        svg = self._saved("svg").decode()
+        svg = re.sub(r"<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+        svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+        svg = re.sub(r"font-family:[^;\"]*(; )?", "", svg)
+        svg = re.sub(r' transform="rotate\(-0 [^"]*"', "", svg)
+        svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0]), svg)
+        svg = re.sub(r"#[0-9a-f]{6}\b", _variable, svg)
+        svg = re.sub(r"\s*\n\s*", " ", svg)
+        width, height = self.figure.get_size_inches() * 72
+        size = f'viewBox="0 0 {width:g} {height:g}"'
+        head = f'<svg class="chart" role="img" aria-label="{html.escape(self.label)}" {size}>'
+        return re.sub(r"^<svg[^>]*>", head, svg).replace("xlink:href", "href").strip()
+
+    def files(self) -> dict[str, bytes]:
+        """Name -> contents of the figure as a file of its own, on white paper."""
+        return {f"{self.name}.{form}": self._saved(form) for form in ("svg", "pdf")}
+
+    def _saved(self, form: str) -> bytes:
+        """The same bytes whenever the same figure is saved."""
+        file = io.BytesIO()
+        nothing = dict.fromkeys(
+            ("Creator", "Date", "Format", "Type")
+            if form == "svg"
+            else ("Creator", "Producer", "CreationDate")
+        )
+        with matplotlib.rc_context(STYLE | {"svg.hashsalt": self.name}):
+            self.figure.savefig(file, format=form, transparent=True, metadata=nothing)
+        return file.getvalue()
+
+
 def arm_colour(number: int) -> str:
-    """The placeholder of an arm's colour."""
-    return f"#0a0a{number % len(ARM_COLOURS):02x}"
+    """An arm's colour on a light page."""
+    return ARM_COLOURS[number % len(ARM_COLOURS)][0]
 
 
 def arm_variable(number: int) -> str:
@@ -70,28 +124,6 @@ def canvas(
     return figure, axes
 
 
-def to_svg(figure: Figure, name: str, label: str, *, halo: bool = False) -> str:
-    """The figure as an SVG element. `name` keeps its ids apart from those of other figures.
-
-    A halo sets the text off from the lines it stands on.
-    """
-    file = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
-    svg = file.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    svg = re.sub(r"font-family:[^;\"]*(; )?", "", svg)
-    svg = re.sub(r' transform="rotate\(-0 [^"]*"', "", svg)
-    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0]), svg)
-    svg = re.sub(
-        r"#[0-9a-f]{6}\b", lambda c: f"var({_VARIABLES[c[0]]})" if c[0] in _VARIABLES else c[0], svg
-    )
-    svg = re.sub(r"\s*\n\s*", " ", svg)
-    width, height = figure.get_size_inches() * 72
-    size = f'viewBox="0 0 {width:g} {height:g}"'
-    kind = "chart halo" if halo else "chart"
-    head = f'<svg class="{kind}" role="img" aria-label="{html.escape(label)}" {size}>'
-    return re.sub(r"^<svg[^>]*>", head, svg).replace("xlink:href", "href").strip()
+def _variable(colour: re.Match[str]) -> str:
+    name = _VARIABLES.get(colour[0])
+    return f"var({name})" if name else colour[0]

@@ -1,17 +1,19 @@
 """The comparison as Markdown tables, for a README."""
 
-from gru_audio.reporting import markdown, wording
+from gru_audio.reporting import context, markdown, wording
 from gru_audio.reporting.comparison import Comparison
 from gru_audio.reporting.markdown import LEFT, RIGHT
 
 
 def comparison_tables(comparison: Comparison) -> str:
-    """Headline, a table of arms and a table of pairs."""
+    """Headline, a table of variants and a table of pairs."""
     metric = comparison.results.metric
     lines = [f"**{wording.headline(comparison)}.** {wording.evidence(comparison)}", ""]
     cautions = [wording.progress(comparison.results), *wording.cautions(comparison)]
     for caution in filter(None, cautions):
         lines += [caution, ""]
+    for sentence in context.sentences(comparison):
+        lines += [sentence, ""]
     if comparison.arms:
         lines += _arms(comparison, metric)
     if comparison.pairs:
@@ -23,7 +25,7 @@ def _arms(comparison: Comparison, metric: str) -> list[str]:
     scale = wording.scale_of(metric)
     seconds, clock = wording.clock(comparison.results)
     columns = {
-        "arm": LEFT,
+        "variant": LEFT,
         f"test {metric}": RIGHT,
         "95 % interval": RIGHT,
         "parameters": RIGHT,
@@ -41,6 +43,8 @@ def _arms(comparison: Comparison, metric: str) -> list[str]:
         )
         for arm in comparison.arms
     ]
+    for each in context.baselines(comparison):
+        rows.append((each.name, scale.value(each.value), "", "", "", ""))
     return markdown.table(columns, rows)
 
 
@@ -55,7 +59,7 @@ def _pairs(comparison: Comparison, metric: str) -> list[str]:
     }
     rows = [
         (
-            f"{pair.first} {wording.MINUS} {pair.second}",
+            wording.pair_name(pair),
             scale.difference(pair.difference.value, sign=True),
             scale.interval(pair.difference),
             wording.bare_p(pair.p),

@@ -155,13 +155,14 @@ def progress(results: Results) -> str:
 
 
 def selected(arm: Arm, results: Results) -> str:
-    """Among how many draws an arm's was chosen, and how many of them went to their end."""
+    """From how many settings an arm's was chosen, and how many of them halving has left."""
     judged = "" if arm.judged == arm.draws else f"{arm.judged} of "
-    said = f"selected from {judged}{_count(arm.draws, 'draw')}"
+    said = f"chosen from {judged}{_count(arm.draws, 'setting')}"
     if results.halving:
-        steps = _list([f"{step:,}" for step in results.halving])
+        steps = listed([f"{step:,}" for step in results.halving])
         word = "step" if len(results.halving) == 1 else "steps"
-        said += f", of which {arm.survivors} outlasted the halving at {word} {steps}"
+        verb = "was" if arm.survivors == 1 else "were"
+        said += f"; {arm.survivors} {verb} left after successive halving at {word} {steps}"
     return said
 
 
@@ -169,6 +170,18 @@ def size(difference: Estimate, scale: Scale) -> str:
     """How large a difference is, with its interval turned to the same side."""
     turned = difference.negated() if difference.value < 0 else difference
     return f"{scale.difference(turned.value)} {scale.interval(turned)}".rstrip()
+
+
+def quoted(name: str) -> str:
+    """A variant's name for a sentence: in quotes where commas or words could be misread."""
+    misread = set(",;:\N{MINUS SIGN}") & set(name) or {"and", "or", "-"} & set(name.split())
+    left, right = "\N{LEFT DOUBLE QUOTATION MARK}", "\N{RIGHT DOUBLE QUOTATION MARK}"
+    return f"{left}{name}{right}" if misread else name
+
+
+def pair_name(pair: Pair) -> str:
+    """What a pair is the difference of: "GRU \N{MINUS SIGN} LSTM"."""
+    return f"{quoted(pair.first)} {MINUS} {quoted(pair.second)}"
 
 
 def pair(finding: Pair, scale: Scale, replicate: str = "replicate") -> str:
@@ -181,7 +194,7 @@ def pair(finding: Pair, scale: Scale, replicate: str = "replicate") -> str:
     """
     margin = scale.difference(finding.margin)
     if finding.verdict is Verdict.BETTER:
-        said = f"{finding.better} is better by {size(finding.difference, scale)}"
+        said = f"{quoted(finding.better or '')} is better by {size(finding.difference, scale)}"
         small = finding.p_equivalent is not None and finding.p_equivalent < 0.05
         return f"{said}, less than the margin of {margin}" if small else said
     if finding.verdict is Verdict.EQUIVALENT:
@@ -197,15 +210,17 @@ def headline(comparison: Comparison) -> str:
     """The verdict on the best arm in a few words."""
     if not comparison.arms:
         return "No run has finished yet"
-    best, *others = [arm.name for arm in comparison.arms]
+    best, *others = [quoted(arm.name) for arm in comparison.arms]
     scale = scale_of(comparison.results.metric)
     if not others:
         value = scale.value(comparison.arms[0].estimate.value)
         return f"{best} reaches a test {comparison.results.metric} of {value}"
-    mine = [pair for pair in comparison.pairs if pair.first == best]
+    mine = [pair for pair in comparison.pairs if pair.first == comparison.arms[0].name]
     if not any(pair.verdict is not Verdict.NONE for pair in mine):
         reasons = list(dict.fromkeys(pair.reason for pair in mine))
         why = reasons[0] if len(reasons) == 1 else "see below"
+        if len(others) > 1:  # reasons are those of pairs
+            why = why.replace("both stay", "all stay")
         return f"No verdict on {_named([best, *others])}: {why}"
     said: list[str] = []
     for verdict, words in _HEADLINES.items():
@@ -216,7 +231,7 @@ def headline(comparison: Comparison) -> str:
             return f"{best} beats {others[0]} by {scale.difference(abs(found[0].difference.value))}"
         text = words.format(
             best=best,
-            others=_others([pair.second for pair in found], len(others)),
+            others=_others([quoted(pair.second) for pair in found], len(others)),
             margin=scale.difference(comparison.margin),
         )
         said.append(text if not said else text[0].lower() + text[1:] if text[0] == "N" else text)
@@ -238,22 +253,14 @@ def evidence(comparison: Comparison) -> str:
     best = comparison.arms[0]
     scale = scale_of(comparison.results.metric)
     said = (
-        f"{best.name} has a test {comparison.results.metric} of {scale.estimate(best.estimate)} "
-        f"over {replicates(best.runs)}"
+        f"{quoted(best.name)} has a test {comparison.results.metric} of "
+        f"{scale.estimate(best.estimate)} over {replicates(best.runs)}"
     )
     against = [_beside(p, scale) for p in comparison.pairs if p.first == best.name]
     if against:
-        said += f": {_list(against[:3])}"
+        said += f": {listed(against[:3])}"
     more = " The other pairs are below." if len(against) > 3 else ""
     return f"{said}.{more}"
-
-
-def summary(comparison: Comparison) -> list[str]:
-    """What a terminal shows of a comparison: the verdict, its numbers, and what is missing."""
-    lines = [f"{headline(comparison)}. {evidence(comparison)}"]
-    if missing := progress(comparison.results):
-        lines.append(missing)
-    return lines + damages(comparison)
 
 
 def damages(comparison: Comparison) -> list[str]:
@@ -314,15 +321,16 @@ def cautions(comparison: Comparison) -> list[str]:
         said.append(f"Up to {dropped} examples that not all runs were tested on are left out.")
     if comparison.left_out:
         said.append(
-            "Arms are compared on the replicates that all of them have; "
+            "Variants are compared on the replicates that all of them have; "
             f"{_count(comparison.left_out, 'run')} more left out."
         )
     compared = {arm.name for arm in comparison.arms}
     if lacking := [name for name in comparison.results.arms if name not in compared]:
-        said.append(f"No run of {_list(lacking)} has finished.")
+        said.append(f"No run of {listed(list(map(quoted, lacking)))} has finished.")
     for arm in comparison.arms:
         if len(arm.runs) < arm.planned:
-            said.append(f"{arm.name} has {len(arm.runs)} of {arm.planned} replicates.")
+            have = f"{len(arm.runs)} of {arm.planned} replicates"
+            said.append(f"{quoted(arm.name)} has {have}.")
     return said
 
 
@@ -352,28 +360,29 @@ def _count(count: int, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
-def _list(items: Sequence[str]) -> str:
+def listed(items: Sequence[str]) -> str:
+    """Items in a sentence: "a, b and c"."""
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
 def _named(arms: Sequence[str]) -> str:
     """A few arms by name, many by their number."""
-    return _list(arms) if len(arms) <= 4 else f"{len(arms)} arms"
+    return listed(arms) if len(arms) <= 4 else f"{len(arms)} variants"
 
 
 def _others(found: Sequence[str], others: int) -> str:
     """Those of the other arms that a verdict concerns: by name where they are few."""
     if len(found) <= 3:
-        return _list(found)
-    return (
-        f"all {others} other arms" if len(found) == others else f"{len(found)} of {others} others"
-    )
+        return listed(found)
+    if len(found) == others:
+        return f"all {others} other variants"
+    return f"{len(found)} of {others} others"
 
 
 def _beside(finding: Pair, scale: Scale) -> str:
     """Where the first arm of a pair stands beside the second."""
     side = "above" if finding.difference.value > 0 else "below"
-    said = f"{size(finding.difference, scale)} {side} {finding.second}"
+    said = f"{size(finding.difference, scale)} {side} {quoted(finding.second)}"
     if finding.p is None:
         return said
     words = {Verdict.NOT_SHOWN: ", no difference shown", Verdict.EQUIVALENT: ", equivalent"}

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from etils import epath
 
 from gru_audio.config import UserError
-from gru_audio.reporting import page, readme, tables
+from gru_audio.reporting import figure_set, latex, page, readme, tables
+from gru_audio.reporting.baselines import find_baselines
 from gru_audio.reporting.claims import Claim
-from gru_audio.reporting.comparison import Comparison, compare
+from gru_audio.reporting.comparison import Comparison, chosen_runs, compare
 from gru_audio.reporting.disagreement import disagreements
 from gru_audio.reporting.keeping import keep
 from gru_audio.reporting.kept import kept_files, runs_csv
@@ -21,7 +22,7 @@ from gru_audio.reporting.results import read_results
 def write_report(
     workdir: epath.PathLike, output: epath.PathLike | None = None
 ) -> tuple[epath.Path, Comparison]:
-    """Writes `index.html`, `table.md` and `results.csv`.
+    """Writes `index.html`, its figures, `table.md`, `table.tex` and `results.csv`.
 
     Args:
       workdir: of the sweep, which may still be running.
@@ -33,14 +34,20 @@ def write_report(
     Raises:
       UserError: `workdir` holds no sweep, or one that cannot be reported on.
     """
-    comparison = compare(read_results(workdir))
+    results = read_results(workdir)
+    comparison = compare(results, find_baselines(workdir, results, chosen_runs(results)))
     output = epath.Path(output or epath.Path(workdir) / "report")
     output.mkdir(parents=True, exist_ok=True)
     _write(output / "table.md", tables.comparison_tables(comparison))
+    _write(output / "table.tex", latex.comparison_tables(comparison))
     _write(output / "results.csv", runs_csv(keep(comparison)))
     examples = disagreements(comparison)
     heard = listen(workdir, comparison, [each.example for each in examples])
-    _write(output / "index.html", page.render(comparison, examples, heard))
+    drawn = figure_set.draw(comparison)
+    for drawing in drawn:
+        for name, content in drawing.files().items():
+            _write(output / "figures" / name, content)
+    _write(output / "index.html", page.render(comparison, drawn, examples, heard))
     return output / "index.html", comparison
 
 
@@ -77,14 +84,16 @@ def write_tables(
     _write(epath.Path(path), readme.render(papers, tested))
 
 
-def _write(path: epath.Path, text: str) -> None:
+def _write(path: epath.Path, content: str | bytes) -> None:
     """Replaces a file that another shard may be writing at the same time."""
+    content = content.encode() if isinstance(content, str) else content
     if "://" in str(path):  # an object is never seen half
-        path.write_text(text)
+        path.write_bytes(content)
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     own = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
     try:
-        own.write_text(text)
+        own.write_bytes(content)
         own.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):

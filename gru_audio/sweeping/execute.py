@@ -236,6 +236,7 @@ def _finish(
             "updates_left_out": memory.skipped[m],
             "stopped_at_rung": _rung(planned.sweep.halving, memory.dropped[m]),
             "stopped_early": memory.last_step[m] < run.config.train.steps,
+            "examples": {role: len(data.ids[m][role]) for role in ROLES},
             "parameters": {
                 counting: count_parameters(program.model, weights.params, counting)
                 for counting in ("total", "recurrent")

@@ -7,7 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gru_audio.tasks.linear import log_probabilities
 from gru_audio.tasks.task import Problem, Scores
+
+_NEVER = 1e-9  # probability of what was never seen in training
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Classification:
     higher_is_better: ClassVar[dict[str, bool]] = {"loss": False, "accuracy": True}
     headline: ClassVar[str] = "accuracy"
     as_stored: ClassVar[bool] = False
+    trivial: ClassVar[str] = "majority class"
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -60,3 +64,17 @@ class Classification:
             "loss": float(scores["loss"].mean(dtype=np.float64)),
             "accuracy": float(correct.mean()),
         }
+
+    def target_sums(self, targets: jax.Array, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """How many examples each class has (C,), and how many there are."""
+        return targets.sum(0), jnp.float32(len(targets))
+
+    def trivial_outputs(self, mean: jax.Array, frames: jax.Array, steps: int) -> jax.Array:
+        """The classes with their frequencies in training: the largest class is the answer."""
+        return jnp.broadcast_to(jnp.log(mean + _NEVER), (len(frames), self.outputs))
+
+    def linear_outputs(
+        self, training: np.ndarray, labels: np.ndarray, test: np.ndarray
+    ) -> np.ndarray:
+        """Log-probabilities of the classes by logistic regression."""
+        return log_probabilities(training, labels, test, self.outputs)

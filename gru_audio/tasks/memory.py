@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import optax
 
 from gru_audio.data.builders.synthetic import COPIED, SYMBOLS
-from gru_audio.tasks.task import OfTheSignal, Problem, over_frames
+from gru_audio.tasks.task import OfTheSignal, Problem, log_odds, over_frames
+
+_SURE = 30.0  # a logit
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,14 @@ class Adding(OfTheSignal):
         loss = (outputs[:, 0] - targets) ** 2
         return loss, jnp.ones_like(loss)
 
+    def target_sums(self, targets: jax.Array, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The sum of the targets, and how many there are."""
+        return targets.sum(), jnp.float32(len(targets))
+
+    def trivial_outputs(self, mean: jax.Array, frames: jax.Array, steps: int) -> jax.Array:
+        """The mean of the training targets."""
+        return jnp.broadcast_to(mean, (len(frames), 1))
+
 
 @dataclass(frozen=True)
 class CopyMemory(OfTheSignal):
@@ -48,6 +58,7 @@ class CopyMemory(OfTheSignal):
 
     per_frame: ClassVar[bool] = True
     outputs: ClassVar[int] = SYMBOLS
+    trivial: ClassVar[str] = "blanks, then a guess"
 
     def problem(self, features: jax.Array, frames: jax.Array, labels: jax.Array) -> Problem:
         """Targets are symbols (B, T)."""
@@ -63,6 +74,17 @@ class CopyMemory(OfTheSignal):
         """The sum over an example's steps (B,), and how many those are (B,)."""
         losses = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
         return over_frames(losses, frames)
+
+    def target_sums(self, targets: jax.Array, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Nothing: the trivial predictor learns nothing from the data."""
+        return jnp.zeros(()), jnp.ones(())
+
+    def trivial_outputs(self, mean: jax.Array, frames: jax.Array, steps: int) -> jax.Array:
+        """Blanks, then at each of the last ten steps all symbols but the blank alike."""
+        to_copy = jnp.arange(steps) >= frames[:, None] - COPIED
+        blank = jnp.zeros(SYMBOLS).at[0].set(_SURE)
+        symbols = jnp.zeros(SYMBOLS).at[1 : SYMBOLS - 1].set(_SURE)
+        return jnp.where(to_copy[..., None], symbols, blank)
 
 
 @dataclass(frozen=True)
@@ -85,3 +107,12 @@ class Counting(OfTheSignal):
     ) -> tuple[jax.Array, jax.Array]:
         """The sum over an example's steps (B,), and how many those are (B,)."""
         return over_frames(optax.sigmoid_binary_cross_entropy(outputs[..., 0], targets), frames)
+
+    def target_sums(self, targets: jax.Array, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """At how many steps all brackets are closed, and how many steps there are."""
+        sums, steps = over_frames(targets, frames)
+        return sums.sum(), steps.sum()
+
+    def trivial_outputs(self, mean: jax.Array, frames: jax.Array, steps: int) -> jax.Array:
+        """At every step the frequency of closed brackets in training."""
+        return jnp.broadcast_to(log_odds(mean), (len(frames), steps, 1))

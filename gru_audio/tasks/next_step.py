@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gru_audio.tasks.task import OfTheSignal, Problem, over_frames
+from gru_audio.tasks.task import OfTheSignal, Problem, log_odds, over_frames
 
 BERNOULLI, GAUSSIAN = DISTRIBUTIONS = ("bernoulli", "gaussian")
 
@@ -35,6 +35,7 @@ class NextStep(OfTheSignal):
     first_frame: bool = True
 
     per_frame: ClassVar[bool] = True
+    trivial: ClassVar[str] = "mean of each value over the training frames"
 
     @property
     def as_stored(self) -> bool:
@@ -62,3 +63,13 @@ class NextStep(OfTheSignal):
         else:
             losses = (outputs - targets) ** 2 / 2
         return over_frames(losses.sum(-1), frames)
+
+    def target_sums(self, targets: jax.Array, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The sum of each value over valid frames (features,), and how many frames those are."""
+        valid = jnp.arange(targets.shape[1]) < frames[:, None]
+        return jnp.sum(targets, axis=(0, 1), where=valid[..., None]), valid.sum(dtype=jnp.float32)
+
+    def trivial_outputs(self, mean: jax.Array, frames: jax.Array, steps: int) -> jax.Array:
+        """Every value of every frame with its frequency, or its mean, in training."""
+        output = log_odds(mean) if self.distribution == BERNOULLI else mean
+        return jnp.broadcast_to(output, (len(frames), steps, self.outputs))

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gru_audio.tasks.task import Problem, Scores
+from gru_audio.tasks.linear import log_probabilities
+from gru_audio.tasks.task import Problem, Scores, log_odds
 
 SEPARATOR = "+"  # between the tags of a clip, as in "speech+music"
 NO_TAG = "none"  # the label of a clip without any
@@ -35,6 +36,7 @@ class Tagging:
     higher_is_better: ClassVar[dict[str, bool]] = {"loss": False, "map": True, "eer": False}
     headline: ClassVar[str] = "loss"
     as_stored: ClassVar[bool] = False
+    trivial: ClassVar[str] = "tag frequencies"
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -92,6 +94,24 @@ class Tagging:
             "map": mean("average precision"),
             "eer": mean("equal error rate"),
         }
+
+    def target_sums(self, targets: jax.Array, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """How many examples each tag has (tags,), and how many there are."""
+        return targets.sum(0), jnp.float32(len(targets))
+
+    def trivial_outputs(self, mean: jax.Array, frames: jax.Array, steps: int) -> jax.Array:
+        """Each tag with its frequency in training."""
+        return jnp.broadcast_to(log_odds(mean), (len(frames), self.outputs))
+
+    def linear_outputs(
+        self, training: np.ndarray, labels: np.ndarray, test: np.ndarray
+    ) -> np.ndarray:
+        """Log-odds of each tag by a logistic regression of its own."""
+        of_tags = [
+            log_probabilities(training, column, test, 2)
+            for column in self.has_tag[labels].astype(int).T
+        ]
+        return np.stack([each[:, 1] - each[:, 0] for each in of_tags], axis=1)
 
     def by_tag(self, scores: Scores, labels: np.ndarray) -> list[dict[str, Any]]:
         """How many examples each tag has, and how well it is found; None where all or none do."""

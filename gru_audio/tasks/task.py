@@ -34,11 +34,13 @@ class Task(Protocol):
       higher_is_better: whether more of a metric is better; a config may select on these.
       headline: the metric by which arms are compared.
       as_stored: whether the features must be the values of the data set, not normalised ones.
+      trivial: the name of the predictor that ignores its input; see `trivial_outputs`.
     """
 
     per_frame: ClassVar[bool]
     higher_is_better: ClassVar[dict[str, bool]]
     headline: ClassVar[str]
+    trivial: ClassVar[str]
 
     @property
     def class_names(self) -> tuple[str, ...]: ...
@@ -78,6 +80,36 @@ class Task(Protocol):
     def metrics(self, scores: Scores, labels: np.ndarray) -> dict[str, float]:
         """The metrics of a split from the scores and labels of its examples, in float64."""
 
+    def target_sums(self, targets: Any, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Sums of targets over the examples of a batch, and the number of targets summed.
+
+        Over the training examples they give the mean target, which is all that a predictor needs
+        that ignores its input.
+        """
+
+    def trivial_outputs(self, mean: jax.Array, frames: jax.Array, steps: int) -> jax.Array:
+        """Outputs, as of a model, of the predictor that ignores its input.
+
+        Args:
+          mean: of the training targets.
+          frames: valid ones (B,).
+          steps: T, of a task per frame.
+
+        Returns:
+          (B, outputs), or (B, T, outputs) of a task per frame.
+        """
+
+    def linear_outputs(
+        self, training: np.ndarray, labels: np.ndarray, test: np.ndarray
+    ) -> np.ndarray:
+        """Outputs (M, outputs) of a linear model; only tasks with labels have one.
+
+        Args:
+          training: vectors (N, D), finite.
+          labels: of them (N,).
+          test: vectors (M, D), finite.
+        """
+
 
 class OfTheSignal:
     """What tasks have in common that ask for something the signal itself tells: no labels."""
@@ -86,6 +118,7 @@ class OfTheSignal:
     answers: ClassVar[tuple[str, ...]] = ()
     higher_is_better: ClassVar[dict[str, bool]] = {"loss": False}
     headline: ClassVar[str] = "loss"
+    trivial: ClassVar[str] = "mean of the training targets"
 
     @property
     def as_stored(self) -> bool:
@@ -112,8 +145,21 @@ class OfTheSignal:
         weight = scores["weight"].astype(np.float64)
         return {"loss": float((scores["loss"] * weight).sum() / weight.sum())}
 
+    def linear_outputs(
+        self, training: np.ndarray, labels: np.ndarray, test: np.ndarray
+    ) -> np.ndarray:
+        """As `Task.linear_outputs`."""
+        raise NotImplementedError
+
 
 def over_frames(losses: jax.Array, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Losses (B, T) summed over valid frames (B,), and how many those are (B,)."""
     counted = jnp.arange(losses.shape[1]) < frames[:, None]
     return jnp.sum(losses, axis=1, where=counted), counted.sum(1, dtype=jnp.float32)
+
+
+def log_odds(probability: jax.Array) -> jax.Array:
+    """Logits of probabilities; of 0 and 1 those of almost 0 and almost 1."""
+    almost = 1e-6
+    p = jnp.clip(probability, almost, 1 - almost)
+    return jnp.log(p) - jnp.log1p(-p)

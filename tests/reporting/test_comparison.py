@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from gru_audio.config import UserError
-from gru_audio.reporting import wording
+from gru_audio.reporting import context, wording
+from gru_audio.reporting.baselines import Baseline, Baselines
 from gru_audio.reporting.comparison import compare
 from gru_audio.reporting.results import read_results
 from gru_audio.reporting.tables import comparison_tables
@@ -250,7 +251,7 @@ def test_predictions_that_contradict_the_metrics_are_refused(tmp_path, change, m
     (pair,) = compared.pairs
     assert pair.replicates == 3  # enough for a verdict, which is withheld all the same
     assert pair.verdict is Verdict.NONE and pair.p is None and pair.better is None
-    said = wording.summary(compared)
+    said = context.summary(compared)
     assert said[0].startswith("No verdict on")
     assert any("Run lstm-1 is left out" in line and message in line for line in said)
     assert "Run lstm-1 is left out" in comparison_tables(compared)
@@ -281,9 +282,13 @@ def test_two_replicates_give_no_verdict(tmp_path):
 def test_variants_at_the_trivial_baseline_give_no_verdict(tmp_path):
     write_workdir(tmp_path, Made(arms={"gru": 6.0, "lstm": 2.0}, speakers=60))
     results = read_results(tmp_path)
-    assert compare(results, baseline=0.1).pairs[0].better == "gru"
-    best = compare(results).arms[0].estimate.value
-    (pair,) = compare(results, baseline=best).pairs
+
+    def compared(chance):
+        trivial = Baseline("majority class", "", ("gru", "lstm"), {"": chance})
+        return compare(results, Baselines(trivial))
+
+    assert compared(0.1).pairs[0].better == "gru"
+    (pair,) = compared(compare(results).arms[0].estimate.value).pairs
     assert pair.verdict is Verdict.NONE and "trivial baseline" in pair.reason
 
 

@@ -4,6 +4,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import sklearn.metrics
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from gru_audio.reporting import figures
 from gru_audio.reporting.classes import class_differences
@@ -19,7 +20,7 @@ def comparison(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def drawn(comparison):
+def drawings(comparison):
     return {
         "metric": figures.test_metric(comparison),
         "differences": figures.differences(comparison, comparison.pairs),
@@ -33,6 +34,11 @@ def drawn(comparison):
     }
 
 
+@pytest.fixture(scope="module")
+def drawn(drawings):
+    return {name: drawing.inline() for name, drawing in drawings.items()}
+
+
 def texts(svg):
     return [element.text for element in ElementTree.fromstring(svg).iter() if element.text]
 
@@ -42,9 +48,53 @@ def test_figures_are_well_formed_and_take_the_page_s_colours(drawn):
         root = ElementTree.fromstring(svg)
         assert root.tag == "svg" and root.get("viewBox") and root.get("aria-label")
         assert root.get("width") is None and "font-family" not in svg
-        placeholders = re.findall(r"#(?:0[123]0[123]0[123]|fefefe|0a0a..)\b", svg)
-        assert not placeholders
+        assert not re.findall(r"#[0-9a-f]{6}\b", svg), "a colour that a dark page cannot change"
         assert "var(--" in svg
+
+
+def test_files_stand_alone(drawings):
+    for drawing in drawings.values():
+        files = drawing.files()
+        assert set(files) == {f"{drawing.name}.svg", f"{drawing.name}.pdf"}
+        root = ElementTree.fromstring(files[f"{drawing.name}.svg"])
+        assert root.tag == "{http://www.w3.org/2000/svg}svg" and root.get("width")
+        assert b"var(--" not in files[f"{drawing.name}.svg"]
+        assert files[f"{drawing.name}.pdf"].startswith(b"%PDF-")
+        assert re.fullmatch(r"[A-Za-z0-9.-]+", drawing.name)
+        assert drawing.files() == files
+    assert len({drawing.name for drawing in drawings.values()}) == len(drawings)
+
+
+def boxes(figure):
+    """Extents of a figure's texts, and of what is drawn besides the grid."""
+    (axes,) = figure.axes
+    FigureCanvasAgg(figure).draw()
+    low, high = sorted(axes.get_xlim())
+    ticks = [t for t in axes.get_xticklabels() if low <= t.get_position()[0] <= high]
+    written = [*axes.texts, *ticks, axes.xaxis.label]
+    dots = [axes.transData.transform(c.get_offsets()) for c in axes.collections]
+    dots = [point for points in dots if len(points) > 1 for point in points]
+    lines = [line.get_window_extent().padded(2) for line in axes.lines]
+    shown = [text.get_window_extent() for text in written]
+    return shown, lines + [type(shown[0]).from_bounds(x - 2, y - 2, 4, 4) for x, y in dots]
+
+
+@pytest.mark.parametrize(("arms", "long"), [(1, 0), (2, 30), (3, 150), (7, 0)])
+def test_numbers_and_names_lie_apart_from_intervals(tmp_path, arms, long):
+    names = [f"{'a, very ' * (long // 8)}variant {i}" for i in range(arms)]
+    made = Made(arms={n: 2.0 + i for i, n in enumerate(names)}, seeds=3, class_names=("a", "b"))
+    comparison = compare(read_results(write_workdir(tmp_path / "made", made)))
+    drawings = [figures.test_metric(comparison)]
+    if arms > 1:
+        drawings.append(figures.differences(comparison, comparison.pairs))
+        drawings.append(figures.class_differences(comparison, class_differences(comparison)))
+    for drawing in drawings:
+        width, height = drawing.figure.get_size_inches() * 72
+        written, lines = boxes(drawing.figure)
+        for i, box in enumerate(written):
+            assert box.x0 > -1 and box.x1 < width + 1 and box.y0 > -1 and box.y1 < height + 1
+            others = written[:i] + lines
+            assert not [other for other in others if box.padded(-1).overlaps(other)]
 
 
 def test_ids_of_all_figures_are_distinct(drawn):
@@ -82,12 +132,12 @@ def test_points_are_named_and_costs_told(comparison, drawn):
 
 
 def test_names_that_find_no_room_are_left_to_the_legend(tmp_path):
-    names = [f"an arm with a long name {i}" for i in range(12)]
+    names = [f"arm {i}" for i in range(12)]
     comparison = compare(
         read_results(write_workdir(tmp_path, Made(arms=dict.fromkeys(names, 4.0), seeds=2))),
     )
     cost = np.geomspace(1, 1.3, 12).tolist()
-    svg = figures.metric_against_cost(comparison, cost, "time", str)
+    svg = figures.metric_against_cost(comparison, cost, "time", str).inline()
     assert 0 < sum(text in names for text in texts(svg)) < 12
 
 
@@ -122,7 +172,9 @@ def test_confusion_counts_agree_with_scikit_learn(comparison, drawn):
         labels=range(10),
     )
     np.testing.assert_array_equal(figures.confusion_counts(arm, 10), reference)
-    shown = [int(text) for text in texts(figures.confusion(comparison, arm)) if text.isdigit()]
+    shown = [
+        int(text) for text in texts(figures.confusion(comparison, arm).inline()) if text.isdigit()
+    ]
     assert sorted(shown) == sorted(reference[reference > 0].tolist())
 
 
@@ -130,6 +182,17 @@ def test_many_classes_are_drawn_without_numbers(tmp_path):
     names = tuple(f"class {chr(65 + i)}" for i in range(26))
     made = Made(arms={"gru": 3.0}, seeds=1, class_names=names)
     comparison = compare(read_results(write_workdir(tmp_path, made)))
-    svg = figures.confusion(comparison, comparison.arms[0])
+    svg = figures.confusion(comparison, comparison.arms[0]).inline()
     assert not [text for text in texts(svg) if text.isdigit()]
     assert set(names) <= set(texts(svg))
+
+
+def test_a_single_evaluation_is_a_visible_dot(tmp_path):
+    write_workdir(tmp_path, Made(seeds=1))
+    for path in tmp_path.glob("runs/*/metrics.jsonl"):
+        path.write_text('{"step": 60, "validation/loss": 0.9}\n')
+    comparison = compare(read_results(tmp_path))
+    drawing = figures.learning_curve(comparison, "validation/loss")
+    (axes,) = drawing.figure.axes
+    assert [line.get_marker() for line in axes.lines] == ["o", "o"]
+    assert len([label for label in axes.get_yticklabels() if label.get_text()]) > 1

@@ -8,8 +8,10 @@ import pytest
 from etils import epath
 
 from gru_audio.audio.normalise import Normalisation
+from gru_audio.data.signal import Signal
 from gru_audio.reporting.comparison import compare
 from gru_audio.reporting.listening import listen
+from gru_audio.reporting.page import times
 from gru_audio.reporting.results import read_results
 from gru_audio.reporting.write import write_report
 from gru_audio.training.hyper import hyperparameters
@@ -148,7 +150,7 @@ def test_a_data_set_that_changed_is_not_shown(tmp_path, source, data_dir, models
     sweep = json.loads((workdir / "sweep.json").read_text())
     (workdir / "sweep.json").write_text(json.dumps(sweep | {"data_fingerprint": "another"}))
     heard = heard_in(workdir)
-    assert heard.excerpts == {} and "is not the data set any more" in heard.missing
+    assert heard.excerpts == {} and "has changed since the runs were tested on it" in heard.missing
 
 
 def test_the_spectrogram_is_that_of_librosa_in_line_with_the_waveform(heard):
@@ -177,13 +179,49 @@ def test_frames_are_shown_as_they_are(tmp_path, rolls, data_dir):
         np.testing.assert_array_equal(excerpt.picture, frames.T[::-1])
 
 
+def test_clips_are_named_and_spectrograms_have_axes(heard, source):
+    assert heard.clips == {i: source.columns["clip"][i] for i in EXAMPLES}
+    edges = librosa.mel_frequencies(64 + 2, fmin=20, fmax=4000)  # of the bands, and beyond
+    for excerpt in heard.excerpts.values():
+        assert [text for text, _ in excerpt.rows] == ["500", "1,000", "2,000\N{NO-BREAK SPACE}Hz"]
+        for (_, height), hz in zip(excerpt.rows, (500, 1000, 2000), strict=True):
+            band = height / 100 * 64 - 0.5  # rows of the picture are bands, the lowest at 0
+            centre = np.interp(band, np.arange(64), edges[1:-1])
+            assert centre == pytest.approx(hz, rel=0.02)
+
+
+def test_frames_have_numbered_values(tmp_path, rolls, data_dir):
+    heard = heard_in(workdir_of(tmp_path, rolls, data_dir, {"gru": None}), [0, 1])
+    assert {excerpt.rows for excerpt in heard.excerpts.values()} == {(("1", 0.0), ("88", 100.0))}
+
+
+@pytest.mark.parametrize(
+    ("signal", "steps", "ticks"),
+    [
+        (Signal(8000), 2720, [("0", 0), ("0.1", 29.41), ("0.2", 58.82), ("0.34 s", 100)]),
+        (Signal(16000), 80000, [("0", 0), *((f"{t}", 20 * t) for t in range(1, 5)), ("5 s", 100)]),
+        (Signal(1, "uint8", (88,)), 40, [("0", 0), ("10", 25), ("20", 50), ("30", 75)]),
+        (Signal(1, "uint8", (88,)), 1, [("0", 0)]),
+    ],
+)
+def test_the_axis_of_time(signal, steps, ticks):
+    found = [(text.replace("\N{NO-BREAK SPACE}", " "), at) for text, at in times(steps, signal)]
+    if not signal.is_sound:
+        *found, last = found
+        assert last == (f"{steps} frames", 100)
+    assert [text for text, _ in found] == [text for text, _ in ticks]
+    assert [at for _, at in found] == pytest.approx([at for _, at in ticks], abs=0.01)
+
+
 def test_a_page_of_twenty_runs_with_sound_is_small_and_needs_nothing_else(sweep):
     page = write_report(sweep)[0].read_text()
+    assert len(re.findall(r"[a-z]+/[a-z]+_[0-9]\.wav, test split, example [0-9]+", page)) == 6
     assert len(list((sweep / "runs").iterdir())) == 21
     assert len(page) < 1_000_000
     assert page.count("<audio") == 6
     assert page.count("<img") == 6 * 3  # a spectrogram and two gates
+    shown = re.sub(r'<a href="[^"]*" download>', "", page)
     assert all(
-        link.startswith(("data:", "#")) for link in re.findall(r'(?:src|href)="(.{9})', page)
+        link.startswith(("data:", "#")) for link in re.findall(r'(?:src|href)="(.{9})', shown)
     )
     assert len(re.findall(r'<img[^>]* alt="[^"]{10,}', page)) == page.count("<img")

@@ -155,7 +155,7 @@ def test_a_shared_lead(tmp_path):
 def test_many_arms_are_counted(tmp_path):
     arms = {"gru": 7.0} | {f"worse{i}": 1.0 for i in range(5)}
     comparison = compared(tmp_path, arms=arms, speakers=60)
-    assert wording.headline(comparison) == "gru beats all 5 other arms"
+    assert wording.headline(comparison) == "gru beats all 5 other variants"
 
 
 def test_one_arm_and_one_seed(tmp_path):

@@ -11,7 +11,7 @@ def mel_bands(sample_rate: int, n_fft: int, mels: int, f_min: float, f_max: floa
 
     The mel scale and the area norm are those of Slaney's Auditory Toolbox (1998).
     """
-    edges = _hz(np.linspace(_mel(f_min), _mel(f_max), mels + 2))
+    edges = _hz(np.linspace(mel(f_min), mel(f_max), mels + 2))
     low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     bins = np.arange(n_fft // 2 + 1) * sample_rate / n_fft
     rising = (bins - low) / (centre - low)
@@ -24,7 +24,8 @@ _MEL_PER_HZ = 3 / 200
 _MEL_PER_LOG = 27 / np.log(6.4)
 
 
-def _mel(hz: float) -> float:
+def mel(hz: float) -> float:
+    """A frequency in mel."""
     return hz * _MEL_PER_HZ if hz < 1000 else 15 + np.log(hz / 1000) * _MEL_PER_LOG
 
 

@@ -1,0 +1,119 @@
+"""What a reader needs beside the verdicts: data, baselines, and training that was cut short."""
+
+from collections.abc import Sequence
+
+from gru_audio.reporting import wording
+from gru_audio.reporting.baselines import Baseline
+from gru_audio.reporting.comparison import Comparison
+from gru_audio.reporting.improving import stopped_while_improving
+
+_ROLES = {"train": "training", "validation": "validation", "test": "test"}
+
+
+def data(comparison: Comparison) -> str:
+    """The data set, its classes and the sizes of its splits, as a sentence or two."""
+    results = comparison.results
+    said = f"Data set: {results.config.get('data.name', 'unknown')}"
+    if results.class_names:
+        said += f", {len(results.class_names)} classes ({results.target})"
+    sizes = [size for role, name in _ROLES.items() if (size := _size(comparison, role, name))]
+    if not sizes:
+        return f"{said}."
+    folds = len(comparison.test_sets)
+    where = f" in each of {folds} folds" if folds > 1 else ""
+    return f"{said}; {wording.listed(sizes)} examples{where}."
+
+
+def baselines(comparison: Comparison) -> list[Baseline]:
+    """The baselines in the order of the table: the trivial one first."""
+    found = comparison.baselines
+    return [*([found.trivial] if found.trivial else []), *found.linear]
+
+
+def about(comparison: Comparison, baseline: Baseline) -> str:
+    """How a baseline was made, and what it is a baseline of where that is not all variants."""
+    if baseline is comparison.baselines.trivial:
+        return "ignores its input: chance level"
+    if len(comparison.baselines.linear) > 1:
+        return f"{baseline.about}; for {_listed(baseline.arms)}"
+    return baseline.about
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """Sentences on chance level, on the linear models, and on training that should go on."""
+    return [*_baseline_notes(comparison), *_training_notes(comparison)]
+
+
+def sentences(comparison: Comparison) -> list[str]:
+    """All of it, for the table; nothing where no run has finished."""
+    return [data(comparison), *notes(comparison)] if comparison.arms else []
+
+
+def summary(comparison: Comparison) -> list[str]:
+    """What a terminal shows: the verdict, its numbers, their context, and what is missing."""
+    lines = [f"{wording.headline(comparison)}. {wording.evidence(comparison)}"]
+    lines += sentences(comparison)
+    if missing := wording.progress(comparison.results):
+        lines.append(missing)
+    return lines + wording.damages(comparison)
+
+
+def _size(comparison: Comparison, role: str, name: str) -> str:
+    """How many examples a role has, such as "2,400 to 2,700 training"; "" if none or unknown."""
+    runs = [run for arm in comparison.arms for run in arm.runs]
+    counts = [(run.result.get("examples") or {}).get(role) for run in runs]
+    if role == "test":
+        counts = [run.predictions.example.size for run in runs]
+    known = sorted({count for count in counts if count})
+    if not known:
+        return ""
+    low, high = known[0], known[-1]
+    return f"{low:,} {name}" if low == high else f"{low:,} to {high:,} {name}"
+
+
+def _baseline_notes(comparison: Comparison) -> list[str]:
+    found, metric = comparison.baselines, comparison.results.metric
+    scale, said = wording.scale_of(metric), []
+    if found.trivial:
+        value = scale.value(found.trivial.value)
+        said.append(
+            f"Chance level ({found.trivial.name}): a test {metric} of {value} without any look at "
+            "the input."
+        )
+    for linear in found.linear:
+        value = scale.value(linear.value)
+        said.append(
+            f"Linear model: a test {metric} of {value} "
+            f"({about(comparison, linear)}){_beside(comparison, linear)}."
+        )
+    if found.missing:
+        said.append(f"Baselines are not computed: {found.missing}")
+    return said
+
+
+def _beside(comparison: Comparison, linear: Baseline) -> str:
+    """Which variants are not better than a linear model."""
+    sign = 1 if comparison.results.higher_is_better else -1
+    own = [arm for arm in comparison.arms if arm.name in linear.arms]
+    worse = [arm.name for arm in own if sign * (arm.estimate.value - linear.value) <= 0]
+    if not worse:
+        return ""
+    if len(worse) == len(comparison.arms):
+        return "; no variant is better" if len(worse) > 1 else "; the variant is not better"
+    verb = "is" if len(worse) == 1 else "are"
+    return f"; {_listed(worse)} {verb} not better"
+
+
+def _training_notes(comparison: Comparison) -> list[str]:
+    results = comparison.results
+    rising = [arm.name for arm in comparison.arms if stopped_while_improving(results, arm)]
+    if not rising:
+        return []
+    return [
+        f"{_listed(rising)} stopped while improving ({results.selection.replace('/', ' ')}): "
+        "try more steps (config.train.steps)."
+    ]
+
+
+def _listed(arms: Sequence[str]) -> str:
+    return wording.listed([wording.quoted(arm) for arm in arms])
