@@ -67,15 +67,16 @@ class Plan:
           start, stop: 0-based steps.
         """
         steps = self.epoch_steps
-        epochs = np.arange(stop // steps + 1)
         shares = np.asarray(sizes) / np.sum(sizes)
         # No rounding of the last sum may lead to a bucket without examples.
         ends = np.cumsum(shares)[: np.flatnonzero(shares)[-1]]
+        epochs = np.arange(stop // steps + 1)
         offsets = (self.seed + epochs + 1) * _GOLDEN % 1.0
         points = (np.arange(steps) + offsets[:, None]) / steps
         buckets = np.searchsorted(ends, points, side="right").astype(np.int32)
-        for epoch, row in enumerate(buckets):
-            np.random.default_rng((self.seed, epoch)).shuffle(row)
+        first = start // steps  # the epochs before it count, in whatever order
+        for epoch in epochs[first:]:
+            np.random.default_rng((self.seed, epoch)).shuffle(buckets[epoch])
         flat = buckets.reshape(-1)
         visits = np.zeros_like(flat)
         for bucket in range(len(self.padded)):
