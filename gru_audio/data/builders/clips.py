@@ -70,9 +70,9 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
                 raise UserError(f'No field can be called "{field}", as {problem}.')
             if self.fields.count(field) > 1:
                 raise UserError(f'There are two fields "{field}": rename one by --fields NEW=OLD.')
-        self._sample_rate = int(sample_rate)
-        if self.signal.is_sound:
+        if type(self).signal is ClipBuilder.signal:  # sound
             check_rate(sample_rate)
+        self._sample_rate = int(sample_rate)
         kind = {"builder": type(self).__name__, "sample_rate": self._sample_rate}
         self.settings = {**kind, **settings}
         self.progress: Callable[[int, int], None] = lambda done, total: None
