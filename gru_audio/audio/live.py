@@ -12,8 +12,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from gru_audio.audio.containers import CONTRADICTORY, RATES, Unusable
+from gru_audio.audio.containers import CONTRADICTORY, Unusable
 from gru_audio.audio.containers.wav import FLOAT, PCM, Format, parse_format
+from gru_audio.audio.rates import check_rate
 from gru_audio.config import UserError
 
 _BLOCK_SECONDS = 0.05  # read at a time
@@ -130,14 +131,9 @@ def raw_pcm(file: BinaryIO, rate: float) -> Sound:
       rate: in Hz.
 
     Raises:
-      UserError: nothing is recorded at this rate.
+      UserError: the rate is not in Hz.
     """
-    if rate not in RATES:
-        in_hz = round(1000 * rate, 3)
-        meant = f": did you mean {in_hz:.0f}?" if in_hz in RATES and rate < RATES[0] else "."
-        raise UserError(
-            f"--rate is in Hz, a whole number from {RATES[0]} to {RATES[-1]}, not {rate:g}{meant}"
-        )
+    check_rate(rate)
     return Sound(int(rate), _pcm(file.read, int(rate), 1, np.dtype("<i2")))
 
 

@@ -5,6 +5,8 @@ headers of one family of files and compares what they say with the bytes that ar
 returns which bytes to decode and how many frames must come out, or raises `Unusable`.
 """
 
+from gru_audio.audio.rates import RATES
+
 TRUNCATED = "truncated"
 EMPTY = "empty"
 CONTRADICTORY = "contradictory header"
@@ -22,7 +24,6 @@ REASONS = (
     *(NOT_A_FILE, SEVERAL, UNSUPPORTED, TOO_LONG),
 )
 
-RATES = range(100, 1_000_001)  # Hz; resampling from others would fill the memory
 CHANNELS = range(1, 1025)  # libsndfile's limit
 
 

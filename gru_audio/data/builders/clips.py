@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from gru_audio.audio.io import BadAudio
+from gru_audio.audio.rates import check_rate
 from gru_audio.config import UserError
 from gru_audio.data import index
 from gru_audio.data.builders import listing
@@ -33,8 +34,6 @@ SPLITS = ("train", "validation", "test")
 UNFINISHED = "incomplete."  # how names of folders with work in progress begin, here and in TFDS
 SKIP, REFUSE = "skip", "refuse"  # what to do about bad files
 _TAKEN = (index.SPLIT, index.LENGTH, index.CLIP, SOUND, FRAMES)  # names that no field may have
-_LOWEST_RATE = 400  # Hz; a lower one is most likely meant in kHz
-_HIGHEST_RATE = 1_000_000  # Hz
 
 
 class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
@@ -200,23 +199,6 @@ def problem_of_name(field: str) -> str:
     if not re.fullmatch(r"\w[\w .-]*", field):
         return "names of fields are letters, digits, underscores, spaces, dots and hyphens"
     return ""
-
-
-def check_rate(rate: float) -> None:
-    """Refuses a sample rate that is not in Hz.
-
-    Raises:
-      UserError: it is too low, as if it were in kHz, too high, or not a whole number.
-    """
-    if _LOWEST_RATE <= rate <= _HIGHEST_RATE and rate == round(rate):
-        return
-    in_hz = round(1000 * rate, 3)
-    if 1 <= rate < _LOWEST_RATE and in_hz == round(in_hz):
-        raise UserError(f"A sample rate of {rate:g} Hz? It is given in Hz: {in_hz:.0f}.")
-    raise UserError(
-        f"A sample rate of {rate:g} Hz? It is a whole number of Hz, from {_LOWEST_RATE} to "
-        f"{_HIGHEST_RATE}."
-    )
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
