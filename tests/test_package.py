@@ -22,6 +22,7 @@ COMMANDS = ("prepare", "train", "sweep", "evaluate", "predict", "report")
 ROOMS = (
     ("config", "files"),
     ("paths",),
+    ("files",),
     ("rnn",),
     ("audio",),
     ("data",),

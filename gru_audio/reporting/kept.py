@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from etils import epath
 
 from gru_audio.config import UserError
+from gru_audio.files import read_text
 from gru_audio.reporting.statistics import Components
 from gru_audio.reporting.verdicts import Difference, Pair, at_baseline, conclude
 
@@ -261,7 +262,7 @@ def _decode(path: epath.Path, kind: type[T]) -> tuple[tuple[T, ...], list[dict[s
     measured = types.pop("metrics", None)
     rows = []
     try:
-        lines = list(csv.DictReader(io.StringIO(path.read_text()), strict=True))
+        lines = list(csv.DictReader(io.StringIO(read_text(path)), strict=True))
         for line in lines:
             values = {name: _PARSERS[type_](line[name]) for name, type_ in types.items()}
             if measured:

@@ -32,9 +32,8 @@ def download(url: str, target: Path) -> Path:
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.parent / f"{target.name}.partial"
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT) as reply, partial.open("wb") as file:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT) as reply, replacing(target) as file:
             promised = reply.headers.get("Content-Length")
             shutil.copyfileobj(reply, file)
             if promised and file.tell() != int(promised):
@@ -43,7 +42,6 @@ def download(url: str, target: Path) -> Path:
         raise UserError(
             f"Cannot download {url}: {error}. Fetch it in another way and pass it as --archive."
         ) from error
-    partial.replace(target)
     return target
 
 
