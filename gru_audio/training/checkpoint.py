@@ -275,8 +275,9 @@ def load_model(
         if expected is not None:
             _compare(found, _named(expected(description)))
         return _nested(npz.decode(data)), description
-    except (AttributeError, OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"The model in {directory} cannot be used: {error}") from error
+    except Exception as error:  # a crafted description fails wherever it is first believed
+        reason = str(error) or type(error).__name__
+        raise UserError(f"The model in {directory} cannot be used: {reason}") from error
 
 
 def _compare(found: Mapping[str, Layout], expected: Mapping[str, Any]) -> None:

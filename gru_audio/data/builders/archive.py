@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from gru_audio.config import UserError
+from gru_audio.files import replacing
 from gru_audio.paths import local_path
 
 _TIMEOUT = 60  # seconds without a byte
