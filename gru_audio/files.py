@@ -96,7 +96,8 @@ def write_atomically(path: epath.PathLike, data: str | bytes, *, shared: bool = 
     if _REMOTE in str(path):
         epath.Path(path).write_bytes(data)
         return
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):  # writing says better what is in the way
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, shared=shared) as file:
         file.write(data)
 
@@ -117,9 +118,11 @@ def replacing(path: epath.PathLike, *, shared: bool = False) -> Iterator[BinaryI
         with os.fdopen(os.open(part, flags, 0o666), "wb") as file:
             yield file
         part.replace(path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # name the file that is meant, not the part
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
@@ -170,7 +173,7 @@ def read_bytes(path: epath.PathLike) -> bytes:
     """The content of a plain file.
 
     Raises:
-      OSError: it cannot be read, or is a pipe, a device or a folder.
+      OSError: it cannot be read, is larger than memory, or is a pipe, a device or a folder.
     """
     if _REMOTE in str(path):
         return epath.Path(path).read_bytes()
@@ -178,7 +181,10 @@ def read_bytes(path: epath.PathLike) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is no plain file", str(path))
-        return file.read()
+        try:
+            return file.read()
+        except MemoryError as error:
+            raise OSError(errno.ENOMEM, "it is larger than memory", str(path)) from error
 
 
 def read_text(path: epath.PathLike, encoding: str = "utf-8") -> str:
