@@ -27,6 +27,9 @@ _LISTED = 20  # choices; more are not all shown
 def nearest(name: str, choices: Iterable[str]) -> str:
     """A hint that names the choice closest to `name`, and the choices unless they are many."""
     choices = sorted(choices)
+    parts = [part.strip() for part in name.split(";")]
+    if len(parts) > 1 and set(parts) <= set(choices):
+        return f" Separate them by commas: {','.join(parts)}"
     close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     hint = f' Did you mean "{close[0]}"?' if close else ""
     return hint + (f" Valid: {', '.join(choices)}." if len(choices) <= _LISTED else "")

@@ -191,6 +191,7 @@ def test_nearest():
     hint = nearest("hiden", ["hidden", "layers"])
     assert hint == ' Did you mean "hidden"? Valid: hidden, layers.'
     assert nearest("xyz", ["a", "b"]) == " Valid: a, b."
+    assert nearest("b; a", ["a", "b"]) == " Separate them by commas: b,a"
 
 
 EXPERIMENT = """
