@@ -39,10 +39,6 @@ class Sweep:
     margin: float | None = None
 
     def __post_init__(self) -> None:
-        if self.margin is not None and not 0 < self.margin < math.inf:
-            raise UserError(f"Sweep: margin={self.margin} must be a positive number.")
-
-    def __post_init__(self) -> None:
         changes = self.arms.values() if isinstance(self.arms, Mapping) else (None,)
         parts = {"arms": changes, "draws": self.draws, "replicates": self.replicates}
         for name, part in parts.items():
@@ -54,6 +50,8 @@ class Sweep:
                 )
         if not all(isinstance(name, str) for name in self.arms):
             raise UserError("Sweep: the name of an arm must be a string.")
+        if self.margin is not None and not 0 < self.margin < math.inf:
+            raise UserError(f"Sweep: margin={self.margin} must be a positive number.")
 
 
 def _are_changes(value: Any) -> bool:
