@@ -18,7 +18,7 @@ from absl import logging as absl_logging
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
-from gru_audio.config import UserError, default_config, flatten, nearest
+from gru_audio.config import UserError, check, default_config, flatten, nearest
 from gru_audio.files import refusal
 from gru_audio.reporting.published import name_with_part
 from gru_audio.training import stopping
@@ -86,7 +86,8 @@ def config(flag: flags.FlagHolder) -> ConfigDict:
     """The config of the experiment that a `--config` flag names.
 
     Raises:
-      UserError: the file is not there, or its `get_config()` fails or returns something else.
+      UserError: the file is not there, its `get_config()` fails or returns something else, or the
+        config has values that no run could use.
     """
     path, _ = _path_and_part()
     try:
@@ -99,6 +100,7 @@ def config(flag: flags.FlagHolder) -> ConfigDict:
         or flatten(given).keys() != flatten(default_config()).keys()
     ):
         raise UserError(f"{path}: {_NO_CONFIG}")
+    check(given)
     return given
 
 

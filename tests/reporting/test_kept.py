@@ -3,6 +3,7 @@ import dataclasses
 import io
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -282,3 +283,26 @@ def test_names_do_not_break_the_tables_and_the_page(odd, tmp_path):
     html = page.read_text()
     assert "<e>" not in html
     assert "&lt;e&gt;" in html
+
+
+@pytest.mark.parametrize("planted", ["report", "report/index.html", "report/.index.html.part"])
+def test_links_in_a_workdir_do_not_lead_the_report_elsewhere(odd, tmp_path, planted):
+    workdir, outside = tmp_path / "workdir", tmp_path / "outside"
+    shutil.copytree(odd, workdir)
+    outside.mkdir()
+    (outside / "file").write_text("mine")
+    (workdir / planted).parent.mkdir(exist_ok=True)
+    (workdir / planted).symlink_to(outside if planted == "report" else outside / "file")
+    with pytest.raises(UserError, match="is a link to"):
+        write_report(workdir)
+    assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("file", "mine")]
+
+
+def test_links_where_results_are_kept_are_replaced(comparison, tmp_path):
+    victim, results = tmp_path / "victim", tmp_path / "results"
+    victim.write_text("mine")
+    results.mkdir()
+    (results / "made_up.csv").symlink_to(victim)
+    write_kept(comparison, results)
+    assert victim.read_text() == "mine"
+    assert read_kept(results, "made_up") == keep(comparison)

@@ -9,7 +9,7 @@ import urllib.request
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any, NamedTuple
 
 from gru_audio.config import UserError
 from gru_audio.files import read_bytes, replacing
@@ -20,6 +20,7 @@ _TIMEOUT = 60  # seconds without a byte
 # than sound ever does, and less than what fills a disk on purpose.
 _MOST_TIMES, _MOST_BYTES = 200, 2**30
 _BLOCK = 4096  # bytes that even an empty member takes of a disk
+_ZIP_END = 2**16 + 22  # bytes in which the end of a zip lies: its record and a comment
 _CHUNK = 2**20  # bytes
 
 
@@ -76,7 +77,7 @@ def unpack(archive: Path | str, folder: Path, most_bytes: int = _MOST_BYTES) -> 
         raise UserError(f"There is no archive {archive}.")
     try:
         room = _Room(archive, most_bytes)
-        for name, content in _members(archive):
+        for name, content, size in _members(archive):
             target = folder / _inside(name)
             room.take(_BLOCK)
             if content is None:
@@ -87,6 +88,9 @@ def unpack(archive: Path | str, folder: Path, most_bytes: int = _MOST_BYTES) -> 
                 while chunk := content.read(_CHUNK):
                     room.take(len(chunk))
                     file.write(chunk)
+                _check_size(name, file.tell(), size)
+        if not any(folder.iterdir()):
+            raise _Refused("there is nothing in it")
     except _Refused as error:
         raise UserError(f"Archive {archive} is refused: {error}") from error
     except Exception as error:  # tarfile and zipfile raise what comes on broken input
@@ -104,12 +108,13 @@ def member(archive: Path, name: str) -> bytes:
         if archive.is_dir():
             return read_bytes(_only_folder(archive) / name)
         room = _Room(archive, _MOST_BYTES)
-        for path, content in _members(archive):
+        for path, content, size in _members(archive):
             parts = PurePosixPath(path).parts
             if content and PurePosixPath(name).parts in (parts, parts[1:]):
                 with content:
                     data = content.read(room.left + 1)
                     room.take(len(data))
+                    _check_size(path, len(data), size)
                     return data
     except Exception as error:  # as above
         raise UserError(f"Cannot read {name} in {archive}: {_reason(error)}") from error
@@ -130,6 +135,23 @@ def _only_folder(folder: Path) -> Path:
 
 class _Refused(Exception):
     """A member that no well-meant archive of sounds has."""
+
+
+class _Member(NamedTuple):
+    """What an archive holds: a file, or a folder where there is no content.
+
+    `size` is what the content must have, where reading it does not check that.
+    """
+
+    name: str
+    content: IO[bytes] | None
+    size: int | None
+
+
+def _check_size(name: str, found: int, size: int | None) -> None:
+    """Refuses a file that is not as long as its archive says; zipfile ends a short one early."""
+    if size is not None and found != size:
+        raise _Refused(f"member {name!r} has {found} bytes, not {size}")
 
 
 class _Room:
@@ -163,17 +185,16 @@ def _inside(name: str) -> PurePosixPath:
     return path
 
 
-def _members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
-    """Name and content of every member; None for a folder."""
+def _members(archive: Path) -> Iterator[_Member]:
+    """All members, in their order."""
     return (_tar_members if tarfile.is_tarfile(archive) else _zip_members)(archive)
 
 
-def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
-    """Name and content of every member; None for a folder."""
+def _tar_members(archive: Path) -> Iterator[_Member]:
     with tarfile.open(archive) as tar:
         for member in tar:
             if member.isdir():
-                yield member.name, None
+                yield _Member(member.name, None, 0)
                 continue
             try:
                 content = tar.extractfile(member)  # looks links up in the archive, not on disk
@@ -183,11 +204,36 @@ def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
                 ) from error
             if content is None:
                 raise _Refused(f"member {member.name!r} is neither a file nor a folder")
-            yield member.name, content
+            yield _Member(member.name, content, None)
+        _check_end(tar.fileobj)
 
 
-def _zip_members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
-    """Name and content of every member; None for a folder."""
+def _check_end(file: Any) -> None:
+    """Reads what follows the last member: only at its end a compressed file tells of damage."""
+    left = _MOST_BYTES
+    while file and (chunk := file.read(_CHUNK)):
+        left -= len(chunk)
+        if left < 0:
+            raise _Refused("more follows its last member than is ever packed there")
+
+
+def _check_count(archive: Path, count: int) -> None:
+    """Refuses a zip whose list of members is cut short, which zipfile takes for a shorter list."""
+    with archive.open("rb") as file:
+        file.seek(max(0, archive.stat().st_size - _ZIP_END))
+        end = file.read()
+    told = end[end.rfind(b"PK\5\6") + 10 :][:2]
+    if told not in (b"\xff\xff", (count % 2**16).to_bytes(2, "little")):
+        raise _Refused(f"{count} of its members are found, and it tells of others")
+
+
+def _zip_members(archive: Path) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as zipped:
+        _check_count(archive, len(zipped.infolist()))
         for member in zipped.infolist():
-            yield member.filename, None if member.is_dir() else zipped.open(member)
+            if "\0" in member.orig_filename:  # zipfile would end the name there
+                raise _Refused(f"member {member.orig_filename!r} has a NUL in its name")
+            content = zipped.open(member)  # of a folder, too: its name stands in two places
+            if member.is_dir():
+                content.close()
+            yield _Member(member.filename, None if member.is_dir() else content, member.file_size)

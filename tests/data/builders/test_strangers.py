@@ -22,6 +22,7 @@ from gru_audio.data.builders.features import Features
 from gru_audio.data.builders.folder import Folder
 from gru_audio.data.builders.manifest import Manifest
 from gru_audio.data.builders.polyphonic_music import JsbChorales
+from gru_audio.prepare import prepare
 
 GIGABYTES = 40 * 10**9  # that files claim below
 
@@ -289,3 +290,13 @@ def test_matlab_s_published_form_is_read(tmp_path):
         scipy.io.savemat(tmp_path / "x.mat", rolls, do_compression=compressed)
         options = {"archive": tmp_path / "x.mat", "verify": False}
         JsbChorales(data_dir=tmp_path / f"data{compressed}", **options).download_and_prepare()
+
+
+def test_a_lock_that_is_a_link_is_refused(tmp_path):
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "data" / "mine").mkdir(parents=True)
+    (tmp_path / "data" / "mine" / ".lock").symlink_to(tmp_path / "victim")
+    np.savez(tmp_path / "x.npz", features=np.ones((2, 3, 4)))
+    with pytest.raises(UserError, match="it is a link: remove it"):
+        prepare("features", tmp_path / "data", name="mine", archive=tmp_path / "x.npz")
+    assert (tmp_path / "victim").read_text() == "mine"
