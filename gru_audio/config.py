@@ -8,8 +8,9 @@ has a default here, so `--config.a.b=value` can reach all of them. A field that 
 import copy
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -26,6 +27,9 @@ _LISTED = 20  # choices; more are not all shown
 def nearest(name: str, choices: Iterable[str]) -> str:
     """A hint that names the choice closest to `name`, and the choices unless they are many."""
     choices = sorted(choices)
+    parts = [part.strip() for part in name.split(";")]
+    if len(parts) > 1 and set(parts) <= set(choices):
+        return f" Separate them by commas: {','.join(parts)}"
     close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     hint = f' Did you mean "{close[0]}"?' if close else ""
     return hint + (f" Valid: {', '.join(choices)}." if len(choices) <= _LISTED else "")
@@ -185,70 +189,6 @@ def default_config() -> ConfigDict:
     return config.lock()
 
 
-# What a number may be. The bounds are inclusive; names not listed are checked where they are used.
-_AT_LEAST = {
-    "seed": 0,
-    "data.seed": 0,
-    "data.buckets": 1,
-    "data.train_examples": 0,
-    "data.train_scored": 0,
-    "data.workers": 1,
-    "model.hidden": 1,
-    "model.layers": 1,
-    "model.projection": 0,
-    "model.heads": 1,
-    "model.channels": 1,
-    "model.remat_frames": 0,
-    "model.tcn_kernel": 1,
-    "optimizer.learning_rate": 0,
-    "optimizer.warmup_steps": 0,
-    "optimizer.weight_decay": 0,
-    "optimizer.clip_norm": 0,
-    "optimizer.eps": 0,
-    "augment.background": 0,
-    "augment.time_shift_ms": 0,
-    "augment.gain_db": 0,
-    "augment.mixup": 0,
-    "augment.time_masks": 0,
-    "augment.time_mask_ms": 0,
-    "augment.frequency_masks": 0,
-    "augment.frequency_mask_bands": 0,
-    "train.batch_size": 1,
-    "train.steps": 1,
-    "train.accumulate": 1,
-    "train.truncate_frames": 0,
-    "train.skip_nonfinite": 0,
-    "train.weight_noise": 0,
-    "train.log_every": 1,
-    "train.eval_every": 1,
-    "train.patience": 0,
-    "checkpoint.every_steps": 0,
-    "checkpoint.every_seconds": 0,
-    "checkpoint.keep": 1,
-    "parallel.data": 1,
-    "parallel.member": 0,
-    "parallel.repack_gain": 0,
-    "parallel.processes": 1,
-    "parallel.process": 0,
-}
-_FRACTIONS = (
-    "augment.speed",
-    "model.dropout",
-    "task.label_smoothing",
-    "optimizer.momentum",
-    "optimizer.b1",
-    "optimizer.b2",
-    "optimizer.decay",
-    "optimizer.final_fraction",
-)
-_CHOICES = {
-    "data.feed": ("resident", "streamed"),
-    "model.compute_dtype": ("float32", "bfloat16"),
-    "model.conv_padding": ("same", "valid"),
-    "parallel.mode": ("pjit", "pmap"),
-}
-
-
 # Where and how fast a run goes, how often it saves: a resumed run may change these.
 _OF_THE_MACHINE = ("data.dir", "data.workers", "checkpoint.", "parallel.")
 
@@ -285,36 +225,143 @@ def override(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     return config
 
 
+class _Range(NamedTuple):
+    """What a number of the config may be; the ends are included unless `above` or `below`."""
+
+    least: float
+    most: float
+    above: bool = False
+    below: bool = False
+
+    def refusal(self, value: Any) -> str | None:
+        """Why it may not be this value; None if it may."""
+        lower = f"{'above' if self.above else 'at least'} {self.least}"
+        upper = f"{'below' if self.below else 'at most'} {self.most}"
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+            return f"must be a number, {lower} and {upper}"
+        if value < self.least or (self.above and value == self.least):
+            return f"must be {lower}" if self.most > 1 else f"must be {lower} and {upper}"
+        if value > self.most or (self.below and np.float32(value) >= self.most):
+            return f"must be {upper}" if self.most > 1 else f"must be {lower} and {upper}"
+        return None
+
+
+_COUNT = 2**31 - 1  # steps, frames and examples are int32
+_FLOAT = 3e38  # nearly the largest float32
+_MINUTE = 60_000.0  # ms
+_SHARE = _Range(0, 1)
+_FRACTION = _Range(0, 1, below=True)  # also once it is rounded to float32
+_COUNTED, _ANY_COUNT = _Range(1, _COUNT), _Range(0, _COUNT)
+_MILLISECONDS = _Range(0, _MINUTE, above=True)
+_POSITIVE_SHARE = _Range(0, 1, above=True)
+
+# Of every number in the config. The upper ends are far beyond use: they keep what a stranger's
+# config could ask for in time and memory within bounds, before anything is made of that size.
+_RANGES: Mapping[str, _Range] = {
+    "seed": _Range(0, 2**32 - 1),
+    "data.crop_seconds": _Range(0, 1e6, above=True),
+    "data.train_examples": _ANY_COUNT,
+    "data.train_scored": _ANY_COUNT,
+    "data.buckets": _Range(1, 1000),
+    "data.seed": _Range(0, 2**32 - 1),
+    "data.workers": _Range(1, 256),
+    "frontend.window_ms": _MILLISECONDS,
+    "frontend.hop_ms": _MILLISECONDS,
+    "frontend.n_fft": _Range(2, 2**17),
+    "frontend.mels": _Range(1, 4096),
+    "frontend.coefficients": _Range(1, 4096),
+    "frontend.f_min": _Range(0, 1e7),
+    "frontend.f_max": _Range(0, 1e7, above=True),
+    "frontend.floor": _Range(1e-30, 1e6),
+    "frontend.pcen_gain": _Range(0, 100),
+    "frontend.pcen_bias": _Range(0, 1e6),
+    "frontend.pcen_power": _POSITIVE_SHARE,
+    "frontend.pcen_smoothing": _POSITIVE_SHARE,
+    "frontend.frame_size": _Range(1, 2**17),
+    "frontend.deltas": _Range(0, 2),
+    "frontend.delta_frames": _Range(1, 100),
+    "augment.speed": _FRACTION,
+    "augment.time_shift_ms": _Range(0, _MINUTE),
+    "augment.gain_db": _Range(0, 200),
+    "augment.background": _SHARE,
+    "augment.snr_min_db": _Range(-200, 200),
+    "augment.snr_max_db": _Range(-200, 200),
+    "augment.mixup": _Range(0, 1000),
+    "augment.time_masks": _Range(0, 1000),
+    "augment.time_mask_ms": _Range(0, _MINUTE),
+    "augment.frequency_masks": _Range(0, 1000),
+    "augment.frequency_mask_bands": _Range(0, 4096),
+    "model.hidden": _Range(1, 2**16),
+    "model.layers": _Range(1, 64),
+    "model.projection": _Range(0, 2**16),
+    "model.dropout": _FRACTION,
+    "model.heads": _Range(1, 1024),
+    "model.output_bias": _Range(-1e6, 1e6),
+    "model.forget_bias": _Range(-1e6, 1e6),
+    "model.remat_frames": _ANY_COUNT,
+    "model.channels": _Range(1, 2**16),
+    "model.tcn_kernel": _Range(1, 100),
+    "task.label_smoothing": _FRACTION,
+    "optimizer.learning_rate": _Range(0, _FLOAT),
+    "optimizer.warmup_steps": _ANY_COUNT,
+    "optimizer.final_fraction": _FRACTION,
+    "optimizer.weight_decay": _Range(0, _FLOAT),
+    "optimizer.clip_norm": _Range(0, _FLOAT),
+    "optimizer.momentum": _FRACTION,
+    "optimizer.b1": _FRACTION,
+    "optimizer.b2": _FRACTION,
+    "optimizer.decay": _FRACTION,
+    "optimizer.eps": _Range(0, 1e6),
+    "train.batch_size": _Range(1, 2**20),
+    "train.steps": _COUNTED,
+    "train.accumulate": _Range(1, 2**20),
+    "train.truncate_frames": _ANY_COUNT,
+    "train.skip_nonfinite": _ANY_COUNT,
+    "train.weight_noise": _Range(0, _FLOAT),
+    "train.log_every": _COUNTED,
+    "train.eval_every": _COUNTED,
+    "train.patience": _ANY_COUNT,
+    "checkpoint.every_steps": _ANY_COUNT,
+    "checkpoint.every_seconds": _Range(0, 1e9),
+    "checkpoint.keep": _Range(1, 10**6),
+    "parallel.data": _Range(1, 2**20),
+    "parallel.member": _Range(0, 2**20),
+    "parallel.call_seconds": _Range(0, 1e9),
+    "parallel.side_by_side": _Range(0, 2**20),
+    "parallel.memory_gb": _Range(0, 1e6, above=True),
+    "parallel.repack_gain": _Range(0, 1e9),
+    "parallel.processes": _Range(1, 2**20),
+    "parallel.process": _Range(0, 2**20),
+}
+_MAY_STAY_OPEN = {name for name, value in flatten(default_config()).items() if value is None}
+_CHOICES = {
+    "data.feed": ("resident", "streamed"),
+    "model.compute_dtype": ("float32", "bfloat16"),
+    "model.conv_padding": ("same", "valid"),
+    "parallel.mode": ("pjit", "pmap"),
+}
+
+
 def check(config: ConfigDict) -> None:
     """Raises `UserError` for values that no run could use, whatever its data."""
     flat = flatten(config)
-    for name, least in _AT_LEAST.items():
-        if not flat[name] >= least:
-            raise UserError(f"config.{name}={flat[name]} must be at least {least}.")
-    for name in _FRACTIONS:
-        if not 0 <= flat[name] < 1:
-            raise UserError(f"config.{name}={flat[name]} must be at least 0 and below 1.")
+    for name, allowed in _RANGES.items():
+        value = flat[name]
+        if value is None and name in _MAY_STAY_OPEN:
+            continue
+        if refusal := allowed.refusal(value):
+            raise UserError(f"config.{name}={value} {refusal}.")
     for name, choices in _CHOICES.items():
         if flat[name] not in choices:
             raise UserError(
                 f'config.{name}="{flat[name]}" is unknown.{nearest(flat[name], choices)}'
             )
-    if config.parallel.side_by_side is not None and config.parallel.side_by_side < 0:
-        raise UserError(
-            f"config.parallel.side_by_side={config.parallel.side_by_side} must be at least 0."
-        )
-    if config.seed >= 2**32:
-        raise UserError(f"config.seed={config.seed} must be below 2**32.")
-    if config.data.crop_seconds is not None and not config.data.crop_seconds > 0:
-        raise UserError(f"config.data.crop_seconds={config.data.crop_seconds} must be above 0.")
     parts = config.parallel.data * config.train.accumulate
     if config.train.batch_size % parts:
         raise UserError(
             f"config.train.batch_size={config.train.batch_size} must be a multiple of "
             f"config.parallel.data x config.train.accumulate = {parts}."
         )
-    if config.augment.background > 1:
-        raise UserError(f"config.augment.background={config.augment.background} must be a share.")
     if config.augment.background and not config.data.background:
         raise UserError(
             "config.augment.background needs examples to mix in: config.data.background, such as "

@@ -53,7 +53,7 @@ def main(_: Sequence[str]) -> None:
             f"{source.name} holds {source.signal.feature} of {source.signal.dtype} "
             f"{source.signal.shape}, the model was trained on others ({trained.signal.shape})."
         )
-    if not _DATA.value and source.fingerprint != trained.about["data_fingerprint"]:
+    if not _DATA.value and source.fingerprint != trained.about.get("data_fingerprint"):
         print(
             f"warning: {source.name} is not what {trained.about['run']} was trained on, but was "
             "prepared anew: what is scored may be what it has learnt.",

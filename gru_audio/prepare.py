@@ -52,7 +52,7 @@ from gru_audio.data.builders import BUILDERS, listing
 from gru_audio.data.builders.catalogue import catalogue_name
 from gru_audio.data.builders.clips import REFUSE, SKIP, UNFINISHED, ClipBuilder
 from gru_audio.data.source import default_data_dir
-from gru_audio.files import lock, matching
+from gru_audio.files import lock, matching, open_own
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Where data sets go; else $GRU_AUDIO_DATA, else the cache."
@@ -271,7 +271,7 @@ def _lock(home: Path) -> Iterator[None]:
     """Makes the folder of a data set, and keeps other processes from preparing it meanwhile."""
     try:
         home.mkdir(parents=True, exist_ok=True)
-        file = (home / ".lock").open("w")
+        file = open_own(home / ".lock", "a")
     except OSError as error:
         raise UserError(f"Cannot prepare {home.name}: {error}") from error
     with file:

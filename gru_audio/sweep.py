@@ -71,6 +71,7 @@ def _sweep() -> int:
     from gru_audio.sweeping.execute import execute
     from gru_audio.sweeping.planning import plan
     from gru_audio.sweeping.shard import Shard
+    from gru_audio.sweeping.sweep import Sweep
     from gru_audio.sweeping.workdir import Workdir
     from gru_audio.training import processes
     from gru_audio.training.checkpoint import hush
@@ -81,10 +82,9 @@ def _sweep() -> int:
     processes.join(config.parallel)
     hush()
     module = command.experiment_module()
-    if not hasattr(module, "get_sweep"):
-        raise UserError("The experiment has no get_sweep(config); `train` runs a single config.")
-
-    sweep, about = module.get_sweep(config), module.__doc__ or ""
+    sweep, about = command.experiment_sweep(module, config), module.__doc__ or ""
+    if not isinstance(sweep, Sweep):
+        raise UserError("get_sweep(config) must return a gru_audio.sweeping.sweep.Sweep.")
     name, line = command.experiment_name(), command.command_line()
     planned = plan(config, sweep, name, about, line, shard)
     if processes.first():

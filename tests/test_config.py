@@ -1,16 +1,22 @@
 """The config: overriding it, and refusing what no run could use."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
+from gru_audio.audio.normalise import Normalisation
 from gru_audio.config import UserError, check, default_config, flatten, nearest, override
 from gru_audio.data.source import open_source
 from gru_audio.sweeping.planning import plan
 from gru_audio.sweeping.sweep import Sweep
+from gru_audio.training.hyper import hyperparameters
 from tests.tones import tiny
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,6 +85,73 @@ def test_impossible_values(changes, message):
         check(override(default_config(), changes))
 
 
+def numbers(config: ConfigDict, prefix: str = "") -> dict[str, type]:
+    """The keys of all numbers in a config, those that may stay open too, and their types."""
+    kinds = {}
+    for key in config:
+        kind = config.get_type(key)
+        if kind is ConfigDict:
+            kinds |= numbers(config[key], f"{prefix}{key}.")
+        elif kind in (int, float):
+            kinds[prefix + key] = kind
+    return kinds
+
+
+NUMBERS = numbers(default_config())
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_is_taken_and_can_be_used_or_is_refused_in_a_line(data_dir, name):
+    """No value may get past the check and fail later, or take time and memory at will."""
+    kind = NUMBERS[name]
+    values = [0, 1, -1, -(2**70), 2**31, 2**40, 2**70, 10**30]
+    values += [] if kind is int else [math.nan, math.inf, -math.inf, 1e-300, 1e300, 3.4e38, 0.5]
+    refused = 0
+    for value in map(kind, values):
+        try:
+            config = override(tiny({"data.dir": str(data_dir)}), {name: value})
+            planned = plan(config, ONE, "experiment", "", "")
+        except UserError as error:
+            assert len(str(error).splitlines()) == 1, value
+            refused += 1
+            continue
+        assert math.isfinite(value)
+        hyper = hyperparameters([config])
+        assert np.isfinite([float(column[0]) for column in hyper.values()]).all()
+        (program,) = planned.programs
+        feature = jax.ShapeDtypeStruct((program.frontend.features,), np.float32)
+        jax.eval_shape(
+            program.init,
+            np.uint32(0),
+            {key: column[0] for key, column in hyper.items()},
+            Normalisation(feature, feature),
+        )
+    assert refused >= 3, f"{name} has no bounds"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"frontend.mels": 0}, r"config.frontend.mels=0 must be at least 1\.$"),
+        ({"frontend.mels": 10**6}, r"config.frontend.mels=1000000 must be at most 4096\.$"),
+        (
+            {"frontend.window_ms": math.nan},
+            "window_ms=nan must be a number, above 0 and at most",
+        ),
+        ({"frontend.hop_ms": math.inf}, "hop_ms=inf must be at most"),
+        ({"frontend.f_max": math.nan}, "f_max=nan must be a number"),
+        ({"frontend.n_fft": 2**30}, "n_fft=1073741824 must be at most 131072"),
+        ({"augment.background": 1.5}, "background=1.5 must be at least 0 and at most 1"),
+        ({"optimizer.b1": 1 - 1e-12}, "below 1"),  # 1 in float32
+        ({"model.hidden": True}, "hidden=True must be a number"),
+        ({"parallel.side_by_side": -1}, "side_by_side=-1 must be at least 0"),
+    ],
+)
+def test_a_number_out_of_its_bounds(changes, message):
+    with pytest.raises(UserError, match=message):
+        check(override(default_config(), changes))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -118,6 +191,7 @@ def test_nearest():
     hint = nearest("hiden", ["hidden", "layers"])
     assert hint == ' Did you mean "hidden"? Valid: hidden, layers.'
     assert nearest("xyz", ["a", "b"]) == " Valid: a, b."
+    assert nearest("b; a", ["a", "b"]) == " Separate them by commas: b,a"
 
 
 EXPERIMENT = """

@@ -1,13 +1,26 @@
-"""Folders of any name, locks, and what a disk refuses."""
+"""Folders of any name, locks, links, JSON, and what a disk refuses."""
 
 import errno
 import fcntl
+import json
 import os
 
 import pytest
 from etils import epath
 
-from gru_audio.files import lock, matching, refusal
+from gru_audio.config import UserError
+from gru_audio.files import (
+    lock,
+    matching,
+    open_own,
+    parse_json,
+    read_bytes,
+    read_json,
+    refusal,
+    refuse_links,
+    replacing,
+    write_atomically,
+)
 
 ODD = "lr[1e-3]*?{a,b} é"
 
@@ -55,3 +68,106 @@ def test_what_a_disk_refuses_is_one_line(tmp_path):
     assert "No space left" in refusal(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     assert refusal(OSError("of a library")) == ""
     assert refusal(ValueError("of the code")) == ""
+
+
+@pytest.fixture
+def victim(tmp_path):
+    """A file that nothing may touch, beside the folder `in`."""
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "victim"
+    path.write_text("mine")
+    yield path
+    assert path.read_text() == "mine"
+
+
+def test_a_small_file_is_there_whole(tmp_path):
+    path = tmp_path / "deep" / "file.json"
+    for value in (1, 2):
+        write_atomically(path, json.dumps(value))
+        assert json.loads(path.read_text()) == value
+    assert [entry.name for entry in path.parent.iterdir()] == ["file.json"]
+
+
+def test_text_is_utf_8_whatever_it_holds(tmp_path):
+    name = os.fsdecode(b"caf\xe9")  # of a file system that is not written in UTF-8
+    write_atomically(tmp_path / "file", "für " + name)
+    assert (tmp_path / "file").read_bytes() == "für caf\\udce9".encode()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("planted", ["file", ".file.part"])
+def test_a_link_is_replaced_and_not_written_through(victim, planted, shared):
+    path = victim.parent / "in" / "file"
+    (path.parent / planted).symlink_to(victim)
+    write_atomically(path, "new", shared=shared)
+    assert path.read_text() == "new"
+    assert not path.is_symlink()
+
+
+def test_nothing_is_replaced_where_writing_ends_in_an_error(tmp_path):
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(KeyError), replacing(tmp_path / "file") as file:
+        file.write(b"new")
+        raise KeyError
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "old")]
+
+
+@pytest.mark.parametrize("mode", ["ab", "a+"])
+def test_a_file_to_add_to_is_no_link(victim, mode):
+    path = victim.parent / "in" / "file"
+    with open_own(path, mode):
+        pass
+    path.unlink()
+    path.symlink_to(victim)
+    with pytest.raises(OSError, match="it is a link: remove it"):
+        open_own(path, mode)
+
+
+@pytest.mark.parametrize("read", [read_bytes, lambda path: open_own(path, "a+")])
+def test_a_pipe_and_a_device_are_no_files(tmp_path, read):
+    """Reading a pipe that nobody writes would wait for ever, and a device may never end."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero", tmp_path):
+        with pytest.raises(OSError):
+            read(path)
+
+
+def test_links_out_of_a_folder_are_refused(victim):
+    home = victim.parent / "in"
+    (home / "deep").mkdir()
+    (home / "deep" / "up").symlink_to("..")
+    refuse_links(home)
+    (home / "deep" / "out").symlink_to("../../victim")
+    with pytest.raises(UserError, match=r"out is a link to .*victim, outside of"):
+        refuse_links(home)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "Infinity",
+        "[-Infinity]",
+        "NaN",
+        "1e999",
+        "-1e400",
+        "9" * 5000,
+        "",
+        "\ud800",
+        "{",
+    ],
+    ids=lambda text: text[:9] or "empty",
+)
+def test_what_is_no_json_is_a_value_error(tmp_path, text):
+    with pytest.raises(ValueError):
+        parse_json(text)
+    (tmp_path / "x.json").write_text(text, "utf-8", "surrogatepass")
+    with pytest.raises(ValueError):
+        read_json(tmp_path / "x.json")
+
+
+def test_json_comes_back():
+    value = {"a": [1, -2.5, 1e300, None, True, "ö"], "b": {}}
+    assert parse_json(json.dumps(value)) == value
+    assert parse_json("[Infinity]", finite=False) == [float("inf")]

@@ -22,6 +22,7 @@ COMMANDS = ("prepare", "train", "sweep", "evaluate", "predict", "report")
 ROOMS = (
     ("config", "files"),
     ("paths",),
+    ("files",),
     ("rnn",),
     ("audio",),
     ("data",),
@@ -133,7 +134,7 @@ def test_no_path_of_a_user_is_part_of_a_pattern(file):
 def test_imported_packages_are_declared(file):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    users = [extras[name] for name in ("demo", "bench", "kaldi", "live")]
+    users = [extras[name] for name in ("demo", "bench", "live")]
     declared = {normalised(r) for r in sum(users, project["dependencies"])}
     for package in third_party(file):
         # PyTorch and sounddevice may be missing here; all else that is imported is installed.

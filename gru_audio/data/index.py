@@ -21,6 +21,7 @@ import numpy as np
 from etils import epath
 
 from gru_audio.data import npz
+from gru_audio.files import read_bytes, read_json, write_atomically
 
 DESCRIPTION = "source.json"
 COLUMNS = "columns.npz"
@@ -46,8 +47,8 @@ def write(
       inputs: one row for each file that the data set was made of.
     """
     data = npz.encode(columns)
-    (folder / COLUMNS).write_bytes(data)
-    (folder / INPUTS).write_bytes(npz.encode(inputs or {}))
+    write_atomically(folder / COLUMNS, data)
+    write_atomically(folder / INPUTS, npz.encode(inputs or {}))
     files = {name: _edges(folder / name) for name, _ in description["records"]}
     write_description(folder, {**description, _FILES: files | {COLUMNS: _of_bytes(data)}})
 
@@ -55,7 +56,7 @@ def write(
 def write_description(folder: epath.Path, description: Mapping[str, Any]) -> None:
     """Writes `source.json` with a checksum of what it says."""
     signed = {**description, _CHECKSUM: _of_description(description)}
-    (folder / DESCRIPTION).write_text(json.dumps(signed, indent=1))
+    write_atomically(folder / DESCRIPTION, json.dumps(signed, indent=1))
 
 
 def read_description(folder: epath.Path) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def read_description(folder: epath.Path) -> dict[str, Any]:
     Raises:
       ValueError: they are not what was written.
     """
-    description = json.loads((folder / DESCRIPTION).read_text())
+    description = read_json(folder / DESCRIPTION)
     if _CHECKSUM in description and description[_CHECKSUM] != _of_description(description):
         raise ValueError(f"{DESCRIPTION} is not as it was written")
     return description
@@ -79,7 +80,7 @@ def read_columns(folder: epath.Path) -> dict[str, np.ndarray]:
     """
     description = read_description(folder)
     rows = sum(count for _, count in description["records"])
-    data = (folder / COLUMNS).read_bytes()
+    data = read_bytes(folder / COLUMNS)
     if _FILES in description and description[_FILES][COLUMNS] != _of_bytes(data):
         raise ValueError(f"{COLUMNS} is not as it was written")
     for name, (shape, _) in npz.layouts(data).items():
@@ -91,7 +92,7 @@ def read_columns(folder: epath.Path) -> dict[str, np.ndarray]:
 def read_inputs(folder: epath.Path) -> dict[str, np.ndarray]:
     """The files that the data set was made of; {} where that was not recorded."""
     path = folder / INPUTS
-    return npz.decode(path.read_bytes()) if path.exists() else {}
+    return npz.decode(read_bytes(path)) if path.exists() else {}
 
 
 def check_records(folder: epath.Path) -> None:

@@ -9,7 +9,7 @@ import io
 import math
 import zipfile
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
@@ -44,7 +44,10 @@ def layouts(data: bytes) -> dict[str, Layout]:
       BadArrays: they are no plain arrays, or claim to be larger than `data` can hold.
     """
     with _opened(data) as archive:
-        return {_name(entry): _layout(archive, entry, len(data)) for entry in archive.infolist()}
+        entries = archive.infolist()
+        if len({_name(entry) for entry in entries}) < len(entries):
+            raise BadArrays("it has an array twice")
+        return {_name(entry): _layout(archive, entry, len(data)) for entry in entries}
 
 
 def decode(data: bytes) -> dict[str, np.ndarray]:
@@ -60,6 +63,23 @@ def decode(data: bytes) -> dict[str, np.ndarray]:
             with archive.open(entry) as file:
                 arrays[_name(entry)] = npy.read_array(file, allow_pickle=False)
     return arrays
+
+
+def decode_npy(data: bytes) -> np.ndarray:
+    """The array in the bytes of a `.npy` file.
+
+    Raises:
+      BadArrays: it is no plain array, or claims to be of another size than it is.
+    """
+    file = io.BytesIO(data)
+    try:
+        _header(file, len(data), "it")
+        file.seek(0)
+        return npy.read_array(file, allow_pickle=False)
+    except BadArrays:
+        raise
+    except Exception as error:  # parsing raises a dozen kinds for crafted bytes
+        raise BadArrays(str(error) or type(error).__name__) from error
 
 
 @contextlib.contextmanager
@@ -79,19 +99,25 @@ def _name(entry: zipfile.ZipInfo) -> str:
 
 def _layout(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, length: int) -> Layout:
     """What an entry's header says, which must be what `length` bytes can hold."""
-    with archive.open(entry) as file:
-        read = {
-            (1, 0): npy.read_array_header_1_0,
-            (2, 0): npy.read_array_header_2_0,
-        }.get(npy.read_magic(file))
-        if read is None:
-            raise BadArrays(f"{_name(entry)} is of a format that is not written here")
-        shape, _, dtype = read(file)
-        header = file.tell()
-    if dtype.kind not in _KINDS:
-        raise BadArrays(f"{_name(entry)} holds neither numbers nor text ({dtype})")
-    size = math.prod(shape) * dtype.itemsize
     possible = length if entry.compress_type == zipfile.ZIP_STORED else length * _MOST_DEFLATED
-    if min(shape, default=0) < 0 or size != entry.file_size - header or size > possible:
-        raise BadArrays(f"{_name(entry)} claims {size} bytes, which are not there")
+    if entry.file_size > possible:
+        raise BadArrays(f"{_name(entry)} claims {entry.file_size} bytes, which are not there")
+    with archive.open(entry) as file:
+        return _header(file, entry.file_size, _name(entry))
+
+
+def _header(file: IO[bytes], length: int, name: str) -> Layout:
+    """What the header of a `.npy` file of so many bytes says, which must be true."""
+    read = {
+        (1, 0): npy.read_array_header_1_0,
+        (2, 0): npy.read_array_header_2_0,
+    }.get(npy.read_magic(file))
+    if read is None:
+        raise BadArrays(f"{name} is of a format that is not written here")
+    shape, _, dtype = read(file)
+    if dtype.kind not in _KINDS:
+        raise BadArrays(f"{name} holds neither numbers nor text ({dtype})")
+    size = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or size != length - file.tell():
+        raise BadArrays(f"{name} claims {size} bytes, which are not there")
     return Layout(shape, dtype)

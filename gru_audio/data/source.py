@@ -53,23 +53,44 @@ class Source:
 
     def signals(self, ids: Sequence[int] | np.ndarray) -> list[np.ndarray]:
         """The samples (length,) or frames (length, features) of the clips `ids`, in that order."""
-        reader, opener = _open_records(self.records, self.fingerprint)
+        reader, opener = self._reader()
         if opener != os.getpid():
             raise RuntimeError(
                 f"{self.name} was read before this process was forked, which ArrayRecord does not "
                 'survive: start processes by "spawn".'
             )
-        clips = [self._decode(reader[int(i)]) for i in ids]
-        for i, clip in zip(ids, clips, strict=True):
-            if len(clip) != self.columns[index.LENGTH][i]:
-                raise UserError(f"Clip {i} of {self.name} is damaged: prepare the data set again.")
-        return clips
+        return [self._clip(reader, int(i)) for i in ids]
+
+    def _reader(self) -> tuple[ArrayRecordDataSource, int]:
+        try:
+            return _open_records(self.records, self.fingerprint)
+        except Exception as error:  # ArrayRecord raises what comes
+            raise UserError(
+                f"The records of {self.name} cannot be read ({_first_line(error)}): prepare the "
+                "data set again."
+            ) from error
+
+    def _clip(self, reader: ArrayRecordDataSource, i: int) -> np.ndarray:
+        try:
+            clip = self._decode(reader[i])
+            if len(clip) == self.columns[index.LENGTH][i]:
+                return clip
+            reason = "another length"
+        except Exception as error:  # ArrayRecord and protobuf raise what comes
+            reason = _first_line(error)
+        raise UserError(
+            f"Clip {i} of {self.name} is damaged ({reason}): prepare the data set again."
+        )
 
     def _decode(self, record: bytes) -> np.ndarray:
         example = tf_example_pb2.Example.FromString(record)
         values = example.features.feature[self.signal.feature].bytes_list.value[0]
         stored = np.dtype(self.signal.dtype).newbyteorder("<")
         return np.frombuffer(values, stored).reshape(-1, *self.signal.shape)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]
 
 
 def open_source(name: str, data_dir: epath.PathLike | None = None) -> Source:
@@ -85,9 +106,10 @@ def open_source(name: str, data_dir: epath.PathLike | None = None) -> Source:
     folder = versions[-1].resolve()  # so that a worker may have another working directory
     try:
         return _read(folder)
-    except (AttributeError, KeyError, OSError, OverflowError, TypeError, ValueError) as error:
+    except Exception as error:  # a crafted description fails wherever it is first believed
+        reason = (str(error) or type(error).__name__).rstrip(".")
         raise UserError(
-            f"The data set in {folder} cannot be used: {error}. Prepare it again, by the same "
+            f"The data set in {folder} cannot be used: {reason}. Prepare it again, by the same "
             "command with --overwrite."
         ) from error
 
@@ -120,15 +142,8 @@ def _read(folder: epath.Path) -> Source:
 def _signal(description: dict[str, Any]) -> Signal:
     """What the clips are sequences of; data sets of sound need not say more than their rate."""
     told = description.get("signal", {})
-    signal = Signal(
-        rate=int(description["sample_rate"]),
-        **{**told, "shape": tuple(map(int, told.get("shape", ())))},
-    )
-    if signal.rate < 1:
-        raise ValueError(f"a rate of {signal.rate} cannot be")
-    if np.dtype(signal.dtype).kind not in "iuf" or min((signal.block, *signal.shape)) < 1:
-        raise ValueError(f"signals of {signal.dtype} {signal.shape} are not known")
-    return signal
+    shape = tuple(told.get("shape", ()))
+    return Signal(rate=description["sample_rate"], **{**told, "shape": shape})
 
 
 def _check_columns(

@@ -1,5 +1,7 @@
 """Which examples a run trains, validates and tests on: its splits, less what it holds out."""
 
+import re
+
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -123,6 +125,9 @@ def _split_names(source: Source, data: ConfigDict, role: str) -> list[str]:
     if role == "validation" and "=" in data[role]:
         return []
     names = [name for name in data[role].split("+") if name]
+    if len(names) == 1 and (several := re.split("[;,]", names[0])) != names:
+        joined = "+".join(name.strip() for name in several)
+        raise UserError(f'config.data.{role}="{names[0]}": join splits by "+": "{joined}".')
     for name in names:
         if name not in source.splits():
             raise UserError(

@@ -15,10 +15,12 @@ from gru_audio.models.head import Head, parse_hidden
 from gru_audio.models.model import Model
 from gru_audio.models.pooling import POOLINGS
 from gru_audio.models.rnn_classifier import RnnClassifier
-from gru_audio.models.tcn import TcnClassifier
+from gru_audio.models.tcn import TcnClassifier, receptive_field
 from gru_audio.rnn import CELLS, IMPLEMENTATIONS, INITIALISERS, Encoder, check_projection
 
 _LONG = 65  # frames: a model that keeps the length of all shorter sequences keeps any
+_MOST_LAYERS = 64  # in a list of them
+_LONGEST = 2**20  # frames that an output of a TCN may depend on
 
 MODELS: Mapping[str, type[Model]] = {
     "cnn": CnnClassifier,
@@ -55,6 +57,16 @@ def make_model(
     choose("initialiser", config.output_init, INITIALISERS)
     choose("implementation", config.implementation, IMPLEMENTATIONS)
     check_projection(config.cell, config.projection)
+    for name in ("conv", "dense"):
+        if len(config[name]) > _MOST_LAYERS:
+            raise UserError(
+                f"config.model.{name} has {len(config[name])} layers: at most {_MOST_LAYERS}."
+            )
+    if model is TcnClassifier and receptive_field(config.layers, config.tcn_kernel) > _LONGEST:
+        raise UserError(
+            f"config.model.layers={config.layers} and tcn_kernel={config.tcn_kernel} read more "
+            f"than {_LONGEST} frames: lower one of them."
+        )
     values = {**config, "dtype": config.compute_dtype}
     front = ConvFront(
         blocks=tuple(map(parse_block, config.conv)),

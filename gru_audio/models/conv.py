@@ -38,8 +38,9 @@ class Block:
             raise UserError(f"config.model.conv: every number must be at least 1 in {self}.")
 
 
-_SIZE = r"(\d+)x(\d+)"
-_BLOCK = re.compile(rf"(\d+) {_SIZE}(?: stride {_SIZE})?(?: pool {_SIZE})?")
+_NUMBER = r"(\d{1,5})"  # more digits are of no use, and could exhaust memory
+_SIZE = rf"{_NUMBER}x{_NUMBER}"
+_BLOCK = re.compile(rf"{_NUMBER} {_SIZE}(?: stride {_SIZE})?(?: pool {_SIZE})?")
 
 
 def parse_block(text: str) -> Block:
@@ -48,7 +49,7 @@ def parse_block(text: str) -> Block:
     Raises:
       UserError: the text describes none.
     """
-    match = _BLOCK.fullmatch(text)
+    match = _BLOCK.fullmatch(str(text))
     if not match:
         raise UserError(
             f'config.model.conv: "{text}" is no block of convolutions. Write CHANNELS '

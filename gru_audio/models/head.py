@@ -40,7 +40,7 @@ def parse_hidden(text: str) -> Hidden:
     Raises:
       UserError: the text describes none.
     """
-    match = re.fullmatch(r"([1-9]\d*) (\w+)", text)
+    match = re.fullmatch(r"([1-9]\d{0,5}) (\w+)", str(text))
     if not match:
         raise UserError(
             f'config.model.dense: "{text}" is no layer. Write UNITS ACTIVATION: "64 relu".'

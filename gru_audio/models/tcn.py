@@ -107,9 +107,8 @@ class ResidualBlock(nn.Module):
 class TcnEncoder(nn.Module):
     """A stack of residual blocks; the dilation of block ``i`` is ``2^i``.
 
-    An output depends on its own frame and those before it, ``1 + 2 (k - 1) (2^n - 1)`` in all for
-    ``n`` blocks and a kernel of ``k`` frames. Being causal, it gives an example in a padded batch
-    what it gives alone.
+    An output depends on its own frame and those before it; see `receptive_field`. Being
+    causal, it gives an example in a padded batch what it gives alone.
 
     Attributes:
       hidden: channels of every block.
@@ -154,6 +153,11 @@ class TcnEncoder(nn.Module):
         end = jnp.maximum(lengths, 1) - 1
         last = jnp.take_along_axis(frames, end[:, None, None], axis=1)[:, 0]
         return EncoderOutput(frames, lengths, last)
+
+
+def receptive_field(layers: int, kernel_size: int) -> int:
+    """Frames that an output depends on, its own among them."""
+    return 1 + 2 * (kernel_size - 1) * (2**layers - 1)
 
 
 class TcnClassifier(Model):

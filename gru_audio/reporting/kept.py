@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from etils import epath
 
 from gru_audio.config import UserError
+from gru_audio.files import read_text
 from gru_audio.reporting.statistics import Components
 from gru_audio.reporting.verdicts import Difference, Pair, at_baseline, conclude
 
@@ -202,7 +203,7 @@ def read_kept(folder: epath.PathLike, experiment: str) -> Kept | None:
         return None
     runs, lines = _decode(path, KeptRun)
     told = {name: {line.get(name) or "" for line in lines} for name in _OF_THE_SWEEP}
-    if told["experiment"] != {experiment}:
+    if told["experiment"] != {_escaped(experiment)}:
         raise _refusal(path, f"it is not of {experiment}")
     if any(len(values) > 1 for values in told.values()):
         raise _refusal(path, "its lines are not of one sweep")
@@ -241,11 +242,26 @@ def _encode(kind: type, rows: Sequence[Any], about: Mapping[str, Any] | None = N
 def _cell(value: Any) -> Any:
     if isinstance(value, Mapping):
         return json.dumps(value, sort_keys=True)
+    if isinstance(value, str):
+        return _escaped(value)
     return int(value) if isinstance(value, bool) else value
 
 
+# How cells begin that a spreadsheet takes for a formula, and how those do that are escaped here.
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
+
+
+def _escaped(text: str) -> str:
+    """Text that a spreadsheet takes for text, as a quote goes before it where needed."""
+    return f"'{text}" if text.startswith(_FORMULAS) else text
+
+
+def _unescaped(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULAS) else cell
+
+
 _PARSERS: dict[Any, Callable[[str], Any]] = {
-    str: str,
+    str: _unescaped,
     int: int,
     float: float,
     bool: lambda cell: bool(int(cell)),
@@ -261,7 +277,7 @@ def _decode(path: epath.Path, kind: type[T]) -> tuple[tuple[T, ...], list[dict[s
     measured = types.pop("metrics", None)
     rows = []
     try:
-        lines = list(csv.DictReader(io.StringIO(path.read_text()), strict=True))
+        lines = list(csv.DictReader(io.StringIO(read_text(path)), strict=True))
         for line in lines:
             values = {name: _PARSERS[type_](line[name]) for name, type_ in types.items()}
             if measured:

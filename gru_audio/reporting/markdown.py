@@ -1,5 +1,6 @@
 """Tables in Markdown."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 LEFT, RIGHT = "---", "---:"
@@ -15,5 +16,14 @@ def table(columns: Mapping[str, str], rows: Iterable[Sequence[str]]) -> list[str
     return [_line(columns), _line(columns.values()), *map(_line, rows)]
 
 
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is: for names, which may hold any character."""
+    return re.sub(r"[\\`*_\[\]<>~#$]", r"\\\g<0>", _in_a_line(text))
+
+
 def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(_in_a_line(cell).replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _in_a_line(text: str) -> str:
+    return re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]+", " ", text)

@@ -16,6 +16,7 @@ import numpy as np
 from etils import epath
 
 from gru_audio.data import npz
+from gru_audio.files import read_bytes
 from gru_audio.sweeping.status import (
     FINISHED,
     Standing,
@@ -225,7 +226,7 @@ def _read_run(
 def _read_curves(path: epath.Path) -> dict[str, Curve]:
     """One curve per metric. Lines and values that are damaged or not finite are left out."""
     points: dict[str, list[tuple[int, float]]] = {}
-    text = path.read_bytes().decode(errors="replace") if path.exists() else ""
+    text = read_bytes(path).decode(errors="replace") if path.exists() else ""
     for line in text.splitlines():
         try:
             record = json.loads(line)
@@ -248,7 +249,7 @@ class _Damaged(Exception):
 def _read_predictions(path: epath.Path, classes: int) -> Predictions:
     names = ("label", "probabilities") if classes else ("weight",)
     try:
-        arrays = npz.decode(path.read_bytes())
+        arrays = npz.decode(read_bytes(path))
     except FileNotFoundError as error:
         raise _Damaged("its predictions are missing") from error
     except (OSError, ValueError) as error:

@@ -42,6 +42,7 @@ STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 12,
+    "text.parse_math": False,  # names may hold dollars
     "text.color": INK,
     "axes.edgecolor": RULE,
     "axes.labelcolor": MUTED,

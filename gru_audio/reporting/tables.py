@@ -2,18 +2,19 @@
 
 from gru_audio.reporting import context, markdown, wording
 from gru_audio.reporting.comparison import Comparison
-from gru_audio.reporting.markdown import LEFT, RIGHT
+from gru_audio.reporting.markdown import LEFT, RIGHT, escaped
 
 
 def comparison_tables(comparison: Comparison) -> str:
     """Headline, a table of variants and a table of pairs."""
     metric = comparison.results.metric
-    lines = [f"**{wording.headline(comparison)}.** {wording.evidence(comparison)}", ""]
+    headline, evidence = wording.headline(comparison), wording.evidence(comparison)
+    lines = [f"**{escaped(headline)}.** {escaped(evidence)}", ""]
     cautions = [wording.progress(comparison.results), *wording.cautions(comparison)]
     for caution in filter(None, cautions):
-        lines += [caution, ""]
+        lines += [escaped(caution), ""]
     for sentence in context.sentences(comparison):
-        lines += [sentence, ""]
+        lines += [escaped(sentence), ""]
     if comparison.arms:
         lines += _arms(comparison, metric)
     if comparison.pairs:
@@ -34,7 +35,7 @@ def _arms(comparison: Comparison, metric: str) -> list[str]:
     }
     rows = [
         (
-            arm.name,
+            escaped(arm.name),
             scale.value(arm.estimate.value),
             scale.interval(arm.estimate),
             wording.number(wording.parameters(arm.runs, "total")),
@@ -59,11 +60,11 @@ def _pairs(comparison: Comparison, metric: str) -> list[str]:
     }
     rows = [
         (
-            wording.pair_name(pair),
+            escaped(wording.pair_name(pair)),
             scale.difference(pair.difference.value, sign=True),
             scale.interval(pair.difference),
             wording.bare_p(pair.p),
-            wording.pair(pair, scale),
+            escaped(wording.pair(pair, scale)),
         )
         for pair in comparison.pairs
     ]

@@ -1,12 +1,11 @@
 """Writes what the others have made: a report in one folder, kept results, the tables of papers."""
 
-import contextlib
-import secrets
 from collections.abc import Sequence
 
 from etils import epath
 
 from gru_audio.config import UserError
+from gru_audio.files import refuse_links, write_atomically
 from gru_audio.reporting import figure_set, latex, page, readme, tables
 from gru_audio.reporting.baselines import find_baselines
 from gru_audio.reporting.claims import Claim
@@ -34,20 +33,23 @@ def write_report(
     Raises:
       UserError: `workdir` holds no sweep, or one that cannot be reported on.
     """
+    refuse_links(workdir)
     results = read_results(workdir)
     comparison = compare(results, find_baselines(workdir, results, chosen_runs(results)))
     output = epath.Path(output or epath.Path(workdir) / "report")
     output.mkdir(parents=True, exist_ok=True)
-    _write(output / "table.md", tables.comparison_tables(comparison))
-    _write(output / "table.tex", latex.comparison_tables(comparison))
-    _write(output / "results.csv", runs_csv(keep(comparison)))
+    write_atomically(output / "table.md", tables.comparison_tables(comparison), shared=True)
+    write_atomically(output / "table.tex", latex.comparison_tables(comparison), shared=True)
+    write_atomically(output / "results.csv", runs_csv(keep(comparison)), shared=True)
     examples = disagreements(comparison)
     heard = listen(workdir, comparison, [each.example for each in examples])
     drawn = figure_set.draw(comparison)
     for drawing in drawn:
         for name, content in drawing.files().items():
-            _write(output / "figures" / name, content)
-    _write(output / "index.html", page.render(comparison, drawn, examples, heard))
+            write_atomically(output / "figures" / name, content, shared=True)
+    write_atomically(
+        output / "index.html", page.render(comparison, drawn, examples, heard), shared=True
+    )
     return output / "index.html", comparison
 
 
@@ -63,7 +65,7 @@ def write_kept(comparison: Comparison, results: epath.PathLike) -> list[epath.Pa
     results.mkdir(parents=True, exist_ok=True)
     files = {results / name: text for name, text in kept_files(keep(comparison)).items()}
     for path, text in files.items():
-        _write(path, text)
+        write_atomically(path, text, shared=True)
     return list(files)
 
 
@@ -81,21 +83,4 @@ def write_tables(
     results = epath.Path(results)
     papers = [read_paper(experiment, results) for experiment in experiments]
     tested = [(claim, claim.evidence(results)) for claim in claims]
-    _write(epath.Path(path), readme.render(papers, tested))
-
-
-def _write(path: epath.Path, content: str | bytes) -> None:
-    """Replaces a file that another shard may be writing at the same time."""
-    content = content.encode() if isinstance(content, str) else content
-    if "://" in str(path):  # an object is never seen half
-        path.write_bytes(content)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    own = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
-    try:
-        own.write_bytes(content)
-        own.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            own.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    write_atomically(epath.Path(path), readme.render(papers, tested), shared=True)

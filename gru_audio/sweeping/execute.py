@@ -12,7 +12,7 @@ import numpy as np
 
 from gru_audio.config import UserError, flatten
 from gru_audio.data.split import ROLES, SCORED, target
-from gru_audio.files import refusal
+from gru_audio.files import refusal, write_atomically
 from gru_audio.models.size import count_parameters
 from gru_audio.sweeping.halving import Halving, Race
 from gru_audio.sweeping.planning import Plan
@@ -22,7 +22,6 @@ from gru_audio.sweeping.sweep import Group
 from gru_audio.sweeping.workdir import Workdir, identity
 from gru_audio.training import parallel, processes, states
 from gru_audio.training.boards import Boards, write_board
-from gru_audio.training.checkpoint import write_atomically
 from gru_audio.training.feed import FEEDS
 from gru_audio.training.hyper import hyperparameters, mixing
 from gru_audio.training.keeper import Keeper

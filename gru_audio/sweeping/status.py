@@ -1,7 +1,6 @@
 """Where every run of a sweep stands, read from the files of its workdir alone, and without JAX."""
 
 import datetime
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 
 from etils import epath
 
+from gru_audio import files
 from gru_audio.config import UserError
 from gru_audio.files import matching
 from gru_audio.training import states
@@ -100,8 +100,8 @@ def read_groups(workdir: epath.Path) -> list[dict[str, Any]]:
 def read_json(path: epath.Path) -> dict[str, Any] | None:
     """The object in a JSON file; None if the file is missing, cut short or holds no object."""
     try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
+        value = files.read_json(path, finite=False)
+    except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
 

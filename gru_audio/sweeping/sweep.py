@@ -3,7 +3,7 @@
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,9 @@ Changes = Mapping[str, Any]  # dotted config name -> value
 @dataclass(frozen=True)
 class Sweep:
     """The runs of one experiment, as changes to its config.
+
+    Raises:
+      UserError: a part of it is of another type.
 
     Attributes:
       arms: what is compared, by name.
@@ -36,8 +39,23 @@ class Sweep:
     margin: float | None = None
 
     def __post_init__(self) -> None:
+        changes = self.arms.values() if isinstance(self.arms, Mapping) else (None,)
+        parts = {"arms": changes, "draws": self.draws, "replicates": self.replicates}
+        for name, part in parts.items():
+            if not isinstance(part, Iterable) or not all(map(_are_changes, part)):
+                what = "a dict of names to changes" if name == "arms" else "a list of changes"
+                raise UserError(
+                    f"Sweep: {name} must be {what}, and changes are a dict such as "
+                    '{"model.hidden": 64}.'
+                )
+        if not all(isinstance(name, str) for name in self.arms):
+            raise UserError("Sweep: the name of an arm must be a string.")
         if self.margin is not None and not 0 < self.margin < math.inf:
             raise UserError(f"Sweep: margin={self.margin} must be a positive number.")
+
+
+def _are_changes(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
 
 
 @dataclass(frozen=True)

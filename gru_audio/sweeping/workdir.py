@@ -20,9 +20,8 @@ from etils import epath
 import gru_audio
 from gru_audio.config import UserError, decides_numbers, nearest
 from gru_audio.data import npz
-from gru_audio.files import lock, matching
+from gru_audio.files import lock, matching, open_own, read_json, refuse_links, write_atomically
 from gru_audio.sweeping.shard import WHOLE, Shard
-from gru_audio.training.checkpoint import write_atomically
 
 _PROJECT = "gru-audio"  # as `pyproject.toml` names it
 _PACKAGES = ("gru_audio", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -87,7 +86,8 @@ class Workdir:
         train the same runs.
 
         Raises:
-          UserError: another process is in the way, or the workdir cannot be written.
+          UserError: another process is in the way, a link in the workdir leads outside of it, or
+            it cannot be written.
         """
         if "://" in str(self.root):  # object stores cannot lock
             yield
@@ -95,12 +95,13 @@ class Workdir:
         with contextlib.ExitStack() as stack:
             try:
                 self.root.mkdir(parents=True, exist_ok=True)
-                file = stack.enter_context(open(self.root / shard.lock, "a+"))
+                refuse_links(self.root)
+                file = stack.enter_context(open_own(self.root / shard.lock, "a+"))
                 self._take(file)
                 # Its own lock first: of two that come at once, one at least sees the other.
                 for path in matching(self.root, "lock*"):
                     if shard.excludes(path.name):
-                        with open(path, "a+") as other:
+                        with open_own(path, "a+") as other:
                             self._take(other, shared=True)  # others may look at the same time
                 file.truncate(0)
                 file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
@@ -130,7 +131,8 @@ class Workdir:
         if not self.sweep_file.exists():
             _create(self.sweep_file, json.dumps(description, indent=1))
         # Another shard may have come first, a moment ago even.
-        there, now = json.loads(self.sweep_file.read_text()), json.loads(json.dumps(description))
+        there = read_json(self.sweep_file, finite=False)
+        now = json.loads(json.dumps(description))
         before, after = identity(there), identity(now)
         difference = [line for key in before for line in _difference(key, before[key], after[key])]
         if difference:
@@ -152,7 +154,7 @@ class Workdir:
     def failure(self, run: str) -> str:
         """A line on a run that failed: why, as far as was told, and where it lies."""
         path = self.run(run) / "failure.json"
-        why = f"{json.loads(path.read_text())['error']} " if path.exists() else ""
+        why = f"{read_json(path, finite=False)['error']} " if path.exists() else ""
         return f"failed: {run}: {why}(see {self.run(run)})"
 
     def save_predictions(self, run: str, role: str, arrays: dict[str, np.ndarray]) -> None:
@@ -222,7 +224,7 @@ def _create(path: epath.Path, text: str) -> None:
         return
     own = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
     try:
-        own.write_text(text)
+        write_atomically(own, text)
         try:
             os.link(own, path)
         except OSError:

@@ -14,7 +14,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from gru_audio.training.checkpoint import write_atomically
+from gru_audio.files import open_own, read_bytes, write_atomically
 from gru_audio.training.metrics import Record
 
 _NAME = "events.out.tfevents.0"  # TensorBoard looks for the middle part
@@ -45,7 +45,7 @@ class Boards:
             path = _path(directory)
             with contextlib.suppress(OSError):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("ab") as file:
+                with open_own(path, "ab") as file:
                     file.write(_events(its) if file.tell() else _begun(its))
 
     def _by_directory(self, records: Iterable[Record]) -> Iterator[tuple[epath.Path, list[Record]]]:
@@ -64,7 +64,7 @@ def write_board(directory: epath.Path, records: Iterable[Record]) -> None:
       OSError: it cannot be written.
     """
     path, whole = _path(directory), _begun(records)
-    if not path.exists() or path.read_bytes() != whole:
+    if not path.exists() or read_bytes(path) != whole:
         write_atomically(path, whole)
 
 

@@ -24,7 +24,7 @@ from etils import epath
 from gru_audio.config import UserError
 from gru_audio.data import npz
 from gru_audio.data.npz import Layout
-from gru_audio.files import matching
+from gru_audio.files import matching, read_bytes, read_json, write_atomically
 
 Tree = Any
 Say = Callable[[str], None]  # what to do with a line about something that ends nothing
@@ -269,14 +269,15 @@ def load_model(
     if not file.exists():
         raise UserError(f"No trained model in {directory}: {file.name} is missing.")
     try:
-        description = json.loads(file.read_text())
-        data = (directory / "arrays.npz").read_bytes()
+        description = read_json(file)
+        data = read_bytes(directory / "arrays.npz")
         found = npz.layouts(data)
         if expected is not None:
             _compare(found, _named(expected(description)))
         return _nested(npz.decode(data)), description
-    except (AttributeError, OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"The model in {directory} cannot be used: {error}") from error
+    except Exception as error:  # a crafted description fails wherever it is first believed
+        reason = str(error) or type(error).__name__
+        raise UserError(f"The model in {directory} cannot be used: {reason}") from error
 
 
 def _compare(found: Mapping[str, Layout], expected: Mapping[str, Any]) -> None:
@@ -297,24 +298,3 @@ def _nested(arrays: Mapping[str, np.ndarray]) -> Tree:
             node = node.setdefault(folder, {})
         node[last] = leaf
     return tree
-
-
-def write_atomically(path: epath.Path, data: str | bytes) -> None:
-    """Writes a small file so that a reader sees the old or the new one, never half of it.
-
-    Raises:
-      OSError: it cannot be written, with its name; then nothing has changed.
-    """
-    data = data.encode() if isinstance(data, str) else data
-    if "://" in str(path):  # an object is never seen half
-        path.write_bytes(data)
-        return
-    temporary = path.parent / f".{path.name}.part"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -10,7 +10,7 @@ from typing import Any
 
 from etils import epath
 
-from gru_audio.training.checkpoint import write_atomically
+from gru_audio.files import write_atomically
 
 _SECONDS = 5.0  # between beats of one state
 

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from gru_audio.files import matching
-from gru_audio.training.checkpoint import write_atomically
+from gru_audio.files import matching, parse_json, read_bytes, write_atomically
 
 Record = dict[str, Any]  # {"run", "step", "train/loss", ...}; "seconds" is wall time
 
@@ -76,9 +75,9 @@ class Segments:
 def _read(path: epath.Path) -> list[Record] | None:
     """The records of a segment; `None` if it is damaged."""
     try:
-        *lines, end = path.read_bytes().splitlines(keepends=True)
+        *lines, end = read_bytes(path).splitlines(keepends=True)
         told = {"records": len(lines), "crc32": zlib.crc32(b"".join(lines))}
-        return [json.loads(line) for line in lines] if json.loads(end) == told else None
+        return [parse_json(line) for line in lines] if parse_json(end) == told else None
     except ValueError:  # no line at all, or no JSON
         return None
 

@@ -181,16 +181,23 @@ def _described(description: dict[str, Any]) -> dict[str, Any]:
     """The fields of a `Trained` that are no arrays."""
     config, signal = override(default_config(), description["config"]), description["signal"]
     check(config)
-    longest_clip = description.get("longest_clip")
-    if longest_clip is not None and not (type(longest_clip) is int and 1 <= longest_clip < 2**31):
-        raise UserError(f"longest_clip={longest_clip} is no length.")
+    names, about = description["class_names"], description["about"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError("class_names is no list of names.")
+    if not isinstance(about, dict) or not isinstance(about.get("run"), str):
+        raise UserError("about does not name the run.")
+    lengths = {name: description.get(name) for name in ("longest", "longest_clip")}
+    for name, length in lengths.items():
+        if length is None and name == "longest_clip":
+            continue
+        if type(length) is not int or not 1 <= length < 2**31:
+            raise UserError(f"{name}={length} is no length.")
     return {
         "config": config,
-        "class_names": tuple(description["class_names"]),
+        "class_names": tuple(names),
         "signal": Signal(**{**signal, "shape": tuple(signal["shape"])}),
-        "longest": int(description["longest"]),
-        "longest_clip": longest_clip,
-        "about": description["about"],
+        **lengths,
+        "about": about,
     }
 
 

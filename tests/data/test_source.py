@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import pickle
 import shutil
@@ -241,14 +242,21 @@ def test_columns_that_cannot_be_are_refused(copy, changes, why):
         ({"records": 3}, "not iterable"),
         ({"class_names": {"other": ["a"]}}, "other"),
         ({"sample_rate": "fast"}, "fast"),
-        ({"sample_rate": 0}, "a rate of 0 cannot be"),
-        ({"signal": 3}, "not a mapping"),
+        ({"signal": 3}, "'int'"),
         ({"signal": {"colour": "red"}}, "colour"),
-        ({"signal": {"dtype": "object", "shape": [2]}}, "signals of object"),
-        ({"signal": {"dtype": "complex64", "shape": [2]}}, "signals of complex64"),
-        ({"signal": {"dtype": "uint8", "shape": [0]}}, "are not known"),
-        ({"signal": {"dtype": "uint8", "shape": [2], "block": 0}}, "are not known"),
-        ({"signal": {"dtype": "uint8", "shape": [10**9]}}, "more than there is"),
+        ({"signal": {"dtype": "object", "shape": [2]}}, "its values must be numbers"),
+        ({"signal": {"dtype": "complex64", "shape": [2]}}, "its values must be numbers"),
+        ({"signal": {"dtype": "uint8", "shape": [0]}}, "at least 1"),
+        ({"signal": {"dtype": "uint8", "shape": [2], "block": 0}}, "at least 1"),
+        ({"signal": {"dtype": "uint8", "shape": [10**9]}}, "is no signal"),
+        ({"signal": {"dtype": "uint8", "shape": [2**20]}}, "more than there is"),
+        ({"sample_rate": 0}, "at least 1"),
+        ({"sample_rate": 10**15}, "rate may be"),
+        ({"sample_rate": math.inf}, "Infinity is no finite number"),
+        ({"sample_rate": math.nan}, "NaN is no finite number"),
+        ({"records": [["x", 10**30]]}, "clips"),
+        ({"records": [["x", 1e300]]}, "clips"),
+        ({"class_names": {"label": 5}}, "'int'"),
     ],
 )
 def test_a_description_that_cannot_be_is_refused(copy, changes, why):
@@ -334,6 +342,30 @@ def test_files_cut_short_are_refused(copy):
         assert_refused(copy, "cannot be used")
         (copy / name).write_bytes(content)
     assert len(open_source("mine", copy.parents[1])) == 50
+
+
+def test_a_description_nested_too_deeply_is_refused(copy):
+    (copy / "source.json").write_text("[" * 100_000)
+    assert_refused(copy, "nested too deeply")
+
+
+@pytest.mark.parametrize("damage", ["cut", "emptied", "flipped", "scribbled", "gone"])
+def test_damaged_records_are_told_in_a_line(copy, source, damage):
+    (path,) = copy.glob("*train*array_record*")
+    content = path.read_bytes()
+    middle = len(content) // 2
+    damaged = {
+        "cut": content[:middle],
+        "emptied": b"",
+        "flipped": content[:1000] + bytes([content[1000] ^ 0xFF]) + content[1001:],
+        "scribbled": content[:100] + bytes(middle) + content[100 + middle :],
+    }
+    path.write_bytes(damaged[damage]) if damage in damaged else path.unlink()
+    with pytest.raises(UserError, match=r"prepare the data set again|Prepare it again") as refusal:
+        opened = open_source("mine", copy.parents[1])
+        for i in range(len(opened)):
+            np.testing.assert_array_equal(opened.signals([i])[0], source.signals([i])[0])
+    assert len(str(refusal.value).splitlines()) == 1
 
 
 def test_a_clip_that_is_not_as_long_as_it_should_be(copy, source):

@@ -52,6 +52,12 @@ def test_splits_may_be_joined_or_left_out():
     assert joined == {"train": [0, 1, 2, 3, 4, 6, 7, 8], "validation": [], "test": [9, 10, 11]}
 
 
+@pytest.mark.parametrize("given", ["train;validation", "train, validation", "train,validation"])
+def test_a_list_of_splits_says_how_they_are_joined(given):
+    with pytest.raises(UserError, match=r'join splits by "\+": "train\+validation"'):
+        selected(train=given, validation="")
+
+
 def test_ids_are_int32_and_ascending():
     for ids in select(
         SOURCE, data(train="test+train", test="validation", validation=""), 0

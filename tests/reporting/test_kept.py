@@ -2,6 +2,8 @@ import csv
 import dataclasses
 import io
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from gru_audio.reporting.comparison import compare
 from gru_audio.reporting.keeping import POINTS, keep
 from gru_audio.reporting.kept import read_kept
 from gru_audio.reporting.results import read_results
-from gru_audio.reporting.write import write_kept
+from gru_audio.reporting.write import write_kept, write_report
 from tests.reporting.workdirs import Made, fail, interrupt, write_workdir
 
 MADE = Made(arms={"gru": 5.2, "lstm": 3.0}, draws={0.001: 0.0, 0.01: 3.0}, seeds=2, metric="loss")
@@ -209,3 +211,98 @@ def test_a_damaged_or_foreign_file_is_named(results, name, damage, message):
     damage(results / name)
     with pytest.raises(UserError, match=f"{message}.*gru_audio.report --workdir DIR --keep"):
         read_kept(results, "made_up")
+
+
+ODD = (
+    "=1+1",
+    "+sum(A1)",
+    "-2",
+    "@cmd",
+    "'=quoted",
+    "a|b",
+    "`c`\n**d**",
+    "<e>\t#",
+    '"f",g',
+    "$h$ $\\frac{$",
+)
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """A sweep whose arms have names that mean something in tables, spreadsheets and pages."""
+    made = dataclasses.replace(MADE, arms={name: 5.0 - i / 9 for i, name in enumerate(ODD)})
+    made = dataclasses.replace(made, draws={0.001: 0.0}, class_names=(), examples=40)
+    workdir = tmp_path_factory.mktemp("odd")
+    names = {name: f"arm{i}" for i, name in enumerate(ODD)}
+    write_workdir(
+        workdir, dataclasses.replace(made, arms={names[n]: s for n, s in made.arms.items()})
+    )
+    sweep = json.loads((workdir / "sweep.json").read_text())
+    back = {arm: name for name, arm in names.items()}
+    sweep["arms"] = {back[arm]: changes for arm, changes in sweep["arms"].items()}
+    for entry in sweep["runs"]:
+        entry["arm"] = back[entry["arm"]]
+    (workdir / "sweep.json").write_text(json.dumps(sweep))
+    return workdir
+
+
+def test_names_that_are_formulas_come_back_and_are_none(odd, tmp_path):
+    comparison = compared(odd)
+    write_kept(comparison, tmp_path)
+    kept = read_kept(tmp_path, "made_up")
+    assert kept == keep(comparison)
+    assert set(kept.arms) == set(ODD)
+    for path in tmp_path.iterdir():
+        with path.open(newline="") as file:
+            cells = [cell for row in csv.reader(file) for cell in row]
+        texts = [cell for cell in cells if not _is_number(cell)]
+        assert not [text for text in texts if text.startswith(("=", "+", "-", "@"))]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def test_names_do_not_break_the_tables_and_the_page(odd, tmp_path):
+    page, comparison = write_report(odd, tmp_path)
+    rows = [
+        re.split(r"(?<!\\)\|", line)[1:-1]
+        for line in (tmp_path / "table.md").read_text().splitlines()
+        if line.startswith("|")
+    ]
+    widths = [len(row) for row in rows]
+    arms, pairs = len(ODD) + 2, len(comparison.pairs) + 2
+    assert widths == [widths[0]] * arms + [widths[arms]] * pairs
+    shown = [row[0].strip() for row in rows[2:arms]]
+    plain = [re.sub(r"\\(.)", r"\1", name) for name in shown]
+    assert sorted(plain) == sorted(" ".join(name.split()) for name in ODD)
+    html = page.read_text()
+    assert "<e>" not in html
+    assert "&lt;e&gt;" in html
+
+
+@pytest.mark.parametrize("planted", ["report", "report/index.html", "report/.index.html.part"])
+def test_links_in_a_workdir_do_not_lead_the_report_elsewhere(odd, tmp_path, planted):
+    workdir, outside = tmp_path / "workdir", tmp_path / "outside"
+    shutil.copytree(odd, workdir)
+    outside.mkdir()
+    (outside / "file").write_text("mine")
+    (workdir / planted).parent.mkdir(exist_ok=True)
+    (workdir / planted).symlink_to(outside if planted == "report" else outside / "file")
+    with pytest.raises(UserError, match="is a link to"):
+        write_report(workdir)
+    assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("file", "mine")]
+
+
+def test_links_where_results_are_kept_are_replaced(comparison, tmp_path):
+    victim, results = tmp_path / "victim", tmp_path / "results"
+    victim.write_text("mine")
+    results.mkdir()
+    (results / "made_up.csv").symlink_to(victim)
+    write_kept(comparison, results)
+    assert victim.read_text() == "mine"
+    assert read_kept(results, "made_up") == keep(comparison)

@@ -94,3 +94,21 @@ def test_each_fold_is_tested_on_once_and_validated_on_once():
         len(group(expand(tiny({"data.train": "train+test"}), Sweep({"GRU": {}}, replicates=made))))
         == 1
     )
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"arms": [{}]}, "arms must be a dict of names to changes"),
+        ({"arms": {"one": 3}}, "arms must be"),
+        ({"arms": {1: {}}}, "name of an arm must be a string"),
+        ({"arms": {"one": {3: 4}}}, "arms must be"),
+        ({"arms": {"one": {}}, "draws": 3}, "draws must be a list of changes"),
+        ({"arms": {"one": {}}, "draws": [3]}, "draws must be"),
+        ({"arms": {"one": {}}, "replicates": {"seed": 1}}, "replicates must be"),
+        ({"arms": {"one": {}}, "replicates": None}, "replicates must be"),
+    ],
+)
+def test_parts_of_other_types_are_refused(parts, message):
+    with pytest.raises(UserError, match=message):
+        Sweep(**parts)

@@ -228,3 +228,24 @@ def test_a_repository_whose_pyproject_is_damaged_has_no_commit(tmp_path):
     for text in ("[project", "[tool]\n", "project = 3\n"):
         (tmp_path / "pyproject.toml").write_text(text)
         assert workdirs.commit(tmp_path / "gru_audio") is None
+
+
+@pytest.mark.parametrize("name", ["lock", "report", "runs/GRU", "groups/g/status.json", "dead"])
+def test_a_link_that_leads_out_of_a_workdir_is_refused(tmp_path, name):
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    workdir = tmp_path / "workdir"
+    (workdir / name).parent.mkdir(parents=True)
+    (workdir / name).symlink_to(outside if name != "dead" else tmp_path / "absent")
+    with pytest.raises(UserError, match=f"{name} is a link to"), Workdir(workdir).lock():
+        pytest.fail("the link was taken")
+    assert outside.read_text() == "mine"
+    assert not (tmp_path / "absent").exists()
+
+
+def test_links_within_a_workdir_and_to_it_are_taken(tmp_path):
+    (tmp_path / "workdir" / "runs").mkdir(parents=True)
+    (tmp_path / "workdir" / "latest").symlink_to("runs")
+    (tmp_path / "scratch").symlink_to(tmp_path / "workdir")
+    with Workdir(tmp_path / "scratch").lock():
+        assert (tmp_path / "workdir" / "lock").exists()

@@ -1,6 +1,5 @@
 """Checkpoints: what is saved comes back to the bit, or is known to be damaged."""
 
-import json
 import os
 import shutil
 import socket
@@ -16,12 +15,12 @@ import pytest
 from etils import epath
 
 from gru_audio.config import UserError
+from gru_audio.files import write_atomically
 from gru_audio.training.checkpoint import (
     Checkpoints,
     hush,
     load_model,
     save_model,
-    write_atomically,
 )
 from tests.tones import assert_same
 
@@ -324,14 +323,6 @@ def test_a_damaged_model_is_noticed(model):
     (model / "arrays.npz").unlink()
     with pytest.raises(UserError, match="No such file"):
         load_model(model)
-
-
-def test_a_small_file_is_there_whole(tmp_path):
-    path = epath.Path(tmp_path / "deep" / "file.json")
-    for value in (1, 2):
-        write_atomically(path, json.dumps(value))
-        assert json.loads(path.read_text()) == value
-    assert [entry.name for entry in path.parent.iterdir()] == ["file.json"]
 
 
 def test_a_small_file_that_cannot_be_written_leaves_the_old_one(small_disk):

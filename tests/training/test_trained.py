@@ -168,11 +168,21 @@ def saved(both, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"model.hidden": 10**6}, "should be"),  # its recurrent weights alone would take 12 TB
+        ({"model.hidden": 2**16}, "should be"),  # its recurrent weights alone would take 50 GB
         ({"model.layers": 2}, "is None"),
         ({"model.hiden": 8}, "Did you mean"),
         ({"model.hidden": -1}, "must be at least 1"),
         ({"model.cell": "__import__('os')"}, "cell"),
+        ({"frontend.n_fft": 2**30}, "n_fft=1073741824 must be at most"),
+        ({"frontend.n_fft": 2**17, "frontend.mels": 1024}, "are too large"),
+        ({"frontend.window_ms": 59_000.0}, "are too large"),
+        ({"model.layers": 5000}, "layers=5000 must be at most 64"),
+        ({"model.name": "tcn", "model.layers": 64}, "read more than"),
+        ({"model.hidden": 2**70}, "must be at most"),
+        ({"model.dense": ["999999999999 relu"]}, "is no layer"),
+        ({"model.dense": ["9 relu"] * 1000}, "has 1000 layers: at most 64"),
+        ({"model.conv": ["1 3x3"] * 1000}, "has 1000 layers: at most 64"),
+        ({"model.conv": [["1 3x3"]]}, "no block"),
     ],
 )
 def test_a_config_that_the_arrays_do_not_fit(saved, changes, why):
@@ -184,7 +194,36 @@ def test_a_config_that_the_arrays_do_not_fit(saved, changes, why):
         Trained.load(epath.Path(saved))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"config": 3}', '{"config": {}}'])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("longest", float("inf")),
+        ("longest", 2**31),
+        ("longest", 0),
+        ("longest", 1.5),
+        ("class_names", [1, 2, 3]),
+        ("class_names", "abc"),
+        ("about", {}),
+        ("about", []),
+        ("signal", {"rate": 10**15, "dtype": "int16", "shape": [], "block": 128}),
+        ("signal", {"rate": 0, "dtype": "int16", "shape": [], "block": 128}),
+        ("signal", {"rate": 8000.5, "dtype": "int16", "shape": [], "block": 128}),
+        ("signal", {"rate": 8000, "dtype": "O", "shape": [], "block": 128}),
+        ("signal", {"rate": 8000, "dtype": "int16", "shape": [2**40], "block": 128}),
+        ("signal", {"rate": 8000, "dtype": "int16", "shape": [], "block": 2**40}),
+    ],
+)
+def test_a_description_with_values_that_cannot_be(saved, key, value):
+    description = json.loads((saved / "model.json").read_text())
+    (saved / "model.json").write_text(json.dumps(description | {key: value}))
+    with pytest.raises(UserError, match="cannot be used"):
+        Trained.load(epath.Path(saved))
+
+
+NONE = ["", "[]", "{}", '{"config": 3}', '{"config": {}}', "[" * 10**5, '{"a":' * 10**5]
+
+
+@pytest.mark.parametrize("text", NONE, ids=lambda text: text[:20])
 def test_a_description_that_is_none(saved, text):
     (saved / "model.json").write_text(text)
     with pytest.raises(UserError, match="cannot be used"):

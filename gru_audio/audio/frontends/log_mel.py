@@ -12,10 +12,12 @@ from jax.lax import Precision
 from ml_collections import ConfigDict
 
 from gru_audio.audio.frontends.framing import Count, count_frames, cut_frames, silence_padding
-from gru_audio.audio.frontends.mel import mel_bands
+from gru_audio.audio.frontends.mel import band_edges, bin_frequencies, mel_bands
 from gru_audio.config import UserError, nearest
 
 SPECTRA = ("auto", "fft", "matmul")
+_LARGEST_FFT = 2**17  # samples
+_MOST_WEIGHTS = 2**24  # of all mel bands together: 128 MiB while they are computed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,12 @@ class LogMel:
             )
         if self.mels < 1:
             raise UserError(f"mels must be at least 1, not {self.mels}.")
+        if self.n_fft > _LARGEST_FFT or self.mels * (self.n_fft // 2 + 1) > _MOST_WEIGHTS:
+            raise UserError(
+                f"{self.mels} mel bands of an n_fft of {self.n_fft} are too large: an n_fft may "
+                f"have {_LARGEST_FFT} samples, and mels x (n_fft / 2 + 1) may be {_MOST_WEIGHTS}. "
+                "Lower config.frontend.mels, n_fft or window_ms."
+            )
         if self.floor <= 0:
             raise UserError(f"floor must be above 0, not {self.floor}: its logarithm is taken.")
         if self.f_max > nyquist:
@@ -143,9 +151,12 @@ def _next_power_of_two(number: int) -> int:
 
 
 def _has_empty_band(log_mel: LogMel, mels: int | None = None) -> bool:
+    """Whether no FFT bin lies within some band; needs no weights, which may be many."""
     mels = log_mel.mels if mels is None else mels
-    bands = mel_bands(log_mel.sample_rate, log_mel.n_fft, mels, log_mel.f_min, log_mel.f_max)
-    return bool((bands.max(axis=1) == 0).any())
+    edges = band_edges(mels, log_mel.f_min, log_mel.f_max)
+    bins = bin_frequencies(log_mel.sample_rate, log_mel.n_fft)
+    within = np.searchsorted(bins, edges[2:], "left") - np.searchsorted(bins, edges[:-2], "right")
+    return bool((within <= 0).any())
 
 
 def _most_mels(log_mel: LogMel) -> int:

@@ -1,26 +1,27 @@
 """Archives from elsewhere: fetched whole, and unpacked only inside their own folder."""
 
 import hashlib
-import lzma
+import re
 import shutil
 import tarfile
 import urllib.error
 import urllib.request
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any, NamedTuple
 
 from gru_audio.config import UserError
+from gru_audio.files import read_bytes, replacing
 from gru_audio.paths import local_path
 
 _TIMEOUT = 60  # seconds without a byte
-# What tarfile and zipfile raise on broken input, RuntimeError where a password is needed.
-_DAMAGES = (
-    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
-    *(EOFError, OSError, RuntimeError, NotImplementedError),
-)
+# An archive may unpack to so many times its size, and to this many bytes in any case: far more
+# than sound ever does, and less than what fills a disk on purpose.
+_MOST_TIMES, _MOST_BYTES = 200, 2**30
+_BLOCK = 4096  # bytes that even an empty member takes of a disk
+_ZIP_END = 2**16 + 22  # bytes in which the end of a zip lies: its record and a comment
+_CHUNK = 2**20  # bytes
 
 
 def download(url: str, target: Path) -> Path:
@@ -32,9 +33,8 @@ def download(url: str, target: Path) -> Path:
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.parent / f"{target.name}.partial"
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT) as reply, partial.open("wb") as file:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT) as reply, replacing(target) as file:
             promised = reply.headers.get("Content-Length")
             shutil.copyfileobj(reply, file)
             if promised and file.tell() != int(promised):
@@ -43,7 +43,6 @@ def download(url: str, target: Path) -> Path:
         raise UserError(
             f"Cannot download {url}: {error}. Fetch it in another way and pass it as --archive."
         ) from error
-    partial.replace(target)
     return target
 
 
@@ -53,18 +52,23 @@ def check_place(folder: Path | str | None, archive: Path | str | None) -> None:
         raise UserError("Sounds lie in a --folder or in an --archive: give one of them.")
 
 
-def unpack(archive: Path | str, folder: Path) -> Path:
+def unpack(archive: Path | str, folder: Path, most_bytes: int = _MOST_BYTES) -> Path:
     """Unpacks a tar (also compressed) or zip archive into `folder`; leaves a folder as it is.
 
     Links become copies of what they link to, which has to be in the archive too.
+
+    Args:
+      archive: the file; or a folder, which is left as it is.
+      folder: where it is unpacked to.
+      most_bytes: that it may unpack to, or else 200 times the size of the archive.
 
     Returns:
       `folder` (or `archive` where that is a folder), or the only folder in it where one holds
       everything.
 
     Raises:
-      UserError: there is no such file, it is no archive, it is damaged, or a member would land or
-        reach outside `folder` or is a device. Nothing is ever written outside.
+      UserError: there is no such file, it is no archive, it is damaged or unpacks to too much, or a
+        member would land or reach outside `folder` or is a device. Nothing is ever written outside.
     """
     archive = local_path(archive)
     if archive.is_dir():
@@ -72,19 +76,25 @@ def unpack(archive: Path | str, folder: Path) -> Path:
     if not archive.is_file():
         raise UserError(f"There is no archive {archive}.")
     try:
-        members = _tar_members if tarfile.is_tarfile(archive) else _zip_members
-        for name, content in members(archive):
+        room = _Room(archive, most_bytes)
+        for name, content, size in _members(archive):
             target = folder / _inside(name)
+            room.take(_BLOCK)
             if content is None:
                 target.mkdir(parents=True, exist_ok=True)
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
             with content, target.open("wb") as file:
-                shutil.copyfileobj(content, file)
+                while chunk := content.read(_CHUNK):
+                    room.take(len(chunk))
+                    file.write(chunk)
+                _check_size(name, file.tell(), size)
+        if not any(folder.iterdir()):
+            raise _Refused("there is nothing in it")
     except _Refused as error:
         raise UserError(f"Archive {archive} is refused: {error}") from error
-    except _DAMAGES as error:
-        raise UserError(f"Cannot unpack archive {archive}: {error}") from error
+    except Exception as error:  # tarfile and zipfile raise what comes on broken input
+        raise UserError(f"Cannot unpack archive {archive}: {_reason(error)}") from error
     return _only_folder(folder)
 
 
@@ -96,15 +106,18 @@ def member(archive: Path, name: str) -> bytes:
     """
     try:
         if archive.is_dir():
-            return (_only_folder(archive) / name).read_bytes()
-        members = _tar_members if tarfile.is_tarfile(archive) else _zip_members
-        for path, content in members(archive):
+            return read_bytes(_only_folder(archive) / name)
+        room = _Room(archive, _MOST_BYTES)
+        for path, content, size in _members(archive):
             parts = PurePosixPath(path).parts
             if content and PurePosixPath(name).parts in (parts, parts[1:]):
                 with content:
-                    return content.read()
-    except (_Refused, *_DAMAGES) as error:
-        raise UserError(f"Cannot read {name} in {archive}: {error}") from error
+                    data = content.read(room.left + 1)
+                    room.take(len(data))
+                    _check_size(path, len(data), size)
+                    return data
+    except Exception as error:  # as above
+        raise UserError(f"Cannot read {name} in {archive}: {_reason(error)}") from error
     raise UserError(f"{archive} has no file {name}.")
 
 
@@ -124,20 +137,64 @@ class _Refused(Exception):
     """A member that no well-meant archive of sounds has."""
 
 
+class _Member(NamedTuple):
+    """What an archive holds: a file, or a folder where there is no content.
+
+    `size` is what the content must have, where reading it does not check that.
+    """
+
+    name: str
+    content: IO[bytes] | None
+    size: int | None
+
+
+def _check_size(name: str, found: int, size: int | None) -> None:
+    """Refuses a file that is not as long as its archive says; zipfile ends a short one early."""
+    if size is not None and found != size:
+        raise _Refused(f"member {name!r} has {found} bytes, not {size}")
+
+
+class _Room:
+    """How many bytes an archive may still unpack to."""
+
+    def __init__(self, archive: Path, most_bytes: int):
+        self.left = max(most_bytes, _MOST_TIMES * archive.stat().st_size)
+
+    def take(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise _Refused(
+                f"it unpacks to more than {_MOST_TIMES} times its size. If you trust it, unpack it "
+                "yourself and name the folder"
+            )
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
 def _inside(name: str) -> PurePosixPath:
     """The path of a member below its folder."""
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in "".join(path.parts[:1]):
+    if path.is_absolute() or ".." in path.parts:
         raise _Refused(f"member {name!r} would land outside its folder")
+    if re.fullmatch("[A-Za-z]:", "".join(path.parts[:1])):
+        raise _Refused(f"member {name!r} begins with a drive letter: pack it without")
+    if "\0" in name:
+        raise _Refused(f"member {name!r} has a NUL in its name")
     return path
 
 
-def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
-    """Name and content of every member; None for a folder."""
+def _members(archive: Path) -> Iterator[_Member]:
+    """All members, in their order."""
+    return (_tar_members if tarfile.is_tarfile(archive) else _zip_members)(archive)
+
+
+def _tar_members(archive: Path) -> Iterator[_Member]:
     with tarfile.open(archive) as tar:
         for member in tar:
             if member.isdir():
-                yield member.name, None
+                yield _Member(member.name, None, 0)
                 continue
             try:
                 content = tar.extractfile(member)  # looks links up in the archive, not on disk
@@ -147,11 +204,36 @@ def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
                 ) from error
             if content is None:
                 raise _Refused(f"member {member.name!r} is neither a file nor a folder")
-            yield member.name, content
+            yield _Member(member.name, content, None)
+        _check_end(tar.fileobj)
 
 
-def _zip_members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
-    """Name and content of every member; None for a folder."""
+def _check_end(file: Any) -> None:
+    """Reads what follows the last member: only at its end a compressed file tells of damage."""
+    left = _MOST_BYTES
+    while file and (chunk := file.read(_CHUNK)):
+        left -= len(chunk)
+        if left < 0:
+            raise _Refused("more follows its last member than is ever packed there")
+
+
+def _check_count(archive: Path, count: int) -> None:
+    """Refuses a zip whose list of members is cut short, which zipfile takes for a shorter list."""
+    with archive.open("rb") as file:
+        file.seek(max(0, archive.stat().st_size - _ZIP_END))
+        end = file.read()
+    told = end[end.rfind(b"PK\5\6") + 10 :][:2]
+    if told not in (b"\xff\xff", (count % 2**16).to_bytes(2, "little")):
+        raise _Refused(f"{count} of its members are found, and it tells of others")
+
+
+def _zip_members(archive: Path) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as zipped:
+        _check_count(archive, len(zipped.infolist()))
         for member in zipped.infolist():
-            yield member.filename, None if member.is_dir() else zipped.open(member)
+            if "\0" in member.orig_filename:  # zipfile would end the name there
+                raise _Refused(f"member {member.orig_filename!r} has a NUL in its name")
+            content = zipped.open(member)  # of a folder, too: its name stands in two places
+            if member.is_dir():
+                content.close()
+            yield _Member(member.filename, None if member.is_dir() else content, member.file_size)

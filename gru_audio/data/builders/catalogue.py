@@ -16,6 +16,7 @@ from gru_audio.audio.io import Audio, BadAudio, decode
 from gru_audio.config import UserError
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder
 
+_OWN = re.compile(r"[a-z]\w*(/[\w.-]+)?(:\d+\.\d+\.\d+)?")  # NAME/CONFIG:VERSION
 INSTALL = 'pip install "gru-audio[tf]"'
 
 
@@ -102,6 +103,10 @@ class Catalogue(ClipBuilder):
 
     def _builder(self, data_dir: Path) -> tfds.core.DatasetBuilder:
         try:
+            # TFDS's own data sets only: for others it would fetch code, or import what files name.
+            if not _OWN.fullmatch(self._dataset):
+                raise tfds.core.DatasetNotFoundError(self._dataset)
+            tfds.builder_cls(re.split("[/:]", self._dataset)[0])
             return tfds.builder(self._dataset, data_dir=data_dir, file_format="array_record")
         except Exception as error:  # what others wrote raises what it likes
             raise UserError(_explain(self._dataset, error)) from error

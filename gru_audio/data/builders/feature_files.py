@@ -4,7 +4,6 @@ One file of all sequences: NumPy `.npz`, a table (`.csv`, `.tsv`) of one row a f
 archive (`.ark`). Or a file for each, listed in a manifest: NumPy `.npy`, or Sphinx `.mfc`.
 """
 
-import io
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,16 @@ from gru_audio.audio.io import BadAudio
 from gru_audio.config import UserError, nearest
 from gru_audio.data import npz
 from gru_audio.data.builders import archive as archives
+from gru_audio.data.builders import kaldi
 from gru_audio.data.builders.tables import Row, read_cells
+from gru_audio.files import read_bytes
 
 SPHINX, NUMPY = ".mfc", ".npy"
 NPZ, KALDI = ".npz", ".ark"
 TABLES = {".csv": ",;", ".tsv": "\t"}
 OF_ALL = (NPZ, KALDI, *TABLES)  # what holds all sequences in one file
 
+_TRIED = 10  # files that may be bad before the type of the others is known
 _STORED = ("uint8", "int16", "float32")  # other types become the last
 
 
@@ -56,7 +58,7 @@ def from_npz(path: Path) -> Sequences:
       UserError: no such file, damaged, or other shapes.
     """
     try:
-        arrays = npz.decode(path.read_bytes())
+        arrays = npz.decode(read_bytes(path))
     except (OSError, npz.BadArrays) as error:
         raise UserError(f"{path} cannot be read as .npz: {error}") from error
     features = arrays.pop("features", None)
@@ -67,7 +69,11 @@ def from_npz(path: Path) -> Sequences:
         raise UserError(f"{path}: features are {features.dtype}, not numbers.")
     parts = _parts(features, arrays.pop("offsets", None), arrays.pop("lengths", None), path)
     flat = {name: array for name, array in arrays.items() if array.ndim == 1}
-    texts = {name: [str(value) for value in array.tolist()] for name, array in flat.items()}
+    texts = {
+        name: [str(value) for value in array.tolist()]
+        for name, array in flat.items()
+        if len(array) == len(parts) or array.dtype.kind == "U"  # others would be long for nothing
+    }
     columns = {name: values for name, values in texts.items() if len(values) == len(parts)}
     dtype = _stored(features.dtype)
     return Sequences(
@@ -75,7 +81,7 @@ def from_npz(path: Path) -> Sequences:
         names={name: values for name, values in texts.items() if flat[name].dtype.kind == "U"},
         width=features.shape[-1],
         dtype=dtype,
-        read=lambda i, _: parts[i].astype(dtype),
+        read=lambda i, _: _floats(parts[i]) if dtype == "float32" else parts[i],
     )
 
 
@@ -130,63 +136,66 @@ def from_kaldi(path: Path) -> Sequences:
     """A Kaldi archive, plain or compressed; the column `clip` has the key of each matrix.
 
     Raises:
-      UserError: no such file, damaged, or the package kaldiio is missing.
+      UserError: no such file, damaged, or it holds other things than matrices.
     """
     try:
-        import kaldiio
-    except ImportError as error:
-        raise UserError("Kaldi archives need kaldiio: pip install kaldiio.") from error
-    try:
-        with path.open("rb") as file:  # not by its name: a name may be a command to kaldiio
-            matrices = dict(kaldiio.load_ark(file))
-    except Exception as error:  # it raises what comes, assertions among them
-        raise UserError(f"{path} is no Kaldi archive, or damaged: {error}") from error
-    parts = list(matrices.values())
-    if not parts or not all(isinstance(part, np.ndarray) and part.ndim == 2 for part in parts):
+        matrices = kaldi.parse(read_bytes(path))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no Kaldi archive of matrices, or damaged: {error}") from error
+    if not matrices:
         raise UserError(f"{path} does not hold matrices of features.")
+    parts = list(matrices.values())
     return Sequences(
         rows=[{"clip": name} for name in matrices],
         names={},
-        width=parts[0].shape[1],
+        width=parts[0].columns,
         dtype="float32",
-        read=lambda i, _: parts[i].astype(np.float32),
+        read=lambda i, _: _floats(parts[i].read()),
     )
 
 
 def from_files(archive: Path, rows: Sequence[Row], file: str, width: int) -> Sequences:
     """A file for each row, `.npy` (T, F) or `.mfc`, at its path in the column `file`.
 
-    The first one tells the type of all.
+    The first one that can be used tells the type of all.
 
     Args:
       archive: a folder, tar or zip with the files.
       width: of frames in `.mfc`, which do not say.
 
     Raises:
-      UserError: the first file is missing or damaged, or of a format that is not known.
+      UserError: the first files are missing or damaged, or of a format that is not known.
     """
-    first = rows[0][file]
+    names = [row[file] for row in rows]
     dtype = "float32"
-    if Path(first).suffix == NUMPY:
-        try:
-            sequence = _from_numpy(archives.member(archive, first), first)
-        except BadAudio as error:
-            raise UserError(f"The first file cannot be used: {error}") from error
+    if Path(names[0]).suffix == NUMPY:
+        sequence = _first_usable(archive, names[:_TRIED])
         width, dtype = sequence.shape[1], _stored(sequence.dtype)
-    elif Path(first).suffix != SPHINX:
-        raise UserError(f"{first}: files of features are {NUMPY} or {SPHINX}.")
+    elif Path(names[0]).suffix != SPHINX:
+        raise UserError(f"{names[0]}: files of features are {NUMPY} or {SPHINX}.")
 
     def read(i: int, root: Path) -> np.ndarray:
-        name = rows[i][file]
-        content = (root / name).read_bytes()
+        name = names[i]
+        content = read_bytes(root / name)
         if Path(name).suffix == SPHINX:
             return _from_sphinx(content, name, width)
         values = _from_numpy(content, name)
         if not np.can_cast(values.dtype, dtype, "same_kind" if dtype == "float32" else "safe"):
             raise BadAudio(name, f"{values.dtype} values, not {dtype} as in the first file")
-        return values.astype(dtype)
+        return _floats(values) if dtype == "float32" else values.astype(dtype)
 
     return Sequences(rows=rows, names={}, width=width, dtype=dtype, read=read)
+
+
+def _first_usable(archive: Path, names: Sequence[str]) -> np.ndarray:
+    """The first of these `.npy` files that holds frames; raises `UserError` if none does."""
+    first: Exception | None = None
+    for name in names:
+        try:
+            return _from_numpy(archives.member(archive, name), name)
+        except (BadAudio, UserError) as error:
+            first = first or error
+    raise UserError(f"The first file cannot be used: {first}") from first
 
 
 def check(frames: np.ndarray, width: int, name: str) -> np.ndarray:
@@ -239,9 +248,15 @@ def _cells(path: Path) -> dict[str, list[str]]:
 def _numbers(cells: Sequence[str]) -> np.ndarray | None:
     """Float32, NaN for empty cells; None where there is a text."""
     try:
-        return np.array([cell or "nan" for cell in cells], np.float32)
+        return _floats(np.array([cell or "nan" for cell in cells], np.float64))
     except ValueError:
         return None
+
+
+def _floats(values: np.ndarray) -> np.ndarray:
+    """As float32; what is too large for it becomes infinite, which `check` refuses."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values.astype(np.float32)
 
 
 def _from_sphinx(content: bytes, name: str, width: int) -> np.ndarray:
@@ -257,9 +272,9 @@ def _from_sphinx(content: bytes, name: str, width: int) -> np.ndarray:
 
 def _from_numpy(content: bytes, name: str) -> np.ndarray:
     try:
-        values = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        values = npz.decode_npy(content)
+    except npz.BadArrays as error:
         raise BadAudio(name, DAMAGED) from error
-    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "biuf":
+    if values.ndim != 2 or values.dtype.kind not in "biuf":
         raise BadAudio(name, "no array (frames, values)")
     return values

@@ -199,6 +199,8 @@ def _described(
       UserError: they contradict each other.
     """
     own = sequences.rows
+    if not own:
+        raise UserError("There are no sequences in the archive.")
     columns = own[0].keys() | (listed[0].keys() if listed else set())
     clip = clip or next((column for column in ("clip", "file") if column in columns), None)
     if not listed or listed is own:

@@ -5,6 +5,8 @@ high-dimensional sequences" (arXiv 1206.6392), in the form in which Bai et al. 2
 """
 
 import functools
+import io
+import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +21,7 @@ from gru_audio.config import UserError
 from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders.clips import REFUSE, Clip, ClipBuilder
 from gru_audio.data.signal import Signal, frames
+from gru_audio.files import read_bytes
 
 KEYS = 88  # of a piano
 URL = (
@@ -27,11 +30,10 @@ URL = (
 )
 _SPLITS = {"train": "traindata", "validation": "validdata", "test": "testdata"}
 _RATE = 1  # frames are steps of the score, not of time
-# What SciPy raises on what is no MATLAB file, or holds other things.
-_DAMAGES = (
-    *(scipy.io.matlab.MatReadError, zlib.error, OSError),
-    *(ValueError, TypeError, KeyError, IndexError),
-)
+_HEADER = 128  # bytes of a MATLAB 5 file; its last two tell the order of bytes in all others
+_CHUNK = 2**20  # bytes
+_MATRIX, _COMPRESSED = 14, 15  # kinds of its elements
+_MOST_BYTES = 2**30  # in all its elements: MuseData, the largest corpus, has a third of that
 
 
 class PolyphonicMusic(ClipBuilder):
@@ -128,16 +130,49 @@ def _read(path: Path) -> dict[str, list[np.ndarray]]:
       UserError: the file is damaged, or holds something else.
     """
     try:
-        cells = scipy.io.loadmat(path, variable_names=list(_SPLITS.values()))
+        content = read_bytes(path)
+        _check_sizes(content)
+        cells = scipy.io.loadmat(io.BytesIO(content), variable_names=list(_SPLITS.values()))
         rolls = {split: list(cells[name][0]) for split, name in _SPLITS.items()}
-    except _DAMAGES as error:
-        raise UserError(f"{path} is no file of piano rolls, or damaged: {error}") from error
+        if not all(isinstance(roll, np.ndarray) for of in rolls.values() for roll in of):
+            raise ValueError("it holds no arrays")
+    except Exception as error:  # SciPy raises what comes on what is damaged or something else
+        reason = str(error) or type(error).__name__
+        raise UserError(f"{path} is no file of piano rolls, or damaged: {reason}") from error
     for split, of_split in rolls.items():
         for i, roll in enumerate(of_split):
             fits = roll.ndim == 2 and roll.shape[1] == KEYS and len(roll)
             if not fits or roll.dtype.kind not in "biuf" or not np.isin(roll, (0, 1)).all():
                 raise UserError(f"{path}: roll {i} of {split} is not 0 and 1 for {KEYS} keys.")
     return {split: [roll.astype(np.uint8) for roll in of] for split, of in rolls.items()}
+
+
+def _check_sizes(content: bytes) -> None:
+    """Raises `ValueError` where elements claim more than there is, or unpack to more than rolls do.
+
+    The format: https://www.mathworks.com/help/pdf_doc/matlab/matfile_format.pdf, chapter 1.
+    """
+    order = {b"IM": "<", b"MI": ">"}.get(content[_HEADER - 2 : _HEADER])
+    if order is None:
+        raise ValueError("it is no MATLAB 5 file")
+    at, left = _HEADER, _MOST_BYTES
+    while at < len(content):
+        if len(content) < at + 8:
+            raise ValueError("it is cut short")
+        kind, size = struct.unpack_from(f"{order}II", content, at)
+        at += 8
+        if kind not in (_MATRIX, _COMPRESSED) or size > len(content) - at:
+            raise ValueError("an element is cut short, or of an unknown kind")
+        if kind == _COMPRESSED:
+            unpacking, data = zlib.decompressobj(), content[at : at + size]
+            while data and left >= 0:
+                left -= len(unpacking.decompress(data, _CHUNK))
+                data = unpacking.unconsumed_tail
+        else:
+            left -= size
+        if left < 0:
+            raise ValueError(f"it unpacks to more than {_MOST_BYTES} bytes")
+        at += size
 
 
 def _as_clip(roll: np.ndarray, rate: int) -> Audio:

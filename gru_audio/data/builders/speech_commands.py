@@ -115,7 +115,7 @@ def _check_lists(splits: Mapping[str, str], root: Path) -> bool:
     """Whether the archive has lists of its splits; refuses one that contradicts `splits`."""
     lists = {split: root / name for split, name in LISTS.items() if (root / name).is_file()}
     for split, path in lists.items():
-        listed = set(path.read_text().split())
+        listed = set(path.read_text("utf-8", "backslashreplace").split())
         hashed = {name for name, of in splits.items() if of == split}
         if listed != hashed:
             first = min(listed ^ hashed)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gru_audio.config import UserError, nearest
+from gru_audio.files import read_text
 
 Row = Mapping[str, str]
 
@@ -40,13 +41,13 @@ def read_cells(
         with too few or too many values.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a mark at the beginning
+        text = read_text(path, "utf-8-sig")  # spreadsheets put a mark at the beginning
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"Cannot read the table {path}: {error}") from error
     if "\0" in text:
         raise UserError(f"{path} is not a table of text: it has NUL bytes.")
     delimiter = _delimiter(text, columns, delimiters)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     lines: list[tuple[int, list[str]]] = []
     try:
         for cells in reader:

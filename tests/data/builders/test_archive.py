@@ -1,5 +1,6 @@
 """Archives are unpacked whole or not at all, and never outside of their place."""
 
+import contextlib
 import os
 import tarfile
 import zipfile
@@ -104,3 +105,51 @@ def test_what_is_no_archive_is_an_error(tmp_path):
     (tmp_path / "text").write_text("hello")
     with pytest.raises(UserError, match="Cannot unpack"):
         archive.unpack(tmp_path / "text", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.xz", "tar.gz", "many.tar.xz"])
+def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, kind):
+    path, target, size = tmp_path / f"x.{kind}", tmp_path / "target", 2**24
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as zipped:
+            zipped.writestr("a/bomb.wav", bytes(size))
+    elif kind == "many.tar.xz":
+        tar_of(path, [(member(f"a/{i}"), b"") for i in range(2000)], "w:xz")
+    else:
+        tar_of(path, [(member("a/bomb.wav"), bytes(size))], f"w:{kind.removeprefix('tar.')}")
+    target.mkdir()
+    with pytest.raises(UserError, match="unpacks to more than 200 times its size"):
+        archive.unpack(path, target, most_bytes=2**20)
+    assert sum(file.stat().st_size for file in target.rglob("*")) < 2**22
+    archive.unpack(path, target, most_bytes=2**25)  # which is to say that it is whole
+
+
+@pytest.mark.parametrize("name", ["10:30/a.wav", "A:minor/a.wav", "a/c:/b", "ab:/a.wav"])
+def test_a_colon_in_a_name_is_taken(tmp_path, name):
+    tar_of(tmp_path / "x.tar", [(member(name), b"1"), (member("other/b"), b"2")], "w")
+    assert (archive.unpack(tmp_path / "x.tar", tmp_path) / name).read_bytes() == b"1"
+
+
+def test_a_drive_letter_is_refused_and_named(tmp_path):
+    tar_of(tmp_path / "x.tar", [(member("C:/a.wav"), b"1")], "w")
+    with pytest.raises(UserError, match=r"'C:/a.wav' begins with a drive letter"):
+        archive.unpack(tmp_path / "x.tar", tmp_path / "target")
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfeab", b"a\0ab", b"\xc3(ab"])
+@pytest.mark.parametrize("suffix", ["zip", "tar"])
+def test_names_that_are_none_are_a_line(tmp_path, suffix, name):
+    """Or are taken as bytes, as the file system takes them."""
+    path, target = tmp_path / f"x.{suffix}", tmp_path / "target"
+    target.mkdir()
+    if suffix == "zip":
+        with zipfile.ZipFile(path, "w") as zipped:
+            zipped.writestr("ä123/b.wav", "1")
+        content = path.read_bytes().replace("ä123".encode(), name.ljust(5, b"x"))
+    else:
+        tar_of(path, [(member("a1234/b.wav"), b"1")], "w")
+        content = path.read_bytes().replace(b"a1234", name.ljust(5, b"x"))
+    path.write_bytes(content)
+    with contextlib.suppress(UserError):
+        archive.unpack(path, target)
+    assert {entry.name for entry in tmp_path.iterdir()} == {path.name, "target"}

@@ -395,7 +395,7 @@ def test_a_kaldi_archive(tmp_path, compressed):
         np.testing.assert_allclose(one, other, atol=1 if compressed else 0)  # of 100 in 8 bits
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    refuse(tmp_path, path, "no Kaldi archive, or damaged")
+    refuse(tmp_path, path, "no Kaldi archive of matrices, or damaged")
     path.write_bytes(b"")
     refuse(tmp_path, path, "does not hold matrices")
 

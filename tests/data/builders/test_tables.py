@@ -38,6 +38,8 @@ def test_separators_blank_rows_and_blank_columns(tmp_path, text):
         ("file,label,\nx,y,z\n", "column 3 has no name"),
         ("file,label\n\n\nx\n", "line 4: not as many values"),
         ("file,label\nx,y\0\n", "NUL"),
+        ('file,label\nx,"y\nz,y\n', "unexpected end of data"),  # a quote that nothing closes
+        ('file,label\nx,"y"z\n', "expected after"),
         (f"file,{'x' * 200_000}\nx,y\n", "field larger than field limit"),
     ],
 )
