@@ -21,6 +21,7 @@ from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders.clips import SKIP, SPLITS, Clip, ClipBuilder
 from gru_audio.data.builders.splitting import USUAL_NAMES
 from gru_audio.data.builders.tables import Row, read_table
+from gru_audio.paths import local_path
 
 URL = "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
@@ -65,12 +66,12 @@ class SpeechCommands(ClipBuilder):
         self._rows = None
         if manifest:
             columns = ("file", "label", "word", "speaker", "split")
-            self._rows = read_table(Path(manifest).expanduser(), columns)
+            self._rows = read_table(local_path(manifest), columns)
         super().__init__(
             data_dir=data_dir,
             sample_rate=sample_rate,
             on_bad_file=on_bad_file,
-            manifest=archives.sha256(Path(manifest).expanduser()) if manifest else None,
+            manifest=archives.sha256(local_path(manifest)) if manifest else None,
             seed=seed,
         )
         self._archive, self._seed = archive, seed

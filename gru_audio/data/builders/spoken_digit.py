@@ -13,6 +13,7 @@ from gru_audio.config import UserError
 from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder
 from gru_audio.data.builders.tables import read_table
+from gru_audio.paths import local_path
 
 URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.tar.gz"
 # Over names and contents of the recordings, since the same release comes in several archives.
@@ -63,7 +64,7 @@ class SpokenDigit(ClipBuilder):
             raise UserError(f"{archive} has no recordings/DIGIT_SPEAKER_TAKE.wav.")
         clips = [_clip(path) for path in recordings]
         if self._manifest:
-            _check_manifest(clips, Path(self._manifest))
+            _check_manifest(clips, local_path(self._manifest))
         if self._verify:
             _check_content(recordings, archive)
             self.verified = f"the recordings are those of release {self.VERSION}, by sha256"
