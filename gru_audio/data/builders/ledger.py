@@ -81,7 +81,7 @@ class Ledger:
         }
         for field, ids in self._class_ids().items():
             numbers = np.cumsum(self._used(ids, field)) - 1
-            columns[field] = np.where(ids >= 0, numbers[ids], -1).astype(np.int32)
+            columns[field] = np.append(numbers, -1)[ids].astype(np.int32)  # -1 stays what it is
         return columns
 
     def description(self) -> dict[str, Any]:

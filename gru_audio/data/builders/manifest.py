@@ -3,6 +3,7 @@
 import collections
 import functools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -203,9 +204,10 @@ def _check_listed_once(
     twice = [names for names in listed.values() if len(names) > 1]
     if twice:
         names = " and ".join(dict.fromkeys(twice[0]))
+        others = f" ({len(twice) - 1} others, too)" if twice[1:] else ""
         raise UserError(
-            f"{len(twice)} clips are listed more than once. The same clip is listed "
-            f"{len(twice[0])} times: {names}. Keep one row of each, with tags joined by +."
+            f"The same clip is listed {len(twice[0])} times: {names}{others}. Keep one row of "
+            "each, with tags joined by +."
         )
 
 
@@ -224,5 +226,7 @@ def _seconds(row: Row, column: str) -> float | None:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise UserError(f'{row[FILE]}: {column} is "{value}", not seconds.')
+        point = value.replace(",", ".")
+        mend = f": write {point}" if re.fullmatch(r"\d+\.\d+", point) else ""
+        raise UserError(f'{row[FILE]}: {column} is "{value}", not seconds{mend}.')
     return seconds

@@ -68,7 +68,7 @@ def without_clips(
 def look_alikes(field: str, names: Sequence[str], ids: np.ndarray) -> list[str]:
     """Classes that are spelled almost the same."""
     counts = np.bincount(ids[ids >= 0], minlength=len(names)).tolist()
-    told = {name: f'"{name}" ({n} clips)' for name, n in zip(names, counts, strict=True)}
+    told = {name: f'"{name}" ({_clips(n)})' for name, n in zip(names, counts, strict=True)}
     return [
         f"{field}: {' and '.join(told[name] for name in group)} are different classes, though they "
         "look alike. Give them one spelling to join them."
@@ -81,7 +81,7 @@ def unknown(field: str, ids: np.ndarray) -> list[str]:
     count = int((ids < 0).sum())
     if not count:
         return []
-    return [f"{field}: {count} clips have none. They are neither trained nor tested on."]
+    return [f"{field}: unknown for {count} of {len(ids)} clips. None of them is learnt or tested."]
 
 
 def never_trained_on(
@@ -106,7 +106,7 @@ def never_trained_on(
         counts = collections.Counter(c for of, c in used if of == other)
         unheard = {c: n for c, n in sorted(counts.items()) if not tags >= {*names[c].split("+")}}
         if unheard:
-            told = [f"{names[c]} ({n} clips)" for c, n in unheard.items()]
+            told = [f"{names[c]} ({_clips(n)})" for c, n in unheard.items()]
             found.append(
                 f"{field}: {_count(unheard, 'class')} in {other} but not in train: {_some(told)}."
             )
@@ -154,6 +154,10 @@ def _value(class_names: Mapping[str, Sequence[str]], column: str, value: int | s
 
 def _some(told: Sequence[str]) -> str:
     return ", ".join(told[:_SHOWN]) + (", ..." if len(told) > _SHOWN else "")
+
+
+def _clips(count: int) -> str:
+    return "1 clip" if count == 1 else f"{count} clips"
 
 
 def _count(things: Sequence[str] | Mapping[int, int], name: str) -> str:

@@ -72,7 +72,7 @@ def choose(
     remarks = ["The splits that are given are not used: --split_by draws others."] if given else []
     same = same if parts else _where_it_matters(labels, same)
     if copies := 0 if parts else len(same) - len(set(same)):
-        remarks.append(f"{copies} clips are copies of others, and in the same split as these.")
+        remarks.append(f"Copies of other clips: {copies}. Each is in the split of its original.")
     if groups:
         remarks.append(f"Splits are drawn by {groups.name}: none is in two splits.")
         return _by_joined_group(groups, same, fractions, seed), remarks
@@ -141,16 +141,16 @@ def _with_validation(
     for i, split in zip(of_train, drawn, strict=True):
         splits[i] = split
     return splits, [
-        f"There is no validation split: {share[1]:.0%} of train, {count} clips, become one. "
+        f"There is no validation split: {share[1]:.0%} of train ({count} clips) becomes one. "
         "--fractions sets the share; 80,0,20 takes none."
     ]
 
 
 def _parted(given: Sequence[str], groups: Groups | None, same: Sequence[Hashable]) -> list[str]:
     """Remarks on groups and files that have clips in several of the given splits."""
-    kinds = {"files (or copies of them)": list(same)}
+    kinds = {"Files (with their copies)": list(same)}
     if groups:
-        kinds[f"values of {groups.name}"] = [value or None for value in groups.values]
+        kinds[f"Values of {groups.name}"] = [value or None for value in groups.values]
     remarks = []
     for kind, values in kinds.items():
         splits = collections.defaultdict(set)
@@ -159,7 +159,7 @@ def _parted(given: Sequence[str], groups: Groups | None, same: Sequence[Hashable
         splits.pop(None, None)
         parted = sum(len(of) > 1 for of in splits.values())
         if parted:
-            remarks.append(f"{parted} {kind} have clips in several of the given splits.")
+            remarks.append(f"{kind} that have clips in several of the given splits: {parted}.")
     return remarks
 
 

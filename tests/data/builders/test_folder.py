@@ -83,7 +83,7 @@ def test_train_and_test_alone_and_empty_classes(tmp_path):
     counts = collections.Counter(columns["split"].tolist())
     assert counts == {"train": 36, "validation": 4, "test": 6}
     assert "There are no files in train/owl/." in about["remarks"]
-    assert any("11% of train, 4 clips, become one" in remark for remark in about["remarks"])
+    assert any("11% of train (4 clips) becomes one" in remark for remark in about["remarks"])
     # The tones of both splits are made alike.
     assert any("with another split" in remark for remark in about["remarks"])
 
@@ -98,7 +98,7 @@ def test_links_and_copies_stay_with_their_files(tmp_path):
     split = dict(zip(columns["clip"].tolist(), columns["split"].tolist(), strict=True))
     assert len(split) == 80
     assert all(split[clip] == split[clip.replace("link", "")] for clip in split)
-    assert "40 clips are copies of others, and in the same split as these." in about["remarks"]
+    assert "Copies of other clips: 40. Each is in the split of its original." in about["remarks"]
 
 
 def test_classes_without_clips_are_left_out_and_told(tmp_path):

@@ -142,7 +142,7 @@ def test_parts_of_a_file_stay_together_however_it_is_spelled(tmp_path, spelling)
 def test_a_file_that_is_listed_twice_is_refused_however_it_is_spelled(tmp_path):
     rows = rows_of(tmp_path, 6)
     rows += [row | {"file": f"./{row['file']}", "label": "b"} for row in rows[:3]]
-    with pytest.raises(UserError, match=r"^3 clips are .* times: 0\.wav and \./0\.wav"):
+    with pytest.raises(UserError, match=r"listed 2 times: 0\.wav and \./0\.wav \(2 others, too\)"):
         build(manifest_builder(tmp_path, rows))
 
 
@@ -196,7 +196,20 @@ def test_labels_are_composed_and_trimmed_and_look_alikes_are_told(tmp_path):
     assert np.bincount(columns["label"] + 1).tolist() == [3, 3, 3, 9, 6]
     remarks = " ".join(about["remarks"])
     assert 'label: "Yes" (3 clips) and "yes" (6 clips) are different classes' in remarks
-    assert "label: 3 clips have none" in remarks
+    assert "label: unknown for 3 of 24 clips" in remarks
+
+
+def test_a_list_without_a_label_for_any_clip(tmp_path):
+    about, columns = build(manifest_builder(tmp_path, rows_of(tmp_path, 12, label=lambda i: "")))
+    assert (about["class_names"], set(columns["label"].tolist())) == ({"label": []}, {-1})
+    assert (
+        "label: unknown for 12 of 12 clips. None of them is learnt or tested." in about["remarks"]
+    )
+
+
+def test_a_decimal_comma_is_explained(tmp_path):
+    with pytest.raises(UserError, match=r'start is "0,5", not seconds: write 0\.5'):
+        build(manifest_builder(tmp_path, rows_of(tmp_path, start=lambda i: "0,5")))
 
 
 def test_paths_as_users_write_them(tmp_path):

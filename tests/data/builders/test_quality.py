@@ -22,10 +22,10 @@ def test_nothing_is_said_of_clean_clips():
 def test_what_is_odd_is_counted():
     contents = [b"1", b"2", b"3", b"4", b"1", b"5", b"5"]
     assert quality.remarks(COLUMNS, NAMES, contents) == [
-        'label: "cat" (2 clips) and "Cat" (1 clips) are different classes, though they look alike. '
+        'label: "cat" (2 clips) and "Cat" (1 clip) are different classes, though they look alike. '
         "Give them one spelling to join them.",
-        "label: 1 clips have none. They are neither trained nor tested on.",
-        "label: 1 class is in validation but not in train: owl (1 clips).",
+        "label: unknown for 1 of 7 clips. None of them is learnt or tested.",
+        "label: 1 class is in validation but not in train: owl (1 clip).",
         "label: 1 class is in test but not in train: owl (2 clips).",
         "2 clips are the same as others, sample by sample, with another split: "
         "a (train) and e (test).",
@@ -47,6 +47,6 @@ def test_tags_are_trained_one_by_one():
     names, ids = ["a+b", "b+c", "a", "c+d", "C++"], np.array([0, 1, 2, 3, 2, 4])
     split = np.array(["train", "train", "test", "test", "", "test"])
     assert quality.never_trained_on("label", names, ids, split) == [
-        "label: 2 classes are in test but not in train: c+d (1 clips), C++ (1 clips)."
+        "label: 2 classes are in test but not in train: c+d (1 clip), C++ (1 clip)."
     ]
     assert quality.never_trained_on("label", names, ids, np.full(6, "test")) == []

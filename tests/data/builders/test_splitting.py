@@ -66,7 +66,7 @@ def test_validation_is_taken_from_training_where_there_is_only_a_test_split():
     counts = collections.Counter(zip(splits[:90], labels, strict=False))
     assert all(abs(counts["validation", label] - 10 / 3) < 1 for label in "abc")
     (remark,) = remarks
-    assert "11% of train, 10 clips, become one" in remark
+    assert "11% of train (10 clips) becomes one" in remark
     splits, (remark,) = choose(given, labels, fractions=splitting.shares((80, 0, 20)))
     assert splits == given
     assert "no validation split" in remark
@@ -94,10 +94,10 @@ def test_given_splits_that_part_groups_or_files_are_told():
     splits, remarks = choose(given, groups=by(*"abcabd", asked=False), same=[0, 1, 2, 0, 0, 3])
     assert splits == given
     assert remarks == [
-        "1 files (or copies of them) have clips in several of the given splits.",
+        "Files (with their copies) that have clips in several of the given splits: 1.",
     ]
     _, remarks = choose(given, groups=by(*"abcbbd", asked=False))
-    assert remarks == ["1 values of speaker have clips in several of the given splits."]
+    assert remarks == ["Values of speaker that have clips in several of the given splits: 1."]
 
 
 def test_splits_that_are_asked_for_overrule_those_that_are_given():
@@ -141,7 +141,7 @@ def test_copies_stay_together_and_all_else_is_as_without_them():
     same = [i % 150 for i in range(200)]
     splits, remarks = choose(labels=labels, same=same)
     assert all(splits[i] == splits[i + 150] for i in range(50))
-    assert remarks[0].startswith("50 clips are copies")
+    assert remarks[0].startswith("Copies of other clips: 50.")
     counts = collections.Counter(splits)
     assert all(abs(counts[s] - 200 * share) < 5 for s, share in zip(SPLITS, SHARES, strict=True))
 
