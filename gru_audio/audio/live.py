@@ -113,7 +113,7 @@ def _read_format(read: Callable[[int], bytes]) -> Format:
     form = None
     while (header := read(8))[:4] != b"data":
         size = int.from_bytes(header[4:], "little")
-        if size > _LONGEST_CHUNK:
+        if size > _LONGEST_CHUNK or not all(0x20 <= byte < 0x7F for byte in header[:4]):
             raise Unusable(CONTRADICTORY)
         body = read(size + size % 2)  # chunks begin at even places
         if header[:4] == b"fmt ":

@@ -68,6 +68,7 @@ def test_a_file_that_grows_is_read_as_it_comes(form, subtype, tmp_path):
         (encode(tone(), subtype="ULAW"), "16 or 32 bits"),
         (encode(tone(), subtype="PCM_24"), "16 or 32 bits"),
         (b"RIFF\0\0\0\0WAVEdata\0\0\0\0", "contradictory header"),
+        (b"RIFF\0\0\0\0WAVE" + bytes(100), "contradictory header"),
         (b"RIFF\0\0\0\0WAVELIST\xff\xff\xff\x7f", "contradictory header"),
         (with_format("<HHIIHH", 1, 1, 0, 0, 2, 16), "contradictory header"),
         (with_format("<HHIIHH", 1, 1, 7, 14, 2, 16), "contradictory header"),

@@ -13,6 +13,7 @@ from gru_audio.audio.containers import (
     check_rate_and_channels,
 )
 from gru_audio.audio.containers.stream import (
+    MOST_CHUNKS,
     SAMPLE_BYTES,
     Stream,
     end_of_samples,
@@ -58,7 +59,9 @@ def probe_aiff(file: BinaryIO) -> Stream:
     if kind not in (b"AIFF", b"AIFC"):
         raise Unusable(UNSUPPORTED)
     common, samples, at = b"", None, 12
-    while not common or samples is None:
+    for _ in range(MOST_CHUNKS):
+        if common and samples:
+            break
         header = read_at(file, at, 8)
         length = int.from_bytes(header[4:], "big")
         if header[:4] == b"SSND" and len(header) == 8:
@@ -69,7 +72,7 @@ def probe_aiff(file: BinaryIO) -> Stream:
         elif header[:4] == b"COMM":
             common = read_at(file, at + 8, min(length, _LONGEST))
         at += 8 + length + length % 2
-    if len(common) < 18 or (kind == b"AIFC" and len(common) < 22):
+    if samples is None or len(common) < 18 or (kind == b"AIFC" and len(common) < 22):
         raise Unusable(CONTRADICTORY)
     channels, said, bits = struct.unpack_from(">HIH", common)
     rate = _extended(common[8:18])
@@ -132,7 +135,9 @@ def probe_caf(file: BinaryIO) -> Stream:
     parts: dict[bytes, bytes] = {}
     data: tuple[int, int | None] | None = None
     at = 8
-    while at < size and (data is None or data[1] is not None):
+    for _ in range(MOST_CHUNKS):
+        if at >= size or (data and data[1] is None):
+            break
         header = read_at(file, at, 12)
         if len(header) < 12:
             break
@@ -194,7 +199,7 @@ def _alac_frames(table: bytes, length: int, per_packet: int) -> int:
         raise Unusable(EMPTY)
     sizes, size = [], 0
     for byte in table[24:]:  # numbers of 7 bits a byte, the highest first
-        size = size << 7 | byte & 0x7F
+        size = (size << 7 | byte & 0x7F) & 0xFFFFFFFF
         if byte < 0x80:
             sizes.append(size)
             size = 0

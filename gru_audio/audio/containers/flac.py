@@ -21,6 +21,7 @@ from gru_audio.audio.containers.stream import Stream, exactly, read_at
 MAGIC = b"fLaC"
 
 _STREAMINFO = 34  # bytes
+_MOST_BLOCKS = 10_000  # before the sound
 _LAST_BLOCK = 0x80
 _RATES = {  # Hz, by their number in the header of a frame; others stand there in full
     **{1: 88200, 2: 176400, 3: 192000, 4: 8000, 5: 16000, 6: 22050},
@@ -49,18 +50,21 @@ def probe(file: BinaryIO, end: int) -> Stream:
       Unusable: the header and the frames disagree, or neither tells the length. A file that ends
         too early is left to the decoder.
     """
-    at, info, last = 4, b"", False
-    while not last:
+    at, info = 4, b""
+    for _ in range(_MOST_BLOCKS):
         header = read_at(file, at, 4)
         length = int.from_bytes(header[1:], "big")
         if len(header) < 4 or at + 4 + length > end:
             raise Unusable(TRUNCATED)
-        last = bool(header[0] & _LAST_BLOCK)
         if not info:
             if header[0] & 0x7F or length != _STREAMINFO:
                 raise Unusable(CONTRADICTORY)
             info = file.read(length)
         at += 4 + length
+        if header[0] & _LAST_BLOCK:
+            break
+    else:
+        raise Unusable(CONTRADICTORY)
     packed = int.from_bytes(info[10:18], "big")
     about = _About(
         block=int.from_bytes(info[2:4], "big"),

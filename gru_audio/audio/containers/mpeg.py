@@ -26,7 +26,7 @@ from gru_audio.audio.containers import (
     check_rate_and_channels,
 )
 from gru_audio.audio.containers.stream import Stream, exactly, is_zero, read_at
-from gru_audio.audio.containers.tags import tag_length
+from gru_audio.audio.containers.tags import MOST_TAGS, tag_length
 
 _GRANULE = 576  # samples
 _VERSION_1 = 3
@@ -115,7 +115,7 @@ def probe(file: BinaryIO, begin: int, end: int) -> Stream:
     head = read_at(file, at, first.size)
     info = _info(head, first)
     ranges: list[tuple[int, int]] = []
-    count, problem = 0, None
+    count, tags, problem = 0, 0, None
     while at < end:
         header = read_at(file, at, min(4, end - at))
         frame = parse_frame(header)
@@ -128,8 +128,8 @@ def probe(file: BinaryIO, begin: int, end: int) -> Stream:
                 at = ranges.pop()[0]
             ranges.append((at, behind))
             count += 1
-        elif length := tag_length(file, at, end):
-            behind = at + length
+        elif tags < MOST_TAGS and (length := tag_length(file, at, end)):
+            tags, behind = tags + 1, at + length
         else:
             begins = len(header) < 4 and header[:1] == b"\xff"
             problem = None if is_zero(file, at, end) else TRUNCATED if begins else DAMAGED

@@ -23,6 +23,7 @@ _LEFT_OPEN = (
 )
 _PADDING = 4097  # bytes: zeros up to a page of a disk
 _BUFFER = 1 << 20  # bytes
+MOST_CHUNKS = 10_000  # of one file
 
 ChunkEnd = Callable[[BinaryIO, int], int | None]  # of a file and a place: None if no chunk is there
 
@@ -197,13 +198,15 @@ def end_of_samples(
 def is_zero(file: BinaryIO, at: int, end: int) -> bool:
     """Whether a range of a file holds zeros alone."""
     steps = range(at, end, _BUFFER)
-    return not any(any(read_at(file, step, min(_BUFFER, end - step))) for step in steps)
+    return not any(read_at(file, step, min(_BUFFER, end - step)).strip(b"\0") for step in steps)
 
 
 def _unexplained(file: BinaryIO, at: int, end: int, chunks: ChunkEnd | None) -> str | None:
     """Why a range behind the samples holds other than chunks, tags and a little padding."""
     at, end = without_tags(file, at, end)
-    while at < end:
+    for _ in range(MOST_CHUNKS):
+        if at >= end:
+            return None
         if end - at < _PADDING and is_zero(file, at, end):
             return None
         behind = chunks(file, at) if chunks else None
@@ -212,4 +215,4 @@ def _unexplained(file: BinaryIO, at: int, end: int, chunks: ChunkEnd | None) -> 
         if behind > end:
             return TRUNCATED
         at = behind
-    return None
+    return CONTRADICTORY

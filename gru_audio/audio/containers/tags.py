@@ -3,28 +3,33 @@
 import re
 from typing import BinaryIO
 
-from gru_audio.audio.containers import TRUNCATED, Unusable
+from gru_audio.audio.containers import DAMAGED, TRUNCATED, Unusable
+
+MOST_TAGS = 100  # of one file
 
 _ID3V1, _ID3V1_MORE = 128, 227  # bytes
 _ID3V2_HEADER = 10
 _APE_FOOTER = 32
 _APE_HAS_HEADER, _APE_IS_HEADER = 1 << 31, 1 << 29  # flags
-_LYRICS_LONGEST = 5100 + 20  # bytes of the first version, which does not say its length
+_LYRICS_LONGEST = 1 << 20  # bytes
 
 
 def without_tags(file: BinaryIO, begin: int, end: int) -> tuple[int, int]:
     """The range between two places of a file without the tags at its beginning and its end.
 
     Raises:
-      Unusable: a tag at the beginning is longer than the file.
+      Unusable: a tag at the beginning is longer than the file, or there are too many.
     """
-    while length := tag_length(file, begin, end):
+    for _ in range(MOST_TAGS):
+        length = tag_length(file, begin, end)
         if begin + length > end:
             raise Unusable(TRUNCATED)
         begin += length
-    while length := _tag_before(file, begin, end):
-        end -= length
-    return begin, end
+        before = _tag_before(file, begin, end)
+        end -= before
+        if not (length or before):
+            return begin, end
+    raise Unusable(DAMAGED)
 
 
 def tag_length(file: BinaryIO, at: int, end: int) -> int:
@@ -44,7 +49,7 @@ def tag_length(file: BinaryIO, at: int, end: int) -> int:
         return _ID3V1
     if head[:11] == b"LYRICSBEGIN":
         file.seek(at)
-        found = re.search(rb"LYRICS(END|200)", file.read(end - at))
+        found = re.search(rb"LYRICS(END|200)", file.read(min(end - at, _LYRICS_LONGEST)))
         return found.end() if found else 0
     return 0
 

@@ -17,6 +17,7 @@ from gru_audio.audio.containers import (
     mpeg,
 )
 from gru_audio.audio.containers.stream import (
+    MOST_CHUNKS,
     Piece,
     Stream,
     end_of_samples,
@@ -125,7 +126,8 @@ def probe(file: BinaryIO) -> Stream:
     chunk = functools.partial(_w64_chunk if head[:4] == b"riff" else _riff_chunk, order)
 
     parts: dict[bytes, bytes] = {}  # of the chunks that matter
-    while True:
+    found: Chunk | None = None
+    for _ in range(MOST_CHUNKS):
         found = chunk(file, at)
         if found is None:
             raise Unusable(TRUNCATED if at + header > size else CONTRADICTORY)
@@ -137,7 +139,7 @@ def probe(file: BinaryIO) -> Stream:
             body = read_at(file, found.begin, min(found.length, _LONGEST_FORMAT))
             parts.setdefault(found.name, body)
         at = found.behind
-    if b"fmt " not in parts:
+    if found is None or found.name != b"data" or b"fmt " not in parts:
         raise Unusable(CONTRADICTORY)
     form, begin, length = parse_format(parts[b"fmt "], order), found.begin, found.length
     if length == _UNKNOWN and len(parts.get(b"ds64", b"")) >= 24:

@@ -132,6 +132,31 @@ def test_long_wav_files_may_have_their_size_in_another_chunk():
     np.testing.assert_array_equal(decode(bytes(data), None).samples, SAMPLES)
 
 
+@pytest.mark.parametrize(
+    ("form", "mark", "offset", "order", "extra"),
+    [("W64", b"data", 16, "little", 24), ("CAF", b"data", 4, "big", 4), ("NIST", b"", 0, "", 0)],
+)
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.9, 1.5, 30.0])
+def test_a_size_of_64_bits_or_in_words_is_compared_with_the_file(
+    form, mark, offset, order, extra, share
+):
+    data = encode(SAMPLES, RATE, form)
+    if form == "NIST":
+        count = b"sample_count -i 12000"
+        said = b"sample_count -i %d" % (int(share * 12000))
+        assert count in data
+        head = data[:1024].replace(count, said)
+        data = (head.rstrip(b"\0 \n") + b"\n").ljust(1024, b"\n")[:1024] + data[1024:]
+    else:
+        at = data.index(mark) + offset
+        size = int.from_bytes(data[at : at + 8], order) - extra
+        assert size == SAMPLES.nbytes
+        said = int(share * size) // 2 * 2 + extra
+        data = data[:at] + said.to_bytes(8, order) + data[at + 8 :]
+    expected = ("truncated",) if share > 1 else ("contradictory header", "truncated")
+    assert reason(data) in expected
+
+
 @pytest.mark.parametrize("open_", [(-1).to_bytes(8, "big", signed=True), bytes(8)])
 def test_a_caf_may_leave_its_length_open(open_):
     data = encode(SAMPLES, RATE, "CAF")
@@ -238,6 +263,35 @@ def test_damaged_headers_never_crash(form):
                 data[at : at + 8] = rng.bytes(8)
             with contextlib.suppress(BadAudio):
                 assert len(decode(bytes(data), 8000).samples)
+
+
+def with_long_table(count: int) -> bytes:
+    """A CAF whose table of packets has one size of so many bytes."""
+    data = encode(SAMPLES, RATE, "CAF", "ALAC_16")
+    at = data.index(b"pakt") + 4
+    behind = at + 8 + int.from_bytes(data[at : at + 8], "big")
+    table = data[at + 8 : at + 32] + b"\xff" * count
+    return data[:at] + len(table).to_bytes(8, "big") + table + data[behind:]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"RIFF\0\0\0\0WAVE" + b"JUNK\0\0\0\0" * 2_000_000,
+        encode(SAMPLES) + b"JUNK\0\0\0\0" * 2_000_000,
+        b"FORM\0\0\0\0AIFF" + b"JUNK\0\0\0\0" * 2_000_000,
+        b"FORM\0\0\0\0AIFF" + bytes(16_000_000),
+        b"caff\0\1\0\0" + b"free" * 3_000_000,
+        b"caff\0\1\0\0" + (b"free" + bytes(8)) * 1_000_000,
+        encode(SAMPLES, form="FLAC")[:4] + bytes([0, 0, 0, 34]) + bytes(16_000_000),
+        b"ID3\4\0\0\0\0\0\0" * 1_000_000,
+        b"\xff\xfb\x90\xc4".ljust(417, b"\0") * 2 + b"LYRICSBEGINLYRICSEND" * 500_000,
+        with_long_table(4_000_000),
+    ],
+    ids=range(10),
+)
+def test_endless_headers_end(data):
+    assert reason(data) in ("contradictory header", "truncated", "damaged", "not audio")
 
 
 def test_duration_is_that_of_what_is_decoded(tmp_path):
