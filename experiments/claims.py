@@ -10,7 +10,6 @@ update_gate.py.
 
 import csv
 import math
-from collections import Counter
 from pathlib import Path
 
 from gru_audio.command import load_experiment
@@ -179,17 +178,15 @@ def _good_on_short(results):
 
 
 def _loss_without_counting(steps):
-    """The least loss of counting for a model that knows the step, but of no bracket: in nats."""
-    depth, losses = {0: 1.0}, []
-    for _ in range(steps):
-        following = Counter()
-        for brackets, share in depth.items():
-            following[brackets + 1] += share / 2 if brackets else share
-            following[brackets - 1] += share / 2 if brackets else 0.0
-        depth = +following
-        closed = depth[0]
-        losses.append(-sum(p * math.log(p) for p in (closed, 1 - closed) if p))
-    return sum(losses) / steps
+    """The least loss of counting for a model that knows the step, but of no bracket: in nats.
+
+    The number of open brackets is the distance of a simple random walk from its start.
+    """
+    entropy = 0.0
+    for step in range(2, steps + 1, 2):  # after an odd number of steps a bracket is open
+        closed = math.comb(step, step // 2) / 2**step
+        entropy -= sum(p * math.log(p) for p in (closed, 1 - closed))
+    return entropy / steps
 
 
 def _loses_more(*names):

@@ -4,10 +4,13 @@ import ast
 import difflib
 import re
 
+import numpy as np
 import pytest
+import scipy.special
 
 from gru_audio.config import override
 from gru_audio.data.builders.polyphonic_music import KEYS
+from gru_audio.data.builders.synthetic import Counting
 from gru_audio.models.size import model_size
 from tests.golden_configs import GOLDEN, ROOT, experiments, golden, parts, recorded
 
@@ -74,3 +77,14 @@ def test_bai_2018_compares_models_of_one_size(part):
     assert found.keys() == {"GRU", "LSTM", "tanh RNN", "TCN"} | as_told
     for arm, size in found.items():
         assert abs(size / found["TCN"] - 1) < 0.01, arm
+
+
+def test_the_least_loss_without_counting_is_that_of_the_data():
+    """Of sequences drawn as the data set's: at each step the entropy of "all are closed"."""
+    steps, rng = 40, np.random.default_rng(0)
+    drawn = [Counting.draw(rng, steps).astype(int) for _ in range(20_000)]
+    depth = np.cumsum([sequence[:, 0] - sequence[:, 1] for sequence in drawn], axis=1)
+    closed = (depth == 0).mean(axis=0)
+    expected = scipy.special.entr([closed, 1 - closed]).sum(axis=0).mean()
+    found = EXPERIMENTS["claims"]._loss_without_counting(steps)
+    assert found == pytest.approx(expected, rel=0.02)
