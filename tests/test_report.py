@@ -59,8 +59,13 @@ def finished(tmp_path_factory):
     return write_workdir(tmp_path_factory.mktemp("finished"), made)
 
 
-def test_the_page_of_twenty_runs_is_small_and_shows_nothing_from_elsewhere(finished):
-    index, page, _ = report(finished)
+@pytest.fixture(scope="module")
+def reported(finished):
+    return report(finished)
+
+
+def test_the_page_of_twenty_runs_is_small_and_shows_nothing_from_elsewhere(reported):
+    index, page, _ = reported
     source = index.read_text()
     assert len(source.encode()) < 600_000
     assert not {tag for tag, _ in page.tags} & {"script", "link", "img", "iframe", "object"}
@@ -77,16 +82,16 @@ def test_the_page_of_twenty_runs_is_small_and_shows_nothing_from_elsewhere(finis
     assert anchors == [a["id"] for tag, a in page.tags if tag == "section"]  # the contents
 
 
-def test_every_figure_can_be_downloaded(finished):
-    index, page, _ = report(finished)
+def test_every_figure_can_be_downloaded(reported):
+    index, page, _ = reported
     linked = {a["href"] for tag, a in page.tags if tag == "a" and "figures/" in a["href"]}
     written = {path.name for path in (index.parent / "figures").iterdir()}
     assert {f"figures/{name}" for name in written} == linked
     assert len(linked) == 2 * sum(tag == "svg" for tag, _ in page.tags)
 
 
-def test_the_page_shows_what_was_found(finished):
-    _, page, comparison = report(finished)
+def test_the_page_shows_what_was_found(reported):
+    _, page, comparison = reported
     for arm in comparison.arms:
         assert arm.name in page
         assert f"{100 * arm.estimate.value:.1f} %" in page
@@ -110,22 +115,22 @@ def test_the_page_shows_what_was_found(finished):
     assert "What is missing" not in page
 
 
-def test_examples_are_told_where_the_data_set_is_not_at_hand(finished):
-    _, page, _ = report(finished)
+def test_examples_are_told_where_the_data_set_is_not_at_hand(reported):
+    _, page, _ = reported
     assert "Where the variants disagree" in page
     assert "These examples cannot be shown here: There is no data set" in page
     assert not {tag for tag, _ in page.tags} & {"audio", "img"}
     assert sum(tag == "article" for tag, _ in page.tags) == 6
 
 
-def test_names_are_escaped(finished):
-    _, page, _ = report(finished)
+def test_names_are_escaped(reported):
+    _, page, _ = reported
     assert "rnn <b>&" in page
     assert not [tag for tag, _ in page.tags if tag == "b"]
 
 
-def test_the_table_agrees_with_the_comparison(finished):
-    index, _, comparison = report(finished)
+def test_the_table_agrees_with_the_comparison(reported):
+    index, _, comparison = reported
     rows = [
         [cell.strip() for cell in line.split("|")[1:-1]]
         for line in (index.parent / "table.md").read_text().splitlines()

@@ -376,7 +376,8 @@ def _shown(pairs: Sequence[Pair]) -> list[Pair]:
 def _pair(pair: Pair, kept: Kept) -> str:
     """The verdict on a pair, with the numbers behind it."""
     scale = wording.scale_of(kept.metric)
-    said = f"{pair.first} and {pair.second}: {wording.pair(pair, scale)}"
+    names = f"{wording.quoted(pair.first)} and {wording.quoted(pair.second)}"
+    said = f"{names}: {wording.pair(pair, scale)}"
     if pair.p is None:
         return said
     numbers = f"{wording.size(pair.difference, scale)}, {wording.p_value(pair.p)}"
