@@ -201,7 +201,7 @@ def test_what_runs_now_is_told(tmp_path):
     index, page, _ = report(tmp_path)
     assert "3 of 4 runs have finished, 1 running." in page
     assert "step 1,200 of 3,000 on node7" in page
-    assert "the replicates that all of them have; 1 run more left out." in page
+    assert "the replicates that all of them have; 1 more run left out." in page
     assert "3 of 4 runs have finished, 1 running." in (index.parent / "table.md").read_text()
 
 

@@ -322,7 +322,7 @@ def cautions(comparison: Comparison) -> list[str]:
     if comparison.left_out:
         said.append(
             "Variants are compared on the replicates that all of them have; "
-            f"{_count(comparison.left_out, 'run')} more left out."
+            f"{_count(comparison.left_out, 'more run')} left out."
         )
     compared = {arm.name for arm in comparison.arms}
     if lacking := [name for name in comparison.results.arms if name not in compared]:

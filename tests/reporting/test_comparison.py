@@ -124,7 +124,7 @@ def test_a_failed_run_takes_its_replicate_from_all_arms(tmp_path, has_predicted)
     )
     assert compared.left_out == 1
     assert (
-        "Arms are compared on the replicates that all of them have; 1 run more left out."
+        "Variants are compared on the replicates that all of them have; 1 more run left out."
         in wording.cautions(compared)
     )
 

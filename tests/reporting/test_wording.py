@@ -200,3 +200,27 @@ def test_nothing_to_compare(tmp_path):
     comparison = compare(read_results(tmp_path))
     assert wording.headline(comparison) == "No run has finished yet"
     assert wording.cautions(comparison) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("GRU", "GRU"),
+        ("Li-GRU", "Li-GRU"),
+        ("CRNN, GRU", "“CRNN, GRU”"),
+        ("GRU and CNN", "“GRU and CNN”"),
+        ("android", "android"),
+        ("a - b", "“a - b”"),
+    ],
+)
+def test_names_that_could_be_misread_are_quoted(name, said):
+    assert wording.quoted(name) == said
+
+
+def test_a_headline_tells_where_names_end(tmp_path):
+    comparison = compared(tmp_path, arms={"CRNN, GRU": 6.0, "CNN": 2.0}, speakers=60)
+    assert wording.headline(comparison).startswith("“CRNN, GRU” beats CNN by ")
+    assert wording.pair_name(comparison.pairs[0]) == "“CRNN, GRU” \N{MINUS SIGN} CNN"
+    assert wording.pair(comparison.pairs[0], wording.scale_of("accuracy")).startswith(
+        "“CRNN, GRU” is better by "
+    )
