@@ -196,7 +196,7 @@ def _standing(
     folder = workdir / "runs" / entry["run"]
     settings = {**sweep["config"], **sweep["arms"][entry["arm"]]}
     settings |= {**entry["draw"], **entry["replicate"]}
-    heartbeat = datetime.datetime.fromisoformat(group["heartbeat"]) if group else None
+    heartbeat = datetime.datetime.fromisoformat(group["heartbeat"]).astimezone() if group else None
     step, best, failure = run.get("step", 0), run.get("best"), None
     result = read_json(folder / "result.json")
     if result and (wrong := wrong_result(result, entry["run"])):
