@@ -13,11 +13,15 @@ def check_rate(rate: float) -> None:
     Raises:
       UserError: it is too low, as if it were in kHz, too high, or not a whole number.
     """
-    if rate in _ASKED:
+    if _may_be_asked(rate):
         return
     in_hz = round(1000 * rate, 3)
-    meant = f" Did you mean {in_hz:.0f}?" if rate < _ASKED[0] and in_hz in _ASKED else ""
+    meant = f" Did you mean {in_hz:.0f}?" if rate < _ASKED[0] and _may_be_asked(in_hz) else ""
     raise UserError(
         f"A sample rate is a whole number of Hz from {_ASKED[0]} to {_ASKED[-1]}, not {rate:g}."
         f"{meant}"
     )
+
+
+def _may_be_asked(rate: float) -> bool:
+    return _ASKED[0] <= rate <= _ASKED[-1] and rate == int(rate)

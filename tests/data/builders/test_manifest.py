@@ -225,7 +225,7 @@ def test_paths_as_users_write_them(tmp_path):
 
 
 def test_a_rate_in_khz_is_explained(tmp_path):
-    explained = {16: "in Hz: 16000", 22.05: "in Hz: 22050", 44.1: "in Hz: 44100"}
+    explained = {16: "mean 16000", 22.05: "mean 22050", 44.1: "mean 44100"}
     refused = dict.fromkeys(
         (8000.5, float("inf"), float("nan"), 0.5, 0, -8000, 1e9), "whole number"
     )
