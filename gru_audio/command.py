@@ -40,7 +40,7 @@ def run(main: Callable[[Sequence[str]], int | None], *, names: bool = False) -> 
       main: from the arguments, of which the first is the command, to the exit code.
       names: whether it takes arguments that are no flags, such as files.
     """
-    stopping.begin()
+    stopping.begin(cleans_up=not stopping.resumes())  # training has `stopping.heed`
     print_anywhere()
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("jax").setLevel(logging.ERROR)

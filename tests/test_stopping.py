@@ -19,7 +19,7 @@ PREPARE = """
 import contextlib, ctypes, gc, hashlib, os, signal, sys, time
 from gru_audio.training import stopping
 stopping._GRACE_SECONDS = stopping._SAVING_SECONDS = 1
-stopping.begin()
+stopping.begin(cleans_up=True)
 def ready():
     print("ready", flush=True)
 def native():  # as compiling is; other threads go on
@@ -27,6 +27,13 @@ def native():  # as compiling is; other threads go on
 def native_alone():  # PyDLL keeps the interpreter to itself, and nothing interrupts a mutex
     mutex = ctypes.create_string_buffer(64)
     ready(); [ctypes.PyDLL(None).pthread_mutex_lock(mutex) for _ in range(2)]
+"""
+IMPORTS = """
+stopping.begin()
+try:
+    ready(); time.sleep(600)
+except BaseException as error:
+    raise ImportError("as NumPy makes of it") from error
 """
 WAITS = "ready(); time.sleep(600)"
 IN_A_CALLBACK = """
@@ -60,6 +67,7 @@ def stopped(code, *numbers, within):
     )
     try:
         assert process.stdout.readline() == "ready\n"
+        time.sleep(0.5)  # it says so a moment before
         began = time.monotonic()
         for number in numbers:
             process.send_signal(number)
@@ -72,7 +80,7 @@ def stopped(code, *numbers, within):
 
 
 @both
-@pytest.mark.parametrize("code", [WAITS, IN_A_CALLBACK, CATCHES_ALL, "native()"])
+@pytest.mark.parametrize("code", [IMPORTS, WAITS, IN_A_CALLBACK, CATCHES_ALL, "native()"])
 def test_a_command_ends_with_one_line(code, number):
     """At once where Python looks, after the grace where the exception is dropped or waits."""
     said = "stopped\n" if number == signal.SIGINT else "stopped by SIGTERM\n"

@@ -54,6 +54,8 @@ class _Command:
 
     def __init__(self) -> None:
         self.asked = 0
+        # Whether an exception is of use. In an import it may come out as another one.
+        self.cleans_up = False
         self.stop: Stop | None = None  # while something is to be saved
         self._wakeup = -1
 
@@ -93,7 +95,7 @@ class _Command:
             os.close(reader)
         # The system's part of a handler writes there at once, Python's may have to wait.
         signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
-        os.register_at_fork(after_in_child=_forget)
+        os.register_at_fork(before=_block, after_in_parent=_unblock, after_in_child=_forget)
         self.grace(_GRACE_SECONDS)
 
     def grace(self, seconds: int) -> None:
@@ -125,7 +127,7 @@ class _Command:
         number, saved = signal.SIGINT, False
         if isinstance(stopped, Stopped):
             number, saved = stopped.number, stopped.saved
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, RuntimeError, ValueError):
             sys.stdout.flush()
         _say(self._message(number, saved))
         os._exit(EXIT_CODES[number])
@@ -137,6 +139,8 @@ class _Command:
         return f"{what}; the same command resumes" if resumes() else what
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
+        if not self.cleans_up:
+            self.leave(Stopped(number))
         again, self.asked = bool(self.asked), self.asked or number
         if not again:
             raise Stopped(number)
@@ -160,12 +164,17 @@ class _Command:
 _command: _Command | None = None
 
 
-def begin() -> None:
-    """Makes signals end this process, a command, with a message and a code of `EXIT_CODES`."""
+def begin(*, cleans_up: bool = False) -> None:
+    """Makes signals end this process, a command, with a message and a code of `EXIT_CODES`.
+
+    Args:
+      cleans_up: they raise `Stopped` from now on, as there is something to be cleaned up.
+    """
     global _command
     if _command is None:
         _command = _Command()
         _command.begin()
+    _command.cleans_up = cleans_up
 
 
 def program() -> str:
@@ -211,12 +220,25 @@ def heed() -> Iterator[Stop]:
         raise Stopped(stop.asked)
 
 
+_before_fork = threading.local()
+
+
+def _block() -> None:
+    """Lets no signal come before a forked process has forgotten what to do about it."""
+    _before_fork.mask = signal.pthread_sigmask(signal.SIG_BLOCK, EXIT_CODES)
+
+
+def _unblock() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _before_fork.mask)
+
+
 def _forget() -> None:
     """In a process forked from this one: its signals are its own."""
     with contextlib.suppress(ValueError):  # in no main thread
         signal.set_wakeup_fd(-1)
         for number in _signals():
             signal.signal(number, signal.SIG_DFL)
+    _unblock()
 
 
 def _signals() -> list[signal.Signals]:
