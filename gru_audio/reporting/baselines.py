@@ -154,9 +154,14 @@ def _read(path: epath.Path, metric: str) -> dict[str, Sequence[Scored]]:
     for key, entries in kept.items() if isinstance(kept, dict) else ():
         with contextlib.suppress(KeyError, TypeError, ValueError):
             scored = tuple(Scored(**entry) for entry in entries)
-            if scored and all(np.isfinite(float(each.metrics[metric])) for each in scored):
+            if scored and all(_is_whole(each, metric) for each in scored):
                 found[key] = scored
     return found
+
+
+def _is_whole(scored: Scored, metric: str) -> bool:
+    named = isinstance(scored.name, str) and isinstance(scored.about, str)
+    return named and bool(np.isfinite(float(scored.metrics[metric])))
 
 
 def _gather(

@@ -1,6 +1,6 @@
 """What a reader needs beside the verdicts: data, baselines, and training that was cut short."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gru_audio.reporting import wording
 from gru_audio.reporting.baselines import Baseline
@@ -61,10 +61,11 @@ def summary(comparison: Comparison) -> list[str]:
 def _size(comparison: Comparison, role: str, name: str) -> str:
     """How many examples a role has, such as "2,400 to 2,700 training"; "" if none or unknown."""
     runs = [run for arm in comparison.arms for run in arm.runs]
-    counts = [(run.result.get("examples") or {}).get(role) for run in runs]
+    counts = [run.result.get("examples") for run in runs]
+    counts = [each.get(role) if isinstance(each, Mapping) else None for each in counts]
     if role == "test":
         counts = [run.predictions.example.size for run in runs]
-    known = sorted({count for count in counts if count})
+    known = sorted({count for count in counts if isinstance(count, int) and count})
     if not known:
         return ""
     low, high = known[0], known[-1]

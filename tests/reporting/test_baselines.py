@@ -137,6 +137,7 @@ def test_what_was_computed_needs_no_data_set(two_arms, tmp_path):
         '{"KEY": [[]]}',
         '{"KEY": [{"name": 1}]}',
         '{"KEY": [{"name": "a", "about": "", "metrics": {}}]}',
+        '{"KEY": [{"name": 1, "about": "", "metrics": {"accuracy": 0.5}}]}',
         '{"KEY": [{"name": "a", "about": "", "metrics": {"accuracy": "x"}}]}',
         '{"KEY": [{"name": "a", "about": "", "metrics": {"accuracy": NaN}}]}',
     ],

@@ -76,8 +76,13 @@ def test_the_data_set_is_described(tmp_path):
     )
 
 
-def test_older_results_lack_sizes_of_splits(tmp_path):
-    found = compared(tmp_path, Made(seeds=1, class_names=(), metric="loss"), Baselines())
+@pytest.mark.parametrize("examples", [None, {}, [], 3, {"train": "x", "validation": []}])
+def test_results_may_lack_sizes_of_splits(tmp_path, examples):
+    write_workdir(tmp_path, Made(seeds=1, class_names=(), metric="loss"))
+    for path in tmp_path.glob("runs/*/result.json"):
+        result = json.loads(path.read_text())
+        path.write_text(json.dumps(result | {"examples": examples}))
+    found = compare(read_results(tmp_path))
     assert context.data(found) == "Data set: made_up; 300 test examples."
 
 
