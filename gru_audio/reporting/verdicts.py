@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from gru_audio.reporting.statistics import FEWEST, LEVEL, Components, Estimate, holm
 
 SIGNIFICANCE = 1 - LEVEL
-_NEAR_BASELINE = 0.1  # of the way from the trivial baseline to a perfect score
+_NEAR_BASELINE = 0.1  # a smaller gain over the trivial baseline is none; see `at_baseline`
 
 # The smallest difference that matters, given the score of the better variant.
 MARGINS: Mapping[str, Callable[[float], float]] = {
@@ -107,14 +107,16 @@ def conclude(
 def at_baseline(metric: str, score: float, baseline: float | None) -> bool:
     """Whether a score is no real gain over the trivial baseline, which ignores its input.
 
-    A gain of less than a tenth of the way from the baseline to a perfect score is none.
+    A gain is none if it is less than a tenth of the baseline, and less than a tenth of the way from
+    there to a perfect score.
     """
     if baseline is None or not math.isfinite(baseline):
         return False
     possible = _PERFECT[metric] - baseline
     if possible == 0:
         return True
-    return (score - baseline) / possible < _NEAR_BASELINE
+    gain = math.copysign(1.0, possible) * (score - baseline)
+    return gain < _NEAR_BASELINE * min(abs(possible), abs(baseline) or abs(possible))
 
 
 def _tested(difference: Difference, margin: float, withheld: Callable[[str, str], str]) -> Pair:
