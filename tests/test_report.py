@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gru_audio.reporting import wording
+from gru_audio.reporting.markdown import escaped
 from gru_audio.reporting.write import write_report
 from tests.reporting.workdirs import Made, fail, interrupt, remove, write_workdir
 
@@ -138,8 +139,8 @@ def test_the_table_agrees_with_the_comparison(reported):
     ]
     arms = {row[0]: row for row in rows[1:5]}
     for arm in comparison.arms:
-        assert arms[arm.name][1].startswith(f"{100 * arm.estimate.value:.1f}")
-        assert arms[arm.name][-1] == "5"
+        assert arms[escaped(arm.name)][1].startswith(f"{100 * arm.estimate.value:.1f}")
+        assert arms[escaped(arm.name)][-1] == "5"
     assert len(rows) == 1 + 4 + 1 + 6
     assert {len(row) for row in rows[:5]} == {6} and {len(row) for row in rows[5:]} == {5}
 
