@@ -300,7 +300,7 @@ CLAIMS = (
     ),
     Claim(
         "The update gate of a GRU can be read: it tells where a bird's syllables begin",
-        "A GRU that predicts the song of a Bengalese finch, and was told of no syllable: is the "
+        "A GRU predicts the song of a Bengalese finch, without any syllable labels: is the "
         "best score made of its update gates better than the best made of energy, and better than "
         "the same of a GRU that learnt nothing? Extremes are gates above 0.9 or below 0.1. "
         "Intervals and p-values are of a paired bootstrap over seeds and recordings, which shows a "

@@ -98,6 +98,8 @@ def conclude(
             verdict = Verdict.EQUIVALENT
         else:
             needed = components.replicates_needed(SIGNIFICANCE / len(tested))
+            if needed is not None:  # the rough answer may be fewer than there are
+                needed = max(needed, components.replicates + 1)
         pairs[index] = replace(
             pair, p=p, p_equivalent=p_equivalent, verdict=verdict, better=better, needed=needed
         )

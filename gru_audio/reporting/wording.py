@@ -184,14 +184,8 @@ def pair_name(pair: Pair) -> str:
     return f"{quoted(pair.first)} {MINUS} {quoted(pair.second)}"
 
 
-def pair(finding: Pair, scale: Scale, replicate: str = "replicate") -> str:
-    """The verdict on two arms as a sentence.
-
-    Args:
-        finding: the verdict.
-        scale: of the metric.
-        replicate: what one is called, such as "seed".
-    """
+def pair(finding: Pair, scale: Scale) -> str:
+    """The verdict on two variants as a sentence."""
     margin = scale.difference(finding.margin)
     if finding.verdict is Verdict.BETTER:
         said = f"{quoted(finding.better or '')} is better by {size(finding.difference, scale)}"
@@ -201,9 +195,11 @@ def pair(finding: Pair, scale: Scale, replicate: str = "replicate") -> str:
         return f"equivalent within {margin}"
     if finding.verdict is Verdict.NONE:
         return f"no verdict: {finding.reason}"
+    if finding.difference.value == 0:
+        return "no difference shown"
     if finding.needed is None:
         return "no difference shown; only a larger test set would show one this small"
-    return f"no difference shown; about {finding.needed} {replicate}s would show one this large"
+    return f"no difference shown; about {finding.needed} replicates would show one this large"
 
 
 def headline(comparison: Comparison) -> str:

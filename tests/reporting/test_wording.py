@@ -114,9 +114,9 @@ def test_no_winner(tmp_path):
     assert wording.headline(comparison) == f"No difference shown between {first} and {second}"
     assert "no difference shown" in wording.evidence(comparison)
     (pair,) = comparison.pairs
-    said = wording.pair(pair, wording.scale_of("accuracy"), "seed")
+    said = wording.pair(pair, wording.scale_of("accuracy"))
     expected = (
-        f"about {pair.needed} seeds would show one this large"
+        f"about {pair.needed} replicates would show one this large"
         if pair.needed
         else "only a larger test set would show one this small"
     )
