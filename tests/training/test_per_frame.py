@@ -274,7 +274,7 @@ def test_a_split_is_scored_as_every_piece_on_its_own(rolls, feed, trained):
 def test_a_saved_model_scores_as_the_feed_that_trained_it(tmp_path, rolls, feed, config, trained):
     one = member(trained[0], 0)
     longest = feed.data.plan.padded[-1]
-    saved = Trained(config, (), rolls.signal, longest, one.weights, one.normalisation, {})
+    saved = Trained(config, (), rolls.signal, longest, one.weights, one.normalisation, {"run": "x"})
     saved.save(epath.Path(tmp_path))
     loaded = Trained.load(epath.Path(tmp_path))
     assert loaded.signal == rolls.signal
