@@ -303,9 +303,8 @@ CLAIMS = (
         "A GRU predicts the song of a Bengalese finch, without any syllable labels: is the "
         "best score made of its update gates better than the best made of energy, and better than "
         "the same of a GRU that learnt nothing? Extremes are gates above 0.9 or below 0.1. "
-        "Intervals and p-values are of a paired bootstrap over seeds and recordings, which shows a "
-        "difference more easily than the test of the other claims. More detectors were tried once "
-        "the test recordings had been scored, which favours the gates (`update_gate.py`).",
+        "Differences are paired by seed and recording. More detectors were tried once the test "
+        "recordings had been scored, which favours the gates (`update_gate.py`).",
         _gates_tell_onsets,
     ),
 )
