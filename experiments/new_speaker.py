@@ -2,9 +2,9 @@
 
   python -m gru_audio.sweep --config experiments/new_speaker.py --workdir runs/new_speaker
 
-36 runs in 3 programs: six folds, two seeds. Test accuracy: GRU 66.3 %, LSTM 64.4, tanh RNN 59.6; no
-difference shown. Networks of the same sizes know 99 % of the words of speakers they have heard
-(spoken_digit.py, other augmentation).
+36 runs in 3 programs: six folds, two seeds. Test accuracy: LSTM 66.9 %, GRU 66.2, tanh RNN 61.9; no
+difference shown. A linear model of feature statistics has 56.3 %. Networks of the same sizes know
+99 % of the words of speakers they have heard (spoken_digit.py, other augmentation).
 """
 
 from gru_audio.config import default_config

@@ -125,7 +125,8 @@ class Components:
     def replicates_needed(self, alpha: float, power: float = 0.8) -> int | None:
         """How many replicates would show a true difference as large as the mean.
 
-        The answer is rough: it takes the estimated variances for the true ones.
+        The answer is rough: it takes the estimated variances for the true ones. Seeds that folds
+        share are taken to grow in number as the folds do.
 
         Args:
             alpha: the level of the test, already divided by the number of tests.
@@ -136,8 +137,8 @@ class Components:
         """
         if not math.isfinite(self.between):
             return None
-        one = self.between * self.replicates
-        fixed = max(self.examples - self.interaction, 0.0) + self.seeds
+        one = (self.between + self.seeds) * self.replicates
+        fixed = max(self.examples - self.interaction, 0.0)
         for count in range(FEWEST, _MOST_REPLICATES + 1):
             quantiles = stdtrit(count - 1, 1 - alpha / 2) + stdtrit(count - 1, power)
             if abs(self.mean) >= quantiles * math.sqrt(one / count + fixed):

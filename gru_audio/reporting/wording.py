@@ -18,7 +18,6 @@ MINUS = "\N{MINUS SIGN}"
 SPACE = "\N{NO-BREAK SPACE}"
 NOTHING = "\N{EN DASH}"
 
-
 _ROUNDING = 1e-9  # a number below it is what rounding has left of zero
 
 
@@ -225,9 +224,12 @@ def headline(comparison: Comparison) -> str:
             continue
         if verdict is Verdict.BETTER and len(found) == len(others) == 1:
             return f"{best} beats {others[0]} by {scale.difference(abs(found[0].difference.value))}"
+        names = [quoted(pair.second) for pair in found]
+        some = _others(names, len(others))
         text = words.format(
             best=best,
-            others=_others([quoted(pair.second) for pair in found], len(others)),
+            others=some,
+            all=listed([best, *names]) if len(names) <= 3 else f"{best} and {some}",
             margin=scale.difference(comparison.margin),
         )
         said.append(text if not said else text[0].lower() + text[1:] if text[0] == "N" else text)
@@ -236,9 +238,9 @@ def headline(comparison: Comparison) -> str:
 
 _HEADLINES = {
     Verdict.BETTER: "{best} beats {others}",
-    Verdict.EQUIVALENT: "{best} and {others} are equivalent within {margin}",
-    Verdict.NOT_SHOWN: "No difference shown between {best} and {others}",
-    Verdict.NONE: "No verdict on {best} and {others}",
+    Verdict.EQUIVALENT: "{all} are equivalent within {margin}",
+    Verdict.NOT_SHOWN: "No difference shown between {all}",
+    Verdict.NONE: "No verdict on {all}",
 }
 
 

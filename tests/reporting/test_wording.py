@@ -224,3 +224,10 @@ def test_a_headline_tells_where_names_end(tmp_path):
     assert wording.pair(comparison.pairs[0], wording.scale_of("accuracy")).startswith(
         "“CRNN, GRU” is better by "
     )
+
+
+def test_a_headline_names_three_level_variants_in_one_list(tmp_path):
+    comparison = compared(tmp_path, arms={"gru": 5.0, "lstm": 5.0, "rnn": 4.9}, seeds=3)
+    names = [arm.name for arm in comparison.arms]
+    said = wording.headline(comparison)
+    assert said == f"No difference shown between {names[0]}, {names[1]} and {names[2]}"
