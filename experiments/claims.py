@@ -1,4 +1,4 @@
-r"""What is said of GRUs, put to the test: size, overfitting, short sequences, the memory cell.
+r"""Claims about GRUs, tested: size, overfitting, short sequences, the memory cell.
 
   python -m gru_audio.prepare spoken_digit
   python -m gru_audio.sweep --config experiments/claims.py:size_fsdd --workdir runs/claims-size_fsdd

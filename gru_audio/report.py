@@ -11,7 +11,7 @@ command renews the report.
 --keep also writes what is worth keeping of a sweep to experiments/results: scores and costs of all
 runs, differences of the arms, curves of the chosen runs. --tables writes experiments/README.md from
 that: for every experiment with a `PUBLISHED`, the paper's values beside ours; for those of which
-results are kept, ours alone; and for `CLAIMS`, what is said elsewhere and what was found.
+results are kept, ours alone; and for `CLAIMS`, the claims and what was found.
 """
 
 from collections.abc import Mapping, Sequence

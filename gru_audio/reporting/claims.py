@@ -1,4 +1,4 @@
-"""What is said of an architecture, compared with what is kept of experiments.
+"""Claims about an architecture, tested on kept results of experiments.
 
 A claim is tested by comparisons. Each expects a difference of one sign. A difference that is shown
 speaks for the claim if it has that sign, and against it if it has the other. Shown means p < 0.05,

@@ -103,9 +103,9 @@ def _claims(claims: Sequence[tuple[Claim, Sequence[Evidence]]]) -> list[str]:
         (claim.statement, str(judge(tests)), *map(str, _votes(tests)), str(len(tests)))
         for claim, tests in claims
     ]
-    columns = {"what is said": LEFT, "found": LEFT}
+    columns = {"claim": LEFT, "found": LEFT}
     columns |= {"for it": RIGHT, "against": RIGHT, "comparisons": RIGHT}
-    lines = ["## What is said of GRUs", "", *markdown.table(columns, found), ""]
+    lines = ["## Claims about GRUs", "", *markdown.table(columns, found), ""]
     lines += [
         "A comparison speaks for a claim if its difference is on the side that the claim "
         "expects, and against it if it is on the other, in both cases only if p < 0.05, "

@@ -4,9 +4,9 @@ An MP3 has no length but in a Xing header, which may be missing or wrong. libsnd
 from the first frames, which fails where the bit rate varies. So the frames are counted here, and a
 header with their number is put in front of them where there is none.
 
-mpg123, which decodes MP3 for libsndfile, gives zeros for a granule that it cannot make sense of,
-and tells nobody but the terminal. A granule that is silent on purpose says so in its side
-information. `Silences` compares the two.
+mpg123 decodes MP3 for libsndfile. It returns zeros for a granule that it cannot decode, and reports
+that on the terminal only. The side information of a granule states whether it is silent on purpose.
+`Silences` compares the two.
 """
 
 import functools

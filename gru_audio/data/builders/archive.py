@@ -209,7 +209,7 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
 
 
 def _check_end(file: Any) -> None:
-    """Reads what follows the last member: only at its end a compressed file tells of damage."""
+    """Reads to the end of the archive: the checksum of a compressed file is there."""
     left = _MOST_BYTES
     while file and (chunk := file.read(_CHUNK)):
         left -= len(chunk)
@@ -224,7 +224,7 @@ def _check_count(archive: Path, count: int) -> None:
         end = file.read()
     told = end[end.rfind(b"PK\5\6") + 10 :][:2]
     if told not in (b"\xff\xff", (count % 2**16).to_bytes(2, "little")):
-        raise _Refused(f"{count} of its members are found, and it tells of others")
+        raise _Refused(f"{count} of its members are found, but its end states another number")
 
 
 def _zip_members(archive: Path) -> Iterator[_Member]:
