@@ -49,6 +49,7 @@ class Process:
 
     def __init__(self, rank: int, command: Sequence[str], environment: dict[str, str]):
         self.rank = rank
+        self._joined = Path(environment[JOINED]) / str(rank)
         self.lost_a_peer = False  # whether it has said so
         self._asked_to_end = 0  # by which signal
         self.tail: collections.deque[str] = collections.deque(maxlen=_TAIL)
@@ -73,10 +74,15 @@ class Process:
     def code(self) -> int | None:
         """Its exit code, minus the signal that killed it, or None while it runs.
 
-        One that was asked to end may be too young to answer, or see the others leave before it.
+        A process that a signal reaches before it has joined may end in any way: Python itself
+        exits with code 1 while it still loads `site`. One that has joined may see the others leave
+        before it.
         """
         code = self._popen.poll()
-        if self._asked_to_end and (code == -self._asked_to_end or (code and self.lost_a_peer)):
+        if code is None or not self._asked_to_end:
+            return code
+        excused = self.lost_a_peer or (code != USER_ERROR and not self._joined.exists())
+        if code == -self._asked_to_end or (code and excused):
             return INTERRUPTED if self._asked_to_end == signal.SIGINT else PREEMPTED
         return code
 

@@ -151,6 +151,21 @@ def test_a_signal_before_anything_could_answer(number, code):
     assert ended(launcher)[0] == code
 
 
+def test_a_signal_while_python_loads(tmp_path):
+    """Python that a SIGINT reaches while it loads `site` says so and ends with code 1."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, lambda number, frame: sys.exit(1))\n"
+        "print('loads', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    launcher = start(2, code=program)
+    wait_for(launcher, "loads", times=2)
+    launcher.send_signal(signal.SIGINT)
+    assert ended(launcher)[0] == 130
+
+
 def test_a_second_ctrl_c_ends_what_does_not_answer(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
