@@ -13,8 +13,7 @@ import math
 from pathlib import Path
 
 from gru_audio.command import load_experiment
-from gru_audio.config import choose, default_config, override
-from gru_audio.models.size import match_parameters
+from gru_audio.config import default_config, override
 from gru_audio.reporting.claims import (
     Basis,
     Claim,
@@ -27,6 +26,8 @@ from gru_audio.reporting.claims import (
 )
 from gru_audio.reporting.kept import read_kept
 from gru_audio.reporting.statistics import Estimate
+from gru_audio.settings import choose
+from gru_audio.sweeping.size import match_parameters
 from gru_audio.sweeping.sweep import Sweep
 
 CLIPS, CHORALES = (100, 300, 1000, 2400), (30, 100, 229)  # to learn from

@@ -27,7 +27,6 @@ from collections.abc import Sequence
 import jax
 from absl import flags
 from etils import epath
-from ml_collections import config_flags
 from rich.console import Console
 
 from gru_audio import command
@@ -42,7 +41,7 @@ from gru_audio.benchmarks import (
     step,
     sweep,
 )
-from gru_audio.config import UserError, nearest
+from gru_audio.settings import UserError, nearest
 from gru_audio.training.devices import use_cpu_cores, use_platform
 
 BENCHMARKS = {
@@ -57,8 +56,7 @@ BENCHMARKS = {
     "sweep": sweep,
 }
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config",
+command.define_config(
     "experiments/spoken_digit.py",
     "The experiment; cells, convolution, recurrence and kernels need none.",
 )
@@ -91,7 +89,7 @@ def main(arguments: Sequence[str]) -> int:
         tried = kernels.settings(jax.default_backend())
         result = kernels.measure(seconds, kernels.cases(), tried)
     else:
-        result = BENCHMARKS[name].measure(_CONFIG.value, seconds)
+        result = BENCHMARKS[name].measure(command.config(), seconds)
     result["command"] = command.command_line()
     if _JSON.value:
         epath.Path(_JSON.value).write_text(json.dumps(result, indent=1))

@@ -22,10 +22,10 @@ from absl import flags
 from rich.table import Table
 
 from gru_audio import command
-from gru_audio.config import UserError, nearest
 from gru_audio.data.source import Source, open_source
 from gru_audio.data.split import ROLES, select, target
 from gru_audio.labelling.printer import plain_console
+from gru_audio.settings import UserError, nearest
 from gru_audio.sweeping.workdir import Workdir
 from gru_audio.tasks.tagging import Tagging, tags_of
 from gru_audio.training.trained import Trained

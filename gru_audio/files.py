@@ -21,7 +21,7 @@ from typing import IO, Any, BinaryIO
 
 from etils import epath
 
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 
 # What makes a disk refuse, and what the user can mend without a look at the code.
 _REFUSALS = (

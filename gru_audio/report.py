@@ -22,11 +22,11 @@ from absl import flags
 from etils import epath
 
 from gru_audio import command
-from gru_audio.config import UserError
 from gru_audio.files import matching
 from gru_audio.reporting.kept import read_kept
 from gru_audio.reporting.papers import Experiment
 from gru_audio.reporting.published import NOBODYS, name_with_part
+from gru_audio.settings import UserError
 
 if TYPE_CHECKING:
     from gru_audio.reporting.claims import Claim

@@ -15,7 +15,7 @@ import numpy as np
 from gru_audio.audio.containers import CONTRADICTORY, Unusable
 from gru_audio.audio.containers.wav import FLOAT, PCM, Format, parse_format
 from gru_audio.audio.rates import check_rate
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 
 _BLOCK_SECONDS = 0.05  # read at a time
 _POLL_SECONDS = 0.02  # between looks at a file that has not grown

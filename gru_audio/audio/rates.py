@@ -1,6 +1,6 @@
 """Sample rates: those that a file may have, and those that a user may ask for."""
 
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 
 RATES = range(100, 1_000_001)  # Hz, of files; resampling from others would fill the memory
 

@@ -32,6 +32,7 @@ from gru_audio.benchmarks.timing import (
     turn,
 )
 from gru_audio.config import check
+from gru_audio.settings import make
 
 SAMPLE_RATE, CLIPS = 16000, 64
 BASELINE = "jax.scipy.signal.stft"
@@ -46,7 +47,7 @@ def measure(config: ConfigDict, seconds: float, clips: int = CLIPS) -> dict[str,
       clips: of the batch.
     """
     check(config)
-    log_mel = LogMel.from_config(config.frontend, SAMPLE_RATE)
+    log_mel = make(LogMel, config.frontend, sample_rate=SAMPLE_RATE)
     waveform = np.random.default_rng(0).normal(0, 0.1, (clips, SAMPLE_RATE)).astype(np.float32)
     runs = _contestants(log_mel, waveform)
     truth = _scipy(log_mel, waveform.astype(np.float64))
@@ -62,7 +63,7 @@ def measure(config: ConfigDict, seconds: float, clips: int = CLIPS) -> dict[str,
         }
         for name, taken in times.items()
     ]
-    about = {name: getattr(log_mel, name) for name in ("n_fft", "window", "hop", "mels")}
+    about = {name: getattr(log_mel, name) for name in ("fft_size", "window", "hop", "mels")}
     return {"benchmark": "frontend", "host": host(), "clips": clips, **about, "rows": rows}
 
 
@@ -70,7 +71,7 @@ def show(result: dict[str, Any], console: Console) -> None:
     """Prints a table of what `measure` returns: medians, with quartiles in brackets."""
     show_host(result["host"], console)
     table = Table(
-        title="Log-mel of {clips} s at 16 kHz: n_fft {n_fft}, window {window}, hop {hop}, "
+        title="Log-mel of {clips} s at 16 kHz: n_fft {fft_size}, window {window}, hop {hop}, "
         "{mels} bands".format(**result)
     )
     for column in ("contestant", "ms", f"/ {BASELINE}", "error"):
@@ -103,14 +104,14 @@ def _contestants(log_mel: LogMel, waveform: np.ndarray) -> dict[str, Callable[[]
 
 
 def _by_jax(log_mel: LogMel, waveform: jax.Array) -> jax.Array:
-    window = np.zeros(log_mel.n_fft, np.float32)
-    start = (log_mel.n_fft - log_mel.window) // 2
+    window = np.zeros(log_mel.fft_size, np.float32)
+    start = (log_mel.fft_size - log_mel.window) // 2
     window[start : start + log_mel.window] = hann(log_mel.window)
     _, _, spectrum = jax.scipy.signal.stft(
         waveform,
         window=window,  # type: ignore[arg-type]  # an array will do, says its text
-        nperseg=log_mel.n_fft,
-        noverlap=log_mel.n_fft - log_mel.hop,
+        nperseg=log_mel.fft_size,
+        noverlap=log_mel.fft_size - log_mel.hop,
         boundary=None,
         padded=False,
     )
@@ -121,11 +122,11 @@ def _by_jax(log_mel: LogMel, waveform: jax.Array) -> jax.Array:
 
 def _scipy(log_mel: LogMel, waveform: np.ndarray) -> np.ndarray:
     """In the type of the waveform."""
-    start = (log_mel.n_fft - log_mel.window) // 2
+    start = (log_mel.fft_size - log_mel.window) // 2
     frames = np.lib.stride_tricks.sliding_window_view(waveform[:, start:], log_mel.window, axis=1)
     count = log_mel.frames(waveform.shape[1])
     windows = frames[:, :: log_mel.hop][:, :count] * hann(log_mel.window).astype(waveform.dtype)
-    spectrum = scipy.fft.rfft(windows, log_mel.n_fft)
+    spectrum = scipy.fft.rfft(windows, log_mel.fft_size)
     mel = (spectrum.real**2 + spectrum.imag**2) @ _bands(log_mel).T.astype(waveform.dtype)
     return np.log(np.maximum(mel, log_mel.floor))
 
@@ -148,4 +149,6 @@ def _pytorch(log_mel: LogMel, waveform: np.ndarray) -> Callable[[], Any]:
 
 
 def _bands(log_mel: LogMel) -> np.ndarray:
-    return mel_bands(log_mel.sample_rate, log_mel.n_fft, log_mel.mels, log_mel.f_min, log_mel.f_max)
+    return mel_bands(
+        log_mel.sample_rate, log_mel.fft_size, log_mel.mels, log_mel.f_min, log_mel.highest
+    )

@@ -18,12 +18,12 @@ from gru_audio.benchmarks.recurrence import SHAPES, made
 from gru_audio.benchmarks.recurrence_case import Case, make_problem
 from gru_audio.benchmarks.setting import Row, say
 from gru_audio.benchmarks.timing import host, interleave, show_host, shown, speed, spread, turn
-from gru_audio.config import UserError
 from gru_audio.rnn import CELLS
 from gru_audio.rnn.kernels.gpu import PallasGpu
 from gru_audio.rnn.kernels.gradient import Loops, differentiable
 from gru_audio.rnn.kernels.loop import Loop
 from gru_audio.rnn.kernels.tpu import PallasTpu
+from gru_audio.settings import UserError
 
 BASELINE = "loop"
 

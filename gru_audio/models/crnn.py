@@ -9,6 +9,7 @@ from gru_audio.models.head import Head
 from gru_audio.models.model import Model, Outputs
 from gru_audio.rnn.layer import Encoder
 from gru_audio.rnn.noise import Dropout
+from gru_audio.settings import part
 
 
 class CrnnClassifier(Model):
@@ -20,9 +21,9 @@ class CrnnClassifier(Model):
       head: turns those into outputs.
     """
 
-    front: ConvFront
-    encoder: Encoder
-    head: Head
+    front: ConvFront = part(ConvFront)
+    encoder: Encoder = part(Encoder)
+    head: Head = part(Head)
 
     recurrent = ("encoder",)
 

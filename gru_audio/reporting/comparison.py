@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from gru_audio.config import UserError, nearest
 from gru_audio.reporting import statistics, verdicts
 from gru_audio.reporting.baselines import NO_BASELINES, Baselines
 from gru_audio.reporting.results import SCORES, Results, Run, setting_key
 from gru_audio.reporting.statistics import Components, Estimate, Scores
 from gru_audio.reporting.verdicts import Difference, Pair, at_baseline
+from gru_audio.settings import UserError, nearest
 from gru_audio.sweeping.halving import merit
 
 BOUNDS = {"accuracy": (0.0, 1.0), "loss": (0.0, math.inf)}  # of a mean

@@ -21,10 +21,10 @@ from typing import Any, TypeVar
 
 from etils import epath
 
-from gru_audio.config import UserError
 from gru_audio.files import read_text
 from gru_audio.reporting.statistics import Components
 from gru_audio.reporting.verdicts import Difference, Pair, at_baseline, conclude
+from gru_audio.settings import UserError
 
 T = TypeVar("T")
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from etils import epath
 
-from gru_audio.config import UserError, nearest
 from gru_audio.reporting.comparison import BOUNDS
 from gru_audio.reporting.kept import Kept, KeptRun, read_kept
 from gru_audio.reporting.published import (
@@ -21,6 +20,7 @@ from gru_audio.reporting.published import (
     name_with_part,
 )
 from gru_audio.reporting.statistics import Estimate, components_of_values
+from gru_audio.settings import UserError, nearest
 from gru_audio.sweeping.status import FINISHED
 
 

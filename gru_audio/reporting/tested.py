@@ -1,8 +1,8 @@
 """The data set that the runs of a sweep were tested on, where it is at hand."""
 
-from gru_audio.config import UserError
 from gru_audio.data.source import Source, open_source
 from gru_audio.reporting.results import Results, Run
+from gru_audio.settings import UserError
 
 
 def tested_source(results: Results, run: Run) -> Source:

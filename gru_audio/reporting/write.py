@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from etils import epath
 
-from gru_audio.config import UserError
 from gru_audio.files import refuse_links, write_atomically
 from gru_audio.reporting import figure_set, latex, page, readme, tables
 from gru_audio.reporting.baselines import find_baselines
@@ -16,6 +15,7 @@ from gru_audio.reporting.kept import kept_files, runs_csv
 from gru_audio.reporting.listening import listen
 from gru_audio.reporting.papers import Experiment, read_paper
 from gru_audio.reporting.results import read_results
+from gru_audio.settings import UserError
 
 
 def write_report(

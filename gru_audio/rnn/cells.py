@@ -9,8 +9,6 @@ what the entry's equations add to it: ``h U_r`` with the output ``h`` of the ste
 gets these sums by name.
 """
 
-from collections.abc import Mapping
-
 import jax
 import jax.numpy as jnp
 from flax.linen import log_sigmoid, relu, sigmoid
@@ -107,7 +105,7 @@ LSTM = {
     "output": Activation(sigmoid, ("o",)),
 }
 
-CELLS: Mapping[str, Cell] = {
+CELLS: dict[str, Cell] = {
     "gru": Cell(
         gates=("r", "z", "n"),
         carry=("h",),

@@ -1,26 +1,32 @@
 """What turns data fields and model outputs into a loss and metrics: one file per kind of task."""
 
-from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from gru_audio.config import UserError, nearest
+from gru_audio.settings import UserError, choose, make, setting
 from gru_audio.tasks.classification import Classification
 from gru_audio.tasks.memory import Adding, CopyMemory, Counting
-from gru_audio.tasks.next_step import DISTRIBUTIONS, NextStep
+from gru_audio.tasks.next_step import NextStep
 from gru_audio.tasks.tagging import Tagging
 from gru_audio.tasks.task import Task
 
-_OF_LABELS: Mapping[str, Callable[[tuple[str, ...]], Task]] = {
+TASKS: dict[str, Any] = {
     "classification": Classification,
     "tagging": Tagging,
+    "next_step": NextStep,
+    "adding": Adding,
+    "copy_memory": CopyMemory,
+    "counting": Counting,
 }
-_OF_MEMORY: Mapping[str, tuple[Task, int]] = {  # and the values of their frames
-    "adding": (Adding(), 2),
-    "copy_memory": (CopyMemory(), 1),
-    "counting": (Counting(), 2),
-}
-TASKS = (*_OF_LABELS, *_OF_MEMORY, "next_step")
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """The section `task` of a config: what all tasks have."""
+
+    name: str = setting("classification", choices=TASKS, doc="The task.")
 
 
 def make_task(config: ConfigDict, class_names: tuple[str, ...], features: int) -> Task:
@@ -34,27 +40,16 @@ def make_task(config: ConfigDict, class_names: tuple[str, ...], features: int) -
     Raises:
       UserError: an unknown name, or a task that this data cannot have.
     """
-    if config.name in _OF_LABELS:
+    chosen = choose("task", config.name, TASKS)
+    task = make(chosen, config, class_names=class_names, features=features)
+    if "class_names" in chosen.__dataclass_fields__:
         if not class_names:
             raise UserError(f"config.task.name={config.name} needs config.data.target, a field.")
-        task = _OF_LABELS[config.name](class_names)
         if not task.outputs:
             raise UserError(f"config.task.name={config.name}: no clip has any of its labels.")
-        return task
-    if config.label_smoothing:
-        raise UserError(f"config.task.name={config.name} has no labels: set label_smoothing to 0.")
-    if config.name == "next_step":
-        if config.distribution not in DISTRIBUTIONS:
-            hint = nearest(config.distribution, DISTRIBUTIONS)
-            raise UserError(f'config.task.distribution="{config.distribution}" is unknown.{hint}')
-        return NextStep(features, config.distribution, config.first_frame)
-    if config.name not in _OF_MEMORY:
+    if getattr(task, "width", features) != features:
         raise UserError(
-            f'config.task.name="{config.name}" is unknown.{nearest(config.name, TASKS)}'
+            f"config.task.name={config.name} needs frames of {task.width}, not of {features} "
+            "values."
         )
-    problem, width = _OF_MEMORY[config.name]
-    if features != width:
-        raise UserError(
-            f"config.task.name={config.name} needs frames of {width}, not of {features} values."
-        )
-    return problem
+    return task

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gru_audio.settings import setting
 from gru_audio.tasks.linear import log_probabilities
 from gru_audio.tasks.task import Problem, Scores
 
@@ -18,6 +19,14 @@ class Classification:
     """Classification of a clip into one of `class_names`."""
 
     class_names: tuple[str, ...]
+    label_smoothing: float = setting(
+        0.0,
+        low=0,
+        below=1,
+        traced=True,
+        zero_is_off=True,
+        doc="The share of each target that is spread over all classes.",
+    )
 
     per_frame: ClassVar[bool] = False
     higher_is_better: ClassVar[dict[str, bool]] = {"loss": False, "accuracy": True}

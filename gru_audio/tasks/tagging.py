@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from gru_audio.settings import setting
 from gru_audio.tasks.linear import log_probabilities
 from gru_audio.tasks.task import Problem, Scores, log_odds
 
@@ -31,6 +32,14 @@ class Tagging:
     """
 
     class_names: tuple[str, ...]
+    label_smoothing: float = setting(
+        0.0,
+        low=0,
+        below=1,
+        traced=True,
+        zero_is_off=True,
+        doc="The share of each target that is moved to 1/2.",
+    )
 
     per_frame: ClassVar[bool] = False
     higher_is_better: ClassVar[dict[str, bool]] = {"loss": False, "map": True, "eer": False}

@@ -21,10 +21,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from gru_audio.config import UserError
 from gru_audio.data import npz
 from gru_audio.data.npz import Layout
 from gru_audio.files import matching, read_bytes, read_json, write_atomically
+from gru_audio.settings import UserError
 
 Tree = Any
 Say = Callable[[str], None]  # what to do with a line about something that ends nothing

@@ -4,7 +4,7 @@ import os
 
 import jax
 
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 from gru_audio.training import processes
 
 _USED = 0.9  # of a device's memory: the rest is left to what lies between calls

@@ -10,7 +10,7 @@ from typing import Any
 
 from etils import epath
 
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 from gru_audio.training import processes
 from gru_audio.training.boards import Boards
 from gru_audio.training.checkpoint import Checkpoints

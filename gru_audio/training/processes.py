@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 
 _JOINED = "GRU_AUDIO_JOINED"  # where each process that launch/local.py started leaves its number
 _HEARTBEAT_SECONDS = 30  # of silence after which a process counts as dead

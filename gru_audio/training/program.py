@@ -3,13 +3,12 @@
 from ml_collections import ConfigDict
 
 from gru_audio.audio.frontends import make_frontend
-from gru_audio.config import UserError
 from gru_audio.data.signal import Signal
 from gru_audio.models import make_model
+from gru_audio.settings import UserError
 from gru_audio.tasks import make_task
 from gru_audio.tasks.next_step import NextStep
 from gru_audio.tasks.task import OfTheSignal
-from gru_audio.training import optimizer
 from gru_audio.training.step import DATA, Program
 
 
@@ -19,7 +18,6 @@ def make_program(config: ConfigDict, signal: Signal, class_names: tuple[str, ...
     Raises:
       UserError: a name or a number that no program could use.
     """
-    optimizer.check(config.optimizer.name, config.optimizer.schedule)
     features = None if signal.is_sound else signal.width
     frontend = make_frontend(config.frontend, signal.rate, features)
     task = make_task(config.task, class_names, frontend.features)
@@ -31,7 +29,8 @@ def make_program(config: ConfigDict, signal: Signal, class_names: tuple[str, ...
             f"config.task.name={config.task.name} reads values as they are stored: "
             "set config.frontend.normalise=False."
         )
-    if config.frontend.deltas and isinstance(task, OfTheSignal):
+    deltas = config.frontend.get("deltas", 0)
+    if deltas and isinstance(task, OfTheSignal):
         raise UserError(
             f"config.task.name={config.task.name} may not look ahead, as deltas do: "
             "set config.frontend.deltas=0."
@@ -56,7 +55,7 @@ def make_program(config: ConfigDict, signal: Signal, class_names: tuple[str, ...
         schedule=config.optimizer.schedule,
         time_masks=config.augment.time_masks,
         frequency_masks=config.augment.frequency_masks,
-        blocks=config.frontend.deltas + 1,
+        blocks=deltas + 1,
         accumulate=config.train.accumulate,
         truncate_frames=config.train.truncate_frames,
         skip_nonfinite=config.train.skip_nonfinite,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gru_audio.audio.live import growing_wav, microphone, raw_pcm
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 from tests.sounds import encode, tone
 
 RATE = 8000

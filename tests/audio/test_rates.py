@@ -5,7 +5,7 @@ import math
 import pytest
 
 from gru_audio.audio.rates import check_rate
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 
 
 @pytest.mark.parametrize("rate", [400, 8000, 11025, 44100.0, 192000, 1_000_000])

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gru_audio.config import UserError, default_config, override
+from gru_audio.config import default_config, override
 from gru_audio.models import MODELS, make_model
 from gru_audio.models.conv import Block
 from gru_audio.models.head import Hidden
 from gru_audio.models.model import Model
 from gru_audio.rnn import Dropout
+from gru_audio.settings import UserError
 
 BATCH, TIME, FEATURES = 3, 13, 12
 LENGTHS = jnp.array([13, 6, 1], jnp.int32)

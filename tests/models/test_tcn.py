@@ -9,9 +9,10 @@ import pytest
 
 from gru_audio.config import default_config, override
 from gru_audio.models import make_model
-from gru_audio.models.size import match_parameters, model_size
+from gru_audio.models.size import model_size
 from gru_audio.models.tcn import TcnEncoder
 from gru_audio.rnn import Dropout
+from gru_audio.sweeping.size import match_parameters
 from tests.training.one_device import fresh_state, noise, on_one_device, program_of
 
 BATCH, TIME, FEATURES, HIDDEN, LAYERS, KERNEL, OUTPUTS = 3, 17, 5, 6, 3, 3, 4

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from gru_audio.config import UserError
 from gru_audio.reporting import readme
 from gru_audio.reporting.claims import (
     Basis,
@@ -24,6 +23,7 @@ from gru_audio.reporting.claims import (
 )
 from gru_audio.reporting.kept import Kept, KeptPair, KeptPoint, KeptRun
 from gru_audio.reporting.statistics import Estimate, components_of_values
+from gru_audio.settings import UserError
 
 GRU, LSTM = [0.31, 0.28, 0.30, 0.35], [0.40, 0.33, 0.31, 0.41]  # by seed
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from gru_audio.config import UserError
 from gru_audio.reporting import readme, wording
 from gru_audio.reporting.comparison import compare
 from gru_audio.reporting.keeping import keep
@@ -13,6 +12,7 @@ from gru_audio.reporting.papers import Experiment, Paper, Table, compare_arms, r
 from gru_audio.reporting.published import Published, Verdict
 from gru_audio.reporting.results import read_results
 from gru_audio.reporting.write import write_kept
+from gru_audio.settings import UserError
 from tests.reporting.workdirs import Made, fail, write_workdir
 
 MADE = Made(

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from gru_audio.config import UserError
 from gru_audio.reporting.results import read_results
+from gru_audio.settings import UserError
 from gru_audio.sweeping.status import FAILED, FINISHED, WAITING
 from tests.reporting.workdirs import Made, fail, interrupt, remove, write_workdir
 

@@ -6,7 +6,7 @@ import pytest
 import scipy.optimize
 import sklearn.metrics
 
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 from gru_audio.tasks import make_task
 from gru_audio.tasks.tagging import Tagging, average_precision, equal_error_rate
 from tests.tones import tiny

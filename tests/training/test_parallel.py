@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.experimental import topologies
 
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 from gru_audio.training.parallel import MEMBERS, Compiled, Kind, make_layout, make_mesh
 from gru_audio.training.step import DATA
 from tests.tones import tiny

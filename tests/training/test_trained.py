@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from etils import epath
 
-from gru_audio.config import UserError, flatten
+from gru_audio.config import flatten
 from gru_audio.data.resident import Batch
 from gru_audio.rnn import Layer
 from gru_audio.rnn.gates import gates_of_layer
+from gru_audio.settings import UserError
 from gru_audio.training.trained import Trained
 from tests.tones import assert_same, make_feed, member, steps, tiny
 

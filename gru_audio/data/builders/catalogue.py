@@ -13,8 +13,8 @@ import tensorflow_datasets as tfds
 
 from gru_audio.audio.containers import CONTRADICTORY
 from gru_audio.audio.io import Audio, BadAudio, decode
-from gru_audio.config import UserError
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder
+from gru_audio.settings import UserError
 
 _OWN = re.compile(r"[a-z]\w*(/[\w.-]+)?(:\d+\.\d+\.\d+)?")  # NAME/CONFIG:VERSION
 INSTALL = 'pip install "gru-audio[tf]"'

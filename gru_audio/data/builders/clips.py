@@ -20,7 +20,6 @@ import tensorflow_datasets as tfds
 
 from gru_audio.audio.io import BadAudio
 from gru_audio.audio.rates import check_rate
-from gru_audio.config import UserError
 from gru_audio.data import index
 from gru_audio.data.builders import listing
 from gru_audio.data.builders.labels import clean
@@ -28,6 +27,7 @@ from gru_audio.data.builders.ledger import Clip as Clip
 from gru_audio.data.builders.ledger import Ledger
 from gru_audio.data.signal import FRAMES, SOUND, Signal
 from gru_audio.paths import local_path
+from gru_audio.settings import UserError
 
 CLIPS_PER_SHARD = 8192
 SPLITS = ("train", "validation", "test")

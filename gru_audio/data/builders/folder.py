@@ -10,12 +10,12 @@ import tensorflow_datasets as tfds
 
 from gru_audio.audio.files import sound_files
 from gru_audio.audio.io import decode
-from gru_audio.config import UserError
 from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders import same_files, splitting
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder, natural
 from gru_audio.data.builders.labels import clean
 from gru_audio.paths import local_path
+from gru_audio.settings import UserError
 
 
 class Folder(ClipBuilder):

@@ -13,10 +13,10 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from gru_audio.audio.io import BadAudio, decode, duration
-from gru_audio.config import UserError
 from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders import gtzan_faultless, splitting
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder
+from gru_audio.settings import UserError
 
 FILTERED, RANDOM = "filtered", "random"
 

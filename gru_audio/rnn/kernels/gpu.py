@@ -20,11 +20,11 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 
-from gru_audio.config import UserError
 from gru_audio.rnn.equations import Carry, Cell, Matrix, Params, Projections, Values, wide_dtype
 from gru_audio.rnn.kernels import frame
 from gru_audio.rnn.kernels.blocks import Blocks, in_blocks, padded, product, round_up
 from gru_audio.rnn.kernels.gradient import Forward
+from gru_audio.settings import UserError
 
 _KIBIBYTE = 1024
 # Of shared memory that one program may use, by the GPU's compute capability (CUDA's programming
