@@ -110,11 +110,15 @@ class Section(ConfigDict):
             raise AttributeError(error.args[0]) from error
 
     def __setitem__(self, key: str, value: Any) -> None:
+        self.set(key, value)
+
+    def set(self, key: str, value: Any, *, typed: bool = False) -> None:
+        """Sets a key, or takes what a person types for its value; see `Config.put`."""
         if key not in self._settings:
             raise KeyError(self.unknown(key))
         name, its = f"{self._path}{key}", self._settings[key]
         try:
-            value = its.cast(value)
+            value = its.read(value) if typed else its.cast(value)
         except TypeError as error:
             raise TypeError(f"Config key {name}: {error}") from error
         if its.choices is not None and value not in its.choices:
@@ -183,9 +187,7 @@ class Config(Section):
         if section is None or name in _SECTIONS:
             raise UserError(f'Unknown config key "{name}".{nearest(name, flatten(self))}')
         try:
-            if typed and key in section:
-                value = section._settings[key].read(value)
-            section[key] = value
+            section.set(key, value, typed=typed)
         except (KeyError, TypeError) as error:
             raise UserError(error.args[0]) from error
 

@@ -4,28 +4,41 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from gru_audio.audio.frontends import FRONTENDS
 from gru_audio.audio.normalise import Normalisation
 from gru_audio.config import (
     check,
     default_config,
+    differences,
     flatten,
     override,
+    read_config,
     settings_in,
 )
 from gru_audio.data.source import open_source
-from gru_audio.settings import UserError, nearest
+from gru_audio.models import MODELS
+from gru_audio.settings import UserError, nearest, setting
 from gru_audio.sweeping.planning import plan
-from gru_audio.sweeping.sweep import Sweep
+from gru_audio.sweeping.sweep import Sweep, expand
+from gru_audio.sweeping.sweep import group as group_runs
+from gru_audio.sweeping.workdir import identity
 from gru_audio.training.hyper import hyperparameters
+from gru_audio.training.optimizer import OPTIMIZERS, SCHEDULES
+from tests.golden_configs import golden, parts
 from tests.tones import tiny
 
 ROOT = Path(__file__).resolve().parents[1]
+PARTS = parts()
 ONE = Sweep(arms={"one": {}})
 
 
@@ -199,6 +212,124 @@ def test_nearest():
     assert hint == ' Did you mean "hidden"? Valid: hidden, layers.'
     assert nearest("xyz", ["a", "b"]) == " Valid: a, b."
     assert nearest("b; a", ["a", "b"]) == " Separate them by commas: b,a"
+
+
+def test_setting_a_name_swaps_the_keys():
+    config = default_config()
+    config.model.hidden, config.model.cell = 7, "lstm"
+    config.model.forget_bias = 2.0
+    config.model.name = "tcn"
+    assert "cell" not in config.model and config.model.kernel == 3
+    assert config.model.hidden == 7  # which both have
+    config.model.name = "crnn"
+    assert (config.model.hidden, config.model.cell) == (7, "gru")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.kernel": 5}, "model.kernel belongs to model.name=tcn: here it is rnn_classifier"),
+        ({"model.name": "tcn", "model.cell": "gru"}, "belongs to model.name=crnn or rnn_classif"),
+        ({"model.projection": 3}, "belongs to model.cell=.*lstm or lstm_peephole"),
+        ({"model.name": "tcn", "model.projection": 3}, "belongs to model.name=crnn or rnn_"),
+        ({"model.heads": 3}, "belongs to model.pooling=multi_head_attention: here it is last"),
+        ({"frontend.delta_frames": 3}, "belongs to frontend.deltas=1 or 2: here it is 0"),
+        ({"frontend.name": "raw", "frontend.deltas": 1}, "belongs to frontend.name=log_mel"),
+        ({"optimizer.momentum": 0.9}, "belongs to optimizer.name=rmsprop or sgd: here it is adam"),
+        ({"optimizer.schedule": "constant", "optimizer.final_fraction": 0.1}, "here it is const"),
+        ({"task.name": "adding", "task.label_smoothing": 0.1}, "task.name=classification or tag"),
+    ],
+)
+def test_a_key_of_what_is_not_chosen_says_where_it_belongs(changes, message):
+    for order in (changes, dict(reversed(changes.items()))):
+        with pytest.raises(UserError, match=message):
+            override(default_config(), order)
+
+
+@given(st.permutations(("model.name", "model.cell", "model.projection", "model.conv_norm")))
+def test_the_order_of_changes_does_not_matter(names):
+    values = {
+        "model.name": "crnn",
+        "model.cell": "lstm",
+        "model.projection": 3,
+        "model.conv_norm": False,
+    }
+    config = override(default_config(), {name: values[name] for name in names})
+    assert differences(config) == values
+
+
+def test_configs_of_old_runs_are_read():
+    """They stored the keys of all components, one of which has another name today."""
+    old = flatten(override(default_config(), {"model.name": "tcn", "model.hidden": 9}))
+    old |= {"model.cell": "lstm", "model.heads": 4, "frontend.frame_size": 80}
+    old |= {"model.tcn_kernel": 8}
+    del old["model.kernel"], old["optimizer.b2"]
+    expected = {"model.name": "tcn", "model.hidden": 9, "model.kernel": 8}
+    assert differences(read_config(old)) == expected
+    with pytest.raises(UserError, match="Did you mean"):
+        read_config(old | {"model.hiden": 3})
+
+
+def test_a_name_that_only_an_experiment_defines_says_how_to_load_it():
+    with pytest.raises(UserError, match="pass --experiment FILE"):
+        read_config({"model.cell": "sru"})
+
+
+def grown(table, name, **fields):
+    """The component of a name with one more setting."""
+    more = {field: setting(value, doc="New.") for field, value in fields.items()}
+    annotations = {field: type(value) for field, value in fields.items()}
+    old = table[name]
+    body = {**more, "__annotations__": annotations, "__module__": __name__}
+    made = type(old.__name__, (old,), body)
+    return made if issubclass(old, nn.Module) else dataclass(frozen=True)(made)
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "section"),
+    [
+        (MODELS, "rnn_classifier", "model"),
+        (MODELS, "tcn", "model"),
+        (FRONTENDS, "log_mel", "frontend"),
+        (OPTIMIZERS, "adam", "optimizer"),
+        (SCHEDULES, "constant", "optimizer"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_new_setting_changes_no_identity(monkeypatch, table, name, section):
+    """Not of experiments that choose its component, and not of those that do not."""
+    experiments = {part: PARTS[part] for part in ("quickstart", "bai2018-copy_memory_1000")}
+
+    def identities():
+        found = {}
+        for part, (module, arguments) in experiments.items():
+            config = module.get_config(*arguments)
+            runs = expand(config, module.get_sweep(config))
+            found[part] = (
+                golden(module, arguments),
+                [group.name for group in group_runs(runs)],
+                [identity(description(run.config)) for run in runs],
+            )
+        return found
+
+    def description(config):
+        keys = ("experiment", "halving", "data_fingerprint")
+        return {
+            **dict.fromkeys(keys, ""),
+            **{"arms": {}, "draws": [], "replicates": []},
+            "config": flatten(config),
+        }
+
+    before, stored = identities(), flatten(default_config())
+    monkeypatch.setitem(table, name, grown(table, name, novelty="none"))
+    key = f"{section}.novelty"
+    chosen = {"tcn": {"model.name": "tcn"}, "constant": {"optimizer.schedule": "constant"}}
+    config = override(default_config(), chosen.get(name, {}))
+    assert flatten(config)[key] == "none"
+    assert identities() == before
+    assert identity(description(override(config, {key: "some"})))["config"][key] == "some"
+    if name not in chosen:  # what was stored before there was the setting
+        assert identity({**description(config), "config": stored}) == identity(description(config))
 
 
 EXPERIMENT = """
