@@ -90,16 +90,20 @@ def define_config(default: str | None = None, about: str = "The experiment.") ->
     """Defines the flag --config, which names an experiment, and --config.NAME=VALUE."""
     usage = "FILE, or FILE:PART. --config.NAME=VALUE sets a value of its config"
     flags.DEFINE_string("config", default, f"{about} {usage}.")
+    flags.DEFINE_bool("help_config", False, "Show every key of the config, and stop.")
 
 
 def config() -> "Config":
     """The config of the experiment that --config names, with the values set on the command line.
 
+    With --help_config it is shown, and the process ends.
+
     Raises:
       UserError: the file is not there, its `get_config()` fails or returns something else, or the
         config has values that no run could use.
     """
-    from gru_audio.config import Config, check, override  # takes a second, which --help must not
+    # Takes a second, which --help must not.
+    from gru_audio.config import Config, check, describe, override
 
     path, part = _path_and_part()
     get_config = getattr(experiment_module(), "get_config", None)
@@ -111,6 +115,9 @@ def config() -> "Config":
     if not isinstance(given, Config):
         raise UserError(f"{path}: {_NO_CONFIG}")
     given = override(given, _overrides, typed=True)
+    if flags.FLAGS["help_config"].value:
+        print(describe(given))
+        sys.exit(0)
     check(given)
     return given
 
