@@ -34,6 +34,8 @@ _NO_CONFIG = (
 )
 _LONGEST = 300  # characters of an error in a line
 
+_TABLES = {"CELLS", "FRONTENDS", "MODELS", "POOLINGS", "TASKS"}  # that an experiment may extend
+_added: dict[tuple[str, str], str] = {}  # by table and name: the file that defined it
 _overrides: dict[str, str] = {}  # of the command line: dotted name -> what was typed
 
 
@@ -55,6 +57,8 @@ def run(main: Callable[[Sequence[str]], int | None], *, names: bool = False) -> 
                 raise UserError(
                     f'What is "{arguments[1]}"? This command takes flags only: --NAME=VALUE.'
                 )
+            if "experiment" in flags.FLAGS and flags.FLAGS["experiment"].value:
+                load_experiment(str(flags.FLAGS["experiment"].value))
             return main(arguments)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
@@ -91,6 +95,13 @@ def define_config(default: str | None = None, about: str = "The experiment.") ->
     usage = "FILE, or FILE:PART. --config.NAME=VALUE sets a value of its config"
     flags.DEFINE_string("config", default, f"{about} {usage}.")
     flags.DEFINE_bool("help_config", False, "Show every key of the config, and stop.")
+
+
+def define_experiment() -> None:
+    """Defines the flag --experiment, for commands on runs whose components it defines."""
+    flags.DEFINE_string(
+        "experiment", None, "The experiment file that defines cells, models ... of the run."
+    )
 
 
 def config() -> "Config":
@@ -144,7 +155,37 @@ def load_experiment(path: epath.PathLike) -> ModuleType:
         raise UserError(f"{path} is not a Python file.")
     module = importlib.util.module_from_spec(spec)
     call_experiment(path, spec.loader.exec_module, module)
+    _add_components(path, module)
     return module
+
+
+def _add_components(path: epath.PathLike, module: ModuleType) -> None:
+    """Adds the cells, models ... that an experiment file defines to the tables of the package.
+
+    Raises:
+      UserError: a name is taken.
+    """
+    if not _TABLES & vars(module).keys():
+        return  # without importing what takes a second
+    from gru_audio.audio.frontends import FRONTENDS
+    from gru_audio.models import MODELS
+    from gru_audio.models.pooling import POOLINGS
+    from gru_audio.rnn import CELLS
+    from gru_audio.tasks import TASKS
+
+    tables: dict[str, dict[str, Any]] = {
+        "CELLS": CELLS,
+        "FRONTENDS": FRONTENDS,
+        "MODELS": MODELS,
+        "POOLINGS": POOLINGS,
+        "TASKS": TASKS,
+    }
+    own = os.path.realpath(path)
+    for kind in sorted(_TABLES & vars(module).keys()):
+        for name, component in getattr(module, kind).items():
+            if name in tables[kind] and _added.get((kind, name)) != own:
+                raise UserError(f'{path}: {kind} has "{name}" already: take another name.')
+            tables[kind][name], _added[kind, name] = component, own
 
 
 _loaded = functools.cache(load_experiment)

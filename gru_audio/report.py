@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gru_audio.reporting.claims import Claim
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a sweep or of a training run.")
+command.define_experiment()
 _OUTPUT = flags.DEFINE_string("output", None, "Directory for the report. Default: WORKDIR/report.")
 _KEEP = flags.DEFINE_bool("keep", False, "Keep the results, as small files.")
 _TABLES = flags.DEFINE_bool("tables", False, "Write the tables of papers from what is kept.")
