@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gru_audio.audio.normalise import Normalisation
+from gru_audio.config import override
 from gru_audio.data.resident import Batch
 from gru_audio.data.signal import Signal
 from gru_audio.training.hyper import hyperparameters
@@ -34,7 +35,7 @@ def on_one_device(function):
 
 
 def program_of(changes: Mapping[str, Any]) -> Program:
-    return make_program(tiny({**FAST, **changes}), Signal(RATE), CLASSES)
+    return make_program(override(tiny(FAST), changes), Signal(RATE), CLASSES)
 
 
 def fresh_state(program: Program, changes: Mapping[str, Any]) -> TrainState:
@@ -57,7 +58,7 @@ def noise(program: Program, frames: list[int]) -> Batch:
 
 def compiled_step(changes: Mapping[str, Any], frames: int, sample_rate: int = RATE) -> Compiled:
     """A training step from int16 samples, compiled for clips of so many frames and not run."""
-    config = tiny({**FAST, **changes})
+    config = override(tiny(FAST), changes)
     program = make_program(config, Signal(sample_rate), CLASSES)
     layout, rows = make_layout(config.parallel, 1), config.train.batch_size
 
