@@ -50,7 +50,7 @@ from gru_audio.reporting.detectors import F1, Auc, Choice, Detector, Levels, Mea
 from gru_audio.sweeping.sweep import Sweep
 from gru_audio.sweeping.workdir import Workdir
 from gru_audio.training.keys import initial_key
-from gru_audio.training.state import Weights
+from gru_audio.training.step import Weights
 from gru_audio.training.trained import Trained
 
 RESULT = Path(__file__).parent / "results" / "update_gate.onsets.csv"

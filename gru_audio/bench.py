@@ -43,7 +43,7 @@ from gru_audio.benchmarks import (
     sweep,
 )
 from gru_audio.config import UserError, nearest
-from gru_audio.training.devices import use_cpu_cores, use_platform
+from gru_audio.training.distributed import use_cpu_cores, use_platform
 
 BENCHMARKS = {
     "cells": cells,

@@ -67,7 +67,7 @@ def run(main: Callable[[Sequence[str]], int | None], *, names: bool = False) -> 
                 traceback.print_exc()
                 code = 1
         if "jax" in sys.modules:  # importing it takes seconds, and without it there are no others
-            from gru_audio.training.processes import leave
+            from gru_audio.training.distributed import leave
 
             leave(code)
         return code

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from gru_audio.training.checkpoint import load_model
+from gru_audio.training.trained import load_model
 from tests.tones import assert_same
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -93,7 +93,7 @@ def recording_to(file, data: bytes):
 
 
 def as_scored(lines: list[dict], expected: np.ndarray, trained) -> None:
-    """Windows have the labels that they have as clips."""
+    """RunningMeans have the labels that they have as clips."""
     for line in lines:
         row = expected[round(line["start"] * RATE / HOP)]
         assert line["end"] - line["start"] == pytest.approx(SIZE / RATE)

@@ -4,12 +4,12 @@ from ml_collections import ConfigDict
 
 from gru_audio.data.source import Source
 from gru_audio.training.trained import Trained
-from tests.tones import make_feed, member, steps
+from tests.tones import make_loader, member, steps
 
 
 def train(source: Source, config: ConfigDict, count: int) -> Trained:
     """A model after so many steps."""
-    feed = make_feed(source, [config])
+    feed = make_loader(source, [config])
     one = member(steps(feed, [config], [count])[0], 0)
     return Trained(
         config=config,

@@ -21,9 +21,9 @@ from gru_audio.config import check, override
 from gru_audio.data.resident import Batch
 from gru_audio.data.signal import Signal
 from gru_audio.training.hyper import hyperparameters
-from gru_audio.training.parallel import Compiled, Kind, make_layout
+from gru_audio.training.placement import Compiled, Kind, make_placement
 from gru_audio.training.program import make_program
-from gru_audio.training.state import TrainState
+from gru_audio.training.step import TrainState
 
 SAMPLE_RATE, CLASSES = 8000, 10
 NONE, HALF = "none", "bfloat16"
@@ -131,7 +131,7 @@ def _step(
     changes = {name: value for name, value in size.items() if name != "seconds"}
     config = override(config, changes)
     program = make_program(config, Signal(SAMPLE_RATE), tuple(map(str, range(CLASSES))))
-    layout, rows = make_layout(config.parallel, 1), config.train.batch_size
+    layout, rows = make_placement(config.parallel, 1), config.train.batch_size
     samples, width = size["seconds"] * SAMPLE_RATE, program.frontend.features
 
     def make() -> tuple[TrainState, Batch]:

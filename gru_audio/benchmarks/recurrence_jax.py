@@ -13,7 +13,7 @@ import numpy as np
 from gru_audio.benchmarks.recurrence_case import PRECISIONS, Problem
 from gru_audio.config import default_config, override
 from gru_audio.rnn.weights import to_linen, to_torch
-from gru_audio.training.parallel import DATA, Kind, make_layout
+from gru_audio.training.placement import DATA, Kind, make_placement
 
 LINEN = {"gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
 
@@ -79,7 +79,7 @@ def shared(problem: Problem, implementation: str) -> Contestant:
     """Ours, with the batch shared by all devices and the weights' gradients added up."""
     devices = len(jax.devices())
     config = override(default_config(), {"parallel.data": devices, "parallel.member": 1})
-    layout = make_layout(config.parallel, 1)
+    layout = make_placement(config.parallel, 1)
     apply: Any = problem.case.encoder(implementation).apply
 
     def forward(params, inputs, weight, lengths):

@@ -13,9 +13,9 @@ from gru_audio.data.group import GroupData, gather_data
 from gru_audio.data.resident import Mixing
 from gru_audio.data.source import Source
 from gru_audio.data.stream import Reader
-from gru_audio.training.feed import FEEDS, Feed
 from gru_audio.training.hyper import hyperparameters, mixing
-from gru_audio.training.parallel import Layout, make_layout
+from gru_audio.training.loader import LOADERS, Loader
+from gru_audio.training.placement import Placement, make_placement
 from gru_audio.training.program import make_program
 from gru_audio.training.step import Program
 
@@ -42,7 +42,7 @@ class Setting:
 
     config: ConfigDict
     program: Program
-    layout: Layout
+    layout: Placement
     data: GroupData
     hyper: dict[str, np.ndarray]
 
@@ -54,10 +54,10 @@ class Setting:
     def mixing(self) -> Mixing:
         return mixing(self.hyper)
 
-    def feed(self, kind: str) -> Feed:
+    def feed(self, kind: str) -> Loader:
         """A new feed, "resident" or "streamed"."""
         threads = self.config.data.workers
-        return FEEDS[kind](self.program, self.layout, self.data, self.mixing, _HORIZON, threads)
+        return LOADERS[kind](self.program, self.layout, self.data, self.mixing, _HORIZON, threads)
 
     def reader(self) -> Reader:
         """What reads the plan's batches on the host."""
@@ -82,7 +82,7 @@ def make_setting(
     return Setting(
         config=config,
         program=make_program(config, source.signal, names),
-        layout=make_layout(config.parallel, members),
+        layout=make_placement(config.parallel, members),
         data=gather_data(source, configs),
         hyper=hyperparameters(configs),
     )

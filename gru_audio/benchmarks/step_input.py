@@ -11,10 +11,9 @@ import numpy as np
 
 from gru_audio.benchmarks.setting import Row, Setting, say
 from gru_audio.benchmarks.timing import LEAST_ROUNDS, Spread, interleave, speed, spread
-from gru_audio.training.feed import Feed
-from gru_audio.training.parallel import Kind
-from gru_audio.training.state import TrainState
-from gru_audio.training.step import METRICS
+from gru_audio.training.loader import Loader
+from gru_audio.training.placement import Kind
+from gru_audio.training.step import METRICS, TrainState
 
 _TURN_SECONDS = 1.0  # at most; long beside the few batches that Grain reads in others' turns
 _MOST_STEPS = 200  # of a turn
@@ -36,7 +35,7 @@ def measure_input(setting: Setting, seconds: float, name: str) -> Row:
     before = _peak_host_bytes()
     resident, streamed = setting.feed("resident"), setting.feed("streamed")
     fresh = resident.initial_state(setting.hyper)
-    compiled = resident.compile_time.wall
+    compiled = resident.placement.compile_time.wall
     many, one = _constant(setting, fresh)
     steps: dict[str, Steps] = {
         "resident": _by_calls(resident),
@@ -76,20 +75,20 @@ def measure_input(setting: Setting, seconds: float, name: str) -> Row:
         "streamed_ratio": speed(ms["streamed"], ms["constant, one a call"]),
         "read_us_per_clip": reading,
         "read_and_assemble_us_per_clip": assembling,
-        "resident_compile_seconds": resident.compile_time.wall - compiled,
-        "streamed_compile_seconds": streamed.compile_time.wall,
-        "resident_device_bytes": resident.memory_bytes,
-        "streamed_device_bytes": streamed.memory_bytes,
+        "resident_compile_seconds": resident.placement.compile_time.wall - compiled,
+        "streamed_compile_seconds": streamed.placement.compile_time.wall,
+        "resident_device_bytes": resident.placement.memory_bytes,
+        "streamed_device_bytes": streamed.placement.memory_bytes,
         "host_bytes_before": before,
         "peak_host_bytes": _peak_host_bytes(),
     }
 
 
-def _by_calls(feed: Feed) -> Steps:
+def _by_calls(feed: Loader) -> Steps:
     return lambda state, start, stop: feed.train(state, _ALIVE, start, stop)[0]
 
 
-def _by_steps(feed: Feed) -> Steps:
+def _by_steps(feed: Loader) -> Steps:
     def run(state: TrainState, start: int, stop: int) -> TrainState:
         for step in range(start, stop):
             state, _ = feed.train(state, _ALIVE, step, step + 1)
@@ -115,7 +114,7 @@ def _constant(setting: Setting, state: TrainState) -> tuple[Steps, Steps]:
             state, series = carry
             keys = program.keys(state, given[0][0].row)
             branches = [
-                lambda state, keys, batch=batch: program.share(state, keys, *batch)
+                lambda state, keys, batch=batch: program.gradients(state, keys, *batch)
                 for batch in given
             ]
             share = jax.lax.switch(buckets[i], branches, state, keys)

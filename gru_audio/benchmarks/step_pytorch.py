@@ -13,8 +13,8 @@ from gru_audio.benchmarks import pytorch
 from gru_audio.benchmarks.setting import Row, Setting, say
 from gru_audio.benchmarks.timing import cores, fastest, interleave, speed, spread
 from gru_audio.data.resident import Batch
-from gru_audio.training.parallel import Kind, Layout
-from gru_audio.training.state import TrainState
+from gru_audio.training.placement import Kind, Placement
+from gru_audio.training.step import TrainState
 
 OURS = "gru_audio"
 SAME_LOSS = 1e-4
@@ -47,7 +47,9 @@ def measure_against_pytorch(setting: Setting, seconds: float, name: str) -> list
     def from_features(state, batch, features, frames):
         keys, labels = program.keys(state, batch.row), program.task.soft_labels(batch.target)
         problem = program.task.problem(features, frames, labels)
-        return program.update(state, program.share_of_problem(state, keys, problem))
+        return program.update(
+            state, program.problem_gradients(state, state.weights.model_state, keys, problem)
+        )
 
     def from_sound(state, batch):
         return program.train_step(state, batch)
@@ -143,7 +145,7 @@ def _their_steps(
 
 
 def _our_step(
-    layout: Layout, function: Callable, state: TrainState, arguments: tuple
+    layout: Placement, function: Callable, state: TrainState, arguments: tuple
 ) -> tuple[Callable[[], float], float]:
     """A step that goes on from a copy of `state` and returns the loss; and seconds to compile it.
 

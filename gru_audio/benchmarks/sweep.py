@@ -24,7 +24,7 @@ from gru_audio.benchmarks.setting import Row, Setting, make_setting, plain, say
 from gru_audio.benchmarks.timing import fastest, host, interleave, show_host, shown, speed, spread
 from gru_audio.config import check, override
 from gru_audio.data.source import Source, open_source
-from gru_audio.training.feed import Feed
+from gru_audio.training.loader import Loader
 
 _ALONE = "alone"
 _Turn = Callable[[int], None]
@@ -89,7 +89,7 @@ def _block(
         f"{size} together": make_setting(config, source, everywhere, members=size) for size in sizes
     }
     turns: dict[str, _Turn] = {}
-    feeds: dict[str, Feed] = {}
+    feeds: dict[str, Loader] = {}
     for name, setting in settings.items():
         say(f"{name}: compiling")
         turns[name], feeds[name] = _turn(setting)
@@ -127,7 +127,7 @@ def compared(
     return row
 
 
-def _turn(setting: Setting) -> tuple[_Turn, Feed]:
+def _turn(setting: Setting) -> tuple[_Turn, Loader]:
     feed = setting.feed("resident")
     alive = np.ones(len(setting.data.seeds), bool)
     state = feed.initial_state(setting.hyper)
@@ -140,11 +140,11 @@ def _turn(setting: Setting) -> tuple[_Turn, Feed]:
     return turn, feed
 
 
-def _numbers(ms: np.ndarray, feed: Feed) -> Row:
+def _numbers(ms: np.ndarray, feed: Loader) -> Row:
     return {
         "step_ms": spread(ms),
-        "memory_bytes": feed.memory_bytes,
-        "compile_seconds": feed.compile_time.wall,
+        "memory_bytes": feed.placement.memory_bytes,
+        "compile_seconds": feed.placement.compile_time.wall,
     }
 
 

@@ -4,6 +4,7 @@ All clips lie one after the other, each from a block boundary, and a batch is a 
 rows. That serves clips of any length, crops, and recordings of minutes.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -35,6 +36,10 @@ class Batch:
     length: Array
     target: Array
     row: Array
+
+    def padded_to(self, length: int) -> "Batch":
+        """The batch with signals cut to `length` steps, all of them longer than the examples."""
+        return replace(self, signal=self.signal[:, :length])
 
 
 class Mixing(NamedTuple):

@@ -14,7 +14,8 @@ from gru_audio.sweeping.halving import Halving
 from gru_audio.sweeping.shard import WHOLE, Shard, divide
 from gru_audio.sweeping.sweep import Group, Run, Sweep, expand, group
 from gru_audio.sweeping.workdir import environment
-from gru_audio.training import devices, parallel
+from gru_audio.training import distributed
+from gru_audio.training.placement import make_placement
 from gru_audio.training.program import make_program
 from gru_audio.training.step import Program
 
@@ -100,9 +101,9 @@ def plan(
         _check_selection(configs[0], program)
         programs.append(program)
         data.append(gather_data(source, configs))
-        layout = parallel.make_layout(configs[0].parallel, len(configs))  # are there the devices?
+        placement = make_placement(configs[0].parallel, len(configs))  # checks the devices
         if configs[0].data.feed == "streamed":
-            layout.check_streaming()
+            placement.check_streaming()
     program = make_program(config, source.signal, names)
     description = _describe(config, sweep, experiment, about, command, groups, source, program)
     remarks = _remarks(source, shards[shard.index - 1], data)
@@ -207,5 +208,5 @@ def _describe(
             for of_group in groups
             for run in of_group.runs
         ],
-        "environment": environment() | devices.environment(),
+        "environment": environment() | distributed.environment(),
     }

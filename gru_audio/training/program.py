@@ -57,8 +57,8 @@ def make_program(config: ConfigDict, signal: Signal, class_names: tuple[str, ...
         time_masks=config.augment.time_masks,
         frequency_masks=config.augment.frequency_masks,
         blocks=config.frontend.deltas + 1,
-        accumulate=config.train.accumulate,
-        truncate_frames=config.train.truncate_frames,
+        grad_accumulation=config.train.accumulate,
+        tbptt_frames=config.train.truncate_frames,
         skip_nonfinite=config.train.skip_nonfinite,
     )
 

@@ -1,8 +1,9 @@
 """A trained model, whole: what `evaluate` and `predict` need, and nothing else."""
 
 import functools
+import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,14 +15,16 @@ from ml_collections import ConfigDict
 
 from gru_audio.audio.normalise import Normalisation
 from gru_audio.config import UserError, check, default_config, flatten, override
+from gru_audio.data import npz
+from gru_audio.data.npz import Layout
 from gru_audio.data.resident import CENTRE, Batch, crop_start
 from gru_audio.data.signal import Signal
+from gru_audio.files import read_bytes, read_json, write_atomically
 from gru_audio.rnn.gates import Gates, gates_of
-from gru_audio.training.checkpoint import load_model, save_model
+from gru_audio.training.checkpoint import named_leaves
 from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.program import make_program
-from gru_audio.training.state import Weights
-from gru_audio.training.step import Program
+from gru_audio.training.step import Program, Weights
 
 _BATCH = 32  # clips labelled at a time
 
@@ -218,3 +221,60 @@ def _arrays(weights: Weights, normalisation: Normalisation) -> Any:
         "model_state": weights.model_state,
         "normalisation": {"mean": normalisation.mean, "std": normalisation.std},
     }
+
+
+def save_model(directory: epath.Path, arrays: Any, description: dict[str, Any]) -> None:
+    """Writes a trained model: `arrays.npz`, and `model.json` last, which marks it complete."""
+    named = {name: np.asarray(leaf) for name, leaf in named_leaves(jax.device_get(arrays)).items()}
+    write_atomically(directory / "arrays.npz", npz.encode(named, compressed=False))
+    text = json.dumps(description, indent=1, sort_keys=True)
+    write_atomically(directory / "model.json", text)
+
+
+def load_model(
+    directory: epath.Path, expected: Callable[[dict[str, Any]], Any] | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """Arrays (host, as nested dicts) and description of a model that `save_model` wrote.
+
+    Nothing in it is executed, and no array is read before its size has been checked.
+
+    Args:
+      directory: the model's.
+      expected: gives, for a description, shapes and dtypes that the arrays must have.
+
+    Raises:
+      UserError: there is no model, or it is damaged, or not what its description says.
+    """
+    file = directory / "model.json"
+    if not file.exists():
+        raise UserError(f"No trained model in {directory}: {file.name} is missing.")
+    try:
+        description = read_json(file)
+        data = read_bytes(directory / "arrays.npz")
+        found = npz.layouts(data)
+        if expected is not None:
+            _compare(found, named_leaves(expected(description)))
+        return _nested(npz.decode(data)), description
+    except Exception as error:  # a crafted description fails wherever it is first believed
+        reason = str(error) or type(error).__name__
+        raise UserError(f"The model in {directory} cannot be used: {reason}") from error
+
+
+def _compare(found: Mapping[str, Layout], expected: Mapping[str, Any]) -> None:
+    for name in sorted({*found, *expected}):
+        its = found.get(name)
+        due = expected.get(name) and Layout(expected[name].shape, expected[name].dtype)
+        if its != due:
+            raise ValueError(f"{name} should be {due}, and is {its}.")
+
+
+def _nested(arrays: Mapping[str, np.ndarray]) -> Any:
+    """{"a/b": x} as {"a": {"b": x}}."""
+    tree: dict[str, Any] = {}
+    for name, leaf in arrays.items():
+        *folders, last = name.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[last] = leaf
+    return tree

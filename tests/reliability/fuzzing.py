@@ -48,10 +48,10 @@ from gru_audio.data.builders.polyphonic_music import _read as read_rolls
 from gru_audio.data.builders.tables import read_table
 from gru_audio.data.signal import Signal
 from gru_audio.prepare import prepare
-from gru_audio.training.checkpoint import Checkpoints, hush
+from gru_audio.training.checkpoint import Checkpoints, silence
 from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.program import make_program
-from gru_audio.training.state import Weights
+from gru_audio.training.step import Weights
 from gru_audio.training.trained import Trained
 from tests.reliability.damage import FORMS, speech
 from tests.rolls import made_rolls, write_rolls
@@ -389,7 +389,7 @@ def data_sets() -> Iterable[Kind]:
 
 
 def checkpoints() -> Iterable[Kind]:
-    hush()
+    silence()
     rng = np.random.default_rng(0)
     kernel = rng.normal(size=(2, 50)).astype(np.float32)
     state = {"weights": {"kernel": kernel}, "step": np.full(2, 7, np.int32)}

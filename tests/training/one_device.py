@@ -1,4 +1,4 @@
-"""What the step does to one member on one device, without a feed or a data set."""
+"""What the step does to one member on one device, without a loader or a data set."""
 
 import functools
 from collections.abc import Mapping
@@ -12,10 +12,9 @@ from gru_audio.audio.normalise import Normalisation
 from gru_audio.data.resident import Batch
 from gru_audio.data.signal import Signal
 from gru_audio.training.hyper import hyperparameters
-from gru_audio.training.parallel import Compiled, Kind, make_layout
+from gru_audio.training.placement import Compiled, Kind, make_placement
 from gru_audio.training.program import make_program
-from gru_audio.training.state import TrainState
-from gru_audio.training.step import DATA, Program
+from gru_audio.training.step import DATA, Program, TrainState
 from tests.tones import RATE, tiny
 
 CLASSES = ("low", "middle", "high")
@@ -59,10 +58,10 @@ def compiled_step(changes: Mapping[str, Any], frames: int, sample_rate: int = RA
     """A training step from int16 samples, compiled for clips of so many frames and not run."""
     config = tiny({**FAST, **changes})
     program = make_program(config, Signal(sample_rate), CLASSES)
-    layout, rows = make_layout(config.parallel, 1), config.train.batch_size
+    placement, rows = make_placement(config.parallel, 1), config.train.batch_size
 
     def abstract(dtype, kind, *shape):
-        return jax.ShapeDtypeStruct((1, *shape), dtype, sharding=layout.sharding(kind))
+        return jax.ShapeDtypeStruct((1, *shape), dtype, sharding=placement.sharding(kind))
 
     of_member = functools.partial(abstract, kind=Kind.MEMBER)
     width = program.frontend.features
@@ -74,7 +73,7 @@ def compiled_step(changes: Mapping[str, Any], frames: int, sample_rate: int = RA
     state = jax.tree.map(lambda a: abstract(a.dtype, Kind.MEMBER, *a.shape[1:]), state)
     audio = abstract(jnp.int16, Kind.ROWS, rows, program.frontend.samples(frames))
     column = abstract(jnp.int32, Kind.ROWS, rows)
-    return layout.compile(
+    return placement.compile(
         lambda state, batch: program.train_step(state, batch),
         (state, Batch(audio, column, column, column)),
         (Kind.MEMBER, Kind.ROWS),

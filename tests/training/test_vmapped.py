@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gru_audio.training.side_by_side import any_member, keep_stopped, longest_of
-from tests.tones import SPEAKERS, fresh, make_feed, tiny
+from gru_audio.training.vmapped import any_member, max_over_members, where_active
+from tests.tones import SPEAKERS, fresh, make_loader, tiny
 
 GOES_ON = np.array([True, False, True])
 
@@ -21,19 +21,19 @@ def test_members_go_on_together_while_one_does():
 
 
 def test_members_share_the_longest_bucket():
-    assert jax.vmap(longest_of, out_axes=None)(jnp.array([1, 3, 0])) == 3
-    assert longest_of(jnp.int32(1)) == 1
+    assert jax.vmap(max_over_members, out_axes=None)(jnp.array([1, 3, 0])) == 3
+    assert max_over_members(jnp.int32(1)) == 1
 
 
 def test_who_has_stopped_stays_as_he_is():
     new, old = {"a": jnp.arange(3.0), "b": jnp.ones((3, 2))}, {"a": -jnp.ones(3)}
-    kept = jax.vmap(keep_stopped)(GOES_ON, new, old | {"b": jnp.zeros((3, 2))})
+    kept = jax.vmap(where_active)(GOES_ON, new, old | {"b": jnp.zeros((3, 2))})
     np.testing.assert_array_equal(kept["a"], [0, -1, 2])
     np.testing.assert_array_equal(kept["b"], [[1, 1], [0, 0], [1, 1]])
 
 
 def test_what_all_members_share_is_kept_for_each():
-    kept = jax.vmap(keep_stopped, in_axes=(0, None, 0))(GOES_ON, jnp.float32(7), jnp.arange(3.0))
+    kept = jax.vmap(where_active, in_axes=(0, None, 0))(GOES_ON, jnp.float32(7), jnp.arange(3.0))
     np.testing.assert_array_equal(kept, [7, 1, 7])
 
 
@@ -52,16 +52,16 @@ def configs():
 
 
 def trained(source, configs, side_by_side):
-    """Feed, state and metrics of 12 steps, for the last seven of which the third is not alive."""
+    """Loader, state and metrics of 12 steps, for the last seven of which the third is not alive."""
     for config in configs:
         config.parallel.side_by_side = side_by_side
-    feed, series = make_feed(source, configs), []
-    state = fresh(feed, configs)
+    loader, series = make_loader(source, configs), []
+    state = fresh(loader, configs)
     for start, stop, third in ((0, 5, True), (5, 12, False)):
-        state, metrics = feed.train(state, np.array([True, True, third, True]), start, stop)
+        state, metrics = loader.train(state, np.array([True, True, third, True]), start, stop)
         series.append(metrics)
     joined = {k: np.concatenate([m[k] for m in series], axis=1) for k in series[0]}
-    return feed, jax.device_get(state), joined
+    return loader, jax.device_get(state), joined
 
 
 def test_one_length_is_worked_on_at_a_step(source, configs):
@@ -69,11 +69,11 @@ def test_one_length_is_worked_on_at_a_step(source, configs):
 
     Each member is what it is alone, whenever the others stop.
     """
-    feed, state, together = trained(source, configs, side_by_side=0)
-    assert len(feed.data.plan.padded) == 3
-    buckets, _ = feed.data.schedule(0, 12)
+    loader, state, together = trained(source, configs, side_by_side=0)
+    assert len(loader.data.plan.padded) == 3
+    buckets, _ = loader.data.schedule(0, 12)
     assert (buckets != buckets[0]).any()
-    program = feed._calls["train"].call.as_text()
+    program = loader.placement._calls["train"].call.as_text()
     (chosen,) = re.findall(r"conditional\(.*branch_computations={(.*?)}", program)
     assert len(chosen.split(",")) == 3
     _, alone_state, alone = trained(source, configs, side_by_side=1)

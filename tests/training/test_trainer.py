@@ -36,8 +36,10 @@ def test_records(two):
 def test_the_memory_it_took_is_known_after_a_resume_that_trains_nothing(source, tmp_path):
     first = Outcome(source, tmp_path, {}, **{"data.validation": ""})
     again = Outcome(source, tmp_path, {}, **{"data.validation": ""})
-    assert again.pack.memory_bytes == 0
-    assert again.memory.memory_bytes == first.memory.memory_bytes == first.pack.memory_bytes > 0
+    assert again.population.memory_bytes == 0
+    assert (
+        again.memory.memory_bytes == first.memory.memory_bytes == first.population.memory_bytes > 0
+    )
 
 
 def test_calls_of_one_step_or_of_many_give_the_same_bits(source, tmp_path, two):
@@ -47,7 +49,7 @@ def test_calls_of_one_step_or_of_many_give_the_same_bits(source, tmp_path, two):
 
 
 def test_the_best_weights_are_kept(two):
-    scores = two.pack.score("validation", best=True)
+    scores = two.population.score("validation", best=True)
     for m in range(2):
         lost = two.lost(m)
         assert two.memory.best[m] == min(lost.values())
@@ -96,7 +98,7 @@ def test_a_member_whose_loss_is_no_number_fails_alone(source, tmp_path, two, cal
     failure = memory.failure[0]
     assert failure["error"] == f"The loss or its gradient is not finite at step {step}."
     assert failure["step"] == step
-    assert failure["clips"] == outcome.feed.data.clips(0, step)
+    assert failure["clips"] == outcome.loader.data.clips(0, step)
     assert len(failure["clips"]) == 8
     assert step < 5
     # Whatever the length of a call, the losses before are kept and none after.

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.tones import NOISE, assert_same, make_feed, member, steps, tiny
+from tests.tones import NOISE, assert_same, make_loader, member, steps, tiny
 from tests.training.outcome import Outcome, same_member
 
 SHORT, LONG = {"train.steps": 10}, {"train.steps": 30}
@@ -22,17 +22,19 @@ def unpacked(source, tmp_path_factory):
 
 
 def test_those_that_go_on_move_to_devices_of_their_own(source, tmp_path, unpacked):
-    assert unpacked.pack.size == 4
+    assert unpacked.population.size == 4
     packed = Outcome(source, tmp_path, *MEMBERS, **TWO_DEVICES, **ALWAYS)
-    assert packed.pack.size == 2
+    assert packed.population.size == 2
     for m in range(4):
         same_member(packed, unpacked, m)
-    spent = packed.pack.compile_time
-    packed.pack.unpack()
-    assert packed.pack.compile_time == spent  # also what has been left again counts
+    spent = packed.population.compile_time
+    packed.population.restore_all()
+    assert packed.population.compile_time == spent  # also what has been left again counts
     for role in ("validation", "test"):
         for its, other in zip(
-            packed.pack.score(role, best=True), unpacked.pack.score(role, best=True), strict=True
+            packed.population.score(role, best=True),
+            unpacked.population.score(role, best=True),
+            strict=True,
         ):
             assert_same(its, other)
 
@@ -54,7 +56,7 @@ def test_side_by_side_a_group_shrinks_when_half_have_stopped(source, tmp_path, u
     members = [MEMBERS[i] for i in (0, 2, 1, 3)]  # one of each kind on a device
     settings = TWO_DEVICES | {"parallel.side_by_side": 2}
     packed = Outcome(source, tmp_path, *members, **settings, **ALWAYS)
-    assert packed.pack.size == 2
+    assert packed.population.size == 2
     for m, its in ((0, 0), (2, 1), (1, 2)):
         for record, other in zip(packed.records(m), unpacked.records(its), strict=True):
             assert record == pytest.approx(other, rel=1e-5, abs=1e-5)
@@ -67,11 +69,11 @@ def test_side_by_side_a_member_is_what_it_is_alone(source):
         tiny(NOISE | {"seed": seed, "parallel.side_by_side": 0, "optimizer.learning_rate": rate})
         for seed, rate in ((0, 0.01), (1, 3e38), (2, 0.002))
     ]
-    _, together = steps(make_feed(source, configs), configs, [100])
+    _, together = steps(make_loader(source, configs), configs, [100])
     assert not np.isfinite(together["loss"][1]).all()
     for m in (0, 2):
         alone = [configs[m]]
-        _, metrics = steps(make_feed(source, alone), alone, [100])
+        _, metrics = steps(make_loader(source, alone), alone, [100])
         np.testing.assert_allclose(together["loss"][m], metrics["loss"][0], rtol=1e-5, atol=1e-5)
 
 
@@ -79,5 +81,5 @@ def test_where_nothing_is_saved_nobody_moves(source, tmp_path):
     """One after another, those that have stopped cost nothing where they are."""
     members = [MEMBERS[i] for i in (0, 2, 1, 3)]
     outcome = Outcome(source, tmp_path, *members, **TWO_DEVICES, **ALWAYS)
-    assert outcome.pack.size == 4
+    assert outcome.population.size == 4
     assert_same(member(jax.device_get(outcome.state), 1).step, np.int32(10))

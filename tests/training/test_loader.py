@@ -10,7 +10,7 @@ import pytest
 from gru_audio.data.plan import crop_fractions, rows_to_examples
 from gru_audio.data.source import Source
 from gru_audio.data.stream import read
-from tests.tones import NOISE, assert_same, fresh, make_feed, member, steps, tiny
+from tests.tones import NOISE, assert_same, fresh, make_loader, member, steps, tiny
 
 CHANGES = {"data.buckets": 2, "data.crop_seconds": 0.3, "model.dropout": 0.2, "augment.mixup": 0.4}
 STREAMED = {"data.feed": "streamed"}
@@ -23,12 +23,12 @@ def configs():
 
 @pytest.fixture(scope="module")
 def resident(source, configs):
-    return make_feed(source, configs)
+    return make_loader(source, configs)
 
 
 @pytest.fixture(scope="module")
 def streamed(source):
-    return make_feed(source, [tiny(CHANGES | STREAMED), tiny(CHANGES | STREAMED | {"seed": 1})])
+    return make_loader(source, [tiny(CHANGES | STREAMED), tiny(CHANGES | STREAMED | {"seed": 1})])
 
 
 @pytest.fixture(scope="module")
@@ -47,16 +47,16 @@ def test_members_that_hold_out_others_are_what_they_are_alone(source):
     held_out = {"data.buckets": 2, "model.recurrent_init": "uniform", "train.steps": 12}
     settings = [held_out | {"data.hold_out": f"group={who}"} for who in ("ann", "ben")]
     group = [tiny(changes) for changes in settings]
-    resident = make_feed(source, group)
+    resident = make_loader(source, group)
     buckets, _ = resident.data.schedule(0, 12)
     assert (buckets[0] != buckets[1]).any()
     state, metrics = steps(resident, group, [12])
     alone = [tiny(settings[1])]
-    own_state, own_metrics = steps(make_feed(source, alone), alone, [12])
+    own_state, own_metrics = steps(make_loader(source, alone), alone, [12])
     assert_same(member(state, 1), member(own_state, 0))
     assert_same(member(metrics, 1), member(own_metrics, 0))
     streamed = [tiny(changes | STREAMED) for changes in settings]
-    streamed_state, streamed_metrics = steps(make_feed(source, streamed), streamed, [1] * 12)
+    streamed_state, streamed_metrics = steps(make_loader(source, streamed), streamed, [1] * 12)
     assert_same(streamed_metrics, metrics)
     assert_same(streamed_state, state)
 
@@ -67,7 +67,7 @@ def test_with_all_noise_they_agree(source):
     losses = []
     for changes, calls in (({}, [20]), (STREAMED, [1] * 20)):
         configs = [tiny(NOISE | changes)]
-        losses.append(steps(make_feed(source, configs), configs, calls)[1]["loss"])
+        losses.append(steps(make_loader(source, configs), configs, calls)[1]["loss"])
     np.testing.assert_allclose(*losses, rtol=1e-5, atol=1e-6)
 
 
@@ -87,23 +87,23 @@ def test_a_member_that_is_not_alive_is_left_as_it_is(resident, configs):
 def test_the_first_loss_is_that_of_the_plans_first_batch(source):
     """Without noise it is the mean of the scores of the untrained model."""
     configs = [tiny({"seed": 5})]
-    feed = make_feed(source, configs)
-    state, (bucket, visit) = fresh(feed, configs), (0, 0)
-    plan, table = feed.data.plan, feed.data.tables[0][bucket]
+    loader = make_loader(source, configs)
+    state, (bucket, visit) = fresh(loader, configs), (0, 0)
+    plan, table = loader.data.plan, loader.data.tables[0][bucket]
     rows = np.arange(plan.batch_size, dtype=np.int32)
     order = (np.uint32(5), bucket, visit, rows, plan.batch_size)
     ids = rows_to_examples(table, len(table), *order)
-    batch = read(source, feed.data.target, ids, rows, plan.padded[0], crop_fractions(*order))
+    batch = read(source, loader.data.target, ids, rows, plan.padded[0], crop_fractions(*order))
     one = jax.device_get((state.weights, state.normalisation))
-    scores = jax.jit(feed.program.score)(*member(one, 0), batch)
-    _, metrics = feed.train(state, np.ones(1, bool), 0, 1)
+    scores = jax.jit(loader.program.score)(*member(one, 0), batch)
+    _, metrics = loader.train(state, np.ones(1, bool), 0, 1)
     np.testing.assert_allclose(metrics["loss"][0, 0], np.mean(scores["loss"]), rtol=1e-5)
 
 
 @pytest.mark.parametrize("role", ["train", "validation", "test"])
 def test_scores_are_in_the_order_of_the_ids(source, resident, streamed, trained, role):
-    layout, (state, _) = resident.layout, trained
-    state = layout.scatter(state)
+    placement, (state, _) = resident.placement, trained
+    state = placement.scatter(state)
     scores = resident.score(state.weights, state.normalisation, role)
     for its, others in zip(
         scores, streamed.score(state.weights, state.normalisation, role), strict=True
@@ -134,10 +134,10 @@ class Recorded(Source):
 
 def test_a_clip_that_members_share_is_read_once(source, streamed, trained):
     data = replace(streamed.data, source=Recorded(**vars(source)))
-    feed = replace(streamed, data=data)
-    state = feed.layout.scatter(trained[0])
+    loader = replace(streamed, data=data)
+    state = loader.placement.scatter(trained[0])
     Recorded.asked.clear()
-    feed.score(state.weights, state.normalisation, "validation")
+    loader.score(state.weights, state.normalisation, "validation")
     clips, chunks = data.ids[0]["validation"], len(data.plan.padded)
     np.testing.assert_array_equal(clips, data.ids[1]["validation"])
     assert set(Recorded.asked) >= set(clips)
@@ -146,23 +146,23 @@ def test_a_clip_that_members_share_is_read_once(source, streamed, trained):
 
 def test_a_role_without_examples_has_no_scores(source):
     configs = [tiny({"data.validation": ""}), tiny()]
-    feed = make_feed(source, configs)
-    state = fresh(feed, configs)
-    empty, scored = feed.score(state.weights, state.normalisation, "validation")
+    loader = make_loader(source, configs)
+    state = fresh(loader, configs)
+    empty, scored = loader.score(state.weights, state.normalisation, "validation")
     assert not empty
-    assert len(scored["loss"]) == len(feed.data.ids[1]["validation"])
+    assert len(scored["loss"]) == len(loader.data.ids[1]["validation"])
 
 
 def test_normalisation_is_of_the_members_own_training_examples(source):
     configs = [tiny({"data.hold_out": f"group={who}"}) for who in ("ann", "ben")]
-    feed = make_feed(source, configs)
-    state = jax.device_get(fresh(feed, configs))
-    features = jax.jit(feed.program.features)
+    loader = make_loader(source, configs)
+    state = jax.device_get(fresh(loader, configs))
+    features = jax.jit(loader.program.features)
     for m in range(2):
         frames = []
-        for example in feed.data.ids[m]["train"]:
+        for example in loader.data.ids[m]["train"]:
             ids, zero = np.array([example]), np.zeros(1, np.float32)
-            batch = read(source, feed.data.target, ids, ids, feed.data.plan.padded[0], zero)
+            batch = read(source, loader.data.target, ids, ids, loader.data.plan.padded[0], zero)
             values, count = features(batch)
             frames.append(np.asarray(values, np.float64)[0, : int(count[0])])
         frames = np.concatenate(frames)

@@ -1,20 +1,19 @@
-"""Where members and batches lie: the device mesh, and the wrapping of per-member functions.
+"""Where members and batches lie: the device mesh, and calls that span it.
 
-Everything else is written for one member on one device. A `Layout` makes of such a function a
-compiled call on many members and devices, by one of two modes:
+Everything else is written for one member on one device. A `Placement` compiles such a function into
+a call on many members and devices, in one of two modes:
 
   pjit  `jit(shard_map(f))` over a mesh with the axes `member` and `data`
-  pmap  `pmap(f)` over the axis `data`, every device holding all members (in one process)
+  pmap  `pmap(f)` over the axis `data`; every device holds all members (one process only)
 
-The mesh may reach over several processes: all of them then put the same arrays and make the same
-calls. Inside a device the members follow one another (`lax.map`) on a CPU, where that is faster and
-bit-equal to a run alone. On an accelerator they run side by side (`vmap`), as many as its memory
-holds.
+The mesh may span several processes. All of them then put the same arrays and make the same calls.
+On a CPU the members of a device run one after another (`lax.map`): this is faster there, and
+bit-equal to a run alone. On an accelerator they run in one `vmap`, as many as the memory holds.
 """
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -25,61 +24,67 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from gru_audio.config import UserError
-from gru_audio.training.devices import device_memory
-from gru_audio.training.elapsed import NONE, Elapsed
+from gru_audio.training.distributed import device_memory
+from gru_audio.training.logging import Elapsed
 from gru_audio.training.step import DATA
 
-MEMBERS = "member"  # the mesh axis over which members are shared
-Tree = Any
+MEMBERS = "member"  # the mesh axis over which members are divided
+Tree = Any  # a pytree of arrays
 
 
 class Kind(Enum):
-    """How an argument or a result is spread: the value says what its leading axes are."""
+    """How an argument or a result is sharded; the value names its leading axes."""
 
     SHARED = P()  # the same for all members and devices
-    MEMBER = P(MEMBERS)  # one slice a member
+    MEMBER = P(MEMBERS)  # one slice per member
     ROWS = P(MEMBERS, DATA)  # member, then rows of the batch
 
 
-@dataclass
+@dataclass(frozen=True)
 class Compiled:
-    """A compiled call, and what it took to make it.
+    """A compiled call.
 
     Attributes:
-      call: the call.
-      memory_bytes: arguments, results and temporaries on a device, by the compiler's count.
-      compile_time: of what was tried and not taken, too.
+      call: takes and returns arrays as it was compiled for.
+      memory_bytes: arguments, results and temporaries on a device, as the compiler counts; None if
+        it does not.
+      compile_time: spent on it, and on what was tried before.
     """
 
     call: Callable[..., Tree]
     memory_bytes: int | None
-    compile_time: Elapsed = NONE
+    compile_time: Elapsed = field(default_factory=Elapsed)
 
     def __call__(self, *arguments: Tree) -> Tree:
         return self.call(*arguments)
 
 
 @dataclass
-class Layout:
-    """The members of a group on a mesh of devices.
+class Placement:
+    """The members of a group on a mesh of devices, and the calls compiled for them.
 
     Attributes:
       mode: "pjit" or "pmap".
       mesh: of shape (member, data).
-      members: real members; they are padded to fill the mesh, and the padding is never stepped.
-      side_by_side: members that a device steps at a time; 0: as many as fit.
-      memory_bytes: of a device, for programs; None: without limit.
+      members: real members. Padding fills the mesh and is never stepped.
+      vmap_members: members that a device steps in one `vmap`; 0: as many as fit.
+      device_bytes: memory of a device that programs may take; None: no limit.
       deterministic: whether a GPU must give the same bits each time.
+      compile_time: spent on compilation so far.
+      memory_bytes: the most that one call takes on a device.
     """
 
     mode: str
     mesh: Mesh
     members: int
-    side_by_side: int = 1
-    memory_bytes: int | None = None
+    vmap_members: int = 1
+    device_bytes: int | None = None
     deterministic: bool = False
+    compile_time: Elapsed = field(default_factory=Elapsed, init=False)
+    memory_bytes: int = field(default=0, init=False)
+    _calls: dict[Hashable, Compiled] = field(default_factory=dict, init=False, repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         platform = self.mesh.devices.flat[0].platform
         self.compiler_options: dict[str, bool | str] = {}
         if self.deterministic and platform == "gpu":
@@ -98,7 +103,7 @@ class Layout:
 
     @property
     def member_devices(self) -> int:
-        """Devices that share the members."""
+        """Devices over which the members are divided."""
         return self.mesh.shape[MEMBERS]
 
     @property
@@ -107,7 +112,7 @@ class Layout:
 
     @property
     def members_of_device(self) -> int:
-        """Members that lie on each device, with padding."""
+        """Members on each device, with padding."""
         return self.padded_members // self.member_devices
 
     def pad(self, array: np.ndarray) -> np.ndarray:
@@ -116,17 +121,17 @@ class Layout:
         return np.concatenate([array, fill])
 
     def gather(self, tree: Tree) -> Tree:
-        """What is saved: arrays without padded members, whole on every device."""
+        """Arrays as they are saved: without padding, whole on every device."""
         return self._real(tree)
 
     def fetch(self, tree: Tree) -> Tree:
-        """Arrays of members on the host, in every process, without padded members."""
+        """Host arrays of the real members, in every process."""
         if jax.process_count() > 1:
             return jax.device_get(self.gather(tree))
         return jax.tree.map(lambda a: a[: self.members], jax.device_get(tree))
 
     def abstract(self, tree: Tree) -> Tree:
-        """Shapes and shardings of what `gather` would return for `tree`."""
+        """Shapes and shardings that `gather` would return for `tree`."""
         everywhere = NamedSharding(self.mesh, P())
         return jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(
@@ -140,7 +145,7 @@ class Layout:
         return self.put(jax.tree.map(lambda a: self.pad(np.asarray(a)), tree), Kind.MEMBER)
 
     def put(self, tree: Tree, kind: Kind) -> Tree:
-        """Host arrays, the same in all processes, to the devices. Members must be padded."""
+        """Puts host arrays, the same in all processes, on the devices. Members must be padded."""
         sharding = self.sharding(kind)
         if jax.process_count() == 1:
             return jax.device_put(tree, sharding)
@@ -149,14 +154,14 @@ class Layout:
             a = np.asarray(a)
             return jax.make_array_from_callback(a.shape, sharding, lambda part: a[part])
 
-        with jax.transfer_guard("allow"):  # asked for, though JAX takes it for implicit
+        with jax.transfer_guard("allow"):  # JAX takes this transfer for an implicit one
             return jax.tree.map(spread, tree)
 
     def check_streaming(self) -> None:
-        """Refuses what `local` cannot name: rows of a run, and all of another, in one process.
+        """Checks that a process holds whole members, or a part of one member: see `local`.
 
         Raises:
-          UserError: a process has neither whole runs nor a part of one.
+          UserError: it holds neither.
         """
         own, data = jax.local_device_count(), self.data_devices
         if jax.process_count() > 1 and own % data and data % own:
@@ -166,10 +171,10 @@ class Layout:
             )
 
     def local(self, rows: int) -> tuple[slice, slice]:
-        """The members, of the padded ones, and the rows of a batch that lie in this process."""
+        """The padded members, and the rows of a batch, that lie in this process."""
         shape = (self.padded_members, rows)
         places = self.sharding(Kind.ROWS).addressable_devices_indices_map(shape).values()
-        # A device holds a part of each axis from a beginning to an end; so does a process.
+        # A device holds one interval of each axis, and so does a process.
         ends = np.array(
             [
                 [part.indices(size)[:2] for part, size in zip(place or (), shape, strict=True)]
@@ -180,7 +185,7 @@ class Layout:
         return slice(first[0], last[0]), slice(first[1], last[1])
 
     def put_local(self, tree: Tree, rows: int) -> Tree:
-        """What `local` names, (members, rows, ...) here alone, as `Kind.ROWS` of all processes."""
+        """Puts this process's part, as `local` names it, as `Kind.ROWS` of all processes."""
         sharding, head = self.sharding(Kind.ROWS), (self.padded_members, rows)
 
         def spread(a):
@@ -193,6 +198,26 @@ class Layout:
         """The sharding of arrays of a kind. Under pmap every device holds all of them."""
         return NamedSharding(self.mesh, kind.value if self.mode == "pjit" else P())
 
+    def run(
+        self,
+        key: Hashable,
+        function: Callable[..., Tree],
+        arguments: tuple[Tree, ...],
+        kinds: tuple[Kind, ...],
+        result: Kind,
+        donate: tuple[int, ...] = (),
+    ) -> Tree:
+        """Calls a function on all members and devices; compiles it at the first call of a key.
+
+        Args as for `compile`; functions of one key must be the same, and their arguments alike.
+        """
+        if key not in self._calls:
+            call = self.compile(function, arguments, kinds, result, donate)
+            self.compile_time += call.compile_time
+            self.memory_bytes = max(self.memory_bytes, call.memory_bytes or 0)
+            self._calls[key] = call
+        return self._calls[key](*arguments)
+
     def compile(
         self,
         function: Callable[..., Tree],
@@ -201,64 +226,52 @@ class Layout:
         result: Kind,
         donate: tuple[int, ...] = (),
     ) -> Compiled:
-        """Compiles `function`, written for one member on one device, for all of them.
+        """Compiles a function, written for one member on one device, for all of them.
 
         Args:
-          function: called with every argument without its member axis, and with its own part of
-            `ROWS`. It may reduce over the mesh axis `DATA`.
-          arguments: arrays, or their shapes with shardings, to compile for.
-          kinds: one an argument.
-          result: kind of everything returned.
+          function: gets every argument without its member axis, and its own part of `ROWS`. It may
+            reduce over the mesh axis `DATA`.
+          arguments: arrays, or their shapes with shardings.
+          kinds: one for each argument.
+          result: kind of everything that is returned.
           donate: arguments whose memory the results may take.
         """
 
-        def compiled(side_by_side: int) -> Compiled:
-            return self._compile(function, arguments, kinds, result, donate, side_by_side)
+        def compiled(vmap_members: int) -> Compiled:
+            jitted = self._jit(function, kinds, result, donate, vmap_members)
+            call = jitted.lower(*arguments).compile(self.compiler_options)
+            return Compiled(call, _memory_bytes(call))
 
         began = Elapsed.now()
-        call = compiled(self.side_by_side) if self.side_by_side else self._fitting(compiled)
+        call = compiled(self.vmap_members) if self.vmap_members else self._fitting(compiled)
         return replace(call, compile_time=Elapsed.now() - began)
 
     def _fitting(self, compiled: Callable[[int], Compiled]) -> Compiled:
-        """The call with as many members side by side as the memory holds."""
+        """The call with as many members in one `vmap` as the memory holds."""
         if self.members_of_device == 1:
             return compiled(1)
         whole = _if_it_fits(compiled, self.members_of_device)
-        if whole and self._room(whole) >= 0:
+        if whole and self._free_bytes(whole) >= 0:
             return whole
         one, two = compiled(1), _if_it_fits(compiled, 2)
         if two is None:
             return one
         each = max(1, (two.memory_bytes or 0) - (one.memory_bytes or 0))
-        fitting = 1 + self._room(one) // each
-        # A number that divides them: a rest would be compiled by itself.
-        shares = [n for n in range(1, self.members_of_device) if self.members_of_device % n == 0]
-        for members in sorted((n for n in shares if 2 < n <= fitting), reverse=True):
+        fitting = 1 + self._free_bytes(one) // each
+        # Only divisors: `lax.map` would compile a remainder by itself.
+        divisors = [n for n in range(1, self.members_of_device) if self.members_of_device % n == 0]
+        for members in sorted((n for n in divisors if 2 < n <= fitting), reverse=True):
             if best := _if_it_fits(compiled, members):
                 return best
-        return two if 2 in shares and fitting >= 2 else one
+        return two if 2 in divisors and fitting >= 2 else one
 
-    def _room(self, call: Compiled) -> int:
-        """Bytes that a call leaves of a device's memory."""
-        return (self.memory_bytes or sys.maxsize) - (call.memory_bytes or 0)
+    def _free_bytes(self, call: Compiled) -> int:
+        """Bytes of a device's memory that a call leaves."""
+        return (self.device_bytes or sys.maxsize) - (call.memory_bytes or 0)
 
-    def _compile(self, function, arguments, kinds, result, donate, side_by_side) -> Compiled:
-        per_device = self._over_members(function, kinds, side_by_side)
-        if self.mode == "pjit":
-            sharded = jax.shard_map(
-                per_device,
-                mesh=self.mesh,
-                in_specs=tuple(kind.value for kind in kinds),
-                out_specs=result.value,
-                check_vma=False,
-            )
-            jitted = jax.jit(sharded, donate_argnums=donate)
-        else:
-            jitted = self._pmap(per_device, kinds, result, donate)
-        compiled = jitted.lower(*arguments).compile(self.compiler_options)
-        return Compiled(compiled, _memory(compiled))
+    def _jit(self, function, kinds, result, donate, vmap_members):
+        """The function on all members and devices, not yet traced."""
 
-    def _over_members(self, function, kinds, side_by_side):
         def per_device(*arguments):
             mapped = [a for a, kind in zip(arguments, kinds, strict=True) if kind != Kind.SHARED]
 
@@ -271,16 +284,25 @@ class Layout:
                     )
                 )
 
-            if side_by_side == 1:
+            if vmap_members == 1:
                 return jax.lax.map(one_member, mapped)
-            if side_by_side >= self.members_of_device:
+            if vmap_members >= self.members_of_device:
                 return jax.vmap(one_member)(mapped)
-            return jax.lax.map(one_member, mapped, batch_size=side_by_side)
+            return jax.lax.map(one_member, mapped, batch_size=vmap_members)
 
-        return per_device
+        if self.mode == "pmap":
+            return self._pmap(per_device, kinds, result, donate)
+        sharded = jax.shard_map(
+            per_device,
+            mesh=self.mesh,
+            in_specs=tuple(kind.value for kind in kinds),
+            out_specs=result.value,
+            check_vma=False,
+        )
+        return jax.jit(sharded, donate_argnums=donate)
 
     def _pmap(self, per_device, kinds, result, donate):
-        """`pmap` inside a `jit` that cuts the rows into one part a device and joins them again."""
+        """`pmap` inside a `jit` that splits the rows over the devices and joins them again."""
         devices = self.data_devices
         mapped = jax.pmap(
             lambda _, *arguments: per_device(*arguments),
@@ -301,18 +323,18 @@ class Layout:
                 jax.tree.map(cut, a) if kind == Kind.ROWS else a
                 for a, kind in zip(arguments, kinds, strict=True)
             )
-            # pmap insists on an argument that it spreads, and there may be no rows.
+            # pmap needs an argument to spread, and there may be no rows.
             results = mapped(np.arange(devices), *arguments)
             return jax.tree.map(join, results) if result == Kind.ROWS else results
 
         return jax.jit(call, donate_argnums=donate)
 
 
-def make_layout(parallel: ConfigDict, members: int) -> Layout:
-    """Chooses devices for a group: `parallel.data` share a batch, the rest share its members.
+def make_placement(parallel: ConfigDict, members: int) -> Placement:
+    """Chooses devices for a group: `parallel.data` of them share a batch, the rest its members.
 
     Raises:
-      UserError: fewer devices than the config asks for, or a mode that cannot do it.
+      UserError: there are fewer devices than the config asks for, or the mode cannot do it.
     """
     devices, hosts = jax.devices(), jax.process_count()
     data = parallel.data
@@ -321,7 +343,7 @@ def make_layout(parallel: ConfigDict, members: int) -> Layout:
     if parallel.mode == "pmap" and hosts > 1:
         raise UserError("config.parallel.mode=pmap serves one process: take pjit for several.")
     most = 1 if parallel.mode == "pmap" else len(devices) // data
-    # Each process must hold a part, be it padding.
+    # Each process must hold a part, even if it is padding.
     member = parallel.member or (most if hosts > 1 else min(most, members))
     if member > most:
         if parallel.mode == "pmap":
@@ -337,22 +359,21 @@ def make_layout(parallel: ConfigDict, members: int) -> Layout:
             f"config.parallel.member={member} x data={data} leaves process {min(idle)} of "
             f"{hosts} without a device: all must take part."
         )
-    side_by_side = parallel.side_by_side
-    if side_by_side is None:
-        side_by_side = int(devices[0].platform == "cpu")
+    vmap_members = parallel.side_by_side
+    if vmap_members is None:
+        vmap_members = int(devices[0].platform == "cpu")
     memory = device_memory()
     if parallel.memory_gb is not None:
         memory = int(parallel.memory_gb * 2**30)
     deterministic = parallel.deterministic
-    return Layout(parallel.mode, mesh, members, side_by_side, memory, deterministic)
+    return Placement(parallel.mode, mesh, members, vmap_members, memory, deterministic)
 
 
 def make_mesh(devices: Sequence[jax.Device], member: int, data: int) -> Mesh:
-    """The first of the devices, process by process, as a mesh of shape (member, data).
+    """The first devices, process by process, as a mesh of shape (member, data).
 
-    Not by `jax.make_mesh`: its order follows the torus of a TPU, which mixes the devices of several
-    processes, where each is to hold one part of the members and rows; and it refuses what is no
-    part of a torus, as three chips of eight.
+    `jax.make_mesh` would follow the torus of a TPU: it mixes the devices of several processes, but
+    each process must hold one part of the members and rows; and it refuses three chips of eight.
     """
     ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
     chosen = np.array(ordered[: member * data]).reshape(member, data)
@@ -360,7 +381,7 @@ def make_mesh(devices: Sequence[jax.Device], member: int, data: int) -> Mesh:
 
 
 def _if_it_fits(compiled: Callable[[int], Compiled], members: int) -> Compiled | None:
-    """The call; None if the compiler itself finds no room, as that of TPUs does."""
+    """The call; None if the compiler itself runs out of memory, as on TPUs."""
     try:
         return compiled(members)
     except jax.errors.JaxRuntimeError as error:
@@ -369,7 +390,7 @@ def _if_it_fits(compiled: Callable[[int], Compiled], members: int) -> Compiled |
         return None
 
 
-def _memory(compiled) -> int | None:
+def _memory_bytes(compiled) -> int | None:
     try:
         sizes = compiled.memory_analysis()
     except Exception:  # a backend may not offer it
