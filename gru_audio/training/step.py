@@ -26,7 +26,7 @@ from gru_audio.audio.normalise import Normalisation
 from gru_audio.data.resident import Batch, Mixed
 from gru_audio.data.signal import Signal
 from gru_audio.models.model import Model, Outputs
-from gru_audio.rnn.noise import Dropout
+from gru_audio.rnn.layer import Dropout
 from gru_audio.tasks.task import Problem, Task
 from gru_audio.training import optimizer
 from gru_audio.training.keys import (

@@ -18,8 +18,7 @@ from gru_audio.rnn.equations import Bias, Cell, Diagonal, Matrix, Pointwise
 from gru_audio.rnn.kernels.gpu import PallasGpu
 from gru_audio.rnn.kernels.gradient import differentiable
 from gru_audio.rnn.kernels.linear import associative
-from gru_audio.rnn.kernels.loop import Loop
-from gru_audio.rnn.kernels.scan import scan
+from gru_audio.rnn.kernels.loop import Loop, scan
 from gru_audio.rnn.kernels.tpu import PallasTpu
 
 TIME, BATCH, HIDDEN = 6, 3, 5
@@ -257,7 +256,7 @@ def test_every_length_of_a_linear_cell():
         jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), found, expected)
 
 
-def test_a_cell_that_reads_two_carried_values_is_not_worked_out_side_by_side():
+def test_a_cell_that_reads_two_carried_values_is_not_run_in_parallel():
     two = cell("a", "hc", Pointwise("h", lambda h, c: h + c), linear=True)
-    with pytest.raises(UserError, match="read one carried value"):
+    with pytest.raises(UserError, match="reads one carried value"):
         associative(two, *example(two), None, False)

@@ -120,5 +120,5 @@ def test_equations_are_consistent(cell):
 @pytest.mark.parametrize("platform", ["gpu", "tpu"])
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="there is an accelerator")
 def test_a_kernel_says_where_it_runs(platform):
-    with pytest.raises(UserError, match=f"needs a {platform.upper()}, and JAX runs on the CPU"):
+    with pytest.raises(UserError, match=f"needs a {platform.upper()}, but JAX runs on the CPU"):
         loss("gru", f"pallas_{platform}")
