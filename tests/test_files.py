@@ -1,4 +1,4 @@
-"""Folders of any name, locks, links, JSON, and what a disk refuses."""
+"""Folders with any name, locks, links, JSON, and disk errors."""
 
 import errno
 import fcntl

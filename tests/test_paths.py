@@ -52,7 +52,7 @@ def test_a_file_of_exactly_that_name_comes_first(tmp_path, name):
         ("gs://bucket/a.wav", "not a local file"),
         ("https://host/a.wav", "not a local file"),
         ("file://host/a.wav", "on another machine"),
-        ("~nobody_of_that_name/a.wav", "no such home folder"),
+        ("~nobody_of_that_name/a.wav", "no such home directory"),
     ],
 )
 def test_what_names_no_local_file(text, message):
