@@ -243,11 +243,11 @@ class EncoderOutput:
 
 
 class Encoder(nn.Module):
-    """A stack of recurrent layers in one or both directions.
+    """A stack of recurrent layers, forward or in both directions (outputs side by side).
 
-    Attributes (see `Layer` for the others):
-      layers: number of layers.
-      bidirectional: each layer runs in both directions; the outputs are concatenated.
+    Attributes are those of `Layer`, and:
+      layers: how many.
+      bidirectional: each layer reads the frames in both directions.
     """
 
     hidden: int
