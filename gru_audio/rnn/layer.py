@@ -146,7 +146,7 @@ def check_projection(cell: str, projection: int) -> None:
         allowed = ", ".join(f'"{name}"' for name, cell in CELLS.items() if cell.projectable)
         raise UserError(
             f'config.model.cell="{cell}" does not allow a projection: set '
-            f"config.model.projection=0, or choose one of the cells {allowed}."
+            f"config.model.projection=0, or choose one of {allowed}."
         )
 
 

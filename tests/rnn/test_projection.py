@@ -105,5 +105,5 @@ def test_cells_that_read_the_unprojected_output_are_refused(cell):
     if cell in PROJECTABLE:
         random_params(layer)
         return
-    with pytest.raises(UserError, match='one of the cells "lstm", "lstm_peephole", "rnn"'):
+    with pytest.raises(UserError, match='one of "lstm", "lstm_peephole", "rnn"'):
         random_params(layer)
