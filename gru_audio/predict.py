@@ -37,8 +37,15 @@ from absl import flags
 
 from gru_audio import command
 from gru_audio.audio.containers import Unusable
-from gru_audio.audio.files import sound_files
-from gru_audio.audio.io import LONGEST, BadAudio, convert, decode, decode_blocks, duration
+from gru_audio.audio.io import (
+    LONGEST,
+    BadAudio,
+    convert,
+    decode,
+    decode_blocks,
+    duration,
+    sound_files,
+)
 from gru_audio.audio.live import Sound, devices, growing_wav, microphone, raw_pcm
 from gru_audio.config import UserError
 from gru_audio.labelling.label import Pace, label_live, label_recording

@@ -17,7 +17,7 @@ import soundfile
 from etils import epath
 
 from gru_audio.audio.io import decode
-from gru_audio.audio.windows import cut
+from gru_audio.audio.live import cut
 from gru_audio.data import index
 from gru_audio.data.source import open_source
 from gru_audio.prepare import prepare

@@ -8,8 +8,7 @@ from gru_audio.config import UserError
 from gru_audio.models.conv import ConvFront
 from gru_audio.models.head import Head
 from gru_audio.models.model import Model, Outputs
-from gru_audio.rnn.layer import EncoderOutput
-from gru_audio.rnn.noise import Dropout
+from gru_audio.rnn.layer import Dropout, EncoderOutput
 
 
 class CnnClassifier(Model):

@@ -12,8 +12,7 @@ import jax.numpy as jnp
 from gru_audio.config import UserError, choose
 from gru_audio.models.pooling import POOLINGS, multi_head_attention
 from gru_audio.rnn.initialisers import INITIALISERS
-from gru_audio.rnn.layer import EncoderOutput
-from gru_audio.rnn.noise import Dropout
+from gru_audio.rnn.layer import Dropout, EncoderOutput
 
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 
 from gru_audio.config import UserError
-from gru_audio.rnn.noise import Dropout
+from gru_audio.rnn.layer import Dropout
 
 
 class Outputs(NamedTuple):

@@ -5,8 +5,7 @@ import jax
 from gru_audio.config import UserError
 from gru_audio.models.head import Head
 from gru_audio.models.model import Model, Outputs
-from gru_audio.rnn.layer import Encoder, EncoderCarry
-from gru_audio.rnn.noise import Dropout
+from gru_audio.rnn.layer import Dropout, Encoder, EncoderCarry
 
 
 class RnnClassifier(Model):

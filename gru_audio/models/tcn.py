@@ -16,8 +16,7 @@ from gru_audio.models.head import Head
 from gru_audio.models.model import Model, Outputs
 from gru_audio.models.pooling import valid_frames
 from gru_audio.rnn.initialisers import INITIALISERS, uniform_bias
-from gru_audio.rnn.layer import EncoderOutput
-from gru_audio.rnn.noise import Dropout
+from gru_audio.rnn.layer import Dropout, EncoderOutput
 
 
 class CausalConv(nn.Module):

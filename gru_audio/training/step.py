@@ -25,7 +25,7 @@ from gru_audio.audio.normalise import Normalisation
 from gru_audio.data.resident import Batch, Mixed
 from gru_audio.data.signal import Signal
 from gru_audio.models.model import Model
-from gru_audio.rnn.noise import Dropout
+from gru_audio.rnn.layer import Dropout
 from gru_audio.tasks.task import Problem, Task
 from gru_audio.training import keys as uses
 from gru_audio.training import optimizer

@@ -1,4 +1,4 @@
-"""Frontends that leave the values as they are."""
+"""Frontends that do not change the values: raw frames, and data sets of frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gru_audio.config import UserError
 
 @dataclasses.dataclass(frozen=True)
 class RawFrames:
-    """The waveform itself, cut into frames of `frame_size` samples that do not overlap."""
+    """The samples of the waveform, in frames of `frame_size` samples without overlap."""
 
     sample_rate: int
     frame_size: int
@@ -51,7 +51,7 @@ class RawFrames:
 
 @dataclasses.dataclass(frozen=True)
 class Ready:
-    """None: for signals that are frames of `features` values already."""
+    """The identity, for data sets that contain frames of `features` values."""
 
     sample_rate: int
     features: int

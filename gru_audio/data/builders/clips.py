@@ -18,8 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from gru_audio.audio.io import BadAudio
-from gru_audio.audio.rates import check_rate
+from gru_audio.audio.io import BadAudio, check_rate
 from gru_audio.config import UserError
 from gru_audio.data import index
 from gru_audio.data.builders import listing

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import tensorflow_datasets as tfds
 
-from gru_audio.audio.files import sound_files
-from gru_audio.audio.io import decode
+from gru_audio.audio.io import decode, sound_files
 from gru_audio.config import UserError
 from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders import same_files, splitting

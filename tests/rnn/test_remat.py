@@ -1,4 +1,4 @@
-"""A layer run in chunks of time gives the numbers and gradients of one that is not."""
+"""Rematerialisation in chunks of time does not change values and gradients."""
 
 import functools
 
@@ -15,7 +15,7 @@ LENGTHS = jnp.array([10, 6, 1], jnp.int32)
 
 
 def values_and_gradients(module, variables, lengths, carry):
-    """What a module gives, and the gradients of a loss that all of it enters."""
+    """Returns the results of a module, and the gradients of a loss of all results."""
 
     def loss(variables, inputs, carry):
         given = jax.tree.leaves(module.apply(variables, inputs, lengths, carry=carry))
@@ -40,7 +40,7 @@ def assert_equal_without(module, frames, lengths, carry):
     [(5, None, False), (4, None, True), (5, LENGTHS, True), (4, LENGTHS, False)],
 )
 def test_a_layer(frames, lengths, reverse):
-    """In chunks of five, which part the time evenly, and of four, which do not."""
+    """Chunks of five frames divide the time evenly; chunks of four do not."""
     layer = Layer("lstm", HIDDEN, reverse, recurrent_init="uniform")
     carry = tuple(jax.random.normal(jax.random.key(2), (2, BATCH, HIDDEN)))
     assert_equal_without(layer, frames, lengths, carry)
@@ -51,8 +51,8 @@ def test_a_stack_in_both_directions():
     assert_equal_without(encoder, 3, LENGTHS, encoder.initial_carry(BATCH))
 
 
-def test_the_backward_pass_keeps_the_activations_of_one_chunk():
-    """For four times the time the memory for intermediate results hardly grows."""
+def test_the_backward_pass_stores_the_activations_of_one_chunk():
+    """With four times the frames, the memory for intermediate results hardly grows."""
 
     def temporaries(time, frames):
         layer = Layer("gru", 64, recurrent_init="uniform", remat_frames=frames)
