@@ -14,6 +14,8 @@ from gru_audio.sweeping.halving import Halving
 from gru_audio.sweeping.shard import WHOLE, Shard, divide
 from gru_audio.sweeping.sweep import Group, Run, Sweep, expand, group
 from gru_audio.sweeping.workdir import environment
+from gru_audio.tasks.metrics import Metric, named
+from gru_audio.tasks.task import Task
 from gru_audio.training import devices, parallel
 from gru_audio.training.program import make_program
 from gru_audio.training.step import Program
@@ -97,7 +99,7 @@ def plan(
     for of_group in shards[shard.index - 1]:
         configs = [run.config for run in of_group.runs]
         program = make_program(configs[0], source.signal, names)
-        _check_selection(configs[0], program)
+        selection(configs[0], program.task)
         programs.append(program)
         data.append(gather_data(source, configs))
         layout = parallel.make_layout(configs[0].parallel, len(configs))  # are there the devices?
@@ -153,14 +155,17 @@ def _check_halving(halving: Halving, groups: Sequence[Group]) -> None:
             halving.check(train.steps, train.eval_every)
 
 
-def _check_selection(config: ConfigDict, program: Program) -> None:
-    role, _, metric = config.train.select.partition("/")
-    valid = [f"validation/{name}" for name in program.task.higher_is_better]
-    if role != "validation" or metric not in program.task.higher_is_better:
-        raise UserError(
-            f'config.train.select="{config.train.select}" is unknown.'
-            f"{nearest(config.train.select, valid)}"
-        )
+def selection(config: ConfigDict, task: Task) -> Metric:
+    """The metric that `config.train.select` names.
+
+    Raises:
+      UserError: the task has no such metric.
+    """
+    valid = {f"validation/{metric.name}": metric for metric in task.metrics}
+    select = config.train.select
+    if select not in valid:
+        raise UserError(f'config.train.select="{select}" is unknown.{nearest(select, valid)}')
+    return valid[select]
 
 
 def _describe(
@@ -184,16 +189,12 @@ def _describe(
         "draws": [dict(draw) for draw in sweep.draws],
         "replicates": [dict(replicate) for replicate in sweep.replicates],
         "halving": asdict(sweep.halving) if sweep.halving else None,
-        "metric": task.headline,
-        "higher_is_better": task.higher_is_better[task.headline],
+        "metric": named(task.metrics, sweep.metric, "Sweep: metric").name,
         "margin": sweep.margin,
         "selection": config.train.select,
-        "selection_higher_is_better": task.higher_is_better[
-            config.train.select.removeprefix("validation/")
-        ],
         "target": config.data.target,
         "cluster": cluster or None,
-        "class_names": list(task.class_names if task.answers == task.class_names else ()),
+        "class_names": list(task.class_names),
         "cluster_names": list(source.class_names[cluster]) if cluster else None,
         "data_fingerprint": source.fingerprint,
         "runs": [
