@@ -11,15 +11,8 @@ import numpy as np
 import optax
 
 from gru_audio.tasks.linear import log_probabilities
-from gru_audio.tasks.metrics import (
-    EER,
-    LOSS,
-    MAP,
-    AveragePrecision,
-    Mean,
-    Metric,
-    Predictions,
-)
+from gru_audio.tasks.metrics import LOSS, Mean, Metric, Predictions
+from gru_audio.tasks.ranking import EER, MAP, AveragePrecision
 from gru_audio.tasks.task import Problem, Row, Stored, log_odds
 
 SEPARATOR = "+"  # between the tags of a clip, as in "speech+music"

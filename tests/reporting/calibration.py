@@ -18,7 +18,8 @@ import numpy as np
 from scipy.special import ndtri
 
 from gru_audio.reporting.statistics import FEWEST, Scores, components, holm
-from gru_audio.tasks.metrics import ACCURACY, EER, MACRO_F1, MAP, UAR, linearized
+from gru_audio.tasks.metrics import ACCURACY, MACRO_F1, UAR, linearized
+from gru_audio.tasks.ranking import EER, MAP
 
 LEVELS = (0.05, 0.05 / 3, 0.05 / 6)
 EXCESS = 1.25  # false positives allowed, times the level

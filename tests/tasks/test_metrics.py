@@ -11,10 +11,8 @@ from gru_audio.config import UserError
 from gru_audio.tasks import metric_called
 from gru_audio.tasks.metrics import (
     ACCURACY,
-    EER,
     LOSS,
     MACRO_F1,
-    MAP,
     UAR,
     Mean,
     Metric,
@@ -23,6 +21,7 @@ from gru_audio.tasks.metrics import (
     named,
     take,
 )
+from gru_audio.tasks.ranking import EER, MAP
 
 CLASSES, TAGS = 5, 3
 OF_CLASSES = (ACCURACY, LOSS, MACRO_F1, UAR)
