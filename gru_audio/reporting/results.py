@@ -119,7 +119,7 @@ class Results:
         return tuple(dict.fromkeys(run.arm for run in self.runs))
 
     def metric_of(self, name: str) -> Metric:
-        """The metric behind a full name, such as "validation/loss"."""
+        """The metric behind a full name, such as "train/loss"."""
         return named(self.task.metrics, name.partition("/")[2], "metric")
 
 
@@ -141,7 +141,8 @@ def read_results(workdir: epath.PathLike, metric: str | None = None) -> Results:
     workdir = epath.Path(workdir)
     sweep = read_sweep(workdir)
     task = _task(workdir, sweep)
-    compared = named(task.metrics, metric or sweep["metric"], "--metric")
+    where = "--metric" if metric else f"The metric of {workdir}"
+    compared = named(task.metrics, metric or sweep["metric"], where)
     standings = read_standings(workdir, sweep, datetime.datetime.now(datetime.UTC))
     runs = tuple(
         _read_run(workdir / "runs" / entry["run"], entry, standing, task)

@@ -15,12 +15,12 @@ from gru_audio.data.split import ROLES, SCORED, target
 from gru_audio.files import refusal, write_atomically
 from gru_audio.models.size import count_parameters
 from gru_audio.sweeping.halving import Halving, Race
-from gru_audio.sweeping.planning import Plan, selection
+from gru_audio.sweeping.planning import Plan
 from gru_audio.sweeping.shard import Shard
 from gru_audio.sweeping.status import read_groups
 from gru_audio.sweeping.sweep import Group
 from gru_audio.sweeping.workdir import Workdir, identity
-from gru_audio.tasks.metrics import measure
+from gru_audio.tasks.metrics import measure, selected
 from gru_audio.training import parallel, processes, states
 from gru_audio.training.boards import Boards, write_board
 from gru_audio.training.feed import FEEDS
@@ -138,7 +138,7 @@ def _done(
 def _race(planned: Plan, of_group: Group, program: Program) -> Race | None:
     if planned.sweep.halving is None:
         return None
-    selects = selection(of_group.runs[0].config, program.task)
+    selects = selected(program.task.metrics, of_group.runs[0].config.train.select)
     return Race(
         halving=planned.sweep.halving,
         arms=[run.arm for run in of_group.runs],

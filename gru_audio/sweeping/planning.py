@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from gru_audio.config import UserError, check, decides_numbers, flatten, nearest
+from gru_audio.config import UserError, check, decides_numbers, flatten
 from gru_audio.data.group import GroupData, gather_data
 from gru_audio.data.source import Source, open_source
 from gru_audio.data.split import never_trained_on, target
@@ -14,8 +14,7 @@ from gru_audio.sweeping.halving import Halving
 from gru_audio.sweeping.shard import WHOLE, Shard, divide
 from gru_audio.sweeping.sweep import Group, Run, Sweep, expand, group
 from gru_audio.sweeping.workdir import environment
-from gru_audio.tasks.metrics import Metric, named
-from gru_audio.tasks.task import Task
+from gru_audio.tasks.metrics import named, selected
 from gru_audio.training import devices, parallel
 from gru_audio.training.program import make_program
 from gru_audio.training.step import Program
@@ -99,7 +98,7 @@ def plan(
     for of_group in shards[shard.index - 1]:
         configs = [run.config for run in of_group.runs]
         program = make_program(configs[0], source.signal, names)
-        selection(configs[0], program.task)
+        selected(program.task.metrics, configs[0].train.select)  # is there such a metric?
         programs.append(program)
         data.append(gather_data(source, configs))
         layout = parallel.make_layout(configs[0].parallel, len(configs))  # are there the devices?
@@ -153,19 +152,6 @@ def _check_halving(halving: Halving, groups: Sequence[Group]) -> None:
             if not data.validation:
                 raise UserError("Halving needs a validation split (config.data.validation).")
             halving.check(train.steps, train.eval_every)
-
-
-def selection(config: ConfigDict, task: Task) -> Metric:
-    """The metric that `config.train.select` names.
-
-    Raises:
-      UserError: the task has no such metric.
-    """
-    valid = {f"validation/{metric.name}": metric for metric in task.metrics}
-    select = config.train.select
-    if select not in valid:
-        raise UserError(f'config.train.select="{select}" is unknown.{nearest(select, valid)}')
-    return valid[select]
 
 
 def _describe(

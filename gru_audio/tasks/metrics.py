@@ -243,6 +243,18 @@ def named(metrics: Sequence[Metric], name: str | None, where: str) -> Metric:
     return known[name]
 
 
+def selected(metrics: Sequence[Metric], select: str) -> Metric:
+    """The metric that `config.train.select` names, such as "validation/loss".
+
+    Raises:
+      UserError: there is none.
+    """
+    valid = {f"validation/{metric.name}": metric for metric in metrics}
+    if select not in valid:
+        raise UserError(f'config.train.select="{select}" is unknown.{nearest(select, valid)}')
+    return valid[select]
+
+
 def answers(predictions: Predictions) -> np.ndarray:
     """The most probable class of each example, int (N,)."""
     return predictions["probabilities"].argmax(axis=-1)

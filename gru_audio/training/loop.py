@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gru_audio.data.group import GroupData
-from gru_audio.tasks.metrics import measure, named
+from gru_audio.tasks.metrics import measure, selected
 from gru_audio.training import processes
 from gru_audio.training.elapsed import Elapsed
 from gru_audio.training.feed import Scores
@@ -223,8 +223,8 @@ class _Looker:
         task = pack.program.task
         self._pack, self._patience = pack, config.train.patience
         self._look = bool(config.data.validation)
-        self.metric = config.train.select.removeprefix("validation/")
-        selects = named(task.metrics, self.metric, "config.train.select")
+        selects = selected(task.metrics, config.train.select)
+        self.metric = selects.name
         self._sign = 1.0 if selects.higher_is_better else -1.0
 
     def look(self, members: list[Member], memory: Memory, due: list[bool]) -> list[Record]:
