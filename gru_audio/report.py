@@ -2,6 +2,7 @@
 
   python -m gru_audio.report --workdir runs/spoken_digit
   python -m gru_audio.report --workdir runs/spoken_digit --output /tmp/report
+  python -m gru_audio.report --workdir runs/spoken_digit --metric macro_f1
   python -m gru_audio.report --workdir runs/spoken_digit --keep
   python -m gru_audio.report --tables
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a sweep or of a training run.")
 _OUTPUT = flags.DEFINE_string("output", None, "Directory for the report. Default: WORKDIR/report.")
+_METRIC = flags.DEFINE_string(
+    "metric", None, "What the variants are compared by. Default: the sweep's metric."
+)
 _KEEP = flags.DEFINE_bool("keep", False, "Keep the results, as small files.")
 _TABLES = flags.DEFINE_bool("tables", False, "Write the tables of papers from what is kept.")
 _EXPERIMENTS = flags.DEFINE_string("experiments", "experiments", "Directory of the experiments.")
@@ -64,7 +68,7 @@ def _report(results: epath.Path) -> None:
     from gru_audio.reporting.context import summary
     from gru_audio.reporting.write import write_kept, write_report
 
-    page, comparison = write_report(_WORKDIR.value, _OUTPUT.value)
+    page, comparison = write_report(_WORKDIR.value, _OUTPUT.value, _METRIC.value)
     for line in summary(comparison):
         print(line)
     print(f"Report: {page}")

@@ -26,8 +26,8 @@ def keep(comparison: Comparison) -> Kept:
     names = {run.name for run in chosen}
     return Kept(
         experiment=results.experiment,
-        metric=results.metric,
-        higher_is_better=results.higher_is_better,
+        metric=results.metric.name,
+        higher_is_better=results.metric.higher_is_better,
         margin=_rounded(comparison.margin, _METRIC),
         baseline=_rounded(comparison.baseline, _METRIC),
         commit=_all("commit", results, _short_commit),

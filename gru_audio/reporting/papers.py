@@ -11,7 +11,6 @@ from typing import Any
 from etils import epath
 
 from gru_audio.config import UserError, nearest
-from gru_audio.reporting.comparison import BOUNDS
 from gru_audio.reporting.kept import Kept, KeptRun, read_kept
 from gru_audio.reporting.published import (
     Published,
@@ -22,6 +21,7 @@ from gru_audio.reporting.published import (
 )
 from gru_audio.reporting.statistics import Estimate, components_of_values
 from gru_audio.sweeping.status import FINISHED
+from gru_audio.tasks import metric_called
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def _ours(arm: str, kept: Kept) -> Ours | None:
         values=tuple(values),
         test_sets=len(means),
         metric=components_of_values(means if len(means) > 1 else values).estimate(
-            BOUNDS[kept.metric]
+            metric_called(kept.metric).bounds
         ),
         validation=_mean([run.metrics.get(f"validation/{kept.metric}") for run in chosen]),
         at_cap=sum(run.steps == run.step_cap for run in chosen),

@@ -19,13 +19,14 @@ from gru_audio.reporting.results import read_results
 
 
 def write_report(
-    workdir: epath.PathLike, output: epath.PathLike | None = None
+    workdir: epath.PathLike, output: epath.PathLike | None = None, metric: str | None = None
 ) -> tuple[epath.Path, Comparison]:
     """Writes `index.html`, its figures, `table.md`, `table.tex` and `results.csv`.
 
     Args:
       workdir: of the sweep, which may still be running.
       output: folder for the report; by default `report` in the workdir.
+      metric: what the variants are compared by; by default the sweep's metric.
 
     Returns:
       The page, and what it says.
@@ -34,7 +35,7 @@ def write_report(
       UserError: `workdir` holds no sweep, or one that cannot be reported on.
     """
     refuse_links(workdir)
-    results = read_results(workdir)
+    results = read_results(workdir, metric)
     comparison = compare(results, find_baselines(workdir, results, chosen_runs(results)))
     output = epath.Path(output or epath.Path(workdir) / "report")
     output.mkdir(parents=True, exist_ok=True)

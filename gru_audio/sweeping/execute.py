@@ -20,6 +20,7 @@ from gru_audio.sweeping.shard import Shard
 from gru_audio.sweeping.status import read_groups
 from gru_audio.sweeping.sweep import Group
 from gru_audio.sweeping.workdir import Workdir, identity
+from gru_audio.tasks.metrics import measure, selected
 from gru_audio.training import distributed, logging
 from gru_audio.training.checkpoint import Checkpointer
 from gru_audio.training.hyper import hyperparameters, mixing
@@ -27,6 +28,7 @@ from gru_audio.training.loader import LOADERS
 from gru_audio.training.logging import TensorBoardWriter, TrainProgress
 from gru_audio.training.placement import make_placement
 from gru_audio.training.population import Population
+from gru_audio.training.step import Program
 from gru_audio.training.stopping import Stop, Stopped, heed
 from gru_audio.training.trained import Trained
 from gru_audio.training.trainer import LoopState, Member, train
@@ -90,7 +92,7 @@ def train_group(planned: Plan, index: int, workdir: Workdir, title: str, stop: S
         Member(run.name, run.config.train.steps, its)
         for run, its in zip(of_group.runs, done, strict=True)
     ]
-    race = _race(planned, of_group)
+    race = _race(planned, of_group, program)
     boards = TensorBoardWriter({m.name: workdir.run(m.name) for m in members if not m.done})
     checkpointer = Checkpointer(directory, config.checkpoint.keep, boards, progress.say)
     with _reported(checkpointer, of_group, planned.shard, stop):
@@ -132,14 +134,15 @@ def _done(
     return [run.name not in missing for run in of_group.runs]
 
 
-def _race(planned: Plan, of_group: Group) -> Race | None:
+def _race(planned: Plan, of_group: Group, program: Program) -> Race | None:
     if planned.sweep.halving is None:
         return None
+    selects = selected(program.task.metrics, of_group.runs[0].config.train.select)
     return Race(
         halving=planned.sweep.halving,
         arms=[run.arm for run in of_group.runs],
         draws=[json.dumps(run.draw) for run in of_group.runs],
-        higher_is_better=planned.description["selection_higher_is_better"],
+        higher_is_better=selects.higher_is_better,
     )
 
 
@@ -199,12 +202,8 @@ def _finish(
             workdir.save_failure(run.name, failure | {"type": "FloatingPointError"})
             continue
         ids = data.ids[m]["test"]
-        labels = {"label": data.labels(m, "test")} if program.task.class_names else {}
-        workdir.save_predictions(
-            run.name,
-            "test",
-            {"example": ids, "cluster": clusters[ids]} | labels | scores["test"][m],
-        )
+        about = {"example": ids, "cluster": clusters[ids]}
+        workdir.save_predictions(run.name, "test", about | scores["test"][m])
         weights, normalisation = jax.tree.map(
             lambda a, m=m: a[m], (trained_states.best, trained_states.normalisation)
         )
@@ -242,8 +241,8 @@ def _finish(
                 for counting in ("total", "recurrent")
             },
             "metrics": {
-                role: program.task.metrics(scores[role][m], data.labels(m, those))
-                for role, those in scored.items()
+                role: measure(program.task.metrics, scores[role][m])
+                for role in scored
                 if scores[role][m]
             },
             "seconds": seconds,  # of wall time
