@@ -11,9 +11,9 @@ heads 71.1, one head 69.3, the last state 59.5. Three seeds show no difference b
 takes about 12 minutes. The other part was not run.
 """
 
+from experiments.tables.published import Published
 from gru_audio.config import choose, default_config, override
 from gru_audio.models.size import match_parameters
-from gru_audio.reporting.published import Published
 from gru_audio.sweeping.sweep import Sweep
 
 PARTS = {

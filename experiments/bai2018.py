@@ -20,9 +20,9 @@ nottingham. Parts with two seeds have no verdicts.
 
 import math
 
+from experiments.tables.published import Published
 from gru_audio.config import choose, default_config, override
 from gru_audio.models.size import match_parameters
-from gru_audio.reporting.published import Published
 from gru_audio.sweeping import draws
 from gru_audio.sweeping.halving import Halving
 from gru_audio.sweeping.sweep import Sweep

@@ -11,8 +11,8 @@ the best one at update 200. These train until patience ends them.
 
 import math
 
+from experiments.tables.published import Published
 from gru_audio.config import choose, default_config, override
-from gru_audio.reporting.published import Published
 from gru_audio.sweeping import draws
 from gru_audio.sweeping.halving import Halving
 from gru_audio.sweeping.sweep import Sweep

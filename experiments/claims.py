@@ -12,10 +12,7 @@ import csv
 import math
 from pathlib import Path
 
-from gru_audio.command import load_experiment
-from gru_audio.config import choose, default_config, override
-from gru_audio.models.size import match_parameters
-from gru_audio.reporting.claims import (
+from experiments.tables.claims import (
     Basis,
     Claim,
     Evidence,
@@ -25,7 +22,10 @@ from gru_audio.reporting.claims import (
     updates_to_equal_score,
     validation_at_equal_training_loss,
 )
-from gru_audio.reporting.kept import read_kept
+from experiments.tables.kept import read_kept
+from gru_audio.command import load_experiment
+from gru_audio.config import choose, default_config, override
+from gru_audio.models.size import match_parameters
 from gru_audio.reporting.statistics import Estimate
 from gru_audio.sweeping.sweep import Sweep
 

@@ -10,9 +10,9 @@ tested on once; the next one chooses when to stop, the other three train.
 about an hour. 500 updates of 16 clips are few: the loss still falls.
 """
 
+from experiments.tables.published import Published
 from gru_audio.config import default_config
 from gru_audio.models.size import match_parameters
-from gru_audio.reporting.published import Published
 from gru_audio.sweeping.sweep import Sweep, folds
 
 FOLDS = ("1", "2", "3", "4", "5")

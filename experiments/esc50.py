@@ -13,9 +13,9 @@ It takes about 40 minutes. After 400 updates, 16 passes over 800 clips, the loss
 falls slowest with the LSTM.
 """
 
+from experiments.tables.published import Published
 from gru_audio.config import default_config
 from gru_audio.models.size import match_parameters
-from gru_audio.reporting.published import Published
 from gru_audio.sweeping.sweep import Sweep, folds
 
 FOLDS = ("1", "2", "3", "5")

@@ -15,9 +15,9 @@ two learning rates, halving keeps one at update 200. GTZAN: LSTM and tanh RNN 72
 difference shown; under a minute. GTZAN's audio was not run.
 """
 
+from experiments.tables.published import Published
 from gru_audio.config import choose, default_config, override
 from gru_audio.models.size import match_parameters
-from gru_audio.reporting.published import Published
 from gru_audio.sweeping import draws
 from gru_audio.sweeping.halving import Halving
 from gru_audio.sweeping.sweep import Sweep

@@ -42,11 +42,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.onsets.detectors import F1, Auc, Choice, Detector, Levels, Measure, Recording
 from gru_audio.config import default_config
 from gru_audio.data.resident import Batch
 from gru_audio.data.source import open_source
 from gru_audio.reporting import statistics
-from gru_audio.reporting.detectors import F1, Auc, Choice, Detector, Levels, Measure, Recording
 from gru_audio.sweeping.sweep import Sweep
 from gru_audio.sweeping.workdir import Workdir
 from gru_audio.training.keys import initial_key

@@ -18,9 +18,9 @@ from absl import logging as absl_logging
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
+from experiments.tables.published import name_with_part
 from gru_audio.config import UserError, check, default_config, flatten, nearest
 from gru_audio.files import refusal
-from gru_audio.reporting.published import name_with_part
 from gru_audio.training import stopping
 
 T = TypeVar("T")

@@ -21,15 +21,15 @@ from typing import TYPE_CHECKING
 from absl import flags
 from etils import epath
 
+from experiments.tables.kept import read_kept
+from experiments.tables.papers import Experiment
+from experiments.tables.published import NOBODYS, name_with_part
 from gru_audio import command
 from gru_audio.config import UserError
 from gru_audio.files import matching
-from gru_audio.reporting.kept import read_kept
-from gru_audio.reporting.papers import Experiment
-from gru_audio.reporting.published import NOBODYS, name_with_part
 
 if TYPE_CHECKING:
-    from gru_audio.reporting.claims import Claim
+    from experiments.tables.claims import Claim
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a sweep or of a training run.")
 _OUTPUT = flags.DEFINE_string("output", None, "Directory for the report. Default: WORKDIR/report.")

@@ -265,7 +265,7 @@ PAPER = '''"""A paper about digits.
   python -m gru_audio.sweep --config experiments/made_up.py --workdir runs/made_up
 """
 
-from gru_audio.reporting.published import Published
+from experiments.tables.published import Published
 
 PUBLISHED = Published(
     source="A paper, Table 1",

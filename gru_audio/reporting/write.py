@@ -4,17 +4,18 @@ from collections.abc import Sequence
 
 from etils import epath
 
+from experiments.tables import readme
+from experiments.tables.claims import Claim
+from experiments.tables.keeping import keep
+from experiments.tables.kept import kept_files, runs_csv
+from experiments.tables.papers import Experiment, read_paper
 from gru_audio.config import UserError
 from gru_audio.files import refuse_links, write_atomically
-from gru_audio.reporting import figure_set, latex, page, readme, tables
+from gru_audio.reporting import figure_set, latex, page, tables
 from gru_audio.reporting.baselines import find_baselines
-from gru_audio.reporting.claims import Claim
 from gru_audio.reporting.comparison import Comparison, chosen_runs, compare
 from gru_audio.reporting.disagreement import disagreements
-from gru_audio.reporting.keeping import keep
-from gru_audio.reporting.kept import kept_files, runs_csv
 from gru_audio.reporting.listening import listen
-from gru_audio.reporting.papers import Experiment, read_paper
 from gru_audio.reporting.results import read_results
 
 

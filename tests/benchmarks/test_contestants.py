@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from jax.experimental import rnn
 
-from gru_audio.benchmarks.recurrence import checked, passed
-from gru_audio.benchmarks.recurrence_case import Case, make_problem
-from gru_audio.benchmarks.recurrence_jax import cudnn_weights, ours, shared
+from benchmarks.recurrence import checked, passed
+from benchmarks.recurrence_case import Case, make_problem
+from benchmarks.recurrence_jax import cudnn_weights, ours, shared
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from gru_audio.benchmarks.setting import make_setting
-from gru_audio.benchmarks.sweep import compared
+from benchmarks.setting import make_setting
+from benchmarks.sweep import compared
 from gru_audio.data.source import open_source
 from tests.tones import NAME, tiny
 
@@ -21,7 +21,7 @@ def test_the_faster_of_the_peers_counts():
 
 def test_pytorch_takes_clips_packed_and_padded(data_dir):
     pytest.importorskip("torch")
-    from gru_audio.benchmarks.step_pytorch import pytorch_turns
+    from benchmarks.step_pytorch import pytorch_turns
 
     config = tiny({"data.dir": str(data_dir), "model.recurrent_init": "uniform"})
     turns = pytorch_turns(make_setting(config, open_source(NAME, str(data_dir))), 1)

@@ -17,11 +17,8 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from gru_audio.audio.frontends.log_mel import LogMel, hann
-from gru_audio.audio.frontends.mel import mel_bands
-from gru_audio.audio.normalise import Normalisation
-from gru_audio.benchmarks.setting import Row, say
-from gru_audio.benchmarks.timing import (
+from benchmarks.setting import Row, say
+from benchmarks.timing import (
     cores,
     host,
     interleave,
@@ -31,6 +28,9 @@ from gru_audio.benchmarks.timing import (
     spread,
     turn,
 )
+from gru_audio.audio.frontends.log_mel import LogMel, hann
+from gru_audio.audio.frontends.mel import mel_bands
+from gru_audio.audio.normalise import Normalisation
 from gru_audio.config import check
 
 SAMPLE_RATE, CLIPS = 16000, 64
@@ -133,7 +133,7 @@ def _scipy(log_mel: LogMel, waveform: np.ndarray) -> np.ndarray:
 def _pytorch(log_mel: LogMel, waveform: np.ndarray) -> Callable[[], Any]:
     import torch
 
-    from gru_audio.benchmarks.pytorch import DEVICE, Frontend
+    from benchmarks.pytorch import DEVICE, Frontend
 
     torch.set_num_threads(cores())
     unchanged = Normalisation(jnp.zeros(log_mel.mels), jnp.ones(log_mel.mels))

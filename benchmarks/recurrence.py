@@ -17,17 +17,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gru_audio.benchmarks.recurrence_case import (
+from benchmarks.recurrence_case import (
     PRECISIONS,
     Case,
     Problem,
     error,
     make_problem,
 )
-from gru_audio.benchmarks.recurrence_jax import LINEN, Contestant, cudnn, linen, ours, shared
-from gru_audio.benchmarks.recurrence_tables import PEERS, plot, show
-from gru_audio.benchmarks.setting import Row, say
-from gru_audio.benchmarks.timing import host, interleave, speed, spread, turn
+from benchmarks.recurrence_jax import LINEN, Contestant, cudnn, linen, ours, shared
+from benchmarks.recurrence_tables import PEERS, plot, show
+from benchmarks.setting import Row, say
+from benchmarks.timing import host, interleave, speed, spread, turn
 from gru_audio.rnn import CELLS
 from gru_audio.rnn.recurrence import usable
 
@@ -151,7 +151,7 @@ def _contestants(problem: Problem) -> dict[str, Callable[[], Contestant]]:
     if devices > 1 and case.batch % devices == 0 and case.cell in LINEN:
         found[f"auto, {devices} devices"] = lambda: shared(problem, "auto")
     if case.cell in LINEN and importlib.util.find_spec("torch"):
-        from gru_audio.benchmarks.recurrence_pytorch import pytorch
+        from benchmarks.recurrence_pytorch import pytorch
 
         found["PyTorch"] = lambda: pytorch(problem)
         found["PyTorch, compiled"] = lambda: pytorch(problem, compiled=True)

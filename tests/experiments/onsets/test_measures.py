@@ -6,7 +6,7 @@ import scipy.sparse
 from scipy.sparse.csgraph import maximum_bipartite_matching
 from sklearn.metrics import roc_auc_score
 
-from gru_audio.reporting.onsets import area_under_roc, f_measure, matches, near, peaks
+from experiments.onsets.measures import area_under_roc, f_measure, matches, near, peaks
 
 
 def times(rng, count):

@@ -14,9 +14,9 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.setting import Row, say
+from benchmarks.timing import host, interleave, show_host, shown, spread
 from gru_audio.audio.normalise import Normalisation
-from gru_audio.benchmarks.setting import Row, say
-from gru_audio.benchmarks.timing import host, interleave, show_host, shown, spread
 from gru_audio.config import check, override
 from gru_audio.data.resident import Batch
 from gru_audio.data.signal import Signal

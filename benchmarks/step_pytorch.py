@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from ml_collections import ConfigDict
 
+from benchmarks import pytorch
+from benchmarks.setting import Row, Setting, say
+from benchmarks.timing import cores, fastest, interleave, speed, spread
 from gru_audio.audio.frontends import LogMel
-from gru_audio.benchmarks import pytorch
-from gru_audio.benchmarks.setting import Row, Setting, say
-from gru_audio.benchmarks.timing import cores, fastest, interleave, speed, spread
 from gru_audio.data.resident import Batch
 from gru_audio.training.parallel import Kind, Layout
 from gru_audio.training.state import TrainState

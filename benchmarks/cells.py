@@ -7,10 +7,10 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from gru_audio.benchmarks.recurrence_case import Case, make_problem
-from gru_audio.benchmarks.recurrence_jax import ours
-from gru_audio.benchmarks.setting import say
-from gru_audio.benchmarks.timing import host, interleave, show_host, shown, speed, spread, turn
+from benchmarks.recurrence_case import Case, make_problem
+from benchmarks.recurrence_jax import ours
+from benchmarks.setting import say
+from benchmarks.timing import host, interleave, show_host, shown, speed, spread, turn
 from gru_audio.rnn import CELLS
 
 PEER = "lstm"

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gru_audio.benchmarks.recurrence_case import PRECISIONS, Problem
+from benchmarks.recurrence_case import PRECISIONS, Problem
 from gru_audio.config import default_config, override
 from gru_audio.rnn.weights import to_linen, to_torch
 from gru_audio.training.parallel import DATA, Kind, make_layout

@@ -32,8 +32,8 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from gru_audio.benchmarks.setting import Row, Setting, make_setting, say
-from gru_audio.benchmarks.timing import host, interleave, show_host, shown, spread
+from benchmarks.setting import Row, Setting, make_setting, say
+from benchmarks.timing import host, interleave, show_host, shown, spread
 from gru_audio.config import check, override
 from gru_audio.data.source import open_source
 

@@ -6,7 +6,7 @@ import librosa
 import numpy as np
 import pytest
 
-from gru_audio.reporting.detectors import F1, Auc, Detector, Recording, rise
+from experiments.onsets.detectors import F1, Auc, Detector, Recording, rise
 
 DETECTORS = [
     Detector(sign, span, 1, lag, column)

@@ -30,8 +30,7 @@ from etils import epath
 from ml_collections import config_flags
 from rich.console import Console
 
-from gru_audio import command
-from gru_audio.benchmarks import (
+from benchmarks import (
     cells,
     convolution,
     frontend,
@@ -42,6 +41,7 @@ from gru_audio.benchmarks import (
     step,
     sweep,
 )
+from gru_audio import command
 from gru_audio.config import UserError, nearest
 from gru_audio.training.devices import use_cpu_cores, use_platform
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from gru_audio.reporting.published import (
+from experiments.tables.published import (
     Kind,
     Published,
     Verdict,

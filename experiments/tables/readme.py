@@ -3,12 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from gru_audio.reporting import markdown, wording
-from gru_audio.reporting.claims import Basis, Claim, Evidence, judge
-from gru_audio.reporting.kept import Kept
-from gru_audio.reporting.markdown import LEFT, RIGHT
-from gru_audio.reporting.papers import Experiment, Ours, Paper, Row, Table
-from gru_audio.reporting.published import (
+from experiments.tables.claims import Basis, Claim, Evidence, judge
+from experiments.tables.kept import Kept
+from experiments.tables.papers import Experiment, Ours, Paper, Row, Table
+from experiments.tables.published import (
     FEWEST,
     LEARNT,
     SHARE,
@@ -19,6 +17,8 @@ from gru_audio.reporting.published import (
     kind,
     name_with_part,
 )
+from gru_audio.reporting import markdown, wording
+from gru_audio.reporting.markdown import LEFT, RIGHT
 from gru_audio.reporting.verdicts import Pair
 from gru_audio.sweeping.status import FINISHED
 

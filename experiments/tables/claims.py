@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from experiments.tables.kept import Kept, KeptRun
+from experiments.tables.published import Kind, kind
 from gru_audio.config import UserError
-from gru_audio.reporting.kept import Kept, KeptRun
-from gru_audio.reporting.published import Kind, kind
 from gru_audio.reporting.statistics import LEVEL, Estimate, components_of_values, holm
 
 

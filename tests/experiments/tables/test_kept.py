@@ -8,10 +8,10 @@ import shutil
 import numpy as np
 import pytest
 
+from experiments.tables.keeping import POINTS, keep
+from experiments.tables.kept import read_kept
 from gru_audio.config import UserError
 from gru_audio.reporting.comparison import compare
-from gru_audio.reporting.keeping import POINTS, keep
-from gru_audio.reporting.kept import read_kept
 from gru_audio.reporting.results import read_results
 from gru_audio.reporting.write import write_kept, write_report
 from tests.reporting.workdirs import Made, fail, interrupt, write_workdir

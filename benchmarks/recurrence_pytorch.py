@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from gru_audio.benchmarks.pytorch import DEVICE, LAYERS
-from gru_audio.benchmarks.recurrence_case import Problem
-from gru_audio.benchmarks.recurrence_jax import Contestant
-from gru_audio.benchmarks.timing import cores
+from benchmarks.pytorch import DEVICE, LAYERS
+from benchmarks.recurrence_case import Problem
+from benchmarks.recurrence_jax import Contestant
+from benchmarks.timing import cores
 from gru_audio.rnn.weights import to_torch
 
 

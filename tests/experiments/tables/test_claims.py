@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from gru_audio.config import UserError
-from gru_audio.reporting import readme
-from gru_audio.reporting.claims import (
+from experiments.tables import readme
+from experiments.tables.claims import (
     Basis,
     Claim,
     Evidence,
@@ -22,7 +21,8 @@ from gru_audio.reporting.claims import (
     updates_to_equal_score,
     validation_at_equal_training_loss,
 )
-from gru_audio.reporting.kept import Kept, KeptPair, KeptPoint, KeptRun
+from experiments.tables.kept import Kept, KeptPair, KeptPoint, KeptRun
+from gru_audio.config import UserError
 from gru_audio.reporting.statistics import Estimate, components_of_values
 
 GRU, LSTM = [0.31, 0.28, 0.30, 0.35], [0.40, 0.33, 0.31, 0.41]  # by seed

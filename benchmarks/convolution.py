@@ -9,8 +9,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from gru_audio.benchmarks.setting import say
-from gru_audio.benchmarks.timing import host, interleave, show_host, shown, speed, spread, turn
+from benchmarks.setting import say
+from benchmarks.timing import host, interleave, show_host, shown, speed, spread, turn
 from gru_audio.models.conv import parse_block
 from gru_audio.models.convolution import convolution
 

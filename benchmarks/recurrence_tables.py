@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from gru_audio.benchmarks.setting import Row
-from gru_audio.benchmarks.timing import show_host, shown
+from benchmarks.setting import Row
+from benchmarks.timing import show_host, shown
 
 PEERS = ("linen", "PyTorch")
 # Least speed against a peer, by platform, cell and contestant: geometric mean over `SHAPES`.

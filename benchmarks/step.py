@@ -19,9 +19,9 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from gru_audio.benchmarks.setting import Row, make_setting, plain
-from gru_audio.benchmarks.step_input import measure_input
-from gru_audio.benchmarks.timing import Spread, host, show_host, shown
+from benchmarks.setting import Row, make_setting, plain
+from benchmarks.step_input import measure_input
+from benchmarks.timing import Spread, host, show_host, shown
 from gru_audio.config import check, override
 from gru_audio.data.source import open_source
 
@@ -57,7 +57,7 @@ def measure(
     result["pytorch"] = []
     if importlib.util.find_spec("torch"):
         # PyTorch comes after the input's peak of host memory has been read.
-        from gru_audio.benchmarks.step_pytorch import measure_against_pytorch
+        from benchmarks.step_pytorch import measure_against_pytorch
 
         for name, sized in sizes.items():
             for cell in CELLS:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from gru_audio.benchmarks import (
+from benchmarks import (
     cells,
     convolution,
     frontend,
@@ -21,9 +21,9 @@ from gru_audio.benchmarks import (
     step,
     sweep,
 )
-from gru_audio.benchmarks.recurrence_case import Case, error, make_problem
-from gru_audio.benchmarks.recurrence_jax import ours
-from gru_audio.benchmarks.timing import interleave, speed, spread
+from benchmarks.recurrence_case import Case, error, make_problem
+from benchmarks.recurrence_jax import ours
+from benchmarks.timing import interleave, speed, spread
 from gru_audio.rnn.kernels.gpu import PallasGpu
 from tests.commands import run, write_experiment
 from tests.tones import tiny
@@ -212,9 +212,9 @@ def test_recurrence_over_two_devices():
 SHARED = """
 import jax
 jax.config.update("jax_num_cpu_devices", 2)
-from gru_audio.benchmarks.recurrence import _error
-from gru_audio.benchmarks.recurrence_case import Case, make_problem
-from gru_audio.benchmarks.recurrence_jax import shared
+from benchmarks.recurrence import _error
+from benchmarks.recurrence_case import Case, make_problem
+from benchmarks.recurrence_jax import shared
 problem = make_problem(Case("gru", 4, 9, 5, 6, ragged=True))
 print(_error(shared(problem, "auto"), problem.truth()))
 """

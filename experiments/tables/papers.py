@@ -10,16 +10,16 @@ from typing import Any
 
 from etils import epath
 
-from gru_audio.config import UserError, nearest
-from gru_audio.reporting.comparison import BOUNDS
-from gru_audio.reporting.kept import Kept, KeptRun, read_kept
-from gru_audio.reporting.published import (
+from experiments.tables.kept import Kept, KeptRun, read_kept
+from experiments.tables.published import (
     Published,
     Verdict,
     judge,
     judge_in_kind,
     name_with_part,
 )
+from gru_audio.config import UserError, nearest
+from gru_audio.reporting.comparison import BOUNDS
 from gru_audio.reporting.statistics import Estimate, components_of_values
 from gru_audio.sweeping.status import FINISHED
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments.tables.kept import Kept, KeptPair, KeptPoint, KeptRun
 from gru_audio.reporting.comparison import Comparison
-from gru_audio.reporting.kept import Kept, KeptPair, KeptPoint, KeptRun
 from gru_audio.reporting.results import Curve, Results, Run
 from gru_audio.reporting.verdicts import Difference
 from gru_audio.sweeping.status import DAMAGED, FAILED, FINISHED

@@ -20,8 +20,8 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from gru_audio.benchmarks.setting import Row, Setting, make_setting, plain, say
-from gru_audio.benchmarks.timing import fastest, host, interleave, show_host, shown, speed, spread
+from benchmarks.setting import Row, Setting, make_setting, plain, say
+from benchmarks.timing import fastest, host, interleave, show_host, shown, speed, spread
 from gru_audio.config import check, override
 from gru_audio.data.source import Source, open_source
 from gru_audio.training.feed import Feed
@@ -55,7 +55,7 @@ def measure(
     sizes = sizes or tuple(CPU_BARS if cpu else GPU_BARS)
     blocks = {"the experiment": _block(config, source, seconds, sizes, dict)}
     if importlib.util.find_spec("torch"):
-        from gru_audio.benchmarks.step_pytorch import pytorch_turns
+        from benchmarks.step_pytorch import pytorch_turns
 
         alike = override(plain(config), _ONE_LENGTH)
         blocks["plain"] = _block(

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gru_audio.benchmarks.setting import Row, Setting, say
-from gru_audio.benchmarks.timing import LEAST_ROUNDS, Spread, interleave, speed, spread
+from benchmarks.setting import Row, Setting, say
+from benchmarks.timing import LEAST_ROUNDS, Spread, interleave, speed, spread
 from gru_audio.training.feed import Feed
 from gru_audio.training.parallel import Kind
 from gru_audio.training.state import TrainState

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
-from gru_audio.benchmarks.recurrence import SHAPES, made
-from gru_audio.benchmarks.recurrence_case import Case, make_problem
-from gru_audio.benchmarks.setting import Row, say
-from gru_audio.benchmarks.timing import host, interleave, show_host, shown, speed, spread, turn
+from benchmarks.recurrence import SHAPES, made
+from benchmarks.recurrence_case import Case, make_problem
+from benchmarks.setting import Row, say
+from benchmarks.timing import host, interleave, show_host, shown, speed, spread, turn
 from gru_audio.config import UserError
 from gru_audio.rnn import CELLS
 from gru_audio.rnn.kernels.gpu import PallasGpu

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from experiments.tables import readme
+from experiments.tables.keeping import keep
+from experiments.tables.papers import Experiment, Paper, Table, compare_arms, read_paper
+from experiments.tables.published import Published, Verdict
 from gru_audio.config import UserError
-from gru_audio.reporting import readme, wording
+from gru_audio.reporting import wording
 from gru_audio.reporting.comparison import compare
-from gru_audio.reporting.keeping import keep
-from gru_audio.reporting.papers import Experiment, Paper, Table, compare_arms, read_paper
-from gru_audio.reporting.published import Published, Verdict
 from gru_audio.reporting.results import read_results
 from gru_audio.reporting.write import write_kept
 from tests.reporting.workdirs import Made, fail, write_workdir

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import scipy.ndimage
 
-from gru_audio.reporting.onsets import area_under_roc, f_measure, near, peaks
+from experiments.onsets.measures import area_under_roc, f_measure, near, peaks
 
 
 @dataclass(frozen=True)
