@@ -8,7 +8,6 @@ noise. Halving keeps the best two of them, at update 1,500 of 20k and 450 of 300
 validation split chooses one of these.
 """
 
-from experiments.tables.published import Published
 from gru_audio.config import choose, default_config, override
 from gru_audio.models.size import match_parameters
 from gru_audio.sweeping import draws
@@ -44,7 +43,7 @@ DRAWS = {
     },
 }
 
-PUBLISHED = Published(
+PUBLISHED = dict(
     source="Test negative log-likelihoods of other papers on the same pieces",
     measure="nats per frame",
     peers={

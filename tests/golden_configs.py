@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from experiments.tables.published import name_with_part
+from gru_audio.command import name_with_part
 from gru_audio.config import check, flatten
 from gru_audio.sweeping.sweep import expand, group
 

@@ -1,8 +1,9 @@
-"""Detectors of onsets: levels over time made a score, chosen on some recordings, tried on others.
+"""Detectors of onsets: chosen on some recordings, tested on others.
 
-Levels are energy, mel bands, gates, or what else has a value in every frame. A score is the level
-itself, or its rise, half-wave rectified; the mean rise of logarithmic mel bands is the spectral
-flux (Bello et al. 2005, "A tutorial on onset detection in music signals", IEEE TSAP 13(5)).
+A detector computes a score of every frame from levels: energy, mel bands, gates, or anything else
+that has a value in every frame. The score is the level itself, or its rise, half-wave rectified.
+The mean rise of logarithmic mel bands is the spectral flux (Bello et al. 2005, "A tutorial on onset
+detection in music signals", IEEE TSAP 13(5)). Times are in seconds.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 import scipy.ndimage
-
-from experiments.onsets.measures import area_under_roc, f_measure, near, peaks
+import scipy.signal
+import scipy.stats
 
 
 @dataclass(frozen=True)
@@ -165,3 +166,48 @@ def _aucs(detector: Detector, levels: Levels, positive: Sequence[np.ndarray]) ->
     return np.array(
         [area_under_roc(detector(one), p) for one, p in zip(levels, positive, strict=True)]
     )
+
+
+def near(times: np.ndarray, onsets: np.ndarray, tolerance: float) -> np.ndarray:
+    """Whether an onset lies within the tolerance of each time, bool (times,)."""
+    return (np.abs(times[:, None] - onsets) <= tolerance).any(axis=1)
+
+
+def area_under_roc(score: np.ndarray, positive: np.ndarray) -> float:
+    """The probability that a positive frame has a higher score than another; ties count half.
+
+    Args:
+        score: (frames,).
+        positive: bool (frames,), some true and some false.
+    """
+    positives = int(positive.sum())
+    negatives = positive.size - positives
+    ranks = scipy.stats.rankdata(score)[positive].sum()
+    return float((ranks - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def peaks(score: np.ndarray, distance: int) -> np.ndarray:
+    """Frames in which a score has its peaks; of any nearer than `distance` frames the highest."""
+    return scipy.signal.find_peaks(score, distance=distance)[0]
+
+
+def matches(found: np.ndarray, onsets: np.ndarray, tolerance: float) -> int:
+    """How many found times can be paired with onsets, one to one, within the tolerance.
+
+    Both ascend. To pair the earliest that can be paired is then as good as any other way.
+    """
+    times, others = found.tolist(), onsets.tolist()  # of which single values are read faster
+    pairs = i = j = 0
+    while i < len(times) and j < len(others):
+        if abs(times[i] - others[j]) <= tolerance:
+            pairs, i, j = pairs + 1, i + 1, j + 1
+        elif times[i] < others[j]:
+            i += 1
+        else:
+            j += 1
+    return pairs
+
+
+def f_measure(found: np.ndarray, onsets: np.ndarray, tolerance: float) -> float:
+    """The harmonic mean of precision and recall of found times; both arrays ascend."""
+    return 2 * matches(found, onsets, tolerance) / max(len(found) + len(onsets), 1)

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from experiments.tables.kept import Kept, KeptRun
+from experiments.tables.kept import Kept
 from experiments.tables.published import Kind, kind
 from gru_audio.config import UserError
+from gru_audio.reporting.results_csv import RunRecord
 from gru_audio.reporting.statistics import LEVEL, Estimate, components_of_values, holm
 
 
@@ -166,7 +167,7 @@ def counted(
     kept: Kept | None,
     first: str,
     second: str,
-    count: Callable[[KeptRun], float],
+    count: Callable[[RunRecord], float],
     *,
     setting: str,
     expected: int,
@@ -273,9 +274,9 @@ def read_benchmark(path: epath.Path) -> list[Mapping[str, Any]]:
         raise UserError(f"{path} is no benchmark's JSON, or damaged: {error}") from error
 
 
-def _pairs(kept: Kept, first: str, second: str) -> list[tuple[KeptRun, KeptRun]]:
+def _pairs(kept: Kept, first: str, second: str) -> list[tuple[RunRecord, RunRecord]]:
     """The compared runs of two arms, replicate by replicate."""
-    by_arm: dict[str, dict[str, KeptRun]] = {first: {}, second: {}}
+    by_arm: dict[str, dict[str, RunRecord]] = {first: {}, second: {}}
     for run in kept.runs:
         if run.selected and run.arm in by_arm:
             by_arm[run.arm][json.dumps(run.replicate, sort_keys=True)] = run
@@ -315,7 +316,7 @@ def _curves(kept: Kept | None, first: str, second: str) -> list[tuple[_Curve, _C
     return [(one, other) for one, other in pairs if one.updates and other.updates]
 
 
-def _curve(kept: Kept, run: KeptRun) -> _Curve:
+def _curve(kept: Kept, run: RunRecord) -> _Curve:
     names = "train/loss", "validation/loss"
     points = [
         point

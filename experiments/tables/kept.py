@@ -1,74 +1,49 @@
-"""Results that are kept: three small CSV files a sweep, which say nothing of where it ran.
+"""Kept results of a sweep: three small CSV files, without a trace of the machine.
 
-  NAME.csv         one line a run
+  NAME.csv         one line a run, as in results.csv of a report
   NAME.pairs.csv   one line a pair of arms: the difference of their chosen draws, and the parts of
                    its variance, from which intervals, p-values and verdicts are computed on reading
-  NAME.curves.csv  how the runs of the chosen draws learnt
+  NAME.curves.csv  learning curves of the runs of the chosen draws
 
-NAME is that of the experiment, with its part. What is read is what was written: numbers are rounded
-before they come here (`keeping.py`).
+NAME is that of the experiment, with its part. Numbers are rounded before they are written, so that
+reading gives exactly what was written.
 """
 
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import math
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 from etils import epath
 
 from gru_audio.config import UserError
-from gru_audio.files import read_text
+from gru_audio.files import read_text, write_atomically
+from gru_audio.reporting.comparison import Comparison
+from gru_audio.reporting.results import Curve, Run
+from gru_audio.reporting.results_csv import (
+    RunRecord,
+    about_sweep,
+    encode,
+    escaped,
+    rounded,
+    run_records,
+    unescaped,
+)
 from gru_audio.reporting.statistics import Components
 from gru_audio.reporting.verdicts import Difference, Pair, at_baseline, conclude
 
+POINTS = 60  # of the curves of a run, at most
+
+_CURVE, _VARIANCE = 5, 6  # significant digits
+
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class KeptRun:
-    """One run.
-
-    Attributes:
-        run: its name.
-        arm, draw, replicate: its place in the sweep.
-        state: "finished", "failed", "damaged" or "unfinished"; of a run that is not finished the
-            fields below are None.
-        selected: whether it is of its arm's chosen draw, and compared.
-        total_parameters, recurrent_parameters: how many.
-        steps: updates done; step_cap: after how many it would have stopped in any case.
-        best_step: when validation was best.
-        dropped_at: the step at which halving ended it; None if it was not dropped.
-        seconds: of wall time in training, its share of the program it was part of.
-        cpu_seconds: of processor time, its share likewise; None on an accelerator, or if unknown.
-        steps_per_second: by its share of the wall time.
-        compile_seconds: of the whole program.
-        peak_memory_bytes: of a device.
-        metrics: "test/loss" -> value.
-    """
-
-    run: str
-    arm: str
-    draw: Mapping[str, Any]
-    replicate: Mapping[str, Any]
-    state: str
-    selected: bool
-    total_parameters: int | None
-    recurrent_parameters: int | None
-    steps: int | None
-    step_cap: int
-    best_step: int | None
-    dropped_at: int | None
-    seconds: float | None
-    cpu_seconds: float | None
-    steps_per_second: float | None
-    compile_seconds: float | None
-    peak_memory_bytes: int | None
-    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -101,7 +76,7 @@ class KeptPoint:
     Attributes:
         run: its name.
         step: updates done.
-        seconds: of wall time in training until then, as in `KeptRun`.
+        seconds: of wall time in training until then, as in `RunRecord`.
         metrics: "train/loss" and those of validation.
     """
 
@@ -134,7 +109,7 @@ class Kept:
     commit: str
     device: str
     jax: str
-    runs: tuple[KeptRun, ...]
+    runs: tuple[RunRecord, ...]
     pairs: tuple[KeptPair, ...]
     curves: tuple[KeptPoint, ...]
 
@@ -148,7 +123,7 @@ class Kept:
         values = [run.metrics[f"test/{self.metric}"] for run in self.runs_of(arm)]
         return math.fsum(values) / len(values)
 
-    def runs_of(self, arm: str) -> list[KeptRun]:
+    def runs_of(self, arm: str) -> list[RunRecord]:
         """The compared runs of an arm."""
         return [run for run in self.runs if run.arm == arm and run.selected]
 
@@ -178,18 +153,76 @@ _OF_THE_SWEEP = tuple(
 )
 
 
+def keep(comparison: Comparison) -> Kept:
+    """The results of a sweep that are kept; the sweep need not be finished."""
+    chosen = [run for arm in comparison.arms for run in arm.runs]
+    return Kept(
+        **about_sweep(comparison),
+        runs=run_records(comparison),
+        pairs=tuple(map(_pair, comparison.differences)),
+        curves=tuple(itertools.chain.from_iterable(map(_curves, chosen))),
+    )
+
+
+def _pair(difference: Difference) -> KeptPair:
+    parts = dataclasses.asdict(difference.components)
+    replicates = parts.pop("replicates")
+    parts = {name: rounded(value, _VARIANCE) for name, value in parts.items()}
+    return KeptPair(difference.first, difference.second, replicates=replicates, **parts)
+
+
+def _curves(run: Run) -> list[KeptPoint]:
+    """The steps at which there are validation metrics, or any loss if there never were."""
+    curves = {n: c for n, c in run.curves.items() if n.startswith(("train/loss", "validation/"))}
+    looked = {n: c for n, c in curves.items() if n != "train/loss"} or curves
+    if not looked:
+        return []
+    steps = np.unique(np.concatenate([curve.steps for curve in looked.values()]))
+    steps = steps[steps <= run.result["steps"]]
+    if steps.size > POINTS:
+        steps = steps[np.linspace(0, steps.size - 1, POINTS).round().astype(int)]
+    second = run.result["seconds"] / run.result["steps"]  # of one step, the run's share
+    return [
+        KeptPoint(
+            run=run.name,
+            step=int(step),
+            seconds=rounded(second * step, _CURVE),
+            metrics={n: v for n, c in curves.items() if (v := _latest(c, step)) is not None},
+        )
+        for step in steps
+    ]
+
+
+def _latest(curve: Curve, step: int) -> float | None:
+    """The last value of a curve up to a step, if there is one."""
+    count = np.searchsorted(curve.steps, step, side="right")
+    return rounded(curve.values[count - 1], _CURVE) if count else None
+
+
 def kept_files(kept: Kept) -> dict[str, str]:
     """Names and contents of the three files."""
+    about = {name: getattr(kept, name) for name in _OF_THE_SWEEP}
     return {
-        f"{kept.experiment}.csv": runs_csv(kept),
-        f"{kept.experiment}.pairs.csv": _encode(KeptPair, kept.pairs),
-        f"{kept.experiment}.curves.csv": _encode(KeptPoint, kept.curves),
+        f"{kept.experiment}.csv": encode(RunRecord, kept.runs, about),
+        f"{kept.experiment}.pairs.csv": encode(KeptPair, kept.pairs),
+        f"{kept.experiment}.curves.csv": encode(KeptPoint, kept.curves),
     }
 
 
-def runs_csv(kept: Kept) -> str:
-    """What NAME.csv holds: its last columns are the same in all lines."""
-    return _encode(KeptRun, kept.runs, {name: getattr(kept, name) for name in _OF_THE_SWEEP})
+def write_kept(comparison: Comparison, results: epath.PathLike) -> list[epath.Path]:
+    """Writes the kept files of a sweep into the folder `results`; returns their paths.
+
+    Raises:
+      UserError: a run is damaged.
+    """
+    for run in comparison.damaged:
+        raise UserError(f"Run {run.name} cannot be kept: {run.damage}.")
+    results = epath.Path(results)
+    results.mkdir(parents=True, exist_ok=True)
+    files = {results / name: text for name, text in kept_files(keep(comparison)).items()}
+    for path, text in files.items():
+        write_atomically(path, text, shared=True)
+    return list(files)
 
 
 def read_kept(folder: epath.PathLike, experiment: str) -> Kept | None:
@@ -201,9 +234,9 @@ def read_kept(folder: epath.PathLike, experiment: str) -> Kept | None:
     path = epath.Path(folder) / f"{experiment}.csv"
     if not path.exists():
         return None
-    runs, lines = _decode(path, KeptRun)
+    runs, lines = _decode(path, RunRecord)
     told = {name: {line.get(name) or "" for line in lines} for name in _OF_THE_SWEEP}
-    if told["experiment"] != {_escaped(experiment)}:
+    if told["experiment"] != {escaped(experiment)}:
         raise _refusal(path, f"it is not of {experiment}")
     if any(len(values) > 1 for values in told.values()):
         raise _refusal(path, "its lines are not of one sweep")
@@ -224,44 +257,8 @@ def read_kept(folder: epath.PathLike, experiment: str) -> Kept | None:
     return kept
 
 
-def _encode(kind: type, rows: Sequence[Any], about: Mapping[str, Any] | None = None) -> str:
-    """Dataclasses as CSV: a column for each field and each of their `metrics`, then `about`."""
-    about = about or {}
-    names = [field.name for field in dataclasses.fields(kind) if field.name != "metrics"]
-    metrics = sorted({name for row in rows for name in getattr(row, "metrics", ())})
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*names, *metrics, *about])
-    for row in rows:
-        values = [getattr(row, name) for name in names]
-        values += [row.metrics.get(name) for name in metrics]
-        writer.writerow([_cell(value) for value in (*values, *about.values())])
-    return file.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return json.dumps(value, sort_keys=True)
-    if isinstance(value, str):
-        return _escaped(value)
-    return int(value) if isinstance(value, bool) else value
-
-
-# How cells begin that a spreadsheet takes for a formula, and how those do that are escaped here.
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
-
-
-def _escaped(text: str) -> str:
-    """Text that a spreadsheet takes for text, as a quote goes before it where needed."""
-    return f"'{text}" if text.startswith(_FORMULAS) else text
-
-
-def _unescaped(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULAS) else cell
-
-
 _PARSERS: dict[Any, Callable[[str], Any]] = {
-    str: _unescaped,
+    str: unescaped,
     int: int,
     float: float,
     bool: lambda cell: bool(int(cell)),
@@ -272,7 +269,7 @@ _PARSERS: dict[Any, Callable[[str], Any]] = {
 
 
 def _decode(path: epath.Path, kind: type[T]) -> tuple[tuple[T, ...], list[dict[str, str]]]:
-    """What `_encode` wrote: the dataclasses, and the lines as they stand there."""
+    """The dataclasses that `encode` wrote, and the lines as they stand in the file."""
     types = typing.get_type_hints(kind)
     measured = types.pop("metrics", None)
     rows = []
@@ -294,6 +291,5 @@ def _decode(path: epath.Path, kind: type[T]) -> tuple[tuple[T, ...], list[dict[s
 
 def _refusal(path: epath.Path, why: str) -> UserError:
     return UserError(
-        f"{path} cannot be used: {why}. Write it again: "
-        "python -m gru_audio.report --workdir DIR --keep"
+        f"{path} cannot be used: {why}. Write it again: python -m experiments.tables --keep WORKDIR"
     )

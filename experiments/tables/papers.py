@@ -6,20 +6,24 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from types import ModuleType
 from typing import Any
 
 from etils import epath
 
-from experiments.tables.kept import Kept, KeptRun, read_kept
+from experiments.tables.kept import Kept, read_kept
 from experiments.tables.published import (
+    NOBODYS,
     Published,
     Verdict,
     judge,
     judge_in_kind,
-    name_with_part,
 )
+from gru_audio.command import load_experiment, name_with_part
 from gru_audio.config import UserError, nearest
+from gru_audio.files import matching
 from gru_audio.reporting.comparison import BOUNDS
+from gru_audio.reporting.results_csv import RunRecord
 from gru_audio.reporting.statistics import Estimate, components_of_values
 from gru_audio.sweeping.status import FINISHED
 
@@ -137,6 +141,41 @@ class Paper:
     tables: tuple[Table, ...]
 
 
+def experiment_modules(folder: epath.Path) -> dict[str, ModuleType]:
+    """The experiments of a folder, by name.
+
+    Raises:
+      UserError: there is none.
+    """
+    modules = {path.stem: load_experiment(path) for path in matching(folder, "*.py")}
+    if not modules:
+        raise UserError(f"There is no experiment in {folder}. Name another --experiments.")
+    return modules
+
+
+def tabled(modules: Mapping[str, ModuleType], results: epath.Path) -> list[Experiment]:
+    """The experiments of which there is a table: a paper stands beside them, or results are kept.
+
+    Experiments with `CLAIMS` have none: their results are shown with the claims.
+
+    Raises:
+      UserError: `PUBLISHED` of an experiment has a key that does not exist.
+    """
+    found = []
+    for name, module in modules.items():
+        parts = tuple(getattr(module, "PARTS", ("",)))
+        published = None
+        if hasattr(module, "PUBLISHED"):
+            published = Published.from_dict(name, module.PUBLISHED)
+        elif not hasattr(module, "CLAIMS"):
+            kept = (read_kept(results, name_with_part(name, part)) for part in parts)
+            published = NOBODYS if any(kept) else None
+        if published is not None:
+            title = (module.__doc__ or name).strip().splitlines()[0]
+            found.append(Experiment(name, title, parts, published))
+    return found
+
+
 def read_paper(experiment: Experiment, results: epath.PathLike) -> Paper:
     """Sets what is kept of an experiment, in the folder `results`, beside what was published.
 
@@ -220,7 +259,7 @@ def _ends(chosen: Mapping[str, Any], draws: Sequence[Mapping[str, Any]]) -> tupl
     return tuple(ends)
 
 
-def _count_draws(runs: list[KeptRun]) -> int:
+def _count_draws(runs: list[RunRecord]) -> int:
     return len({json.dumps(run.draw, sort_keys=True) for run in runs})
 
 
@@ -230,7 +269,7 @@ def _mean(values: list[float | None]) -> float | None:
     return sum(known) / len(known) if len(known) == len(values) else None
 
 
-def _time(runs: list[KeptRun]) -> Time:
+def _time(runs: list[RunRecord]) -> Time:
     """The sums over those that have trained; of processor time, if all of them have it."""
     trained = [run for run in runs if run.seconds is not None]
     cpu = [run.cpu_seconds for run in trained if run.cpu_seconds is not None]

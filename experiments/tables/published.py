@@ -1,11 +1,14 @@
 """What a paper published, and the rule by which our value is compared with it."""
 
+import dataclasses
 import enum
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from gru_audio.config import UserError, nearest
 from gru_audio.reporting.statistics import FEWEST
 
 SHARE = 0.02  # of a published value: the most that the tolerance may be, unless it is stated
@@ -14,7 +17,7 @@ SOLVED, LEARNT = 0.1, 0.9  # of the floor: below them a task is solved, and at l
 
 @dataclass(frozen=True)
 class Published:
-    """A paper's table, beside which an experiment sets its own.
+    """A paper's table; `PUBLISHED` of an experiment is a dict of these fields.
 
     Attributes:
         source: paper and table.
@@ -38,6 +41,24 @@ class Published:
     peers: Mapping[str, float] = field(default_factory=dict)
     tolerances: Mapping[str, float] = field(default_factory=dict)
     from_memory: bool = False
+
+    @classmethod
+    def from_dict(cls, experiment: str, fields: Mapping[str, Any]) -> "Published":
+        """The table that an experiment's `PUBLISHED` describes.
+
+        Raises:
+            UserError: a field is missing or does not exist.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in fields:
+            if name not in known:
+                raise UserError(
+                    f'{experiment}: PUBLISHED has no field "{name}".{nearest(name, known)}'
+                )
+        try:
+            return cls(**fields)
+        except TypeError as error:
+            raise UserError(f"{experiment}: PUBLISHED needs a source and a measure.") from error
 
     def tolerance(self, part: str, arm: str) -> float:
         """How far from a published value ours may be and reproduce it."""
@@ -70,11 +91,6 @@ class Kind(enum.IntEnum):
 
     def __str__(self) -> str:
         return "at the floor" if self is Kind.AT_THE_FLOOR else self.name.lower()
-
-
-def name_with_part(experiment: str, part: str) -> str:
-    """What a part of an experiment, and all that is kept of it, is called: "bai2018-copy_500"."""
-    return f"{experiment}-{part}" if part else experiment
 
 
 def smallest_difference(values: Iterable[float]) -> float:

@@ -3,9 +3,20 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from etils import epath
+
 from experiments.tables.claims import Basis, Claim, Evidence, judge
 from experiments.tables.kept import Kept
-from experiments.tables.papers import Experiment, Ours, Paper, Row, Table
+from experiments.tables.papers import (
+    Experiment,
+    Ours,
+    Paper,
+    Row,
+    Table,
+    experiment_modules,
+    read_paper,
+    tabled,
+)
 from experiments.tables.published import (
     FEWEST,
     LEARNT,
@@ -15,8 +26,9 @@ from experiments.tables.published import (
     Published,
     Verdict,
     kind,
-    name_with_part,
 )
+from gru_audio.command import name_with_part
+from gru_audio.files import write_atomically
 from gru_audio.reporting import markdown, wording
 from gru_audio.reporting.markdown import LEFT, RIGHT
 from gru_audio.reporting.verdicts import Pair
@@ -40,6 +52,20 @@ _SHOWN_PAIRS = 6  # of four arms
 _PRINTED = 3  # decimals of a table that is padded; losses over orders of magnitude are not
 
 
+def write_readme(experiments: epath.Path, results: epath.Path) -> epath.Path:
+    """Writes README.md of a folder of experiments, from a folder of kept results.
+
+    Raises:
+      UserError: there is no experiment, or a kept file is damaged.
+    """
+    modules = experiment_modules(experiments)
+    papers = [read_paper(experiment, results) for experiment in tabled(modules, results)]
+    claims = [claim for module in modules.values() for claim in getattr(module, "CLAIMS", ())]
+    text = render(papers, [(claim, claim.evidence(results)) for claim in claims])
+    write_atomically(experiments / "README.md", text, shared=True)
+    return experiments / "README.md"
+
+
 def render(papers: Sequence[Paper], claims: Sequence[tuple[Claim, Sequence[Evidence]]] = ()) -> str:
     """The whole file: an introduction, what came of papers and claims, and a section for each."""
     sections = [_introduction(), _summary(papers), *_claims(claims), *map(_paper, papers)]
@@ -51,8 +77,7 @@ def _introduction() -> str:
 # Experiments
 
 What the experiments gave, beside the values of papers where there are any.
-`python -m gru_audio.report --tables` writes this file from `results/`; nothing in it is typed by
-hand.
+`python -m experiments.tables` writes this file from `results/`; nothing in it is typed by hand.
 
 Ours is the mean over seeds, each with its own initialisation and order of examples, of the test
 metric at the draw that validation chose. In brackets stands its 95 % interval by Student's t over
@@ -390,6 +415,6 @@ def _commands(name: str, part: str) -> list[str]:
     return [
         "```sh",
         f"python -m gru_audio.sweep --config {config} --workdir {workdir}",
-        f"python -m gru_audio.report --workdir {workdir} --keep",
+        f"python -m experiments.tables --keep {workdir}",
         "```",
     ]

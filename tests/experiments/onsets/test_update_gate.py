@@ -1,4 +1,4 @@
-"""What update gates tell of onsets: the commands of experiments/update_gate.py, on made songs."""
+"""The commands of experiments/update_gate.py and its analysis, on synthetic songs."""
 
 import csv
 import os
@@ -55,7 +55,7 @@ def scored(environment, tmp_path_factory):
     out = folder / "results" / "update_gate.onsets.csv"
     subprocess.run(
         [
-            *(sys.executable, "experiments/update_gate.py", "--workdir", folder / "sweep"),
+            *(sys.executable, "-m", "experiments.onsets", "--workdir", folder / "sweep"),
             *("--annotations", folder / "annotations.tsv", "--out", out),
         ],
         cwd=commands.ROOT,

@@ -21,15 +21,16 @@ from experiments.tables.claims import (
     updates_to_equal_score,
     validation_at_equal_training_loss,
 )
-from experiments.tables.kept import Kept, KeptPair, KeptPoint, KeptRun
+from experiments.tables.kept import Kept, KeptPair, KeptPoint
 from gru_audio.config import UserError
+from gru_audio.reporting.results_csv import RunRecord
 from gru_audio.reporting.statistics import Estimate, components_of_values
 
 GRU, LSTM = [0.31, 0.28, 0.30, 0.35], [0.40, 0.33, 0.31, 0.41]  # by seed
 
 
 def kept_run(arm, seed, loss, selected=True):
-    return KeptRun(
+    return RunRecord(
         run=f"{arm}-{seed}-{selected}",
         arm=arm,
         draw={},

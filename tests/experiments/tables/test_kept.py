@@ -8,12 +8,11 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments.tables.keeping import POINTS, keep
-from experiments.tables.kept import read_kept
+from experiments.tables.kept import POINTS, keep, read_kept, write_kept
 from gru_audio.config import UserError
 from gru_audio.reporting.comparison import compare
 from gru_audio.reporting.results import read_results
-from gru_audio.reporting.write import write_kept, write_report
+from gru_audio.reporting.write import write_report
 from tests.reporting.workdirs import Made, fail, interrupt, write_workdir
 
 MADE = Made(arms={"gru": 5.2, "lstm": 3.0}, draws={0.001: 0.0, 0.01: 3.0}, seeds=2, metric="loss")
@@ -209,7 +208,7 @@ def change_cell(path, line, column, value):
 )
 def test_a_damaged_or_foreign_file_is_named(results, name, damage, message):
     damage(results / name)
-    with pytest.raises(UserError, match=f"{message}.*gru_audio.report --workdir DIR --keep"):
+    with pytest.raises(UserError, match=f"{message}.*experiments.tables --keep WORKDIR"):
         read_kept(results, "made_up")
 
 

@@ -6,14 +6,13 @@ import pytest
 import scipy.stats
 
 from experiments.tables import readme
-from experiments.tables.keeping import keep
+from experiments.tables.kept import keep, write_kept
 from experiments.tables.papers import Experiment, Paper, Table, compare_arms, read_paper
 from experiments.tables.published import Published, Verdict
 from gru_audio.config import UserError
 from gru_audio.reporting import wording
 from gru_audio.reporting.comparison import compare
 from gru_audio.reporting.results import read_results
-from gru_audio.reporting.write import write_kept
 from tests.reporting.workdirs import Made, fail, write_workdir
 
 MADE = Made(
@@ -310,7 +309,7 @@ def test_a_section_tells_how_it_came_about(text):
         "- gru and lstm: gru is better by ",
         "python -m gru_audio.sweep --config experiments/paper.py:nottingham "
         "--workdir runs/paper-nottingham",
-        "python -m gru_audio.report --workdir runs/paper-jsb --keep",
+        "python -m experiments.tables --keep runs/paper-jsb",
     ):
         assert words in said, words
 

@@ -9,9 +9,9 @@ from experiments.tables.published import (
     judge,
     judge_in_kind,
     kind,
-    name_with_part,
     smallest_difference,
 )
+from gru_audio.config import UserError
 
 TOLERANCE = 0.1
 
@@ -124,6 +124,9 @@ def test_values_with_a_floor_are_compared_in_kind_by_every_replicate(published, 
     assert judge_in_kind(published, losses, floor=0.1767) is verdict
 
 
-def test_names():
-    assert name_with_part("chung2014", "") == "chung2014"
-    assert name_with_part("chung2014", "jsb_chorales") == "chung2014-jsb_chorales"
+def test_a_mistyped_field_of_published_is_named():
+    fields = {"source": "a paper", "measure": "nats", "floor": {"": 1.0}}
+    with pytest.raises(UserError, match=r'bai: PUBLISHED has no field "floor".*"floors"'):
+        Published.from_dict("bai", fields)
+    with pytest.raises(UserError, match="bai: PUBLISHED needs a source and a measure"):
+        Published.from_dict("bai", {"source": "a paper"})
