@@ -1,1 +1,1 @@
-"""The benchmarks: one file each, and what they share. `gru_audio.bench` runs them."""
+"""What is measured about speed and memory: one question a file, and the harness that asks it."""

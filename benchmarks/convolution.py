@@ -1,49 +1,58 @@
 """What convolutions cost where training happens, inside a compiled loop: our gradients or JAX's."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.setting import say
-from benchmarks.timing import host, interleave, show_host, shown, speed, spread, turn
+from benchmarks.harness import Contestant, Options, Row, compete, say, turn
 from gru_audio.models.conv import parse_block
 from gru_audio.models.convolution import convolution
 
 PEER = "JAX's gradients"
 BLOCKS = ("16 5x5 stride 2x2", "32 3x3 stride 2x2", "48 3x3 stride 2x2")
-SIZES = ((16, 250, 64), (32, 122, 64))
-_STEPS = 4  # of the loop
+SIZES = ((16, 250, 64), (32, 122, 64))  # batch, time and bands
+STEPS = {"alone": 1, "in a loop": 4}
 
 
 def measure(
-    config_file: str,
-    seconds: float,
+    options: Options,
     sizes: Sequence[tuple[int, int, int]] = SIZES,
     blocks: Sequence[str] = BLOCKS,
-) -> dict[str, Any]:
-    """Times steps of gradient descent on some blocks of convolutions, in turns.
+) -> Iterator[Row]:
+    """Times steps of gradient descent on some blocks of convolutions.
 
     Args:
-      config_file: has no effect.
-      seconds: to spend on each size, beside compilation.
+      options: of the command line.
       sizes: batch, time and bands.
       blocks: as in ``config.model.conv``, without pooling.
     """
-    rows = [row for size in sizes for row in _measure_size(size, seconds, blocks)]
-    about = {"benchmark": "convolution", "host": host(), "platform": jax.default_backend()}
-    return about | {"peer": PEER, "blocks": list(blocks), "rows": rows}
+    for size in sizes:
+        for where, steps in STEPS.items():
+            name = f"{' x '.join(map(str, size))}, {where}"
+            say(name)
+            makers = {
+                whose: functools.partial(_contestant, convolve, size, blocks, steps)
+                for whose, convolve in (("ours", convolution), (PEER, _derived))
+            }
+            for row in compete(makers, options.seconds / len(STEPS), [PEER]):
+                yield {"table": f"A step of {', '.join(blocks)}", "case": name, **row}
 
 
-def _measure_size(
-    size: tuple[int, int, int], seconds: float, blocks: Sequence[str]
-) -> Iterator[dict[str, Any]]:
-    name = " x ".join(map(str, size))
-    say(name)
+def _derived(inputs, kernel, strides, padding):
+    order = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(inputs, kernel, strides, padding, dimension_numbers=order)
+
+
+def _contestant(
+    convolve: Callable[..., jax.Array],
+    size: tuple[int, int, int],
+    blocks: Sequence[str],
+    steps: int,
+) -> Contestant:
+    """Steps of descent, in a loop where there are several."""
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.normal(size=(*size, 1)), jnp.float32)
     parsed = [parse_block(block) for block in blocks]
@@ -52,42 +61,11 @@ def _measure_size(
         jnp.asarray(rng.normal(0, 0.1, (*block.kernel, channels, block.channels)), jnp.float32)
         for block, channels in zip(parsed, inputs, strict=False)
     ]
-    strides = [block.stride for block in parsed]
-    contestants = {
-        f"{whose}, {where}": _compiled(convolve, strides, steps, kernels, images)
-        for whose, convolve in (("ours", convolution), (PEER, _derived))
-        for where, steps in (("alone", 1), ("in a loop", _STEPS))
-    }
-    times = interleave({n: turn(run) for n, run in contestants.items()}, seconds)
-    for where, steps in (("alone", 1), ("in a loop", _STEPS)):
-        ours, peer = times[f"ours, {where}"], times[f"{PEER}, {where}"]
-        yield {
-            "size": name,
-            "where": where,
-            "ours_ms": spread(ours / steps * 1e3),
-            "peer_ms": spread(peer / steps * 1e3),
-            "speed": speed(ours, peer),
-        }
-
-
-def _derived(inputs, kernel, strides, padding):
-    order = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(inputs, kernel, strides, padding, dimension_numbers=order)
-
-
-def _compiled(
-    convolve: Callable[..., jax.Array],
-    strides: Sequence[tuple[int, int]],
-    steps: int,
-    kernels: list[jax.Array],
-    images: jax.Array,
-) -> Callable[[], Any]:
-    """Steps of descent, ready to be taken: as a loop where there are several."""
 
     def loss(kernels: list[jax.Array], x: jax.Array) -> jax.Array:
-        for kernel, stride in zip(kernels, strides, strict=True):
-            around = [((size - 1) // 2, size // 2) for size in kernel.shape[:2]]
-            x = jax.nn.relu(convolve(x, kernel, stride, around))
+        for kernel, block in zip(kernels, parsed, strict=True):
+            around = [((width - 1) // 2, width // 2) for width in kernel.shape[:2]]
+            x = jax.nn.relu(convolve(x, kernel, block.stride, around))
         return jnp.mean(x**2)
 
     def step(kernels: list[jax.Array], images: jax.Array) -> list[jax.Array]:
@@ -100,16 +78,4 @@ def _compiled(
         return jax.lax.fori_loop(0, steps, lambda _, k: step(k, images), kernels)
 
     call = jax.jit(many).lower(kernels, images).compile()
-    return lambda: jax.block_until_ready(call(kernels, images))
-
-
-def show(result: dict[str, Any], console: Console) -> None:
-    """Prints what `measure` returned."""
-    show_host(result["host"], console)
-    table = Table(title=f"A step of {', '.join(result['blocks'])}; as fast as {result['peer']}")
-    for column in ("batch x time x bands", "where", "ours, ms", "peer, ms", "as fast"):
-        table.add_column(column)
-    for row in result["rows"]:
-        told = (shown(row[name]) for name in ("ours_ms", "peer_ms", "speed"))
-        table.add_row(row["size"], row["where"], *told)
-    console.print(table)
+    return Contestant(turn(lambda: jax.block_until_ready(call(kernels, images))), steps=steps)

@@ -6,83 +6,50 @@ host, run on the device. "error" is the greatest difference of a feature from Sc
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.fft
-from ml_collections import ConfigDict
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.setting import Row, say
-from benchmarks.timing import (
-    cores,
-    host,
-    interleave,
-    show_host,
-    shown,
-    speed,
-    spread,
-    turn,
-)
+from benchmarks.harness import Contestant, Options, Row, compete, turn
 from gru_audio.audio.frontends.log_mel import LogMel, hann
 from gru_audio.audio.frontends.mel import mel_bands
 from gru_audio.audio.normalise import Normalisation
-from gru_audio.config import check
 
 SAMPLE_RATE, CLIPS = 16000, 64
-BASELINE = "jax.scipy.signal.stft"
+PEER = "jax.scipy.signal.stft"
 
 
-def measure(config: ConfigDict, seconds: float, clips: int = CLIPS) -> dict[str, Any]:
-    """Runs the benchmark. Numbers are in the unit that their names tell.
+def measure(options: Options, clips: int = CLIPS) -> Iterator[Row]:
+    """Times the contestants.
 
     Args:
-      config: an experiment's, whose frontend it is; taken as "log_mel" whatever it names.
-      seconds: to spend on all contestants together, beside compilation.
+      options: of the command line; the config's frontend is taken as "log_mel".
       clips: of the batch.
     """
-    check(config)
-    log_mel = LogMel.from_config(config.frontend, SAMPLE_RATE)
+    assert options.config
+    log_mel = LogMel.from_config(options.config.frontend, SAMPLE_RATE)
     waveform = np.random.default_rng(0).normal(0, 0.1, (clips, SAMPLE_RATE)).astype(np.float32)
-    runs = _contestants(log_mel, waveform)
     truth = _scipy(log_mel, waveform.astype(np.float64))
-    say("frontends")
-    errors = {name: float(np.abs(np.asarray(run()) - truth).max()) for name, run in runs.items()}
-    times = interleave({name: turn(run) for name, run in runs.items()}, seconds)
-    rows: list[Row] = [
-        {
-            "contestant": name,
-            "ms": spread(taken * 1e3),
-            "speed": speed(taken, times[BASELINE]),
-            "error": errors[name],
-        }
-        for name, taken in times.items()
-    ]
-    about = {name: getattr(log_mel, name) for name in ("n_fft", "window", "hop", "mels")}
-    return {"benchmark": "frontend", "host": host(), "clips": clips, **about, "rows": rows}
+
+    def contestant(make: Callable[[], Callable[[], Any]]) -> Callable[[], Contestant]:
+        def ready() -> Contestant:
+            run = make()
+            error = float(np.abs(np.asarray(run()) - truth).max())
+            return Contestant(turn(run), about={"error": error})
+
+        return ready
+
+    makers = {name: contestant(make) for name, make in _runs(log_mel, waveform).items()}
+    about = ", ".join(f"{k} {getattr(log_mel, k)}" for k in ("n_fft", "window", "hop", "mels"))
+    for row in compete(makers, options.seconds, [PEER]):
+        yield {"table": f"Log-mel of {clips} s at 16 kHz: {about}", **row}
 
 
-def show(result: dict[str, Any], console: Console) -> None:
-    """Prints a table of what `measure` returns: medians, with quartiles in brackets."""
-    show_host(result["host"], console)
-    table = Table(
-        title="Log-mel of {clips} s at 16 kHz: n_fft {n_fft}, window {window}, hop {hop}, "
-        "{mels} bands".format(**result)
-    )
-    for column in ("contestant", "ms", f"/ {BASELINE}", "error"):
-        table.add_column(column, justify="left" if column == "contestant" else "right")
-    for row in result["rows"]:
-        table.add_row(
-            row["contestant"], shown(row["ms"]), shown(row["speed"]), f"{row['error']:.0e}"
-        )
-    console.print(table)
-
-
-def _contestants(log_mel: LogMel, waveform: np.ndarray) -> dict[str, Callable[[], Any]]:
+def _runs(log_mel: LogMel, waveform: np.ndarray) -> dict[str, Callable[[], Callable[[], Any]]]:
     on_device = jnp.asarray(waveform)
     lengths = jnp.full(len(waveform), waveform.shape[1])
 
@@ -94,11 +61,14 @@ def _contestants(log_mel: LogMel, waveform: np.ndarray) -> dict[str, Callable[[]
         frontend = dataclasses.replace(log_mel, spectrum=spectrum)
         return compiled(lambda waveform: frontend(waveform, lengths)[0])
 
-    runs = {f"ours, {spectrum}": ours(spectrum) for spectrum in ("fft", "matmul")}
-    runs[BASELINE] = compiled(lambda waveform: _by_jax(log_mel, waveform))
-    runs["SciPy"] = lambda: _scipy(log_mel, waveform)
+    runs: dict[str, Callable[[], Callable[[], Any]]] = {
+        "ours, fft": lambda: ours("fft"),
+        "ours, matmul": lambda: ours("matmul"),
+        PEER: lambda: compiled(lambda waveform: _by_jax(log_mel, waveform)),
+        "SciPy": lambda: lambda: _scipy(log_mel, waveform),
+    }
     if importlib.util.find_spec("torch"):
-        runs["PyTorch"] = _pytorch(log_mel, waveform)
+        runs["PyTorch"] = lambda: _pytorch(log_mel, waveform)
     return runs
 
 
@@ -135,7 +105,6 @@ def _pytorch(log_mel: LogMel, waveform: np.ndarray) -> Callable[[], Any]:
 
     from benchmarks.pytorch import DEVICE, Frontend
 
-    torch.set_num_threads(cores())
     unchanged = Normalisation(jnp.zeros(log_mel.mels), jnp.ones(log_mel.mels))
     frontend = Frontend(log_mel, unchanged).to(DEVICE)
     audio = torch.tensor(waveform * 32768, device=DEVICE)

@@ -1,23 +1,21 @@
 """Long recordings: what each way to save memory saves, and what it costs in time.
 
-One training step from sound (white noise of 15 s: time tells nothing of what was said), by each way
-alone and by none. The memory of one minute, 64 clips and 512 units is the compiler's count: nothing
-of that size is run. bfloat16 is left out on a CPU, which computes it in float32 and slowly.
+One training step from sound (white noise of 15 s: the time does not depend on what is in it), by
+each way alone and by none. The memory of one minute, 64 clips and 512 units is the compiler's
+count: nothing of that size is run. bfloat16 is left out on a CPU, which computes it in float32 and
+slowly. Memory is arguments, results and what lies between.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.setting import Row, say
-from benchmarks.timing import host, interleave, show_host, shown, spread
+from benchmarks.harness import Contestant, Options, Row, compete
 from gru_audio.audio.normalise import Normalisation
-from gru_audio.config import check, override
+from gru_audio.config import override
 from gru_audio.data.resident import Batch
 from gru_audio.data.signal import Signal
 from gru_audio.training.hyper import hyperparameters
@@ -52,84 +50,54 @@ _COMMON = {  # what all ways can do, on one device, and none of them yet
 
 
 def measure(
-    config: ConfigDict,
-    seconds: float,
+    options: Options,
     run: Mapping[str, Any] = RUN,
     counted: Mapping[str, Any] = COUNTED,
     ways: Sequence[str] = tuple(WAYS),
-) -> dict[str, Any]:
-    """Runs the benchmark. Numbers are in the unit that their names tell.
+) -> Iterator[Row]:
+    """Times a step by each way.
 
     Args:
-      config: an experiment's; its data are not used.
-      seconds: to spend on the steps, beside compilation.
+      options: of the command line; the data of the config are not used.
       run: the size that is run: "seconds" of a clip, and changes to the config.
       counted: the size whose memory alone is counted.
       ways: which of `WAYS` to take, `NONE` among them.
     """
-    check(config)
-    config = override(config, _COMMON)
-    steps: dict[str, Callable[[int], None]] = {}
-    rows: list[Row] = []
-    for name in ways:
+    assert options.config
+    config = override(options.config, _COMMON)
+    on_a_cpu = jax.default_backend() == "cpu"
+
+    def contestant(name: str) -> Contestant:
         changes = WAYS[name]
-        if name == HALF and jax.default_backend() == "cpu":
-            continue
-        say(f"{name}: compiling")
-        small, state, batch = _step(config, {**run, **changes})
+        step, state, batch = _step(config, {**run, **changes})
         large, _, _ = _step(config, {**counted, **changes}, abstract=True)
-        steps[name] = _turn(small, state, batch)
-        rows.append(
-            {
-                "way": name,
-                "run_bytes": small.memory_bytes,
-                "counted_bytes": large.memory_bytes,
-                "compile_seconds": small.compile_time.wall,
-            }
-        )
-    say("steps")
-    times = interleave(steps, seconds)
-    for row in rows:
-        row["step_ms"] = spread(times[row["way"]] * 1e3)
-        row["time_ratio"] = spread(times[row["way"]] / times[NONE])
-    return {
-        "benchmark": "memory",
-        "host": host(),
-        "run": dict(run),
-        "counted": dict(counted),
-        "rows": rows,
+
+        def turn(_: int) -> None:
+            nonlocal state
+            state, metrics = step(state, batch)
+            jax.block_until_ready(metrics)
+
+        about = {
+            "memory_bytes": step.memory_bytes,
+            "at_large_memory_bytes": large.memory_bytes,
+            "compile_seconds": step.compile_time.wall,
+            "set": [f"{key}={value}" for key, value in changes.items()],
+        }
+        return Contestant(turn, about=about)
+
+    makers = {
+        name: lambda name=name: contestant(name) for name in ways if not (on_a_cpu and name == HALF)
     }
-
-
-def show(result: dict[str, Any], console: Console) -> None:
-    """Prints a table of what `measure` returns: medians, with quartiles in brackets."""
-    show_host(result["host"], console)
-    table = Table(title=f"A training step on {_described(result['run'])}")
-    for column in ("way to save memory", "set", "ms a step", "time ratio", "memory", "at large"):
-        left = column in ("way to save memory", "set")
-        table.add_column(column, justify="left" if left else "right")
-    for row in result["rows"]:
-        table.add_row(
-            row["way"],
-            ", ".join(f"{key}={value}" for key, value in WAYS[row["way"]].items()),
-            shown(row["step_ms"]),
-            shown(row["time_ratio"]),
-            _size(row["run_bytes"]),
-            _size(row["counted_bytes"]),
-        )
-    table.caption = (
-        f"at large: {_described(result['counted'])}. Memory is arguments, results and what lies "
-        "between, by the compiler's count."
-    )
-    console.print(table)
+    table = f"A training step on {_described(run)}; at large: {_described(counted)}"
+    for row in compete(makers, options.seconds, [NONE]):
+        yield {"table": table, **row}
 
 
 def _step(
     config: ConfigDict, size: Mapping[str, Any], abstract: bool = False
 ) -> tuple[Compiled, TrainState, Batch]:
     """A step for clips of a size, with a fresh state and a batch, or with their shapes only."""
-    changes = {name: value for name, value in size.items() if name != "seconds"}
-    config = override(config, changes)
+    config = override(config, {name: value for name, value in size.items() if name != "seconds"})
     program = make_program(config, Signal(SAMPLE_RATE), tuple(map(str, range(CLASSES))))
     layout, rows = make_layout(config.parallel, 1), config.train.batch_size
     samples, width = size["seconds"] * SAMPLE_RATE, program.frontend.features
@@ -165,21 +133,8 @@ def _step(
     return call, state, batch
 
 
-def _turn(step: Compiled, state: TrainState, batch: Batch) -> Callable[[int], None]:
-    def turn(_: int) -> None:
-        nonlocal state
-        state, metrics = step(state, batch)
-        jax.block_until_ready(metrics)
-
-    return turn
-
-
-def _described(size: Row) -> str:
+def _described(size: Mapping[str, Any]) -> str:
     return (
         f"{size['train.batch_size']} clips of {size['seconds']} s at {SAMPLE_RATE} Hz, "
         f"hidden {size['model.hidden']}"
     )
-
-
-def _size(count: int | None) -> str:
-    return "?" if count is None else f"{count / 2**30:.2f} GiB"

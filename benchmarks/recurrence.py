@@ -1,9 +1,8 @@
 """One recurrent layer: our implementations against linen, PyTorch and, on a GPU, cuDNN through JAX.
 
-All contestants have the same weights and inputs and take turns. "both" is forward and backward with
-the gradients by the inputs and by every weight. Ratios are taken round by round; "error" is the
-greatest difference from linen's scan in float64, relative to the greatest value, over outputs and
-gradients.
+All contestants have the same weights and inputs. "both" is forward and backward, with the gradients
+by the inputs and by every weight; speeds are of it. "error" is the greatest difference from a scan
+in float64, relative to the greatest value, over outputs and gradients.
 """
 
 import dataclasses
@@ -11,30 +10,29 @@ import functools
 import importlib.util
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.recurrence_case import (
+from benchmarks.harness import Contestant, Options, Row, compete, interleave, judged, say
+from benchmarks.layers import (
+    LINEN,
     PRECISIONS,
     Case,
+    Layer,
     Problem,
-    error,
+    cudnn,
+    linen,
     make_problem,
+    ours,
+    shared,
 )
-from benchmarks.recurrence_jax import LINEN, Contestant, cudnn, linen, ours, shared
-from benchmarks.recurrence_tables import PEERS, plot, show
-from benchmarks.setting import Row, say
-from benchmarks.timing import host, interleave, speed, spread, turn
 from gru_audio.rnn import CELLS
 from gru_audio.rnn.recurrence import usable
 
-__all__ = ["cases", "measure", "passed", "plot", "show"]
-
-Ready = TypeVar("Ready")
-
+PEERS = ("linen", "PyTorch")
 # (batch, time, features, hidden)
 SHAPES = ((32, 100, 40, 128), (64, 100, 64, 256), (16, 500, 64, 512), (128, 101, 40, 64))
 GRID = tuple(
@@ -46,17 +44,18 @@ GRID = tuple(
 TOLERANCES = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2}
 # What a cell may have more: one whose candidate has no bound makes much of small differences.
 UNBOUNDED = {"li_gru": 6.0}
-
+# Least speed against a peer, by platform, cell and contestant: geometric mean over `SHAPES`.
+BARS = {
+    ("cpu", "gru", "loop"): {"linen": 1.3, "PyTorch": 1.8},
+    ("cpu", "gru", "auto, 2 devices"): {"linen": 1.7},
+    ("cpu", "lstm", "loop"): {"linen": 1.2},
+    ("gpu", "gru", "pallas_gpu"): {"linen": 3.0, "PyTorch": 0.9},
+}
 _PEAK_SIZE = {"cpu": 2048}  # of the square matrices whose product is the measure of the machine
-_PEAK_ROUNDS = 10
 
 
 def cases(grid: bool = False) -> list[Case]:
-    """What is timed: GRU and LSTM at every one of `SHAPES`, and the first shape in other ways.
-
-    Args:
-      grid: GRU and LSTM at every one of `GRID` instead.
-    """
+    """GRU and LSTM at all `SHAPES`, and the first shape in other ways; or at all of `GRID`."""
     plain = [Case(cell, *shape) for cell in LINEN for shape in (GRID if grid else SHAPES)]
     if grid:
         return plain
@@ -73,76 +72,48 @@ def precisions() -> tuple[str, ...]:
     return tuple(p for p in PRECISIONS if p != "tf32" or jax.default_backend() == "gpu")
 
 
-def measure(seconds: float, timed: Sequence[Case], *, check: bool = False) -> dict[str, Any]:
-    """Runs the benchmark. Numbers are in the unit that their names tell.
+def measure(options: Options, timed: Sequence[Case] | None = None) -> Iterator[Row]:
+    """Checks against float64 if asked to, then times every case, then takes means over them.
 
     Args:
-      seconds: to spend on each case, beside compilation.
-      timed: what to time.
-      check: whether to hold every implementation and cell to float64 first, at small sizes.
+      options: of the command line.
+      timed: what to time; None: `cases`.
     """
-    result: dict[str, Any] = {"benchmark": "recurrence", "host": host()}
-    result["platform"] = jax.default_backend()
-    result["checks"] = list(_checks()) if check else []
-    result["peak_gflops"] = {precision: _peak(precision) for precision in precisions()}
-    result["rows"] = []
-    for case in timed:
-        say(f"{case.cell}, {case.size}, {case.precision}")
-        result["rows"] += _measure_case(case, seconds, result["peak_gflops"][case.precision])
-    result["means"] = list(_means(result["rows"]))
-    return result
-
-
-def passed(result: dict[str, Any]) -> bool:
-    """Whether every check was within its tolerance."""
-    return all(row["passed"] for row in result["checks"])
+    peaks = {precision: _peak(precision) for precision in precisions()}
+    for precision, gflops in peaks.items():
+        yield {"table": "A large matrix product", "precision": precision, "gflops": gflops}
+    if options.check:
+        yield from _checks()
+    rows = []
+    for case in cases(options.grid) if timed is None else timed:
+        for row in _measure_case(case, options.seconds, peaks[case.precision]):
+            rows.append((case, row))
+            yield row
+    yield from _means(rows)
 
 
 def _measure_case(case: Case, seconds: float, peak_gflops: float) -> Iterator[Row]:
+    name = f"{case.size}, {case.precision}"
+    say(f"{case.cell}, {name}")
     problem = make_problem(case)
     truth = problem.truth()
-    about = {**dataclasses.asdict(case), "size": case.size}
-    ready, failed = made(_contestants(problem))
-    turns = {f"{name}, forward": turn(contestant.forward) for name, contestant in ready.items()}
-    turns |= {f"{name}, both": turn(contestant.both) for name, contestant in ready.items()}
-    times = interleave(turns, seconds)
-    for name, contestant in ready.items():
-        both = times[f"{name}, both"]
-        median = float(np.median(both))
-        row = {
-            **about,
-            "contestant": name,
-            "forward_ms": spread(times[f"{name}, forward"] * 1e3),
-            "both_ms": spread(both * 1e3),
-            "us_a_step": median * 1e6 / case.time,
-            "percent_of_peak": 100 * case.matmul_flops / median / (peak_gflops * 1e9),
-            "compile_seconds": contestant.compile_seconds,
-            "temporary_bytes": contestant.temporary_bytes,
-            "error": _error(contestant, truth),
-            "speed": {peer: speed(both, times[f"{peer}, both"]) for peer in PEERS if peer in ready},
-        }
-        yield row
-    for name, reason in failed.items():
-        yield {**about, "contestant": name, "failed": reason}
+
+    def contestant(make: Callable[[], Layer]) -> Contestant:
+        layer = make()
+        return layer.contestant(error=layer.error(truth))
+
+    makers = {n: functools.partial(contestant, make) for n, make in _layers(problem).items()}
+    for row in compete(makers, seconds, PEERS):
+        if "failed" not in row:
+            median = row["both_ms"]["median"] / 1e3
+            row["us_a_step"] = median * 1e6 / case.time
+            row["percent_of_peak"] = 100 * case.matmul_flops / median / (peak_gflops * 1e9)
+        yield {"table": case.cell, "case": name, **row}
 
 
-def made(
-    contestants: Mapping[str, Callable[[], Ready]],
-) -> tuple[dict[str, Ready], dict[str, str]]:
-    """Those that could be made ready, and why the others could not: the rest goes on without."""
-    ready, failed = {}, {}
-    for name, make in contestants.items():
-        try:
-            ready[name] = make()
-        except Exception as exception:
-            lines = str(exception).splitlines() or [type(exception).__name__]
-            failed[name] = lines[0][:200]
-    return ready, failed
-
-
-def _contestants(problem: Problem) -> dict[str, Callable[[], Contestant]]:
+def _layers(problem: Problem) -> dict[str, Callable[[], Layer]]:
     case = problem.case
-    found: dict[str, Callable[[], Contestant]] = {}
+    found: dict[str, Callable[[], Layer]] = {}
     if case.cell in LINEN:
         found["linen"] = lambda: linen(problem)
     for name in usable(CELLS[case.cell], case.hidden, case.dtype):
@@ -151,18 +122,13 @@ def _contestants(problem: Problem) -> dict[str, Callable[[], Contestant]]:
     if devices > 1 and case.batch % devices == 0 and case.cell in LINEN:
         found[f"auto, {devices} devices"] = lambda: shared(problem, "auto")
     if case.cell in LINEN and importlib.util.find_spec("torch"):
-        from benchmarks.recurrence_pytorch import pytorch
+        from benchmarks.pytorch import layer
 
-        found["PyTorch"] = lambda: pytorch(problem)
-        found["PyTorch, compiled"] = lambda: pytorch(problem, compiled=True)
+        found["PyTorch"] = lambda: layer(problem)
+        found["PyTorch, compiled"] = lambda: layer(problem, compiled=True)
     if case.cell == "lstm" and jax.default_backend() == "gpu" and case.precision == "float32":
         found["jax.experimental.rnn"] = lambda: cudnn(problem)
     return found
-
-
-def _error(contestant: Contestant, truth: tuple[Any, Any, Any]) -> float:
-    pairs = zip(contestant.result(), truth, strict=True)
-    return float(np.max([error(found, true) for found, true in pairs if found is not None]))
 
 
 def _checks() -> Iterator[Row]:
@@ -172,25 +138,24 @@ def _checks() -> Iterator[Row]:
             case = Case(cell, 24, 37, 20, 96, precision, ragged=True, bidirectional=True)
             problem = make_problem(case)
             names = usable(CELLS[cell], case.hidden, case.dtype)
-            yield from checked(
-                problem, {name: functools.partial(ours, problem, name) for name in names}
-            )
+            yield from checked(problem, {n: functools.partial(ours, problem, n) for n in names})
 
 
-def checked(problem: Problem, contestants: Mapping[str, Callable[[], Contestant]]) -> Iterator[Row]:
+def checked(problem: Problem, layers: Mapping[str, Callable[[], Layer]]) -> Iterator[Row]:
     """Whether each is near enough to float64: one tolerance for all, linen's scan among them.
 
     Args:
       problem: what they were made for.
-      contestants: what makes them, by name; one that cannot be made has not passed.
+      layers: what makes them, by name; one that cannot be made has not passed.
     """
     case, truth = problem.case, problem.truth()
     most = TOLERANCES[case.precision] * UNBOUNDED.get(case.cell, 1.0)
-    for name, make in contestants.items():
+    table = "Compared with float64: both directions, ragged lengths"
+    for name, make in layers.items():
         say(f"check: {case.cell}, {case.precision}, {name}")
-        row = {"cell": case.cell, "precision": case.precision, "contestant": name}
+        row = {"table": table, "cell": case.cell, "precision": case.precision, "contestant": name}
         try:
-            found = _error(make(), truth)
+            found = make().error(truth)
         except Exception as exception:
             yield row | {"failed": str(exception)[:200], "passed": False}
             continue
@@ -208,36 +173,33 @@ def _peak(precision: str) -> float:
     return 2 * size**3 / float(np.median(turns["product"])) / 1e9
 
 
-def _means(rows: list[Row]) -> Iterator[Row]:
+def _means(measured: Sequence[tuple[Case, Row]]) -> Iterator[Row]:
     """Geometric means over the plain cases in float32, of contestants that ran all of them."""
-    plain = [
-        row
-        for row in rows
-        if row["precision"] == "float32" and not (row["ragged"] or row["bidirectional"])
-    ]
+    table = "Speed against the peers, geometric mean over the shapes"
     for cell in LINEN:
-        of_cell = [row for row in plain if row["cell"] == cell]
-        for name in dict.fromkeys(row["contestant"] for row in of_cell):
-            group = [row for row in of_cell if row["contestant"] == name]
+        rows = [
+            row
+            for case, row in measured
+            if case.cell == cell
+            and case.precision == "float32"
+            and not (case.ragged or case.bidirectional)
+        ]
+        linens = {r["case"]: r.get("temporary_bytes") for r in rows if r["contestant"] == "linen"}
+        for name in dict.fromkeys(row["contestant"] for row in rows):
+            group = [row for row in rows if row["contestant"] == name]
             if any("failed" in row for row in group):
                 continue
-            yield {
-                "cell": cell,
-                "contestant": name,
-                "speed": {
-                    peer: _geometric([row["speed"][peer]["median"] for row in group])
-                    for peer in PEERS
-                    if all(peer in row["speed"] for row in group)
-                },
-                "memory_of_linen": _memory_ratio(group, of_cell),
+            speeds = {
+                peer: _geometric([row["speed"][peer]["median"] for row in group])
+                for peer in PEERS
+                if all(peer in row["speed"] for row in group)
             }
-
-
-def _memory_ratio(group: list[Row], of_cell: list[Row]) -> float | None:
-    theirs = {r["size"]: r["temporary_bytes"] for r in of_cell if r["contestant"] == "linen"}
-    if not all(row["temporary_bytes"] for row in group):
-        return None
-    return _geometric([row["temporary_bytes"] / theirs[row["size"]] for row in group])
+            memory = None
+            if all(row["temporary_bytes"] and linens.get(row["case"]) for row in group):
+                memory = _geometric([r["temporary_bytes"] / linens[r["case"]] for r in group])
+            row = {"table": table, "cell": cell, "contestant": name, "speed": speeds}
+            row["memory_of_linen"] = memory
+            yield judged(row, BARS.get((jax.default_backend(), cell, name), {}))
 
 
 def _geometric(values: Sequence[float]) -> float:

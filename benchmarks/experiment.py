@@ -1,22 +1,24 @@
-"""What a benchmark of an experiment's config works on."""
+"""A run or a group of runs of an experiment's config, ready to take steps."""
 
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from benchmarks.harness import Contestant
 from gru_audio.config import default_config, flatten, override
 from gru_audio.data.group import GroupData, gather_data
-from gru_audio.data.resident import Mixing
-from gru_audio.data.source import Source
+from gru_audio.data.resident import Batch, Mixing
+from gru_audio.data.source import Source, open_source
 from gru_audio.data.stream import Reader
 from gru_audio.training.feed import FEEDS, Feed
 from gru_audio.training.hyper import hyperparameters, mixing
 from gru_audio.training.parallel import Layout, make_layout
 from gru_audio.training.program import make_program
+from gru_audio.training.state import TrainState
 from gru_audio.training.step import Program
 
 _ONE_DEVICE = {"parallel.mode": "pjit", "parallel.data": 1, "parallel.member": 1}
@@ -31,9 +33,7 @@ _TAKEN_OVER = (
     *("optimizer.learning_rate", "train.batch_size", "train.steps"),
 )
 _PLAIN = {"optimizer.schedule": "constant", "optimizer.warmup_steps": 0}
-_HORIZON = 100_000  # steps, more than any benchmark takes
-
-Row = dict[str, Any]  # of a result: JSON
+_MAX_STEPS = 100_000  # more than any benchmark takes
 
 
 @dataclass(frozen=True)
@@ -57,18 +57,33 @@ class Setting:
     def feed(self, kind: str) -> Feed:
         """A new feed, "resident" or "streamed"."""
         threads = self.config.data.workers
-        return FEEDS[kind](self.program, self.layout, self.data, self.mixing, _HORIZON, threads)
+        return FEEDS[kind](self.program, self.layout, self.data, self.mixing, _MAX_STEPS, threads)
 
     def reader(self) -> Reader:
-        """What reads the plan's batches on the host."""
+        """Reads the plan's batches on the host."""
         rows = np.arange(self.batch_size, dtype=np.int32)
         return self.data.reader(range(len(self.data.seeds)), rows, self.mixing)
+
+    def start(self) -> tuple[Batch, TrainState]:
+        """The first batch of the length that most steps have, and the state to begin with."""
+        sizes = list(map(len, self.data.tables[0]))
+        batch, _ = self.reader().step(int(np.argmax(sizes)), 0)
+        return batch, self.feed("streamed").initial_state(self.hyper)
+
+
+def source_of(config: ConfigDict) -> Source:
+    """The data set of a config.
+
+    Raises:
+      UserError: it is not prepared.
+    """
+    return open_source(config.data.name, config.data.dir)
 
 
 def make_setting(
     config: ConfigDict, source: Source, parallel: Mapping[str, Any] | None = None, members: int = 1
 ) -> Setting:
-    """The setting of a config on its data set: of one run on one device, if not said otherwise.
+    """The setting of a config on its data set: one run on one device, if not said otherwise.
 
     Args:
       config: an experiment's.
@@ -92,12 +107,44 @@ def plain(config: ConfigDict) -> ConfigDict:
     """A model and a step that PyTorch can have too, without random numbers.
 
     Layers of a cell on normalised log-mel, the last state of which one dense layer reads, trained
-    by clipped Adam. What an experiment asks beside their sizes is as in the default config.
+    by clipped Adam. All settings but their sizes are those of the default config.
     """
     taken = {name: value for name, value in flatten(config).items() if name.startswith(_TAKEN_OVER)}
     return override(default_config(), taken | _PLAIN)
 
 
-def say(text: str) -> None:
-    """What a benchmark is about to do, to the user who waits."""
-    print(text, file=sys.stderr, flush=True)
+def training(
+    setting: Setting, steps: int, work: float = 1.0, losses_of: int = 0
+) -> Callable[[], Contestant]:
+    """Makes a contestant that trains on resident data.
+
+    Args:
+      setting: of the runs.
+      steps: of a turn.
+      work: of a step.
+      losses_of: so many first steps, before the rounds, whose losses are kept as "losses".
+    """
+
+    def make() -> Contestant:
+        feed, alive = setting.feed("resident"), np.ones(len(setting.data.seeds), bool)
+        state = feed.initial_state(setting.hyper)
+        losses = []
+        if losses_of:
+            state, metrics = feed.train(state, alive, 0, losses_of)
+            losses = np.asarray(metrics["loss"]).tolist()
+
+        def turn(round_: int) -> None:
+            nonlocal state
+            start = losses_of + round_ * steps
+            state, _ = feed.train(state, alive, start, start + steps)
+
+        turn(0)  # compiles
+        about = {"memory_bytes": feed.memory_bytes, "compile_seconds": feed.compile_time.wall}
+        return Contestant(turn, steps, work, about | ({"losses": losses} if losses else {}))
+
+    return make
+
+
+def first(tree):
+    """The first member of a tree that is stacked over members."""
+    return jax.tree.map(lambda leaf: leaf[0], tree)

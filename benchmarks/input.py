@@ -1,21 +1,34 @@
-"""What input costs: resident and streamed data against batches that already lie on the device."""
+"""What input costs: resident and streamed data against batches that already lie on the device.
+
+  resident  steps from data in device memory, many steps a call, against the same steps given one
+            batch of each length that already lies on the device
+  streamed  the same for data read by Grain, one step a call
+
+At the size of the config and at a larger one.
+"""
 
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.setting import Row, Setting, say
-from benchmarks.timing import LEAST_ROUNDS, Spread, interleave, speed, spread
+from benchmarks.experiment import Setting, make_setting, source_of
+from benchmarks.harness import LEAST_ROUNDS, Contestant, Options, Row, compete, judged, say, spread
+from gru_audio.config import override
 from gru_audio.training.feed import Feed
 from gru_audio.training.parallel import Kind
 from gru_audio.training.state import TrainState
 from gru_audio.training.step import METRICS
 
+LARGER = {"model.hidden": 256, "train.batch_size": 64}
+# The peer of each, and the least speed beside it.
+PEERS = {"resident": {"constant": 0.95}, "streamed": {"constant, one a call": 0.85}}
+STREAMED_FROM_MS = 20.0  # the streamed bar is for steps of at least this
 _TURN_SECONDS = 1.0  # at most; long beside the few batches that Grain reads in others' turns
 _MOST_STEPS = 200  # of a turn
 _HOST_BATCHES = 50  # read for the times on the host
@@ -24,24 +37,34 @@ _ALIVE = np.ones(1, bool)
 Steps = Callable[[TrainState, int, int], TrainState]  # from one step to another
 
 
-def measure_input(setting: Setting, seconds: float, name: str) -> Row:
-    """Both feeds and their peers, in turns over the same steps.
+def measure(options: Options, larger: Mapping[str, Any] = LARGER) -> Iterator[Row]:
+    """Times both feeds and their peers over the same steps.
 
     Args:
-      setting: of the run.
-      seconds: to spend, beside compilation.
-      name: of the setting, for the user.
+      options: of the command line.
+      larger: the changes of the config that make the larger size; {} leaves it out.
+
+    Raises:
+      UserError: the data set is not prepared.
     """
-    say(f"{name}: reading data, compiling")
+    assert options.config
+    source = source_of(options.config)
+    for config in (options.config, override(options.config, dict(larger)))[: 1 + bool(larger)]:
+        name = f"hidden {config.model.hidden}, batch {config.train.batch_size}"
+        say(f"{name}: reading data, compiling")
+        yield from _measure_size(make_setting(config, source), options.seconds, name)
+
+
+def _measure_size(setting: Setting, seconds: float, name: str) -> Iterator[Row]:
     before = _peak_host_bytes()
-    resident, streamed = setting.feed("resident"), setting.feed("streamed")
-    fresh = resident.initial_state(setting.hyper)
-    compiled = resident.compile_time.wall
+    feeds = {kind: setting.feed(kind) for kind in ("resident", "streamed")}
+    fresh = feeds["resident"].initial_state(setting.hyper)
+    compiled = feeds["resident"].compile_time.wall
     many, one = _constant(setting, fresh)
     steps: dict[str, Steps] = {
-        "resident": _by_calls(resident),
+        "resident": _by_calls(feeds["resident"]),
         "constant": many,
-        "streamed": _by_steps(streamed),
+        "streamed": _by_steps(feeds["streamed"]),
         "constant, one a call": one,
     }
     states = {kind: jax.tree.map(jnp.copy, fresh) for kind in steps}
@@ -56,32 +79,34 @@ def measure_input(setting: Setting, seconds: float, name: str) -> Row:
     turn_seconds = min(_TURN_SECONDS, seconds / (len(steps) * LEAST_ROUNDS))
     count = int(np.clip(turn_seconds / step_seconds, 1, _MOST_STEPS))
 
-    def contestant(kind: str) -> Callable[[int], None]:
+    def contestant(kind: str) -> Contestant:
         def turn(round_: int) -> None:
             start = epoch + round_ * count
             states[kind] = steps[kind](states[kind], start, start + count)
 
-        return turn
+        about: Row = {}
+        if kind in feeds:
+            feed = feeds[kind]
+            seconds = feed.compile_time.wall - (compiled if kind == "resident" else 0.0)
+            about = {"compile_seconds": seconds, "device_bytes": feed.memory_bytes}
+        return Contestant(turn, count, about=about)
 
-    say(f"{name}: input, {count} steps a turn")
-    times = interleave({kind: contestant(kind) for kind in steps}, seconds)
-    ms = {kind: taken / count * 1e3 for kind, taken in times.items()}
+    makers = {kind: lambda kind=kind: contestant(kind) for kind in steps}
+    for row in compete(makers, seconds, [peer for peers in PEERS.values() for peer in peers]):
+        peers = PEERS.get(row["contestant"], {})
+        row["speed"] = {peer: found for peer, found in row["speed"].items() if peer in peers}
+        if row["contestant"] == "resident" or row["ms"]["median"] >= STREAMED_FROM_MS:
+            row = judged(row, peers)
+        yield {"table": "A step fed by", "case": name, "steps_a_turn": count, **row}
     reading, assembling = _host_microseconds(setting)
-    return {
+    yield {
+        "table": "On the host, one thread",
+        "case": name,
         "padded_lengths": list(setting.data.plan.padded),
-        "steps_a_turn": count,
-        "rounds": len(times["resident"]),
-        "step_ms": {kind: spread(values) for kind, values in ms.items()},
-        "resident_ratio": speed(ms["resident"], ms["constant"]),
-        "streamed_ratio": speed(ms["streamed"], ms["constant, one a call"]),
         "read_us_per_clip": reading,
         "read_and_assemble_us_per_clip": assembling,
-        "resident_compile_seconds": resident.compile_time.wall - compiled,
-        "streamed_compile_seconds": streamed.compile_time.wall,
-        "resident_device_bytes": resident.memory_bytes,
-        "streamed_device_bytes": streamed.memory_bytes,
-        "host_bytes_before": before,
-        "peak_host_bytes": _peak_host_bytes(),
+        "before_bytes": before,
+        "peak_bytes": _peak_host_bytes(),
     }
 
 
@@ -158,7 +183,7 @@ def _constant(setting: Setting, state: TrainState) -> tuple[Steps, Steps]:
     return many, one
 
 
-def _host_microseconds(setting: Setting) -> tuple[Spread, Spread]:
+def _host_microseconds(setting: Setting) -> tuple[Row, Row]:
     """A clip's time on the host, one thread: read alone; and read, placed and put together."""
     reader, source = setting.reader(), setting.data.source
     (buckets,), (visits,) = setting.data.schedule(0, _HOST_BATCHES)
