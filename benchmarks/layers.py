@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from benchmarks.harness import Contestant, turn
 from gru_audio.rnn import CELLS, Encoder
@@ -185,7 +185,7 @@ def ours(problem: Problem, implementation: str) -> Layer:
 
 def shared(problem: Problem, implementation: str) -> Layer:
     """Ours, with the batch shared by all devices and the weights' gradients added up."""
-    mesh = jax.make_mesh((len(jax.devices()),), ("data",))
+    mesh = jax.make_mesh((len(jax.devices()),), ("data",), axis_types=(AxisType.Auto,))
     whole, rows = PartitionSpec(), PartitionSpec("data")
     apply: Any = problem.case.encoder(implementation).apply
     lengths = () if problem.lengths is None else (problem.lengths,)
