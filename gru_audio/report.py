@@ -2,6 +2,7 @@
 
   python -m gru_audio.report --workdir runs/spoken_digit
   python -m gru_audio.report --workdir runs/spoken_digit --output /tmp/report
+  python -m gru_audio.report --workdir runs/spoken_digit --metric macro_f1
 
 The sweep may still be running, or runs may have failed: the page says what is missing. The same
 command writes the report again.
@@ -15,6 +16,9 @@ from gru_audio import command
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a sweep or of a training run.")
 _OUTPUT = flags.DEFINE_string("output", None, "Directory for the report. Default: WORKDIR/report.")
+_METRIC = flags.DEFINE_string(
+    "metric", None, "What the variants are compared by. Default: the sweep's metric."
+)
 flags.mark_flag_as_required("workdir")
 
 
@@ -23,7 +27,7 @@ def main(_: Sequence[str]) -> None:
     from gru_audio.reporting.context import summary
     from gru_audio.reporting.write import write_report
 
-    page, comparison = write_report(_WORKDIR.value, _OUTPUT.value)
+    page, comparison = write_report(_WORKDIR.value, _OUTPUT.value, _METRIC.value)
     for line in summary(comparison):
         print(line)
     print(f"Report: {page}")

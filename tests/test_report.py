@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gru_audio.reporting import wording
 from gru_audio.reporting.markdown import escaped
 from gru_audio.reporting.write import write_report
+from gru_audio.tasks.metrics import LOSS
 from tests.reporting.workdirs import Made, fail, interrupt, remove, write_workdir
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -230,7 +230,7 @@ def test_a_task_without_classes_has_no_confusion(tmp_path):
     assert "Confusion" not in page and "Class by class" not in page and "classes" not in page
     assert "validation loss" in page and "accuracy" not in page
     for arm in comparison.arms:
-        assert wording.scale_of("loss").value(arm.estimate.value) in page
+        assert LOSS.scale.value(arm.estimate.value) in page
 
 
 def test_the_same_workdir_gives_the_same_page(finished, tmp_path):

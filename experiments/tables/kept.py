@@ -129,10 +129,14 @@ class Kept:
 
     def conclude(self) -> tuple[Pair, ...]:
         """The verdicts on all pairs."""
+        # JAX, which comes with the tasks, takes a second, and --help must not.
+        from gru_audio.tasks import metric_called
+
+        metric = metric_called(self.metric)
         stuck = {
             arm
             for arm in self.arms
-            if self.runs_of(arm) and at_baseline(self.metric, self.score(arm), self.baseline)
+            if self.runs_of(arm) and at_baseline(metric, self.score(arm), self.baseline)
         }
 
         def withheld(first: str, second: str) -> str:

@@ -22,10 +22,10 @@ from experiments.tables.published import (
 from gru_audio.command import load_experiment, name_with_part
 from gru_audio.config import UserError, nearest
 from gru_audio.files import matching
-from gru_audio.reporting.comparison import BOUNDS
 from gru_audio.reporting.results_csv import RunRecord
 from gru_audio.reporting.statistics import Estimate, components_of_values
 from gru_audio.sweeping.status import FINISHED
+from gru_audio.tasks import metric_called
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def _ours(arm: str, kept: Kept) -> Ours | None:
         values=tuple(values),
         test_sets=len(means),
         metric=components_of_values(means if len(means) > 1 else values).estimate(
-            BOUNDS[kept.metric]
+            metric_called(kept.metric).bounds
         ),
         validation=_mean([run.metrics.get(f"validation/{kept.metric}") for run in chosen]),
         at_cap=sum(run.steps == run.step_cap for run in chosen),

@@ -33,6 +33,8 @@ from gru_audio.reporting import markdown, wording
 from gru_audio.reporting.markdown import LEFT, RIGHT
 from gru_audio.reporting.verdicts import Pair
 from gru_audio.sweeping.status import FINISHED
+from gru_audio.tasks import metric_called
+from gru_audio.tasks.scale import MINUS, PLAIN
 
 _COLUMNS = {
     "arm": LEFT,
@@ -185,7 +187,7 @@ def _test(test: Evidence) -> list[str]:
 def _short(value: float) -> str:
     """Three significant digits, without an exponent where that reads well."""
     text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return text.replace("e-0", "e-").replace("-", wording.MINUS)
+    return text.replace("e-0", "e-").replace("-", MINUS)
 
 
 def _paper(paper: Paper) -> str:
@@ -257,7 +259,7 @@ def _rows(table: Table, published: Published) -> list[str]:
 
 def _cells(row: Row, table: Table, published: Published) -> dict[str, str]:
     """What stands in a row under `_COLUMNS`, as far as it is known."""
-    scale = wording.scale_of(table.kept.metric if table.kept else "")
+    scale = metric_called(table.kept.metric).scale if table.kept else PLAIN
     cells = {"arm": row.arm}
     if row.published is not None:
         others = [each.published * scale.factor for each in table.rows if each.published]
@@ -327,7 +329,7 @@ def _as_printed(value: float, others: Sequence[float] = ()) -> str:
     decimals = max((len(f"{x:.6g}".partition(".")[2]) for x in others), default=0)
     exact, padded = f"{value:.6g}", f"{value:.{decimals}f}"
     text = padded if decimals <= _PRINTED and float(padded) == float(exact) else exact
-    return text.replace("e-0", "e-").replace("-", wording.MINUS)
+    return text.replace("e-0", "e-").replace("-", MINUS)
 
 
 def _count(number: int | None) -> str:
@@ -336,7 +338,7 @@ def _count(number: int | None) -> str:
 
 def _best(table: Table, kept: Kept, published: Published) -> str:
     """The arm that validation prefers, with its test metric, beside what others have reached."""
-    scale = wording.scale_of(kept.metric)
+    scale = metric_called(kept.metric).scale
     ours = {row.arm: row.ours for row in table.rows if row.ours}
     preferred = {arm: each.validation for arm, each in ours.items() if each.validation is not None}
     said = []
@@ -400,7 +402,7 @@ def _shown(pairs: Sequence[Pair]) -> list[Pair]:
 
 def _pair(pair: Pair, kept: Kept) -> str:
     """The verdict on a pair, with the numbers behind it."""
-    scale = wording.scale_of(kept.metric)
+    scale = metric_called(kept.metric).scale
     names = f"{wording.quoted(pair.first)} and {wording.quoted(pair.second)}"
     said = f"{names}: {wording.pair(pair, scale)}"
     if pair.p is None:

@@ -49,10 +49,6 @@ class GroupData:
         """Each member's background clips."""
         return [ids.get(BACKGROUND, np.zeros(0, np.int32)) for ids in self.ids]
 
-    def labels(self, member: int, role: str) -> np.ndarray:
-        """Classes of a member's examples of a role, int32, in the order of `ids`."""
-        return self.target[self.ids[member][role]]
-
     def parts(self, role: str) -> list[list[np.ndarray]]:
         """Each member's examples of a role, by bucket."""
         lengths = self.source.columns["length"]

@@ -32,6 +32,7 @@ from gru_audio.reporting.results import Results, Run, setting_key
 from gru_audio.reporting.tested import tested_source
 from gru_audio.sweeping.status import read_json
 from gru_audio.tasks import make_task
+from gru_audio.tasks.metrics import measure
 from gru_audio.tasks.task import Problem
 
 FILE = "baselines.json"
@@ -118,7 +119,8 @@ def find_baselines(
     keys = {run.name: _key(results, run) for runs in arms.values() for run in runs}
     by_key = {keys[run.name]: run for runs in arms.values() for run in runs}
     path, missing = epath.Path(workdir) / FILE, ""
-    kept = _read(path, results.metric)
+    metric = results.metric.name
+    kept = _read(path, metric)
     if lacking := {key: run for key, run in by_key.items() if key not in kept}:
         try:
             kept |= _compute(tested_source(results, next(iter(lacking.values()))), lacking)
@@ -128,7 +130,7 @@ def find_baselines(
             with contextlib.suppress(OSError):  # a workdir that is full can still be reported on
                 _write(path, kept)
     scored = {name: kept.get(key, ()) for name, key in keys.items()}
-    return _gather(results.metric, arms, scored, missing)
+    return _gather(metric, arms, scored, missing)
 
 
 def _key(results: Results, run: Run) -> str:
@@ -321,13 +323,12 @@ def _trivial(split: _Split) -> Scored:
     sums = [task.target_sums(p.targets, p.frames) for _, p in split.problems(train)]
     total, count = (np.sum(a, axis=0, dtype=np.float64) for a in zip(*sums, strict=True))
     mean = jnp.asarray(total / count, jnp.float32)
-    ids, scores = [], []
-    for part, problem in split.problems(test):
+    scores = []
+    for _, problem in split.problems(test):
         outputs = task.trivial_outputs(mean, problem.frames, problem.inputs.shape[1])
         scores.append(jax.device_get(task.score(outputs, problem.targets, problem.frames)))
-        ids.append(part)
     joined = {name: np.concatenate([each[name] for each in scores]) for name in scores[0]}
-    return Scored(task.trivial, "", task.metrics(joined, split.labels[np.concatenate(ids)]))
+    return Scored(task.trivial, "", measure(task.metrics, joined))
 
 
 def _vectors(split: _Split, ids: np.ndarray) -> dict[int, np.ndarray]:
@@ -362,7 +363,7 @@ def _linear(split: _Split, vectors: Mapping[int, np.ndarray]) -> Scored:
     )
     if len(test) < len(split.test):
         about += f", {_of(len(test), len(split.test))} test examples"
-    return Scored("linear model", about, task.metrics(scores, split.labels[test]))
+    return Scored("linear model", about, measure(task.metrics, scores))
 
 
 def _features(split: _Split) -> str:

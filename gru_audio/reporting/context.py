@@ -14,8 +14,8 @@ def data(comparison: Comparison) -> str:
     """The data set, its classes and the sizes of its splits, as a sentence or two."""
     results = comparison.results
     said = f"Data set: {results.config.get('data.name', 'unknown')}"
-    if results.class_names:
-        said += f", {len(results.class_names)} classes ({results.target})"
+    if answers := results.task.answers:
+        said += f", {len(answers)} {results.task.answer_words[1]} ({results.target})"
     sizes = [size for role, name in _ROLES.items() if (size := _size(comparison, role, name))]
     if not sizes:
         return f"{said}."
@@ -64,7 +64,7 @@ def _size(comparison: Comparison, role: str, name: str) -> str:
     counts = [run.result.get("examples") for run in runs]
     counts = [each.get(role) if isinstance(each, Mapping) else None for each in counts]
     if role == "test":
-        counts = [run.predictions.example.size for run in runs]
+        counts = [run.predictions["example"].size for run in runs]
     known = sorted({count for count in counts if isinstance(count, int) and count})
     if not known:
         return ""
@@ -74,17 +74,17 @@ def _size(comparison: Comparison, role: str, name: str) -> str:
 
 def _baseline_notes(comparison: Comparison) -> list[str]:
     found, metric = comparison.baselines, comparison.results.metric
-    scale, said = wording.scale_of(metric), []
+    scale, said = metric.scale, []
     if found.trivial:
         value = scale.value(found.trivial.value)
         said.append(
-            f"Chance level ({found.trivial.name}): a test {metric} of {value} without any look at "
-            "the input."
+            f"Chance level ({found.trivial.name}): a test {metric.title} of {value} without any "
+            "look at the input."
         )
     for linear in found.linear:
         value = scale.value(linear.value)
         said.append(
-            f"Linear model: a test {metric} of {value} "
+            f"Linear model: a test {metric.title} of {value} "
             f"({about(comparison, linear)}){_beside(comparison, linear)}."
         )
     if found.missing:
@@ -94,7 +94,7 @@ def _baseline_notes(comparison: Comparison) -> list[str]:
 
 def _beside(comparison: Comparison, linear: Baseline) -> str:
     """Which variants are not better than a linear model."""
-    sign = 1 if comparison.results.higher_is_better else -1
+    sign = 1 if comparison.results.metric.higher_is_better else -1
     own = [arm for arm in comparison.arms if arm.name in linear.arms]
     worse = [arm.name for arm in own if sign * (arm.estimate.value - linear.value) <= 0]
     if not worse:

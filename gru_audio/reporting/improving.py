@@ -23,7 +23,8 @@ def stopped_while_improving(results: Results, arm: Arm) -> bool:
         for run in arm.runs
         if results.selection in run.curves and run.result.get("steps") == run.standing.steps
     ]
-    return still_improving(curves, higher_is_better=results.selection_higher_is_better)
+    up = results.metric_of(results.selection).higher_is_better
+    return still_improving(curves, higher_is_better=up)
 
 
 def still_improving(curves: Sequence[Curve], *, higher_is_better: bool) -> bool:

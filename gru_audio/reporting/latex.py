@@ -33,8 +33,7 @@ def escape(text: str) -> str:
 
 def comparison_tables(comparison: Comparison) -> str:
     """A table of the variants and their baselines, and one of the pairs."""
-    metric = comparison.results.metric
-    scale = wording.scale_of(metric)
+    metric, scale = comparison.results.metric.title, comparison.results.metric.scale
     seconds, clock = wording.clock(comparison.results)
     lines = [r"% Needs \usepackage{booktabs}.", f"% {wording.headline(comparison)}"]
     lines[1] = lines[1].replace("\n", " ")

@@ -81,8 +81,8 @@ def about_sweep(comparison: Comparison) -> dict[str, Any]:
     results = comparison.results
     return {
         "experiment": results.experiment,
-        "metric": results.metric,
-        "higher_is_better": results.higher_is_better,
+        "metric": results.metric.name,
+        "higher_is_better": results.metric.higher_is_better,
         "margin": rounded(comparison.margin, _METRIC),
         "baseline": rounded(comparison.baseline, _METRIC),
         "commit": _all("commit", results, _short_commit),

@@ -3,11 +3,12 @@
 from gru_audio.reporting import context, markdown, wording
 from gru_audio.reporting.comparison import Comparison
 from gru_audio.reporting.markdown import LEFT, RIGHT, escaped
+from gru_audio.tasks.scale import Scale
 
 
 def comparison_tables(comparison: Comparison) -> str:
     """Headline, a table of variants and a table of pairs."""
-    metric = comparison.results.metric
+    metric, scale = comparison.results.metric.title, comparison.results.metric.scale
     headline, evidence = wording.headline(comparison), wording.evidence(comparison)
     lines = [f"**{escaped(headline)}.** {escaped(evidence)}", ""]
     cautions = [wording.progress(comparison.results), *wording.cautions(comparison)]
@@ -16,14 +17,13 @@ def comparison_tables(comparison: Comparison) -> str:
     for sentence in context.sentences(comparison):
         lines += [escaped(sentence), ""]
     if comparison.arms:
-        lines += _arms(comparison, metric)
+        lines += _arms(comparison, metric, scale)
     if comparison.pairs:
-        lines += ["", *_pairs(comparison, metric)]
+        lines += ["", *_pairs(comparison, metric, scale)]
     return "\n".join(lines) + "\n"
 
 
-def _arms(comparison: Comparison, metric: str) -> list[str]:
-    scale = wording.scale_of(metric)
+def _arms(comparison: Comparison, metric: str, scale: Scale) -> list[str]:
     seconds, clock = wording.clock(comparison.results)
     columns = {
         "variant": LEFT,
@@ -49,8 +49,7 @@ def _arms(comparison: Comparison, metric: str) -> list[str]:
     return markdown.table(columns, rows)
 
 
-def _pairs(comparison: Comparison, metric: str) -> list[str]:
-    scale = wording.scale_of(metric)
+def _pairs(comparison: Comparison, metric: str, scale: Scale) -> list[str]:
     columns = {
         "difference": LEFT,
         f"test {metric}": RIGHT,

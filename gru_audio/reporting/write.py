@@ -12,25 +12,26 @@ from gru_audio.reporting.results import read_results
 from gru_audio.reporting.results_csv import runs_csv
 
 
-def read_comparison(workdir: epath.PathLike) -> Comparison:
+def read_comparison(workdir: epath.PathLike, metric: str | None = None) -> Comparison:
     """The comparison of the runs in a workdir, with baselines where the data set is at hand.
 
     Raises:
       UserError: `workdir` holds no sweep, or one that cannot be reported on.
     """
     refuse_links(workdir)
-    results = read_results(workdir)
+    results = read_results(workdir, metric)
     return compare(results, find_baselines(workdir, results, chosen_runs(results)))
 
 
 def write_report(
-    workdir: epath.PathLike, output: epath.PathLike | None = None
+    workdir: epath.PathLike, output: epath.PathLike | None = None, metric: str | None = None
 ) -> tuple[epath.Path, Comparison]:
     """Writes `index.html`, its figures, `table.md`, `table.tex` and `results.csv`.
 
     Args:
       workdir: of the sweep, which may still be running.
       output: folder for the report; by default `report` in the workdir.
+      metric: what the variants are compared by; by default the sweep's metric.
 
     Returns:
       The page, and what it says.
@@ -38,7 +39,7 @@ def write_report(
     Raises:
       UserError: `workdir` holds no sweep, or one that cannot be reported on.
     """
-    comparison = read_comparison(workdir)
+    comparison = read_comparison(workdir, metric)
     output = epath.Path(output or epath.Path(workdir) / "report")
     output.mkdir(parents=True, exist_ok=True)
     write_atomically(output / "table.md", tables.comparison_tables(comparison), shared=True)

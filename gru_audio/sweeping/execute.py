@@ -20,6 +20,7 @@ from gru_audio.sweeping.shard import Shard
 from gru_audio.sweeping.status import read_groups
 from gru_audio.sweeping.sweep import Group
 from gru_audio.sweeping.workdir import Workdir, identity
+from gru_audio.tasks.metrics import measure, selected
 from gru_audio.training import parallel, processes, states
 from gru_audio.training.boards import Boards, write_board
 from gru_audio.training.feed import FEEDS
@@ -29,6 +30,7 @@ from gru_audio.training.loop import Member, Memory, train
 from gru_audio.training.metrics import write_run_metrics
 from gru_audio.training.pack import Pack
 from gru_audio.training.progress import TrainProgress
+from gru_audio.training.step import Program
 from gru_audio.training.stopping import Stop, Stopped, heed
 from gru_audio.training.trained import Trained
 
@@ -92,7 +94,7 @@ def _execute_group(planned: Plan, index: int, workdir: Workdir, title: str, stop
         Member(run.name, run.config.train.steps, its)
         for run, its in zip(of_group.runs, done, strict=True)
     ]
-    race = _race(planned, of_group)
+    race = _race(planned, of_group, program)
     boards = Boards({m.name: workdir.run(m.name) for m in members if not m.done})
     keeper = Keeper(directory, config.checkpoint.keep, boards, progress.say)
     with _told(keeper, of_group, planned.shard, stop):
@@ -133,14 +135,15 @@ def _done(
     return [run.name not in missing for run in of_group.runs]
 
 
-def _race(planned: Plan, of_group: Group) -> Race | None:
+def _race(planned: Plan, of_group: Group, program: Program) -> Race | None:
     if planned.sweep.halving is None:
         return None
+    selects = selected(program.task.metrics, of_group.runs[0].config.train.select)
     return Race(
         halving=planned.sweep.halving,
         arms=[run.arm for run in of_group.runs],
         draws=[json.dumps(run.draw) for run in of_group.runs],
-        higher_is_better=planned.description["selection_higher_is_better"],
+        higher_is_better=selects.higher_is_better,
     )
 
 
@@ -198,12 +201,8 @@ def _finish(
             workdir.save_failure(run.name, failure | {"type": "FloatingPointError"})
             continue
         ids = data.ids[m]["test"]
-        labels = {"label": data.labels(m, "test")} if program.task.class_names else {}
-        workdir.save_predictions(
-            run.name,
-            "test",
-            {"example": ids, "cluster": clusters[ids]} | labels | scores["test"][m],
-        )
+        about = {"example": ids, "cluster": clusters[ids]}
+        workdir.save_predictions(run.name, "test", about | scores["test"][m])
         weights, normalisation = jax.tree.map(
             lambda a, m=m: a[m], (trained_states.best, trained_states.normalisation)
         )
@@ -241,8 +240,8 @@ def _finish(
                 for counting in ("total", "recurrent")
             },
             "metrics": {
-                role: program.task.metrics(scores[role][m], data.labels(m, those))
-                for role, those in scored.items()
+                role: measure(program.task.metrics, scores[role][m])
+                for role in scored
                 if scores[role][m]
             },
             "seconds": seconds,  # of wall time

@@ -147,9 +147,7 @@ def _wrong_sweep(sweep: Mapping[str, Any]) -> str | None:
     kinds = {
         "experiment": str,
         "metric": str,
-        "higher_is_better": bool,
         "selection": str,
-        "selection_higher_is_better": bool,
         "target": str,
         "config": dict,
         "arms": dict,

@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gru_audio.data.group import GroupData
+from gru_audio.tasks.metrics import measure, selected
 from gru_audio.training import processes
 from gru_audio.training.elapsed import Elapsed
 from gru_audio.training.feed import Scores
@@ -222,8 +223,9 @@ class _Looker:
         task = pack.program.task
         self._pack, self._patience = pack, config.train.patience
         self._look = bool(config.data.validation)
-        self.metric = config.train.select.removeprefix("validation/")
-        self._sign = 1.0 if task.higher_is_better[self.metric] else -1.0
+        selects = selected(task.metrics, config.train.select)
+        self.metric = selects.name
+        self._sign = 1.0 if selects.higher_is_better else -1.0
 
     def look(self, members: list[Member], memory: Memory, due: list[bool]) -> list[Record]:
         """Scores the validation split; updates best weights and who is alive.
@@ -241,8 +243,7 @@ class _Looker:
             if not scores[m]:
                 improved[m], memory.best_step[m] = True, memory.step
                 continue
-            labels = self._pack.data.labels(m, "validation")
-            metrics = self._pack.program.task.metrics(scores[m], labels)
+            metrics = measure(self._pack.program.task.metrics, scores[m])
             records.append(
                 {"run": member.name, "step": memory.step}
                 | {f"validation/{name}": value for name, value in metrics.items()}

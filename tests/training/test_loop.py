@@ -24,7 +24,8 @@ def test_records(two):
         for record in two.records(m, "train/"):
             assert record.keys() == {"step", "train/loss", "train/gradient_norm"}
         for record in two.records(m, "validation/"):
-            assert record.keys() == {"step", "validation/loss", "validation/accuracy"}
+            metrics = {"loss", "accuracy", "macro_f1", "uar"}
+            assert record.keys() == {"step", *(f"validation/{name}" for name in metrics)}
     assert two.records(0) != two.records(1)
     assert not any(two.memory.alive)
     assert two.memory.last_step == [20, 20]

@@ -13,6 +13,7 @@ from scipy.special import log_expit
 from gru_audio.config import UserError
 from gru_audio.data import signal
 from gru_audio.data.resident import Batch, Mixing
+from gru_audio.tasks.metrics import LOSS
 from gru_audio.training.program import make_program
 from gru_audio.training.trained import Trained
 from tests.rolls import TO_FORETELL
@@ -232,7 +233,7 @@ def test_the_loss_falls_below_that_of_a_chance_for_each_key(rolls, feed, trained
     test = np.concatenate(rolls.signals(feed.data.ids[0]["test"]))
     chance = (train.sum(axis=0) + 0.5) / (len(train) + 1)
     alone = -np.where(test == 1, np.log(chance), np.log(1 - chance)).sum(axis=1).mean()
-    assert feed.program.task.metrics(scores_of(feed, longer, "test"), None)["loss"] < 0.9 * alone
+    assert LOSS.value(scores_of(feed, longer, "test")) < 0.9 * alone
 
 
 def test_resident_and_streamed_give_the_same_bits(rolls, feed, trained):
@@ -267,8 +268,7 @@ def test_a_split_is_scored_as_every_piece_on_its_own(rolls, feed, trained):
         total -= np.where(piece == 1, log_expit(logits), log_expit(-logits)).sum()
         frames += len(piece)
     scores = {name: values[:3] for name, values in scores_of(feed, trained[0], "test").items()}
-    metrics = feed.program.task.metrics(scores, None)
-    assert metrics == {"loss": pytest.approx(total / frames, rel=1e-5)}
+    assert LOSS.value(scores) == pytest.approx(total / frames, rel=1e-5)
 
 
 def test_a_saved_model_scores_as_the_feed_that_trained_it(tmp_path, rolls, feed, config, trained):

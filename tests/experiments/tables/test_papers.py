@@ -13,6 +13,7 @@ from gru_audio.config import UserError
 from gru_audio.reporting import wording
 from gru_audio.reporting.comparison import compare
 from gru_audio.reporting.results import read_results
+from gru_audio.tasks.metrics import LOSS
 from tests.reporting.workdirs import Made, fail, write_workdir
 
 MADE = Made(
@@ -168,7 +169,7 @@ def test_a_row_shows_what_is_known(text, kept):
     jsb, _ = text.split("### nottingham")
     _, published, value, *others = cells(jsb, "gru")
     assert float(published) == pytest.approx(ours.metric.value, rel=1e-5)
-    scale = wording.scale_of("loss")
+    scale = LOSS.scale
     assert value == plain(f"{scale.value(ours.metric.value)} {scale.interval(ours.metric)}")
     times = [plain(wording.duration(time.cpu)) for time in (ours.time, ours.time_of_all)]
     assert others == ["3", "reproduced (tolerance 1)", "41,482", "40,512", "2", *times]
