@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gru_audio.reporting.markdown import escaped
+from gru_audio.reporting.tables import escaped
 from gru_audio.reporting.write import write_report
 from gru_audio.tasks.metrics import LOSS
 from tests.reporting.workdirs import Made, fail, interrupt, remove, write_workdir

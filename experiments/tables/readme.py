@@ -29,8 +29,8 @@ from experiments.tables.published import (
 )
 from gru_audio.command import name_with_part
 from gru_audio.files import write_atomically
-from gru_audio.reporting import markdown, wording
-from gru_audio.reporting.markdown import LEFT, RIGHT
+from gru_audio.reporting import wording
+from gru_audio.reporting.tables import LEFT, RIGHT, markdown
 from gru_audio.reporting.verdicts import Pair
 from gru_audio.sweeping.status import FINISHED
 from gru_audio.tasks import metric_called
@@ -119,7 +119,7 @@ def _summary(papers: Sequence[Paper]) -> str:
                 continue
             told = [str(counts[verdict]) for verdict in Verdict]
             rows.append([f"[{name}](#{name})", table.part, *told])
-    return "\n".join(["## In short", "", *markdown.table(columns, rows)])
+    return "\n".join(["## In short", "", *markdown(columns, rows)])
 
 
 def _claims(claims: Sequence[tuple[Claim, Sequence[Evidence]]]) -> list[str]:
@@ -132,7 +132,7 @@ def _claims(claims: Sequence[tuple[Claim, Sequence[Evidence]]]) -> list[str]:
     ]
     columns = {"claim": LEFT, "found": LEFT}
     columns |= {"for it": RIGHT, "against": RIGHT, "comparisons": RIGHT}
-    lines = ["## Claims about GRUs", "", *markdown.table(columns, found), ""]
+    lines = ["## Claims about GRUs", "", *markdown(columns, found), ""]
     lines += [
         "A comparison speaks for a claim if its difference is on the side that the claim "
         "expects, and against it if it is on the other, in both cases only if p < 0.05, "
@@ -163,7 +163,7 @@ def _claim(claim: Claim, tests: Sequence[Evidence]) -> str:
         if all(test.p is None for test in tests):
             del columns["p (Holm)"]
             rows = [[*before, last] for *before, _, last in rows]
-        lines += ["", *markdown.table(columns, rows)]
+        lines += ["", *markdown(columns, rows)]
     return "\n".join(lines)
 
 
@@ -221,7 +221,7 @@ def _where_arms_fail(tables: Sequence[Table]) -> list[str]:
         "",
         "In brackets the test loss of every seed, as a share of the floor.",
         "",
-        *markdown.table(columns, rows),
+        *markdown(columns, rows),
     ]
 
 
@@ -254,7 +254,7 @@ def _rows(table: Table, published: Published) -> list[str]:
     """The arms; without the columns in which no arm has anything."""
     rows = [_cells(row, table, published) for row in table.rows]
     columns = {name: side for name, side in _COLUMNS.items() if any(row.get(name) for row in rows)}
-    return markdown.table(columns, [[row.get(name, "") for name in columns] for row in rows])
+    return markdown(columns, [[row.get(name, "") for name in columns] for row in rows])
 
 
 def _cells(row: Row, table: Table, published: Published) -> dict[str, str]:

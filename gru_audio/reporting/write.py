@@ -3,7 +3,7 @@
 from etils import epath
 
 from gru_audio.files import refuse_links, write_atomically
-from gru_audio.reporting import figure_set, latex, page, tables
+from gru_audio.reporting import figure_set, page, tables
 from gru_audio.reporting.baselines import find_baselines
 from gru_audio.reporting.comparison import Comparison, chosen_runs, compare
 from gru_audio.reporting.disagreement import disagreements
@@ -42,8 +42,8 @@ def write_report(
     comparison = read_comparison(workdir, metric)
     output = epath.Path(output or epath.Path(workdir) / "report")
     output.mkdir(parents=True, exist_ok=True)
-    write_atomically(output / "table.md", tables.comparison_tables(comparison), shared=True)
-    write_atomically(output / "table.tex", latex.comparison_tables(comparison), shared=True)
+    write_atomically(output / "table.md", tables.markdown_tables(comparison), shared=True)
+    write_atomically(output / "table.tex", tables.latex_tables(comparison), shared=True)
     write_atomically(output / "results.csv", runs_csv(comparison), shared=True)
     examples = disagreements(comparison)
     heard = listen(workdir, comparison, [each.example for each in examples])
