@@ -22,7 +22,6 @@ import math
 
 from gru_audio.config import choose, default_config, override
 from gru_audio.models.size import match_parameters
-from gru_audio.reporting.published import Published
 from gru_audio.sweeping import draws
 from gru_audio.sweeping.halving import Halving
 from gru_audio.sweeping.sweep import Sweep
@@ -43,7 +42,7 @@ PARTS = {
     "copy_memory_2000": {**COPY, "model.hidden": 10},
 }
 
-PUBLISHED = Published(
+PUBLISHED = dict(
     source="Bai, Kolter, Koltun 2018, arXiv 1803.01271, Table 1",
     measure="test loss: music, nats per frame; adding, squared error; copying, nats per step",
     values={

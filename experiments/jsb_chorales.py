@@ -10,7 +10,6 @@ validation split chooses one of these.
 
 from gru_audio.config import choose, default_config, override
 from gru_audio.models.size import match_parameters
-from gru_audio.reporting.published import Published
 from gru_audio.sweeping import draws
 from gru_audio.sweeping.halving import Halving
 from gru_audio.sweeping.sweep import Sweep
@@ -44,7 +43,7 @@ DRAWS = {
     },
 }
 
-PUBLISHED = Published(
+PUBLISHED = dict(
     source="Test negative log-likelihoods of other papers on the same pieces",
     measure="nats per frame",
     peers={

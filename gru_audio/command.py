@@ -20,7 +20,6 @@ from ml_collections import ConfigDict, config_flags
 
 from gru_audio.config import UserError, check, default_config, flatten, nearest
 from gru_audio.files import refusal
-from gru_audio.reporting.published import name_with_part
 from gru_audio.training import stopping
 
 T = TypeVar("T")
@@ -153,6 +152,11 @@ def experiment_name() -> str:
     """The experiment file's name without folder and ending, and the part: "bai2018-copy_500"."""
     path, part = _path_and_part()
     return name_with_part(path.rpartition("/")[2].removesuffix(".py"), part)
+
+
+def name_with_part(experiment: str, part: str) -> str:
+    """What a part of an experiment, and all its results, are called: "bai2018-copy_500"."""
+    return f"{experiment}-{part}" if part else experiment
 
 
 def _path_and_part() -> tuple[str, str]:

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from gru_audio.command import name_with_part
 from gru_audio.config import check, flatten
-from gru_audio.reporting.published import name_with_part
 from gru_audio.sweeping.sweep import expand, group
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -32,8 +32,7 @@ ROOMS = (
     ("sweeping",),
     ("reporting",),
     ("command",),
-    ("benchmarks",),
-    (*COMMANDS, "bench"),
+    COMMANDS,
 )
 LEVELS = {name: level for level, names in enumerate(ROOMS) for name in names}
 
@@ -42,7 +41,7 @@ KEEPERS = {
     "orbax": ("training/checkpoint.py",),
     "tensorflow_datasets": ("data/builders/", "data/source.py"),
     "grain": ("data/stream.py",),
-    "torch": ("benchmarks/",),
+    "torch": (),
     "sounddevice": ("audio/live.py",),
 }
 # What is said of devices and of processes, and where alone.
@@ -94,7 +93,7 @@ def test_a_room_imports_only_from_rooms_below_it(file):
     level = LEVELS[file.relative_to(PACKAGE).parts[0].removesuffix(".py")]
     for module in imports(file):
         top, _, rest = module.partition(".")
-        assert top != "experiments", "the package knows no experiment"
+        assert top not in ("experiments", "benchmarks"), "the package knows neither"
         if top == "gru_audio" and rest:  # the package itself knows its version alone
             room = rest.partition(".")[0]
             assert LEVELS[room] <= level, f"{module} lies above"
@@ -136,7 +135,7 @@ def test_no_path_of_a_user_is_part_of_a_pattern(file):
 def test_imported_packages_are_declared(file):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    users = [extras[name] for name in ("demo", "bench", "live")]
+    users = [extras[name] for name in ("demo", "live")]
     declared = {normalised(r) for r in sum(users, project["dependencies"])}
     for package in third_party(file):
         # PyTorch and sounddevice may be missing here; all else that is imported is installed.

@@ -28,8 +28,7 @@ from gru_audio.data.resident import CENTRE, Batch
 from gru_audio.data.source import Source
 from gru_audio.data.split import select, target
 from gru_audio.files import write_atomically
-from gru_audio.reporting.results import Results, Run, setting_key
-from gru_audio.reporting.tested import tested_source
+from gru_audio.reporting.results import Results, Run, setting_key, tested_source
 from gru_audio.sweeping.status import read_json
 from gru_audio.tasks import make_task
 from gru_audio.tasks.metrics import measure

@@ -20,6 +20,7 @@ from etils import epath
 
 from gru_audio.config import UserError, default_config, override
 from gru_audio.data import npz
+from gru_audio.data.source import Source, open_source
 from gru_audio.files import read_bytes
 from gru_audio.sweeping.status import (
     FINISHED,
@@ -290,3 +291,18 @@ def _modified(path: epath.Path) -> datetime.datetime | None:
         return datetime.datetime.fromtimestamp(path.stat().mtime, datetime.UTC)
     except OSError:
         return None
+
+
+def tested_source(results: Results, run: Run) -> Source:
+    """The data set that a run was tested on.
+
+    Raises:
+      UserError: it is not prepared here, it has changed since, or the run's config is damaged.
+    """
+    name, folder = run.config.get("data.name"), run.config.get("data.dir")
+    if not isinstance(name, str) or not isinstance(folder, str | None):
+        raise UserError(f"the config of run {run.name} is missing or damaged.")
+    source = open_source(name, folder)
+    if source.fingerprint != results.data_fingerprint:
+        raise UserError(f"{source.name} has changed since the runs were tested on it.")
+    return source

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from jax.experimental import rnn
 
-from gru_audio.benchmarks.recurrence import checked, passed
-from gru_audio.benchmarks.recurrence_case import Case, make_problem
-from gru_audio.benchmarks.recurrence_jax import cudnn_weights, ours, shared
+from benchmarks.layers import Case, cudnn_weights, error, make_problem, ours, shared
+from benchmarks.recurrence import TOLERANCES, checked
 
 
 @pytest.fixture
@@ -61,6 +60,20 @@ def test_a_wrong_result_does_not_pass_whoever_gives_it():
     tried = {"scan": astray, "right": right, "loop": astray, "holed": holed}
     rows = list(checked(problem, {name: lambda one=one: one for name, one in tried.items()}))
     assert [row["passed"] for row in rows] == [False, True, False, False]
-    assert not passed({"checks": rows})
     (broken,) = checked(problem, {"none": lambda: [][0]})
     assert not broken["passed"] and broken["failed"] == "list index out of range"
+
+
+def test_a_shared_batch_gives_the_same_as_float64():
+    """The weights' gradients are added up over the devices."""
+    problem = make_problem(Case("gru", len(jax.devices()), 9, 5, 6, ragged=True))
+    assert shared(problem, "auto").error(problem.truth()) < 1e-5
+
+
+def test_checks_tell_right_from_wrong():
+    """The yardstick of --check: float64 itself passes, a part in a thousand does not."""
+    truth = make_problem(Case("gru", 3, 5, 4, 6)).truth()
+    assert error(truth, truth) == 0
+    wrong = jax.tree.map(lambda a: a * 1.001, truth)
+    assert error(wrong, truth) == pytest.approx(1e-3)
+    assert TOLERANCES["float32"] < 1e-3

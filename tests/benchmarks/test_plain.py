@@ -2,7 +2,7 @@
 
 import pytest
 
-from gru_audio.benchmarks.setting import plain
+from benchmarks.experiment import plain
 from gru_audio.config import check, flatten, override
 from gru_audio.data.signal import Signal
 from gru_audio.models.size import model_size
