@@ -18,6 +18,7 @@ from gru_audio.audio.normalise import Normalisation
 from gru_audio.benchmarks.setting import Row, say
 from gru_audio.benchmarks.timing import host, interleave, show_host, shown, spread
 from gru_audio.config import check, override
+from gru_audio.data.fields import ClassField
 from gru_audio.data.resident import Batch
 from gru_audio.data.signal import Signal
 from gru_audio.training.hyper import hyperparameters
@@ -130,7 +131,7 @@ def _step(
     """A step for clips of a size, with a fresh state and a batch, or with their shapes only."""
     changes = {name: value for name, value in size.items() if name != "seconds"}
     config = override(config, changes)
-    program = make_program(config, Signal(SAMPLE_RATE), tuple(map(str, range(CLASSES))))
+    program = make_program(config, Signal(SAMPLE_RATE), ClassField(tuple(map(str, range(CLASSES)))))
     layout, rows = make_layout(config.parallel, 1), config.train.batch_size
     samples, width = size["seconds"] * SAMPLE_RATE, program.frontend.features
 
@@ -140,9 +141,8 @@ def _step(
         seed = jnp.full(1, config.seed, jnp.uint32)
         places = jnp.arange(rows)[None]
         audio = 3000 * jax.random.normal(jax.random.key(0), (1, rows, samples))
-        batch = Batch(
-            audio.astype(jnp.int16), jnp.full((1, rows), samples), places % CLASSES, places
-        )
+        length, start = jnp.full((1, rows), samples), jnp.zeros((1, rows), jnp.int32)
+        batch = Batch(audio.astype(jnp.int16), length, start, places % CLASSES, places)
         return jax.vmap(program.init)(seed, hyper, normalisation), batch
 
     shardings = layout.sharding(Kind.MEMBER), layout.sharding(Kind.ROWS)

@@ -13,6 +13,7 @@ from gru_audio.data.group import GroupData, gather_data
 from gru_audio.data.resident import Mixing
 from gru_audio.data.source import Source
 from gru_audio.data.stream import Reader
+from gru_audio.tasks import target_field
 from gru_audio.training.feed import FEEDS, Feed
 from gru_audio.training.hyper import hyperparameters, mixing
 from gru_audio.training.parallel import Layout, make_layout
@@ -78,12 +79,13 @@ def make_setting(
     """
     config = override(config, _ONE_DEVICE | dict(parallel or {}))
     configs = [override(config, {"seed": config.seed + m}) for m in range(members)]
-    names = source.class_names.get(config.data.target, ())
+    program = make_program(config, source.signal, target_field(source, config))
+    labels = program.task.labels(source.values(config.data.target))
     return Setting(
         config=config,
-        program=make_program(config, source.signal, names),
+        program=program,
         layout=make_layout(config.parallel, members),
-        data=gather_data(source, configs),
+        data=gather_data(source, configs, labels),
         hyper=hyperparameters(configs),
     )
 

@@ -45,7 +45,7 @@ def measure_against_pytorch(setting: Setting, seconds: float, name: str) -> list
     features = np.asarray(member.normalisation(raw))
 
     def from_features(state, batch, features, frames):
-        keys, labels = program.keys(state, batch.row), program.task.soft_labels(batch.target)
+        keys, labels = program.keys(state, batch.row), program.task.soft_labels(batch.labels)
         problem = program.task.problem(features, frames, labels)
         return program.update(state, program.share_of_problem(state, keys, problem))
 
@@ -134,7 +134,7 @@ def _their_steps(
             pytorch.Classifier(config.model.cell, member.weights.params, form),
             features,
             frames,
-            batch.target,
+            batch.labels,
             config.optimizer.learning_rate,
             config.optimizer.clip_norm,
         )

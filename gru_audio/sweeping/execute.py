@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from gru_audio.config import UserError, flatten
-from gru_audio.data.split import ROLES, SCORED, target
+from gru_audio.data.fields import ClassField
+from gru_audio.data.split import ROLES, SCORED
 from gru_audio.files import refusal, write_atomically
 from gru_audio.models.size import count_parameters
 from gru_audio.sweeping.halving import Halving, Race
@@ -185,7 +186,9 @@ def _finish(
     for record in keeper.records():
         records[record["run"]].append(record)
     cluster = of_group.runs[0].config.data.cluster
-    clusters = target(planned.source, cluster) if cluster else np.full(len(data.target), -1)
+    clusters = np.full(len(planned.source), -1)
+    if cluster:
+        clusters, _ = planned.source.classes(cluster, "config.data.cluster")
 
     for m, run in enumerate(of_group.runs):
         if workdir.finished(run.name):  # before a kill, or beside a run that fails each time
@@ -198,7 +201,7 @@ def _finish(
             workdir.save_failure(run.name, failure | {"type": "FloatingPointError"})
             continue
         ids = data.ids[m]["test"]
-        labels = {"label": data.labels(m, "test")} if program.task.class_names else {}
+        labels = {"label": data.labels_of(m, "test")} if program.task.needs is ClassField else {}
         workdir.save_predictions(
             run.name,
             "test",
@@ -209,7 +212,7 @@ def _finish(
         )
         trained = Trained(
             config=run.config,
-            class_names=program.task.class_names,
+            field=planned.source.field(run.config.data.target) if program.task.needs else None,
             signal=program.signal,
             longest=data.plan.padded[-1],
             longest_clip=int(planned.source.columns["length"].max()),
@@ -241,7 +244,7 @@ def _finish(
                 for counting in ("total", "recurrent")
             },
             "metrics": {
-                role: program.task.metrics(scores[role][m], data.labels(m, those))
+                role: program.task.metrics(scores[role][m], data.labels_of(m, those))
                 for role, those in scored.items()
                 if scores[role][m]
             },

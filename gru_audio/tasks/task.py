@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gru_audio.data.fields import Field, Values
+
 Scores = Mapping[str, np.ndarray]  # of each example of a split, in its order
 
 
@@ -28,8 +30,9 @@ class Task(Protocol):
     """A task of some number of outputs.
 
     Attributes:
-      class_names: of the labels; () where nothing is labelled.
+      needs: the type of field that it learns from; None where the signal tells all.
       answers: what the probabilities of an example are of; () where it has none.
+      several: whether an example may have several of the answers at once.
       per_frame: whether there is an output for every frame, or one for the whole example.
       higher_is_better: whether more of a metric is better; a config may select on these.
       headline: the metric by which arms are compared.
@@ -37,13 +40,12 @@ class Task(Protocol):
       trivial: the name of the predictor that ignores its input; see `trivial_outputs`.
     """
 
+    needs: ClassVar[type[Field] | None]
+    several: ClassVar[bool]
     per_frame: ClassVar[bool]
     higher_is_better: ClassVar[dict[str, bool]]
     headline: ClassVar[str]
     trivial: ClassVar[str]
-
-    @property
-    def class_names(self) -> tuple[str, ...]: ...
 
     @property
     def answers(self) -> tuple[str, ...]: ...
@@ -55,10 +57,16 @@ class Task(Protocol):
     def outputs(self) -> int:
         """Width of the model's output."""
 
-    def soft_labels(self, labels: jax.Array, smoothing: jax.Array | float = 0.0) -> jax.Array:
-        """What is known of each example besides its features (B, ...), ready to be mixed."""
+    def labels(self, values: Values) -> Any:
+        """The task's labels of N examples, a tree of arrays (N, ...), from the values of its field.
 
-    def problem(self, features: jax.Array, frames: jax.Array, labels: jax.Array) -> Problem:
+        This runs once, on the host. Batches carry the labels of their examples.
+        """
+
+    def soft_labels(self, labels: Any, smoothing: jax.Array | float = 0.0) -> Any:
+        """What mixup may mix of the labels of a batch: a tree of arrays (B, ...)."""
+
+    def problem(self, features: jax.Array, frames: jax.Array, labels: Any) -> Problem:
         """The problem that normalised features (B, T, F), frames (B,) and soft labels pose."""
 
     def loss(
@@ -102,11 +110,11 @@ class Task(Protocol):
     def linear_outputs(
         self, training: np.ndarray, labels: np.ndarray, test: np.ndarray
     ) -> np.ndarray:
-        """Outputs (M, outputs) of a linear model; only tasks with labels have one.
+        """Outputs (M, outputs) of a linear model; only tasks with answers have one.
 
         Args:
           training: vectors (N, D), finite.
-          labels: of them (N,).
+          labels: of them (N, ...).
           test: vectors (M, D), finite.
         """
 
@@ -114,8 +122,9 @@ class Task(Protocol):
 class OfTheSignal:
     """What tasks have in common that ask for something the signal itself tells: no labels."""
 
-    class_names: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[type[Field] | None] = None
     answers: ClassVar[tuple[str, ...]] = ()
+    several: ClassVar[bool] = False
     higher_is_better: ClassVar[dict[str, bool]] = {"loss": False}
     headline: ClassVar[str] = "loss"
     trivial: ClassVar[str] = "mean of the training targets"
@@ -125,9 +134,13 @@ class OfTheSignal:
         """True: what the signal tells is read off its values."""
         return True
 
-    def soft_labels(self, labels: jax.Array, smoothing: jax.Array | float = 0.0) -> jax.Array:
-        """Nothing, in the shape of the labels."""
-        return jnp.zeros_like(labels)
+    def labels(self, values: Values) -> tuple[()]:
+        """None: the signal tells all."""
+        return ()
+
+    def soft_labels(self, labels: Any, smoothing: jax.Array | float = 0.0) -> Any:
+        """None, as there are no labels."""
+        return labels
 
     def loss(
         self, outputs: jax.Array, targets: Any, frames: jax.Array

@@ -168,7 +168,7 @@ class Feed(ABC):
         """The examples `ids` read on the host, cropped in the middle where they are too long."""
         rows = np.arange(len(ids), dtype=np.int32)
         crop = np.full(len(ids), CENTRE, np.float32)
-        return stream.read(self.data.source, self.data.target, ids, rows, padded, crop)
+        return stream.read(self.data.source, self.data.labels, ids, rows, padded, crop)
 
     def _compiled(
         self, key: object, function, arguments, kinds, result: Kind, donate: tuple[int, ...] = ()
@@ -200,7 +200,7 @@ class ResidentFeed(Feed):
     def _set_up(self) -> None:
         data, layout = self.data, self.layout
         if self._resident is None:
-            loaded = resident.load(data.source, data.target, max(data.plan.padded))
+            loaded = resident.load(data.source, data.labels, max(data.plan.padded))
             self._resident = layout.put(loaded, Kind.SHARED)
 
         def stacked(examples):
@@ -354,8 +354,12 @@ class StreamedFeed(Feed):
 
         def in_bucket(padded):
             def share(state, keys):
-                cut = jax.tree.map(lambda a: a[:, :padded] if a.ndim > 1 else a, (batch, mixed))
-                return self.program.share(state, keys, *cut)
+                own, others = jax.tree.map(
+                    lambda whole: replace(whole, signal=whole.signal[:, :padded]),
+                    (batch, mixed),
+                    is_leaf=lambda tree: isinstance(tree, Batch),
+                )
+                return self.program.share(state, keys, own, others)
 
             return share
 

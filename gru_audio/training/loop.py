@@ -241,7 +241,7 @@ class _Looker:
             if not scores[m]:
                 improved[m], memory.best_step[m] = True, memory.step
                 continue
-            labels = self._pack.data.labels(m, "validation")
+            labels = self._pack.data.labels_of(m, "validation")
             metrics = self._pack.program.task.metrics(scores[m], labels)
             records.append(
                 {"run": member.name, "step": memory.step}

@@ -291,7 +291,7 @@ class Program:
         """What a batch asks of the model, as at evaluation: no noise."""
         features, frames = self.features(batch)
         return self.task.problem(
-            normalisation(features), frames, self.task.soft_labels(batch.target)
+            normalisation(features), frames, self.task.soft_labels(batch.labels)
         )
 
     def features(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
@@ -302,7 +302,7 @@ class Program:
         """What a batch asks of the model in training."""
         hyper, rate = state.hyper, self.signal.rate / 1000
         waveform, length = self.signal.floats(batch.signal), batch.length
-        labels = self.task.soft_labels(batch.target, hyper.get("task.label_smoothing", 0.0))
+        labels = self.task.soft_labels(batch.labels, hyper.get("task.label_smoothing", 0.0))
         if "augment.speed" in hyper:
             most = hyper["augment.speed"]
             waveform, length = augment.speed(keys[:, SPEED], waveform, length, most)
@@ -326,8 +326,8 @@ class Program:
             other = self.signal.floats(partner.signal)
             waveform, share = augment.mixup(keys[:, MIXUP], waveform, other, alpha)
             length = jnp.maximum(length, partner.length)
-            others = self.task.soft_labels(partner.target, hyper.get("task.label_smoothing", 0.0))
-            labels = share[:, None] * labels + (1 - share[:, None]) * others
+            others = self.task.soft_labels(partner.labels, hyper.get("task.label_smoothing", 0.0))
+            labels = jax.tree.map(functools.partial(_mixed, share), labels, others)
         features, frames = self.frontend(waveform, length)
         problem = self.task.problem(state.normalisation(features), frames, labels)
         time_ms = hyper.get("augment.time_mask_ms")
@@ -355,6 +355,12 @@ def _filled(values: Any, length: int) -> Any:
         return jnp.pad(a, ((0, 0), (0, length - a.shape[1]), *[(0, 0)] * (a.ndim - 2)))
 
     return jax.tree.map(fill, values)
+
+
+def _mixed(share: jax.Array, labels: jax.Array, others: jax.Array) -> jax.Array:
+    """Soft labels (B, ...) of two examples in each row, of which one has `share` (B,)."""
+    share = share.reshape(-1, *[1] * (labels.ndim - 1))
+    return share * labels + (1 - share) * others
 
 
 def _nothing(weights: Weights) -> Share:

@@ -46,6 +46,7 @@ from gru_audio.data import source as sources
 from gru_audio.data.builders import archive, feature_files
 from gru_audio.data.builders.polyphonic_music import _read as read_rolls
 from gru_audio.data.builders.tables import read_table
+from gru_audio.data.fields import ClassField
 from gru_audio.data.signal import Signal
 from gru_audio.prepare import prepare
 from gru_audio.training.checkpoint import Checkpoints, hush
@@ -318,8 +319,8 @@ def sounds() -> Iterable[Kind]:
 
 def models() -> Iterable[Kind]:
     config = override(default_config(), {"model.hidden": 4, "frontend.mels": 8})
-    signal_, names = Signal(8000), ("a", "b")
-    program = make_program(config, signal_, names)
+    signal_, field = Signal(8000), ClassField(("a", "b"))
+    program = make_program(config, signal_, field)
     feature = jax.ShapeDtypeStruct((8,), np.float32)
     hyper = {name: column[0] for name, column in hyperparameters([config]).items()}
     shapes = jax.eval_shape(
@@ -330,7 +331,7 @@ def models() -> Iterable[Kind]:
     normalisation = Normalisation(np.ones(8, np.float32), np.ones(8, np.float32))
     trained = Trained(
         config,
-        names,
+        field,
         signal_,
         4096,
         Weights(weights.params, weights.model_state),
@@ -345,7 +346,7 @@ def models() -> Iterable[Kind]:
         for other, whole in files.items():
             (folder / other).write_bytes(content if other == name else whole)
         found = Trained.load(epath.Path(folder))
-        described = [str(found.config), found.class_names, str(found.signal), found.longest]
+        described = [str(found.config), str(found.field), str(found.signal), found.longest]
         return described, jax.tree.leaves((found.weights.params, found.normalisation))
 
     described = functools.partial(read, name="model.json")
@@ -371,8 +372,8 @@ def data_sets() -> Iterable[Kind]:
             (place / other).write_bytes(content if other == name else whole)
         sources._open_records.cache_clear()
         found = sources.open_source("mine", folder)
-        columns = {name: column.tolist() for name, column in found.columns.items()}
-        about = (found.class_names, str(found.signal), columns)
+        columns = jax.tree.map(np.ndarray.tolist, found.columns)
+        about = (str(found.fields), str(found.signal), columns)
         return about, found.signals(range(len(found)))
 
     described = functools.partial(read, name="source.json")

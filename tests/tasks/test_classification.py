@@ -8,6 +8,7 @@ from scipy.special import log_softmax
 from sklearn.metrics import accuracy_score, log_loss
 
 from gru_audio.config import UserError, default_config
+from gru_audio.data.fields import ClassField
 from gru_audio.tasks import make_task
 from gru_audio.tasks.classification import Classification
 
@@ -81,8 +82,8 @@ def test_scores_and_metrics_against_scikit_learn():
 
 def test_make_task():
     config = default_config().task
-    assert make_task(config, ("x", "y"), 40).outputs == 2
+    assert make_task(config, ClassField(("x", "y")), 40).outputs == 2
     with config.unlocked():
         config.name = "clasification"
     with pytest.raises(UserError, match='Did you mean "classification"'):
-        make_task(config, ("x", "y"), 40)
+        make_task(config, ClassField(("x", "y")), 40)

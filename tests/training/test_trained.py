@@ -21,7 +21,7 @@ def trained_by(feed, config):
     one = member(state, 0)
     return state, Trained(
         config=config,
-        class_names=feed.program.task.class_names,
+        field=feed.data.source.field(config.data.target),
         signal=feed.program.signal,
         longest=feed.data.plan.padded[-1],
         longest_clip=int(feed.data.source.columns["length"].max()),
@@ -62,7 +62,7 @@ def test_a_saved_model_scores_as_the_feed_that_trained_it(tmp_path, source, feed
     loaded = Trained.load(str(tmp_path))
     assert (loaded.longest, loaded.longest_clip) == (trained.longest, trained.longest_clip)
     assert flatten(loaded.config) == flatten(trained.config)
-    assert loaded.class_names == trained.class_names
+    assert loaded.field == trained.field
     assert loaded.signal.rate == 8000
     assert loaded.about == {"run": "one"}
     assert_same(loaded.weights.params, trained.weights.params)
@@ -142,7 +142,7 @@ def test_gates_of_clips_are_those_of_each_alone(source, both):
     program, clips = trained.program(), source.signals(np.arange(0, len(source), 9))
     found = trained.gates(clips)
     for clip, layers in zip(clips[:3], found, strict=False):
-        one = Batch(clip[None], np.array([len(clip)]), np.zeros(1, np.int32), np.zeros(1, np.int32))
+        one = Batch(clip[None], np.array([len(clip)]), *[np.zeros(1, np.int32)] * 3)
         features, frames = program.features(one)
         layer = Layer(trained.config.model.cell, trained.config.model.hidden)
         params = trained.weights.params["encoder"]["forward_0"]
@@ -201,8 +201,13 @@ def test_a_config_that_the_arrays_do_not_fit(saved, changes, why):
         ("longest", 2**31),
         ("longest", 0),
         ("longest", 1.5),
-        ("class_names", [1, 2, 3]),
-        ("class_names", "abc"),
+        ("field", 3),
+        ("field", {"kind": "class", "names": [1, 2, 3]}),
+        ("field", {"kind": "class", "names": "abc"}),
+        ("field", {"kind": "class", "names": ["a"]}),
+        ("field", {"kind": "tags", "names": ["low", "middle", "high"]}),
+        ("field", {"kind": "number"}),
+        ("field", None),
         ("about", {}),
         ("about", []),
         ("signal", {"rate": 10**15, "dtype": "int16", "shape": [], "block": 128}),

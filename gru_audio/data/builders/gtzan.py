@@ -17,6 +17,7 @@ from gru_audio.config import UserError
 from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders import gtzan_faultless, splitting
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder
+from gru_audio.data.fields import classes
 
 FILTERED, RANDOM = "filtered", "random"
 
@@ -35,7 +36,7 @@ class Gtzan(ClipBuilder):
     """
 
     VERSION = tfds.core.Version("1.1.0")
-    fields = ("label", "track")
+    fields = classes("label", "track")
     homepage = "http://marsyas.info/downloads/datasets.html"
 
     def __init__(
