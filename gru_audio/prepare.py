@@ -54,7 +54,7 @@ from rich.progress import Progress
 from gru_audio import command
 from gru_audio.config import UserError, nearest
 from gru_audio.data import index
-from gru_audio.data.builders import BUILDERS, listing
+from gru_audio.data.builders import BUILDERS, user_files
 from gru_audio.data.builders.catalogue import catalogue_name
 from gru_audio.data.builders.clips import REFUSE, SKIP, UNFINISHED, ClipBuilder
 from gru_audio.data.source import default_data_dir
@@ -270,7 +270,7 @@ def _since(folder: Path, builder: ClipBuilder) -> str:
     """What has happened to the user's files since the data set was prepared."""
     try:
         then = index.read_inputs(epath.Path(folder))
-        different = listing.changes(then, listing.listed(builder.inputs())) if then else ""
+        different = user_files.changes(then, user_files.listed(builder.inputs())) if then else ""
     except (OSError, ValueError) as error:
         different = f"its files cannot be compared: {error}"
     if not different:

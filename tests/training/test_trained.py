@@ -49,7 +49,7 @@ def both(feed, config):
 def assert_scores(trained, feed, state, source, role="test"):
     state, ids = feed.layout.scatter(state), feed.data.ids[0][role]
     expected = feed.score(state.weights, state.normalisation, role)[0]
-    scores = trained.scores(source.signals(ids), feed.data.labels(0, role))
+    scores = trained.scores(source.signals(ids), feed.data.labels_of(0, role))
     assert scores.keys() == expected.keys()
     for name, values in expected.items():
         np.testing.assert_allclose(scores[name], values, rtol=1e-5, atol=1e-5)

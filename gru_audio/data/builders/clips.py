@@ -22,7 +22,7 @@ from gru_audio.audio.io import BadAudio
 from gru_audio.audio.rates import check_rate
 from gru_audio.config import UserError
 from gru_audio.data import index
-from gru_audio.data.builders import listing
+from gru_audio.data.builders import user_files
 from gru_audio.data.builders.ledger import Clip as Clip
 from gru_audio.data.builders.ledger import Ledger
 from gru_audio.data.builders.records import STORED, name_classes
@@ -100,7 +100,7 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         Raises:
           UserError: the folder with them is not there.
         """
-        return listing.below(local_path(self._archive)) if self._archive else {}
+        return user_files.below(local_path(self._archive)) if self._archive else {}
 
     def _info(self) -> tfds.core.DatasetInfo:
         signal = self.signal
@@ -118,7 +118,7 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
         with tempfile.TemporaryDirectory(dir=self.data_path, prefix=UNFINISHED) as scratch:
-            inputs = listing.listed(self.inputs())
+            inputs = user_files.listed(self.inputs())
             clips = self.clips(Path(scratch), Path(dl_manager.download_dir))
             self._clips = _in_order([_cleaned(clip, self.fields) for clip in clips])
             self._ledger = Ledger(self._clips, self.fields, self.signal)

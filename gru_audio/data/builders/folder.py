@@ -12,7 +12,7 @@ from gru_audio.audio.files import sound_files
 from gru_audio.audio.io import decode
 from gru_audio.config import UserError
 from gru_audio.data.builders import archive as archives
-from gru_audio.data.builders import same_files, splitting
+from gru_audio.data.builders import splitting, user_files
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder
 from gru_audio.data.builders.columns import EVENTS, SEPARATOR, Column, strata, wanted
 from gru_audio.data.fields import TagsField, clean, natural
@@ -106,7 +106,7 @@ class Folder(ClipBuilder):
         values = [self._group_of(name) for name in names] if self._group_of else []
         groups = splitting.Groups("group", values, asked=True) if values else None
         given = [sound.split for sound in sounds] if sounds[0].split else None
-        same = same_files.contents([sound.path for sound in sounds])
+        same = user_files.contents([sound.path for sound in sounds])
         labels = [self._wanted.value(sound.label, self._kind) for sound in sounds]
         events, others = self._wanted.events_of(names)
         splits, remarks = self._choose_splits(given, strata(labels), groups, same)

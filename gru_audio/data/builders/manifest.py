@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from gru_audio.audio.io import decode
 from gru_audio.config import UserError
 from gru_audio.data.builders import archive as archives
-from gru_audio.data.builders import columns, same_files, splitting
+from gru_audio.data.builders import columns, splitting, user_files
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder, problem_of_name
 from gru_audio.data.builders.columns import EVENTS, SEPARATOR, Column
 from gru_audio.data.builders.tables import Row, read_table
@@ -147,7 +147,7 @@ class Manifest(ClipBuilder):
         events, others = self._wanted.events_of([row[FILE] for row in rows])
         for of_clip, of_file, span in zip(labels, events, spans, strict=True):
             of_clip[EVENTS] = columns.part_of(of_file, *span)
-        same = same_files.contents(paths)
+        same = user_files.contents(paths)
         parts = any(span != (0.0, None) for span in spans)
         splits, remarks = self._choose_splits(
             given,
@@ -228,7 +228,7 @@ def _check_listed_once(
     rows: Sequence[Row], paths: Sequence[Path], spans: Sequence[tuple[float, float | None]]
 ) -> None:
     """Refuses a file, or the same part of it, that is listed twice, in whatever spelling."""
-    places = {path: same_files.place(path) for path in dict.fromkeys(paths)}
+    places = {path: user_files.place(path) for path in dict.fromkeys(paths)}
     listed: dict[object, list[str]] = collections.defaultdict(list)
     for row, path, span in zip(rows, paths, spans, strict=True):
         listed[places[path], span].append(row[FILE] + _part(span))
