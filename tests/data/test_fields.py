@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gru_audio.config import UserError
 from gru_audio.data import fields, index
+from gru_audio.data.builders.records import STORED, kind_of
 from gru_audio.data.fields import (
     KINDS,
     ClassField,
@@ -127,10 +128,15 @@ def test_a_list_gives_the_values_that_it_has(source, numbers):
 
 
 def test_tfds_reads_the_records(source, numbers, data_dir):
+    """And its features are fields again, of the same types and values."""
     builder = tfds.builder_from_directory(data_dir / "typed" / "1.2.0")
     features = builder.info.features
     assert features["kinds"].feature.names == ["high", "low"]
     assert features["events"].feature["label"].names == ["cat", "owl"]
+    assert {name: kind_of(features[name]) for name in NAMES} == {
+        name: type(source.fields[name]) for name in NAMES
+    }
+    assert kind_of(features["audio"]) is None
     rows = [row for split in source.splits() for row in builder.as_data_source(split)]
     for row, i in zip(rows, numbers, strict=True):
         assert row["label"] == i % 2
@@ -140,6 +146,13 @@ def test_tfds_reads_the_records(source, numbers, data_dir):
         told = zip(*(row["events"][name] for name in ("onset", "offset", "label")), strict=True)
         expected = [(on, off, ["cat", "owl"].index(of)) for on, off, of in EVENTS[i % 4] or ()]
         assert [*told] == [pytest.approx(event) for event in expected]
+        decoded = {n: STORED[kind_of(features[n])].decode(row[n], features[n]) for n in NAMES}
+        assert decoded["label"] == "ab"[i % 2]
+        assert decoded["kinds"] == frozenset(TAGS[i % 4] or ())
+        assert decoded["words"] == (TEXTS[i % 4] or "")
+        assert [event.label for event in decoded["events"]] == [e[2] for e in EVENTS[i % 4] or ()]
+        cleaned = NumberField.clean(decoded["age"])
+        assert cleaned == (NUMBERS[i % 4] if NUMBERS[i % 4] is None else pytest.approx(row["age"]))
 
 
 @pytest.mark.parametrize("name", ["label", "kinds", "age", "events"])
