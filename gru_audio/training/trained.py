@@ -113,6 +113,11 @@ class Trained:
         weights, normalisation = jax.device_put((self.weights, self.normalisation))
         return functools.partial(jax.jit(self.program().score), weights, normalisation)
 
+    @functools.cached_property
+    def _unknown(self) -> Any:
+        """The task's labels of one clip of which nothing is known."""
+        return self.program().task.labels(self.field.arrays([None]) if self.field else ())
+
     def gates(self, clips: Sequence[np.ndarray]) -> list[dict[str, dict[str, np.ndarray]]]:
         """The gates of the recurrent layers on whole clips, however long.
 
@@ -155,8 +160,7 @@ class Trained:
         training, so that few shapes are compiled.
         """
         if labels is None:
-            unknown = self.field.arrays([None] * len(clips)) if self.field else ()
-            labels = self.program().task.labels(unknown)
+            labels = take(self._unknown, np.zeros(len(clips), np.int32))
         starts = np.zeros(len(clips), np.int32) if starts is None else starts
         lengths = np.array([len(clip) for clip in clips])
         order = np.argsort(lengths, kind="stable")
@@ -225,7 +229,7 @@ def _field(description: dict[str, Any]) -> Field | None:
     if "field" in description:
         return described(description["field"]) if description["field"] else None
     names = description["class_names"]  # of a model from when all fields were classes
-    return ClassField(tuple(names)) if names else None
+    return described({"kind": ClassField.kind, "names": names}) if names else None
 
 
 def _expected(description: dict[str, Any]) -> Any:

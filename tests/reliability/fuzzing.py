@@ -359,8 +359,13 @@ def data_sets() -> Iterable[Kind]:
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "x.npz"
-        np.savez(path, features=rng.normal(size=(12, 9, 5)), label=np.array(["a", "b"] * 6))
-        prepare("features", place, name="mine", archive=path, fractions=[1, 0, 0])
+        columns = {"label": ["a", "b"] * 6, "kinds": ["x+y", "none", ""] * 4, "age": [1, 2] * 6}
+        arrays = {name: np.array(column) for name, column in columns.items()}
+        np.savez(path, features=rng.normal(size=(12, 9, 5)), **arrays)
+        events = Path(place) / "events.csv"
+        events.write_text("file,onset,offset,label\n00000,0,1,x\n00000,0.5,2,y\n00001,,,\n")
+        typed = {"tags": ["kinds"], "text": ["words=kinds"], "numbers": ["age"], "events": events}
+        prepare("features", place, name="mine", archive=path, fractions=[1, 0, 0], **typed)
         (folder,) = (Path(place) / "mine").glob("[0-9]*")
         files = {path.name: path.read_bytes() for path in folder.iterdir()}
     (records,) = (name for name in files if ".array_record" in name)

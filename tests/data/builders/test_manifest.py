@@ -88,6 +88,7 @@ def test_columns_with_classes_become_fields_and_others_are_told(tmp_path):
     assert about["fields"].keys() == {"label", "room", "take", "fold"}
     assert about["fields"]["room"]["names"] == [f"room {i}" for i in range(4)]
     (remark,) = [r for r in about["remarks"] if "not kept" in r]
+    assert "--numbers age,weight --text note keeps them as they are." in remark
     for told in (
         "age (numbers)",
         "weight (numbers)",
