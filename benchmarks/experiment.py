@@ -14,6 +14,7 @@ from gru_audio.data.group import GroupData, gather_data
 from gru_audio.data.resident import Batch, Mixing
 from gru_audio.data.source import Source, open_source
 from gru_audio.data.stream import Reader
+from gru_audio.tasks import target_field
 from gru_audio.training.hyper import hyperparameters, mixing
 from gru_audio.training.loader import LOADERS, Loader
 from gru_audio.training.placement import Placement, make_placement
@@ -94,12 +95,13 @@ def make_setting(
     """
     config = override(config, _ONE_DEVICE | dict(parallel or {}))
     configs = [override(config, {"seed": config.seed + m}) for m in range(members)]
-    names = source.class_names.get(config.data.target, ())
+    program = make_program(config, source.signal, target_field(source, config))
+    labels = program.task.labels(source.values(config.data.target))
     return Setting(
         config=config,
-        program=make_program(config, source.signal, names),
+        program=program,
         placement=make_placement(config.parallel, members),
-        data=gather_data(source, configs),
+        data=gather_data(source, configs, labels),
         hyper=hyperparameters(configs),
     )
 

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from benchmarks.harness import Contestant, Options, Row, compete
 from gru_audio.audio.normalise import Normalisation
 from gru_audio.config import override
+from gru_audio.data.fields import ClassField
 from gru_audio.data.resident import Batch
 from gru_audio.data.signal import Signal
 from gru_audio.training.hyper import hyperparameters
@@ -98,7 +99,7 @@ def _step(
 ) -> tuple[Compiled, TrainState, Batch]:
     """A step for clips of a size, with a fresh state and a batch, or with their shapes only."""
     config = override(config, {name: value for name, value in size.items() if name != "seconds"})
-    program = make_program(config, Signal(SAMPLE_RATE), tuple(map(str, range(CLASSES))))
+    program = make_program(config, Signal(SAMPLE_RATE), ClassField(tuple(map(str, range(CLASSES)))))
     placement, rows = make_placement(config.parallel, 1), config.train.batch_size
     samples, width = size["seconds"] * SAMPLE_RATE, program.frontend.features
 
@@ -108,9 +109,8 @@ def _step(
         seed = jnp.full(1, config.seed, jnp.uint32)
         places = jnp.arange(rows)[None]
         audio = 3000 * jax.random.normal(jax.random.key(0), (1, rows, samples))
-        batch = Batch(
-            audio.astype(jnp.int16), jnp.full((1, rows), samples), places % CLASSES, places
-        )
+        length, start = jnp.full((1, rows), samples), jnp.zeros((1, rows), jnp.int32)
+        batch = Batch(audio.astype(jnp.int16), length, start, places % CLASSES, places)
         return jax.vmap(program.init)(seed, hyper, normalisation), batch
 
     shardings = placement.sharding(Kind.MEMBER), placement.sharding(Kind.ROWS)

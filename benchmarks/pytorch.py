@@ -104,7 +104,7 @@ def training_steps(
     batch, member = first(batch), first(jax.device_get(state))
     _, frames = jax.device_get(jax.jit(setting.program.features)(batch))
     counts = torch.tensor(frames, dtype=torch.int64)  # packing wants them on the host
-    classes = torch.tensor(batch.target, dtype=torch.int64, device=DEVICE)
+    classes = torch.tensor(batch.labels, dtype=torch.int64, device=DEVICE)
     audio = torch.tensor(batch.signal, device=DEVICE)
     ready = None if features is None else torch.tensor(features, device=DEVICE)
     assert isinstance(setting.program.frontend, LogMel)

@@ -100,7 +100,7 @@ def our_step(
     program, placement = setting.program, setting.placement
 
     def from_features(state, batch, features, frames):
-        keys, labels = program.keys(state, batch.row), program.task.soft_labels(batch.target)
+        keys, labels = program.keys(state, batch.row), program.task.soft_labels(batch.labels)
         problem = program.task.problem(features, frames, labels)
         return program.update(
             state, program.problem_gradients(state, state.weights.model_state, keys, problem)

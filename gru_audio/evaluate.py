@@ -11,7 +11,6 @@ Every example is scored once: the whole clip, or its middle if it is longer than
 config.data.crop_seconds. `predict` labels clips in the same way.
 """
 
-import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -22,8 +21,9 @@ from rich.table import Table
 
 from gru_audio import command
 from gru_audio.config import UserError, nearest
+from gru_audio.data.fields import Values, take
 from gru_audio.data.source import Source, open_source
-from gru_audio.data.split import ROLES, select, target
+from gru_audio.data.split import ROLES, select
 from gru_audio.labelling.printer import plain_console
 from gru_audio.sweeping.workdir import Workdir
 from gru_audio.tasks.metrics import measure
@@ -58,10 +58,9 @@ def main(_: Sequence[str]) -> None:
             "prepared anew: what is scored may be what it has learnt.",
             file=sys.stderr,
         )
-    ids = _examples(source, trained)
-    trained = _with_labels_of(source, trained)
-    task = trained.program().task
-    scores = trained.scores(source.signals(ids), _labels(source, trained)[ids])
+    ids, task = _examples(source, trained), trained.program().task
+    labels = task.labels(take(_values(source, trained), ids))
+    scores = trained.scores(source.signals(ids), labels)
 
     metrics, rows = measure(task.metrics, scores), task.table(scores)
     if _JSON.value:
@@ -87,7 +86,7 @@ def _examples(source: Source, trained: Trained) -> np.ndarray:
     if _DATA.value is None and split in ROLES:
         ids = select(source, trained.config.data, trained.config.seed)[split]
     elif split in source.splits():
-        known = target(source, trained.config.data.target) >= 0
+        known = source.known(trained.config.data.target)
         ids = np.flatnonzero((source.columns["split"] == split) & known)
     else:
         choices = {*ROLES, *source.splits()}
@@ -97,32 +96,13 @@ def _examples(source: Source, trained: Trained) -> np.ndarray:
     return ids
 
 
-def _with_labels_of(source: Source, trained: Trained) -> Trained:
-    """The model with the labels of the data set besides its own, which its outputs must cover.
-
-    Other sets of known tags are new labels of the same outputs. Anything else new is an error.
-    """
-    field, task = trained.config.data.target, trained.program().task
-    if not field:
-        return trained
-    target(source, field)  # is an error where there is none
-    others = set(source.class_names[field]) - set(trained.class_names)
-    theirs = dataclasses.replace(trained, class_names=source.class_names[field]).program().task
-    if unknown := set(theirs.answers) - set(task.answers):
-        raise UserError(
-            f"The model does not know these {task.answer_words[1]} of {source.name}: "
-            f"{', '.join(sorted(unknown))}."
-        )
-    return dataclasses.replace(trained, class_names=(*trained.class_names, *sorted(others)))
-
-
-def _labels(source: Source, trained: Trained) -> np.ndarray:
-    """Classes of every example, in the model's numbering."""
-    field = trained.config.data.target
-    if not field:
-        return target(source, field)
-    column, names = target(source, field), source.class_names[field]
-    return np.array([trained.class_names.index(name) for name in names], np.int32)[column]
+def _values(source: Source, trained: Trained) -> Values:
+    """The values of the model's field for every example, with its numbers of classes."""
+    target = trained.config.data.target
+    field, values = source.field(target), source.values(target)
+    if trained.field is None or field is None:
+        return values
+    return trained.field.matched(field, values, source.name)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,6 @@ from gru_audio.labelling.label import Pace, label_live, label_recording
 from gru_audio.labelling.printer import Printer, clock
 from gru_audio.paths import local_path
 from gru_audio.sweeping.workdir import Workdir
-from gru_audio.tasks.tagging import Tagging
 from gru_audio.training.trained import Trained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run was trained.")
@@ -100,7 +99,7 @@ def main(arguments: Sequence[str]) -> int:
         _TOP_K.value,
         _THRESHOLD.value,
         _JSON.value,
-        several=isinstance(task, Tagging),
+        several=task.several,
     )
     if live:
         _print_live(trained, printer, size, hop)

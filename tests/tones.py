@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from gru_audio.config import default_config, override
 from gru_audio.data.group import gather_data
 from gru_audio.data.source import Source
+from gru_audio.tasks import target_field
 from gru_audio.training.hyper import hyperparameters, mixing
 from gru_audio.training.loader import LOADERS, Loader
 from gru_audio.training.placement import make_placement
@@ -82,11 +83,13 @@ def tiny(changes: Mapping[str, Any] | None = None) -> ConfigDict:
 def make_loader(source: Source, configs: Sequence[ConfigDict]) -> Loader:
     """The loader of a group of such configs."""
     config, configs = configs[0], list(configs)
-    hyper, names = hyperparameters(configs), source.class_names.get(config.data.target, ())
+    hyper, field = hyperparameters(configs), target_field(source, config)
+    program = make_program(config, source.signal, field)
+    labels = program.task.labels(source.values(config.data.target))
     return LOADERS[config.data.feed](
-        program=make_program(config, source.signal, names),
+        program=program,
         placement=make_placement(config.parallel, len(configs)),
-        data=gather_data(source, configs),
+        data=gather_data(source, configs, labels),
         mixing=mixing(hyper),
         max_steps=max(c.train.steps for c in configs),
         threads=config.data.workers,

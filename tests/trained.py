@@ -3,6 +3,7 @@
 from ml_collections import ConfigDict
 
 from gru_audio.data.source import Source
+from gru_audio.tasks import target_field
 from gru_audio.training.trained import Trained
 from tests.tones import make_loader, member, steps
 
@@ -13,7 +14,7 @@ def train(source: Source, config: ConfigDict, count: int) -> Trained:
     one = member(steps(feed, [config], [count])[0], 0)
     return Trained(
         config=config,
-        class_names=feed.program.task.class_names,
+        field=target_field(source, config),
         signal=feed.program.signal,
         longest=feed.data.plan.padded[-1],
         longest_clip=int(source.columns["length"].max()),

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from gru_audio.config import UserError, flatten
-from gru_audio.data.split import ROLES, SCORED, target
+from gru_audio.data.split import ROLES, SCORED
 from gru_audio.files import refusal, write_atomically
 from gru_audio.models.size import count_parameters
 from gru_audio.sweeping.halving import Halving, Race
@@ -189,7 +189,9 @@ def _finish(
     for record in checkpointer.records():
         records[record["run"]].append(record)
     cluster = of_group.runs[0].config.data.cluster
-    clusters = target(planned.source, cluster) if cluster else np.full(len(data.target), -1)
+    clusters = np.full(len(planned.source), -1)
+    if cluster:
+        clusters, _ = planned.source.classes(cluster, "config.data.cluster")
 
     for m, run in enumerate(of_group.runs):
         if workdir.finished(run.name):  # before a kill, or beside a run that fails
@@ -209,7 +211,7 @@ def _finish(
         )
         trained = Trained(
             config=run.config,
-            class_names=program.task.class_names,
+            field=planned.source.field(run.config.data.target) if program.task.needs else None,
             signal=program.signal,
             longest=data.plan.padded[-1],
             longest_clip=int(planned.source.columns["length"].max()),

@@ -9,11 +9,12 @@ from ml_collections import ConfigDict
 from gru_audio.config import UserError, check, decides_numbers, flatten
 from gru_audio.data.group import GroupData, gather_data
 from gru_audio.data.source import Source, open_source
-from gru_audio.data.split import never_trained_on, target
+from gru_audio.data.split import never_trained_on
 from gru_audio.sweeping.halving import Halving
 from gru_audio.sweeping.shard import WHOLE, Shard, divide
 from gru_audio.sweeping.sweep import Group, Run, Sweep, expand, group
 from gru_audio.sweeping.workdir import environment
+from gru_audio.tasks import target_field
 from gru_audio.tasks.metrics import named, selected
 from gru_audio.training import distributed
 from gru_audio.training.placement import make_placement
@@ -91,21 +92,21 @@ def plan(
     unit: Callable[[Run], Hashable] = (lambda r: r.arm) if sweep.halving else (lambda r: r.name)
     shards = divide(groups, shard.count, unit)
     source = open_source(config.data.name, config.data.dir)
-    names = source.class_names.get(config.data.target, ())
-    target(source, config.data.target)
+    field = target_field(source, config)
     if config.data.cluster:
-        target(source, config.data.cluster)
+        source.classes(config.data.cluster, "config.data.cluster")
     programs, data = [], []
     for of_group in shards[shard.index - 1]:
         configs = [run.config for run in of_group.runs]
-        program = make_program(configs[0], source.signal, names)
-        selected(program.task.metrics, configs[0].train.select)  # is there such a metric?
+        program = make_program(configs[0], source.signal, field)
+        selected(program.task.metrics, configs[0].train.select)  # raises if there is no such metric
         programs.append(program)
-        data.append(gather_data(source, configs))
+        labels = program.task.labels(source.values(config.data.target))
+        data.append(gather_data(source, configs, labels))
         placement = make_placement(configs[0].parallel, len(configs))  # checks the devices
         if configs[0].data.feed == "streamed":
             placement.check_streaming()
-    program = make_program(config, source.signal, names)
+    program = make_program(config, source.signal, field)
     description = _describe(config, sweep, experiment, about, command, groups, source, program)
     remarks = _remarks(source, shards[shard.index - 1], data)
     return Plan(shards, shard, sweep, source, programs, data, description, remarks)
@@ -181,8 +182,10 @@ def _describe(
         "selection": config.train.select,
         "target": config.data.target,
         "cluster": cluster or None,
-        "class_names": list(task.class_names),
-        "cluster_names": list(source.class_names[cluster]) if cluster else None,
+        "class_names": list(task.answers),
+        "cluster_names": list(source.classes(cluster, "config.data.cluster")[1])
+        if cluster
+        else None,
         "data_fingerprint": source.fingerprint,
         "runs": [
             {

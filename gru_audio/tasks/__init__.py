@@ -1,10 +1,12 @@
 """What turns data fields and model outputs into a loss and metrics: one file per kind of task."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
 from gru_audio.config import UserError, nearest
+from gru_audio.data.fields import ClassesField, Field
+from gru_audio.data.source import Source
 from gru_audio.tasks.classification import Classification
 from gru_audio.tasks.memory import Adding, CopyMemory, Counting
 from gru_audio.tasks.metrics import Metric, named
@@ -12,7 +14,7 @@ from gru_audio.tasks.next_step import DISTRIBUTIONS, NextStep
 from gru_audio.tasks.tagging import Tagging
 from gru_audio.tasks.task import Task
 
-_OF_LABELS: Mapping[str, Callable[[tuple[str, ...]], Task]] = {
+_OF_LABELS: Mapping[str, type[Classification | Tagging]] = {
     "classification": Classification,
     "tagging": Tagging,
 }
@@ -24,22 +26,62 @@ _OF_MEMORY: Mapping[str, tuple[Task, int]] = {  # and the values of their frames
 TASKS = (*_OF_LABELS, *_OF_MEMORY, "next_step")
 
 
-def make_task(config: ConfigDict, class_names: tuple[str, ...], features: int) -> Task:
+def target_field(source: Source, config: ConfigDict) -> Field | None:
+    """The field of `config.data.target`; None if there is none.
+
+    Raises:
+      UserError: the data set has no such field, or the task needs one of another type.
+    """
+    field, task = source.field(config.data.target), _OF_LABELS.get(config.task.name)
+    needs = task.needs if task else None
+    if needs is None or isinstance(field, needs):
+        return field
+    what = (
+        f'"{config.data.target}" of {source.name} has {field.plural}' if field else "there is none"
+    )
+    raise UserError(
+        f"config.task.name={config.task.name} needs config.data.target, a field of "
+        f"{needs.plural}, and {what}.{source.of_kind(needs)}"
+        f"{_how_to_get_tags(source, config.data.target) if task is Tagging and field else ''}"
+    )
+
+
+def _how_to_get_tags(source: Source, target: str) -> str:
+    """How to prepare a data set so that a field of classes becomes one of tags."""
+    sounds = {
+        "Manifest": "--manifest LIST.csv",
+        "Features": "--archive FILE",
+        "Folder": "--folder DIR",
+    }
+    if source.builder not in sounds:
+        return ""
+    return (
+        f" If its classes are sets of tags: python -m gru_audio.prepare {source.builder.lower()} "
+        f"--name {source.name} {sounds[source.builder]} --tags {target} --overwrite, with the "
+        "other options as before."
+    )
+
+
+def make_task(config: ConfigDict, field: Field | None, features: int) -> Task:
     """The task that `config.name` asks for.
 
     Args:
       config: the `task` part of a config.
-      class_names: of the target field; () if there is none.
+      field: that it learns from; None if there is none.
       features: values in a frame.
 
     Raises:
       UserError: an unknown name, or a task that this data cannot have.
     """
-    task = build_task(config, class_names, features)
-    if config.name in _OF_LABELS:
-        if not class_names:
-            raise UserError(f"config.task.name={config.name} needs config.data.target, a field.")
-        if not task.outputs:
+    task = build_task(config, field.names if isinstance(field, ClassesField) else (), features)
+    if kind := _OF_LABELS.get(config.name):
+        needs = kind.needs or Field
+        if not isinstance(field, ClassesField) or not isinstance(field, needs):
+            raise UserError(
+                f"config.task.name={config.name} needs config.data.target, a field of "
+                f"{needs.plural}."
+            )
+        if not field.names:
             raise UserError(f"config.task.name={config.name}: no clip has any of its labels.")
         return task
     if config.label_smoothing:
@@ -52,14 +94,14 @@ def make_task(config: ConfigDict, class_names: tuple[str, ...], features: int) -
     return task
 
 
-def build_task(config: ConfigDict, class_names: tuple[str, ...], features: int = 0) -> Task:
+def build_task(config: ConfigDict, answers: tuple[str, ...], features: int = 0) -> Task:
     """The task that `config.name` asks for, as far as its data is known: enough for a report.
 
     Raises:
       UserError: an unknown name.
     """
     if config.name in _OF_LABELS:
-        return _OF_LABELS[config.name](class_names)
+        return _OF_LABELS[config.name](answers)
     if config.name in _OF_MEMORY:
         return _OF_MEMORY[config.name][0]
     if config.name != "next_step":

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gru_audio.data.fields import ClassField, Field, Values
 from gru_audio.tasks.linear import log_probabilities
 from gru_audio.tasks.metrics import (
     ACCURACY,
@@ -29,10 +30,12 @@ _NEVER = 1e-9  # probability of what was never seen in training
 
 @dataclass(frozen=True)
 class Classification:
-    """Classification of a clip into one of `class_names`."""
+    """Classification of a clip into one of `answers`."""
 
-    class_names: tuple[str, ...]
+    answers: tuple[str, ...]
 
+    needs: ClassVar[type[Field] | None] = ClassField
+    several: ClassVar[bool] = False
     per_frame: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (ACCURACY, LOSS, MACRO_F1, UAR)
     answer_metric: ClassVar[Metric] = Recall()
@@ -42,14 +45,13 @@ class Classification:
     trivial: ClassVar[str] = "majority class"
 
     @property
-    def answers(self) -> tuple[str, ...]:
-        """The classes, one of which is right."""
-        return self.class_names
-
-    @property
     def outputs(self) -> int:
         """As many as classes."""
-        return len(self.class_names)
+        return len(self.answers)
+
+    def labels(self, values: Values) -> Values:
+        """Numbers of classes, int32 (N,)."""
+        return values
 
     def soft_labels(self, labels: jax.Array, smoothing: jax.Array | float = 0.0) -> jax.Array:
         """Distributions over the classes (B, C) for labels (B,), smoothed (Szegedy 2016)."""

@@ -10,21 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from gru_audio.data.fields import Field, TagsField, Values
 from gru_audio.tasks.linear import log_probabilities
 from gru_audio.tasks.metrics import LOSS, Mean, Metric, Predictions
 from gru_audio.tasks.ranking import EER, MAP, AveragePrecision
 from gru_audio.tasks.task import Problem, Row, Stored, log_odds
 
-SEPARATOR = "+"  # between the tags of a clip, as in "speech+music"
-NO_TAG = "none"  # the label of a clip without any
-
 _GIVEN = 0.5  # probability from which on a tag is given
-
-
-def tags_of(label: str) -> list[str]:
-    """The tags of a label: "speech + music" has two, "none" has none."""
-    tags = [tag.strip() for tag in label.split(SEPARATOR)]
-    return [tag for tag in tags if tag and tag != NO_TAG]
 
 
 class _OfOneTag(AveragePrecision):
@@ -33,14 +25,12 @@ class _OfOneTag(AveragePrecision):
 
 @dataclass(frozen=True)
 class Tagging:
-    """Which tags a clip has.
+    """Which of the tags `answers` a clip has; the model has an output for each."""
 
-    The label of a clip is the set of its tags, "speech+music", and so one of `class_names`; the
-    model has an output for each tag. Labels thus travel as those of classification do.
-    """
+    answers: tuple[str, ...]
 
-    class_names: tuple[str, ...]
-
+    needs: ClassVar[type[Field] | None] = TagsField
+    several: ClassVar[bool] = True
     per_frame: ClassVar[bool] = False
     answer_metric: ClassVar[Metric] = _OfOneTag()
     example_metric: ClassVar[Mean] = LOSS
@@ -54,24 +44,17 @@ class Tagging:
         return (MAP, EER, LOSS) if self.answers else (LOSS,)
 
     @property
-    def answers(self) -> tuple[str, ...]:
-        """All tags, in the order of the outputs."""
-        return tuple(sorted({tag for label in self.class_names for tag in tags_of(label)}))
-
-    @property
     def outputs(self) -> int:
         """As many as tags."""
         return len(self.answers)
 
-    @property
-    def has_tag(self) -> np.ndarray:
-        """Which label has which tag, float32 (labels, tags) of 0 and 1."""
-        rows = [[tag in tags_of(label) for tag in self.answers] for label in self.class_names]
-        return np.array(rows, np.float32)
+    def labels(self, values: Values) -> Values:
+        """Which tags there are, float32 (N, tags) of 0 and 1."""
+        return values
 
     def soft_labels(self, labels: jax.Array, smoothing: jax.Array | float = 0.0) -> jax.Array:
-        """Probabilities of the tags (B, tags) for labels (B,), smoothed towards 1/2."""
-        return jnp.asarray(self.has_tag)[labels] * (1 - smoothing) + smoothing / 2
+        """Probabilities of the tags (B, tags), smoothed towards 1/2."""
+        return labels * (1 - smoothing) + smoothing / 2
 
     def problem(self, features: jax.Array, frames: jax.Array, labels: jax.Array) -> Problem:
         """To name the tags."""
@@ -116,10 +99,7 @@ class Tagging:
         self, training: np.ndarray, labels: np.ndarray, test: np.ndarray
     ) -> np.ndarray:
         """Log-odds of each tag by a logistic regression of its own."""
-        of_tags = [
-            log_probabilities(training, column, test, 2)
-            for column in self.has_tag[labels].astype(int).T
-        ]
+        of_tags = [log_probabilities(training, column, test, 2) for column in labels.astype(int).T]
         return np.stack([each[:, 1] - each[:, 0] for each in of_tags], axis=1)
 
     def table(self, predictions: Predictions) -> list[Row]:
@@ -149,4 +129,4 @@ class Tagging:
 
     def _joined(self, chosen: np.ndarray) -> str:
         names = [tag for tag, has in zip(self.answers, chosen, strict=True) if has]
-        return SEPARATOR.join(names) or NO_TAG
+        return "+".join(names) or "none"

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gru_audio.data.fields import Field, Values
 from gru_audio.tasks.metrics import LOSS, Mean, Metric, Predictions
 
 Row = dict[str, Any]  # of a table: column -> text, count, share, or None where undefined
@@ -46,8 +47,9 @@ class Task(Protocol):
     """A task of some number of outputs.
 
     Attributes:
-      class_names: of the labels; () where nothing is labelled.
+      needs: the type of field that it learns from; None where the signal tells all.
       answers: what the probabilities of an example are of; () where it has none.
+      several: whether an example may have several of the answers at once.
       per_frame: whether there is an output for every frame, or one for the whole example.
       metrics: what is measured of predictions, the loss among it. The first is primary: variants
         are compared by it. A config may select on any.
@@ -58,6 +60,8 @@ class Task(Protocol):
       trivial: the name of the predictor that ignores its input; see `trivial_outputs`.
     """
 
+    needs: ClassVar[type[Field] | None]
+    several: ClassVar[bool]
     per_frame: ClassVar[bool]
     answer_metric: ClassVar[Metric]
     example_metric: ClassVar[Mean]
@@ -66,9 +70,6 @@ class Task(Protocol):
 
     @property
     def metrics(self) -> tuple[Metric, ...]: ...
-
-    @property
-    def class_names(self) -> tuple[str, ...]: ...
 
     @property
     def answers(self) -> tuple[str, ...]: ...
@@ -80,10 +81,16 @@ class Task(Protocol):
     def outputs(self) -> int:
         """Width of the model's output."""
 
-    def soft_labels(self, labels: jax.Array, smoothing: jax.Array | float = 0.0) -> jax.Array:
-        """What is known of each example besides its features (B, ...), ready to be mixed."""
+    def labels(self, values: Values) -> Any:
+        """The task's labels of N examples, a tree of arrays (N, ...), from the values of its field.
 
-    def problem(self, features: jax.Array, frames: jax.Array, labels: jax.Array) -> Problem:
+        This runs once, on the host. Batches carry the labels of their examples.
+        """
+
+    def soft_labels(self, labels: Any, smoothing: jax.Array | float = 0.0) -> Any:
+        """What mixup may mix of the labels of a batch: a tree of arrays (B, ...)."""
+
+    def problem(self, features: jax.Array, frames: jax.Array, labels: Any) -> Problem:
         """The problem that normalised features (B, T, F), frames (B,) and soft labels pose."""
 
     def loss(
@@ -143,11 +150,11 @@ class Task(Protocol):
     def linear_outputs(
         self, training: np.ndarray, labels: np.ndarray, test: np.ndarray
     ) -> np.ndarray:
-        """Outputs (M, outputs) of a linear model; only tasks with labels have one.
+        """Outputs (M, outputs) of a linear model; only tasks with answers have one.
 
         Args:
           training: vectors (N, D), finite.
-          labels: of them (N,).
+          labels: of them (N, ...).
           test: vectors (M, D), finite.
         """
 
@@ -155,8 +162,9 @@ class Task(Protocol):
 class OfTheSignal:
     """What tasks have in common that ask for something the signal itself tells: no labels."""
 
-    class_names: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[type[Field] | None] = None
     answers: ClassVar[tuple[str, ...]] = ()
+    several: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (LOSS,)
     answer_metric: ClassVar[Metric] = LOSS
     example_metric: ClassVar[Mean] = LOSS
@@ -168,9 +176,13 @@ class OfTheSignal:
         """True: what the signal tells is read off its values."""
         return True
 
-    def soft_labels(self, labels: jax.Array, smoothing: jax.Array | float = 0.0) -> jax.Array:
-        """Nothing, in the shape of the labels."""
-        return jnp.zeros_like(labels)
+    def labels(self, values: Values) -> tuple[()]:
+        """None: the signal tells all."""
+        return ()
+
+    def soft_labels(self, labels: Any, smoothing: jax.Array | float = 0.0) -> Any:
+        """None, as there are no labels."""
+        return labels
 
     def loss(
         self, outputs: jax.Array, targets: Any, frames: jax.Array

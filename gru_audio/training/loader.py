@@ -152,7 +152,7 @@ class Loader(ABC):
         """The examples `ids`, read on the host. Long ones are cropped in the middle."""
         rows = np.arange(len(ids), dtype=np.int32)
         crop = np.full(len(ids), CENTRE, np.float32)
-        return stream.read(self.data.source, self.data.target, ids, rows, padded, crop)
+        return stream.read(self.data.source, self.data.labels, ids, rows, padded, crop)
 
     def _rows_of_devices(self) -> np.ndarray:
         """The rows of a batch that each device takes: int32 (devices, rows)."""
@@ -174,7 +174,7 @@ class ResidentLoader(Loader):
     def _set_up(self) -> None:
         data, placement = self.data, self.placement
         if self._resident is None:
-            loaded = resident.load(data.source, data.target, max(data.plan.padded))
+            loaded = resident.load(data.source, data.labels, max(data.plan.padded))
             self._resident = placement.put(loaded, Kind.SHARED)
 
         def stacked(examples):

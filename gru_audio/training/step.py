@@ -10,6 +10,7 @@ A batch may go through the model in parts, which saves memory: in micro-batches
 weights are summed over the parts, then over devices in one reduction, and divided once.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -330,7 +331,7 @@ class Program:
     def problem(self, normalisation: Normalisation, batch: Batch) -> Problem:
         """Inputs and targets of a batch at evaluation, without noise."""
         features, frames = self.features(batch)
-        labels = self.task.soft_labels(batch.target)
+        labels = self.task.soft_labels(batch.labels)
         return self.task.problem(normalisation(features), frames, labels)
 
     def features(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
@@ -342,7 +343,7 @@ class Program:
         hyper, rate = state.hyper, self.signal.rate / 1000
         waveform, length = self.signal.floats(batch.signal), batch.length
         smoothing = hyper.get("task.label_smoothing", 0.0)
-        labels = self.task.soft_labels(batch.target, smoothing)
+        labels = self.task.soft_labels(batch.labels, smoothing)
         if "augment.speed" in hyper:
             most = hyper["augment.speed"]
             waveform, length = augment.speed(keys[:, uses.SPEED], waveform, length, most)
@@ -366,8 +367,8 @@ class Program:
             other = self.signal.floats(partner.signal)
             waveform, share = augment.mixup(keys[:, uses.MIXUP], waveform, other, alpha)
             length = jnp.maximum(length, partner.length)
-            others = self.task.soft_labels(partner.target, smoothing)
-            labels = share[:, None] * labels + (1 - share[:, None]) * others
+            others = self.task.soft_labels(partner.labels, smoothing)
+            labels = jax.tree.map(functools.partial(_mixed_labels, share), labels, others)
         features, frames = self.frontend(waveform, length)
         problem = self.task.problem(state.normalisation(features), frames, labels)
         time_ms = hyper.get("augment.time_mask_ms")
@@ -396,6 +397,12 @@ def _padded(inputs_and_targets: tuple[Any, Any], length: int, per_frame: bool) -
 
     inputs, targets = inputs_and_targets
     return pad(inputs), jax.tree.map(pad, targets) if per_frame else targets
+
+
+def _mixed_labels(share: jax.Array, labels: jax.Array, others: jax.Array) -> jax.Array:
+    """Soft labels (B, ...) of the mix of two examples; `share` (B,) is that of the first."""
+    share = share.reshape(-1, *[1] * (labels.ndim - 1))
+    return share * labels + (1 - share) * others
 
 
 def _with_noise(params: Params, key: jax.Array, deviation: jax.Array) -> Params:

@@ -73,7 +73,7 @@ def test_every_fold_has_its_own_values(tmp_path, source, data_dir):
     assert not found.missing
 
     split, label = source.columns["split"], source.columns["label"]
-    groups = source.class_names["group"]
+    groups = source.fields["group"].names
     expected: dict[str, list] = {"trivial": [], "gru": [], "mfcc": []}
     for fold in FOLDS:
         held_out = source.columns["group"] == groups.index(fold.partition("=")[2])

@@ -13,6 +13,7 @@ from sklearn.metrics import (
 )
 
 from gru_audio.config import UserError, default_config
+from gru_audio.data.fields import ClassField
 from gru_audio.tasks import make_task
 from gru_audio.tasks.classification import Classification
 from gru_audio.tasks.metrics import measure
@@ -106,8 +107,8 @@ def test_the_table_and_the_words_of_classes_against_scikit_learn():
 
 def test_make_task():
     config = default_config().task
-    assert make_task(config, ("x", "y"), 40).outputs == 2
+    assert make_task(config, ClassField(("x", "y")), 40).outputs == 2
     with config.unlocked():
         config.name = "clasification"
     with pytest.raises(UserError, match='Did you mean "classification"'):
-        make_task(config, ("x", "y"), 40)
+        make_task(config, ClassField(("x", "y")), 40)

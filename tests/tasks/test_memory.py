@@ -176,6 +176,6 @@ def test_make_task(name):
     task, draw = CASES[name]
     config = override(default_config(), {"task.name": name}).task
     width = padded(draw()[0]).shape[-1]
-    assert make_task(config, (), width) == task
-    assert not task.class_names
+    assert make_task(config, None, width) == task
+    assert task.needs is None
     assert jnp.shape(task.soft_labels(jnp.arange(3))) == (3,)

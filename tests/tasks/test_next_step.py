@@ -135,7 +135,7 @@ def test_a_sequence_without_anything_to_foretell_weighs_nothing():
 
 def made(features=WIDTH, **changes):
     config = override(default_config(), {f"task.{name}": v for name, v in changes.items()})
-    return make_task(config.task, (), features)
+    return make_task(config.task, None, features)
 
 
 def test_make_task():

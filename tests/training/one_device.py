@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gru_audio.audio.normalise import Normalisation
+from gru_audio.data.fields import ClassField
 from gru_audio.data.resident import Batch
 from gru_audio.data.signal import Signal
 from gru_audio.training.hyper import hyperparameters
@@ -33,7 +34,7 @@ def on_one_device(function):
 
 
 def program_of(changes: Mapping[str, Any]) -> Program:
-    return make_program(tiny({**FAST, **changes}), Signal(RATE), CLASSES)
+    return make_program(tiny({**FAST, **changes}), Signal(RATE), ClassField(CLASSES))
 
 
 def fresh_state(program: Program, changes: Mapping[str, Any]) -> TrainState:
@@ -51,13 +52,15 @@ def noise(program: Program, frames: list[int]) -> Batch:
     audio = np.random.default_rng(0).normal(0, 3000, (len(frames), lengths.max()))
     inside = np.arange(lengths.max()) < lengths[:, None]
     rows = np.arange(len(frames), dtype=np.int32)
-    return Batch(np.where(inside, audio, 0).astype(np.int16), lengths, rows % len(CLASSES), rows)
+    return Batch(
+        np.where(inside, audio, 0).astype(np.int16), lengths, 0 * rows, rows % len(CLASSES), rows
+    )
 
 
 def compiled_step(changes: Mapping[str, Any], frames: int, sample_rate: int = RATE) -> Compiled:
     """A training step from int16 samples, compiled for clips of so many frames and not run."""
     config = tiny({**FAST, **changes})
-    program = make_program(config, Signal(sample_rate), CLASSES)
+    program = make_program(config, Signal(sample_rate), ClassField(CLASSES))
     placement, rows = make_placement(config.parallel, 1), config.train.batch_size
 
     def abstract(dtype, kind, *shape):
@@ -75,7 +78,7 @@ def compiled_step(changes: Mapping[str, Any], frames: int, sample_rate: int = RA
     column = abstract(jnp.int32, Kind.ROWS, rows)
     return placement.compile(
         lambda state, batch: program.train_step(state, batch),
-        (state, Batch(audio, column, column, column)),
+        (state, Batch(audio, *[column] * 4)),
         (Kind.MEMBER, Kind.ROWS),
         Kind.MEMBER,
         donate=(0,),

@@ -68,7 +68,7 @@ def test_batch_norm_is_over_each_part_and_moves_once_a_part():
     after, metrics = step(state, batch)
 
     features, frames = program.features(batch)
-    targets = jax.nn.one_hot(batch.target, 3)
+    targets = jax.nn.one_hot(batch.labels, 3)
     model = program.model.clone(front=program.model.front.clone(batch_axis=None))
 
     @functools.partial(jax.value_and_grad, has_aux=True)

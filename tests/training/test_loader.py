@@ -93,7 +93,7 @@ def test_the_first_loss_is_that_of_the_plans_first_batch(source):
     rows = np.arange(plan.batch_size, dtype=np.int32)
     order = (np.uint32(5), bucket, visit, rows, plan.batch_size)
     ids = rows_to_examples(table, len(table), *order)
-    batch = read(source, loader.data.target, ids, rows, plan.padded[0], crop_fractions(*order))
+    batch = read(source, loader.data.labels, ids, rows, plan.padded[0], crop_fractions(*order))
     one = jax.device_get((state.weights, state.normalisation))
     scores = jax.jit(loader.program.score)(*member(one, 0), batch)
     _, metrics = loader.train(state, np.ones(1, bool), 0, 1)
@@ -115,10 +115,9 @@ def test_scores_are_in_the_order_of_the_ids(source, resident, streamed, trained,
         ids = np.full(32, example, np.int32)  # on its own
         padded = plan.padded[plan.bucket_of(source.columns["length"][ids[:1]])[0]]
         half = np.full(32, 0.5, np.float32)
-        alone = score(*one, read(source, resident.data.target, ids, ids, padded, half))
+        alone = score(*one, read(source, resident.data.labels, ids, ids, padded, half))
         np.testing.assert_allclose(scores[1]["loss"][index], alone["loss"][0], rtol=1e-5, atol=1e-6)
-    labels = resident.data.target[resident.data.ids[1][role]]
-    np.testing.assert_array_equal(scores[1]["label"], labels)
+    labels = resident.data.labels_of(1, role)
     taken = scores[1]["probabilities"][np.arange(len(labels)), labels]
     np.testing.assert_allclose(-np.log(taken), scores[1]["loss"], rtol=1e-4, atol=1e-5)
 
@@ -163,7 +162,7 @@ def test_normalisation_is_of_the_members_own_training_examples(source):
         frames = []
         for example in loader.data.ids[m]["train"]:
             ids, zero = np.array([example]), np.zeros(1, np.float32)
-            batch = read(source, loader.data.target, ids, ids, loader.data.plan.padded[0], zero)
+            batch = read(source, loader.data.labels, ids, ids, loader.data.plan.padded[0], zero)
             values, count = features(batch)
             frames.append(np.asarray(values, np.float64)[0, : int(count[0])])
         frames = np.concatenate(frames)

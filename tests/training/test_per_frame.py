@@ -31,7 +31,9 @@ close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
 
 
 def program_of(changes):
-    return make_program(tiny({**FAST, **TO_FORETELL, **changes}), signal.frames(WIDTH, "uint8"), ())
+    return make_program(
+        tiny({**FAST, **TO_FORETELL, **changes}), signal.frames(WIDTH, "uint8"), None
+    )
 
 
 def batch_of(fill=0):
@@ -39,7 +41,7 @@ def batch_of(fill=0):
     length = np.array(FRAMES, np.int32)
     inside = np.arange(TIME) < length[:, None]
     rows = np.arange(len(FRAMES), dtype=np.int32)
-    return Batch(np.where(inside[..., None], ROLLS, np.uint8(fill)), length, 0 * rows, rows)
+    return Batch(np.where(inside[..., None], ROLLS, np.uint8(fill)), length, 0 * rows, (), rows)
 
 
 def share_of(changes, fill=0):
@@ -278,7 +280,7 @@ def test_a_saved_model_scores_as_the_feed_that_trained_it(tmp_path, rolls, loade
     saved.save(epath.Path(tmp_path))
     loaded = Trained.load(epath.Path(tmp_path))
     assert loaded.signal == rolls.signal
-    assert loaded.class_names == ()
+    assert loaded.field is None
     ids = loader.data.ids[0]["test"]
     scores = loaded.scores(rolls.signals(ids), np.zeros(len(ids), np.int32))
     expected = scores_of(loader, trained[0], "test")

@@ -21,7 +21,7 @@ def trained_by(loader, config):
     one = member(state, 0)
     return state, Trained(
         config=config,
-        class_names=loader.program.task.class_names,
+        field=loader.data.source.field(config.data.target),
         signal=loader.program.signal,
         longest=loader.data.plan.padded[-1],
         longest_clip=int(loader.data.source.columns["length"].max()),
@@ -49,7 +49,7 @@ def both(loader, config):
 def assert_scores(trained, loader, state, source, role="test"):
     state, ids = loader.placement.scatter(state), loader.data.ids[0][role]
     expected = loader.score(state.weights, state.normalisation, role)[0]
-    scores = trained.scores(source.signals(ids), loader.data.target[ids])
+    scores = trained.scores(source.signals(ids), loader.data.labels_of(0, role))
     assert scores.keys() == expected.keys()
     for name, values in expected.items():
         np.testing.assert_allclose(scores[name], values, rtol=1e-5, atol=1e-5)
@@ -62,7 +62,7 @@ def test_a_saved_model_scores_as_the_feed_that_trained_it(tmp_path, source, load
     loaded = Trained.load(str(tmp_path))
     assert (loaded.longest, loaded.longest_clip) == (trained.longest, trained.longest_clip)
     assert flatten(loaded.config) == flatten(trained.config)
-    assert loaded.class_names == trained.class_names
+    assert loaded.field == trained.field
     assert loaded.signal.rate == 8000
     assert loaded.about == {"run": "one"}
     assert_same(loaded.weights.params, trained.weights.params)
@@ -144,7 +144,7 @@ def test_gates_of_clips_are_those_of_each_alone(source, both):
     program, clips = trained.program(), source.signals(np.arange(0, len(source), 9))
     found = trained.gates(clips)
     for clip, layers in zip(clips[:3], found, strict=False):
-        one = Batch(clip[None], np.array([len(clip)]), np.zeros(1, np.int32), np.zeros(1, np.int32))
+        one = Batch(clip[None], np.array([len(clip)]), *[np.zeros(1, np.int32)] * 3)
         features, frames = program.features(one)
         layer = Layer(trained.config.model.cell, trained.config.model.hidden)
         params = trained.weights.params["encoder"]["forward_0"]
@@ -203,8 +203,13 @@ def test_a_config_that_the_arrays_do_not_fit(saved, changes, why):
         ("longest", 2**31),
         ("longest", 0),
         ("longest", 1.5),
-        ("class_names", [1, 2, 3]),
-        ("class_names", "abc"),
+        ("field", 3),
+        ("field", {"kind": "class", "names": [1, 2, 3]}),
+        ("field", {"kind": "class", "names": "abc"}),
+        ("field", {"kind": "class", "names": ["a"]}),
+        ("field", {"kind": "tags", "names": ["low", "middle", "high"]}),
+        ("field", {"kind": "number"}),
+        ("field", None),
         ("about", {}),
         ("about", []),
         ("signal", {"rate": 10**15, "dtype": "int16", "shape": [], "block": 128}),

@@ -57,7 +57,7 @@ def test_against_a_loop_over_segments():
                 dropout=dropout,
             )
             carry = jax.lax.stop_gradient(carry)
-            for row, target in enumerate(batch.target):
+            for row, target in enumerate(batch.labels):
                 of_row = -jax.nn.log_softmax(logits[row])[target]
                 total += of_row * valid[row] / FRAMES[row]
         return total

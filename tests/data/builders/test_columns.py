@@ -2,8 +2,9 @@
 
 import pytest
 
-from gru_audio.data.builders.fields import CLASS, EMPTY, NUMBER, TEXT, Field, kind
-from gru_audio.data.builders.labels import alike, clean
+from gru_audio.data.builders.columns import CLASS, EMPTY, NUMBER, TEXT, Column, kind
+from gru_audio.data.builders.quality import alike
+from gru_audio.data.fields import clean
 
 
 @pytest.mark.parametrize(
@@ -29,9 +30,9 @@ def test_kinds_of_columns(values, expected):
 
 
 def test_fields_are_parsed():
-    assert Field.parse("a") == Field("a", "a")
-    assert Field.parse(" a = b ") == Field("a", "b")
-    assert Field.parse("a=b:c") == Field("a", "b", "c")
+    assert Column.parse("a") == Column("a", "a")
+    assert Column.parse(" a = b ") == Column("a", "b")
+    assert Column.parse("a=b:c") == Column("a", "b", "c")
 
 
 def test_labels_are_composed_with_single_spaces():
