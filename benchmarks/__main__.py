@@ -31,7 +31,8 @@ from rich.console import Console
 
 from benchmarks import harness
 from gru_audio import command
-from gru_audio.config import UserError, check, nearest
+from gru_audio.config import check
+from gru_audio.settings import UserError, nearest
 from gru_audio.training.distributed import use_cpu_cores, use_platform
 
 NEED_A_CONFIG = ("frontend", "input", "memory", "scaling", "step", "sweep")

@@ -18,6 +18,7 @@ from benchmarks.harness import Contestant, Options, Row, compete, turn
 from gru_audio.audio.frontends.log_mel import LogMel, hann
 from gru_audio.audio.frontends.mel import mel_bands
 from gru_audio.audio.normalise import Normalisation
+from gru_audio.settings import make
 
 SAMPLE_RATE, CLIPS = 16000, 64
 PEER = "jax.scipy.signal.stft"
@@ -31,7 +32,7 @@ def measure(options: Options, clips: int = CLIPS) -> Iterator[Row]:
       clips: of the batch.
     """
     assert options.config
-    log_mel = LogMel.from_config(options.config.frontend, SAMPLE_RATE)
+    log_mel = make(LogMel, options.config.frontend, sample_rate=SAMPLE_RATE)
     waveform = np.random.default_rng(0).normal(0, 0.1, (clips, SAMPLE_RATE)).astype(np.float32)
     truth = _scipy(log_mel, waveform.astype(np.float64))
 
@@ -73,14 +74,14 @@ def _runs(log_mel: LogMel, waveform: np.ndarray) -> dict[str, Callable[[], Calla
 
 
 def _by_jax(log_mel: LogMel, waveform: jax.Array) -> jax.Array:
-    window = np.zeros(log_mel.n_fft, np.float32)
-    start = (log_mel.n_fft - log_mel.window) // 2
+    window = np.zeros(log_mel.fft_size, np.float32)
+    start = (log_mel.fft_size - log_mel.window) // 2
     window[start : start + log_mel.window] = hann(log_mel.window)
     _, _, spectrum = jax.scipy.signal.stft(
         waveform,
         window=window,  # type: ignore[arg-type]  # an array will do, says its text
-        nperseg=log_mel.n_fft,
-        noverlap=log_mel.n_fft - log_mel.hop,
+        nperseg=log_mel.fft_size,
+        noverlap=log_mel.fft_size - log_mel.hop,
         boundary=None,
         padded=False,
     )
@@ -91,11 +92,11 @@ def _by_jax(log_mel: LogMel, waveform: jax.Array) -> jax.Array:
 
 def _scipy(log_mel: LogMel, waveform: np.ndarray) -> np.ndarray:
     """In the type of the waveform."""
-    start = (log_mel.n_fft - log_mel.window) // 2
+    start = (log_mel.fft_size - log_mel.window) // 2
     frames = np.lib.stride_tricks.sliding_window_view(waveform[:, start:], log_mel.window, axis=1)
     count = log_mel.frames(waveform.shape[1])
     windows = frames[:, :: log_mel.hop][:, :count] * hann(log_mel.window).astype(waveform.dtype)
-    spectrum = scipy.fft.rfft(windows, log_mel.n_fft)
+    spectrum = scipy.fft.rfft(windows, log_mel.fft_size)
     mel = (spectrum.real**2 + spectrum.imag**2) @ _bands(log_mel).T.astype(waveform.dtype)
     return np.log(np.maximum(mel, log_mel.floor))
 
@@ -117,4 +118,6 @@ def _pytorch(log_mel: LogMel, waveform: np.ndarray) -> Callable[[], Any]:
 
 
 def _bands(log_mel: LogMel) -> np.ndarray:
-    return mel_bands(log_mel.sample_rate, log_mel.n_fft, log_mel.mels, log_mel.f_min, log_mel.f_max)
+    return mel_bands(
+        log_mel.sample_rate, log_mel.fft_size, log_mel.mels, log_mel.f_min, log_mel.highest
+    )

@@ -77,7 +77,7 @@ class Frontend(torch.nn.Module):
         about = self.about
         spectrum = torch.stft(
             audio.float() / 32768,
-            about.n_fft,
+            about.fft_size,
             about.hop,
             about.window,
             self.window,

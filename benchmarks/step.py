@@ -14,7 +14,8 @@ import numpy as np
 
 from benchmarks.experiment import Setting, first, make_setting, plain, source_of
 from benchmarks.harness import Options, Row, compete, cores, judged, say, stepping
-from gru_audio.config import UserError, override
+from gru_audio.config import override
+from gru_audio.settings import UserError
 from gru_audio.training.placement import Kind
 from gru_audio.training.step import TrainState
 

@@ -11,8 +11,9 @@ heads 71.1, one head 69.3, the last state 59.5. Three seeds show no difference b
 takes about 12 minutes. The other part was not run.
 """
 
-from gru_audio.config import choose, default_config, override
-from gru_audio.models.size import match_parameters
+from gru_audio.config import default_config, override
+from gru_audio.settings import choose
+from gru_audio.sweeping.size import match_parameters
 from gru_audio.sweeping.sweep import Sweep
 
 PARTS = {

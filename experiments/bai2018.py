@@ -20,20 +20,22 @@ nottingham. Parts with two seeds have no verdicts.
 
 import math
 
-from gru_audio.config import choose, default_config, override
-from gru_audio.models.size import match_parameters
+from gru_audio.config import default_config, override
+from gru_audio.settings import choose
 from gru_audio.sweeping import draws
 from gru_audio.sweeping.halving import Halving
+from gru_audio.sweeping.size import match_parameters
 from gru_audio.sweeping.sweep import Sweep
 
 MUSIC = {"task.name": "next_step", "task.first_frame": False, "model.output_bias": -3.0}
-ADDING = {"task.name": "adding", "model.tcn_kernel": 8, "data.buckets": 1, "model.layers": 8}
-COPY = {"task.name": "copy_memory", "model.tcn_kernel": 8, "data.buckets": 1, "model.layers": 8}
+ADDING = {"task.name": "adding", "data.buckets": 1, "model.layers": 8}
+COPY = {"task.name": "copy_memory", "data.buckets": 1, "model.layers": 8}
+KERNELS = {"jsb_chorales": 3, "nottingham": 6}  # of the TCN; elsewhere 8
 
 # The TCN of each part; what else differs between parts is below.
 PARTS = {
-    "jsb_chorales": {**MUSIC, "model.hidden": 150, "model.tcn_kernel": 3, "model.layers": 2},
-    "nottingham": {**MUSIC, "model.hidden": 150, "model.tcn_kernel": 6, "model.layers": 4},
+    "jsb_chorales": {**MUSIC, "model.hidden": 150, "model.layers": 2},
+    "nottingham": {**MUSIC, "model.hidden": 150, "model.layers": 4},
     "adding_200": {**ADDING, "model.hidden": 24},
     "adding_400": {**ADDING, "model.hidden": 24},
     "adding_600": {**ADDING, "model.hidden": 24},
@@ -101,6 +103,7 @@ def get_sweep(config):
     music = config.task.name == "next_step"
     tcn = {
         "model.name": "tcn",
+        "model.kernel": KERNELS.get(config.data.name, 8),
         "model.kernel_init": "uniform_fan_in",
         "model.output_init": "uniform_fan_in" if music else "normal_0.01",
     }

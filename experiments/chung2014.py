@@ -11,7 +11,8 @@ the best one at update 200. These train until patience ends them.
 
 import math
 
-from gru_audio.config import choose, default_config, override
+from gru_audio.config import default_config, override
+from gru_audio.settings import choose
 from gru_audio.sweeping import draws
 from gru_audio.sweeping.halving import Halving
 from gru_audio.sweeping.sweep import Sweep

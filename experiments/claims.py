@@ -24,9 +24,10 @@ from experiments.tables.claims import (
 )
 from experiments.tables.kept import read_kept
 from gru_audio.command import load_experiment
-from gru_audio.config import choose, default_config, override
-from gru_audio.models.size import match_parameters
+from gru_audio.config import default_config, override
 from gru_audio.reporting.statistics import Estimate
+from gru_audio.settings import choose
+from gru_audio.sweeping.size import match_parameters
 from gru_audio.sweeping.sweep import Sweep
 
 CLIPS, CHORALES = (100, 300, 1000, 2400), (30, 100, 229)  # to learn from

@@ -11,7 +11,7 @@ about an hour. 500 updates of 16 clips are few: the loss still falls.
 """
 
 from gru_audio.config import default_config
-from gru_audio.models.size import match_parameters
+from gru_audio.sweeping.size import match_parameters
 from gru_audio.sweeping.sweep import Sweep, folds
 
 FOLDS = ("1", "2", "3", "4", "5")

@@ -14,7 +14,7 @@ falls slowest with the LSTM.
 """
 
 from gru_audio.config import default_config
-from gru_audio.models.size import match_parameters
+from gru_audio.sweeping.size import match_parameters
 from gru_audio.sweeping.sweep import Sweep, folds
 
 FOLDS = ("1", "2", "3", "5")

@@ -8,10 +8,11 @@ noise. Halving keeps the best two of them, at update 1,500 of 20k and 450 of 300
 validation split chooses one of these.
 """
 
-from gru_audio.config import choose, default_config, override
-from gru_audio.models.size import match_parameters
+from gru_audio.config import default_config, override
+from gru_audio.settings import choose
 from gru_audio.sweeping import draws
 from gru_audio.sweeping.halving import Halving
+from gru_audio.sweeping.size import match_parameters
 from gru_audio.sweeping.sweep import Sweep
 
 CELLS = {

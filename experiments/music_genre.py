@@ -15,10 +15,11 @@ two learning rates, halving keeps one at update 200. GTZAN: LSTM and tanh RNN 72
 difference shown; under a minute. GTZAN's audio was not run.
 """
 
-from gru_audio.config import choose, default_config, override
-from gru_audio.models.size import match_parameters
+from gru_audio.config import default_config, override
+from gru_audio.settings import choose
 from gru_audio.sweeping import draws
 from gru_audio.sweeping.halving import Halving
+from gru_audio.sweeping.size import match_parameters
 from gru_audio.sweeping.sweep import Sweep
 
 FRAMES = {"frontend.name": "frames"}

@@ -8,7 +8,7 @@ difference shown. A linear model of feature statistics has 56.3 %. Networks of t
 """
 
 from gru_audio.config import default_config
-from gru_audio.models.size import match_parameters
+from gru_audio.sweeping.size import match_parameters
 from gru_audio.sweeping.sweep import Sweep
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")

@@ -8,7 +8,7 @@ A start to copy: long recordings want `data.crop_seconds`, many classes a larger
 """
 
 from gru_audio.config import default_config
-from gru_audio.models.size import match_parameters
+from gru_audio.sweeping.size import match_parameters
 from gru_audio.sweeping.sweep import Sweep
 
 

@@ -10,7 +10,7 @@ differently, and training amplifies that, so other machines give other figures.
 """
 
 from gru_audio.config import default_config
-from gru_audio.models.size import match_parameters
+from gru_audio.sweeping.size import match_parameters
 from gru_audio.sweeping.sweep import Sweep
 
 

@@ -10,9 +10,9 @@ difference shown. It takes about 16 minutes on two CPU cores.
 """
 
 from gru_audio.config import default_config
-from gru_audio.models.size import match_parameters
 from gru_audio.sweeping import draws
 from gru_audio.sweeping.halving import Halving
+from gru_audio.sweeping.size import match_parameters
 from gru_audio.sweeping.sweep import Sweep
 
 

@@ -7,7 +7,7 @@ GRU and LSTM are equivalent within a point; between them and the tanh RNN no dif
 """
 
 from gru_audio.config import default_config
-from gru_audio.models.size import match_parameters
+from gru_audio.sweeping.size import match_parameters
 from gru_audio.sweeping.sweep import Sweep
 
 

@@ -11,7 +11,8 @@ PUBLISHED. Part S, 24 runs in 4 programs: GRU 80.6 %, CRNN 80.3, LSTM with proje
 minutes. M and L were not run.
 """
 
-from gru_audio.config import choose, default_config
+from gru_audio.config import default_config
+from gru_audio.settings import choose
 from gru_audio.sweeping import draws
 from gru_audio.sweeping.halving import Halving
 from gru_audio.sweeping.sweep import Sweep

@@ -8,7 +8,7 @@ set are those of the training set; see new_speaker.py.
 """
 
 from gru_audio.config import default_config
-from gru_audio.models.size import match_parameters
+from gru_audio.sweeping.size import match_parameters
 from gru_audio.sweeping.sweep import Sweep
 
 

@@ -12,7 +12,7 @@ CHiME-Home, which has to be fetched from its authors.
 """
 
 from gru_audio.config import default_config
-from gru_audio.models.size import match_parameters
+from gru_audio.sweeping.size import match_parameters
 from gru_audio.sweeping.sweep import Sweep
 
 TAGS = 7  # of CHiME-Home

@@ -7,8 +7,9 @@ Parts: esc10, esc50. The paper's network and its like with an LSTM, and with a m
 attention. An accelerator trains it in minutes, a laptop does not.
 """
 
-from gru_audio.config import choose, default_config, override
-from gru_audio.models.size import match_parameters
+from gru_audio.config import default_config, override
+from gru_audio.settings import choose
+from gru_audio.sweeping.size import match_parameters
 from gru_audio.sweeping.sweep import Sweep, folds
 
 FOLDS = ("1", "2", "3", "4", "5")

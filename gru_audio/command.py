@@ -1,7 +1,8 @@
-"""What all commands share: reading an experiment, and showing errors that a user can act on."""
+"""What all commands share: reading an experiment, and showing errors that a user can mend."""
 
-import copy
+import functools
 import importlib.util
+import inspect
 import io
 import logging
 import os
@@ -11,16 +12,18 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from absl import app, flags
 from absl import logging as absl_logging
 from etils import epath
-from ml_collections import ConfigDict, config_flags
 
-from gru_audio.config import UserError, check, default_config, flatten, nearest
 from gru_audio.files import refusal
+from gru_audio.settings import UserError
 from gru_audio.training import stopping
+
+if TYPE_CHECKING:
+    from gru_audio.config import Config
 
 T = TypeVar("T")
 
@@ -28,8 +31,9 @@ _NO_CONFIG = (
     "get_config() must return a config: start from gru_audio.config.default_config(), change what "
     "differs, and return it."
 )
-_WRAPPED = "Error whilst parsing config file"  # how config_flags wraps what get_config() raises
 _LONGEST = 300  # characters of an error in a line
+
+_overrides: dict[str, str] = {}  # of the command line: dotted name -> what was typed
 
 
 def run(main: Callable[[Sequence[str]], int | None], *, names: bool = False) -> None:
@@ -81,32 +85,38 @@ def print_anywhere() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def config(flag: flags.FlagHolder) -> ConfigDict:
-    """The config of the experiment that a `--config` flag names.
+def define_config(default: str | None = None, about: str = "The experiment.") -> None:
+    """Defines the flag --config, which names an experiment, and --config.NAME=VALUE."""
+    usage = "FILE, or FILE:PART. --config.NAME=VALUE sets a value of its config"
+    flags.DEFINE_string("config", default, f"{about} {usage}.")
+
+
+def config() -> "Config":
+    """The config of the experiment that --config names, with the values set on the command line.
 
     Raises:
       UserError: the file is not there, its `get_config()` fails or returns something else, or the
         config has values that no run could use.
     """
-    path, _ = _path_and_part()
-    try:
-        given = copy.deepcopy(flag.value)
-    except OSError as error:
-        told = _of_experiment(error, path) or f"The experiment file {path} cannot be read."
-        raise UserError(told) from error
-    if (
-        not isinstance(given, ConfigDict)
-        or flatten(given).keys() != flatten(default_config()).keys()
-    ):
+    from gru_audio.config import Config, check, override  # takes a second, which --help must not
+
+    path, part = _path_and_part()
+    get_config = getattr(experiment_module(), "get_config", None)
+    if not callable(get_config):
+        raise UserError(f"{path} has no get_config(), which returns the config of an experiment.")
+    if part is not None and not inspect.signature(get_config).parameters:
+        raise UserError("This experiment has no parts: name it by --config FILE alone.")
+    given = call_experiment(path, get_config, *([] if part is None else [part]))
+    if not isinstance(given, Config):
         raise UserError(f"{path}: {_NO_CONFIG}")
+    given = override(given, _overrides, typed=True)
     check(given)
     return given
 
 
 def experiment_module() -> ModuleType:
     """The experiment file that `--config` names, as a module."""
-    path, _ = _path_and_part()
-    return load_experiment(path)
+    return _loaded(_path_and_part()[0])
 
 
 def load_experiment(path: epath.PathLike) -> ModuleType:
@@ -115,12 +125,21 @@ def load_experiment(path: epath.PathLike) -> ModuleType:
     Raises:
       UserError: it is no Python file, or fails; says where.
     """
+    try:
+        epath.Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"The experiment file {path} cannot be read: {error.strerror or error}."
+        ) from error
     spec = importlib.util.spec_from_file_location("experiment", path)
     if spec is None or spec.loader is None:
         raise UserError(f"{path} is not a Python file.")
     module = importlib.util.module_from_spec(spec)
     call_experiment(path, spec.loader.exec_module, module)
     return module
+
+
+_loaded = functools.cache(load_experiment)
 
 
 def call_experiment(path: epath.PathLike, function: Callable[..., T], *arguments: Any) -> T:
@@ -136,7 +155,7 @@ def call_experiment(path: epath.PathLike, function: Callable[..., T], *arguments
         raise UserError(told) from error
 
 
-def experiment_sweep(module: ModuleType, config: ConfigDict) -> Any:
+def experiment_sweep(module: ModuleType, config: "Config") -> Any:
     """What `get_sweep(config)` of an experiment returns.
 
     Raises:
@@ -151,18 +170,18 @@ def experiment_sweep(module: ModuleType, config: ConfigDict) -> Any:
 def experiment_name() -> str:
     """The experiment file's name without folder and ending, and the part: "bai2018-copy_500"."""
     path, part = _path_and_part()
-    return name_with_part(path.rpartition("/")[2].removesuffix(".py"), part)
+    return name_with_part(path.rpartition("/")[2].removesuffix(".py"), part or "")
 
 
-def name_with_part(experiment: str, part: str) -> str:
-    """What a part of an experiment, and all its results, are called: "bai2018-copy_500"."""
+def name_with_part(experiment: str, part: str | None) -> str:
+    """The name of a part of an experiment, and of all its results: "bai2018-copy_500"."""
     return f"{experiment}-{part}" if part else experiment
 
 
-def _path_and_part() -> tuple[str, str]:
-    """The file and the part ("" for none) in `--config FILE:PART`, as config_flags parts them."""
-    path, _, part = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
-    return path, part
+def _path_and_part() -> tuple[str, str | None]:
+    """The file and the part in `--config FILE:PART`; None where none is named."""
+    path, colon, part = str(flags.FLAGS["config"].value).partition(":")
+    return path, part if colon else None
 
 
 def command_line() -> str:
@@ -171,57 +190,37 @@ def command_line() -> str:
 
 
 def _parse(arguments: Sequence[str]) -> list[str]:
-    """Parses flags; a wrong override of the config is shown with the nearest valid name."""
-    absl_logging.set_verbosity(absl_logging.ERROR)  # what config_flags warns of is told below
+    """Parses flags, and keeps what sets values of the config for `config`."""
     try:
-        return flags.FLAGS(list(arguments))
-    except Exception as error:  # get_config() of the experiment runs in here
-        print(f"error: {_explain(arguments, error)}", file=sys.stderr)
+        return flags.FLAGS(_without_overrides(list(arguments)))
+    except (flags.Error, UserError) as error:
+        print(f"error: {_in_a_line(error)}", file=sys.stderr)
         sys.exit(2)
-    finally:
-        absl_logging.set_verbosity(absl_logging.WARNING)
 
 
-def _explain(arguments: Sequence[str], error: Exception) -> str:
-    """What is wrong with the command line, or with the experiment that it names."""
-    if path := _experiment_in(arguments):
-        if told := _of_experiment(error, path):
-            return told
-        if "get_config() takes 0 positional arguments" in str(error):
-            return "This experiment has no parts: name it by --config FILE alone."
-        if "has no attribute 'get_config'" in str(error):
-            return f"{path} has no get_config(), which returns the config of an experiment."
-        if isinstance(error, flags.IllegalFlagValueError) and flags.FLAGS["config"].value is None:
-            return f"{path}: {_NO_CONFIG}"
-    known = flatten(default_config())
-    for argument in arguments:
-        name = argument.lstrip("-").partition("=")[0].removeprefix("config.")
-        if argument.lstrip("-").startswith("config.") and name not in known:
-            return f'Unknown config key "{name}".{nearest(name, known)}'
-        if isinstance(known.get(name), list) and name in str(error):
-            parts = re.split("[;,]", argument.partition("=")[2].strip("()[] "))
-            parts = [part.strip(" \"'") for part in parts if part.strip(" \"'")]
-            return f'Write a list as --config.{name}="{tuple(parts)}".'
-    if "before a value for --config" in str(error):
-        return "Name the experiment first: --config FILE, and after it --config.NAME=VALUE."
-    return _in_a_line(error)
-
-
-def _experiment_in(arguments: Sequence[str]) -> str:
-    """The file that --config names, though the flags could not be parsed; "" if there is none."""
-    given = ""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        flag, is_value, value = argument.partition("=")
-        if flag in ("-config", "--config"):
-            given = value if is_value else following
-    return given.partition(":")[0]
+def _without_overrides(arguments: list[str]) -> list[str]:
+    """The arguments but for --config.NAME=VALUE and --config.NAME VALUE."""
+    left = []
+    while arguments:
+        argument = arguments.pop(0)
+        found = re.fullmatch(r"--?config\.([^=]*)(?:=(.*))?", argument, re.DOTALL)
+        if "config" not in flags.FLAGS or not found:
+            left.append(argument)
+            continue
+        name, value = found.groups()
+        if value is None:
+            if not arguments or re.match(r"-(?![\d.])", arguments[0]):
+                raise UserError(f"Give a value: --config.{name}=VALUE.")
+            value = arguments.pop(0)
+        _overrides[name] = value
+    return left
 
 
 def _of_experiment(error: BaseException, path: epath.PathLike) -> str:
     """What went wrong in an experiment file and where; "" if it was not there."""
     cause: BaseException | None = error
-    while cause is not None:  # what get_config() raises comes wrapped
-        if isinstance(cause, UserError) and _WRAPPED not in str(cause):
+    while cause is not None:
+        if isinstance(cause, UserError):
             return str(cause)
         if isinstance(cause, SyntaxError) and _same_file(cause.filename, path):
             return f"{path}, line {cause.lineno or 1}: {type(cause).__name__}: {cause.msg}"
@@ -240,10 +239,7 @@ def _same_file(name: str | None, path: epath.PathLike) -> bool:
 
 
 def _in_a_line(error: BaseException) -> str:
-    """An error's message without line breaks; of an unknown config key, with the nearest one."""
-    if unknown := re.search(r'Key "(.+?)" does not exist', str(error)):
-        keys = {part for name in flatten(default_config()) for part in name.split(".")}
-        return f'unknown config key "{unknown[1]}".{nearest(unknown[1], keys)}'
+    """An error's message without line breaks."""
     text = " ".join(str(error).split()) or type(error).__name__
     half = _LONGEST // 2
     return text if len(text) <= _LONGEST else f"{text[:half]} ... {text[-half:]}"

@@ -20,11 +20,11 @@ from absl import flags
 from rich.table import Table
 
 from gru_audio import command
-from gru_audio.config import UserError, nearest
 from gru_audio.data.fields import Values, take
 from gru_audio.data.source import Source, open_source
 from gru_audio.data.split import ROLES, select
 from gru_audio.labelling.printer import plain_console
+from gru_audio.settings import UserError, nearest
 from gru_audio.sweeping.workdir import Workdir
 from gru_audio.tasks.metrics import measure
 from gru_audio.training.trained import Trained

@@ -21,7 +21,7 @@ from typing import IO, Any, BinaryIO
 
 from etils import epath
 
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 
 # Errors of disks and file systems that a user can fix.
 _DISK_ERRORS = (

@@ -5,7 +5,7 @@ import re
 import urllib.parse
 from pathlib import Path
 
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 
 
 def local_path(text: str | os.PathLike[str], folder: Path | None = None) -> Path:

@@ -47,10 +47,10 @@ from gru_audio.audio.io import (
     sound_files,
 )
 from gru_audio.audio.live import Sound, devices, growing_wav, microphone, raw_pcm
-from gru_audio.config import UserError
 from gru_audio.labelling.label import Pace, label_live, label_recording
 from gru_audio.labelling.printer import Printer, clock
 from gru_audio.paths import local_path
+from gru_audio.settings import UserError
 from gru_audio.sweeping.workdir import Workdir
 from gru_audio.training.trained import Trained
 

@@ -29,18 +29,17 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 from etils import epath
-from ml_collections import config_flags
 from rich.console import Console
 from rich.table import Table
 
 from gru_audio import command
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 from gru_audio.sweeping.status import FAILED, Standing, read_standings, read_sweep
 
 if TYPE_CHECKING:
     from gru_audio.sweeping.planning import Plan
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment file.")
+command.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for all that the sweep writes.")
 _PLAN = flags.DEFINE_bool("plan", False, "Show what would run, and stop.")
 _SHARD = flags.DEFINE_string("shard", "1/1", "Which part of the sweep to run, as I/N.")
@@ -61,7 +60,7 @@ flags.register_multi_flags_validator(
 def main(_: Sequence[str]) -> int:
     if _STATUS.value:
         return _status(epath.Path(_STATUS.value))
-    config = command.config(_CONFIG)
+    config = command.config()
 
     # Importing these takes seconds, which help, the status and a wrong config must not.
     from gru_audio.reporting.context import summary

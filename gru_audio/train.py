@@ -4,7 +4,7 @@ r"""Trains one run of an experiment.
   python -m gru_audio.train --config experiments/spoken_digit.py --workdir runs/lstm \
       --config.model.cell=lstm --config.optimizer.learning_rate=0.002
 
-Any value of the config can be set with --config.NAME=VALUE; gru_audio/config.py tells the names.
+Any value of the config can be set with --config.NAME=VALUE; --help_config lists the names.
 The same command on the same --workdir resumes where the run stopped, for whatever reason it did.
 The trained model, its metrics and predictions are written to WORKDIR/runs/RUN, a report to
 WORKDIR/report/index.html.
@@ -14,17 +14,16 @@ import sys
 from collections.abc import Sequence
 
 from absl import flags
-from ml_collections import config_flags
 
 from gru_audio import command
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment file.")
+command.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for all that the run writes.")
 flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main(_: Sequence[str]) -> int:
-    config = command.config(_CONFIG)
+    config = command.config()
 
     # Importing these takes seconds, which help and a wrong config must not.
     from gru_audio.reporting.write import write_report
@@ -42,7 +41,8 @@ def main(_: Sequence[str]) -> int:
     module = command.experiment_module()
 
     # A run is a sweep with one member.
-    sweep = Sweep(arms={config.model.cell: {}}, replicates=[{"seed": config.seed}])
+    arm = config.model.get("cell", config.model.name)
+    sweep = Sweep(arms={arm: {}}, replicates=[{"seed": config.seed}])
     about = module.__doc__ or ""
     planned = plan(config, sweep, command.experiment_name(), about, command.command_line())
     if distributed.first():

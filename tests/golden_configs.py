@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from gru_audio.command import name_with_part
-from gru_audio.config import check, flatten
+from gru_audio.config import check, differences, flatten
 from gru_audio.sweeping.sweep import expand, group
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,18 +41,22 @@ def parts() -> dict[str, tuple[ModuleType, list[str]]]:
 
 
 def golden(experiment: ModuleType, part: list[str]) -> str:
-    """The config, one value a line; then each program with its runs and what they change."""
+    """What the config changes of the defaults; then each program, and what its runs change."""
     config = experiment.get_config(*part)
     check(config)
-    lines = [f"{name} = {json.dumps(value)}" for name, value in flatten(config).items()]
+    base = differences(config)
+    lines = [f"{name} = {json.dumps(value)}" for name, value in base.items()]
     if hasattr(experiment, "get_sweep"):
         groups = group(expand(config, experiment.get_sweep(config)))
         for number, of_group in enumerate(groups, 1):
             lines += ["", f"program {number} of {len(groups)}"]
             for run in of_group.runs:
                 check(run.config)
-                flat, base = flatten(run.config), flatten(config)
-                changes = [f"{k}={json.dumps(v)}" for k, v in flat.items() if v != base[k]]
+                of_run, flat = differences(run.config), flatten(run.config)
+                now = of_run | {name: flat[name] for name in base if name in flat}
+                changes = [
+                    f"{k}={json.dumps(v)}" for k, v in sorted(now.items()) if base.get(k) != v
+                ]
                 lines.append(f"  {run.name}: {' '.join(changes) or 'as above'}")
     return "\n".join(lines) + "\n"
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from gru_audio import command
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 WITH_PARTS = """
-from gru_audio.config import choose, default_config
+from gru_audio.config import default_config
+from gru_audio.settings import choose
 
 PARTS = ("jsb_chorales", "nottingham")
 
@@ -31,14 +32,13 @@ def get_config():
     return default_config()
 """
 SHOW = """
-from ml_collections import config_flags
 from gru_audio import command
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "")
+command.define_config()
 
 
 def main(_):
-    data = command.config(CONFIG).data.name
+    data = command.config().data.name
     print(command.experiment_name(), data, hasattr(command.experiment_module(), "PARTS"))
 
 
@@ -103,6 +103,7 @@ def test_a_signal_before_training_counts_as_preemption():
     assert process.wait(timeout=30) == 75
 
 
+IMPORT = "from gru_audio.settings import UserError"
 BROKEN = {
     "syntax": (
         "def get_config():\n    return (\n",
@@ -121,12 +122,12 @@ BROKEN = {
     "dict": ("def get_config():\n    return {}\n", r"get_config\(\) must return a config"),
     "bytes": ("\0", "music.py is not Python: source code string cannot contain null bytes"),
     "own": (
-        "from gru_audio.config import UserError\ndef get_config():\n    raise UserError('mine')\n",
+        f"{IMPORT}\ndef get_config():\n    raise UserError('mine')\n",
         "error: mine$",
     ),
     "key": (
         WITHOUT_PARTS.replace("return default_config()", "default_config().model.hiden = 3"),
-        'line 6: AttributeError: unknown config key "hiden". Did you mean "hidden"',
+        'line 6: AttributeError: Unknown config key "model.hiden". Did you mean "model.hidden"',
     ),
 }
 
@@ -145,14 +146,14 @@ def test_a_broken_experiment_is_told_in_one_line(tmp_path, kind):
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--config.model.conv=16 3x3;32 3x3", "--config.model.conv=\"('16 3x3', '32 3x3')\""),
-        ("--config.model.conv=16 3x3,32 3x3", "--config.model.conv=\"('16 3x3', '32 3x3')\""),
-        ("--config.model.dense=64 relu", "--config.model.dense=\"('64 relu',)\""),
-        ("--config.model.hidden=1e3", "--config.model.hidden=1e3: invalid literal for int()"),
-        ("--config.model.hidden=" + "9" * 5000, "Exceeds the limit"),
-        ("--config.model.bidirectional=perhaps", "Non-boolean argument"),
+        ("--config.model.hidden=1e3", 'Config key model.hidden: "1e3" is not of type int.'),
+        ("--config.model.hidden=" + "9" * 5000, "is not of type int"),
+        ("--config.model.bidirectional=perhaps", '"perhaps" is not of type bool'),
+        ("--config.model.hidden", "Give a value: --config.model.hidden=VALUE"),
+        ("--config.model.kernel=5", "config.model.kernel belongs to model.name=tcn"),
+        ("--config.model.name=tnc", 'config.model.name="tnc" is unknown. Did you mean "tcn"'),
         ("--config.model=3", 'Unknown config key "model"'),
-        ("--config.seed=\nnan", "--config.seed= nan"),
+        ("--config.seed=\nnan", 'Config key seed: "nan" is not of type int'),
     ],
     ids=lambda value: value[:40],
 )
@@ -174,7 +175,7 @@ def test_an_odd_override_is_told_in_one_line(tmp_path, flag, message):
 )
 def test_what_get_sweep_raises_is_told_by_its_line(tmp_path, body, message):
     path = tmp_path / "speech.py"
-    path.write_text(f"from gru_audio.config import UserError\ndef get_sweep(config):\n    {body}\n")
+    path.write_text(f"{IMPORT}\ndef get_sweep(config):\n    {body}\n")
     module = command.load_experiment(path)
     with pytest.raises(UserError, match=message):
         command.call_experiment(path, module.get_sweep, None)

@@ -4,22 +4,41 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
+from hypothesis import given
+from hypothesis import strategies as st
 
+from gru_audio.audio.frontends import FRONTENDS
 from gru_audio.audio.normalise import Normalisation
-from gru_audio.config import UserError, check, default_config, flatten, nearest, override
+from gru_audio.config import (
+    check,
+    default_config,
+    differences,
+    flatten,
+    override,
+    read_config,
+    settings_in,
+)
 from gru_audio.data.source import open_source
+from gru_audio.models import MODELS
+from gru_audio.settings import UserError, nearest, setting
 from gru_audio.sweeping.planning import plan
-from gru_audio.sweeping.sweep import Sweep
+from gru_audio.sweeping.sweep import Sweep, expand
+from gru_audio.sweeping.sweep import group as group_runs
+from gru_audio.sweeping.workdir import identity
 from gru_audio.training.hyper import hyperparameters
+from gru_audio.training.optimizer import OPTIMIZERS, SCHEDULES
+from tests.golden_configs import golden, parts
 from tests.tones import tiny
 
 ROOT = Path(__file__).resolve().parents[1]
+PARTS = parts()
 ONE = Sweep(arms={"one": {}})
 
 
@@ -28,7 +47,8 @@ def test_the_default_is_sound():
 
 
 def test_flatten_survives_json():
-    config = override(default_config(), {"model.conv": ("8 5x1",), "data.crop_seconds": 0.5})
+    changes = {"model.conv": ("8 5x1",), "model.name": "crnn", "data.crop_seconds": 0.5}
+    config = override(default_config(), changes)
     flat = json.loads(json.dumps(flatten(config)))
     back = override(default_config(), flat)
     assert flatten(back) == flat
@@ -85,31 +105,31 @@ def test_impossible_values(changes, message):
         check(override(default_config(), changes))
 
 
-def numbers(config: ConfigDict, prefix: str = "") -> dict[str, type]:
-    """The keys of all numbers in a config, those that may stay open too, and their types."""
-    kinds = {}
-    for key in config:
-        kind = config.get_type(key)
-        if kind is ConfigDict:
-            kinds |= numbers(config[key], f"{prefix}{key}.")
-        elif kind in (int, float):
-            kinds[prefix + key] = kind
-    return kinds
-
-
-NUMBERS = numbers(default_config())
+# Sections that hold, one after another, the keys of all components.
+ELSEWHERE = (
+    {},
+    {"model.name": "crnn", "model.cell": "lstm", "model.pooling": "multi_head_attention"},
+    {"model.name": "tcn", "frontend.name": "mfcc", "frontend.deltas": 1},
+    {"frontend.name": "pcen", "optimizer.name": "rmsprop"},
+    {"frontend.name": "raw", "optimizer.name": "sgd"},
+)
+NUMBERS = {}  # name -> type, and what must be chosen for it
+for _chosen in reversed(ELSEWHERE):
+    for _name, _its in settings_in(override(default_config(), _chosen)).items():
+        if _its.kind in (int, float):
+            NUMBERS[_name] = _its.kind, _chosen
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_every_number_is_taken_and_can_be_used_or_is_refused_in_a_line(data_dir, name):
     """No value may get past the check and fail later, or take time and memory at will."""
-    kind = NUMBERS[name]
+    kind, chosen = NUMBERS[name]
     values = [0, 1, -1, -(2**70), 2**31, 2**40, 2**70, 10**30]
     values += [] if kind is int else [math.nan, math.inf, -math.inf, 1e-300, 1e300, 3.4e38, 0.5]
     refused = 0
     for value in map(kind, values):
         try:
-            config = override(tiny({"data.dir": str(data_dir)}), {name: value})
+            config = override(tiny({"data.dir": str(data_dir)}), {**chosen, name: value})
             planned = plan(config, ONE, "experiment", "", "")
         except UserError as error:
             assert len(str(error).splitlines()) == 1, value
@@ -143,7 +163,7 @@ def test_every_number_is_taken_and_can_be_used_or_is_refused_in_a_line(data_dir,
         ({"frontend.n_fft": 2**30}, "n_fft=1073741824 must be at most 131072"),
         ({"augment.background": 1.5}, "background=1.5 must be at least 0 and at most 1"),
         ({"optimizer.b1": 1 - 1e-12}, "below 1"),  # 1 in float32
-        ({"model.hidden": True}, "hidden=True must be a number"),
+        ({"model.hidden": True}, "Config key model.hidden: True is not of type int"),
         ({"parallel.side_by_side": -1}, "side_by_side=-1 must be at least 0"),
     ],
 )
@@ -177,9 +197,9 @@ def test_a_number_out_of_its_bounds(changes, message):
     ],
 )
 def test_a_plan_refuses_what_its_data_or_devices_cannot_serve(data_dir, changes, message):
-    config = override(tiny({"data.dir": str(data_dir)}), changes)
+    config = tiny({"data.dir": str(data_dir)})
     with pytest.raises(UserError, match=f"(?s){message}"):
-        plan(config, ONE, "experiment", "", "")
+        plan(override(config, changes), ONE, "experiment", "", "")
 
 
 def test_what_a_data_set_is_made_with_is_told(tmp_path):
@@ -194,14 +214,129 @@ def test_nearest():
     assert nearest("b; a", ["a", "b"]) == " Separate them by commas: b,a"
 
 
+def test_setting_a_name_swaps_the_keys():
+    config = default_config()
+    config.model.hidden, config.model.cell = 7, "lstm"
+    config.model.forget_bias = 2.0
+    config.model.name = "tcn"
+    assert "cell" not in config.model and config.model.kernel == 3
+    assert config.model.hidden == 7  # which both have
+    config.model.name = "crnn"
+    assert (config.model.hidden, config.model.cell) == (7, "gru")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.kernel": 5}, "model.kernel belongs to model.name=tcn: here it is rnn_classifier"),
+        ({"model.name": "tcn", "model.cell": "gru"}, "belongs to model.name=crnn or rnn_classif"),
+        ({"model.projection": 3}, "belongs to model.cell=.*lstm or lstm_peephole"),
+        ({"model.name": "tcn", "model.projection": 3}, "belongs to model.name=crnn or rnn_"),
+        ({"model.heads": 3}, "belongs to model.pooling=multi_head_attention: here it is last"),
+        ({"frontend.delta_frames": 3}, "belongs to frontend.deltas=1 or 2: here it is 0"),
+        ({"frontend.name": "raw", "frontend.deltas": 1}, "belongs to frontend.name=log_mel"),
+        ({"optimizer.momentum": 0.9}, "belongs to optimizer.name=rmsprop or sgd: here it is adam"),
+        ({"optimizer.schedule": "constant", "optimizer.final_fraction": 0.1}, "here it is const"),
+        ({"task.name": "adding", "task.label_smoothing": 0.1}, "task.name=classification or tag"),
+    ],
+)
+def test_a_key_of_what_is_not_chosen_says_where_it_belongs(changes, message):
+    for order in (changes, dict(reversed(changes.items()))):
+        with pytest.raises(UserError, match=message):
+            override(default_config(), order)
+
+
+@given(st.permutations(("model.name", "model.cell", "model.projection", "model.conv_norm")))
+def test_the_order_of_changes_does_not_matter(names):
+    values = {
+        "model.name": "crnn",
+        "model.cell": "lstm",
+        "model.projection": 3,
+        "model.conv_norm": False,
+    }
+    config = override(default_config(), {name: values[name] for name in names})
+    assert differences(config) == values
+
+
+def test_configs_of_old_runs_are_read():
+    """They stored the keys of all components, one of which has another name today."""
+    old = flatten(override(default_config(), {"model.name": "tcn", "model.hidden": 9}))
+    old |= {"model.cell": "lstm", "model.heads": 4, "frontend.frame_size": 80}
+    old |= {"model.tcn_kernel": 8}
+    del old["model.kernel"], old["optimizer.b2"]
+    expected = {"model.name": "tcn", "model.hidden": 9, "model.kernel": 8}
+    assert differences(read_config(old)) == expected
+    with pytest.raises(UserError, match="Did you mean"):
+        read_config(old | {"model.hiden": 3})
+
+
+def test_a_name_that_only_an_experiment_defines_says_how_to_load_it():
+    with pytest.raises(UserError, match="pass --experiment FILE"):
+        read_config({"model.cell": "sru"})
+
+
+def grown(table, name, **fields):
+    """The component of a name with one more setting."""
+    more = {field: setting(value, doc="New.") for field, value in fields.items()}
+    annotations = {field: type(value) for field, value in fields.items()}
+    old = table[name]
+    body = {**more, "__annotations__": annotations, "__module__": __name__}
+    made = type(old.__name__, (old,), body)
+    return made if issubclass(old, nn.Module) else dataclass(frozen=True)(made)
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "section"),
+    [
+        (MODELS, "rnn_classifier", "model"),
+        (MODELS, "tcn", "model"),
+        (FRONTENDS, "log_mel", "frontend"),
+        (OPTIMIZERS, "adam", "optimizer"),
+        (SCHEDULES, "constant", "optimizer"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_new_setting_changes_no_identity(monkeypatch, table, name, section):
+    """Not of experiments that choose its component, and not of those that do not."""
+    experiments = {part: PARTS[part] for part in ("quickstart", "bai2018-copy_memory_1000")}
+
+    def identities():
+        found = {}
+        for part, (module, arguments) in experiments.items():
+            config = module.get_config(*arguments)
+            runs = expand(config, module.get_sweep(config))
+            found[part] = (
+                golden(module, arguments),
+                [group.name for group in group_runs(runs)],
+                [identity(description(run.config)) for run in runs],
+            )
+        return found
+
+    def description(config):
+        keys = ("experiment", "halving", "data_fingerprint")
+        return {
+            **dict.fromkeys(keys, ""),
+            **{"arms": {}, "draws": [], "replicates": []},
+            "config": flatten(config),
+        }
+
+    before, stored = identities(), flatten(default_config())
+    monkeypatch.setitem(table, name, grown(table, name, novelty="none"))
+    key = f"{section}.novelty"
+    chosen = {"tcn": {"model.name": "tcn"}, "constant": {"optimizer.schedule": "constant"}}
+    config = override(default_config(), chosen.get(name, {}))
+    assert flatten(config)[key] == "none"
+    assert identities() == before
+    assert identity(description(override(config, {key: "some"})))["config"][key] == "some"
+    if name not in chosen:  # what was stored before there was the setting
+        assert identity({**description(config), "config": stored}) == identity(description(config))
+
+
 EXPERIMENT = """
 from tests.tones import tiny
 def get_config():
     return tiny()
 """
-
-
-EARLY = "no_experiment.py"  # which stands behind what it would make known
 
 
 @pytest.mark.parametrize(
@@ -211,16 +346,13 @@ EARLY = "no_experiment.py"  # which stands behind what it would make known
         (["--config.model.hidden=many"], "model.hidden"),
         (["--config.model.hidden=0"], "config.model.hidden=0 must be at least 1"),
         (["--config.data.train=trian"], 'Did you mean "train"'),
-        (["--config.seed=1", "--config", EARLY], "Name the experiment first: --config FILE"),
     ],
     ids=lambda value: None if isinstance(value, list) else value.split()[0],
 )
 def test_a_command_says_it_in_one_line(tmp_path, environment, flags, message):
     experiment = tmp_path / "experiment.py"
     experiment.write_text(EXPERIMENT)
-    command = [sys.executable, "-m", "gru_audio.train"]
-    if EARLY not in flags:
-        command += ["--config", experiment]
+    command = [sys.executable, "-m", "gru_audio.train", "--config", experiment]
     ended = subprocess.run(
         [*command, "--workdir", tmp_path / "run", *flags],
         cwd=ROOT,

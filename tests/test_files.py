@@ -8,7 +8,6 @@ import os
 import pytest
 from etils import epath
 
-from gru_audio.config import UserError
 from gru_audio.files import (
     lock,
     matching,
@@ -21,6 +20,7 @@ from gru_audio.files import (
     replacing,
     write_atomically,
 )
+from gru_audio.settings import UserError
 
 ODD = "lr[1e-3]*?{a,b} é"
 

@@ -20,14 +20,15 @@ COMMANDS = ("prepare", "train", "sweep", "evaluate", "predict", "report")
 
 # From the ground up: a room imports only from itself and from the rooms before it.
 ROOMS = (
-    ("config", "files"),
+    ("settings",),
+    ("files",),
     ("paths",),
     ("rnn",),
     ("audio",),
     ("data",),
     ("models",),
     ("tasks",),
-    ("training",),
+    ("training", "config"),
     ("labelling",),
     ("sweeping",),
     ("reporting",),

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gru_audio.config import UserError
 from gru_audio.paths import local_path
+from gru_audio.settings import UserError
 
 
 @pytest.mark.parametrize(

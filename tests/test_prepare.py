@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from gru_audio.config import UserError
 from gru_audio.data import index
 from gru_audio.data.builders import archive, spoken_digit
 from gru_audio.data.source import open_source
 from gru_audio.prepare import prepare
+from gru_audio.settings import UserError
 from tests import sounds
 
 

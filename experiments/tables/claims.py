@@ -20,9 +20,9 @@ from etils import epath
 
 from experiments.tables.kept import Kept
 from experiments.tables.published import Kind, kind
-from gru_audio.config import UserError
 from gru_audio.reporting.results_csv import RunRecord
 from gru_audio.reporting.statistics import LEVEL, Estimate, components_of_values, holm
+from gru_audio.settings import UserError
 
 
 class Finding(enum.StrEnum):

@@ -23,7 +23,6 @@ from typing import Any, TypeVar
 import numpy as np
 from etils import epath
 
-from gru_audio.config import UserError
 from gru_audio.files import read_text, write_atomically
 from gru_audio.reporting.comparison import Comparison
 from gru_audio.reporting.results import Curve, Run
@@ -38,6 +37,7 @@ from gru_audio.reporting.results_csv import (
 )
 from gru_audio.reporting.statistics import Components
 from gru_audio.reporting.verdicts import Difference, Pair, at_baseline, conclude
+from gru_audio.settings import UserError
 
 POINTS = 60  # of the curves of a run, at most
 

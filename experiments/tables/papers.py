@@ -20,10 +20,10 @@ from experiments.tables.published import (
     judge_in_kind,
 )
 from gru_audio.command import load_experiment, name_with_part
-from gru_audio.config import UserError, nearest
 from gru_audio.files import matching
 from gru_audio.reporting.results_csv import RunRecord
 from gru_audio.reporting.statistics import Estimate, components_of_values
+from gru_audio.settings import UserError, nearest
 from gru_audio.sweeping.status import FINISHED
 from gru_audio.tasks import metric_called
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gru_audio.config import UserError, nearest
 from gru_audio.reporting.statistics import FEWEST
+from gru_audio.settings import UserError, nearest
 
 SHARE = 0.02  # of a published value: the most that the tolerance may be, unless it is stated
 SOLVED, LEARNT = 0.1, 0.9  # of the floor: below them a task is solved, and at least partly

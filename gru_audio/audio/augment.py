@@ -8,9 +8,60 @@ frames or bands are rounded. A strength of 0 changes nothing.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+
+from gru_audio.settings import UserError, setting
+
+
+def _strength(high: float, doc: str, **more: Any) -> Any:
+    return setting(0.0, **{"low": 0, "high": high, **more}, traced=True, zero_is_off=True, doc=doc)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """The section `augment` of a config. Everything is off at zero."""
+
+    speed: float = setting(
+        0.0,
+        low=0,
+        below=1,
+        traced=True,
+        zero_is_off=True,
+        doc="Clips are up to this much faster or slower, and higher or lower: 0.1.",
+    )
+    time_shift_ms: float = _strength(
+        60_000.0, "Clips move by up to this much, earlier or later.", unit="ms"
+    )
+    gain_db: float = _strength(200, "Clips are up to this much louder or softer.", unit="dB")
+    background: float = _strength(
+        1, "The share of examples that are mixed with those of `data.background`."
+    )
+    snr_min_db: float = _strength(
+        200, "The least signal-to-noise ratio of the mix.", low=-200, unit="dB"
+    )
+    snr_max_db: float = _strength(
+        200, "The greatest signal-to-noise ratio of the mix.", low=-200, unit="dB"
+    )
+    mixup: float = _strength(1000, "Examples are mixed by weights from Beta(mixup, mixup).")
+    time_masks: int = setting(0, low=0, high=1000, doc="Stretches of frames to mask.")
+    time_mask_ms: float = _strength(60_000.0, "The longest stretch.", unit="ms")
+    frequency_masks: int = setting(0, low=0, high=1000, doc="Stretches of bands to mask.")
+    frequency_mask_bands: float = _strength(4096, "The widest stretch.", unit="bands")
+
+    def __post_init__(self) -> None:
+        if self.snr_min_db > self.snr_max_db:
+            raise UserError("config.augment.snr_min_db must be at most config.augment.snr_max_db.")
+        for masks, width in (
+            ("time_masks", "time_mask_ms"),
+            ("frequency_masks", "frequency_mask_bands"),
+        ):
+            if bool(getattr(self, masks)) != bool(getattr(self, width)):
+                raise UserError(f"config.augment.{masks} and {width} do something together only.")
 
 
 def time_shift(

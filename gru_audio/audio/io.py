@@ -41,7 +41,7 @@ from gru_audio.audio.containers import (
     probe,
 )
 from gru_audio.audio.containers.mpeg import Silences
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 
 LONGEST = 1 << 27  # samples of a clip: 2 hours and 20 minutes at 16 kHz, 256 MiB
 ROUNDING = 0.05  # seconds; the end of a part may exceed the file by one rounded decimal

@@ -15,7 +15,7 @@ import numpy as np
 from gru_audio.audio.containers.stream import CONTRADICTORY, Unusable, is_chunk_name
 from gru_audio.audio.containers.wav import FLOAT, PCM, Format, parse_format
 from gru_audio.audio.io import check_rate
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 
 _BLOCK_SECONDS = 0.05  # length of a block
 _POLL_SECONDS = 0.02  # wait before reading again from a file that has not grown

@@ -29,7 +29,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import jax
 import numpy as np
 
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 
 Value = Any  # of one clip: str, frozenset[str], str, tuple[Event, ...] or float
 Values = Any  # of N clips: a tree of arrays, see above

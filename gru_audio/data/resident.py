@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from gru_audio.config import UserError
 from gru_audio.data.fields import take
 from gru_audio.data.plan import Array
 from gru_audio.data.source import Source
+from gru_audio.settings import UserError
 
 CENTRE = 0.5  # where an evaluation crops: in the middle
 _CHUNK = 1024  # clips read at a time while the buffer is filled

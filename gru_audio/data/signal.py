@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 
 BLOCK = 128  # samples: 8 ms at 16 kHz
 _HIGHEST_RATE = 10**7  # a second: above ultrasound, below what could overflow anything

@@ -16,11 +16,11 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2
 
-from gru_audio.config import UserError, nearest
 from gru_audio.data import index
 from gru_audio.data.builders import BUILDERS
 from gru_audio.data.fields import ClassField, Field, Values
 from gru_audio.data.signal import Signal
+from gru_audio.settings import UserError, nearest
 
 _MOST_COMPRESSED = 1000  # bytes of sound for one of a record file: far more than any real sound
 

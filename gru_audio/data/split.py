@@ -5,9 +5,9 @@ import re
 import numpy as np
 from ml_collections import ConfigDict
 
-from gru_audio.config import UserError, nearest
 from gru_audio.data.builders import quality
 from gru_audio.data.source import Source
+from gru_audio.settings import UserError, nearest
 
 ROLES = ("train", "validation", "test")
 BACKGROUND = "background"  # the role of training examples that are mixed into others

@@ -4,17 +4,15 @@ from typing import Any
 
 import jax
 
-from gru_audio.config import UserError
 from gru_audio.models.conv import ConvFront
 from gru_audio.models.head import Head
 from gru_audio.models.model import Model, Outputs
 from gru_audio.rnn.layer import Dropout, EncoderOutput
+from gru_audio.settings import UserError, part
 
 
 class CnnClassifier(Model):
     """Classifies sequences of frames by convolutions and pooling over time.
-
-    What a config says of the encoder has no effect.
 
     Attributes:
       front: turns frames into fewer frames.
@@ -24,8 +22,8 @@ class CnnClassifier(Model):
       UserError: the head takes the last frame, which has not seen the others.
     """
 
-    front: ConvFront
-    head: Head
+    front: ConvFront = part(ConvFront)
+    head: Head = part(Head)
 
     def __post_init__(self) -> None:
         if self.head.pooling == "last":

@@ -9,10 +9,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gru_audio.config import UserError
 from gru_audio.models.batch_norm import BatchNorm
 from gru_audio.models.convolution import convolution
 from gru_audio.models.pooling import valid_frames
+from gru_audio.settings import UserError, setting
 
 Count = TypeVar("Count", int, jax.Array)
 
@@ -79,10 +79,28 @@ class ConvFront(nn.Module):
       dtype: of the convolutions; parameters stay float32.
     """
 
-    blocks: tuple[Block, ...]
-    norm: bool = True
-    padding: str = "same"
-    channels: int = 1
+    blocks: tuple[Block, ...] = setting(
+        ("16 3x3 stride 1x2", "32 3x3 stride 1x2"),
+        key="conv",
+        high=64,
+        parse=lambda texts: tuple(map(parse_block, texts)),
+        doc='Blocks of convolutions: "CHANNELS TIMExFREQUENCY [stride TxF] [pool TxF]" for each.',
+    )
+    norm: bool = setting(
+        True, key="conv_norm", doc="Batch norm after each convolution; False: a bias."
+    )
+    padding: str = setting(
+        "same",
+        key="conv_padding",
+        choices=("same", "valid"),
+        doc='"valid" gives no output of less than a whole window.',
+    )
+    channels: int = setting(
+        1,
+        low=1,
+        high=2**16,
+        doc="The features are this many blocks of bands: frontend.deltas + 1.",
+    )
     batch_axis: str | None = None
     dtype: jax.typing.DTypeLike | None = None
 

@@ -8,6 +8,7 @@ from gru_audio.models.conv import ConvFront
 from gru_audio.models.head import Head
 from gru_audio.models.model import Model, Outputs
 from gru_audio.rnn.layer import Dropout, Encoder
+from gru_audio.settings import part
 
 
 class CrnnClassifier(Model):
@@ -19,9 +20,9 @@ class CrnnClassifier(Model):
       head: turns those into outputs.
     """
 
-    front: ConvFront
-    encoder: Encoder
-    head: Head
+    front: ConvFront = part(ConvFront)
+    encoder: Encoder = part(Encoder)
+    head: Head = part(Head)
 
     recurrent = ("encoder",)
 

@@ -9,10 +9,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gru_audio.config import UserError, choose
-from gru_audio.models.pooling import POOLINGS, multi_head_attention
+from gru_audio.models.pooling import POOLINGS, takes_heads
 from gru_audio.rnn.initialisers import INITIALISERS
 from gru_audio.rnn.layer import Dropout, EncoderOutput
+from gru_audio.settings import UserError, choose, setting
 
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
@@ -64,11 +64,26 @@ class Head(nn.Module):
     """
 
     outputs: int
-    pooling: str | None = "last"
-    heads: int = 4
-    dense: tuple[Hidden, ...] = ()
-    output_init: str = "lecun_normal"
-    output_bias: float = 0.0
+    pooling: str | None = setting("last", choices=POOLINGS, doc="How frames become one vector.")
+    heads: int = setting(
+        4,
+        low=1,
+        high=1024,
+        when=("pooling", lambda name: takes_heads(POOLINGS[name])),
+        doc="Heads of the attention.",
+    )
+    dense: tuple[Hidden, ...] = setting(
+        (),
+        high=64,
+        parse=lambda texts: tuple(map(parse_hidden, texts)),
+        doc='Layers between pooling and output: "64 relu", "32 linear".',
+    )
+    output_init: str = setting(
+        "lecun_normal", choices=INITIALISERS, doc="What the weights of the output begin with."
+    )
+    output_bias: float = setting(
+        0.0, low=-1e6, high=1e6, doc="What the biases of the output begin with."
+    )
 
     @nn.compact
     def __call__(self, encoded: EncoderOutput, dropout: Dropout | None = None) -> jax.Array:
@@ -76,7 +91,7 @@ class Head(nn.Module):
         x = encoded.frames
         if self.pooling is not None:
             pool = choose("pooling", self.pooling, POOLINGS)
-            if pool is multi_head_attention:
+            if takes_heads(pool):
                 pool = functools.partial(pool, heads=self.heads)
             x = pool(encoded)
         x = x.astype(jnp.float32)

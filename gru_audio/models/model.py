@@ -5,8 +5,8 @@ from typing import Any, ClassVar, NamedTuple
 import flax.linen as nn
 import jax
 
-from gru_audio.config import UserError
 from gru_audio.rnn.layer import Dropout
+from gru_audio.settings import UserError
 
 
 class Outputs(NamedTuple):

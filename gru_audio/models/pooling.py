@@ -3,7 +3,8 @@
 Sums are in float32, whatever type the encoder computes in.
 """
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -66,10 +67,15 @@ def multi_head_attention(encoded: EncoderOutput, heads: int = 4) -> jax.Array:
     return jnp.einsum("bht,btu->bhu", weight, frames).reshape(batch, heads * units)
 
 
-POOLINGS: Mapping[str, Callable[[EncoderOutput], jax.Array]] = {
+POOLINGS: dict[str, Callable[..., jax.Array]] = {
     "last": last,
     "mean": mean,
     "max": maximum,
     "attention": attention,
     "multi_head_attention": multi_head_attention,
 }
+
+
+def takes_heads(pooling: Callable[..., jax.Array]) -> bool:
+    """Whether a pooling is an attention of several heads."""
+    return "heads" in inspect.signature(pooling).parameters

@@ -2,10 +2,10 @@
 
 import jax
 
-from gru_audio.config import UserError
 from gru_audio.models.head import Head
 from gru_audio.models.model import Model, Outputs
 from gru_audio.rnn.layer import Dropout, Encoder, EncoderCarry
+from gru_audio.settings import UserError, part
 
 
 class RnnClassifier(Model):
@@ -16,8 +16,8 @@ class RnnClassifier(Model):
       head: turns those into outputs.
     """
 
-    encoder: Encoder
-    head: Head
+    encoder: Encoder = part(Encoder)
+    head: Head = part(Head)
 
     recurrent = ("encoder",)
 

@@ -17,6 +17,9 @@ from gru_audio.models.model import Model, Outputs
 from gru_audio.models.pooling import valid_frames
 from gru_audio.rnn.initialisers import INITIALISERS, uniform_bias
 from gru_audio.rnn.layer import Dropout, EncoderOutput
+from gru_audio.settings import UserError, part, setting
+
+_LONGEST = 2**20  # frames that an output may depend on
 
 
 class CausalConv(nn.Module):
@@ -162,22 +165,35 @@ def receptive_field(layers: int, kernel_size: int) -> int:
 class TcnClassifier(Model):
     """Classifies sequences of frames, or every frame of them, without any recurrence.
 
-    What a config says of cells, directions and recurrent weights has no effect.
-
     Attributes:
       head: turns the blocks' frames into outputs. In the authors' code its weights begin with
         "normal_0.01" for the adding problem and for copying, with "uniform_fan_in" for music.
       hidden, layers, kernel_init, dtype: see `TcnEncoder`. The paper's text gives "normal_0.01" for
         the causal convolutions; its code begins with "uniform_fan_in".
-      tcn_kernel: its `kernel_size`.
+      kernel: its `kernel_size`.
+
+    Raises:
+      UserError: an output would depend on too many frames.
     """
 
-    head: Head
-    hidden: int
-    layers: int = 1
-    tcn_kernel: int = 3
-    kernel_init: str = "lecun_normal"
+    head: Head = part(Head)
+    hidden: int = setting(128, low=1, high=2**16, unit="units", doc="Channels of a block.")
+    layers: int = setting(1, low=1, high=64, doc="Blocks; each reads twice as far as the last.")
+    kernel: int = setting(
+        3, low=1, high=100, unit="frames", doc="Frames that each convolution reads."
+    )
+    kernel_init: str = setting(
+        "lecun_normal", choices=INITIALISERS, doc="What the convolutions begin with."
+    )
     dtype: jax.typing.DTypeLike | None = None
+
+    def __post_init__(self) -> None:
+        if receptive_field(self.layers, self.kernel) > _LONGEST:
+            raise UserError(
+                f"config.model.layers={self.layers} and kernel={self.kernel} read more than "
+                f"{_LONGEST} frames: lower one of them."
+            )
+        super().__post_init__()
 
     @property
     def look_ahead(self) -> str:
@@ -202,7 +218,7 @@ class TcnClassifier(Model):
         encoder = TcnEncoder(
             self.hidden,
             self.layers,
-            self.tcn_kernel,
+            self.kernel,
             self.kernel_init,
             self.dtype,
             name="encoder",

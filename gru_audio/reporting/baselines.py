@@ -20,9 +20,9 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from gru_audio.audio.frontends import READY, make_frontend
+from gru_audio.audio.frontends import make_frontend
 from gru_audio.audio.normalise import Normalisation, feature_sums
-from gru_audio.config import UserError, default_config, override
+from gru_audio.config import read_config
 from gru_audio.data import stream
 from gru_audio.data.fields import take
 from gru_audio.data.resident import CENTRE, Batch
@@ -30,6 +30,7 @@ from gru_audio.data.source import Source
 from gru_audio.data.split import select
 from gru_audio.files import write_atomically
 from gru_audio.reporting.results import Results, Run, setting_key, tested_source
+from gru_audio.settings import UserError
 from gru_audio.sweeping.status import read_json
 from gru_audio.tasks import make_task, target_field
 from gru_audio.tasks.metrics import measure
@@ -210,9 +211,7 @@ def _compute(source: Source, runs: Mapping[str, Run]) -> dict[str, Sequence[Scor
     Raises:
         UserError: a run has a config that this version does not know, or features are not finite.
     """
-    splits = {
-        key: _Split(source, override(default_config(), run.config)) for key, run in runs.items()
-    }
+    splits = {key: _Split(source, read_config(run.config)) for key, run in runs.items()}
     found: dict[str, Sequence[Scored]] = {}
     alike: dict[Any, list[str]] = {}  # keys of runs that are given the same features
     for key, split in splits.items():
@@ -367,8 +366,8 @@ def _linear(split: _Split, vectors: Mapping[int, np.ndarray]) -> Scored:
 
 
 def _features(split: _Split) -> str:
-    count, name = split.frontend.features, split.config.frontend.name
-    return f"{count} features" if name == READY else f"{count} {name} features"
+    of_sound, name = split.frontend.of_sound, split.config.frontend.name
+    return f"{split.frontend.features} {f'{name} ' if of_sound else ''}features"
 
 
 def _of(used: int, there: int) -> str:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from gru_audio.config import UserError
 from gru_audio.reporting import statistics, verdicts
 from gru_audio.reporting.baselines import NO_BASELINES, Baselines
 from gru_audio.reporting.results import Results, Run, setting_key
 from gru_audio.reporting.statistics import Components, Estimate, Scores
 from gru_audio.reporting.verdicts import Difference, Pair, at_baseline
+from gru_audio.settings import UserError
 from gru_audio.sweeping.halving import merit
 from gru_audio.tasks.metrics import Metric, take
 

@@ -14,12 +14,12 @@ from etils import epath
 
 from gru_audio.audio.frontends import LogMel
 from gru_audio.audio.frontends.mel import mel
-from gru_audio.config import UserError
 from gru_audio.data import index
 from gru_audio.data.signal import Signal
 from gru_audio.data.source import Source
 from gru_audio.reporting.comparison import Comparison
 from gru_audio.reporting.results import Run, tested_source
+from gru_audio.settings import UserError
 from gru_audio.sweeping.workdir import Workdir
 from gru_audio.training.trained import Trained
 
@@ -157,10 +157,10 @@ def _log_mel(waveform: np.ndarray, rate: int) -> np.ndarray:
     Fine enough to look at whatever features the models are given, and in line with the waveform:
     columns are centred on their times.
     """
-    window, hop = round(0.025 * rate), round(0.010 * rate)
+    window = round(0.025 * rate)
     n_fft = 1 << (4 * window - 1).bit_length()  # its finer bins leave no band of 64 empty
     bands: dict[str, Any] = {"mels": _BANDS, "f_min": _LOWEST_HZ, "f_max": rate / 2}
-    frontend = LogMel(rate, n_fft, window, hop, floor=1e-10, **bands)
+    frontend = LogMel(rate, n_fft=n_fft, floor=1e-10, **bands)
     padded = np.pad(waveform, n_fft // 2)
     features, _ = frontend(jnp.asarray(padded)[None], jnp.array([len(padded)]))
     return np.asarray(features[0]).T

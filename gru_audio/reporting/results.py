@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from gru_audio.config import UserError, default_config, override
+from gru_audio.config import default_config, override
 from gru_audio.data import npz
 from gru_audio.data.source import Source, open_source
 from gru_audio.files import read_bytes
+from gru_audio.settings import UserError
 from gru_audio.sweeping.status import (
     FINISHED,
     Standing,

@@ -9,8 +9,6 @@ computes for all steps at once. The entry's equations add to it, for example ``h
 output ``h`` of the previous step. A function gets these sums as arguments named like the gates.
 """
 
-from collections.abc import Mapping
-
 import jax
 import jax.numpy as jnp
 from flax.linen import log_sigmoid, relu, sigmoid
@@ -109,7 +107,7 @@ LSTM = {
     "output": Activation(sigmoid, ("o",)),
 }
 
-CELLS: Mapping[str, Cell] = {
+CELLS: dict[str, Cell] = {
     "gru": Cell(
         gates=("r", "z", "n"),
         carry=("h",),

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from gru_audio.config import UserError, choose
 from gru_audio.rnn.cells import CELLS
 from gru_audio.rnn.equations import Carry, Params, Values, wide_dtype
 from gru_audio.rnn.layer import Layer, project, recurrent_params
+from gru_audio.settings import UserError, choose
 
 
 @struct.dataclass

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax.linen import initializers
 from flax.typing import Initializer
 
-from gru_audio.config import choose
+from gru_audio.settings import choose
 
 
 def _uniform(

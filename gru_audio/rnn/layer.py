@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from flax import struct
 from flax.linen.dtypes import canonicalize_dtype
 
-from gru_audio.config import UserError, choose
 from gru_audio.rnn.cells import CELLS
 from gru_audio.rnn.equations import Carry, Cell, Params, Projections, wide_dtype
-from gru_audio.rnn.initialisers import gate_bias, per_gate
-from gru_audio.rnn.recurrence import in_chunks, recurrence
+from gru_audio.rnn.initialisers import INITIALISERS, gate_bias, per_gate
+from gru_audio.rnn.recurrence import IMPLEMENTATIONS, in_chunks, recurrence
+from gru_audio.settings import UserError, choose, setting
 
 EncoderCarry = tuple[tuple[Carry, ...], ...]  # by layer and direction
 
@@ -245,23 +245,46 @@ class EncoderOutput:
 class Encoder(nn.Module):
     """A stack of recurrent layers, forward or in both directions (outputs side by side).
 
-    Attributes are those of `Layer`, and:
-      layers: how many.
-      bidirectional: each layer reads the frames in both directions.
+    Attributes are those of `Layer`, `layers` and `bidirectional`.
     """
 
-    hidden: int
-    cell: str = "gru"
-    layers: int = 1
-    bidirectional: bool = False
-    layer_norm: bool = False
-    projection: int = 0
-    kernel_init: str = "lecun_normal"
-    recurrent_init: str = "orthogonal"
+    hidden: int = setting(128, low=1, high=2**16, unit="units", doc="Units of a layer.")
+    cell: str = setting("gru", choices=CELLS, doc="The cell.")
+    layers: int = setting(1, low=1, high=64, doc="Layers.")
+    bidirectional: bool = setting(False, doc="Each layer reads the frames in both directions.")
+    layer_norm: bool = setting(False, doc="Normalise each gate's input projection over its units.")
+    projection: int = setting(
+        0,
+        low=0,
+        high=2**16,
+        unit="units",
+        when=("cell", lambda name: CELLS[name].projectable),
+        doc="The width to which a layer's output is projected; 0: it is not.",
+    )
+    kernel_init: str = setting(
+        "lecun_normal", choices=INITIALISERS, doc="What the input weights begin with."
+    )
+    recurrent_init: str = setting(
+        "orthogonal", choices=INITIALISERS, doc="What the recurrent weights begin with."
+    )
     bias_init: str = "zeros"
-    forget_bias: float = 1.0
-    implementation: str = "auto"
-    remat_frames: int = 0
+    forget_bias: float = setting(
+        1.0,
+        low=-1e6,
+        high=1e6,
+        when=("cell", lambda name: "f" in CELLS[name].gates),
+        doc="What the bias of a forget gate begins with.",
+    )
+    implementation: str = setting(
+        "auto", choices=IMPLEMENTATIONS, doc="How the recurrence runs; all give the same numbers."
+    )
+    remat_frames: int = setting(
+        0,
+        low=0,
+        high=2**31 - 1,
+        unit="frames",
+        doc="The backward pass computes this many frames again at a time; 0: it keeps all.",
+    )
     dtype: jax.typing.DTypeLike | None = None
 
     @property

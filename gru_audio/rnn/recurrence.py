@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from gru_audio.config import UserError, choose
 from gru_audio.rnn.equations import Carry, Cell, Params, Projections, wide_dtype
 from gru_audio.rnn.kernels import gpu, tpu
 from gru_audio.rnn.kernels.gradient import differentiable
 from gru_audio.rnn.kernels.linear import associative
 from gru_audio.rnn.kernels.loop import Loop, scan
+from gru_audio.settings import UserError, choose
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from gru_audio.config import UserError, choose
 from gru_audio.rnn.cells import CELLS
+from gru_audio.settings import UserError, choose
 
 Arrays = dict[str, np.ndarray]
 

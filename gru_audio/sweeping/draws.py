@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 
 Distribution = Callable[[float], Any]  # from a number in [0, 1) to a value: an inverse CDF
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
-from gru_audio.config import UserError, flatten
+from gru_audio.config import flatten
 from gru_audio.data.split import ROLES, SCORED
 from gru_audio.files import refusal, write_atomically
 from gru_audio.models.size import count_parameters
+from gru_audio.settings import UserError
 from gru_audio.sweeping.halving import Halving, Race
 from gru_audio.sweeping.planning import Plan
 from gru_audio.sweeping.shard import Shard

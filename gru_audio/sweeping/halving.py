@@ -7,7 +7,7 @@ import math
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 
 
 @dataclass(frozen=True)

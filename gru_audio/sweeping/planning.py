@@ -6,10 +6,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from gru_audio.config import UserError, check, decides_numbers, flatten
+from gru_audio.config import check, flatten, settings_in
 from gru_audio.data.group import GroupData, gather_data
 from gru_audio.data.source import Source, open_source
 from gru_audio.data.split import never_trained_on
+from gru_audio.settings import UserError
 from gru_audio.sweeping.halving import Halving
 from gru_audio.sweeping.shard import WHOLE, Shard, divide
 from gru_audio.sweeping.sweep import Group, Run, Sweep, expand, group
@@ -129,10 +130,10 @@ def _remarks(source: Source, groups: Sequence[Group], data: Sequence[GroupData])
 
 def _check_comparable(config: ConfigDict, runs: Sequence[Run]) -> None:
     """All runs of a sweep learn the same thing, or their test metrics could not be compared."""
-    shared = flatten(config)
+    shared, settings = flatten(config), settings_in(config)
     for run in runs:
         for key, value in flatten(run.config).items():
-            same = key in _SAME_IN_ALL_RUNS or not decides_numbers(key)
+            same = key in _SAME_IN_ALL_RUNS or (key in settings and settings[key].machine)
             if same and value != shared[key]:
                 raise UserError(
                     f"Run {run.name} changes config.{key}: the runs of a sweep share it. "

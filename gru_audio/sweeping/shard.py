@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 from gru_audio.sweeping.sweep import Group, Run
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from etils import epath
 
 from gru_audio import files
-from gru_audio.config import UserError
 from gru_audio.files import matching
+from gru_audio.settings import UserError
 from gru_audio.training import logging
 
 FINISHED, FAILED, DAMAGED, RUNNING, STALLED, STOPPED, WAITING = (

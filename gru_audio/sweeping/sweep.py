@@ -9,7 +9,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from gru_audio.config import UserError, override
+from gru_audio.config import override
+from gru_audio.settings import UserError
 from gru_audio.sweeping.halving import Halving
 from gru_audio.training.hyper import structure
 

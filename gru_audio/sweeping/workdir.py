@@ -18,9 +18,10 @@ import numpy as np
 from etils import epath
 
 import gru_audio
-from gru_audio.config import UserError, decides_numbers, nearest
+from gru_audio.config import differences, read_config, renamed
 from gru_audio.data import npz
 from gru_audio.files import lock, matching, open_own, read_json, refuse_links, write_atomically
+from gru_audio.settings import UserError, nearest
 from gru_audio.sweeping.shard import WHOLE, Shard
 
 _PROJECT = "gru-audio"  # as `pyproject.toml` names it
@@ -163,12 +164,13 @@ class Workdir:
 
 
 def identity(description: dict[str, Any]) -> dict[str, Any]:
-    """What of a sweep's description decides its numbers: a resumed one may change the rest."""
+    """What decides the numbers of a sweep, of its description; the rest may change on resume."""
     keys = ("experiment", "config", "arms", "draws", "replicates", "halving", "data_fingerprint")
     identity = {key: description[key] for key in keys}
-    identity["config"] = {
-        name: value for name, value in description["config"].items() if decides_numbers(name)
-    }
+    identity["config"] = differences(read_config(description["config"]))
+    identity["arms"] = {arm: renamed(changes) for arm, changes in identity["arms"].items()}
+    for key in ("draws", "replicates"):
+        identity[key] = [renamed(changes) for changes in identity[key]]
     return identity
 
 

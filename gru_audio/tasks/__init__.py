@@ -1,29 +1,35 @@
 """What turns data fields and model outputs into a loss and metrics: one file per kind of task."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from gru_audio.config import UserError, nearest
-from gru_audio.data.fields import ClassesField, Field
+from gru_audio.data.fields import ClassesField, Field, TagsField
 from gru_audio.data.source import Source
+from gru_audio.settings import UserError, choose, make, setting
 from gru_audio.tasks.classification import Classification
 from gru_audio.tasks.memory import Adding, CopyMemory, Counting
 from gru_audio.tasks.metrics import Metric, named
-from gru_audio.tasks.next_step import DISTRIBUTIONS, NextStep
+from gru_audio.tasks.next_step import NextStep
 from gru_audio.tasks.tagging import Tagging
 from gru_audio.tasks.task import Task
 
-_OF_LABELS: Mapping[str, type[Classification | Tagging]] = {
+TASKS: dict[str, Any] = {
     "classification": Classification,
     "tagging": Tagging,
+    "next_step": NextStep,
+    "adding": Adding,
+    "copy_memory": CopyMemory,
+    "counting": Counting,
 }
-_OF_MEMORY: Mapping[str, tuple[Task, int]] = {  # and the values of their frames
-    "adding": (Adding(), 2),
-    "copy_memory": (CopyMemory(), 1),
-    "counting": (Counting(), 2),
-}
-TASKS = (*_OF_LABELS, *_OF_MEMORY, "next_step")
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """The section `task` of a config: what all tasks have."""
+
+    name: str = setting("classification", choices=TASKS, doc="The task.")
 
 
 def target_field(source: Source, config: ConfigDict) -> Field | None:
@@ -32,8 +38,8 @@ def target_field(source: Source, config: ConfigDict) -> Field | None:
     Raises:
       UserError: the data set has no such field, or the task needs one of another type.
     """
-    field, task = source.field(config.data.target), _OF_LABELS.get(config.task.name)
-    needs = task.needs if task else None
+    field = source.field(config.data.target)
+    needs = choose("task", config.task.name, TASKS).needs
     if needs is None or isinstance(field, needs):
         return field
     what = (
@@ -42,7 +48,7 @@ def target_field(source: Source, config: ConfigDict) -> Field | None:
     raise UserError(
         f"config.task.name={config.task.name} needs config.data.target, a field of "
         f"{needs.plural}, and {what}.{source.of_kind(needs)}"
-        f"{_how_to_get_tags(source, config.data.target) if task is Tagging and field else ''}"
+        f"{_how_to_get_tags(source, config.data.target) if needs is TagsField and field else ''}"
     )
 
 
@@ -74,20 +80,15 @@ def make_task(config: ConfigDict, field: Field | None, features: int) -> Task:
       UserError: an unknown name, or a task that this data cannot have.
     """
     task = build_task(config, field.names if isinstance(field, ClassesField) else (), features)
-    if kind := _OF_LABELS.get(config.name):
-        needs = kind.needs or Field
-        if not isinstance(field, ClassesField) or not isinstance(field, needs):
-            raise UserError(
-                f"config.task.name={config.name} needs config.data.target, a field of "
-                f"{needs.plural}."
-            )
-        if not field.names:
-            raise UserError(f"config.task.name={config.name}: no clip has any of its labels.")
-        return task
-    if config.label_smoothing:
-        raise UserError(f"config.task.name={config.name} has no labels: set label_smoothing to 0.")
-    _, width = _OF_MEMORY.get(config.name, (task, features))
-    if features != width:
+    needs = task.needs
+    if needs is not None and not isinstance(field, needs):
+        raise UserError(
+            f"config.task.name={config.name} needs config.data.target, a field of {needs.plural}."
+        )
+    if needs is not None and not task.outputs:
+        raise UserError(f"config.task.name={config.name}: no clip has any of its labels.")
+    width = getattr(task, "width", features)
+    if width != features:
         raise UserError(
             f"config.task.name={config.name} needs frames of {width}, not of {features} values."
         )
@@ -100,18 +101,7 @@ def build_task(config: ConfigDict, answers: tuple[str, ...], features: int = 0) 
     Raises:
       UserError: an unknown name.
     """
-    if config.name in _OF_LABELS:
-        return _OF_LABELS[config.name](answers)
-    if config.name in _OF_MEMORY:
-        return _OF_MEMORY[config.name][0]
-    if config.name != "next_step":
-        raise UserError(
-            f'config.task.name="{config.name}" is unknown.{nearest(config.name, TASKS)}'
-        )
-    if config.distribution not in DISTRIBUTIONS:
-        hint = nearest(config.distribution, DISTRIBUTIONS)
-        raise UserError(f'config.task.distribution="{config.distribution}" is unknown.{hint}')
-    return NextStep(features, config.distribution, config.first_frame)
+    return make(choose("task", config.name, TASKS), config, answers=answers, features=features)
 
 
 def metric_called(name: str) -> Metric:

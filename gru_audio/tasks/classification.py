@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gru_audio.data.fields import ClassField, Field, Values
+from gru_audio.settings import setting
 from gru_audio.tasks.linear import log_probabilities
 from gru_audio.tasks.metrics import (
     ACCURACY,
@@ -33,6 +34,14 @@ class Classification:
     """Classification of a clip into one of `answers`."""
 
     answers: tuple[str, ...]
+    label_smoothing: float = setting(
+        0.0,
+        low=0,
+        below=1,
+        traced=True,
+        zero_is_off=True,
+        doc="The share of each target that is spread over all classes.",
+    )
 
     needs: ClassVar[type[Field] | None] = ClassField
     several: ClassVar[bool] = False

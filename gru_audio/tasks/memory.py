@@ -24,6 +24,7 @@ class Adding(OfTheSignal):
     Who always says 1 loses 0.1667, the variance of the sum of two uniform numbers.
     """
 
+    width: ClassVar[int] = 2  # values in a frame
     per_frame: ClassVar[bool] = False
     outputs: ClassVar[int] = 1
 
@@ -56,6 +57,7 @@ class CopyMemory(OfTheSignal):
     guesses loses 10 ln 8 / (T + 20), where T + 20 is the length.
     """
 
+    width: ClassVar[int] = 1  # values in a frame
     per_frame: ClassVar[bool] = True
     outputs: ClassVar[int] = SYMBOLS
     trivial: ClassVar[str] = "blanks, then a guess"
@@ -94,6 +96,7 @@ class Counting(OfTheSignal):
     A linear unit that adds and subtracts solves it for any length.
     """
 
+    width: ClassVar[int] = 2  # values in a frame
     per_frame: ClassVar[bool] = True
     outputs: ClassVar[int] = 1
 

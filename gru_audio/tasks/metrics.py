@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from gru_audio.config import UserError, nearest
+from gru_audio.settings import UserError, nearest
 from gru_audio.tasks.scale import PERCENT, PLAIN, Scale
 
 Predictions = Mapping[str, np.ndarray]

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gru_audio.settings import setting
 from gru_audio.tasks.task import OfTheSignal, Problem, log_odds, over_frames
 
 BERNOULLI, GAUSSIAN = DISTRIBUTIONS = ("bernoulli", "gaussian")
@@ -31,8 +32,12 @@ class NextStep(OfTheSignal):
     """
 
     features: int
-    distribution: str = BERNOULLI
-    first_frame: bool = True
+    distribution: str = setting(
+        BERNOULLI, choices=DISTRIBUTIONS, doc="The distribution of a frame's values."
+    )
+    first_frame: bool = setting(
+        True, doc="The first frame is predicted as well, from a frame of zeros."
+    )
 
     per_frame: ClassVar[bool] = True
     trivial: ClassVar[str] = "mean of each value over the training frames"

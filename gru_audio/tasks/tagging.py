@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from gru_audio.data.fields import Field, TagsField, Values
+from gru_audio.settings import setting
 from gru_audio.tasks.linear import log_probabilities
 from gru_audio.tasks.metrics import LOSS, Mean, Metric, Predictions
 from gru_audio.tasks.ranking import EER, MAP, AveragePrecision
@@ -28,6 +29,14 @@ class Tagging:
     """Which of the tags `answers` a clip has; the model has an output for each."""
 
     answers: tuple[str, ...]
+    label_smoothing: float = setting(
+        0.0,
+        low=0,
+        below=1,
+        traced=True,
+        zero_is_off=True,
+        doc="The share of each target that is moved to 1/2.",
+    )
 
     needs: ClassVar[type[Field] | None] = TagsField
     several: ClassVar[bool] = True

@@ -23,8 +23,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from gru_audio.config import UserError
 from gru_audio.files import matching
+from gru_audio.settings import UserError
 from gru_audio.training import distributed
 from gru_audio.training.logging import Heartbeat, LogSegments, Record, TensorBoardWriter
 from gru_audio.training.population import Population

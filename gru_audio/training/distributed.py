@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 
 _JOINED = "GRU_AUDIO_JOINED"  # folder in which launch/local.py looks for a file per process
 _HEARTBEAT_SECONDS = 30  # a process that is silent for longer counts as dead

@@ -1,54 +1,25 @@
 """Hyperparameters: every number that may differ between the members of a group.
 
 They travel in the train state as traced values, so that one compiled program serves all members.
-What is zero in every member is left out of the tree and its code is not compiled; "is zero" is
-therefore part of what members of a group must have in common.
+Some are off at zero. Where such a number is zero in every member it is left out of the tree, and
+its code is not compiled: all members of a group must agree on whether it is zero.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
-from gru_audio.config import decides_numbers, flatten
+from gru_audio.config import Config, differences, flatten, settings_in
 from gru_audio.data.resident import Mixing
 
-REQUIRED = (
-    "optimizer.learning_rate",
-    "optimizer.b1",
-    "optimizer.b2",
-    "optimizer.decay",
-    "optimizer.eps",
-    "optimizer.final_fraction",
-    "train.steps",
-)
-# Each of these is switched off by zero.
-OPTIONAL = (
-    "augment.background",
-    "augment.frequency_mask_bands",
-    "augment.gain_db",
-    "augment.mixup",
-    "augment.snr_max_db",
-    "augment.snr_min_db",
-    "augment.speed",
-    "augment.time_mask_ms",
-    "augment.time_shift_ms",
-    "model.dropout",
-    "optimizer.clip_norm",
-    "optimizer.momentum",
-    "optimizer.warmup_steps",
-    "optimizer.weight_decay",
-    "task.label_smoothing",
-    "train.weight_noise",
-)
 
-
-def hyperparameters(configs: Sequence[ConfigDict]) -> dict[str, np.ndarray]:
+def hyperparameters(configs: Sequence[Config]) -> dict[str, np.ndarray]:
     """The hyperparameters of a group: dotted name -> float32 (members,)."""
     flat = [flatten(config) for config in configs]
-    columns = {n: np.array([f[n] for f in flat], np.float32) for n in (*REQUIRED, *OPTIONAL)}
-    return {n: v for n, v in sorted(columns.items()) if n in REQUIRED or v.any()}
+    traced = {name: its for name, its in settings_in(configs[0]).items() if its.traced}
+    columns = {name: np.array([f[name] for f in flat], np.float32) for name in sorted(traced)}
+    return {n: v for n, v in columns.items() if not traced[n].zero_is_off or v.any()}
 
 
 def mixing(hyper: Mapping[str, Any]) -> Mixing:
@@ -56,15 +27,21 @@ def mixing(hyper: Mapping[str, Any]) -> Mixing:
     return Mixing("augment.mixup" in hyper, "augment.background" in hyper)
 
 
-def structure(config: ConfigDict) -> tuple[tuple[str, Any], ...]:
-    """What must be equal for two configs to be members of one group, hashable."""
-    flat = {name: value for name, value in flatten(config).items() if decides_numbers(name)}
-    for name in REQUIRED:
-        del flat[name]
-    for name in OPTIONAL:
-        flat[name] = flat[name] != 0
-    del flat["seed"], flat["data.train_examples"]
-    for name in ("data.hold_out", "data.validation"):
-        field, is_value, _ = flat[name].partition("=")
-        flat[name] = field + is_value  # folds of one field are members of one group
-    return tuple((n, tuple(v) if isinstance(v, list) else v) for n, v in flat.items())
+def structure(config: Config) -> tuple[tuple[str, Any], ...]:
+    """What must be equal for two configs to be members of one group, hashable.
+
+    Like `differences` it holds nothing that is at its default.
+    """
+    settings = settings_in(config)
+    found: list[tuple[str, Any]] = []
+    for name, value in differences(config).items():
+        its = settings[name]
+        if its.traced and its.zero_is_off and bool(value) != bool(its.default):
+            found.append((name, bool(value)))
+        elif its.per_run and isinstance(value, str):
+            field, is_value, _ = value.partition("=")  # folds of a field are members of one group
+            if field + is_value != its.default:
+                found.append((name, field + is_value))
+        elif not its.traced and not its.per_run:
+            found.append((name, tuple(value) if isinstance(value, list) else value))
+    return tuple(found)

@@ -1,32 +1,176 @@
 """Optimizers and learning rate schedules whose every number may be a traced hyperparameter.
 
-Optax's own schedules and aliases test their arguments in Python, which a traced value cannot pass;
-its transformations do not. So the chain is put together here, anew inside each step, from traced
-values.
+Optax's own schedules and aliases test their arguments in Python, which fails for traced values;
+its transformations do not. So each step puts the chain together from traced values.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from gru_audio.config import UserError, nearest
+from gru_audio.settings import setting
 
-OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
-SCHEDULES = ("constant", "cosine", "linear", "exponential")
+_FLOAT = 3e38  # nearly the largest float32
 
 Hyper = Mapping[str, jax.Array]
 
 
-def check(name: str, schedule: str) -> None:
-    """Raises `UserError` for an unknown optimizer or schedule."""
-    if name not in OPTIMIZERS:
-        raise UserError(f'config.optimizer.name="{name}" is unknown.{nearest(name, OPTIMIZERS)}')
-    if schedule not in SCHEDULES:
-        raise UserError(
-            f'config.optimizer.schedule="{schedule}" is unknown.{nearest(schedule, SCHEDULES)}'
-        )
+def _fraction(default: float, doc: str, **more: Any) -> Any:
+    return setting(default, doc=doc, low=0, below=1, traced=True, **more)
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma and Ba 2015)."""
+
+    b1: float = _fraction(0.9, "The decay of the running mean of gradients.")
+    b2: float = _fraction(0.999, "The decay of the running mean of squared gradients.")
+    eps: float = setting(1e-8, low=0, high=1e6, traced=True, doc="Added to the denominator.")
+
+    decoupled: ClassVar[bool] = False
+
+    @staticmethod
+    def scaling(hyper: Hyper) -> list[optax.GradientTransformation]:
+        """From gradients to a step of unit learning rate."""
+        names = ("optimizer.b1", "optimizer.b2", "optimizer.eps")
+        return [optax.scale_by_adam(*(hyper[name] for name in names))]
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
+
+    decoupled: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Sgd:
+    """Stochastic gradient descent."""
+
+    momentum: float = _fraction(0.0, "The decay of the running sum of steps.", zero_is_off=True)
+
+    decoupled: ClassVar[bool] = False
+
+    @staticmethod
+    def scaling(hyper: Hyper) -> list[optax.GradientTransformation]:
+        """As `Adam.scaling`."""
+        name = "optimizer.momentum"
+        return [optax.trace(hyper[name])] if name in hyper else []
+
+
+@dataclass(frozen=True)
+class RmsProp(Sgd):
+    """RMSProp (Tieleman and Hinton 2012)."""
+
+    decay: float = _fraction(0.9, "The decay of the running mean of squared gradients.")
+    eps: float = setting(1e-8, low=0, high=1e6, traced=True, doc="Added to the denominator.")
+
+    @staticmethod
+    def scaling(hyper: Hyper) -> list[optax.GradientTransformation]:
+        """As `Adam.scaling`."""
+        rms = optax.scale_by_rms(hyper["optimizer.decay"], hyper["optimizer.eps"])
+        return [rms, *Sgd.scaling(hyper)]
+
+
+OPTIMIZERS: dict[str, type[Adam] | type[Sgd]] = {
+    "adam": Adam,
+    "adamw": AdamW,
+    "rmsprop": RmsProp,
+    "sgd": Sgd,
+}
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The learning rate stays."""
+
+    @staticmethod
+    def factor(progress: jax.Array, hyper: Hyper) -> jax.Array:
+        """The share of the peak, where `progress` goes from 0 to 1."""
+        return jnp.ones(())
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """The learning rate falls along half a cosine."""
+
+    final_fraction: float = _fraction(0.01, "The share of the learning rate at the last step.")
+
+    @staticmethod
+    def factor(progress: jax.Array, hyper: Hyper) -> jax.Array:
+        """As `Constant.factor`."""
+        final = hyper["optimizer.final_fraction"]
+        return final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+
+
+@dataclass(frozen=True)
+class Linear(Cosine):
+    """The learning rate falls along a line."""
+
+    @staticmethod
+    def factor(progress: jax.Array, hyper: Hyper) -> jax.Array:
+        """As `Constant.factor`."""
+        return 1 - (1 - hyper["optimizer.final_fraction"]) * progress
+
+
+@dataclass(frozen=True)
+class Exponential(Cosine):
+    """The learning rate falls by the same factor each step."""
+
+    @staticmethod
+    def factor(progress: jax.Array, hyper: Hyper) -> jax.Array:
+        """As `Constant.factor`."""
+        return jnp.maximum(hyper["optimizer.final_fraction"], 1e-8) ** progress
+
+
+SCHEDULES: dict[str, type[Constant] | type[Cosine]] = {
+    "constant": Constant,
+    "cosine": Cosine,
+    "linear": Linear,
+    "exponential": Exponential,
+}
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """The section `optimizer` of a config: what all optimizers have."""
+
+    name: str = setting("adam", choices=OPTIMIZERS, doc="The optimizer.")
+    learning_rate: float = setting(
+        1e-3, low=0, high=_FLOAT, traced=True, doc="The learning rate at its peak."
+    )
+    schedule: str = setting(
+        "cosine", choices=SCHEDULES, doc="The course of the learning rate after the warm-up."
+    )
+    warmup_steps: int = setting(
+        50,
+        low=0,
+        high=2**31 - 1,
+        unit="steps",
+        traced=True,
+        zero_is_off=True,
+        doc="The steps in which the learning rate rises from 0.",
+    )
+    weight_decay: float = setting(
+        0.0,
+        low=0,
+        high=_FLOAT,
+        traced=True,
+        zero_is_off=True,
+        doc="Decoupled for adamw, added to the gradient for the others; spares biases and gains.",
+    )
+    clip_norm: float = setting(
+        1.0,
+        low=0,
+        high=_FLOAT,
+        traced=True,
+        zero_is_off=True,
+        doc="The greatest norm of the whole gradient; 0: it is not clipped.",
+    )
 
 
 def make_optimizer(name: str, hyper: Hyper) -> optax.GradientTransformation:
@@ -35,43 +179,25 @@ def make_optimizer(name: str, hyper: Hyper) -> optax.GradientTransformation:
     Weight decay is decoupled for "adamw" (Loshchilov and Hutter 2019) and added to the gradient for
     the others; it spares vectors (biases, gains).
     """
+    chosen = OPTIMIZERS[name]
     chain = []
     if "optimizer.clip_norm" in hyper:
         chain.append(optax.clip_by_global_norm(hyper["optimizer.clip_norm"]))
-    decay = None
+    decay = []
     if "optimizer.weight_decay" in hyper:
-        decay = optax.add_decayed_weights(hyper["optimizer.weight_decay"], mask=_matrices)
-    if decay is not None and name != "adamw":
-        chain.append(decay)
-    if name in ("adam", "adamw"):
-        b1, b2 = hyper["optimizer.b1"], hyper["optimizer.b2"]
-        chain.append(optax.scale_by_adam(b1, b2, hyper["optimizer.eps"]))
-    if name == "rmsprop":
-        chain.append(optax.scale_by_rms(hyper["optimizer.decay"], hyper["optimizer.eps"]))
-    if name in ("rmsprop", "sgd") and "optimizer.momentum" in hyper:
-        chain.append(optax.trace(hyper["optimizer.momentum"]))
-    if decay is not None and name == "adamw":
-        chain.append(decay)
+        decay = [optax.add_decayed_weights(hyper["optimizer.weight_decay"], mask=_matrices)]
+    scaling = chosen.scaling(hyper)
+    chain += [*scaling, *decay] if chosen.decoupled else [*decay, *scaling]
     return optax.chain(*chain) if chain else optax.identity()  # plain sgd is the latter
 
 
 def learning_rate(schedule: str, hyper: Hyper, step: jax.Array) -> jax.Array:
-    """The learning rate at a step (0-based): linear warm-up, then the schedule to the horizon.
-
-    "cosine", "linear" and "exponential" fall to `final_fraction` of the peak at the horizon.
-    """
-    peak, final = hyper["optimizer.learning_rate"], hyper["optimizer.final_fraction"]
+    """The learning rate at a step (0-based): linear warm-up, then the schedule to the last step."""
+    peak = hyper["optimizer.learning_rate"]
     warmup = hyper.get("optimizer.warmup_steps", jnp.zeros(()))
     step = step.astype(jnp.float32)
     progress = jnp.clip((step - warmup) / jnp.maximum(hyper["train.steps"] - warmup, 1), 0, 1)
-    if schedule == "cosine":
-        factor = final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
-    elif schedule == "linear":
-        factor = 1 - (1 - final) * progress
-    elif schedule == "exponential":
-        factor = jnp.maximum(final, 1e-8) ** progress
-    else:
-        factor = jnp.ones(())
+    factor = SCHEDULES[schedule].factor(progress, hyper)
     return peak * factor * jnp.minimum(1, (step + 1) / jnp.maximum(warmup, 1))
 
 

@@ -23,7 +23,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 from gru_audio.training.distributed import device_memory
 from gru_audio.training.logging import Elapsed
 from gru_audio.training.step import DATA

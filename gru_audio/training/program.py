@@ -3,14 +3,13 @@
 from ml_collections import ConfigDict
 
 from gru_audio.audio.frontends import make_frontend
-from gru_audio.config import UserError
 from gru_audio.data.fields import Field
 from gru_audio.data.signal import Signal
 from gru_audio.models import make_model
+from gru_audio.settings import UserError
 from gru_audio.tasks import make_task
 from gru_audio.tasks.next_step import NextStep
 from gru_audio.tasks.task import OfTheSignal
-from gru_audio.training import optimizer
 from gru_audio.training.step import DATA, Program
 
 
@@ -20,7 +19,6 @@ def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Pro
     Raises:
       UserError: a name or a number that no program could use.
     """
-    optimizer.check(config.optimizer.name, config.optimizer.schedule)
     features = None if signal.is_sound else signal.width
     frontend = make_frontend(config.frontend, signal.rate, features)
     task = make_task(config.task, field, frontend.features)
@@ -32,7 +30,8 @@ def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Pro
             f"config.task.name={config.task.name} reads values as they are stored: "
             "set config.frontend.normalise=False."
         )
-    if config.frontend.deltas and isinstance(task, OfTheSignal):
+    deltas = config.frontend.get("deltas", 0)
+    if deltas and isinstance(task, OfTheSignal):
         raise UserError(
             f"config.task.name={config.task.name} may not look ahead, as deltas do: "
             "set config.frontend.deltas=0."
@@ -57,7 +56,7 @@ def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Pro
         schedule=config.optimizer.schedule,
         time_masks=config.augment.time_masks,
         frequency_masks=config.augment.frequency_masks,
-        blocks=config.frontend.deltas + 1,
+        blocks=deltas + 1,
         grad_accumulation=config.train.accumulate,
         tbptt_frames=config.train.truncate_frames,
         skip_nonfinite=config.train.skip_nonfinite,

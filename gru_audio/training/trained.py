@@ -14,7 +14,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from gru_audio.audio.normalise import Normalisation
-from gru_audio.config import UserError, check, default_config, flatten, override
+from gru_audio.config import check, flatten, read_config
 from gru_audio.data import npz
 from gru_audio.data.fields import ClassField, Field, describe, described, take
 from gru_audio.data.npz import Layout
@@ -22,6 +22,7 @@ from gru_audio.data.resident import CENTRE, Batch, crop_start
 from gru_audio.data.signal import Signal
 from gru_audio.files import read_bytes, read_json, write_atomically
 from gru_audio.rnn.gates import Gates, gates_of
+from gru_audio.settings import UserError
 from gru_audio.training.checkpoint import named_leaves
 from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.program import make_program
@@ -208,7 +209,7 @@ class Trained:
 
 def _described(description: dict[str, Any]) -> dict[str, Any]:
     """The fields of a `Trained` that are no arrays."""
-    config, signal = override(default_config(), description["config"]), description["signal"]
+    config, signal = read_config(description["config"]), description["signal"]
     check(config)
     about = description["about"]
     if not isinstance(about, dict) or not isinstance(about.get("run"), str):

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gru_audio.audio.io import BadAudio, check_rate, convert, decode, decode_blocks, duration
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 from tests.sounds import RATE, encode, tone
 
 LOSSLESS = [

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gru_audio.audio.live import cut, growing_wav, microphone, raw_pcm
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 from tests.sounds import encode, tone
 
 RATE = 8000

@@ -11,7 +11,6 @@ import tensorflow_datasets as tfds
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gru_audio.config import UserError
 from gru_audio.data import fields, index
 from gru_audio.data.builders.records import STORED, kind_of
 from gru_audio.data.fields import (
@@ -29,6 +28,7 @@ from gru_audio.data.resident import load
 from gru_audio.data.source import open_source
 from gru_audio.data.stream import read
 from gru_audio.prepare import prepare
+from gru_audio.settings import UserError
 from gru_audio.tasks import target_field
 from tests import sounds
 from tests.tones import tiny

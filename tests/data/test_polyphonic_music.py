@@ -8,10 +8,10 @@ import pytest
 import scipy.io
 from scipy.special import logit
 
-from gru_audio.config import UserError
 from gru_audio.data.builders.polyphonic_music import KEYS
 from gru_audio.data.source import Source, open_source
 from gru_audio.prepare import prepare
+from gru_audio.settings import UserError
 from gru_audio.tasks.next_step import NextStep
 from tests import sounds
 from tests.rolls import SPLITS, made_rolls, write_rolls

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from gru_audio.audio.io import decode
-from gru_audio.config import UserError
 from gru_audio.data import index
 from gru_audio.data.fields import ClassField
 from gru_audio.data.source import Source, default_data_dir, open_source
 from gru_audio.prepare import prepare
+from gru_audio.settings import UserError
 from tests import sounds
 
 

@@ -6,7 +6,6 @@ import itertools
 import numpy as np
 import pytest
 
-from gru_audio.config import UserError
 from gru_audio.data.fields import ClassField, NumberField
 from gru_audio.data.signal import Signal
 from gru_audio.data.source import Source
@@ -18,6 +17,7 @@ from gru_audio.data.split import (
     select,
     trainable,
 )
+from gru_audio.settings import UserError
 from tests.tones import tiny
 
 SPLIT = np.array(["train"] * 6 + ["validation"] * 3 + ["test"] * 3)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gru_audio.config import UserError
 from gru_audio.models.conv import Block, ConvFront, parse_block
+from gru_audio.settings import UserError
 
 TIME, FEATURES = 13, 12
 LENGTHS = jnp.array([13, 6, 1], jnp.int32)

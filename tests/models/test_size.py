@@ -2,9 +2,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from gru_audio.config import UserError, default_config, override
+from gru_audio.config import default_config, override
 from gru_audio.models import make_model
-from gru_audio.models.size import count_parameters, match_parameters, model_size
+from gru_audio.models.size import count_parameters, model_size
+from gru_audio.settings import UserError
+from gru_audio.sweeping.size import match_parameters
 
 # Table 1 of Chung et al. 2014, speech: frames of 20 samples, the recurrent part alone.
 CHUNG = {

@@ -9,16 +9,17 @@ import pytest
 
 from gru_audio.config import default_config, override
 from gru_audio.models import make_model
-from gru_audio.models.size import match_parameters, model_size
+from gru_audio.models.size import model_size
 from gru_audio.models.tcn import TcnEncoder
 from gru_audio.rnn import Dropout
+from gru_audio.sweeping.size import match_parameters
 from tests.training.one_device import fresh_state, noise, on_one_device, program_of
 
 BATCH, TIME, FEATURES, HIDDEN, LAYERS, KERNEL, OUTPUTS = 3, 17, 5, 6, 3, 3, 4
 LENGTHS = jnp.array([17, 9, 1], jnp.int32)
 EVERYTHING = jnp.full(BATCH, TIME)
 INPUTS = jax.random.normal(jax.random.key(0), (BATCH, TIME, FEATURES))
-SHAPE = {"name": "tcn", "hidden": HIDDEN, "layers": LAYERS, "tcn_kernel": KERNEL}
+SHAPE = {"name": "tcn", "hidden": HIDDEN, "layers": LAYERS, "kernel": KERNEL}
 
 
 def config_of(**changes):
@@ -197,7 +198,7 @@ def size_by_formula(features, hidden, layers, kernel):
     ("features", "hidden", "layers", "kernel"), [(88, 150, 2, 3), (10, 10, 8, 8), (2, 24, 8, 8)]
 )
 def test_size(features, hidden, layers, kernel):
-    config = config_of(hidden=hidden, layers=layers, tcn_kernel=kernel)
+    config = config_of(hidden=hidden, layers=layers, kernel=kernel)
     stack = size_by_formula(features, hidden, layers, kernel)
     assert model_size(config, features, OUTPUTS, "recurrent") == 0  # convolutions are not
     assert model_size(config, features, OUTPUTS) == stack + OUTPUTS * (hidden + 1)

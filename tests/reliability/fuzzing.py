@@ -41,7 +41,7 @@ from etils import epath
 
 from gru_audio.audio.io import BadAudio, decode
 from gru_audio.audio.normalise import Normalisation
-from gru_audio.config import UserError, default_config, override
+from gru_audio.config import default_config, override
 from gru_audio.data import source as sources
 from gru_audio.data.builders import archive, feature_files
 from gru_audio.data.builders.polyphonic_music import _read as read_rolls
@@ -49,6 +49,7 @@ from gru_audio.data.builders.tables import read_table
 from gru_audio.data.fields import ClassField
 from gru_audio.data.signal import Signal
 from gru_audio.prepare import prepare
+from gru_audio.settings import UserError
 from gru_audio.training.checkpoint import Checkpoints, silence
 from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.program import make_program

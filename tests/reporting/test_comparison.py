@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from gru_audio.config import UserError
 from gru_audio.reporting import context, wording
 from gru_audio.reporting.baselines import Baseline, Baselines
 from gru_audio.reporting.comparison import compare
 from gru_audio.reporting.results import read_results
 from gru_audio.reporting.tables import comparison_tables
 from gru_audio.reporting.verdicts import Verdict
+from gru_audio.settings import UserError
 from tests.reporting.workdirs import Made, fail, rewrite, write_workdir
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from gru_audio.config import UserError
 from gru_audio.reporting.results import read_results
+from gru_audio.settings import UserError
 from gru_audio.sweeping.status import FAILED, FINISHED, WAITING
 from gru_audio.tasks.metrics import ACCURACY, LOSS, UAR
 from tests.reporting.workdirs import DIGITS, Made, fail, interrupt, remove, rewrite, write_workdir

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gru_audio.config import UserError
 from gru_audio.rnn import Encoder
 from gru_audio.rnn.weights import from_torch, to_torch
+from gru_audio.settings import UserError
 
 torch = pytest.importorskip("torch")
 

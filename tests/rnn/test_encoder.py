@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
-from gru_audio.config import UserError
 from gru_audio.rnn import Dropout, Encoder, Layer
+from gru_audio.settings import UserError
 
 BATCH, TIME, FEATURES, HIDDEN = 4, 8, 5, 6
 LENGTHS = jnp.array([8, 5, 1, 3], jnp.int32)

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from flax.linen import sigmoid
 
-from gru_audio.config import UserError
 from gru_audio.rnn.equations import Bias, Cell, Diagonal, Matrix, Pointwise
 from gru_audio.rnn.kernels.gpu import PallasGpu
 from gru_audio.rnn.kernels.gradient import differentiable
 from gru_audio.rnn.kernels.linear import associative
 from gru_audio.rnn.kernels.loop import Loop, scan
 from gru_audio.rnn.kernels.tpu import PallasTpu
+from gru_audio.settings import UserError
 
 TIME, BATCH, HIDDEN = 6, 3, 5
 LENGTHS = np.array([6, 4, 1], np.int32)

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gru_audio.config import UserError, default_config, override
+from gru_audio.config import default_config, override
 from gru_audio.models import make_model
 from gru_audio.rnn import CELLS, Encoder, Layer
 from gru_audio.rnn.gates import gates_of, gates_of_layer
+from gru_audio.settings import UserError
 from tests.rnn import reference
 
 BATCH, TIME, FEATURES, HIDDEN = 3, 6, 4, 5

@@ -9,11 +9,11 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType, PartitionSpec, use_abstract_mesh
 
-from gru_audio.config import UserError
 from gru_audio.rnn import CELLS
 from gru_audio.rnn.kernels.gpu import PallasGpu, fits, shared_memory, stay
 from gru_audio.rnn.kernels.gradient import differentiable
 from gru_audio.rnn.kernels.loop import Loop
+from gru_audio.settings import UserError
 from tests.rnn import reference
 
 MAIN = ["gru", "lstm", "gru_reset_before", "lstm_peephole"]

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gru_audio.config import UserError
 from gru_audio.rnn.initialisers import INITIALISERS, gate_bias, per_gate
+from gru_audio.settings import UserError
 
 FAN_IN, HIDDEN, GATES = 200, 100, 3
 # Of one gate's (FAN_IN, HIDDEN) block.

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gru_audio.config import UserError
 from gru_audio.rnn import CELLS, Encoder, Layer
 from gru_audio.rnn.gates import gates_of_layer
+from gru_audio.settings import UserError
 from tests.rnn import reference
 
 BATCH, TIME, FEATURES, HIDDEN, PROJECTION = 3, 6, 4, 5, 3

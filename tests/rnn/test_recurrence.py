@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from gru_audio.config import UserError
 from gru_audio.rnn import CELLS, Layer
+from gru_audio.settings import UserError
 
 BATCH, TIME, FEATURES, HIDDEN = 32, 100, 40, 128
 LENGTHS = jnp.arange(BATCH) + TIME - BATCH + 1

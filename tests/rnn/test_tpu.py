@@ -13,12 +13,12 @@ from jax.experimental import topologies
 from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import AxisType, PartitionSpec, SingleDeviceSharding
 
-from gru_audio.config import UserError
 from gru_audio.rnn import CELLS
 from gru_audio.rnn.kernels import tpu
 from gru_audio.rnn.kernels.gradient import differentiable
 from gru_audio.rnn.kernels.loop import Loop
 from gru_audio.rnn.kernels.tpu import PallasTpu
+from gru_audio.settings import UserError
 
 TIME, BATCH, HIDDEN = 7, 19, 5
 LENGTHS = np.arange(BATCH, dtype=np.int32) % TIME + 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 from gru_audio.sweeping import draws
 
 RATES = {"optimizer.learning_rate": draws.log_uniform(1e-4, 1e-1)}

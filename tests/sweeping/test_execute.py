@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from gru_audio.config import UserError
 from gru_audio.data.split import SCORED, select
+from gru_audio.settings import UserError
 from gru_audio.sweeping.execute import execute
 from gru_audio.sweeping.planning import plan
 from gru_audio.sweeping.sweep import Sweep

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 from gru_audio.sweeping.halving import Halving, Race, merit
 
 THIRD = Halving(rungs=(10, 20), keep=1 / 3)

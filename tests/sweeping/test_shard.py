@@ -2,7 +2,7 @@
 
 import pytest
 
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 from gru_audio.sweeping.shard import Shard, divide
 from gru_audio.sweeping.sweep import Sweep, expand, group
 from tests.tones import tiny

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 from gru_audio.sweeping.execute import execute
 from gru_audio.sweeping.halving import Halving
 from gru_audio.sweeping.planning import plan

@@ -9,7 +9,7 @@ import time
 import pytest
 from etils import epath
 
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 from gru_audio.sweeping.status import (
     FAILED,
     FINISHED,

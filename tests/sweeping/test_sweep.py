@@ -2,7 +2,8 @@
 
 import pytest
 
-from gru_audio.config import UserError, flatten
+from gru_audio.config import differences, flatten
+from gru_audio.settings import UserError
 from gru_audio.sweeping.sweep import Sweep, expand, folds, group
 from tests.tones import tiny
 
@@ -19,11 +20,11 @@ def test_runs_are_all_combinations():
     runs = expand(tiny(), Sweep(ARMS, DRAWS, SEEDS))
     assert len(runs) == len(set(names(runs))) == 12
     for run in runs:
-        flat = flatten(run.config)
+        flat, others = flatten(run.config), differences(run.config)
         changed = {**ARMS[run.arm], **run.draw, **run.replicate}
         assert {name: flat[name] for name in changed} == changed
-        assert {k: v for k, v in flat.items() if k not in changed} == {
-            k: v for k, v in flatten(tiny()).items() if k not in changed
+        assert {k: v for k, v in others.items() if k not in changed} == {
+            k: v for k, v in differences(tiny()).items() if k not in changed
         }
 
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 from gru_audio.sweeping import workdir as workdirs
 from gru_audio.sweeping.shard import WHOLE, Shard
 from gru_audio.sweeping.workdir import Workdir

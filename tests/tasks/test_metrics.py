@@ -7,7 +7,7 @@ import pytest
 import scipy.optimize
 import sklearn.metrics
 
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 from gru_audio.tasks import metric_called
 from gru_audio.tasks.metrics import (
     ACCURACY,

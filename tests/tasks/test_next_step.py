@@ -7,7 +7,8 @@ import pytest
 from scipy.special import log_expit
 from scipy.stats import norm
 
-from gru_audio.config import UserError, default_config, override
+from gru_audio.config import default_config, override
+from gru_audio.settings import UserError
 from gru_audio.tasks import make_task
 from gru_audio.tasks.metrics import measure
 from gru_audio.tasks.next_step import DISTRIBUTIONS, NextStep

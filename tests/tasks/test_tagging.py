@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from gru_audio.config import UserError
 from gru_audio.data.fields import ClassField, NumberField, TagsField
+from gru_audio.settings import UserError
 from gru_audio.tasks import make_task
 from gru_audio.tasks.metrics import measure
 from gru_audio.tasks.tagging import Tagging

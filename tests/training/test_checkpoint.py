@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from gru_audio.config import UserError
 from gru_audio.files import write_atomically
+from gru_audio.settings import UserError
 from gru_audio.training.checkpoint import Checkpoints, silence
 from gru_audio.training.trained import load_model, save_model
 from tests.tones import assert_same

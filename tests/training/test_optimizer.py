@@ -6,8 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from gru_audio.config import UserError
-from gru_audio.training.optimizer import SCHEDULES, check, learning_rate, make_optimizer
+from gru_audio.training.optimizer import SCHEDULES, learning_rate, make_optimizer
 
 HYPER = {
     "optimizer.learning_rate": 0.03,
@@ -158,10 +157,3 @@ def test_cosine_after_warm_up():
 def test_a_schedule_may_end_at_zero():
     for schedule in SCHEDULES:
         assert np.all(np.isfinite(rates(schedule, final_fraction=0.0)))
-
-
-def test_unknown_names():
-    with pytest.raises(UserError, match='Did you mean "adamw"'):
-        check("adamww", "constant")
-    with pytest.raises(UserError, match='Did you mean "cosine"'):
-        check("adam", "cosin")

@@ -10,9 +10,9 @@ import pytest
 from etils import epath
 from scipy.special import log_expit
 
-from gru_audio.config import UserError
 from gru_audio.data import signal
 from gru_audio.data.resident import Batch, Mixing
+from gru_audio.settings import UserError
 from gru_audio.tasks.metrics import LOSS
 from gru_audio.training.program import make_program
 from gru_audio.training.trained import Trained

@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 from jax.experimental import topologies
 
-from gru_audio.config import UserError
-from gru_audio.training.placement import MEMBERS, Compiled, Kind, make_mesh, make_placement
+from gru_audio.settings import UserError
+from gru_audio.training.placement import (
+    MEMBERS,
+    Compiled,
+    Kind,
+    make_mesh,
+    make_placement,
+)
 from gru_audio.training.step import DATA
 from tests.tones import tiny
 

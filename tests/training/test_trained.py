@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from etils import epath
 
-from gru_audio.config import UserError, flatten
+from gru_audio.config import flatten
 from gru_audio.data.resident import Batch
 from gru_audio.rnn import Layer
 from gru_audio.rnn.gates import gates_of_layer
+from gru_audio.settings import UserError
 from gru_audio.training.trained import Trained
 from tests.tones import assert_same, make_loader, member, steps, tiny
 
@@ -182,9 +183,9 @@ def saved(both, tmp_path):
         ({"model.name": "tcn", "model.layers": 64}, "read more than"),
         ({"model.hidden": 2**70}, "must be at most"),
         ({"model.dense": ["999999999999 relu"]}, "is no layer"),
-        ({"model.dense": ["9 relu"] * 1000}, "has 1000 layers: at most 64"),
-        ({"model.conv": ["1 3x3"] * 1000}, "has 1000 layers: at most 64"),
-        ({"model.conv": [["1 3x3"]]}, "no block"),
+        ({"model.dense": ["9 relu"] * 1000}, "has 1000 parts: at most 64"),
+        ({"model.name": "crnn", "model.conv": ["1 3x3"] * 1000}, "has 1000 parts: at most 64"),
+        ({"model.name": "crnn", "model.conv": [["1 3x3"]]}, "no block"),
     ],
 )
 def test_a_config_that_the_arrays_do_not_fit(saved, changes, why):

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gru_audio.config import UserError
 from gru_audio.rnn import Dropout
+from gru_audio.settings import UserError
 from gru_audio.training.keys import DROPOUT
 from tests.tones import NOISE, assert_same, make_loader, steps, tiny
 from tests.training.one_device import (

@@ -1,6 +1,7 @@
 """The frontends that a config can select: they compute frames of features from sound."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -10,15 +11,42 @@ from gru_audio.audio.frontends.log_mel import LogMel
 from gru_audio.audio.frontends.mfcc import Mfcc
 from gru_audio.audio.frontends.pcen import Pcen
 from gru_audio.audio.frontends.plain import RawFrames, Ready
-from gru_audio.config import UserError, nearest
+from gru_audio.settings import UserError, choose, make, setting
 
-FRONTENDS: Mapping[str, type[LogMel] | type[Mfcc] | type[Pcen] | type[RawFrames]] = {
+FRONTENDS: dict[str, Any] = {
     "log_mel": LogMel,
     "mfcc": Mfcc,
     "pcen": Pcen,
     "raw": RawFrames,
+    "frames": Ready,
 }
-READY = "frames"  # the name of what is no frontend
+
+
+@dataclass(frozen=True)
+class FrontendSettings:
+    """The section `frontend` of a config: what all frontends have."""
+
+    name: str = setting(
+        "log_mel", choices=FRONTENDS, doc='The frontend; "frames" where the data set holds frames.'
+    )
+    normalise: bool = setting(
+        True, doc="Normalise each feature by its mean and deviation over the training split."
+    )
+    deltas: int = setting(
+        0,
+        low=0,
+        high=2,
+        when=("name", lambda name: FRONTENDS[name].takes_deltas),
+        doc="1 adds the slope of each feature over time, 2 also its curvature.",
+    )
+    delta_frames: int = setting(
+        4,
+        low=1,
+        high=100,
+        unit="frames",
+        when=("deltas", bool),
+        doc="The slopes are fitted to this many frames on either side.",
+    )
 
 
 def make_frontend(config: ConfigDict, sample_rate: int, features: int | None = None) -> Frontend:
@@ -32,21 +60,13 @@ def make_frontend(config: ConfigDict, sample_rate: int, features: int | None = N
     Raises:
       UserError: the name is unknown or does not fit the data, or a value is out of range.
     """
-    frontend = _without_deltas(config, sample_rate, features)
-    if not config.deltas:
-        return frontend
-    if isinstance(frontend, RawFrames):
-        raise UserError("config.frontend.deltas are of spectra: set them to 0 for raw frames.")
-    return Deltas(frontend, config.deltas, config.delta_frames)
-
-
-def _without_deltas(config: ConfigDict, sample_rate: int, features: int | None) -> Frontend:
-    if (config.name == READY) != (features is not None):
+    chosen = choose("frontend", config.name, FRONTENDS)
+    if chosen.of_sound != (features is None):
         what = "sound" if features is None else "frames that need no frontend"
-        kind = f"one of {', '.join(FRONTENDS)}" if features is None else READY
+        suited = [name for name, other in FRONTENDS.items() if other.of_sound != chosen.of_sound]
+        kind = f"one of {', '.join(suited)}" if suited[1:] else suited[0]
         raise UserError(f"The data set holds {what}: set config.frontend.name={kind}.")
-    if features is not None:
-        return Ready(sample_rate, features)
-    if config.name not in FRONTENDS:
-        raise UserError(f'Unknown frontend "{config.name}".{nearest(config.name, FRONTENDS)}')
-    return FRONTENDS[config.name].from_config(config, sample_rate)
+    frontend = make(chosen, config, sample_rate=sample_rate, features=features)
+    if not config.get("deltas"):
+        return frontend
+    return Deltas(frontend, config.deltas, config.delta_frames)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gru_audio.audio.frontends.frontend import Derived, Frontend
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ Frames beyond the clip's length are finite but arbitrary.
 """
 
 import dataclasses
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import jax
 
@@ -16,7 +16,15 @@ from gru_audio.audio.frontends.framing import Count
 
 
 class Frontend(Protocol):
-    """What every frontend offers."""
+    """What every frontend offers.
+
+    Attributes:
+      of_sound: whether it reads a waveform, not frames.
+      takes_deltas: whether deltas may be added to its features.
+    """
+
+    of_sound: ClassVar[bool]
+    takes_deltas: ClassVar[bool]
 
     @property
     def sample_rate(self) -> int:
@@ -57,6 +65,9 @@ class Derived:
     """
 
     source: Frontend
+
+    of_sound: ClassVar[bool] = True
+    takes_deltas: ClassVar[bool] = True
 
     @property
     def sample_rate(self) -> int:

@@ -8,11 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.lax import Precision
-from ml_collections import ConfigDict
 
 from gru_audio.audio.frontends.frontend import Derived
 from gru_audio.audio.frontends.log_mel import LogMel
-from gru_audio.config import UserError
+from gru_audio.settings import UserError, part, setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +25,8 @@ class Mfcc(Derived):
       UserError: there are more coefficients than mel bands.
     """
 
-    source: LogMel
-    coefficients: int
+    source: LogMel = part(LogMel)
+    coefficients: int = setting(20, low=1, high=4096, doc="Coefficients that are kept.")
 
     def __post_init__(self) -> None:
         if not 1 <= self.coefficients <= self.source.mels:
@@ -35,11 +34,6 @@ class Mfcc(Derived):
                 f"coefficients must lie between 1 and the number of mel bands "
                 f"({self.source.mels}), not {self.coefficients}."
             )
-
-    @classmethod
-    def from_config(cls, config: ConfigDict, sample_rate: int) -> Mfcc:
-        """Reads what `LogMel` does, and coefficients."""
-        return cls(LogMel.from_config(config, sample_rate), config.coefficients)
 
     @property
     def features(self) -> int:

@@ -6,11 +6,10 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from gru_audio.audio.frontends.frontend import Derived
 from gru_audio.audio.frontends.log_mel import LogMel
-from gru_audio.config import UserError
+from gru_audio.settings import UserError, part, setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +32,19 @@ class Pcen(Derived):
       UserError: a value is out of range.
     """
 
-    source: LogMel
-    gain: float = 0.98
-    bias: float = 2.0
-    power: float = 0.5
-    smoothing: float = 0.025
+    source: LogMel = part(LogMel)
+    gain: float = setting(
+        0.98,
+        key="pcen_gain",
+        low=0,
+        high=100,
+        doc="The power of a band's level that its power is divided by.",
+    )
+    bias: float = setting(2.0, key="pcen_bias", low=0, high=1e6, doc="Added before the root.")
+    power: float = setting(0.5, key="pcen_power", above=0, high=1, doc="The root, as a power.")
+    smoothing: float = setting(
+        0.025, key="pcen_smoothing", above=0, high=1, doc="The weight of a frame in the level."
+    )
 
     def __post_init__(self) -> None:
         for name in ("power", "smoothing"):
@@ -48,17 +55,6 @@ class Pcen(Derived):
             value = getattr(self, name)
             if not value >= 0:
                 raise UserError(f"config.frontend.pcen_{name}={value} must be at least 0.")
-
-    @classmethod
-    def from_config(cls, config: ConfigDict, sample_rate: int) -> Pcen:
-        """Reads what `LogMel` does, pcen_gain, pcen_bias, pcen_power and pcen_smoothing."""
-        return cls(
-            LogMel.from_config(config, sample_rate),
-            gain=config.pcen_gain,
-            bias=config.pcen_bias,
-            power=config.pcen_power,
-            smoothing=config.pcen_smoothing,
-        )
 
     @property
     def features(self) -> int:

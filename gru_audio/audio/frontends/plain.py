@@ -6,10 +6,9 @@ import dataclasses
 from typing import ClassVar
 
 import jax
-from ml_collections import ConfigDict
 
 from gru_audio.audio.frontends.framing import Count, count_frames, fit, silence_padding
-from gru_audio.config import UserError
+from gru_audio.settings import UserError, setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,16 +16,14 @@ class RawFrames:
     """The samples of the waveform, in frames of `frame_size` samples without overlap."""
 
     sample_rate: int
-    frame_size: int
+    frame_size: int = setting(80, low=1, high=2**17, unit="samples", doc="Length of a frame.")
+
+    of_sound: ClassVar[bool] = True
+    takes_deltas: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.frame_size < 1:
             raise UserError(f"frame_size must be at least one sample, not {self.frame_size}.")
-
-    @classmethod
-    def from_config(cls, config: ConfigDict, sample_rate: int) -> RawFrames:
-        """Reads frame_size."""
-        return cls(sample_rate, config.frame_size)
 
     @property
     def hop(self) -> int:
@@ -55,7 +52,10 @@ class Ready:
 
     sample_rate: int
     features: int
+
     hop: ClassVar[int] = 1
+    of_sound: ClassVar[bool] = False
+    takes_deltas: ClassVar[bool] = True
 
     def frames(self, samples: Count) -> Count:
         return samples

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
-from gru_audio.config import UserError
 from gru_audio.files import read_bytes, replacing
 from gru_audio.paths import local_path
+from gru_audio.settings import UserError
 
 _TIMEOUT = 60  # seconds without a byte
 # An archive may unpack to so many times its size, and to this many bytes in any case: far more

@@ -13,10 +13,10 @@ import tensorflow_datasets as tfds
 
 from gru_audio.audio.containers import CONTRADICTORY
 from gru_audio.audio.io import Audio, BadAudio, decode
-from gru_audio.config import UserError
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder, problem_of_name
 from gru_audio.data.builders.records import STORED, kind_of
 from gru_audio.data.fields import ClassField, EventsField, NumberField, TagsField, TextField
+from gru_audio.settings import UserError
 
 _OWN = re.compile(r"[a-z]\w*(/[\w.-]+)?(:\d+\.\d+\.\d+)?")  # NAME/CONFIG:VERSION
 INSTALL = 'pip install "gru-audio[tf]"'

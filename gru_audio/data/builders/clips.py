@@ -19,7 +19,6 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from gru_audio.audio.io import BadAudio, check_rate
-from gru_audio.config import UserError
 from gru_audio.data import index
 from gru_audio.data.builders import user_files
 from gru_audio.data.builders.ledger import Clip as Clip
@@ -28,6 +27,7 @@ from gru_audio.data.builders.records import STORED, name_classes
 from gru_audio.data.fields import Field
 from gru_audio.data.signal import FRAMES, SOUND, Signal
 from gru_audio.paths import local_path
+from gru_audio.settings import UserError
 
 CLIPS_PER_SHARD = 8192
 SPLITS = ("train", "validation", "test")

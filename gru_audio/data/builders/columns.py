@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from gru_audio.config import UserError
 from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders.tables import Row, read_table
 from gru_audio.data.fields import (
@@ -23,6 +22,7 @@ from gru_audio.data.fields import (
     Value,
     clean,
 )
+from gru_audio.settings import UserError
 
 CLASS, NUMBER, TEXT, EMPTY = "classes", "numbers", "free text", "nothing"  # what columns hold
 FLAGS = {NUMBER: "--numbers", TEXT: "--text"}  # that keep what are no classes

@@ -13,11 +13,11 @@ from typing import ClassVar
 import tensorflow_datasets as tfds
 
 from gru_audio.audio.io import decode
-from gru_audio.config import UserError
 from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder
 from gru_audio.data.builders.tables import Row, read_table
 from gru_audio.data.fields import classes
+from gru_audio.settings import UserError
 
 URL = "https://github.com/karolpiczak/ESC-50/archive/master.zip"
 FOLDS = ("1", "2", "3", "4", "5")

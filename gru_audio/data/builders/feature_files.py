@@ -12,12 +12,12 @@ import numpy as np
 
 from gru_audio.audio.containers import DAMAGED, EMPTY, NON_FINITE, TRUNCATED
 from gru_audio.audio.io import BadAudio
-from gru_audio.config import UserError, nearest
 from gru_audio.data import npz
 from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders import kaldi
 from gru_audio.data.builders.tables import Row, read_cells
 from gru_audio.files import read_bytes
+from gru_audio.settings import UserError, nearest
 
 SPHINX, NUMPY = ".mfc", ".npy"
 NPZ, KALDI = ".npz", ".ark"

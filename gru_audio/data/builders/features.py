@@ -8,7 +8,6 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from gru_audio.audio.io import Audio, BadAudio
-from gru_audio.config import UserError, nearest
 from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders import feature_files, splitting
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder
@@ -18,6 +17,7 @@ from gru_audio.data.builders.tables import Row, read_table
 from gru_audio.data.fields import Value, clean
 from gru_audio.data.signal import Signal, frames
 from gru_audio.paths import local_path
+from gru_audio.settings import UserError, nearest
 
 USUAL_FIELDS = ("label", "speaker", "group", "fold")
 SPHINX_WIDTH = 13  # what Sphinx computes unless told otherwise

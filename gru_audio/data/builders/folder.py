@@ -9,13 +9,13 @@ from typing import NamedTuple
 import tensorflow_datasets as tfds
 
 from gru_audio.audio.io import decode, sound_files
-from gru_audio.config import UserError
 from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders import splitting, user_files
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder
 from gru_audio.data.builders.columns import EVENTS, SEPARATOR, Column, strata, wanted
 from gru_audio.data.fields import TagsField, clean, natural
 from gru_audio.paths import local_path
+from gru_audio.settings import UserError
 
 
 class Folder(ClipBuilder):

@@ -17,11 +17,11 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from gru_audio.audio.io import BadAudio, decode, duration
-from gru_audio.config import UserError
 from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders import splitting
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder
 from gru_audio.data.fields import classes
+from gru_audio.settings import UserError
 
 FILTERED, RANDOM = "filtered", "random"
 

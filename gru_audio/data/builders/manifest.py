@@ -10,7 +10,6 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from gru_audio.audio.io import decode
-from gru_audio.config import UserError
 from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders import columns, splitting, user_files
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder, problem_of_name
@@ -18,6 +17,7 @@ from gru_audio.data.builders.columns import EVENTS, SEPARATOR, Column
 from gru_audio.data.builders.tables import Row, read_table
 from gru_audio.data.fields import Value, clean
 from gru_audio.paths import local_path
+from gru_audio.settings import UserError
 
 FILE, LABEL, SPLIT, GROUP, START, END = "file", "label", "split", "group", "start", "end"
 USUAL_FIELDS = (LABEL, "speaker", GROUP, "fold")  # that are classes whatever their values

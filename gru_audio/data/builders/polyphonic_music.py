@@ -17,12 +17,12 @@ import scipy.io
 import tensorflow_datasets as tfds
 
 from gru_audio.audio.io import Audio
-from gru_audio.config import UserError
 from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders.clips import REFUSE, Clip, ClipBuilder
 from gru_audio.data.fields import classes
 from gru_audio.data.signal import Signal, frames
 from gru_audio.files import read_bytes
+from gru_audio.settings import UserError
 
 KEYS = 88  # of a piano
 URL = (

@@ -16,13 +16,13 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from gru_audio.audio.io import BadAudio, decode, duration
-from gru_audio.config import UserError
 from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders.clips import SKIP, SPLITS, Clip, ClipBuilder
 from gru_audio.data.builders.splitting import USUAL_NAMES
 from gru_audio.data.builders.tables import Row, read_table
 from gru_audio.data.fields import classes
 from gru_audio.paths import local_path
+from gru_audio.settings import UserError
 
 URL = "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")

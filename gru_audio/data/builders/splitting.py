@@ -8,8 +8,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from gru_audio.config import UserError
 from gru_audio.data.builders.clips import SPLITS
+from gru_audio.settings import UserError
 
 FRACTIONS = (80.0, 10.0, 10.0)  # of `SPLITS`
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from gru_audio.audio.io import decode
-from gru_audio.config import UserError
 from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder
 from gru_audio.data.builders.tables import read_table
 from gru_audio.data.fields import classes
 from gru_audio.paths import local_path
+from gru_audio.settings import UserError
 
 URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.tar.gz"
 # Over names and contents of the recordings, since the same release comes in several archives.

@@ -5,8 +5,8 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gru_audio.config import UserError, nearest
 from gru_audio.files import read_text
+from gru_audio.settings import UserError, nearest
 
 Row = Mapping[str, str]
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from gru_audio.audio.io import decode
-from gru_audio.config import UserError
 from gru_audio.data.builders import espeak
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder
 from gru_audio.data.fields import classes
+from gru_audio.settings import UserError
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

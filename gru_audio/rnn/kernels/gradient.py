@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from gru_audio.config import UserError
 from gru_audio.rnn.equations import Carry, Cell, Params, Projections, Values, wide_dtype
 from gru_audio.rnn.ssa import Addition, Bias, Matrix
+from gru_audio.settings import UserError
 
 
 class Forward(NamedTuple):

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gru_audio.config import UserError
 from gru_audio.rnn.equations import Carry, Cell, Params, Projections, wide_dtype
+from gru_audio.settings import UserError
 
 
 def associative(

@@ -20,10 +20,10 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from gru_audio.config import UserError
 from gru_audio.rnn.equations import Carry, Cell, Matrix, Params, Projections, Values, wide_dtype
 from gru_audio.rnn.kernels.blocks import Blocks, in_blocks, padded, product, round_up
 from gru_audio.rnn.kernels.gradient import Forward
+from gru_audio.settings import UserError
 
 LANES = 128
 MOST_ROWS = 128  # of a tile: enough to amortise loading the weights into the matrix unit

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gru_audio.config import UserError
 from gru_audio.data.builders import archive
+from gru_audio.settings import UserError
 from tests.data.builders.making import member, tar_of
 
 EVIL = [

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from gru_audio.config import UserError
 from gru_audio.data.source import open_source
 from gru_audio.prepare import prepare
+from gru_audio.settings import UserError
 from tests import sounds
 from tests.prepared import counts, values
 

@@ -4,9 +4,9 @@ import importlib.util
 
 import pytest
 
-from gru_audio.config import UserError
 from gru_audio.data.builders.catalogue import catalogue_name
 from gru_audio.prepare import prepare
+from gru_audio.settings import UserError
 
 
 @pytest.mark.skipif(

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gru_audio.config import UserError
 from gru_audio.data.builders.esc import CLIPS_PER_FOLD, FOLDS, Esc10, Esc50
+from gru_audio.settings import UserError
 from tests import sounds
 from tests.prepared import counts, prepared, values, write_tar
 

@@ -6,8 +6,8 @@ import io
 import numpy as np
 import pytest
 
-from gru_audio.config import UserError
 from gru_audio.data.builders.features import Features
+from gru_audio.settings import UserError
 from tests import sounds
 from tests.prepared import counts, prepared, values, write_tar
 

@@ -6,9 +6,9 @@ import os
 import numpy as np
 import pytest
 
-from gru_audio.config import UserError
 from gru_audio.data.builders.clips import SPLITS
 from gru_audio.data.builders.folder import Folder
+from gru_audio.settings import UserError
 from tests import sounds
 from tests.data.builders.making import build, folder_builder
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gru_audio.config import UserError
 from gru_audio.data.builders import gtzan
 from gru_audio.data.builders.gtzan import Gtzan
+from gru_audio.settings import UserError
 from tests import sounds
 from tests.prepared import counts, prepared, values, write_tar
 

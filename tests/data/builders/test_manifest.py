@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from gru_audio.config import UserError
 from gru_audio.data.builders.clips import SPLITS
 from gru_audio.data.builders.manifest import Manifest
+from gru_audio.settings import UserError
 from tests import sounds
 from tests.data.builders.making import build, manifest_builder, member, tar_of
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gru_audio.config import UserError
 from gru_audio.data.builders.speech_commands import (
     SILENCE,
     UNKNOWN,
@@ -15,6 +14,7 @@ from gru_audio.data.builders.speech_commands import (
     SpeechCommands,
     official_split,
 )
+from gru_audio.settings import UserError
 from tests import sounds
 from tests.prepared import counts, prepared, values, write_tar
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gru_audio.config import UserError
 from gru_audio.data.builders import splitting
 from gru_audio.data.builders.clips import SPLITS
+from gru_audio.settings import UserError
 
 
 @given(

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gru_audio.config import UserError
 from gru_audio.data.builders.spoken_digit import SpokenDigit, official_split
+from gru_audio.settings import UserError
 from tests import sounds
 from tests.data.builders.making import build, member, tar_of
 

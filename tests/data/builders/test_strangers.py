@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import scipy.io
 
-from gru_audio.config import UserError
 from gru_audio.data.builders.catalogue import Catalogue
 from gru_audio.data.builders.features import Features
 from gru_audio.data.builders.folder import Folder
 from gru_audio.data.builders.manifest import Manifest
 from gru_audio.data.builders.polyphonic_music import JsbChorales
 from gru_audio.prepare import prepare
+from gru_audio.settings import UserError
 
 GIGABYTES = 40 * 10**9  # that files claim below
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gru_audio.config import UserError
 from gru_audio.data.builders.tables import read_cells, read_table
+from gru_audio.settings import UserError
 
 ROWS = [{"file": "x.wav", "label": "a"}, {"file": "y, z.wav", "label": ""}]
 

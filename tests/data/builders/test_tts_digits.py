@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gru_audio.audio.io import decode
-from gru_audio.config import UserError
 from gru_audio.data.builders import espeak, tts_digits
+from gru_audio.settings import UserError
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,9 @@ from experiments.tables.claims import (
     validation_at_equal_training_loss,
 )
 from experiments.tables.kept import Kept, KeptPair, KeptPoint
-from gru_audio.config import UserError
 from gru_audio.reporting.results_csv import RunRecord
 from gru_audio.reporting.statistics import Estimate, components_of_values
+from gru_audio.settings import UserError
 
 GRU, LSTM = [0.31, 0.28, 0.30, 0.35], [0.40, 0.33, 0.31, 0.41]  # by seed
 

@@ -6,7 +6,7 @@ import pytest
 from etils import epath
 
 from experiments.tables.readme import write_readme
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 from tests.commands import ROOT, run_module
 from tests.reporting.workdirs import Made, write_workdir
 

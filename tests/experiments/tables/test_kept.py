@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from experiments.tables.kept import POINTS, keep, read_kept, write_kept
-from gru_audio.config import UserError
 from gru_audio.reporting.comparison import compare
 from gru_audio.reporting.results import read_results
 from gru_audio.reporting.write import write_report
+from gru_audio.settings import UserError
 from tests.reporting.workdirs import Made, fail, interrupt, write_workdir
 
 MADE = Made(arms={"gru": 5.2, "lstm": 3.0}, draws={0.001: 0.0, 0.01: 3.0}, seeds=2, metric="loss")

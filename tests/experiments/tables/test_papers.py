@@ -9,10 +9,10 @@ from experiments.tables import readme
 from experiments.tables.kept import keep, write_kept
 from experiments.tables.papers import Experiment, Paper, Table, compare_arms, read_paper
 from experiments.tables.published import Published, Verdict
-from gru_audio.config import UserError
 from gru_audio.reporting import wording
 from gru_audio.reporting.comparison import compare
 from gru_audio.reporting.results import read_results
+from gru_audio.settings import UserError
 from gru_audio.tasks.metrics import LOSS
 from tests.reporting.workdirs import Made, fail, write_workdir
 

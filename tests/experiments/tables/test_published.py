@@ -11,7 +11,7 @@ from experiments.tables.published import (
     kind,
     smallest_difference,
 )
-from gru_audio.config import UserError
+from gru_audio.settings import UserError
 
 TOLERANCE = 0.1
 
