@@ -77,7 +77,7 @@ def write_tones(folder: Path) -> None:
 
 def tiny(changes: Mapping[str, Any] | None = None) -> ConfigDict:
     """A config for the tones."""
-    return override(default_config(), {**TINY, **(changes or {})})
+    return override(override(default_config(), TINY), changes or {})
 
 
 def make_loader(source: Source, configs: Sequence[ConfigDict]) -> Loader:
