@@ -39,6 +39,7 @@ TOLERANCE = 0.05  # seconds by which an event may end after its clip: lists of e
 _MOST_CLASSES = 2**20
 _MOST_TAGS = 2**14  # every clip has a number for each
 _MOST_EVENTS = 2**16  # of one clip
+_MOST_IN_ALL = 2**28  # clips times the events for which each has room
 _SHOWN = 20  # names in a summary
 _INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u200e\u200f"))
 
@@ -339,7 +340,10 @@ class EventsField(ClassesField):
 
     @staticmethod
     def clean(value: Iterable[Event]) -> tuple[Event, ...]:
-        return tuple(sorted(Event(float(on), float(off), clean(label)) for on, off, label in value))
+        def as_stored(seconds: float) -> float:
+            return float(np.float32(seconds))
+
+        return tuple(sorted(Event(as_stored(a), as_stored(b), clean(name)) for a, b, name in value))
 
     @staticmethod
     def problem(value: tuple[Event, ...], seconds: float) -> str:
@@ -361,7 +365,12 @@ class EventsField(ClassesField):
 
     def arrays(self, values: Sequence[tuple[Event, ...] | None]) -> dict[str, np.ndarray]:
         counts = np.array([-1 if value is None else len(value) for value in values], np.int32)
-        most = max(1, counts.max(initial=0))
+        most = max(1, int(counts.max(initial=0)))
+        if len(values) * most > _MOST_IN_ALL:
+            raise UserError(
+                f"One clip has {most} events, which is too much room for each of {len(values)} "
+                "clips: cut long recordings into parts."
+            )
         times = np.zeros((len(values), most, 2), np.float32)
         classes = np.full((len(values), most), -1, np.int32)
         for i, value in enumerate(values):

@@ -179,6 +179,7 @@ def test_resident_and_streamed_batches_carry_the_values_and_where_a_crop_begins(
     ("event", "why"),
     [
         ((0.05, 0.05, "owl"), "event owl from 0.05 to 0.05 s, which no clip of"),
+        ((0.05, 0.05 + 1e-12, "owl"), "event owl from 0.05 to 0.05 s, which no clip of"),
         ((-0.1, 0.05, "owl"), "event owl from -0.1 to 0.05 s"),
         ((0.0, 9.0, "owl"), "event owl from 0 to 9 s"),
     ],
