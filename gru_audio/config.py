@@ -6,6 +6,8 @@ keys. Where both components have a key, its value stays if it differs from the d
 """
 
 import copy
+import json
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -290,6 +292,19 @@ def read_config(flat: Mapping[str, Any]) -> Config:
         hint = "If an experiment file defines it, pass --experiment FILE."
         raise UserError(f"{error} {hint}") from error
     return config
+
+
+def describe(config: Config) -> str:
+    """Every key of a config: value, unit, bounds and what it means, a paragraph each."""
+    lines = []
+    for name, its in settings_in(config).items():
+        head, _, key = name.rpartition(".")
+        value = config[head][key] if head else config[key]
+        default = "" if value == its.default else f" (default {json.dumps(its.default)})"
+        about = "; ".join(filter(None, (its.unit, its.bounds)))
+        lines.append(f"{name} = {json.dumps(value)}{default}{about and f'  [{about}]'}")
+        lines += textwrap.wrap(its.doc, 96, initial_indent="    ", subsequent_indent="    ")
+    return "\n".join(lines)
 
 
 def check(config: Config) -> None:

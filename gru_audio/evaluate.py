@@ -35,6 +35,7 @@ _SPLIT = flags.DEFINE_string("split", "test", "What to score.")
 _DATA = flags.DEFINE_string("data", None, "Another prepared data set.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets are prepared.")
 _JSON = flags.DEFINE_bool("json", False, "Print JSON instead of a table.")
+command.define_experiment()
 flags.mark_flag_as_required("workdir")
 
 

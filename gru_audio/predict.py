@@ -55,6 +55,7 @@ from gru_audio.sweeping.workdir import Workdir
 from gru_audio.training.trained import Trained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run was trained.")
+command.define_experiment()
 _RUN = flags.DEFINE_string("run", None, "Which run, where there are several.")
 _TOP_K = flags.DEFINE_integer("top_k", 3, "How many labels of a clip or window.", lower_bound=1)
 _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON a file or window.")

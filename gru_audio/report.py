@@ -15,6 +15,7 @@ from absl import flags
 from gru_audio import command
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a sweep or of a training run.")
+command.define_experiment()
 _OUTPUT = flags.DEFINE_string("output", None, "Directory for the report. Default: WORKDIR/report.")
 _METRIC = flags.DEFINE_string(
     "metric", None, "What the variants are compared by. Default: the sweep's metric."

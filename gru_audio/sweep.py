@@ -46,8 +46,10 @@ _SHARD = flags.DEFINE_string("shard", "1/1", "Which part of the sweep to run, as
 _STATUS = flags.DEFINE_string("status", None, "A workdir: show where its runs stand, and stop.")
 _JSON = flags.DEFINE_bool("json", False, "Show the status as JSON.")
 flags.register_multi_flags_validator(
-    ["config", "workdir", "status"],
-    lambda given: given["status"] or (given["config"] is not None and given["workdir"]),
+    ["config", "workdir", "status", "help_config"],
+    lambda given: (
+        given["status"] or (given["config"] and (given["workdir"] or given["help_config"]))
+    ),
     message="Name an experiment by --config and a directory by --workdir, or ask for --status.",
 )
 flags.register_multi_flags_validator(

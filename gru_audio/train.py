@@ -19,7 +19,11 @@ from gru_audio import command
 
 command.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for all that the run writes.")
-flags.mark_flags_as_required(["config", "workdir"])
+flags.register_multi_flags_validator(
+    ["config", "workdir", "help_config"],
+    lambda given: given["config"] and (given["workdir"] or given["help_config"]),
+    message="Name an experiment by --config and a directory by --workdir.",
+)
 
 
 def main(_: Sequence[str]) -> int:

@@ -5,13 +5,12 @@ Usage:
   python -m tests.golden_configs --write   records them anew, in tests/golden
 """
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
 from types import ModuleType
 
-from gru_audio.command import name_with_part
+from gru_audio.command import load_experiment, name_with_part
 from gru_audio.config import check, differences, flatten
 from gru_audio.sweeping.sweep import expand, group
 
@@ -23,9 +22,7 @@ def experiments() -> dict[str, ModuleType]:
     """The experiments by name: every file of the folder that has a config."""
     found = {}
     for path in sorted((ROOT / "experiments").glob("*.py")):
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = load_experiment(path)
         if hasattr(module, "get_config"):
             found[path.stem] = module
     return found
