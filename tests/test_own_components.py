@@ -15,7 +15,7 @@ from gru_audio.settings import UserError
 from gru_audio.training.checkpoint import save_model
 from gru_audio.training.trained import Trained
 from tests.golden_configs import ROOT
-from tests.tones import NAME, make_feed, member, steps, tiny
+from tests.tones import NAME, make_loader, member, steps, tiny
 
 OWN_CELL, OWN_MODEL = (ROOT / "experiments" / f"{name}.py" for name in ("own_cell", "own_model"))
 
@@ -32,8 +32,8 @@ def test_it_trains_is_stored_and_scores(data_dir, tmp_path, path, chosen):
     load_experiment(path)
     config = tiny({"data.dir": str(data_dir), "train.steps": 8, **chosen})
     source = open_source(NAME, data_dir)
-    feed = make_feed(source, [config])
-    state, metrics = steps(feed, [config], [8])
+    loader = make_loader(source, [config])
+    state, metrics = steps(loader, [config], [8])
     assert metrics["loss"][0, -1] < metrics["loss"][0, 0]
     one = member(state, 0)
     trained = Trained(

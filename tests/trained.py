@@ -10,13 +10,13 @@ from tests.tones import make_loader, member, steps
 
 def train(source: Source, config: ConfigDict, count: int) -> Trained:
     """A model after so many steps."""
-    feed = make_loader(source, [config])
-    one = member(steps(feed, [config], [count])[0], 0)
+    loader = make_loader(source, [config])
+    one = member(steps(loader, [config], [count])[0], 0)
     return Trained(
         config=config,
         field=target_field(source, config),
-        signal=feed.program.signal,
-        longest=feed.data.plan.padded[-1],
+        signal=loader.program.signal,
+        longest=loader.data.plan.padded[-1],
         longest_clip=int(source.columns["length"].max()),
         weights=one.weights,
         normalisation=one.normalisation,

@@ -55,7 +55,7 @@ class FigureSet:
             yield drawing
 
 
-def draw(comparison: Comparison) -> FigureSet:
+def draw_figures(comparison: Comparison) -> FigureSet:
     """Draws all figures that there is something to show in."""
     arms, results = comparison.arms, comparison.results
     if not arms:

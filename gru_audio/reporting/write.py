@@ -47,7 +47,7 @@ def write_report(
     write_atomically(output / "results.csv", runs_csv(comparison), shared=True)
     examples = disagreements(comparison)
     heard = listen(workdir, comparison, [each.example for each in examples])
-    drawn = figure_set.draw(comparison)
+    drawn = figure_set.draw_figures(comparison)
     for drawing in drawn:
         for name, content in drawing.files().items():
             write_atomically(output / "figures" / name, content, shared=True)

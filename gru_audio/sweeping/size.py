@@ -1,6 +1,7 @@
 """Arms of a sweep at equal size."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -43,13 +44,19 @@ def match_parameters(
 
 
 def _nearest(size: Callable[[int], int], target: int) -> int:
-    """The positive integer whose ``size``, which grows with it, is nearest to ``target``."""
+    """The positive integer whose ``size``, which grows with it, is nearest to ``target``.
+
+    Each size takes a trace of the model, so the search interpolates. Sizes grow about
+    quadratically.
+    """
     size = functools.cache(size)
-    below, above = 0, 1
+    below, above = 0, 64
     while size(above) < target:
         below, above = above, 2 * above
     while above - below > 1:
-        middle = (below + above) // 2
+        low, high = (math.sqrt(size(n)) if n else 0.0 for n in (below, above))
+        guess = below + round((above - below) * (math.sqrt(target) - low) / (high - low))
+        middle = min(max(guess, below + 1), above - 1)
         if size(middle) < target:
             below = middle
         else:

@@ -21,7 +21,7 @@ from gru_audio.tasks.metrics import (
     Predictions,
     Recall,
     TrueProbability,
-    answers,
+    chosen,
     take,
 )
 from gru_audio.tasks.task import Problem, Row, Stored
@@ -128,7 +128,7 @@ class Classification:
 
     def confusion(self, predictions: Predictions) -> np.ndarray:
         """Counts by true and predicted class, int (classes, classes)."""
-        pairs = predictions["label"] * self.outputs + answers(predictions)
+        pairs = predictions["label"] * self.outputs + chosen(predictions)
         return np.bincount(pairs, minlength=self.outputs**2).reshape(self.outputs, self.outputs)
 
     def in_words(self, predictions: Predictions, row: int) -> tuple[str, str]:

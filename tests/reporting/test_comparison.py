@@ -8,7 +8,7 @@ from gru_audio.reporting import context, wording
 from gru_audio.reporting.baselines import Baseline, Baselines
 from gru_audio.reporting.comparison import compare
 from gru_audio.reporting.results import read_results
-from gru_audio.reporting.tables import comparison_tables
+from gru_audio.reporting.tables import markdown_tables
 from gru_audio.reporting.verdicts import Verdict
 from gru_audio.settings import UserError
 from tests.reporting.workdirs import Made, fail, rewrite, write_workdir
@@ -283,7 +283,7 @@ def test_predictions_that_contradict_the_metrics_are_refused(tmp_path, change, m
     said = context.summary(compared)
     assert said[0].startswith("No verdict on")
     assert any("Run lstm-1 is left out" in line and message in line for line in said)
-    assert "Run lstm-1 is left out" in comparison_tables(compared)
+    assert "Run lstm-1 is left out" in markdown_tables(compared)
 
 
 @pytest.mark.parametrize("damage", ["delete", "cut", "other run"])
