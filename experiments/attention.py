@@ -12,7 +12,6 @@ takes about 12 minutes. The other part was not run.
 """
 
 from gru_audio.config import default_config, override
-from gru_audio.reporting.published import Published
 from gru_audio.settings import choose
 from gru_audio.sweeping.size import match_parameters
 from gru_audio.sweeping.sweep import Sweep
@@ -25,7 +24,7 @@ PARTS = {
     },
 }
 
-PUBLISHED = Published(
+PUBLISHED = dict(
     source="Rybakov et al. 2020, Streaming keyword spotting on mobile devices, arXiv 2005.06720",
     measure="test accuracy; the paper's are of Speech Commands v0.02 in full, ours of the part "
     "that speech_commands_12 tells of, so the two cannot be compared",

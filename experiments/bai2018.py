@@ -21,7 +21,6 @@ nottingham. Parts with two seeds have no verdicts.
 import math
 
 from gru_audio.config import default_config, override
-from gru_audio.reporting.published import Published
 from gru_audio.settings import choose
 from gru_audio.sweeping import draws
 from gru_audio.sweeping.halving import Halving
@@ -45,7 +44,7 @@ PARTS = {
     "copy_memory_2000": {**COPY, "model.hidden": 10},
 }
 
-PUBLISHED = Published(
+PUBLISHED = dict(
     source="Bai, Kolter, Koltun 2018, arXiv 1803.01271, Table 1",
     measure="test loss: music, nats per frame; adding, squared error; copying, nats per step",
     values={

@@ -12,7 +12,6 @@ the best one at update 200. These train until patience ends them.
 import math
 
 from gru_audio.config import default_config, override
-from gru_audio.reporting.published import Published
 from gru_audio.settings import choose
 from gru_audio.sweeping import draws
 from gru_audio.sweeping.halving import Halving
@@ -22,7 +21,7 @@ from gru_audio.sweeping.sweep import Sweep
 LONG = {"train.truncate_frames": 200, "train.eval_every": 100, "train.log_every": 100}
 PARTS = {"jsb_chorales": {}, "piano_midi": LONG, "nottingham": LONG, "muse_data": LONG}
 
-PUBLISHED = Published(
+PUBLISHED = dict(
     source="Chung, Gulcehre, Cho, Bengio 2014, arXiv 1412.3555, Table 2, test",
     measure="negative log-likelihood in nats per frame",
     values={

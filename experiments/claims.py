@@ -12,9 +12,7 @@ import csv
 import math
 from pathlib import Path
 
-from gru_audio.command import load_experiment
-from gru_audio.config import default_config, override
-from gru_audio.reporting.claims import (
+from experiments.tables.claims import (
     Basis,
     Claim,
     Evidence,
@@ -24,7 +22,9 @@ from gru_audio.reporting.claims import (
     updates_to_equal_score,
     validation_at_equal_training_loss,
 )
-from gru_audio.reporting.kept import read_kept
+from experiments.tables.kept import read_kept
+from gru_audio.command import load_experiment
+from gru_audio.config import default_config, override
 from gru_audio.reporting.statistics import Estimate
 from gru_audio.settings import choose
 from gru_audio.sweeping.size import match_parameters
@@ -106,19 +106,22 @@ def _smaller(results):
 
 
 def _faster_step(results):
-    return [
-        Evidence(
-            setting=row["size"],
-            first=("GRU, ms", row["both_ms"]["median"]),
-            second=("LSTM, ms", row["both_ms"]["median"] * row["speed"]["median"]),
-            difference=Estimate(*(row["speed"][name] for name in ("median", "q1", "q3"))),
-            expected=1,
-            neutral=1.0,
-            basis=Basis.ROUNDS,
-        )
-        for row in read_benchmark(results / "claims-cells.json")
-        if row["cell"] == "gru"
-    ]
+    found = []
+    for row in read_benchmark(results / "claims-cells.json"):
+        if row["contestant"] == "gru":
+            ms, speed = row["both_ms"]["median"], row["speed"]["lstm"]
+            found.append(
+                Evidence(
+                    setting=row["case"],
+                    first=("GRU, ms", ms),
+                    second=("LSTM, ms", ms * speed["median"]),
+                    difference=Estimate(*(speed[name] for name in ("median", "q1", "q3"))),
+                    expected=1,
+                    neutral=1.0,
+                    basis=Basis.ROUNDS,
+                )
+            )
+    return found
 
 
 def _fewer_updates(results):
@@ -189,7 +192,7 @@ def _loss_without_counting(steps):
 def _loses_more(*names):
     """Whether the GRU's test loss is above the LSTM's, where one of them learnt anything."""
     bai = load_experiment(Path(__file__).parent / "bai2018.py").PUBLISHED
-    floors = {**bai.floors, "counting": _loss_without_counting(400)}
+    floors = {**bai["floors"], "counting": _loss_without_counting(400)}
 
     def tests(results):
         return [
@@ -244,7 +247,7 @@ CLAIMS = (
     Claim(
         "A step of a GRU is faster than one of an LSTM of the same width",
         "Forward and backward of one layer, contestants in turns: how many times as fast, with "
-        "quartiles (`python -m gru_audio.bench cells --json "
+        "quartiles (`python -m benchmarks cells --json "
         "experiments/results/claims-cells.json`).",
         _faster_step,
     ),

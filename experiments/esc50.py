@@ -14,13 +14,12 @@ falls slowest with the LSTM.
 """
 
 from gru_audio.config import default_config
-from gru_audio.reporting.published import Published
 from gru_audio.sweeping.size import match_parameters
 from gru_audio.sweeping.sweep import Sweep, folds
 
 FOLDS = ("1", "2", "3", "5")
 
-PUBLISHED = Published(
+PUBLISHED = dict(
     source="Piczak 2015, ESC: Dataset for Environmental Sound Classification, Table 2, and others",
     measure="accuracy; the published ones are means over five folds, ours over the four of which "
     "there are features, drawn from pictures of 8 bits",

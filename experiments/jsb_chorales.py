@@ -9,7 +9,6 @@ validation split chooses one of these.
 """
 
 from gru_audio.config import default_config, override
-from gru_audio.reporting.published import Published
 from gru_audio.settings import choose
 from gru_audio.sweeping import draws
 from gru_audio.sweeping.halving import Halving
@@ -45,7 +44,7 @@ DRAWS = {
     },
 }
 
-PUBLISHED = Published(
+PUBLISHED = dict(
     source="Test negative log-likelihoods of other papers on the same pieces",
     measure="nats per frame",
     peers={

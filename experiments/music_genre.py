@@ -16,7 +16,6 @@ difference shown; under a minute. GTZAN's audio was not run.
 """
 
 from gru_audio.config import default_config, override
-from gru_audio.reporting.published import Published
 from gru_audio.settings import choose
 from gru_audio.sweeping import draws
 from gru_audio.sweeping.halving import Halving
@@ -32,7 +31,8 @@ PARTS = {
         **{"frontend.window_ms": 50.0, "frontend.mels": 64, "model.hidden": 96},
     },
 }
-PUBLISHED = Published(
+
+PUBLISHED = dict(
     source="No table of the same split is known; linear models stand beside ours",
     measure="test accuracy; clips of one piece may lie on both sides of these splits, which "
     "flatters all models",

@@ -1,6 +1,7 @@
 r"""Xu et al. 2017: a convolution before gated recurrent layers, for several tags a clip.
 
-  python -m gru_audio.prepare manifest --name chime_home --manifest chime_home.csv
+  python -m gru_audio.prepare manifest --name chime_home --manifest chime_home.csv \
+      --tags label
   python -m gru_audio.sweep --config experiments/xu2017.py --workdir runs/xu2017
 
 The manifest has the columns file, label and split; a label joins the tags of a chunk, such as

@@ -8,7 +8,6 @@ attention. An accelerator trains it in minutes, a laptop does not.
 """
 
 from gru_audio.config import default_config, override
-from gru_audio.reporting.published import Published
 from gru_audio.settings import choose
 from gru_audio.sweeping.size import match_parameters
 from gru_audio.sweeping.sweep import Sweep, folds
@@ -16,7 +15,7 @@ from gru_audio.sweeping.sweep import Sweep, folds
 FOLDS = ("1", "2", "3", "4", "5")
 PARTS = {part: {"data.name": part} for part in ("esc10", "esc50")}
 
-PUBLISHED = Published(
+PUBLISHED = dict(
     source="Zhang, Xu, Qiao, Zhang, Cao 2019, arXiv 1907.02230",
     measure="accuracy, a mean over five folds; the paper's training is from memory, too, its "
     "layers from notes that quote it",

@@ -19,7 +19,6 @@ from absl import logging as absl_logging
 from etils import epath
 
 from gru_audio.files import refusal
-from gru_audio.reporting.published import name_with_part
 from gru_audio.settings import UserError
 from gru_audio.training import stopping
 
@@ -75,7 +74,7 @@ def run(main: Callable[[Sequence[str]], int | None], *, names: bool = False) -> 
                 traceback.print_exc()
                 code = 1
         if "jax" in sys.modules:  # importing it takes seconds, and without it there are no others
-            from gru_audio.training.processes import leave
+            from gru_audio.training.distributed import leave
 
             leave(code)
         return code
@@ -222,6 +221,11 @@ def experiment_name() -> str:
     """The experiment file's name without folder and ending, and the part: "bai2018-copy_500"."""
     path, part = _path_and_part()
     return name_with_part(path.rpartition("/")[2].removesuffix(".py"), part or "")
+
+
+def name_with_part(experiment: str, part: str | None) -> str:
+    """The name of a part of an experiment, and of all its results: "bai2018-copy_500"."""
+    return f"{experiment}-{part}" if part else experiment
 
 
 def _path_and_part() -> tuple[str, str | None]:

@@ -1,4 +1,4 @@
-"""Scores a finished run on a split, class by class where there are classes.
+"""Scores a finished run on a split; also class by class or tag by tag, where there are any.
 
   python -m gru_audio.evaluate --workdir runs/spoken_digit --run GRU-seed0
   python -m gru_audio.evaluate --workdir runs/one --split validation --json
@@ -11,23 +11,22 @@ Every example is scored once: the whole clip, or its middle if it is longer than
 config.data.crop_seconds. `predict` labels clips in the same way.
 """
 
-import dataclasses
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from absl import flags
 from rich.table import Table
 
 from gru_audio import command
+from gru_audio.data.fields import Values, take
 from gru_audio.data.source import Source, open_source
-from gru_audio.data.split import ROLES, select, target
+from gru_audio.data.split import ROLES, select
 from gru_audio.labelling.printer import plain_console
 from gru_audio.settings import UserError, nearest
 from gru_audio.sweeping.workdir import Workdir
-from gru_audio.tasks.tagging import Tagging, tags_of
+from gru_audio.tasks.metrics import measure
 from gru_audio.training.trained import Trained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run was trained.")
@@ -60,18 +59,11 @@ def main(_: Sequence[str]) -> None:
             "prepared anew: what is scored may be what it has learnt.",
             file=sys.stderr,
         )
-    ids = _examples(source, trained)
-    trained = _with_labels_of(source, trained)
-    labels = _labels(source, trained)[ids]
-    task = trained.program().task
+    ids, task = _examples(source, trained), trained.program().task
+    labels = task.labels(take(_values(source, trained), ids))
     scores = trained.scores(source.signals(ids), labels)
 
-    metrics = task.metrics(scores, labels)
-    rows: list[dict[str, Any]] = []
-    if isinstance(task, Tagging):
-        rows = task.by_tag(scores, labels)
-    elif task.answers:
-        rows = _by_class(scores["probabilities"], labels, task.answers)
+    metrics, rows = measure(task.metrics, scores), task.table(scores)
     if _JSON.value:
         print(json.dumps({"split": _SPLIT.value, "metrics": metrics, "classes": rows}))
         return
@@ -84,29 +76,9 @@ def main(_: Sequence[str]) -> None:
     for column in (count, *shares):
         table.add_column(column, justify="right")
     for row in rows:
-        told = [f"{row[x]:.1%}" if row[x] is not None else "-" for x in shares]
-        table.add_row(row[name], str(row[count]), *told)
+        cells = ["-" if row[x] is None else f"{row[x]:.1%}" for x in shares]
+        table.add_row(row[name], str(row[count]), *cells)
     plain_console().print(table)
-
-
-def _by_class(
-    probabilities: np.ndarray, labels: np.ndarray, names: Sequence[str]
-) -> list[dict[str, Any]]:
-    """How many examples each class has, and how well it is found."""
-    predicted = probabilities.argmax(axis=-1)
-    classes = []
-    for c, name in enumerate(names):
-        hits = int(np.sum((labels == c) & (predicted == c)))
-        examples, given = int(np.sum(labels == c)), int(np.sum(predicted == c))
-        classes.append(
-            {
-                "class": name,
-                "examples": examples,
-                "recall": hits / examples if examples else None,
-                "precision": hits / given if given else None,
-            }
-        )
-    return classes
 
 
 def _examples(source: Source, trained: Trained) -> np.ndarray:
@@ -115,7 +87,7 @@ def _examples(source: Source, trained: Trained) -> np.ndarray:
     if _DATA.value is None and split in ROLES:
         ids = select(source, trained.config.data, trained.config.seed)[split]
     elif split in source.splits():
-        known = target(source, trained.config.data.target) >= 0
+        known = source.known(trained.config.data.target)
         ids = np.flatnonzero((source.columns["split"] == split) & known)
     else:
         choices = {*ROLES, *source.splits()}
@@ -125,34 +97,13 @@ def _examples(source: Source, trained: Trained) -> np.ndarray:
     return ids
 
 
-def _with_labels_of(source: Source, trained: Trained) -> Trained:
-    """The model with the labels of the data set besides its own, which its outputs must cover.
-
-    Other sets of tags are other labels, of the same outputs. Whatever else is new is an error.
-    """
-    field, task = trained.config.data.target, trained.program().task
-    if not field:
-        return trained
-    target(source, field)  # is an error where there is none
-    others = set(source.class_names[field]) - set(trained.class_names)
-    tagging = isinstance(task, Tagging)
-    unknown = {tag for label in others for tag in tags_of(label)} if tagging else others
-    unknown -= set(task.answers)
-    if unknown:
-        raise UserError(
-            f"The model does not know these {'tags' if tagging else 'classes'} of {source.name}: "
-            f"{', '.join(sorted(unknown))}."
-        )
-    return dataclasses.replace(trained, class_names=(*trained.class_names, *sorted(others)))
-
-
-def _labels(source: Source, trained: Trained) -> np.ndarray:
-    """Classes of every example, in the model's numbering."""
-    field = trained.config.data.target
-    if not field:
-        return target(source, field)
-    column, names = target(source, field), source.class_names[field]
-    return np.array([trained.class_names.index(name) for name in names], np.int32)[column]
+def _values(source: Source, trained: Trained) -> Values:
+    """The values of the model's field for every example, with its numbers of classes."""
+    target = trained.config.data.target
+    field, values = source.field(target), source.values(target)
+    if trained.field is None or field is None:
+        return values
+    return trained.field.matched(field, values, source.name)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Users' folders and disks: reading, writing, listing, locking, and disks that refuse.
+"""Reading, writing, listing and locking files in folders that users name.
 
-A path that a user gives may hold any character. So it is never part of a pattern. And a folder may
-come from a stranger: a link in it could make us overwrite a file elsewhere, a pipe could block us,
-and JSON could be nested deeper than Python's stack.
+The path of a user may contain any character, so it is never part of a glob pattern. A folder may
+come from a stranger: a link in it could make this program overwrite a file elsewhere, a pipe could
+block it, and JSON could be nested too deeply for Python's stack.
 """
 
 import contextlib
@@ -23,18 +23,19 @@ from etils import epath
 
 from gru_audio.settings import UserError
 
-# What makes a disk refuse, and what the user can mend without a look at the code.
-_REFUSALS = (
+# Errors of disks and file systems that a user can fix.
+_DISK_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.ESTALE),
     *(errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG),
 )
-_REMOTE = "://"  # in the address of an object store, which has no links and no half-written files
+_REMOTE = "://"  # marks an object store, which has no links and replaces files atomically
 
 
 def matching(folder: epath.Path, pattern: str) -> list[epath.Path]:
-    """The files and folders in `folder` whose names match, sorted; none if there is no folder.
+    """Returns the sorted files and folders in `folder` whose names match a pattern.
 
-    `epath.Path.glob` reads the folder itself as a pattern: it finds nothing in "runs/lr[1e-3]".
+    The result is empty if the folder does not exist. `epath.Path.glob` is no alternative: it treats
+    the folder as a pattern, too, and finds nothing in "runs/lr[1e-3]".
     """
     if not folder.is_dir():
         return []
@@ -43,21 +44,22 @@ def matching(folder: epath.Path, pattern: str) -> list[epath.Path]:
 
 
 def lock(file: IO[str], *, shared: bool = False, wait: bool = False) -> bool:
-    """Locks an open file until it is closed or the process ends, whatever way it does.
+    """Locks an open file until it is closed or the process ends.
 
-    Some disks, such as Lustre and NFS, are mounted without locks. There it warns, and all go on.
+    Some file systems, such as Lustre and NFS, may be mounted without locks. There the function
+    prints a warning and returns True.
 
     Args:
-      file: open.
-      shared: others may hold it too, if they share it.
-      wait: until the others let go of it.
+      file: an open file.
+      shared: allow other shared locks of the file.
+      wait: wait until other processes release their locks.
 
     Returns:
-      Whether nothing is in the way.
+      False if another process holds the lock.
     """
-    how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
+    operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
     try:
-        fcntl.flock(file, how)
+        fcntl.flock(file, operation)
     except BlockingIOError:
         return False
     except OSError as error:
@@ -70,33 +72,34 @@ def lock(file: IO[str], *, shared: bool = False, wait: bool = False) -> bool:
 
 
 def refusal(error: BaseException) -> str:
-    """What a disk refused and why, in one line; "" for any other error."""
-    if not isinstance(error, OSError) or error.errno not in _REFUSALS:
+    """Returns a one-line message for a disk error that a user can fix; "" for other errors."""
+    if not isinstance(error, OSError) or error.errno not in _DISK_ERRORS:
         return ""
-    what = (
+    action = (
         f"Cannot read or write {error.filename}" if error.filename else "A file cannot be written"
     )
-    return f"{what}: {error.strerror}."
+    return f"{action}: {error.strerror}."
 
 
 def write_atomically(path: epath.PathLike, data: str | bytes, *, shared: bool = False) -> None:
-    """Writes a small file so that a reader sees the old or the new one, never half of it.
+    """Writes a small file. A reader sees either the old or the new content, never a part.
 
-    Text is written as UTF-8; what it cannot hold (bytes of a file name) is written as an escape.
+    Text is encoded as UTF-8. Characters without an encoding (from undecodable file names) are
+    escaped.
 
     Args:
-      path: is replaced, also where it is a link; what the link leads to stays as it is.
+      path: replaced if it exists. If it is a link, the link is replaced, not its target.
       data: the content.
       shared: other processes may write the same file at the same time.
 
     Raises:
-      OSError: it cannot be written; then nothing has changed.
+      OSError: the file cannot be written; the old file is unchanged.
     """
     data = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
     if _REMOTE in str(path):
         epath.Path(path).write_bytes(data)
         return
-    with contextlib.suppress(FileExistsError):  # writing says better what is in the way
+    with contextlib.suppress(FileExistsError):  # writing the file gives a better error
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, shared=shared) as file:
         file.write(data)
@@ -104,10 +107,10 @@ def write_atomically(path: epath.PathLike, data: str | bytes, *, shared: bool = 
 
 @contextlib.contextmanager
 def replacing(path: epath.PathLike, *, shared: bool = False) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` when the block ends without an error.
+    """Opens a new file that replaces `path` when the block ends without an error.
 
-    See `write_atomically`. The file of a process that was killed here is overwritten by the next,
-    unless it was shared.
+    See `write_atomically`. If the process is killed, its temporary file remains. The next process
+    overwrites it, unless `shared` is set.
     """
     path = Path(path)
     token = f".{secrets.token_hex(4)}" if shared else ""
@@ -121,23 +124,23 @@ def replacing(path: epath.PathLike, *, shared: bool = False) -> Iterator[BinaryI
     except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        if isinstance(error, OSError):  # name the file that is meant, not the part
+        if isinstance(error, OSError):  # name the file itself, not the temporary file
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
 def open_own(path: epath.PathLike, mode: str) -> IO[Any]:
-    """Opens a file of ours to add to it ("ab", "a+"), and makes it where it is missing.
+    """Opens a file of this program for appending ("ab", "a+"); creates it if it is missing.
 
     Raises:
-      OSError: it cannot be opened, or is a link or no plain file.
+      OSError: the file cannot be opened, is a link, or is not a regular file.
     """
 
     def opener(name: str, flags: int) -> int:
         descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise OSError(errno.EINVAL, "it is no plain file", name)
+            raise OSError(errno.EINVAL, "it is not a regular file", name)
         return descriptor
 
     try:
@@ -149,10 +152,10 @@ def open_own(path: epath.PathLike, mode: str) -> IO[Any]:
 
 
 def refuse_links(root: epath.PathLike) -> None:
-    """Refuses a folder with a link in it that leads outside: what is written could go there.
+    """Refuses a folder with a link to a place outside of it, since a write could go there.
 
     Raises:
-      UserError: there is one.
+      UserError: there is such a link.
     """
     if _REMOTE in str(root):
         return
@@ -165,22 +168,22 @@ def refuse_links(root: epath.PathLike) -> None:
                 if os.path.commonpath([home, target]) != home:
                     raise UserError(
                         f"{path} is a link to {target}, outside of {root}. Nothing is written "
-                        "through it: remove it, or take another directory."
+                        "through a link: remove it, or choose another directory."
                     )
 
 
 def read_bytes(path: epath.PathLike) -> bytes:
-    """The content of a plain file.
+    """Returns the content of a regular file.
 
     Raises:
-      OSError: it cannot be read, is larger than memory, or is a pipe, a device or a folder.
+      OSError: the file cannot be read, is larger than memory, or is a pipe, a device or a folder.
     """
     if _REMOTE in str(path):
         return epath.Path(path).read_bytes()
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no plain file", str(path))
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         try:
             return file.read()
         except MemoryError as error:
@@ -188,19 +191,24 @@ def read_bytes(path: epath.PathLike) -> bytes:
 
 
 def read_text(path: epath.PathLike, encoding: str = "utf-8") -> str:
-    """The content of a plain text file; raises `OSError` or `UnicodeDecodeError`."""
+    """Returns the content of a text file.
+
+    Raises:
+      OSError: as `read_bytes`.
+      UnicodeDecodeError: the content has another encoding.
+    """
     return read_bytes(path).decode(encoding)
 
 
 def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
-    """What JSON from elsewhere says.
+    """Parses JSON that may be hostile.
 
     Args:
       text: the JSON.
-      finite: refuses NaN and infinities, which are not JSON, and numbers too large for a float.
+      finite: refuse NaN, infinities (JSON has neither) and numbers too large for a float.
 
     Raises:
-      ValueError: it is no JSON, or nested too deeply.
+      ValueError: the text is not JSON, or nested too deeply.
     """
     try:
         if not finite:
@@ -211,7 +219,12 @@ def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
 
 
 def read_json(path: epath.PathLike, *, finite: bool = True) -> Any:
-    """What a file of JSON says; raises `OSError`, or `ValueError` as `parse_json`."""
+    """Returns the value in a JSON file.
+
+    Raises:
+      OSError: as `read_bytes`.
+      ValueError: as `parse_json`.
+    """
     return parse_json(read_bytes(path), finite=finite)
 
 

@@ -1,4 +1,4 @@
-"""Paths as users write them: in a shell, in a spreadsheet, copied from a file manager."""
+"""Interpretation of paths that users write in a shell or a spreadsheet, or copy from elsewhere."""
 
 import os
 import re
@@ -9,18 +9,18 @@ from gru_audio.settings import UserError
 
 
 def local_path(text: str | os.PathLike[str], folder: Path | None = None) -> Path:
-    r"""The local path that a user means.
+    r"""Returns the local path that a user means.
 
-    A file of exactly that name comes first. Otherwise surrounding space is removed, a file: URI is
-    read, "~" is expanded, and backslashes separate folders, as in lists from Windows. The file need
-    not exist.
+    If a file with exactly this name exists, the result is its path. Otherwise surrounding space is
+    removed, a file: URI is decoded, "~" is expanded, and backslashes become slashes (lists from
+    Windows contain them). The file need not exist.
 
     Args:
       text: a path or a file: URI.
-      folder: what a relative path is relative to; None: the working directory.
+      folder: base of a relative path; None: the working directory.
 
     Raises:
-      UserError: it is empty, or cannot name a local file.
+      UserError: the text is empty, or does not name a local file.
     """
     written, folder = os.fspath(text), folder or Path()
     if not written.strip() or "\0" in written:
@@ -31,14 +31,14 @@ def local_path(text: str | os.PathLike[str], folder: Path | None = None) -> Path
     if path.startswith("~"):
         path = os.path.expanduser(path)
         if path.startswith("~"):
-            raise UserError(f"{written}: there is no such home folder.")
+            raise UserError(f"{written}: there is no such home directory.")
     if "\\" in path and not os.path.lexists(folder / path):
         path = path.replace("\\", "/")
     return folder / path
 
 
 def _without_scheme(text: str) -> str:
-    """The path in a file: URI; other texts as they are."""
+    """Returns the path of a file: URI, and any other text unchanged."""
     uri = re.match("([A-Za-z][A-Za-z0-9+.-]+):(/.*)", text, re.DOTALL)
     if not uri:
         return text

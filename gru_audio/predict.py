@@ -37,15 +37,21 @@ from absl import flags
 
 from gru_audio import command
 from gru_audio.audio.containers import Unusable
-from gru_audio.audio.files import sound_files
-from gru_audio.audio.io import LONGEST, BadAudio, convert, decode, decode_blocks, duration
+from gru_audio.audio.io import (
+    LONGEST,
+    BadAudio,
+    convert,
+    decode,
+    decode_blocks,
+    duration,
+    sound_files,
+)
 from gru_audio.audio.live import Sound, devices, growing_wav, microphone, raw_pcm
 from gru_audio.labelling.label import Pace, label_live, label_recording
 from gru_audio.labelling.printer import Printer, clock
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError
 from gru_audio.sweeping.workdir import Workdir
-from gru_audio.tasks.tagging import Tagging
 from gru_audio.training.trained import Trained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run was trained.")
@@ -94,7 +100,7 @@ def main(arguments: Sequence[str]) -> int:
         _TOP_K.value,
         _THRESHOLD.value,
         _JSON.value,
-        several=isinstance(task, Tagging),
+        several=task.several,
     )
     if live:
         _print_live(trained, printer, size, hop)

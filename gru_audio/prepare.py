@@ -14,6 +14,12 @@ manifest has the columns file and label, and may have split, speaker, group, fol
 (seconds); other columns with values that repeat become class fields, too, or those that --fields
 names. Either may come with an --archive (tar or zip) that holds the sounds.
 
+A field holds one class for each clip unless a flag says otherwise. --tags label takes
+"speech+music" as two tags and "none" as no tag. --text words takes a column as transcripts, of
+which "<none>" is an empty one. --numbers age takes it as numbers. --events FILE adds the field
+"events" from a table of file, onset, offset (seconds) and label; a row with a file alone says that
+the file has no events.
+
 Without splits, clips are split at random, by the column group where there is one; --split_by keeps
 each value of something else (speaker, recording) within one split. Parts of a file, and files with
 the same content, stay together. Where there are splits, but none for validation, a part of train
@@ -47,7 +53,7 @@ from rich.progress import Progress
 
 from gru_audio import command
 from gru_audio.data import index
-from gru_audio.data.builders import BUILDERS, listing
+from gru_audio.data.builders import BUILDERS, user_files
 from gru_audio.data.builders.catalogue import catalogue_name
 from gru_audio.data.builders.clips import REFUSE, SKIP, UNFINISHED, ClipBuilder
 from gru_audio.data.source import default_data_dir
@@ -70,6 +76,13 @@ _OPTIONS = (  # handed to the builder, each where it is given
         None,
         "Class fields: NAME or NAME=COLUMN, ...; in features NAME=COLUMN:NAMES.",
     ),
+    flags.DEFINE_list(
+        "tags", None, "Fields of tags, of which a clip may have several: as --fields."
+    ),
+    flags.DEFINE_list("text", None, "Fields of text, such as transcripts: as --fields."),
+    flags.DEFINE_list("numbers", None, "Fields of numbers: as --fields."),
+    flags.DEFINE_string("separator", None, "Between the tags of a clip; by default +."),
+    flags.DEFINE_string("events", None, "A table of events: file, onset, offset (s), label."),
     flags.DEFINE_string(
         "split", None, "The column with the splits of features; filtered or random for gtzan."
     ),
@@ -180,9 +193,8 @@ def summary(folder: epath.PathLike) -> str:
     if is_sound:
         read = ", ".join(f"{count} at {rate}" for rate, count in about["file_rates"])
         lines.insert(2, f"  rate: {rate} Hz; files: {read} Hz")
-    for field, names in about["class_names"].items():
-        shown = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
-        lines.append(f"  {field}: {len(names)} classes: {shown}")
+    for name, field in index.read_fields(about).items():
+        lines.append(f"  {name}: {field.summary(columns[name])}")
     for split in dict.fromkeys(columns[index.SPLIT].tolist()):
         of_split = lengths[columns[index.SPLIT] == split]
         lines.append(f"  {split}: {len(of_split)} clips, {_duration(of_split, rate)}")
@@ -258,7 +270,7 @@ def _since(folder: Path, builder: ClipBuilder) -> str:
     """What has happened to the user's files since the data set was prepared."""
     try:
         then = index.read_inputs(epath.Path(folder))
-        different = listing.changes(then, listing.listed(builder.inputs())) if then else ""
+        different = user_files.changes(then, user_files.listed(builder.inputs())) if then else ""
     except (OSError, ValueError) as error:
         different = f"its files cannot be compared: {error}"
     if not different:

@@ -60,10 +60,8 @@ flags.register_multi_flags_validator(
 
 
 def main(_: Sequence[str]) -> int:
-    return _status(epath.Path(_STATUS.value)) if _STATUS.value else _sweep()
-
-
-def _sweep() -> int:
+    if _STATUS.value:
+        return _status(epath.Path(_STATUS.value))
     config = command.config()
 
     # Importing these takes seconds, which help, the status and a wrong config must not.
@@ -74,21 +72,21 @@ def _sweep() -> int:
     from gru_audio.sweeping.shard import Shard
     from gru_audio.sweeping.sweep import Sweep
     from gru_audio.sweeping.workdir import Workdir
-    from gru_audio.training import processes
-    from gru_audio.training.checkpoint import hush
-    from gru_audio.training.devices import use_cpu_cores
+    from gru_audio.training import distributed
+    from gru_audio.training.checkpoint import silence
+    from gru_audio.training.distributed import use_cpu_cores
 
     shard = Shard.parse(_SHARD.value)
     use_cpu_cores(at_least=-(-config.parallel.data // config.parallel.processes))
-    processes.join(config.parallel)
-    hush()
+    distributed.join(config.parallel)
+    silence()
     module = command.experiment_module()
     sweep, about = command.experiment_sweep(module, config), module.__doc__ or ""
     if not isinstance(sweep, Sweep):
         raise UserError("get_sweep(config) must return a gru_audio.sweeping.sweep.Sweep.")
     name, line = command.experiment_name(), command.command_line()
     planned = plan(config, sweep, name, about, line, shard)
-    if processes.first():
+    if distributed.first():
         _show_plan(planned)
         for remark in planned.remarks:
             print(f"note: {remark}", file=sys.stderr)
@@ -97,7 +95,7 @@ def _sweep() -> int:
 
     workdir = Workdir(_WORKDIR.value)
     failed = execute(planned, workdir)
-    if not processes.first():
+    if not distributed.first():
         return 1 if failed else 0
     page, comparison = write_report(workdir.root)
     for line in summary(comparison):

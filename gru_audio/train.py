@@ -35,13 +35,13 @@ def main(_: Sequence[str]) -> int:
     from gru_audio.sweeping.planning import plan
     from gru_audio.sweeping.sweep import Sweep
     from gru_audio.sweeping.workdir import Workdir
-    from gru_audio.training import processes
-    from gru_audio.training.checkpoint import hush
-    from gru_audio.training.devices import use_cpu_cores
+    from gru_audio.training import distributed
+    from gru_audio.training.checkpoint import silence
+    from gru_audio.training.distributed import use_cpu_cores
 
     use_cpu_cores(at_least=-(-config.parallel.data // config.parallel.processes))
-    processes.join(config.parallel)
-    hush()
+    distributed.join(config.parallel)
+    silence()
     module = command.experiment_module()
 
     # A run is a sweep with one member.
@@ -49,12 +49,12 @@ def main(_: Sequence[str]) -> int:
     sweep = Sweep(arms={arm: {}}, replicates=[{"seed": config.seed}])
     about = module.__doc__ or ""
     planned = plan(config, sweep, command.experiment_name(), about, command.command_line())
-    if processes.first():
+    if distributed.first():
         for remark in planned.remarks:
             print(f"note: {remark}", file=sys.stderr)
     workdir = Workdir(_WORKDIR.value)
     failed = execute(planned, workdir)
-    if not processes.first():
+    if not distributed.first():
         return 1 if failed else 0
     if failed:
         print(workdir.failure(failed[0]), file=sys.stderr)

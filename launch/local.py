@@ -3,11 +3,12 @@ r"""Starts a command as several processes on this machine, and watches them.
   python launch/local.py --processes 4 --devices 2 -- \
       python -m gru_audio.sweep --config experiments/spoken_digit.py --workdir runs/digits
 
-Each process gets the command with its place among the others appended, and each line it prints
-comes out behind its number. With --devices it is on the CPU; without, the GPUs of the machine are
-parted among the processes, if there are any. When one fails, dies, hangs or never comes up, the
-others are ended within a minute and a message names it. Exit code: 0 all ended well; 75 preempted,
-everything saved, the same command resumes; 2 the command was wrong; 1 anything else.
+Each process runs the command with additional flags that connect the processes. Each line that a
+process prints is shown with the number of the process before it. With --devices the processes run
+on the CPU. Otherwise they share the machine's GPUs, if there are any. If a process fails, is
+killed, hangs or does not start, the others are ended within a minute, and a message names it. Exit
+codes: 0 success; 75 preempted (everything is saved, the same command resumes); 2 the command is
+wrong; 130 interrupted; 1 anything else.
 """
 
 import argparse
@@ -28,30 +29,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 USER_ERROR, PREEMPTED, INTERRUPTED = 2, 75, 130  # exit codes
-JOINED = "GRU_AUDIO_JOINED"  # the folder in which a process leaves its number as it joins the rest
-# What JAX and its collectives say when another process is gone. Then they abort or raise an error.
+JOINED = "GRU_AUDIO_JOINED"  # a folder; a process creates a file there when it joins the others
+# Messages of JAX and its collectives when another process is gone, before they abort or raise.
 _LOST_A_PEER = re.compile(
     "JAX distributed service detected fatal errors|error from coordination service"
     "|Connection (closed|reset) by peer|Socket closed|another task died"
 )
 
-_GPU = re.compile(r"\d+|(GPU|MIG)-.+")  # its name in CUDA_VISIBLE_DEVICES
+_GPU = re.compile(r"\d+|(GPU|MIG)-.+")  # an entry of CUDA_VISIBLE_DEVICES
 _POLL = 0.05  # seconds
-_SETTLE = 3.0  # seconds in which all that answer have heard of a silent one
-_GRACE = 5.0  # seconds between SIGTERM and SIGKILL, for those that cannot go on anyway
-_SAVING = 40.0  # seconds that processes have to save and end after a signal; they take 25
-_TAIL = 40  # lines
-_PR_SET_PDEATHSIG = 1  # of Linux
+_SETTLE = 3.0  # seconds until all other processes have noticed a hanging one
+_GRACE = 5.0  # seconds between SIGTERM and SIGKILL, for processes that cannot continue anyway
+_SAVING = 40.0  # seconds to save and end after a signal; processes need 25
+_TAIL = 40  # lines of a process that are kept for messages
+_PR_SET_PDEATHSIG = 1  # Linux
 
 
 class Process:
-    """One of the processes; its output is passed on, line by line, behind its number."""
+    """One of the processes. Each line of its output is printed with its number before it."""
 
     def __init__(self, rank: int, command: Sequence[str], environment: dict[str, str]):
         self.rank = rank
         self._joined = Path(environment[JOINED]) / str(rank)
-        self.lost_a_peer = False  # whether it has said so
-        self._asked_to_end = 0  # by which signal
+        self.lost_a_peer = False  # whether its output reports the loss of another process
+        self._signal = 0  # the first signal, other than SIGKILL, that it got
         self.tail: collections.deque[str] = collections.deque(maxlen=_TAIL)
         self._popen = subprocess.Popen(
             command,
@@ -61,129 +62,130 @@ class Process:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            start_new_session=True,  # Ctrl-C reaches it through us alone
+            start_new_session=True,  # the terminal does not send Ctrl-C to it directly
             preexec_fn=_die_with_parent,
         )
-        self._reader = threading.Thread(target=self._pass_on, daemon=True)
+        self._reader = threading.Thread(target=self._print_output, daemon=True)
 
-    def listen(self) -> None:
-        """Begins to pass on its output."""
+    def start_reader(self) -> None:
+        """Starts to print its output."""
         self._reader.start()
 
     @property
     def code(self) -> int | None:
-        """Its exit code, minus the signal that killed it, or None while it runs.
+        """Its exit code; the negative number of the signal that killed it; None while it runs.
 
-        A process that a signal reaches before it has joined may end in any way: Python itself
-        exits with code 1 while it still loads `site`. One that has joined may see the others leave
-        before it.
+        After a signal from the launcher, an exit code may be a consequence of the signal. A process
+        that has not joined the others may end with any code: Python exits with 1 while it loads
+        `site`. A process that has joined may lose the others, which end before it.
         """
         code = self._popen.poll()
-        if code is None or not self._asked_to_end:
+        if code is None or not self._signal:
             return code
         excused = self.lost_a_peer or (code != USER_ERROR and not self._joined.exists())
-        if code == -self._asked_to_end or (code and excused):
-            return INTERRUPTED if self._asked_to_end == signal.SIGINT else PREEMPTED
+        if code == -self._signal or (code and excused):
+            return INTERRUPTED if self._signal == signal.SIGINT else PREEMPTED
         return code
 
     def send(self, number: int) -> None:
-        """Sends a signal, if it still runs."""
+        """Sends a signal, if the process still runs."""
         if number != signal.SIGKILL:
-            self._asked_to_end = self._asked_to_end or number
+            self._signal = self._signal or number
         self._popen.send_signal(number)
 
     def wait(self, deadline: float) -> None:
-        """Returns when it has ended and said its last, or at the deadline."""
+        """Waits until the process has ended and its output is printed, or until the deadline."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._popen.wait(max(0.0, deadline - time.monotonic()))
-            self._reader.join(1.0)  # a grandchild may hold the pipe open
+            self._reader.join(1.0)  # a grandchild may keep the pipe open
 
-    def _pass_on(self) -> None:
+    def _print_output(self) -> None:
         assert self._popen.stdout is not None
         for line in self._popen.stdout:
             self.tail.append(line.rstrip("\n"))
             self.lost_a_peer |= bool(_LOST_A_PEER.search(line))
-            # One write a line: those of two processes do not mix.
+            # One write per line, so that lines of two processes do not mix.
             sys.stdout.write(f"[{self.rank}] {self.tail[-1]}\n")
             sys.stdout.flush()
 
 
 class Signals:
-    """What the launcher was asked to do: signals that it passes on to all processes."""
+    """The signals that the launcher got and forwards to all processes."""
 
     def __init__(self) -> None:
-        self.first = 0  # the number of the first one
-        self.deadline = float("inf")  # by which all are to have ended
+        self.first = 0  # number of the first signal; 0: none yet
+        self.deadline = float("inf")  # time by which all processes must have ended
         self._processes: list[Process] = []
 
-    def pass_on_to(self, processes: list[Process]) -> None:
-        """From now on passes signals on to these, to which more may be added."""
+    def forward_to(self, processes: list[Process]) -> None:
+        """Starts to forward signals to the processes in the list, which may grow."""
         self._processes = processes
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, self._pass_on)
+                signal.signal(number, self._forward)
 
-    def _pass_on(self, number: int, _: object) -> None:
-        left = _GRACE if self.first and number == signal.SIGINT else _SAVING
+    def _forward(self, number: int, _: object) -> None:
+        remaining = _GRACE if self.first and number == signal.SIGINT else _SAVING
         self.first = self.first or number
-        self.deadline = min(self.deadline, time.monotonic() + left)
+        self.deadline = min(self.deadline, time.monotonic() + remaining)
         _send(self._processes, number)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Runs the command; returns its exit code."""
     options = _parse(arguments)
     try:
-        own = environments(os.environ, options.processes, options.devices)
+        variables = environments(os.environ, options.processes, options.devices)
     except ValueError as error:
         print(f"launch: {error}", file=sys.stderr)
         return USER_ERROR
     signals = Signals()
     with (
         tempfile.TemporaryDirectory() as joined,
-        started(options.command, own, Path(joined), signals) as processes,
+        started(options.command, variables, Path(joined), signals) as processes,
     ):
-        complaint = watch(processes, Path(joined), options.wait, signals)
+        failure = watch(processes, Path(joined), options.wait, signals)
         end(processes)
-    if complaint:
-        print(f"launch: {complaint}", file=sys.stderr)
-    code = summary([process.code for process in processes], complaint)
+    if failure:
+        print(f"launch: {failure}", file=sys.stderr)
+    code = exit_code([process.code for process in processes], failure)
     if code == INTERRUPTED:
         print("launch: interrupted; the same command resumes", file=sys.stderr)
     return code
 
 
-def environments(given: Mapping[str, str], count: int, devices: int | None) -> list[dict[str, str]]:
-    """The environment of each process, which tells it what devices it has.
+def environments(base: Mapping[str, str], count: int, devices: int | None) -> list[dict[str, str]]:
+    """Returns the environment variables of each process, which select its devices.
 
-    No two have a GPU in common: JAX would open all it sees, and take most of their memory. All have
-    as many, since a process is to hold an even part of the mesh; what is left over stays idle.
+    Processes share no GPU, because JAX opens all visible GPUs and allocates most of their memory.
+    All processes get the same number of GPUs, because each must hold an equal part of the mesh.
+    Remaining GPUs stay idle.
 
     Args:
-      given: that of the launcher.
-      count: how many processes.
-      devices: virtual CPU devices of each; None: its share of the GPUs. Where there are none, that
-        is left to the command.
+      base: the environment of the launcher.
+      count: number of processes.
+      devices: virtual CPU devices per process; None: an equal share of the GPUs. Without GPUs the
+        command chooses the devices.
 
     Raises:
       ValueError: there are GPUs, but fewer than processes.
     """
-    common = {**given, "PYTHONUNBUFFERED": "1"}
+    common = {**base, "PYTHONUNBUFFERED": "1"}
     if devices:
         flag = f"--xla_force_host_platform_device_count={devices}"
-        flags = f"{given.get('XLA_FLAGS', '')} {flag}".strip()
+        flags = f"{base.get('XLA_FLAGS', '')} {flag}".strip()
         return [common | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}] * count
-    gpus = _gpus(given)
+    gpus = _gpus(base)
     if not gpus:
         return [common] * count
-    each = len(gpus) // count
-    if not each:
+    share = len(gpus) // count
+    if not share:
         raise ValueError(
-            f"--processes={count}, but there are GPUs for {len(gpus)} only: start no more, or give "
-            "--devices for virtual ones on the CPU"
+            f"--processes={count} is more than the number of GPUs, {len(gpus)}: lower it, or set "
+            "--devices for virtual CPU devices"
         )
-    shares = [gpus[rank * each : (rank + 1) * each] for rank in range(count)]
-    return [common | {"CUDA_VISIBLE_DEVICES": ",".join(share)} for share in shares]
+    shares = [gpus[rank * share : (rank + 1) * share] for rank in range(count)]
+    return [common | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} for gpus in shares]
 
 
 @contextlib.contextmanager
@@ -193,61 +195,61 @@ def started(
     joined: Path,
     signals: Signals,
 ) -> Iterator[list[Process]]:
-    """Starts the processes, which get every signal; none survives the end of the context.
+    """Starts the processes; kills those that still run at the end of the context.
 
     Args:
-      command: what to run.
-      environments: one a process.
-      joined: an empty folder, in which process R makes a file named R as it joins the others.
-      signals: passes them on.
+      command: the command of each process.
+      environments: environment variables, one dictionary per process.
+      joined: an empty folder. Process R creates a file named R there when it joins the others.
+      signals: forwards signals to the processes.
     """
-    place = [
+    flags = [
         f"--config.parallel.coordinator=localhost:{_free_port()}",
         f"--config.parallel.processes={len(environments)}",
     ]
     processes: list[Process] = []
-    signals.pass_on_to(processes)
+    signals.forward_to(processes)
     try:
         for rank, environment in enumerate(environments):
-            own = [*command, *place, f"--config.parallel.process={rank}"]
-            processes.append(Process(rank, own, environment | {JOINED: str(joined)}))
-        if signals.first:  # it may have come before all were there
+            arguments = [*command, *flags, f"--config.parallel.process={rank}"]
+            processes.append(Process(rank, arguments, environment | {JOINED: str(joined)}))
+        if signals.first:  # the signal may have come before all processes were in the list
             _send(processes, signals.first)
-        for process in processes:  # threads only now: forking beside them is not safe
-            process.listen()
+        for process in processes:  # threads start after all forks, because forking them is unsafe
+            process.start_reader()
         yield processes
     finally:
         _send(processes, signal.SIGKILL)
 
 
 def watch(processes: Sequence[Process], joined: Path, wait: float, signals: Signals) -> str:
-    """Returns when all have ended well, or as soon as one has not.
+    """Waits until all processes have succeeded or one has failed.
 
     Args:
-      processes: all of them.
-      joined: the folder in which they leave their numbers.
-      wait: seconds that they have to do so.
-      signals: after one all have to end.
+      processes: all processes.
+      joined: the folder in which each process creates a file when it joins.
+      wait: seconds within which all processes must join.
+      signals: after a signal, all processes must end.
 
     Returns:
-      What went wrong and with which process; "" if nothing did.
+      A description of the failure and the process; "" if there was none.
     """
     deadline = time.monotonic() + wait
     while running := [process for process in processes if process.code is None]:
         if time.monotonic() > signals.deadline:
-            return _tell(running, f"did not end after {signal.Signals(signals.first).name}")
+            return _describe(running, f"did not end after {signal.Signals(signals.first).name}")
         if time.monotonic() > deadline:
             if missing := [p for p in running if not (joined / str(p.rank)).exists()]:
-                return _tell(missing, f"did not come up within {wait:g} s")
+                return _describe(missing, f"did not start within {wait:g} s")
             deadline = float("inf")
         if _failed(processes):
-            return _blame(processes)
+            return _cause(processes)
         time.sleep(_POLL)
-    return _blame(processes) if _failed(processes) else ""
+    return _cause(processes) if _failed(processes) else ""
 
 
 def end(processes: Sequence[Process]) -> None:
-    """Ends those that still run: by SIGTERM, and if that does not help by SIGKILL."""
+    """Ends the processes that still run, by SIGTERM and then by SIGKILL."""
     _send(processes, signal.SIGTERM)
     deadline = time.monotonic() + _GRACE
     for process in processes:
@@ -257,44 +259,44 @@ def end(processes: Sequence[Process]) -> None:
         process.wait(time.monotonic() + _GRACE)
 
 
-def summary(codes: Sequence[int | None], complaint: str) -> int:
-    """One exit code for all."""
+def exit_code(codes: Sequence[int | None], failure: str) -> int:
+    """Returns the launcher's exit code, from those of all processes."""
     if USER_ERROR in codes:
         return USER_ERROR
-    if complaint:
+    if failure:
         return 1
     return next((code for code in (INTERRUPTED, PREEMPTED) if code in codes), 0)
 
 
 def _failed(processes: Sequence[Process]) -> list[Process]:
-    fine = (None, 0, PREEMPTED, INTERRUPTED)
-    return [process for process in processes if process.code not in fine]
+    allowed = (None, 0, PREEMPTED, INTERRUPTED)
+    return [process for process in processes if process.code not in allowed]
 
 
-def _blame(processes: Sequence[Process]) -> str:
-    """Says what went wrong, once a process has failed: the first may not be the one to blame."""
+def _cause(processes: Sequence[Process]) -> str:
+    """Describes the cause, once a process has failed: the first to end may be a consequence."""
     deadline = time.monotonic() + _SETTLE
     for process in _failed(processes):
         process.wait(deadline)
     if all(process.lost_a_peer for process in _failed(processes)):
-        time.sleep(_SETTLE)  # they ended because of another, and so do all but that other
-        if silent := [process for process in processes if process.code is None]:
-            return _tell(silent, "no longer answers")
-    # One that was killed, or failed by itself, comes before those that only lost it.
+        time.sleep(_SETTLE)  # now all processes have ended, except the one that hangs
+        if hanging := [process for process in processes if process.code is None]:
+            return _describe(hanging, "no longer responds")
+    # A process that was killed or failed by itself comes before those that only lost it.
     culprit = min(_failed(processes), key=lambda p: (p.lost_a_peer, (p.code or 0) > 0, p.rank))
     code = culprit.code or 0
-    what = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    event = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     if code == -signal.SIGKILL:
-        what += ", as the system does when memory runs out"
-    return _tell([culprit], what)
+        event += ", which the system does when memory runs out"
+    return _describe([culprit], event)
 
 
-def _tell(culprits: Sequence[Process], what: str) -> str:
-    """What went wrong with some processes, and the last lines of each."""
+def _describe(processes: Sequence[Process], event: str) -> str:
+    """Returns a message about some processes, with the last lines of each."""
     lines = []
-    for process in culprits:
-        lines.append(f"process {process.rank} {what}; its last lines:")
-        lines += [f"    {line}" for line in list(process.tail) or ["(it said nothing)"]]
+    for process in processes:
+        lines.append(f"process {process.rank} {event}; its last lines:")
+        lines += [f"    {line}" for line in list(process.tail) or ["(no output)"]]
     return "\n".join(lines)
 
 
@@ -304,24 +306,24 @@ def _send(processes: Sequence[Process], number: int) -> None:
 
 
 def _die_with_parent() -> None:
-    """Called in the child: should the launcher be killed, the system kills the child."""
+    """Makes Linux kill this child process when the launcher is killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _gpus(environment: Mapping[str, str]) -> list[str]:
-    """NVIDIA's GPUs that the environment lets a process see, as CUDA_VISIBLE_DEVICES names them."""
+    """Returns the visible NVIDIA GPUs, in the form of CUDA_VISIBLE_DEVICES."""
     if environment.get("JAX_PLATFORMS") == "cpu":
         return []
     if "CUDA_VISIBLE_DEVICES" in environment:
-        named = environment["CUDA_VISIBLE_DEVICES"].split(",")
-        return list(itertools.takewhile(_GPU.fullmatch, named))  # as CUDA does: -1 ends them
+        entries = environment["CUDA_VISIBLE_DEVICES"].split(",")
+        return list(itertools.takewhile(_GPU.fullmatch, entries))  # as in CUDA, -1 ends the list
     try:
         listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
     except OSError:
         return []
-    found = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
-    return [str(i) for i in range(len(found))]
+    count = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+    return [str(i) for i in range(count)]
 
 
 def _free_port() -> int:
@@ -338,14 +340,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         epilog=rest,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--processes", type=int, required=True, help="how many")
+    parser.add_argument("--processes", type=int, required=True, help="number of processes")
     parser.add_argument(
-        "--devices", type=int, help="virtual CPU devices of each; without: its share of the GPUs"
+        "--devices", type=int, help="virtual CPU devices per process; default: a share of the GPUs"
     )
     parser.add_argument(
-        "--wait", type=float, default=45.0, help="seconds that a process has to come up (45)"
+        "--wait", type=float, default=45.0, help="seconds within which a process must start (45)"
     )
-    parser.add_argument("command", nargs="+", help="what each of them runs, after --")
+    parser.add_argument("command", nargs="+", help="the command of each process, after --")
     options = parser.parse_args(arguments)
     if options.processes < 1:
         parser.error("--processes must be at least 1")

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# A sweep on a Cloud TPU VM, or on a slice of several: asks for it, runs, asks anew when it is taken
-# away, and deletes it in the end.
+# Runs a sweep on a Cloud TPU VM or on a slice of several: requests the machine, runs the sweep,
+# requests the machine again after a preemption, and deletes it at the end.
 #
 #   ZONE=us-central1-a launch/tpu_vm.sh [--dry_run] NAME --config FILE --workdir gs://BUCKET/DIR ...
 #
-# NAME is that of the queued resource and of its node; what follows goes to gru_audio.sweep.
-# --dry_run only prints the commands. More from the environment, with what it is otherwise:
+# NAME is the name of the queued resource and of its node. gru_audio.sweep gets the other arguments.
+# --dry_run only prints the commands. Environment variables and their defaults:
 #
-#   ACCELERATOR  v5litepod-8, one host; v5litepod-16 and more are slices of several
-#   RUNTIME      v2-alpha-tpuv5-lite; must fit the accelerator
-#   SPOT         yes; SPOT= asks for one that is not taken away
-#   PREPARE      spoken_digit: what gru_audio.prepare is told, on each host
+#   ACCELERATOR  v5litepod-8, one host; v5litepod-16 and larger are slices of several hosts
+#   RUNTIME      v2-alpha-tpuv5-lite; must match the accelerator
+#   SPOT         yes; SPOT= requests a machine that is not preempted
+#   PREPARE      spoken_digit: the arguments of gru_audio.prepare, on each host
 #
-# The workdir lies in a bucket: the machine's own disk is deleted with it. Needs bash 4.4 or later.
-# The code is that of the last commit. Exit code: that of the sweep.
+# The workdir must be in a bucket, because the disk is deleted with the machine. The hosts run the
+# code of the last commit. The exit code is that of the sweep. Needs bash 4.4 or later.
 set -euo pipefail
 
 DRY_RUN=
@@ -36,23 +36,23 @@ fi
 NAME=$1
 SWEEP=("${@:2}")
 CODE=$(mktemp -d)/code.tar.gz
-CREATED= # by this script: nothing else is deleted
+CREATED= # not empty if this script created the resource; it deletes no other
 
 main() {
     trap finish EXIT
     git -C "$(dirname "$0")/.." archive --output="$CODE" HEAD
     while true; do
-        ask
-        wait_for_it && set_up && sweep && exit 0
+        request
+        wait_until_active && set_up && sweep && exit 0
         code=$?
-        if ((code != 75)) && still_there; then
+        if ((code != 75)) && still_active; then
             exit "$code"
         fi
         delete
     done
 }
 
-ask() {
+request() {
     local spot=(--spot)
     [[ ${SPOT-yes} ]] || spot=()
     run gcloud compute tpus queued-resources create "$NAME" --node-id="$NAME" --zone="$ZONE" \
@@ -62,7 +62,7 @@ ask() {
     CREATED=yes
 }
 
-wait_for_it() {
+wait_until_active() {
     local state before=
     while true; do
         state=$(state)
@@ -80,18 +80,18 @@ set_up() {
     run gcloud compute tpus tpu-vm scp "$CODE" "$NAME:" --zone="$ZONE" --worker=all &&
         on_all_hosts "mkdir -p gru_audio && tar -xzf code.tar.gz -C gru_audio" &&
         on_all_hosts "python3 -m pip install --quiet --user uv" &&
-        in_the_code "python3 -m uv venv --clear --python=3.12" &&
-        in_the_code "python3 -m uv pip install -c constraints.txt -e '.[tpu,gcs]'" &&
-        in_the_code ".venv/bin/python -m gru_audio.prepare ${PREPARE:-spoken_digit}"
+        in_code "python3 -m uv venv --clear --python=3.12" &&
+        in_code "python3 -m uv pip install -c constraints.txt -e '.[tpu,gcs]'" &&
+        in_code ".venv/bin/python -m gru_audio.prepare ${PREPARE:-spoken_digit}"
 }
 
 sweep() {
-    # gcloud repeats a command whose connection broke: the lock makes that wait for the first.
-    in_the_code "flock --timeout=600 .lock .venv/bin/python -m gru_audio.sweep ${SWEEP[*]@Q} \
+    # gcloud repeats a command after a lost connection. The lock makes it wait for the first one.
+    in_code "flock --timeout=600 .lock .venv/bin/python -m gru_audio.sweep ${SWEEP[*]@Q} \
 --config.parallel.coordinator=auto"
 }
 
-in_the_code() {
+in_code() {
     on_all_hosts "cd gru_audio && $1"
 }
 
@@ -100,8 +100,8 @@ on_all_hosts() {
         --ssh-flag=-oServerAliveInterval=30 --command="$1"
 }
 
-still_there() {
-    sleep 60 # a machine that is taken away takes a while to say so
+still_active() {
+    sleep 60 # a preempted machine changes its state after a delay
     [[ $(state) == ACTIVE ]]
 }
 
@@ -124,7 +124,7 @@ finish() {
     if [[ $CREATED ]]; then
         delete
     else
-        echo "Nothing was deleted. If $NAME is there and no longer wanted: gcloud compute tpus" \
+        echo "Nothing was deleted. If $NAME exists and is not needed: gcloud compute tpus" \
             "queued-resources delete $NAME --zone=$ZONE --force" >&2
     fi
 }

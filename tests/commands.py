@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from gru_audio.training.checkpoint import load_model
+from gru_audio.training.trained import load_model
 from tests.tones import assert_same
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,9 +53,16 @@ def arguments(command: str, *rest: Any) -> list[str]:
 def run(
     environment: Mapping[str, str], command: str, *rest: Any, code: int = 0
 ) -> subprocess.CompletedProcess:
-    """Runs a command to its end and expects its exit code."""
+    """Runs a command of the package to its end and expects its exit code."""
+    return run_module(environment, f"gru_audio.{command}", *rest, code=code)
+
+
+def run_module(
+    environment: Mapping[str, str], module: str, *rest: Any, code: int = 0
+) -> subprocess.CompletedProcess:
+    """The same for any module that `python -m` runs."""
     ended = subprocess.run(
-        arguments(command, *rest),
+        [sys.executable, "-m", module, *map(str, rest)],
         cwd=ROOT,
         env=dict(environment),
         capture_output=True,

@@ -17,10 +17,10 @@ from types import ModuleType
 import numpy as np
 from etils import epath
 
-from gru_audio.command import load_experiment
+from gru_audio.command import load_experiment, name_with_part
 from gru_audio.config import check, differences, flatten
 from gru_audio.data import index
-from gru_audio.reporting.published import name_with_part
+from gru_audio.data.fields import ClassField, TagsField, describe
 from gru_audio.sweeping.sweep import expand, group
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +35,7 @@ SOUNDS = {
     "esc50": (16000, {"label": 50}),
     "gtzan": (22050, {"label": 10}),
     "scenes": (16000, {"label": 19}),
-    "chime_home": (16000, {"label": 7}),
+    "chime_home": (16000, {"label": 7}),  # tags
     "my_sounds": (16000, {"label": 2}),
     "birdsong": (32000, {}),
 }
@@ -57,16 +57,19 @@ def empty_data_sets() -> str:
     atexit.register(shutil.rmtree, folder)
     for name, (number, fields) in {**SOUNDS, **FRAMES}.items():
         signal = {"shape": [number], "dtype": "float32"} if name in FRAMES else {}
+        kind = TagsField if name == "chime_home" else ClassField
+        described = {f: kind(tuple(f"class {i}" for i in range(n))) for f, n in fields.items()}
         description = {
             "name": name,
             "sample_rate": 1 if name in FRAMES else number,
             "signal": signal,
-            "class_names": {f: [f"class {i}" for i in range(n)] for f, n in fields.items()},
+            "fields": {field: describe(its) for field, its in described.items()},
             "records": [],
             "fingerprint": "",
         }
         columns = {"split": np.array([], str), "clip": np.array([], str)}
-        columns |= {field: np.array([], np.int32) for field in ("length", *fields)}
+        columns |= {"length": np.array([], np.int32)}
+        columns |= {field: its.arrays([]) for field, its in described.items()}
         (path := epath.Path(folder) / name / "1.0.0").mkdir(parents=True)
         index.write(path, description, columns)
     return folder

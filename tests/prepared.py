@@ -18,7 +18,7 @@ def prepared(recipe: str, data_dir: Path, **options) -> Source:
 
 def values(source: Source, field: str) -> list[str]:
     """The name of each clip's class; "" where it is unknown."""
-    names = np.array([*source.class_names[field], ""])
+    names = np.array([*source.fields[field].names, ""])
     return names[source.columns[field]].tolist()
 
 

@@ -1,4 +1,4 @@
-"""Folders of any name, locks, links, JSON, and what a disk refuses."""
+"""Folders with any name, locks, links, JSON, and disk errors."""
 
 import errno
 import fcntl
@@ -27,7 +27,7 @@ ODD = "lr[1e-3]*?{a,b} é"
 
 def test_a_folder_may_have_any_name(tmp_path):
     folder = epath.Path(tmp_path / ODD)
-    assert matching(folder, "*") == []  # there is none
+    assert matching(folder, "*") == []  # it does not exist
     folder.mkdir()
     for name in ("lock", "lock-1of2", "block", "Lock", ".lock"):
         (folder / name).write_text("")
@@ -36,7 +36,7 @@ def test_a_folder_may_have_any_name(tmp_path):
     assert matching(folder / "lock", "*") == []  # a file
 
 
-def test_a_lock_is_held_by_one_or_shared_by_many(tmp_path):
+def test_a_lock_is_exclusive_or_shared(tmp_path):
     path = tmp_path / ODD
     with path.open("w") as first, path.open("w") as second:
         assert lock(first)
@@ -50,8 +50,8 @@ def test_a_lock_is_held_by_one_or_shared_by_many(tmp_path):
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO])
 @pytest.mark.parametrize("wait", [False, True])
-def test_a_disk_without_locks_is_told(tmp_path, monkeypatch, capsys, number, wait):
-    """As Lustre and NFS may be mounted."""
+def test_a_disk_without_locks_gives_a_warning(tmp_path, monkeypatch, capsys, number, wait):
+    """Lustre and NFS may be mounted without locks."""
 
     def unable(file, how):
         raise OSError(number, os.strerror(number))
@@ -62,7 +62,7 @@ def test_a_disk_without_locks_is_told(tmp_path, monkeypatch, capsys, number, wai
     assert f"cannot be locked ({os.strerror(number)})" in capsys.readouterr().err
 
 
-def test_what_a_disk_refuses_is_one_line(tmp_path):
+def test_a_disk_error_is_one_line(tmp_path):
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/one/result.json")
     assert refusal(full) == "Cannot read or write runs/one/result.json: No space left on device."
     assert "No space left" in refusal(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
@@ -72,7 +72,7 @@ def test_what_a_disk_refuses_is_one_line(tmp_path):
 
 @pytest.fixture
 def victim(tmp_path):
-    """A file that nothing may touch, beside the folder `in`."""
+    """A file next to the folder `in` that must not change."""
     (tmp_path / "in").mkdir()
     path = tmp_path / "victim"
     path.write_text("mine")
@@ -80,7 +80,7 @@ def victim(tmp_path):
     assert path.read_text() == "mine"
 
 
-def test_a_small_file_is_there_whole(tmp_path):
+def test_a_small_file_is_replaced_without_leftovers(tmp_path):
     path = tmp_path / "deep" / "file.json"
     for value in (1, 2):
         write_atomically(path, json.dumps(value))
@@ -88,15 +88,15 @@ def test_a_small_file_is_there_whole(tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == ["file.json"]
 
 
-def test_text_is_utf_8_whatever_it_holds(tmp_path):
-    name = os.fsdecode(b"caf\xe9")  # of a file system that is not written in UTF-8
+def test_text_is_written_as_utf_8_with_escapes(tmp_path):
+    name = os.fsdecode(b"caf\xe9")  # from a file system with another encoding
     write_atomically(tmp_path / "file", "für " + name)
     assert (tmp_path / "file").read_bytes() == "für caf\\udce9".encode()
 
 
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("planted", ["file", ".file.part"])
-def test_a_link_is_replaced_and_not_written_through(victim, planted, shared):
+def test_a_link_is_replaced_but_not_its_target(victim, planted, shared):
     path = victim.parent / "in" / "file"
     (path.parent / planted).symlink_to(victim)
     write_atomically(path, "new", shared=shared)
@@ -104,7 +104,7 @@ def test_a_link_is_replaced_and_not_written_through(victim, planted, shared):
     assert not path.is_symlink()
 
 
-def test_nothing_is_replaced_where_writing_ends_in_an_error(tmp_path):
+def test_an_error_while_writing_keeps_the_old_file(tmp_path):
     (tmp_path / "file").write_text("old")
     with pytest.raises(KeyError), replacing(tmp_path / "file") as file:
         file.write(b"new")
@@ -113,7 +113,7 @@ def test_nothing_is_replaced_where_writing_ends_in_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["ab", "a+"])
-def test_a_file_to_add_to_is_no_link(victim, mode):
+def test_a_link_is_not_opened_for_appending(victim, mode):
     path = victim.parent / "in" / "file"
     with open_own(path, mode):
         pass
@@ -124,8 +124,8 @@ def test_a_file_to_add_to_is_no_link(victim, mode):
 
 
 @pytest.mark.parametrize("read", [read_bytes, lambda path: open_own(path, "a+")])
-def test_a_pipe_and_a_device_are_no_files(tmp_path, read):
-    """Reading a pipe that nobody writes would wait for ever, and a device may never end."""
+def test_pipes_devices_and_folders_are_refused(tmp_path, read):
+    """Reading a pipe without a writer would block forever, and a device may be endless."""
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", "/dev/zero", tmp_path):
         with pytest.raises(OSError):
@@ -159,7 +159,7 @@ def test_links_out_of_a_folder_are_refused(victim):
     ],
     ids=lambda text: text[:9] or "empty",
 )
-def test_what_is_no_json_is_a_value_error(tmp_path, text):
+def test_invalid_json_is_a_value_error(tmp_path, text):
     with pytest.raises(ValueError):
         parse_json(text)
     (tmp_path / "x.json").write_text(text, "utf-8", "surrogatepass")
@@ -167,7 +167,7 @@ def test_what_is_no_json_is_a_value_error(tmp_path, text):
         read_json(tmp_path / "x.json")
 
 
-def test_json_comes_back():
+def test_json_survives_a_round_trip():
     value = {"a": [1, -2.5, 1e300, None, True, "ö"], "b": {}}
     assert parse_json(json.dumps(value)) == value
     assert parse_json("[Infinity]", finite=False) == [float("inf")]

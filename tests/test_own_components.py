@@ -12,10 +12,9 @@ from gru_audio.data.source import open_source
 from gru_audio.models.size import model_size
 from gru_audio.rnn import CELLS, Layer
 from gru_audio.settings import UserError
-from gru_audio.training.checkpoint import save_model
 from gru_audio.training.trained import Trained
 from tests.golden_configs import ROOT
-from tests.tones import NAME, make_feed, member, steps, tiny
+from tests.tones import NAME, make_loader, member, steps, tiny
 
 OWN_CELL, OWN_MODEL = (ROOT / "experiments" / f"{name}.py" for name in ("own_cell", "own_model"))
 
@@ -32,13 +31,13 @@ def test_it_trains_is_stored_and_scores(data_dir, tmp_path, path, chosen):
     load_experiment(path)
     config = tiny({"data.dir": str(data_dir), "train.steps": 8, **chosen})
     source = open_source(NAME, data_dir)
-    feed = make_feed(source, [config])
-    state, metrics = steps(feed, [config], [8])
+    loader = make_loader(source, [config])
+    state, metrics = steps(loader, [config], [8])
     assert metrics["loss"][0, -1] < metrics["loss"][0, 0]
     one = member(state, 0)
     trained = Trained(
         read_config(json.loads(json.dumps(flatten(config)))),
-        source.class_names["label"],
+        source.field("label"),
         source.signal,
         8000,
         one.weights,
@@ -46,10 +45,15 @@ def test_it_trains_is_stored_and_scores(data_dir, tmp_path, path, chosen):
         {"run": "one"},
     )
     trained.save(tmp_path)
-    clips, labels = source.signals([0, 1, 2]), source.columns["label"][:3]
+    clips, labels = source.signals([0, 1, 2]), source.values("label")[:3]
     before = trained.scores(clips, labels)
     after = Trained.load(tmp_path).scores(clips, labels)
     jax.tree.map(np.testing.assert_array_equal, before, after)
+    description = json.loads((tmp_path / "model.json").read_text())
+    description["config"]["model.cell"] = description["config"]["model.name"] = "unheard_of"
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    with pytest.raises(UserError, match="pass --experiment FILE"):  # it chooses no code by itself
+        Trained.load(tmp_path)
 
 
 def test_the_simple_recurrent_unit_is_that_of_its_paper():
@@ -96,11 +100,3 @@ def test_a_name_that_is_taken_is_refused(tmp_path):
         with pytest.raises(UserError, match=rf"taken\.py: {message}"):
             load_experiment(path)
     assert before == CELLS
-
-
-def test_a_stored_run_chooses_no_code(data_dir, tmp_path):
-    """Its config names a cell, and says how the user may load it."""
-    description = {"config": {"model.cell": "of_mine"}, "class_names": [], "about": {"run": "x"}}
-    save_model(tmp_path, {}, description)
-    with pytest.raises(UserError, match="pass --experiment FILE"):
-        Trained.load(tmp_path)

@@ -1,4 +1,4 @@
-"""Paths as users write them."""
+"""Interpretation of paths that users write."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from gru_audio.settings import UserError
         ("C:/b.wav", "C:/b.wav"),
     ],
 )
-def test_what_users_write(text, path, monkeypatch):
+def test_forms_that_users_write(text, path, monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     assert local_path(text) == Path(path.replace("HOME", "/home/me"))
 
@@ -52,9 +52,9 @@ def test_a_file_of_exactly_that_name_comes_first(tmp_path, name):
         ("gs://bucket/a.wav", "not a local file"),
         ("https://host/a.wav", "not a local file"),
         ("file://host/a.wav", "on another machine"),
-        ("~nobody_of_that_name/a.wav", "no such home folder"),
+        ("~nobody_of_that_name/a.wav", "no such home directory"),
     ],
 )
-def test_what_names_no_local_file(text, message):
+def test_other_paths_are_refused(text, message):
     with pytest.raises(UserError, match=message):
         local_path(text)

@@ -17,7 +17,7 @@ import soundfile
 from etils import epath
 
 from gru_audio.audio.io import decode
-from gru_audio.audio.windows import cut
+from gru_audio.audio.live import cut
 from gru_audio.data import index
 from gru_audio.data.source import open_source
 from gru_audio.prepare import prepare
@@ -93,12 +93,12 @@ def recording_to(file, data: bytes):
 
 
 def as_scored(lines: list[dict], expected: np.ndarray, trained) -> None:
-    """Windows have the labels that they have as clips."""
+    """RunningMeans have the labels that they have as clips."""
     for line in lines:
         row = expected[round(line["start"] * RATE / HOP)]
         assert line["end"] - line["start"] == pytest.approx(SIZE / RATE)
         for label in line["labels"]:
-            chance = row[trained.class_names.index(label["label"])]
+            chance = row[trained.field.names.index(label["label"])]
             assert label["probability"] == pytest.approx(chance, abs=1e-4)
 
 
@@ -166,7 +166,7 @@ def test_clips_longer_than_the_crop_are_labelled_as_evaluate_scores_them(
         told = {
             label["label"]: label["probability"] for label in alone[str(tmp_path / f"{length}.wav")]
         }
-        assert told == pytest.approx(dict(zip(cropped.class_names, row, strict=True)), abs=1e-5)
+        assert told == pytest.approx(dict(zip(cropped.field.names, row, strict=True)), abs=1e-5)
     windows = [line for line in lines if "start" in line]
     assert {line["file"] for line in windows} == {str(tmp_path / f"{recording}.wav")}
     assert windows[0]["end"] == cropped.longest / RATE

@@ -11,11 +11,12 @@ from ml_collections import ConfigDict
 from gru_audio.config import default_config, override
 from gru_audio.data.group import gather_data
 from gru_audio.data.source import Source
-from gru_audio.training.feed import FEEDS, Feed
+from gru_audio.tasks import target_field
 from gru_audio.training.hyper import hyperparameters, mixing
-from gru_audio.training.parallel import make_layout
+from gru_audio.training.loader import LOADERS, Loader
+from gru_audio.training.placement import make_placement
 from gru_audio.training.program import make_program
-from gru_audio.training.state import TrainState
+from gru_audio.training.step import TrainState
 from tests.sounds import encode
 
 NAME, RATE = "tones", 8000
@@ -79,41 +80,43 @@ def tiny(changes: Mapping[str, Any] | None = None) -> ConfigDict:
     return override(override(default_config(), TINY), changes or {})
 
 
-def make_feed(source: Source, configs: Sequence[ConfigDict]) -> Feed:
-    """The feed of a group of such configs."""
+def make_loader(source: Source, configs: Sequence[ConfigDict]) -> Loader:
+    """The loader of a group of such configs."""
     config, configs = configs[0], list(configs)
-    hyper, names = hyperparameters(configs), source.class_names.get(config.data.target, ())
-    return FEEDS[config.data.feed](
-        program=make_program(config, source.signal, names),
-        layout=make_layout(config.parallel, len(configs)),
-        data=gather_data(source, configs),
+    hyper, field = hyperparameters(configs), target_field(source, config)
+    program = make_program(config, source.signal, field)
+    labels = program.task.labels(source.values(config.data.target))
+    return LOADERS[config.data.feed](
+        program=program,
+        placement=make_placement(config.parallel, len(configs)),
+        data=gather_data(source, configs, labels),
         mixing=mixing(hyper),
-        horizon=max(c.train.steps for c in configs),
+        max_steps=max(c.train.steps for c in configs),
         threads=config.data.workers,
     )
 
 
-def fresh(feed: Feed, configs: Sequence[ConfigDict]) -> TrainState:
+def fresh(loader: Loader, configs: Sequence[ConfigDict]) -> TrainState:
     """The state of a group before its first step."""
-    return feed.initial_state(hyperparameters(list(configs)))
+    return loader.initial_state(hyperparameters(list(configs)))
 
 
 def steps(
-    feed: Feed, configs: Sequence[ConfigDict], calls: Sequence[int]
+    loader: Loader, configs: Sequence[ConfigDict], calls: Sequence[int]
 ) -> tuple[TrainState, dict[str, np.ndarray]]:
     """Trains a group from its beginning by calls of these lengths.
 
     Returns:
       The state on the host, without padding of the members, and metrics (members, steps).
     """
-    state, series, start = fresh(feed, configs), [], 0
+    state, series, start = fresh(loader, configs), [], 0
     alive = np.ones(len(configs), bool)
     for count in calls:
-        state, metrics = feed.train(state, alive, start, start + count)
+        state, metrics = loader.train(state, alive, start, start + count)
         series.append(metrics)
         start += count
     joined = {k: np.concatenate([m[k] for m in series], axis=1) for k in series[0]}
-    return jax.device_get(feed.layout.gather(state)), joined
+    return jax.device_get(loader.placement.gather(state)), joined
 
 
 def member(tree: Any, index: int) -> Any:

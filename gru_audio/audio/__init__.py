@@ -1,1 +1,1 @@
-"""Sound: files to samples, samples to features, all on the way into a model."""
+"""Sound: decoding of files, augmentation, and the features that models get."""

@@ -1,9 +1,9 @@
-"""Random changes of sound, drawn anew for each example from its own key.
+"""Data augmentation: random changes of sound and features.
 
-Every function takes typed keys (B,), one an example, so that what happens to an example depends on
-its key alone: not on the other rows, nor on how far the batch is padded. Draw keys that differ
-between the functions, for example with `jax.random.fold_in`. Strengths may be traced numbers, and
-those that count samples, frames or bands are rounded; a strength of 0 changes nothing.
+Every function takes typed keys (B,), one per example. So the change of an example depends only on
+its key, not on the other examples of the batch or on the padding. Pass different keys to different
+functions, for example by `jax.random.fold_in`. Strengths may be traced. Strengths in samples,
+frames or bands are rounded. A strength of 0 changes nothing.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Augmentation:
 def time_shift(
     keys: jax.Array, waveform: jax.Array, lengths: jax.Array, max_samples: ArrayLike
 ) -> jax.Array:
-    """Moves each clip by up to `max_samples` earlier or later within its own length.
+    """Shifts each clip by up to `max_samples` samples in either direction.
 
     Args:
       keys: (B,).
@@ -76,13 +76,13 @@ def time_shift(
       max_samples: shifts are uniform on the integers in [-max_samples, max_samples].
 
     Returns:
-      Waveform (B, L): zeros where the clip moved away, nothing beyond its length.
+      Waveform (B, L). Samples that move out of the clip are lost, and zeros move in.
     """
-    reach = _whole(max_samples)
+    most = _rounded(max_samples)
     position = jnp.arange(waveform.shape[1])
 
     def shift_one(key: jax.Array, clip: jax.Array, length: jax.Array) -> jax.Array:
-        shift = _integers(key, (), 2 * reach + 1) - reach
+        shift = _integers(key, (), 2 * most + 1) - most
         source = position - shift
         inside = (source >= 0) & (source < length) & (position < length)
         return jnp.where(inside, jnp.roll(clip, shift), 0)
@@ -91,7 +91,7 @@ def time_shift(
 
 
 def gain(keys: jax.Array, waveform: jax.Array, max_db: ArrayLike) -> jax.Array:
-    """Makes each clip of waveform (B, L) louder or softer by up to `max_db` decibels, uniformly."""
+    """Changes the level of each clip of waveform (B, L), uniformly in [-max_db, max_db] dB."""
 
     def scale_one(key: jax.Array, clip: jax.Array) -> jax.Array:
         decibels = max_db * jax.random.uniform(key, minval=-1.0, maxval=1.0)
@@ -103,10 +103,10 @@ def gain(keys: jax.Array, waveform: jax.Array, max_db: ArrayLike) -> jax.Array:
 def speed(
     keys: jax.Array, waveform: jax.Array, lengths: jax.Array, most: ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
-    """Plays each clip faster or slower, and so higher or lower, by a factor near 1.
+    """Changes speed and pitch of each clip by a random factor (Ko et al. 2015).
 
-    As audio speed perturbation (Ko et al. 2015), by cubic interpolation (Catmull-Rom). A clip that
-    would outgrow the batch's length loses its end.
+    The interpolation is cubic (Catmull-Rom). If a clip becomes longer than the batch, its end is
+    lost.
 
     Args:
       keys: (B,).
@@ -125,21 +125,16 @@ def speed(
         factor = 1 + most * jax.random.uniform(key, minval=-1.0, maxval=1.0)
         position = jnp.arange(size) * factor
         whole = jnp.floor(position)
-        after = position - whole
-        before, left, right, beyond = (
+        t = position - whole
+        a, b, c, d = (
             clip[jnp.clip(whole.astype(jnp.int32) + tap, 0, length - 1)] for tap in (-1, 0, 1, 2)
         )
-        curve = 2 * left + after * (
-            (right - before)
-            + after
-            * (
-                (2 * before - 5 * left + 4 * right - beyond)
-                + after * (3 * (left - right) + beyond - before)
-            )
+        curve = 2 * b + t * (
+            (c - a) + t * ((2 * a - 5 * b + 4 * c - d) + t * (3 * (b - c) + d - a))
         )
-        new = jnp.ceil(length / factor).astype(jnp.int32)
-        new = jnp.where(jnp.asarray(most) > 0, jnp.clip(new, 1, size), length)
-        return jnp.where(jnp.arange(size) < new, curve / 2, 0), new
+        new_length = jnp.ceil(length / factor).astype(jnp.int32)
+        new_length = jnp.where(jnp.asarray(most) > 0, jnp.clip(new_length, 1, size), length)
+        return jnp.where(jnp.arange(size) < new_length, curve / 2, 0), new_length
 
     return jax.vmap(resample_one)(keys, waveform, lengths)
 
@@ -154,34 +149,34 @@ def background(
     share: ArrayLike,
     snr_db: tuple[ArrayLike, ArrayLike],
 ) -> jax.Array:
-    """Adds background noise to some of the clips, at a drawn signal-to-noise ratio.
+    """Adds background noise to some of the clips, at a random signal-to-noise ratio.
 
     Args:
       keys: (B,).
       waveform: (B, L).
-      lengths: samples of each clip (B,), over which its power is taken.
-      noise: a background for each clip (B, L), begun at a random place and repeated where short.
-      noise_lengths: samples of each background (B,).
-      share: the part of the clips that get any.
-      snr_db: least and greatest ratio of powers in decibels; drawn uniformly between them.
+      lengths: samples of each clip (B,), over which the power is computed.
+      noise: noise for each clip (B, L). It starts at a random position, and repeats if it is short.
+      noise_lengths: samples of each noise (B,).
+      share: probability that a clip gets noise.
+      snr_db: smallest and largest ratio of powers in decibels; the ratio is uniform between them.
 
     Returns:
-      Waveform (B, L). A silent clip, or one whose background is silent, stays as it is.
+      Waveform (B, L). A clip does not change if it or its noise is silent.
     """
     position = jnp.arange(waveform.shape[1])
-    least, greatest = map(jnp.asarray, snr_db)
+    lowest, highest = map(jnp.asarray, snr_db)
 
     def add_to_one(
         key: jax.Array, clip: jax.Array, length: jax.Array, noise: jax.Array, period: jax.Array
     ) -> jax.Array:
-        start, drawn, decibels = jax.random.uniform(key, (3,))
+        start, choice, decibels = jax.random.uniform(key, (3,))
         start = (start * period).astype(jnp.int32)
         inside = position < length
         noise = jnp.where(inside, noise[(start + position) % period], 0)
         power = jnp.sum(noise**2)
-        ratio = 10 ** ((least + (greatest - least) * decibels) / 10)
+        ratio = 10 ** ((lowest + (highest - lowest) * decibels) / 10)
         scale = jnp.sqrt(jnp.sum(clip**2, where=inside) / (jnp.where(power > 0, power, 1) * ratio))
-        return clip + jnp.where(drawn < share, scale, 0) * noise
+        return clip + jnp.where(choice < share, scale, 0) * noise
 
     return jax.vmap(add_to_one)(keys, waveform, lengths, noise, jnp.maximum(noise_lengths, 1))
 
@@ -189,26 +184,26 @@ def background(
 def mixup(
     keys: jax.Array, waveform: jax.Array, partner: jax.Array, alpha: ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
-    """Mixes each clip with its partner (mixup, Zhang et al. 2018).
+    """Mixes each clip with a partner (mixup, Zhang et al. 2018).
 
     Args:
       keys: (B,).
       waveform: (B, L).
-      partner: the clips to mix in (B, L), zero beyond their lengths.
-      alpha: weights are drawn from Beta(alpha, alpha); 0 keeps the first clip.
+      partner: the clips to add (B, L), zero beyond their lengths.
+      alpha: weights have the distribution Beta(alpha, alpha); 0 keeps the first clip.
 
     Returns:
-      The mix (B, L), as long as the longer of the two clips, and the share of the first clip in it
-      (B,), with which the targets are to be mixed too.
+      The mixture (B, L), as long as the longer clip, and the weight of the first clip (B,), by
+      which the caller must mix the targets.
     """
     shape = jnp.maximum(alpha, jnp.finfo(jnp.float32).tiny)
 
-    def weigh_one(key: jax.Array) -> jax.Array:
+    def sample_weight(key: jax.Array) -> jax.Array:
         return jnp.where(jnp.asarray(alpha) > 0, jax.random.beta(key, shape, shape), 1.0)
 
-    weight = jax.vmap(weigh_one)(keys)
-    share = weight[:, None]
-    return share * waveform + (1 - share) * partner, weight
+    weight = jax.vmap(sample_weight)(keys)
+    column = weight[:, None]
+    return column * waveform + (1 - column) * partner, weight
 
 
 def spec_augment(
@@ -222,19 +217,20 @@ def spec_augment(
     frequency_width: ArrayLike,
     blocks: int = 1,
 ) -> jax.Array:
-    """Sets random stretches of frames and bands of features to 0 (SpecAugment, Park et al. 2019).
+    """Masks random ranges of frames and bands with 0 (SpecAugment, Park et al. 2019).
 
-    Zero is the mean of normalised features: mask after normalising.
+    Apply it after normalisation, so that 0 is the mean.
 
     Args:
       keys: (B,).
       features: (B, T, F).
       lengths: frames of each clip (B,).
-      time_masks: stretches of frames to mask.
-      time_width: each is 0 to this many frames wide, uniformly, and lies within the clip.
-      frequency_masks: stretches of bands to mask.
-      frequency_width: each is 0 to this many bands wide, uniformly.
-      blocks: the features are so many blocks of the same bands, as with deltas: masked alike.
+      time_masks: number of masked ranges of frames.
+      time_width: the width of each is uniform on the integers in [0, time_width], within the clip.
+      frequency_masks: number of masked ranges of bands.
+      frequency_width: the width of each is uniform on the integers in [0, frequency_width].
+      blocks: number of blocks of the same bands in the features, for example features and deltas.
+        All blocks get the same mask.
 
     Returns:
       Features (B, T, F).
@@ -243,36 +239,36 @@ def spec_augment(
 
     def mask_one(key: jax.Array, clip: jax.Array, length: jax.Array) -> jax.Array:
         time_key, frequency_key = jax.random.split(key)
-        in_time = _stretches(time_key, frames, length, time_masks, time_width)
-        in_frequency = _stretches(frequency_key, bands, bands, frequency_masks, frequency_width)
+        in_time = _mask(time_key, frames, length, time_masks, time_width)
+        in_frequency = _mask(frequency_key, bands, bands, frequency_masks, frequency_width)
         masked = in_time[:, None] | jnp.tile(in_frequency, blocks)[None, :]
         return jnp.where(masked, 0, clip)
 
     return jax.vmap(mask_one)(keys, features, lengths)
 
 
-def _stretches(
+def _mask(
     key: jax.Array, size: int, length: ArrayLike, count: int, max_width: ArrayLike
 ) -> jax.Array:
-    """Mask (size,) of `count` random stretches that lie within the first `length` places."""
-    limit = jnp.minimum(_whole(max_width), length)
+    """Returns a mask (size,) of `count` random ranges within the first `length` positions."""
+    limit = jnp.minimum(_rounded(max_width), length)
     width_key, start_key = jax.random.split(key)
     width = _integers(width_key, (count, 1), limit + 1)
     start = _integers(start_key, (count, 1), length - width + 1)
-    place = jnp.arange(size)
-    return ((place >= start) & (place < start + width)).any(axis=0)
+    position = jnp.arange(size)
+    return ((position >= start) & (position < start + width)).any(axis=0)
 
 
 def _integers(key: jax.Array, shape: tuple[int, ...], stop: ArrayLike) -> jax.Array:
-    """Uniform on the integers in [0, stop), where stop is far below 2**24.
+    """Returns integers that are uniform in [0, stop), with stop far below 2**24.
 
-    `jax.random.randint` draws three times as many bits against a bias that cannot be seen here, and
-    as this is compiled for every length of batches, that would take a second.
+    `jax.random.randint` removes a bias that is negligible here. It needs three times as many random
+    bits, and one more second to compile for each length of batches.
     """
     fraction = jax.random.uniform(key, shape)
     return jnp.minimum((fraction * stop).astype(jnp.int32), stop - 1)
 
 
-def _whole(number: ArrayLike) -> jax.Array:
-    """The nearest integer: 10 ms of 16 samples each may come as 159.99999."""
+def _rounded(number: ArrayLike) -> jax.Array:
+    """Returns the nearest integer: 10 ms at 16 kHz may arrive as 159.99999 samples."""
     return jnp.round(jnp.asarray(number, jnp.float32)).astype(jnp.int32)

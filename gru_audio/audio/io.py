@@ -1,11 +1,12 @@
-"""Sound files to 16-bit mono at one sample rate, and a named reason when a file cannot be used.
+"""Decoding of sound files to 16-bit mono at one sample rate, with a reason if a file is unusable.
 
-libsndfile reads a damaged file as well as it can and says nothing, which trains a model on half a
-word, or on a silence that nobody recorded. So every file is checked before it is decoded
-(`containers`), must give as many frames as it promises, and an MP3 no more silence than it says.
+libsndfile decodes a damaged file as far as it can and reports no error. A model would then train on
+half a word, or on silence that nobody recorded. So every file is checked before it is decoded
+(`containers`). The decoder must return as many frames as the file states, and no more silence than
+the frames of an MP3 state.
 
-Sound is decoded and converted block by block: no file, whatever it claims or unpacks to, takes more
-memory than a block and the clip that comes out, whose length is limited.
+Sound is decoded and converted block by block. So every file, whatever it states or decompresses to,
+needs only the memory of one block and of the resulting clip, whose length is limited.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -33,24 +35,33 @@ from gru_audio.audio.containers import (
     TOO_LONG,
     TRUNCATED,
     UNSUPPORTED,
+    Stream,
     Unusable,
+    joined,
+    probe,
 )
 from gru_audio.audio.containers.mpeg import Silences
-from gru_audio.audio.containers.probe import probe
-from gru_audio.audio.containers.stream import Stream, joined
+from gru_audio.settings import UserError
 
 LONGEST = 1 << 27  # samples of a clip: 2 hours and 20 minutes at 16 kHz, 256 MiB
-ROUNDING = 0.05  # seconds by which the end of a part may exceed its file: one decimal, rounded
+ROUNDING = 0.05  # seconds; the end of a part may exceed the file by one rounded decimal
 
 _BLOCK = 1 << 20  # values that are decoded at a time, before or after resampling
-# Frames before the place to which a codec is set, by format; other formats are read up to it. The
-# bits of an MP3's frame may begin in any of the 23 frames before it.
+# To read from the middle of a file, decoding starts this many frames earlier. Other formats are
+# decoded from the start. The data of an MP3 frame may begin in any of the 23 frames before it.
 _RUN_UP = {"RAW": 0, "FLAC": 0, "OGG": 0, "MP3": 32 * 1152}
+_USER_RATES = range(400, 1_000_001)  # Hz; a user who states a lower number probably means kHz
 
 
 @dataclass(frozen=True)
 class Audio:
-    """A mono recording: `samples` int16 (n,), at `sample_rate` Hz; its file had `file_rate` Hz."""
+    """A mono recording.
+
+    Attributes:
+      samples: int16 (n,).
+      sample_rate: of the samples, in Hz.
+      file_rate: of the file before resampling, in Hz.
+    """
 
     samples: np.ndarray
     sample_rate: int
@@ -78,23 +89,23 @@ def decode(
     end: float | None = None,
     keep_silence: bool = False,
 ) -> Audio:
-    """Reads WAV (also RF64 and W64), AIFF, AU, CAF, NIST SPHERE, FLAC, Ogg and MP3.
+    """Decodes WAV (also RF64 and W64), AIFF, AU, CAF, NIST SPHERE, FLAC, Ogg and MP3.
 
-    Channels are averaged, the rate is converted by soxr's high-quality filter, and values outside
-    [-1, 1) are clipped. A mono 16-bit file at `sample_rate` comes out bit for bit.
+    Channels are averaged, soxr's high-quality filter converts the rate, and values outside [-1, 1)
+    are clipped. The samples of a mono 16-bit file at `sample_rate` are returned unchanged.
 
     Args:
         source: a path, or the bytes of a file.
-        sample_rate: in Hz; None keeps the file's.
-        name: what to call the file in errors; by default its path.
-        start, end: in seconds; only this part is read. None: to the end of the file. An `end` up
-          to `ROUNDING` behind it is the end of the file.
-        keep_silence: digital silence is a sound like others.
+        sample_rate: in Hz; None: that of the file.
+        name: the name of the file in errors; by default its path.
+        start, end: the part to decode, in seconds; None: to the end of the file. An `end` up to
+          `ROUNDING` seconds after the end of the file means the end of the file.
+        keep_silence: accept a part that is entirely digital silence.
 
     Raises:
-        BadAudio: the file cannot be used, for one of `containers.REASONS`; one that ends before
+        BadAudio: the file cannot be used, for one of `containers.REASONS`. A file that ends before
           `end` is truncated.
-        OSError: the file cannot be read at all.
+        OSError: the file cannot be read.
     """
     name = name or ("<bytes>" if isinstance(source, bytes) else os.fspath(source))
     with _named(name), _opened(source) as file, _Sound(file) as sound:
@@ -112,36 +123,42 @@ def decode(
 
 
 def duration(path: epath.PathLike) -> float:
-    """Seconds that a file lasts, as far as that is known without decoding it.
+    """Returns the duration of a file in seconds, without decoding it.
 
     Raises:
         BadAudio: the file cannot be used.
-        OSError: the file cannot be read at all.
+        OSError: the file cannot be read.
     """
     with _named(os.fspath(path)), _opened(path) as file, _Sound(file) as sound:
         return sound.frames / sound.rate
 
 
 def decode_blocks(path: epath.PathLike, sample_rate: int) -> Iterator[np.ndarray]:
-    """What `decode` gives of a whole file, int16, block by block: for what no memory holds.
+    """Yields the samples of a whole file, int16 (n,), in blocks; for files larger than memory.
 
-    Silence is no error here.
+    The concatenated blocks equal the result of `decode`. Digital silence is accepted.
 
     Raises:
-        BadAudio: as `decode`, but a file that breaks off later does so after its good blocks.
-        OSError: the file cannot be read at all.
+        BadAudio: as `decode`, but the blocks before the damage are returned first.
+        OSError: the file cannot be read.
     """
     with _named(os.fspath(path)), _opened(path) as file, _Sound(file) as sound:
         yield from convert(sound.blocks(0, sound.frames, sample_rate), sound.rate, sample_rate)
 
 
 def convert(blocks: Iterable[np.ndarray], rate: int, sample_rate: int) -> Iterator[np.ndarray]:
-    """Consecutive float32 blocks (frames, channels) at `rate` Hz to int16 mono at `sample_rate`.
+    """Converts consecutive float32 blocks (frames, channels) to int16 mono (n,).
 
-    The filter goes on across the borders: joined, the blocks are what `decode` makes of the whole.
+    The resampling filter keeps its state between blocks. So the result does not depend on the
+    borders of the blocks.
+
+    Args:
+        blocks: values in [-1, 1).
+        rate: of the blocks, in Hz.
+        sample_rate: of the result, in Hz.
 
     Raises:
-        Unusable: there are values that are not finite.
+        Unusable: a value is not finite.
     """
     resampler = soxr.ResampleStream(rate, sample_rate, 1) if rate != sample_rate else None
     for block in blocks:
@@ -153,7 +170,7 @@ def convert(blocks: Iterable[np.ndarray], rate: int, sample_rate: int) -> Iterat
 
 
 def _int16(mono: np.ndarray) -> np.ndarray:
-    clipped = np.clip(_finite(mono), -1, 1)  # so that no product is too large
+    clipped = np.clip(_finite(mono), -1, 1)  # avoids overflow in the product
     return np.clip(np.rint(clipped * 32768), -32768, 32767).astype(np.int16)
 
 
@@ -165,7 +182,7 @@ def _finite(values: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Gives what is unusable the name of its file."""
+    """Converts `Unusable` to `BadAudio` with the name of the file."""
     try:
         yield
     except Unusable as error:
@@ -173,23 +190,23 @@ def _named(name: str) -> Iterator[None]:
 
 
 def _opened(source: epath.PathLike | bytes) -> BinaryIO:
-    """A regular file, or bytes. Opening a pipe, a socket or a device could wait for ever."""
+    """Opens a regular file or bytes. Opening a pipe, a socket or a device could block forever."""
     if isinstance(source, bytes):
         return io.BytesIO(source)
     path = epath.Path(source)
     if "\0" in str(path):
-        raise FileNotFoundError(errno.ENOENT, "no file can have a NUL in its name", str(path))
+        raise FileNotFoundError(errno.ENOENT, "a file name cannot contain NUL", str(path))
     if "://" not in str(path) and not stat.S_ISREG(os.stat(path).st_mode):
         raise Unusable(NOT_A_FILE)
     return path.open("rb")
 
 
 class _Sound:
-    """A checked file that is being decoded.
+    """A checked file that is open for decoding.
 
     Attributes:
       rate: in Hz.
-      frames: how many there are.
+      frames: number of frames.
     """
 
     def __init__(self, file: BinaryIO):
@@ -212,7 +229,7 @@ class _Sound:
         self._sound.close()
 
     def span(self, start: float, end: float | None) -> tuple[int, int]:
-        """The first frame of a part in seconds, and the one behind its last."""
+        """Converts a part in seconds to its first frame and the end of its frames."""
         first = round(start * self.rate)
         last = self.frames if end is None else round(end * self.rate)
         if last > self.frames + ROUNDING * self.rate:
@@ -223,9 +240,9 @@ class _Sound:
         return first, last
 
     def blocks(self, first: int, last: int, sample_rate: int) -> Iterator[np.ndarray]:
-        """Frames from `first` to `last` as float32 (frames, channels) in [-1, 1].
+        """Yields the frames [first, last) as float32 (frames, channels) in [-1, 1].
 
-        A block is short enough that neither it nor what it becomes at `sample_rate` Hz is large.
+        The size of a block is limited, also after resampling to `sample_rate` Hz.
         """
         values = max(self._sound.channels, -(-sample_rate // self.rate))
         size = max(1, _BLOCK // values)
@@ -233,7 +250,7 @@ class _Sound:
         silences = Silences() if whole and self._sound.format == "MP3" else None
         for block in self._frames(first, last, size):
             if silences:
-                silences.heard(block)
+                silences.add(block)
             yield block
         if silences and silences.unexplained(self._joined):
             raise Unusable(DAMAGED)
@@ -251,15 +268,15 @@ class _Sound:
                 if at >= first:
                     yield block
                 at += count
-        except soundfile.LibsndfileError as error:  # a good header, then a broken stream
+        except soundfile.LibsndfileError as error:  # the header is valid, the data is not
             raise Unusable(TRUNCATED) from error
 
 
-class _Forward(soundfile.SoundFile):
-    """Reads on from block to block.
+class _Sequential(soundfile.SoundFile):
+    """A sound file that is read without seeking between blocks.
 
-    soundfile seeks to the end of each block it has read, at which some codecs lose the bits that
-    the next frames begin in, and others fail.
+    soundfile seeks to the end of each block after reading it. Some codecs then lose the bits in
+    which the next frames begin, and others fail.
     """
 
     def seekable(self) -> bool:
@@ -275,6 +292,45 @@ def _sound_file(file: BinaryIO, stream: Stream) -> soundfile.SoundFile:
             **{"samplerate": stream.rate, "channels": stream.channels},
         }
     try:
-        return _Forward(file, **headerless)
+        return _Sequential(file, **headerless)
     except soundfile.LibsndfileError as error:
         raise Unusable(UNSUPPORTED) from error
+
+
+def sound_files(folder: Path) -> list[Path]:
+    """Returns all files in a folder and its subfolders, unsorted; follows links.
+
+    Files and folders whose name begins with a dot are skipped, among them those that macOS adds.
+    File name extensions do not matter: `decode` refuses files that are not audio.
+    """
+    paths, visited = [], set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in visited:  # a link to a folder that contains it
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths += [Path(place, name) for name in files if not name.startswith(".")]
+    return paths
+
+
+def check_rate(rate: float) -> None:
+    """Checks a sample rate that a user states.
+
+    Raises:
+      UserError: it is not a whole number of Hz in the allowed range, for example because it is in
+        kHz.
+    """
+    if _is_allowed(rate):
+        return
+    in_hz = round(1000 * rate, 3)
+    lowest, highest = _USER_RATES[0], _USER_RATES[-1]
+    hint = f" Did you mean {in_hz:.0f}?" if rate < lowest and _is_allowed(in_hz) else ""
+    raise UserError(
+        f"A sample rate is a whole number of Hz from {lowest} to {highest}, not {rate:g}.{hint}"
+    )
+
+
+def _is_allowed(rate: float) -> bool:
+    return _USER_RATES[0] <= rate <= _USER_RATES[-1] and rate == int(rate)

@@ -1,10 +1,10 @@
-"""Sound that is still arriving: from a microphone, a file that grows, or a pipe."""
+"""Sound in blocks: live from a microphone, a growing file or a pipe, and cut into windows."""
 
 import functools
 import queue
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -12,29 +12,29 @@ from typing import BinaryIO
 
 import numpy as np
 
-from gru_audio.audio.containers import CONTRADICTORY, Unusable
+from gru_audio.audio.containers.stream import CONTRADICTORY, Unusable, is_chunk_name
 from gru_audio.audio.containers.wav import FLOAT, PCM, Format, parse_format
-from gru_audio.audio.rates import check_rate
+from gru_audio.audio.io import check_rate
 from gru_audio.settings import UserError
 
-_BLOCK_SECONDS = 0.05  # read at a time
-_POLL_SECONDS = 0.02  # between looks at a file that has not grown
+_BLOCK_SECONDS = 0.05  # length of a block
+_POLL_SECONDS = 0.02  # wait before reading again from a file that has not grown
 
-_DTYPES = {(PCM, 16): "<i2", (PCM, 32): "<i4", (FLOAT, 32): "<f4"}  # by format and bits
-_LONGEST_CHUNK = 1 << 24  # bytes that are read before the samples, as of a picture
-_NO_WAV = "it is no WAV file"
+_DTYPES = {(PCM, 16): "<i2", (PCM, 32): "<i4", (FLOAT, 32): "<f4"}  # by format code and bits
+_LONGEST_CHUNK = 1 << 24  # bytes of a chunk before the samples, such as a picture
+_NO_WAV = "it is not a WAV file"
 
 
 @dataclass(frozen=True)
 class Sound:
-    """Sound as it comes: `blocks` float32 (frames, channels) in [-1, 1), at `rate` Hz."""
+    """Live sound: `blocks` are float32 (frames, channels) in [-1, 1), at `rate` Hz."""
 
     rate: int
     blocks: Iterator[np.ndarray]
 
 
 def devices() -> str:
-    """The sound devices there are, one a line.
+    """Returns the list of sound devices, one per line.
 
     Raises:
       UserError: sounddevice or PortAudio is missing.
@@ -43,13 +43,13 @@ def devices() -> str:
 
 
 def microphone(device: str | None) -> Sound:
-    """What a sound device hears, on one channel at the device's own rate, until stopped.
+    """Records one channel of a sound device at its default rate, without end.
 
     Args:
-      device: its number or a part of its name as `devices` shows them; None: the default.
+      device: number or part of the name, as in `devices`; None: the default device.
 
     Raises:
-      UserError: there is no such device, or no way to ask for one.
+      UserError: there is no such device, or sounddevice or PortAudio is missing.
     """
     sounddevice = _sounddevice()
     chosen = int(device) if device and device.isdecimal() else device
@@ -80,13 +80,13 @@ def microphone(device: str | None) -> Sound:
 
 
 def growing_wav(path: Path) -> Sound:
-    """A WAV file from its beginning, and what is appended to it, until stopped.
+    """Reads a WAV file while another program appends to it, without end.
 
-    The length in its header is ignored: recorders write it when they end.
+    The length in the header is ignored, because recorders write it when they end.
 
     Raises:
-      UserError: it is not there, is no WAV, or its header is wrong or names samples that are not
-        16 or 32 bits wide.
+      UserError: the file does not exist, is not a valid WAV, or its samples do not have 16 or 32
+        bits.
     """
     try:
         file = path.open("rb")
@@ -106,16 +106,16 @@ def growing_wav(path: Path) -> Sound:
 
 
 def _read_format(read: Callable[[int], bytes]) -> Format:
-    """Reads a WAV up to its samples."""
+    """Reads a WAV up to its first sample."""
     magic = read(12)
     if magic[:4] not in (b"RIFF", b"RF64", b"BW64") or magic[8:] != b"WAVE":
         raise Unusable(_NO_WAV)
     form = None
     while (header := read(8))[:4] != b"data":
         size = int.from_bytes(header[4:], "little")
-        if size > _LONGEST_CHUNK or not all(0x20 <= byte < 0x7F for byte in header[:4]):
+        if size > _LONGEST_CHUNK or not is_chunk_name(header[:4]):
             raise Unusable(CONTRADICTORY)
-        body = read(size + size % 2)  # chunks begin at even places
+        body = read(size + size % 2)  # chunks begin at even positions
         if header[:4] == b"fmt ":
             form = parse_format(body[:size])
     if form is None:
@@ -124,14 +124,14 @@ def _read_format(read: Callable[[int], bytes]) -> Format:
 
 
 def raw_pcm(file: BinaryIO, rate: float) -> Sound:
-    """Signed 16-bit little-endian samples of one channel without a header, to the file's end.
+    """Reads signed 16-bit little-endian mono samples without a header, to the end of the file.
 
     Args:
-      file: what they are read from.
+      file: a file or pipe.
       rate: in Hz.
 
     Raises:
-      UserError: the rate is not in Hz.
+      UserError: the rate is out of range, for example in kHz.
     """
     check_rate(rate)
     return Sound(int(rate), _pcm(file.read, int(rate), 1, np.dtype("<i2")))
@@ -140,7 +140,7 @@ def raw_pcm(file: BinaryIO, rate: float) -> Sound:
 def _pcm(
     read: Callable[[int], bytes], rate: int, channels: int, dtype: np.dtype
 ) -> Iterator[np.ndarray]:
-    """Blocks of float32 (frames, channels); `read` gives fewer bytes than asked for at the end."""
+    """Yields float32 blocks (frames, channels) until `read` returns no more bytes."""
     frame = channels * dtype.itemsize
     scale = np.float32(1) if dtype.kind == "f" else np.float32(2) ** (1 - 8 * dtype.itemsize)
     while data := read(max(1, round(_BLOCK_SECONDS * rate)) * frame):
@@ -149,7 +149,7 @@ def _pcm(
 
 
 def _wait_for(file: BinaryIO, count: int) -> bytes:
-    """The next `count` bytes of a file that grows, however long they take."""
+    """Returns the next `count` bytes of a growing file; waits until they exist."""
     data = file.read(count)
     while len(data) < count:
         time.sleep(_POLL_SECONDS)
@@ -164,8 +164,48 @@ def _sounddevice() -> ModuleType:
         raise UserError(
             'The microphone needs the package sounddevice: pip install "gru_audio[live]".'
         ) from error
-    except OSError as error:  # it is there, the library it calls is not
+    except OSError as error:  # the package is installed, but the library PortAudio is not
         raise UserError(
             "The microphone needs PortAudio (Debian: apt install libportaudio2)."
         ) from error
     return sounddevice
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a recording: `samples` int16 (n,); the first is sample `start` of the recording."""
+
+    start: int
+    samples: np.ndarray
+
+    @property
+    def end(self) -> int:
+        """Position after the last sample."""
+        return self.start + len(self.samples)
+
+
+def cut(blocks: Iterable[np.ndarray], size: int, hop: int) -> Iterator[Window]:
+    """Cuts consecutive blocks of sound into overlapping windows.
+
+    The last window ends at the end of the sound, so its overlap may be larger. Sound shorter than a
+    window gives one window. The function stores at most one window and one block.
+
+    Args:
+      blocks: int16 (n,) each, in order, of any length.
+      size: samples of a window, at least 1.
+      hop: samples between the starts of two windows, 1 to `size`.
+    """
+    buffer, start, last = np.empty(0, np.int16), 0, None
+    for block in blocks:
+        buffer = np.concatenate([buffer, block])
+        while len(buffer) >= size:
+            last = Window(start, buffer[:size].copy())
+            yield last
+            buffer, start = buffer[hop:], start + hop
+    if last is None:
+        if len(buffer):
+            yield Window(0, buffer)
+        return
+    rest = buffer[size - hop :]  # samples after the last window
+    if len(rest):
+        yield Window(last.start + len(rest), np.concatenate([last.samples, rest])[-size:])

@@ -1,4 +1,4 @@
-"""Features of mean 0 and standard deviation 1, by statistics of the training split."""
+"""Normalisation of features to mean 0 and standard deviation 1."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from flax import struct
 
 @struct.dataclass
 class Normalisation:
-    """Mean and standard deviation (F,) of each feature over the frames of some clips."""
+    """Mean and standard deviation (F,) of each feature over all frames of some clips."""
 
     mean: jax.Array
     std: jax.Array
 
     def __call__(self, features: jax.Array) -> jax.Array:
-        """Features (..., F), normalised."""
+        """Normalises features (..., F)."""
         return (features - self.mean) / self.std
 
     @classmethod
     def from_sums(
         cls, count: np.ndarray, total: np.ndarray, squares: np.ndarray, min_std: float = 1e-5
     ) -> Normalisation:
-        """Statistics of the clips whose `feature_sums` are given, added up in float64.
+        """Computes the statistics of clips from their `feature_sums`, in float64.
 
         Args:
           count: frames of each clip (N,).
-          total: sum of each clip's features (N, F).
-          squares: sum of their squares (N, F).
-          min_std: least standard deviation: a feature that never changes is not blown up.
+          total: sums of each clip's features (N, F).
+          squares: sums of the squared features (N, F).
+          min_std: smallest standard deviation, so that a constant feature is not amplified.
         """
         frames = np.asarray(count, np.float64).sum()
         mean = np.asarray(total, np.float64).sum(axis=0) / frames
@@ -39,14 +39,14 @@ class Normalisation:
 
 
 def feature_sums(features: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What `Normalisation.from_sums` needs of each clip, whatever split it will belong to.
+    """Computes the sums of each clip that `Normalisation.from_sums` needs.
 
     Args:
       features: (B, T, F).
       lengths: frames of each clip (B,).
 
     Returns:
-      Count of frames (B,), sum of the features (B, F) and sum of their squares (B, F).
+      Number of frames (B,), sums of the features (B, F) and sums of their squares (B, F).
     """
     valid = jnp.arange(features.shape[1]) < lengths[:, None]
     features = jnp.where(valid[..., None], features, 0)

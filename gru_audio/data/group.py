@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -11,7 +12,7 @@ from gru_audio.data import stream
 from gru_audio.data.plan import Plan, make_plan, rows_to_examples
 from gru_audio.data.resident import Mixing
 from gru_audio.data.source import Source
-from gru_audio.data.split import BACKGROUND, select, target, trainable
+from gru_audio.data.split import BACKGROUND, select, trainable
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,14 @@ class GroupData:
 
     Attributes:
       source: the data set.
-      target: class of every example (N,) int32.
+      labels: the task's labels of every example, a tree of arrays (N, ...).
       plan: what the batches of all members have in common.
       ids: for every member, examples by role: see `select`.
       seeds: members' seeds, uint32 (M,).
     """
 
     source: Source
-    target: np.ndarray
+    labels: Any
     plan: Plan
     ids: list[dict[str, np.ndarray]]
     seeds: np.ndarray
@@ -48,10 +49,6 @@ class GroupData:
     def backgrounds(self) -> list[np.ndarray]:
         """Each member's background clips."""
         return [ids.get(BACKGROUND, np.zeros(0, np.int32)) for ids in self.ids]
-
-    def labels(self, member: int, role: str) -> np.ndarray:
-        """Classes of a member's examples of a role, int32, in the order of `ids`."""
-        return self.target[self.ids[member][role]]
 
     def parts(self, role: str) -> list[list[np.ndarray]]:
         """Each member's examples of a role, by bucket."""
@@ -77,11 +74,17 @@ class GroupData:
         """Reads the batches of some members, of each the rows at these places of the batch."""
         own = self.take(np.asarray(members))
         drawn_from = own.tables, own.backgrounds(), own.seeds
-        return stream.Reader(self.source, self.target, self.plan, *drawn_from, rows, mixing)
+        return stream.Reader(self.source, self.labels, self.plan, *drawn_from, rows, mixing)
 
 
-def gather_data(source: Source, configs: list[ConfigDict]) -> GroupData:
-    """Selects the members' examples and makes their common plan."""
+def gather_data(source: Source, configs: list[ConfigDict], labels: Any) -> GroupData:
+    """Selects the members' examples and makes their common plan.
+
+    Args:
+      source: the data set.
+      configs: of the members.
+      labels: what their task makes of the values of its field, a tree of arrays (N, ...).
+    """
     data, train = configs[0].data, configs[0].train
     crop = data.crop_seconds
     plan = make_plan(
@@ -95,7 +98,7 @@ def gather_data(source: Source, configs: list[ConfigDict]) -> GroupData:
     )
     return GroupData(
         source=source,
-        target=target(source, data.target),
+        labels=labels,
         plan=plan,
         ids=[select(source, config.data, config.seed) for config in configs],
         seeds=np.array([config.seed for config in configs], np.uint32),

@@ -1,8 +1,10 @@
 """What lies beside the records of a prepared data set: all one needs to know without reading clips.
 
-`source.json` holds the description (rate, class names, record files, how it was prepared, what was
+`source.json` holds the description (rate, fields, record files, how it was prepared, what was
 skipped), `columns.npz` one row a clip, `inputs.npz` one row for each of the user's files. None can
 carry code: JSON, and arrays without pickles.
+
+A field whose values are several arrays has a column NAME/ARRAY for each of them.
 
 The description binds the files together. It has a checksum of itself and of the columns, and the
 size of each record file with a checksum of its first and last 64 KiB: enough to notice that a file
@@ -21,6 +23,7 @@ import numpy as np
 from etils import epath
 
 from gru_audio.data import npz
+from gru_audio.data.fields import Field, Leaf, described
 from gru_audio.files import read_bytes, read_json, write_atomically
 
 DESCRIPTION = "source.json"
@@ -30,6 +33,7 @@ SPLIT, LENGTH, CLIP = "split", "length", "clip"  # the columns that every data s
 
 _CHECKSUM, _FILES = "checksum", "files"  # keys of the description
 _EDGE = 1 << 16  # bytes
+_OWN = {SPLIT: Leaf("U"), LENGTH: Leaf("i"), CLIP: Leaf("U")}
 
 
 def write(
@@ -43,10 +47,14 @@ def write(
     Args:
       folder: of the data set, with its record files.
       description: what `source.json` says; its "records" name the record files.
-      columns: one row a clip.
+      columns: one row a clip; those of a field may be several arrays, by their names.
       inputs: one row for each file that the data set was made of.
     """
-    data = npz.encode(columns)
+    flat: dict[str, np.ndarray] = {}
+    for name, values in columns.items():
+        leaves = values if isinstance(values, dict) else {"": values}
+        flat |= {_column(name, leaf): array for leaf, array in leaves.items()}
+    data = npz.encode(flat)
     write_atomically(folder / COLUMNS, data)
     write_atomically(folder / INPUTS, npz.encode(inputs or {}))
     files = {name: _edges(folder / name) for name, _ in description["records"]}
@@ -71,22 +79,58 @@ def read_description(folder: epath.Path) -> dict[str, Any]:
     return description
 
 
-def read_columns(folder: epath.Path) -> dict[str, np.ndarray]:
-    """The columns, one row a clip.
+def read_fields(description: Mapping[str, Any]) -> dict[str, Field]:
+    """The fields by name, as a description has them.
 
     Raises:
-      BadArrays: they are no numbers and text, or not one a clip; known before any is read.
-      ValueError: they are not what was written.
+      ValueError, UserError: they are none.
+    """
+    fields = description.get("fields")
+    if fields is None:  # prepared when all fields were classes
+        names = description["class_names"]
+        fields = {name: {"kind": "class", "names": names[name]} for name in names}
+    return {str(name): described(field) for name, field in fields.items()}
+
+
+def read_columns(folder: epath.Path) -> dict[str, Any]:
+    """The columns, one row a clip: those of `write`.
+
+    Raises:
+      BadArrays: they are not what the fields need, or not one a clip; known before any is read.
+      ValueError: they are not what was written, or hold no values of their fields.
     """
     description = read_description(folder)
     rows = sum(count for _, count in description["records"])
     data = read_bytes(folder / COLUMNS)
     if _FILES in description and description[_FILES][COLUMNS] != _of_bytes(data):
         raise ValueError(f"{COLUMNS} is not as it was written")
-    for name, (shape, _) in npz.layouts(data).items():
-        if shape != (rows,):
+    fields = read_fields(description)
+    leaves = {name: field.leaves() for name, field in fields.items()}
+    expected = _OWN | {
+        _column(name, leaf): array for name in fields for leaf, array in leaves[name].items()
+    }
+    found = npz.layouts(data)
+    if odd := sorted(found.keys() ^ expected.keys()):
+        raise npz.BadArrays(f"column {odd[0]} is missing, or belongs to no field")
+    for name, (shape, dtype) in found.items():
+        if shape[:1] != (rows,):
             raise npz.BadArrays(f"column {name} has shape {shape}, and there are {rows} clips")
-    return npz.decode(data)
+        if not expected[name].fits(shape, dtype):
+            raise npz.BadArrays(f"column {name} is {dtype} {shape}, which no such field has")
+    flat = npz.decode(data)
+    columns: dict[str, Any] = {name: flat[name] for name in _OWN}
+    for name, field in fields.items():
+        values = {leaf: flat[_column(name, leaf)] for leaf in leaves[name]}
+        columns[name] = values.get("", values)
+        try:
+            field.check(columns[name])
+        except ValueError as error:
+            raise ValueError(f"column {name}: {error}") from error
+    return columns
+
+
+def _column(name: str, leaf: str) -> str:
+    return f"{name}/{leaf}" if leaf else name
 
 
 def read_inputs(folder: epath.Path) -> dict[str, np.ndarray]:

@@ -4,13 +4,15 @@ All clips lie one after the other, each from a block boundary, and a batch is a 
 rows. That serves clips of any length, crops, and recordings of minutes.
 """
 
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from gru_audio.data.fields import take
 from gru_audio.data.plan import Array
 from gru_audio.data.source import Source
 from gru_audio.settings import UserError
@@ -26,15 +28,21 @@ class Batch:
     Attributes:
       signal: samples (B, L) or frames (B, L, features) as stored, zero past the length.
       length: steps, int32 (B,).
-      target: class, int32 (B,).
+      start: the step of the clip where the signal begins, int32 (B,); 0 unless it is cropped.
+      labels: a tree of arrays (B, ...), the task's labels; () where it needs none.
       row: place in the global batch, int32 (B,): noise is keyed by it, so that it does not depend
         on the number of devices.
     """
 
     signal: Array
     length: Array
-    target: Array
+    start: Array
+    labels: Any
     row: Array
+
+    def padded_to(self, length: int) -> "Batch":
+        """The batch with signals cut to `length` steps, all of them longer than the examples."""
+        return replace(self, signal=self.signal[:, :length])
 
 
 class Mixing(NamedTuple):
@@ -64,13 +72,13 @@ class Resident:
       buffer: the signals' blocks (blocks, block, ...), a step's values last.
       first_block: int32 (N,).
       length: steps, int32 (N,).
-      target: class, int32 (N,).
+      labels: a tree of arrays (N, ...).
     """
 
     buffer: Array
     first_block: Array
     length: Array
-    target: Array
+    labels: Any
 
     def batch(
         self,
@@ -94,12 +102,13 @@ class Resident:
         _, block, *shape = self.buffer.shape
         longest = padded if longest is None else longest
         length = self.length[ids]
-        start = crop_start(length, longest, crop, block)
-        rows_of_buffer = (self.first_block[ids] + start)[:, None] + jnp.arange(padded // block)
+        first = crop_start(length, longest, crop, block)
+        rows_of_buffer = (self.first_block[ids] + first)[:, None] + jnp.arange(padded // block)
         signal = self.buffer[rows_of_buffer].reshape(len(ids), padded, *shape)
-        length = jnp.minimum(length - start * block, longest)
+        start = first * block
+        length = jnp.minimum(length - start, longest)
         inside = (jnp.arange(padded) < length[:, None]).reshape(-1, padded, *[1] * len(shape))
-        return Batch(jnp.where(inside, signal, 0), length, self.target[ids], rows)
+        return Batch(jnp.where(inside, signal, 0), length, start, take(self.labels, ids), rows)
 
 
 def crop_start(length, padded, crop, block: int):
@@ -110,12 +119,12 @@ def crop_start(length, padded, crop, block: int):
     return xp.minimum(start, room)
 
 
-def load(source: Source, target: np.ndarray, longest: int) -> Resident:
+def load(source: Source, labels: Any, longest: int) -> Resident:
     """Reads the whole data set into host arrays, ready to be put on the devices.
 
     Args:
       source: the data set.
-      target: class of every example (N,) int32.
+      labels: of every example, a tree of arrays (N, ...).
       longest: the longest padded length in steps; the buffer ends with that many zeros, so that no
         gather leaves it.
     """
@@ -131,4 +140,4 @@ def load(source: Source, target: np.ndarray, longest: int) -> Resident:
         for i, steps in zip(ids, source.signals(ids), strict=True):
             flat[first[i] * signal.block :][: len(steps)] = steps
     buffer = flat.reshape(-1, signal.block, *signal.shape)
-    return Resident(buffer, first[:-1].astype(np.int32), length, target.astype(np.int32))
+    return Resident(buffer, first[:-1].astype(np.int32), length, labels)

@@ -18,6 +18,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from gru_audio.data import index
 from gru_audio.data.builders import BUILDERS
+from gru_audio.data.fields import ClassField, Field, Values
 from gru_audio.data.signal import Signal
 from gru_audio.settings import UserError, nearest
 
@@ -28,9 +29,9 @@ _MOST_COMPRESSED = 1000  # bytes of sound for one of a record file: far more tha
 class Source:
     """Clips of one data set, all splits one after another.
 
-    `columns` has one row a clip: 'split' and 'clip' (str), 'length' (int32, steps), and an int32
-    column for each class field, whose values index into `class_names[field]` (-1: unknown).
-    `fingerprint` changes with any value, label or order.
+    `columns` has one row a clip: 'split' and 'clip' (str), 'length' (int32, steps), and the values
+    of each field of `fields`, as `gru_audio.data.fields` has them. `builder` names the class that
+    made them. `fingerprint` changes with any value, label or order.
 
     Picklable, and safe to use from several threads. A process opens the record files at its first
     read. One that was forked after that is refused: ArrayRecord may hang in it.
@@ -38,10 +39,11 @@ class Source:
 
     name: str
     signal: Signal
-    columns: dict[str, np.ndarray]
-    class_names: dict[str, tuple[str, ...]]
+    columns: dict[str, Any]
+    fields: dict[str, Field]
     fingerprint: str
     records: tuple[tuple[str, int], ...]  # path and number of clips, in the order of the rows
+    builder: str = ""
 
     def __len__(self) -> int:
         return len(self.columns[index.LENGTH])
@@ -50,6 +52,47 @@ class Source:
         """Names of the splits, in the order of the rows."""
         names, first = np.unique(self.columns[index.SPLIT], return_index=True)
         return tuple(str(names[i]) for i in np.argsort(first))
+
+    def field(self, name: str) -> Field | None:
+        """The field of a name; None for "".
+
+        Raises:
+          UserError: there is no such field.
+        """
+        if name and name not in self.fields:
+            raise UserError(
+                f'Data set {self.name} has no field "{name}".{nearest(name, self.fields)}'
+            )
+        return self.fields[name] if name else None
+
+    def values(self, name: str) -> Values:
+        """The values of a field, one row a clip; () for ""."""
+        return self.columns[name] if self.field(name) else ()
+
+    def known(self, name: str) -> np.ndarray:
+        """Which clips have a known value of a field, bool (N,); all of them for ""."""
+        field = self.field(name)
+        return field.known(self.values(name)) if field else np.ones(len(self), bool)
+
+    def classes(self, name: str, why: str) -> tuple[np.ndarray, tuple[str, ...]]:
+        """The class of every clip, int32 (N,), -1 where it is unknown; and the classes' names.
+
+        Args:
+          name: of the field.
+          why: what needs classes, for the error where the field has none.
+        """
+        field = self.field(name)
+        if not isinstance(field, ClassField):
+            raise UserError(
+                f'{why} needs a field of classes, and "{name}" of {self.name} has '
+                f"{field.plural if field else 'none'}.{self.of_kind(ClassField)}"
+            )
+        return self.columns[name], field.names
+
+    def of_kind(self, kind: type[Field]) -> str:
+        """A sentence on which fields are of a type."""
+        names = [name for name, field in self.fields.items() if isinstance(field, kind)]
+        return f" It has {kind.plural} in: {', '.join(names) if names else 'no field'}."
 
     def signals(self, ids: Sequence[int] | np.ndarray) -> list[np.ndarray]:
         """The samples (length,) or frames (length, features) of the clips `ids`, in that order."""
@@ -124,18 +167,20 @@ def _read(folder: epath.Path) -> Source:
         raise ValueError("a record file holds fewer than no clips")
     index.check_records(folder)
     columns = index.read_columns(folder)
-    class_names = {field: tuple(names) for field, names in description["class_names"].items()}
     signal = _signal(description)
     step = np.dtype(signal.dtype).itemsize * signal.width
     stored = sum(epath.Path(path).stat().length for path, _ in records)
-    _check_columns(columns, class_names, step, stored)
+    length = columns[index.LENGTH]
+    if length.min(initial=0) < 0 or step * length.sum(dtype=np.int64) > _MOST_COMPRESSED * stored:
+        raise ValueError(f"column {index.LENGTH} claims more than there is")
     return Source(
         name=str(description["name"]),
         signal=signal,
         columns=columns,
-        class_names=class_names,
+        fields=index.read_fields(description),
         fingerprint=str(description["fingerprint"]),
         records=records,
+        builder=str(dict(description.get("settings", {})).get("builder", "")),
     )
 
 
@@ -144,27 +189,6 @@ def _signal(description: dict[str, Any]) -> Signal:
     told = description.get("signal", {})
     shape = tuple(told.get("shape", ()))
     return Signal(rate=description["sample_rate"], **{**told, "shape": shape})
-
-
-def _check_columns(
-    columns: dict[str, np.ndarray],
-    class_names: dict[str, tuple[str, ...]],
-    step: int,
-    stored: int,
-) -> None:
-    """Raises `ValueError` for lengths, of `step` bytes each, and classes that cannot be.
-
-    `stored` is how many bytes the clips take on disk.
-    """
-    length = columns[index.LENGTH]
-    for name in (index.LENGTH, *class_names):
-        if columns[name].dtype.kind != "i":
-            raise ValueError(f"column {name} holds no numbers")
-    if length.min(initial=0) < 0 or step * length.sum(dtype=np.int64) > _MOST_COMPRESSED * stored:
-        raise ValueError(f"column {index.LENGTH} claims more than there is")
-    for name, names in class_names.items():
-        if not ((columns[name] >= -1) & (columns[name] < len(names))).all():
-            raise ValueError(f"column {name} names classes that do not exist")
 
 
 def default_data_dir() -> epath.Path:

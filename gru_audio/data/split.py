@@ -53,7 +53,7 @@ def select(source: Source, data: ConfigDict, seed: int) -> dict[str, np.ndarray]
                 f'config.data.train="{data.train}", {role}="{data[role]}", '
                 f'hold_out="{data.hold_out}".'
             )
-    known = target(source, data.target) >= 0
+    known = source.known(data.target)
     ids = {role: _ids(mask & known) for role, mask in chosen.items()}
     if data.background:
         ids[BACKGROUND] = _ids(chosen["train"] & _of_value(source, data, "background"))
@@ -84,30 +84,20 @@ def never_trained_on(source: Source, data: ConfigDict, ids: dict[str, np.ndarray
       data: the run's config of it.
       ids: its examples by role, as `select` gives them.
     """
-    if not data.target:
+    field = source.field(data.target)
+    if field is None:
         return []
     role = np.full(len(source), "", dtype="U10")
     for name in ROLES:
         role[ids[name]] = name
-    names = source.class_names[data.target]
-    return quality.never_trained_on(data.target, names, target(source, data.target), role)
+    return quality.never_trained_on(data.target, field, source.values(data.target), role)
 
 
 def trainable(source: Source, data: ConfigDict) -> np.ndarray:
     """Examples that the config trains on for some value held out (N,) bool; see `data.plan`."""
     roles = ROLES if data.hold_out else ("train",)
     names = [name for role in roles for name in _split_names(source, data, role)]
-    return np.isin(source.columns["split"], names) & (target(source, data.target) >= 0)
-
-
-def target(source: Source, field: str) -> np.ndarray:
-    """The class of every example (N,) int32 for a field, -1 where it is unknown; 0 for no field."""
-    if not field:
-        return np.zeros(len(source), np.int32)
-    if field not in source.class_names:
-        hint = nearest(field, source.class_names)
-        raise UserError(f'Data set {source.name} has no class field "{field}".{hint}')
-    return source.columns[field]
+    return np.isin(source.columns["split"], names) & source.known(data.target)
 
 
 def _draw(ids: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -144,7 +134,7 @@ def _of_value(source: Source, data: ConfigDict, key: str) -> np.ndarray:
     field, equals, value = data[key].partition("=")
     if not equals:
         raise UserError(f'config.data.{key}="{data[key]}" should read like "speaker=theo".')
-    column, names = target(source, field), source.class_names[field]
+    column, names = source.classes(field, f"config.data.{key}")
     if value not in names:
         raise UserError(
             f'Field "{field}" of {source.name} has no value "{value}".{nearest(value, names)}'

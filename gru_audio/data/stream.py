@@ -3,10 +3,13 @@
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import grain
+import jax
 import numpy as np
 
+from gru_audio.data.fields import take
 from gru_audio.data.plan import (
     Plan,
     crop_fractions,
@@ -24,7 +27,7 @@ class Reader:
 
     Attributes:
       source: the data set.
-      target: class of every example (N,).
+      labels: of every example, a tree of arrays (N, ...).
       plan: what forms a batch.
       tables: a member's examples by bucket, as `Plan.tables` gives them, one a member.
       backgrounds: a member's background clips, one a member; none where there are none.
@@ -34,7 +37,7 @@ class Reader:
     """
 
     source: Source
-    target: np.ndarray
+    labels: Any
     plan: Plan
     tables: list[list[np.ndarray]]
     backgrounds: list[np.ndarray]
@@ -102,18 +105,13 @@ class Reader:
             ids = to_examples(table, len(table), seed, bucket, visit, rows, size)
             crop = crop_fractions(seed, bucket, visit, rows, size)
             longest = self.plan.padded[bucket]
-            parts.append(read(self.source, self.target, ids, self.rows, padded, crop, longest))
-        return Batch(
-            *(
-                np.stack([getattr(p, f) for p in parts])
-                for f in ("signal", "length", "target", "row")
-            )
-        )
+            parts.append(read(self.source, self.labels, ids, self.rows, padded, crop, longest))
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
 
 
 def read(
     source: Source,
-    target: np.ndarray,
+    labels: Any,
     ids: np.ndarray,
     rows: np.ndarray,
     padded: int,
@@ -129,4 +127,4 @@ def read(
     for i, (steps, start) in enumerate(zip(source.signals(ids), starts, strict=True)):
         part = steps[start : start + longest]
         signal[i, : len(part)], lengths[i] = part, len(part)
-    return Batch(signal, lengths, target[ids].astype(np.int32), rows)
+    return Batch(signal, lengths, starts.astype(np.int32), take(labels, ids), rows)

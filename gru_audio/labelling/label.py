@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gru_audio.audio.windows import cut
+from gru_audio.audio.live import cut
 from gru_audio.labelling.segments import Found
 from gru_audio.training.trained import Trained
 

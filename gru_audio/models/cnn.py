@@ -7,8 +7,7 @@ import jax
 from gru_audio.models.conv import ConvFront
 from gru_audio.models.head import Head
 from gru_audio.models.model import Model, Outputs
-from gru_audio.rnn.layer import EncoderOutput
-from gru_audio.rnn.noise import Dropout
+from gru_audio.rnn.layer import Dropout, EncoderOutput
 from gru_audio.settings import UserError, part
 
 

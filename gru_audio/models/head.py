@@ -11,8 +11,7 @@ import jax.numpy as jnp
 
 from gru_audio.models.pooling import POOLINGS, takes_heads
 from gru_audio.rnn.initialisers import INITIALISERS
-from gru_audio.rnn.layer import EncoderOutput
-from gru_audio.rnn.noise import Dropout
+from gru_audio.rnn.layer import Dropout, EncoderOutput
 from gru_audio.settings import UserError, choose, setting
 
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 import flax.linen as nn
 import jax
 
-from gru_audio.rnn.noise import Dropout
+from gru_audio.rnn.layer import Dropout
 from gru_audio.settings import UserError
 
 

@@ -4,8 +4,7 @@ import jax
 
 from gru_audio.models.head import Head
 from gru_audio.models.model import Model, Outputs
-from gru_audio.rnn.layer import Encoder, EncoderCarry
-from gru_audio.rnn.noise import Dropout
+from gru_audio.rnn.layer import Dropout, Encoder, EncoderCarry
 from gru_audio.settings import UserError, part
 
 

@@ -16,8 +16,7 @@ from gru_audio.models.head import Head
 from gru_audio.models.model import Model, Outputs
 from gru_audio.models.pooling import valid_frames
 from gru_audio.rnn.initialisers import INITIALISERS, uniform_bias
-from gru_audio.rnn.layer import EncoderOutput
-from gru_audio.rnn.noise import Dropout
+from gru_audio.rnn.layer import Dropout, EncoderOutput
 from gru_audio.settings import UserError, part, setting
 
 _LONGEST = 2**20  # frames that an output may depend on

@@ -24,15 +24,16 @@ from gru_audio.audio.frontends import make_frontend
 from gru_audio.audio.normalise import Normalisation, feature_sums
 from gru_audio.config import read_config
 from gru_audio.data import stream
+from gru_audio.data.fields import take
 from gru_audio.data.resident import CENTRE, Batch
 from gru_audio.data.source import Source
-from gru_audio.data.split import select, target
+from gru_audio.data.split import select
 from gru_audio.files import write_atomically
-from gru_audio.reporting.results import Results, Run, setting_key
-from gru_audio.reporting.tested import tested_source
+from gru_audio.reporting.results import Results, Run, setting_key, tested_source
 from gru_audio.settings import UserError
 from gru_audio.sweeping.status import read_json
-from gru_audio.tasks import make_task
+from gru_audio.tasks import make_task, target_field
+from gru_audio.tasks.metrics import measure
 from gru_audio.tasks.task import Problem
 
 FILE = "baselines.json"
@@ -119,7 +120,8 @@ def find_baselines(
     keys = {run.name: _key(results, run) for runs in arms.values() for run in runs}
     by_key = {keys[run.name]: run for runs in arms.values() for run in runs}
     path, missing = epath.Path(workdir) / FILE, ""
-    kept = _read(path, results.metric)
+    metric = results.metric.name
+    kept = _read(path, metric)
     if lacking := {key: run for key, run in by_key.items() if key not in kept}:
         try:
             kept |= _compute(tested_source(results, next(iter(lacking.values()))), lacking)
@@ -129,7 +131,7 @@ def find_baselines(
             with contextlib.suppress(OSError):  # a workdir that is full can still be reported on
                 _write(path, kept)
     scored = {name: kept.get(key, ()) for name, key in keys.items()}
-    return _gather(results.metric, arms, scored, missing)
+    return _gather(metric, arms, scored, missing)
 
 
 def _key(results: Results, run: Run) -> str:
@@ -214,7 +216,7 @@ def _compute(source: Source, runs: Mapping[str, Run]) -> dict[str, Sequence[Scor
     alike: dict[Any, list[str]] = {}  # keys of runs that are given the same features
     for key, split in splits.items():
         found[key] = (_trivial(split),)
-        if split.task.class_names:
+        if split.task.answers:
             alike.setdefault((split.frontend, split.config.data.crop_seconds), []).append(key)
     for keys in alike.values():
         needed = [
@@ -233,12 +235,12 @@ class _Split:
         ids = select(source, config.data, config.seed)
         self.train, self.test = ids["train"], ids["test"]
         self.source, self.config = source, config
-        self.labels = target(source, config.data.target)
         signal = source.signal
         features = None if signal.is_sound else signal.width
         self.frontend = make_frontend(config.frontend, signal.rate, features)
-        names = source.class_names.get(config.data.target, ())
-        self.task = make_task(config.task, names, self.frontend.features)
+        field = target_field(source, config)
+        self.task = make_task(config.task, field, self.frontend.features)
+        self.labels = self.task.labels(source.values(config.data.target))
 
     @functools.cached_property
     def features(self) -> Callable[[Batch], tuple[jax.Array, jax.Array]]:
@@ -286,14 +288,14 @@ class _Split:
 
     def problems(self, ids: np.ndarray) -> Iterator[tuple[np.ndarray, Problem]]:
         """What the task asks of the examples `ids`, in batches: ids (n,) and a problem of n."""
-        if self.task.class_names:  # then the labels say all that is asked
+        if self.task.answers:  # then the labels say all that is asked
             features = jnp.zeros((len(ids), 1, self.frontend.features))
-            labels = self.task.soft_labels(jnp.asarray(self.labels[ids]))
+            labels = self.task.soft_labels(jax.tree.map(jnp.asarray, take(self.labels, ids)))
             yield ids, self.task.problem(features, jnp.ones(len(ids), jnp.int32), labels)
             return
         for part, batch in self.batches(ids):
             features, frames = self.features(batch)
-            labels = self.task.soft_labels(batch.target)
+            labels = self.task.soft_labels(batch.labels)
             problem = self.task.problem(self._normalisation(features), frames, labels)
             count = len(part)
             yield part, jax.tree.map(lambda leaf, count=count: leaf[:count], problem)
@@ -315,18 +317,17 @@ class _Split:
 def _trivial(split: _Split) -> Scored:
     """The predictor that ignores its input."""
     task, train, test = split.task, split.train, split.test
-    if not task.class_names:
+    if not task.answers:
         train, test = split.few(train), split.few(test)
     sums = [task.target_sums(p.targets, p.frames) for _, p in split.problems(train)]
     total, count = (np.sum(a, axis=0, dtype=np.float64) for a in zip(*sums, strict=True))
     mean = jnp.asarray(total / count, jnp.float32)
-    ids, scores = [], []
-    for part, problem in split.problems(test):
+    scores = []
+    for _, problem in split.problems(test):
         outputs = task.trivial_outputs(mean, problem.frames, problem.inputs.shape[1])
         scores.append(jax.device_get(task.score(outputs, problem.targets, problem.frames)))
-        ids.append(part)
     joined = {name: np.concatenate([each[name] for each in scores]) for name in scores[0]}
-    return Scored(task.trivial, "", task.metrics(joined, split.labels[np.concatenate(ids)]))
+    return Scored(task.trivial, "", measure(task.metrics, joined))
 
 
 def _vectors(split: _Split, ids: np.ndarray) -> dict[int, np.ndarray]:
@@ -352,7 +353,7 @@ def _linear(split: _Split, vectors: Mapping[int, np.ndarray]) -> Scored:
     inputs, tested = (np.stack([vectors[i] for i in ids.tolist()]) for ids in (train, test))
     if not (np.isfinite(inputs).all() and np.isfinite(tested).all()):
         raise UserError(f"Features of {split.source.name} are not finite.")
-    outputs = task.linear_outputs(inputs, split.labels[train], tested)
+    outputs = task.linear_outputs(inputs, take(split.labels, train), tested)
     _, problem = next(split.problems(test))
     scores = jax.device_get(task.score(jnp.asarray(outputs), problem.targets, problem.frames))
     about = (
@@ -361,7 +362,7 @@ def _linear(split: _Split, vectors: Mapping[int, np.ndarray]) -> Scored:
     )
     if len(test) < len(split.test):
         about += f", {_of(len(test), len(split.test))} test examples"
-    return Scored("linear model", about, task.metrics(scores, split.labels[test]))
+    return Scored("linear model", about, measure(task.metrics, scores))
 
 
 def _features(split: _Split) -> str:

@@ -1,7 +1,7 @@
-"""How two arms differ class by class."""
+"""How two arms differ class by class, or tag by tag."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,29 +14,30 @@ from gru_audio.reporting.comparison import (
 )
 from gru_audio.reporting.results import Run
 from gru_audio.reporting.statistics import Estimate
-from gru_audio.reporting.verdicts import MARGINS, Difference, Pair, conclude
+from gru_audio.reporting.verdicts import Difference, Pair, conclude
+from gru_audio.tasks.task import Task
 
 SHOWN = 12
 
 
 @dataclass(frozen=True)
 class ClassDifference:
-    """The recall of one class by two arms.
+    """How well two arms find one class, or one tag.
 
     Attributes:
-        label: the class.
-        recalls: of each arm, over the replicates of both.
+        name: of the class.
+        values: of `Task.answer_metric` of each arm, such as recall, over the replicates of both.
         pair: the difference of the first less the second; its p-value is adjusted for the number
             of classes.
     """
 
-    label: int
-    recalls: tuple[float, float]
+    name: str
+    values: tuple[float, float]
     pair: Pair
 
     @property
     def difference(self) -> Estimate:
-        """The difference in recall."""
+        """The difference with its interval."""
         return self.pair.difference
 
 
@@ -45,29 +46,31 @@ def class_differences(comparison: Comparison) -> tuple[ClassDifference, ...]:
 
     There are none without classes, or where the arms have no replicate in common.
     """
-    if len(comparison.arms) < 2 or not comparison.results.class_names:
+    task, arms = comparison.results.task, comparison.arms[:2]
+    if len(arms) < 2:
         return ()
-    found: list[tuple[int, tuple[float, float], Difference]] = []
-    for label in range(len(comparison.results.class_names)):
-        arms = {arm.name: _of_class(arm, label) for arm in comparison.arms[:2]}
-        if not all(arms.values()):
+    found: list[tuple[str, tuple[float, float], Difference]] = []
+    for answer, name in enumerate(task.answers):
+        runs = {arm.name: _of_answer(task, arm, answer) for arm in arms}
+        if not all(runs.values()):
             continue
-        test_sets = score("accuracy", arms)
-        for difference in difference_of_pairs(list(arms), test_sets):
-            first, second = difference.first, difference.second
+        test_sets = score(task.answer_metric, runs)
+        for difference in difference_of_pairs(list(runs), test_sets):
             common = [
-                (part, keys) for part in test_sets if (keys := part.replicates(first, second))
+                (part, keys)
+                for part in test_sets
+                if (keys := part.replicates(difference.first, difference.second))
             ]
-            recalls = (_recall(first, common), _recall(second, common))
-            found.append((label, recalls, difference))
+            values = (_mean(difference.first, common), _mean(difference.second, common))
+            found.append((name, values, difference))
     pairs = conclude(
         [difference for *_, difference in found],
-        margin=MARGINS["accuracy"](1.0),
-        higher_is_better=True,
+        margin=task.answer_metric.margin_at(1.0),
+        higher_is_better=task.answer_metric.higher_is_better,
     )
     differences = [
-        ClassDifference(label, recalls, pair)
-        for (label, recalls, _), pair in zip(found, pairs, strict=True)
+        ClassDifference(name, values, pair)
+        for (name, values, _), pair in zip(found, pairs, strict=True)
     ]
     return tuple(sorted(differences, key=lambda each: each.difference.value, reverse=True))
 
@@ -78,19 +81,12 @@ def most_different(found: tuple[ClassDifference, ...]) -> tuple[ClassDifference,
     return tuple(each for each in found if each in largest)
 
 
-def _of_class(arm: Arm, label: int) -> list[Run]:
-    """The runs of an arm, with the predictions of one class; runs that have none are left out."""
-    runs = []
-    for run in arm.runs:
-        told = run.predictions
-        assert told.label is not None  # there are classes
-        rows = told.label == label
-        columns = {field.name: getattr(told, field.name)[rows] for field in fields(told)}
-        if rows.any():
-            runs.append(replace(run, predictions=type(told)(**columns)))
-    return runs
+def _of_answer(task: Task, arm: Arm, answer: int) -> list[Run]:
+    """The runs of an arm with what tells of one class; runs that tell nothing are left out."""
+    of_runs = ((run, task.of_answer(run.predictions, answer)) for run in arm.runs)
+    return [replace(run, predictions=told) for run, told in of_runs if told is not None]
 
 
-def _recall(arm: str, common: Sequence[tuple[ScoredTestSet, list[str]]]) -> float:
-    """The recall of an arm over the replicates that both arms of a pair have."""
+def _mean(arm: str, common: Sequence[tuple[ScoredTestSet, list[str]]]) -> float:
+    """The metric of an arm over the replicates that both arms of a pair have."""
     return float(np.mean([part.take(arm, keys).mean() for part, keys in common]))

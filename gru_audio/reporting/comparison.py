@@ -11,13 +11,12 @@ import numpy as np
 
 from gru_audio.reporting import statistics, verdicts
 from gru_audio.reporting.baselines import NO_BASELINES, Baselines
-from gru_audio.reporting.results import SCORES, Results, Run, setting_key
+from gru_audio.reporting.results import Results, Run, setting_key
 from gru_audio.reporting.statistics import Components, Estimate, Scores
 from gru_audio.reporting.verdicts import Difference, Pair, at_baseline
-from gru_audio.settings import UserError, nearest
+from gru_audio.settings import UserError
 from gru_audio.sweeping.halving import merit
-
-BOUNDS = {"accuracy": (0.0, 1.0), "loss": (0.0, math.inf)}  # of a mean
+from gru_audio.tasks.metrics import Metric, take
 
 
 @dataclass(frozen=True)
@@ -129,25 +128,23 @@ def compare(results: Results, baselines: Baselines = NO_BASELINES) -> Comparison
         baselines: of the sweep. There is no verdict on two arms that stay at the trivial one.
 
     Raises:
-        UserError: the sweep's metric is not a mean over examples, or arms share no test examples.
+        UserError: arms share no test example of a replicate.
     """
     metric = results.metric
-    if metric not in SCORES:
-        raise UserError(f'No report can be made about "{metric}".{nearest(metric, SCORES)}')
     chosen = chosen_runs(results)
     # A run may have predicted and then failed before it was done.
     usable = {
-        arm: [r for r in runs if r.result and r.predictions.example.size]
+        arm: [r for r in runs if r.result and r.predictions["example"].size]
         for arm, runs in chosen.items()
     }
     usable, left_out = _in_common({arm: runs for arm, runs in usable.items() if runs})
     test_sets = score(metric, usable)
     arms = [_arm(results, name, runs, chosen[name], test_sets) for name, runs in usable.items()]
-    arms.sort(key=lambda arm: _rank(arm, results.higher_is_better))
+    arms.sort(key=lambda arm: _rank(arm, metric.higher_is_better))
 
     differences = difference_of_pairs([arm.name for arm in arms], test_sets)
     best = arms[0].estimate.value if arms else 0.0
-    margin = results.margin or verdicts.MARGINS[metric](best)
+    margin = results.margin or metric.margin_at(best)
     damaged = {
         arm: f"run {run.name} is damaged"
         for arm, runs in chosen.items()
@@ -169,7 +166,7 @@ def compare(results: Results, baselines: Baselines = NO_BASELINES) -> Comparison
         pairs=verdicts.conclude(
             differences,
             margin=margin,
-            higher_is_better=results.higher_is_better,
+            higher_is_better=metric.higher_is_better,
             withheld=withheld,
         ),
         test_sets=tuple(part.sampled for part in test_sets),
@@ -179,8 +176,8 @@ def compare(results: Results, baselines: Baselines = NO_BASELINES) -> Comparison
     )
 
 
-def score(metric: str, arms: Mapping[str, Sequence[Run]]) -> list[ScoredTestSet]:
-    """Groups the runs of all arms by test set.
+def score(metric: Metric, arms: Mapping[str, Sequence[Run]]) -> list[ScoredTestSet]:
+    """Groups the runs of all arms by test set; scores are what examples contribute to a metric.
 
     Raises:
         UserError: arms share no test example of a replicate.
@@ -188,7 +185,7 @@ def score(metric: str, arms: Mapping[str, Sequence[Run]]) -> list[ScoredTestSet]
     examples: dict[str, np.ndarray] = {}
     predicted: dict[str, int] = {}
     for run in itertools.chain.from_iterable(arms.values()):
-        key, ids = setting_key(run.replicate), run.predictions.example
+        key, ids = setting_key(run.replicate), run.predictions["example"]
         examples[key] = np.intersect1d(examples.get(key, ids), ids)
         predicted[key] = max(predicted.get(key, 0), ids.size)
 
@@ -207,20 +204,15 @@ def score(metric: str, arms: Mapping[str, Sequence[Run]]) -> list[ScoredTestSet]
             if setting_key(run.replicate) in keys
         ]
         ids = examples[keys[0]]
-        values, weights = (
-            np.stack([_aligned(of(run), run, ids) for _, run in runs]).astype(np.float64)
-            for of in (
-                lambda run: SCORES[metric](run.predictions),
-                lambda run: run.predictions.weight,
-            )
-        )
-        _, any_run = runs[0]
-        cluster = _aligned(any_run.predictions.cluster, any_run, ids)
+        predictions = [
+            take(run.predictions, np.searchsorted(run.predictions["example"], ids))
+            for _, run in runs
+        ]
+        cluster = predictions[0]["cluster"]
         units, clustered = statistics.sampling_units(cluster, ids)
-        alike = (weights == weights[0, 0]).all()  # then scores stay as they are, such as 0 and 1
         test_sets.append(
             ScoredTestSet(
-                scores=values if alike else statistics.linearized(values * weights, weights),
+                scores=np.stack([metric.contributions(each) for each in predictions]),
                 units=units,
                 rows={(arm, setting_key(run.replicate)): i for i, (arm, run) in enumerate(runs)},
                 sampled=Sampled(
@@ -293,7 +285,7 @@ def _arm(
         runs=tuple(runs),
         values=tuple(float(means[name, setting_key(run.replicate)]) for run in runs),
         planned=len(planned),
-        estimate=components_of(name, test_sets).estimate(BOUNDS[results.metric]),
+        estimate=components_of(name, test_sets).estimate(results.metric.bounds),
     )
 
 
@@ -336,11 +328,6 @@ def _choose_draw(results: Results, arm: str) -> list[Run]:
 
     def rank(runs: list[Run]) -> tuple[int, float]:
         metrics = (run.metric(results.selection) for run in runs)
-        return merit(metrics, results.selection_higher_is_better)
+        return merit(metrics, results.metric_of(results.selection).higher_is_better)
 
     return max(draws.values(), key=rank)
-
-
-def _aligned(values: np.ndarray, run: Run, ids: np.ndarray) -> np.ndarray:
-    """The rows of `values` that belong to the examples `ids`, which the run has all predicted."""
-    return values[np.searchsorted(run.predictions.example, ids)]

@@ -2,11 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from gru_audio.reporting import wording
 from gru_audio.reporting.baselines import Baseline
-from gru_audio.reporting.comparison import Comparison
-from gru_audio.reporting.improving import stopped_while_improving
+from gru_audio.reporting.comparison import Arm, Comparison
+from gru_audio.reporting.results import Curve, Results
 
+_FEWEST = 4  # evaluations from which a trend can be told
+_CLEAR = 2.0  # standard errors that an improvement must exceed
+_LEAST_SHARE = 0.01  # of the whole improvement that the end must bring
 _ROLES = {"train": "training", "validation": "validation", "test": "test"}
 
 
@@ -14,8 +19,8 @@ def data(comparison: Comparison) -> str:
     """The data set, its classes and the sizes of its splits, as a sentence or two."""
     results = comparison.results
     said = f"Data set: {results.config.get('data.name', 'unknown')}"
-    if results.class_names:
-        said += f", {len(results.class_names)} classes ({results.target})"
+    if answers := results.task.answers:
+        said += f", {len(answers)} {results.task.answer_words[1]} ({results.target})"
     sizes = [size for role, name in _ROLES.items() if (size := _size(comparison, role, name))]
     if not sizes:
         return f"{said}."
@@ -64,7 +69,7 @@ def _size(comparison: Comparison, role: str, name: str) -> str:
     counts = [run.result.get("examples") for run in runs]
     counts = [each.get(role) if isinstance(each, Mapping) else None for each in counts]
     if role == "test":
-        counts = [run.predictions.example.size for run in runs]
+        counts = [run.predictions["example"].size for run in runs]
     known = sorted({count for count in counts if isinstance(count, int) and count})
     if not known:
         return ""
@@ -74,17 +79,17 @@ def _size(comparison: Comparison, role: str, name: str) -> str:
 
 def _baseline_notes(comparison: Comparison) -> list[str]:
     found, metric = comparison.baselines, comparison.results.metric
-    scale, said = wording.scale_of(metric), []
+    scale, said = metric.scale, []
     if found.trivial:
         value = scale.value(found.trivial.value)
         said.append(
-            f"Chance level ({found.trivial.name}): a test {metric} of {value} without any look at "
-            "the input."
+            f"Chance level ({found.trivial.name}): a test {metric.title} of {value} without any "
+            "look at the input."
         )
     for linear in found.linear:
         value = scale.value(linear.value)
         said.append(
-            f"Linear model: a test {metric} of {value} "
+            f"Linear model: a test {metric.title} of {value} "
             f"({about(comparison, linear)}){_beside(comparison, linear)}."
         )
     if found.missing:
@@ -94,7 +99,7 @@ def _baseline_notes(comparison: Comparison) -> list[str]:
 
 def _beside(comparison: Comparison, linear: Baseline) -> str:
     """Which variants are not better than a linear model."""
-    sign = 1 if comparison.results.higher_is_better else -1
+    sign = 1 if comparison.results.metric.higher_is_better else -1
     own = [arm for arm in comparison.arms if arm.name in linear.arms]
     worse = [arm.name for arm in own if sign * (arm.estimate.value - linear.value) <= 0]
     if not worse:
@@ -118,3 +123,51 @@ def _training_notes(comparison: Comparison) -> list[str]:
 
 def _listed(arms: Sequence[str]) -> str:
     return wording.listed([wording.quoted(arm) for arm in arms])
+
+
+def stopped_while_improving(results: Results, arm: Arm) -> bool:
+    """Whether the runs of an arm would probably have become better with more steps.
+
+    By the validation metric that selects. Runs that early stopping or halving has ended do not
+    count.
+    """
+    curves = [
+        run.curves[results.selection]
+        for run in arm.runs
+        if results.selection in run.curves and run.result.get("steps") == run.standing.steps
+    ]
+    up = results.metric_of(results.selection).higher_is_better
+    return still_improving(curves, higher_is_better=up)
+
+
+def still_improving(curves: Sequence[Curve], *, higher_is_better: bool) -> bool:
+    """Whether the curves of an arm's replicates, taken together, still improve at their end.
+
+    The end is the last eighth of the evaluations, or the last one of a few. Most curves must have
+    their best value there. On average the end must be better than the eighth before it: by more
+    than the spread between evaluations explains, and by a hundredth of the whole improvement. A
+    curve that has flattened, as under a cosine schedule, is thus no longer improving.
+    """
+    sign = 1 if higher_is_better else -1
+    runs = [sign * curve.values for curve in curves if curve.values.size >= _FEWEST]
+    if 2 * len(runs) <= len(curves):
+        return False
+    gains, variances, at_best = [], [], 0
+    for values in runs:
+        end = max(1, values.size // 8)
+        gains.append(values[-end:].mean() - values[-2 * end : -end].mean())
+        variances.append(2 / end * np.mean(_noise(values)))
+        at_best += values[-end:].max() > values[:-end].max()
+    gain, error = np.mean(gains), np.sqrt(np.mean(variances) / len(runs))
+    whole = np.mean([values.max() - values[0] for values in runs])
+    return bool(2 * at_best > len(runs) and gain > max(_CLEAR * error, _LEAST_SHARE * whole))
+
+
+def _noise(values: np.ndarray) -> np.ndarray:
+    """Estimates (n,) of the variance between evaluations, from the second half of a curve.
+
+    Third differences leave nothing of a trend that is a parabola. Of independent noise they have 20
+    times the variance.
+    """
+    late = values[min(values.size // 2, values.size - _FEWEST) :]
+    return np.diff(late, 3) ** 2 / 20

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from gru_audio.reporting.comparison import Arm, Comparison
-from gru_audio.reporting.results import Predictions, Run
+from gru_audio.reporting.results import Run
+from gru_audio.tasks.metrics import Predictions
+from gru_audio.tasks.task import Task
 
 SHOWN = 6
 
@@ -19,17 +21,16 @@ class Opinion:
     Attributes:
         arm: its name.
         runs: those that were tested on the example.
-        value: the mean over them of the probability of the true class, or of the loss where there
-            are no classes.
-        right: how many take the example for its true class; None without classes.
-        answer: the class that most of them take it for; None without classes.
+        value: the mean over them of `Task.example_metric`.
+        right: how many answer what is true; None without answers.
+        answer: what most of them answer, in words; None without answers.
     """
 
     arm: str
     runs: int
     value: float
     right: int | None = None
-    answer: int | None = None
+    answer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,13 @@ class Disagreement:
 
     Attributes:
         example: its id.
-        label: its true class; None without classes.
+        truth: what is true of it, in words; None without answers.
         cluster: its speaker or recording; -1 where unknown.
         opinions: in the order of the arms.
     """
 
     example: int
-    label: int | None
+    truth: str | None
     cluster: int
     opinions: tuple[Opinion, ...]
 
@@ -58,82 +59,81 @@ class Disagreement:
 def disagreements(comparison: Comparison, count: int = SHOWN) -> tuple[Disagreement, ...]:
     """The examples with the largest spread between arms, the largest first.
 
-    No class comes a second time while another has an example to show. There are none where a single
+    No truth comes a second time while another has an example to show. There are none where a single
     arm has finished runs, or where all arms say the same.
     """
-    arms = comparison.arms
+    task, arms = comparison.results.task, comparison.arms
     if len(arms) < 2:
         return ()
-    values = [_mean_by_example(arm.runs) for arm in arms]
+    values = [_mean_by_example(task, arm.runs) for arm in arms]
     common = [example for example in values[0] if all(example in value for value in values)]
     of_example = np.array([[value[example] for value in values] for example in common])
     spread = np.ptp(of_example, axis=1) if common else np.zeros(0)
     ranked = [common[i] for i in np.argsort(-spread, kind="stable") if spread[i] > 0]
-    labels = _labels([run for arm in arms for run in arm.runs])
-    ranked = _different_first(ranked, [labels.get(example) for example in ranked])[:count]
-    found = [_disagreement(arms, example) for example in ranked]
+    ranked = _different_first(ranked, _truths(task, arms[0].runs, ranked))[:count]
+    found = [_disagreement(task, arms, example) for example in ranked]
     return tuple(sorted(found, key=lambda d: d.spread, reverse=True))
 
 
-def _value(predictions: Predictions) -> np.ndarray:
-    """The probability of the true class (examples,), or the loss where there are no classes."""
-    if predictions.label is None or predictions.probabilities is None:
-        return predictions.loss
-    return predictions.probabilities[np.arange(predictions.label.size), predictions.label]
+def _values(task: Task, predictions: Predictions) -> np.ndarray:
+    return task.example_metric.terms(predictions)[0]
 
 
-def _mean_by_example(runs: Sequence[Run]) -> dict[int, float]:
-    """Of each example the mean value over the runs that were tested on it."""
-    ids = np.concatenate([run.predictions.example for run in runs])
-    values = np.concatenate([_value(run.predictions) for run in runs]).astype(np.float64)
+def _mean_by_example(task: Task, runs: Sequence[Run]) -> dict[int, float]:
+    """The mean value of each example over the runs that were tested on it."""
+    ids = np.concatenate([run.predictions["example"] for run in runs])
+    values = np.concatenate([_values(task, run.predictions) for run in runs]).astype(np.float64)
     examples, row = np.unique(ids, return_inverse=True)
     means = np.bincount(row, weights=values) / np.bincount(row)
     return dict(zip(examples.tolist(), means.tolist(), strict=True))
 
 
-def _labels(runs: Sequence[Run]) -> dict[int, int]:
-    """The true class of each example; of none without classes."""
-    return {
-        example: label
+def _truths(task: Task, runs: Sequence[Run], examples: Sequence[int]) -> list[str | None]:
+    """What is true of each example, in words."""
+    places = {
+        int(example): (run.predictions, row)
         for run in runs
-        if run.predictions.label is not None
-        for example, label in zip(
-            run.predictions.example.tolist(), run.predictions.label.tolist(), strict=True
-        )
+        for row, example in enumerate(run.predictions["example"])
     }
+    words = (task.in_words(*places[example]) for example in examples)
+    return [told and told[0] for told in words]
 
 
-def _different_first(examples: Sequence[int], labels: Sequence[int | None]) -> list[int]:
-    """The examples, the first of each label before the second of any, and so on."""
-    seen: Counter[int | None] = Counter()
+def _different_first(examples: Sequence[int], truths: Sequence[str | None]) -> list[int]:
+    """The examples, the first of each truth before the second of any, and so on."""
+    seen: Counter[str | None] = Counter()
     turns = []
-    for label in labels:
-        turns.append(seen[label])
-        seen[label] += 1
+    for truth in truths:
+        turns.append(seen[truth])
+        seen[truth] += 1
     order = np.argsort(turns, kind="stable")
     return [examples[i] for i in order]
 
 
-def _disagreement(arms: Sequence[Arm], example: int) -> Disagreement:
-    opinions = tuple(_opinion(arm, example) for arm in arms)
-    run = next(run for run in arms[0].runs if example in run.predictions.example)
-    row = np.searchsorted(run.predictions.example, example)
-    label = None if run.predictions.label is None else int(run.predictions.label[row])
-    return Disagreement(example, label, int(run.predictions.cluster[row]), opinions)
+def _disagreement(task: Task, arms: Sequence[Arm], example: int) -> Disagreement:
+    opinions = tuple(_opinion(task, arm, example) for arm in arms)
+    predictions, row = _tested(arms[0], example)[0]
+    told = task.in_words(predictions, row)
+    cluster = int(predictions["cluster"][row])
+    return Disagreement(example, told and told[0], cluster, opinions)
 
 
-def _opinion(arm: Arm, example: int) -> Opinion:
-    tested = [run.predictions for run in arm.runs if example in run.predictions.example]
-    rows = [int(np.searchsorted(predictions.example, example)) for predictions in tested]
-    values = [_value(predictions)[row] for predictions, row in zip(tested, rows, strict=True)]
-    opinion = Opinion(arm.name, len(tested), float(np.mean(values)))
-    said = [
-        (int(predictions.probabilities[row].argmax()), int(predictions.label[row]))
-        for predictions, row in zip(tested, rows, strict=True)
-        if predictions.probabilities is not None and predictions.label is not None
-    ]
+def _opinion(task: Task, arm: Arm, example: int) -> Opinion:
+    tested = _tested(arm, example)
+    value = float(np.mean([_values(task, predictions)[row] for predictions, row in tested]))
+    said = [told for place in tested if (told := task.in_words(*place))]
     if not said:
-        return opinion
-    right = sum(answer == label for answer, label in said)
-    answer, _ = Counter(answer for answer, _ in said).most_common(1)[0]
-    return Opinion(opinion.arm, opinion.runs, opinion.value, right, answer)
+        return Opinion(arm.name, len(tested), value)
+    right = sum(answer == truth for truth, answer in said)
+    answer, _ = Counter(answer for _, answer in said).most_common(1)[0]
+    return Opinion(arm.name, len(tested), value, right, answer)
+
+
+def _tested(arm: Arm, example: int) -> list[tuple[Predictions, int]]:
+    """The predictions of an arm's runs that hold an example, and the row where they do."""
+    every = [run.predictions for run in arm.runs]
+    return [
+        (each, int(np.searchsorted(each["example"], example)))
+        for each in every
+        if example in each["example"]
+    ]

@@ -55,7 +55,7 @@ class FigureSet:
             yield drawing
 
 
-def draw(comparison: Comparison) -> FigureSet:
+def draw_figures(comparison: Comparison) -> FigureSet:
     """Draws all figures that there is something to show in."""
     arms, results = comparison.arms, comparison.results
     if not arms:
@@ -63,17 +63,16 @@ def draw(comparison: Comparison) -> FigureSet:
     pairs = comparison.pairs
     if len(pairs) > _SHOWN_PAIRS:
         pairs = tuple(pair for pair in pairs if pair.first == arms[0].name)
-    names = dict.fromkeys(("train/loss", f"validation/{results.metric}", results.selection))
+    names = dict.fromkeys(("train/loss", f"validation/{results.metric.name}", results.selection))
     curves = [figures.learning_curve(comparison, name) for name in names]
+    confusions = [(arm.name, figures.confusion(comparison, arm)) for arm in arms]
     return FigureSet(
         metric=figures.test_metric(comparison),
         differences=figures.differences(comparison, pairs) if pairs else None,
         curves=tuple(curve for curve in curves if curve),
         costs=_costs(comparison),
         classes=_classes(comparison),
-        confusions=tuple(
-            (arm.name, figures.confusion(comparison, arm)) for arm in arms if results.class_names
-        ),
+        confusions=tuple((name, drawing) for name, drawing in confusions if drawing),
     )
 
 

@@ -1,6 +1,7 @@
 """The figures of a report, each `WIDTH` units wide: a column of the page, or a phone."""
 
 import itertools
+import math
 import re
 import textwrap
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from gru_audio.reporting.results import Curve
 from gru_audio.reporting.statistics import Estimate
 from gru_audio.reporting.svg import INK, MUTED, PAPER, RULE, STYLE, WIDTH, Drawing, canvas
 from gru_audio.reporting.verdicts import Pair
+from gru_audio.tasks.scale import MINUS
 
 MATRIX_WIDTH = 360
 
@@ -37,7 +39,7 @@ def arm_variable(comparison: Comparison, arm: str) -> str:
 def test_metric(comparison: Comparison) -> Drawing:
     """The test metric of every arm: estimate and interval above, its replicates as dots below."""
     metric = comparison.results.metric
-    scale = wording.scale_of(metric)
+    scale = metric.scale
     with matplotlib.rc_context(STYLE):
         rows = _Rows(
             [arm.name for arm in comparison.arms],
@@ -53,15 +55,15 @@ def test_metric(comparison: Comparison) -> Drawing:
             spread = 16 + 3 * (np.arange(len(arm.values)) % 3)
             dots: dict[str, Any] = {"s": 26, "color": colour, "alpha": 0.45, "linewidths": 0}
             rows.axes.scatter(arm.values, rows.middle(row) + spread, **dots)
-        rows.finish(f"test {metric}{scale.axis_unit}", scale)
-        label = f"Test {metric} of each variant with 95 % intervals"
+        rows.finish(f"test {metric.title}{scale.axis_unit}", scale)
+        label = f"Test {metric.title} of each variant with 95 % intervals"
         return Drawing("metric", label, rows.figure)
 
 
 def differences(comparison: Comparison, pairs: Sequence[Pair]) -> Drawing:
     """The paired differences with their intervals and adjusted p-values, beside zero."""
     metric = comparison.results.metric
-    scale = wording.scale_of(metric)
+    scale = metric.scale
     with matplotlib.rc_context(STYLE):
         rows = _Rows(
             [wording.pair_name(pair) for pair in pairs],
@@ -76,8 +78,8 @@ def differences(comparison: Comparison, pairs: Sequence[Pair]) -> Drawing:
             colour = _colour(comparison, pair.better) if pair.better else MUTED
             rows.interval(row, pair.difference, colour)
         unit = f" ({scale.difference_unit.strip()})" if scale.difference_unit else ""
-        rows.finish(f"difference in test {metric}{unit}", scale, zero=True)
-        label = f"Differences in test {metric} with 95 % intervals"
+        rows.finish(f"difference in test {metric.title}{unit}", scale, zero=True)
+        label = f"Differences in test {metric.title} with 95 % intervals"
         return Drawing("differences", label, rows.figure)
 
 
@@ -93,8 +95,8 @@ def learning_curve(comparison: Comparison, name: str) -> Drawing | None:
     every = list(itertools.chain(*curves.values()))
     if not every:
         return None
-    split, _, metric = name.partition("/")
-    scale = wording.scale_of(metric)
+    split, metric = name.partition("/")[0], comparison.results.metric_of(name)
+    scale = metric.scale
     with matplotlib.rc_context(STYLE):
         figure, axes = canvas(210, left=46, bottom=40, right=18)
         for arm, members in curves.items():
@@ -109,25 +111,30 @@ def learning_curve(comparison: Comparison, name: str) -> Drawing | None:
             alone = steps.size == 1
             line |= {"marker": "o" if alone else "", "clip_on": not alone}
             axes.plot(steps, mean, solid_joinstyle="round", **line)
-        title = f"{split} {metric}"
+        title = f"{split} {metric.title}"
         _frame(axes, title, "training step", scale)
         axes.set_xlim(0, max(curve.steps.max() for curve in every))
-        if metric == "loss" and _spans_magnitudes(every):
+        if math.isinf(metric.bounds[1]) and _spans_magnitudes(every):
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
             axes.yaxis.set_minor_formatter("")
         else:
             _show_the_end(axes, every)
-        return Drawing(f"curve-{split}-{metric}", f"{title} during training", figure)
+        return Drawing(f"curve-{split}-{metric.name}", f"{title} during training", figure)
 
 
-def confusion(comparison: Comparison, arm: Arm) -> Drawing:
+def confusion(comparison: Comparison, arm: Arm) -> Drawing | None:
     """Counts of true against predicted class, summed over replicates; shade is the share of a row.
 
     The shade follows the square root of the share: else the errors of a good arm would not show.
+    None if the task has no such counts.
     """
-    names = comparison.results.class_names
-    counts = confusion_counts(arm, len(names))
+    task = comparison.results.task
+    names, of_runs = task.answers, [task.confusion(run.predictions) for run in arm.runs]
+    known = [counts for counts in of_runs if counts is not None]
+    if not known:
+        return None
+    counts = np.sum(known, axis=0)
     share = np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
     numbered = len(names) <= _NUMBERED_CLASSES
     font = 9 if len(names) <= 12 else 7 if numbered else 6
@@ -158,27 +165,17 @@ def confusion(comparison: Comparison, arm: Arm) -> Drawing:
         return Drawing(f"confusion-{number}", f"Confusion matrix of {arm.name}", figure)
 
 
-def confusion_counts(arm: Arm, classes: int) -> np.ndarray:
-    """Counts by true and predicted class, int (classes, classes), summed over the arm's runs."""
-    counts = np.zeros(classes * classes, np.int64)
-    for run in arm.runs:
-        label, probabilities = run.predictions.label, run.predictions.probabilities
-        assert label is not None and probabilities is not None  # there are classes
-        predicted = probabilities.argmax(axis=1)
-        counts += np.bincount(label * classes + predicted, minlength=counts.size)
-    return counts.reshape(classes, classes)
-
-
 def class_differences(comparison: Comparison, shown: Sequence[ClassDifference]) -> Drawing:
-    """The recall of the best arm less that of the second, class by class, beside zero."""
+    """What the best arm is ahead of the second in each class, in recall say, beside zero."""
     first, second = (arm.name for arm in comparison.arms[:2])
-    names, scale = comparison.results.class_names, wording.scale_of("accuracy")
+    metric = comparison.results.task.answer_metric
+    scale = metric.scale
     with matplotlib.rc_context(STYLE):
         rows = _Rows(
-            [names[each.label] for each in shown],
+            [each.name for each in shown],
             [
-                f"{scale.number(each.recalls[0])} {wording.MINUS} "
-                f"{scale.number(each.recalls[1])} = "
+                f"{scale.number(each.values[0])} {MINUS} "
+                f"{scale.number(each.values[1])} = "
                 f"{scale.number(each.difference.value, sign=True)} "
                 f"{scale.interval(each.difference)}"
                 for each in shown
@@ -187,9 +184,11 @@ def class_differences(comparison: Comparison, shown: Sequence[ClassDifference]) 
         for row, each in enumerate(shown):
             better = each.pair.better
             rows.interval(row, each.difference, _colour(comparison, better) if better else MUTED)
-        label = f"difference in recall ({scale.difference_unit.strip()})"
+        label = f"difference in {metric.title} ({scale.difference_unit.strip()})"
         rows.finish(label, scale, zero=True)
-        said = f"Recall of each class, {first} minus {second}, with 95 % intervals"
+        title, one = metric.title, comparison.results.task.answer_words[0]
+        title = f"{title[0].upper()}{title[1:]} of each {one}"
+        said = f"{title}, {first} minus {second}, with 95 % intervals"
         return Drawing("classes", said, rows.figure)
 
 
@@ -205,14 +204,14 @@ def metric_against_cost(
         told: the cost in words.
     """
     metric = comparison.results.metric
-    scale = wording.scale_of(metric)
+    scale = metric.scale
     with matplotlib.rc_context(STYLE):
         figure, axes = canvas(250, left=46, bottom=40, right=18)
         axes.set_xscale("log")
         front = pareto_front(
             cost,
             [arm.estimate.value for arm in comparison.arms],
-            comparison.results.higher_is_better,
+            metric.higher_is_better,
         )
         along = [cost[i] for i in front], [comparison.arms[i].estimate.value for i in front]
         axes.plot(*along, color=MUTED, linewidth=1.2, drawstyle="steps-post", zorder=1)
@@ -221,14 +220,14 @@ def metric_against_cost(
             axes.plot([x, x], [e.low, e.high], color=colour, linewidth=2, solid_capstyle="round")
             axes.plot(x, e.value, "o", color=colour, markersize=8, markeredgecolor=PAPER)
         axes.margins(x=0.18, y=0.12)
-        _frame(axes, f"test {metric}", label, scale)
+        _frame(axes, f"test {metric.title}", label, scale)
         axes.set_xticks([min(cost), max(cost)])
         axes.minorticks_off()
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: told(v)))
         axes.autoscale_view()  # before names are placed in it
         _name_points(axes, comparison, cost)
         name = f"cost-{re.sub('[^a-z]+', '-', label.lower())}"
-        return Drawing(name, f"Test {metric} against {label}", figure)
+        return Drawing(name, f"Test {metric.title} against {label}", figure)
 
 
 def pareto_front(
@@ -358,7 +357,7 @@ def _frame(axes: Axes, title: str, label: str, scale: wording.Scale) -> None:
 
 def _in_units_of(scale: wording.Scale) -> FuncFormatter:
     """Ticks of a metric's axis."""
-    return FuncFormatter(lambda v, _: f"{v * scale.factor:g}".replace("-", wording.MINUS))
+    return FuncFormatter(lambda v, _: f"{v * scale.factor:g}".replace("-", MINUS))
 
 
 def _band(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

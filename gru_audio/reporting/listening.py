@@ -18,8 +18,7 @@ from gru_audio.data import index
 from gru_audio.data.signal import Signal
 from gru_audio.data.source import Source
 from gru_audio.reporting.comparison import Comparison
-from gru_audio.reporting.results import Run
-from gru_audio.reporting.tested import tested_source
+from gru_audio.reporting.results import Run, tested_source
 from gru_audio.settings import UserError
 from gru_audio.sweeping.workdir import Workdir
 from gru_audio.training.trained import Trained

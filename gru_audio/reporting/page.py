@@ -55,10 +55,13 @@ def render(
         details=details.strip("\n"),
         headline=wording.headline(comparison),
         evidence=wording.evidence(comparison),
-        metric=results.metric,
+        metric=results.metric.title,
         clock=wording.clock(results)[1],
         selection=results.selection.replace("/", " "),
-        classes=len(results.class_names),
+        classes=len(results.task.answers),
+        answer_words=results.task.answer_words,
+        answer_metric=results.task.answer_metric.title,
+        example_metric=results.task.example_metric,
         colours=svg.COLOURS,
         data=context.data(comparison),
         notes=context.notes(comparison),
@@ -79,7 +82,7 @@ def render(
         unread=[
             run.name
             for run in results.runs
-            if run.standing.state == FINISHED and not run.predictions.example.size
+            if run.standing.state == FINISHED and not run.predictions["example"].size
         ],
         command=results.command,
         environment=_environment(comparison),
@@ -92,7 +95,7 @@ def render(
 
 
 def _arm(comparison: Comparison, arm: Arm) -> dict[str, Any]:
-    scale = wording.scale_of(comparison.results.metric)
+    scale = comparison.results.metric.scale
     memory = [run.result.get("peak_memory_bytes") for run in arm.runs]
     return {
         "name": arm.name,
@@ -119,12 +122,12 @@ def _baseline(comparison: Comparison, baseline: Baseline) -> dict[str, str]:
     return {
         "name": baseline.name,
         "about": context.about(comparison, baseline),
-        "value": wording.scale_of(comparison.results.metric).value(baseline.value),
+        "value": comparison.results.metric.scale.value(baseline.value),
     }
 
 
 def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
-    scale = wording.scale_of(comparison.results.metric)
+    scale = comparison.results.metric.scale
     return {
         "names": wording.pair_name(pair),
         "difference": scale.difference(pair.difference.value, sign=True),
@@ -142,30 +145,23 @@ def _example(comparison: Comparison, each: Disagreement, heard: Heard) -> dict[s
     clip = heard.clips.get(each.example)
     number = f"example {each.example} of {results.config.get('data.name', 'the data set')}"
     return {
-        "label": clip or number if each.label is None else results.class_names[each.label],
+        "label": each.truth or clip or number,
         "clip": clip,
         "number": number,
         "cluster": names[each.cluster] if 0 <= each.cluster < len(names) else None,
-        "measure": "Loss" if each.label is None else "Probability",
-        "opinions": [_opinion(comparison, opinion, each.label) for opinion in each.opinions],
+        "opinions": [_opinion(comparison, opinion, each.truth) for opinion in each.opinions],
         "excerpt": excerpt and _excerpt(excerpt),
     }
 
 
-def _opinion(comparison: Comparison, opinion: Opinion, label: int | None) -> dict[str, Any]:
-    row = {
+def _opinion(comparison: Comparison, opinion: Opinion, truth: str | None) -> dict[str, Any]:
+    return {
         "arm": opinion.arm,
         "colour": figures.arm_variable(comparison, opinion.arm),
-        "value": wording.scale_of("loss").value(opinion.value),
-        "right": None,
-    }
-    if opinion.answer is None:
-        return row
-    return row | {
-        "value": wording.scale_of("accuracy").value(opinion.value),
-        "right": f"{opinion.right} of {opinion.runs}",
-        "answer": comparison.results.class_names[opinion.answer],
-        "wrong": opinion.answer != label,
+        "value": comparison.results.task.example_metric.scale.value(opinion.value),
+        "right": None if opinion.right is None else f"{opinion.right} of {opinion.runs}",
+        "answer": opinion.answer,
+        "wrong": opinion.answer != truth,
     }
 
 
@@ -207,11 +203,11 @@ def _gates(reading: Reading, steps: int) -> dict[str, Any]:
 
 
 def _run(comparison: Comparison, run: Run) -> dict[str, Any]:
-    scale = wording.scale_of(comparison.results.metric)
+    scale = comparison.results.metric.scale
     result = run.result
     chosen = any(run in arm.runs for arm in comparison.arms)
     selection = run.metric(comparison.results.selection)
-    test = run.metric(f"test/{comparison.results.metric}")
+    test = run.metric(f"test/{comparison.results.metric.name}")
     return {
         "arm": run.arm,
         "colour": figures.arm_variable(comparison, run.arm),

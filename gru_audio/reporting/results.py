@@ -3,20 +3,26 @@
 A file that is missing or cut short (its run was killed, or is writing it now) leaves nothing in its
 place; what that means for a run is its `state`. The predictions of a finished run are compared with
 its metrics: where the two disagree, one of them is not this run's, and neither is used.
+
+Predictions are what the task keeps (`Task.stored`), with the `example` ids, ascending, and the
+`cluster` of each (speaker or recording), -1 where unknown.
 """
 
 import datetime
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from etils import epath
 
+from gru_audio.config import default_config, override
 from gru_audio.data import npz
+from gru_audio.data.source import Source, open_source
 from gru_audio.files import read_bytes
+from gru_audio.settings import UserError
 from gru_audio.sweeping.status import (
     FINISHED,
     Standing,
@@ -24,46 +30,13 @@ from gru_audio.sweeping.status import (
     read_standings,
     read_sweep,
 )
+from gru_audio.tasks import build_task
+from gru_audio.tasks.metrics import Metric, Predictions, measure, named, take
+from gru_audio.tasks.task import Stored, Task
 
-
-@dataclass(frozen=True)
-class Predictions:
-    """What a run said about every test example.
-
-    Attributes:
-        example: int (examples,), ids, ascending.
-        cluster: int (examples,), speaker or recording; -1 where unknown.
-        loss: float (examples,), of an example the mean over what is counted in it.
-        weight: float (examples,), how much that is: the frames of a sequence, 1 for a clip.
-        label: int (examples,), index into the class names; None without classes.
-        probabilities: float (examples, classes); None without classes.
-    """
-
-    example: np.ndarray
-    cluster: np.ndarray
-    loss: np.ndarray
-    weight: np.ndarray
-    label: np.ndarray | None = None
-    probabilities: np.ndarray | None = None
-
-
-def _correct(predictions: Predictions) -> np.ndarray:
-    assert predictions.probabilities is not None  # a task without classes has no accuracy
-    return predictions.probabilities.argmax(axis=-1) == predictions.label
-
-
-# A metric of the test split is the weighted mean over examples of one of these.
-SCORES: Mapping[str, Callable[[Predictions], np.ndarray]] = {
-    "accuracy": _correct,
-    "loss": lambda predictions: predictions.loss,
-}
 _AGREEMENT = 1e-5  # relative: between a stored metric and the one computed from predictions
-_NO_PREDICTIONS = Predictions(
-    example=np.zeros(0, np.int32),
-    cluster=np.zeros(0, np.int32),
-    loss=np.zeros(0),
-    weight=np.zeros(0),
-)
+_NOBODYS = {"example": Stored("iu"), "cluster": Stored("iu")}  # in predictions of any task
+_NO_PREDICTIONS: Predictions = {name: np.zeros(0, np.int32) for name in _NOBODYS}
 
 
 @dataclass(frozen=True)
@@ -111,8 +84,9 @@ class Results:
     """A sweep and its runs. See `read_results`.
 
     Attributes:
+        task: what the runs were trained to do, as far as `build_task` knows it.
         metric: what the arms are compared by, of the test split.
-        selection: the validation metric that chooses among draws.
+        selection: the validation metric that chooses among draws, such as "validation/loss".
         margin: the smallest difference of the metric that matters; None for the metric's default.
         halving: steps at which the worse draws of an arm are dropped; empty if none are.
         cluster: the field whose examples belong together ("speaker"), if any.
@@ -126,15 +100,13 @@ class Results:
     experiment: str
     description: str
     command: str
-    metric: str
-    higher_is_better: bool
+    task: Task
+    metric: Metric
     selection: str
-    selection_higher_is_better: bool
     margin: float | None
     halving: tuple[int, ...]
     target: str
     cluster: str | None
-    class_names: tuple[str, ...]
     cluster_names: tuple[str, ...]
     data_fingerprint: str | None
     runs: tuple[Run, ...]
@@ -148,19 +120,34 @@ class Results:
         """Names of the arms, in the order of the sweep."""
         return tuple(dict.fromkeys(run.arm for run in self.runs))
 
+    def metric_of(self, name: str) -> Metric:
+        """The metric behind a full name, such as "train/loss"."""
+        return named(self.task.metrics, name.partition("/")[2], "metric")
+
 
 def setting_key(setting: Mapping[str, Any]) -> str:
     """A draw or a replicate as text, the same whatever the order of its keys."""
     return json.dumps(setting, sort_keys=True)
 
 
-def read_results(workdir: epath.PathLike) -> Results:
-    """Reads a sweep's workdir. `UserError` if there is no sweep in it."""
+def read_results(workdir: epath.PathLike, metric: str | None = None) -> Results:
+    """Reads a sweep's workdir.
+
+    Args:
+      workdir: of the sweep.
+      metric: what the arms are compared by; by default what the sweep says.
+
+    Raises:
+      UserError: there is no sweep in it, or this version does not know its task or metric.
+    """
     workdir = epath.Path(workdir)
     sweep = read_sweep(workdir)
+    task = _task(workdir, sweep)
+    where = "--metric" if metric else f"The metric of {workdir}"
+    compared = named(task.metrics, metric or sweep["metric"], where)
     standings = read_standings(workdir, sweep, datetime.datetime.now(datetime.UTC))
     runs = tuple(
-        _read_run(workdir / "runs" / entry["run"], entry, standing, len(sweep["class_names"]))
+        _read_run(workdir / "runs" / entry["run"], entry, standing, task)
         for entry, standing in zip(sweep["runs"], standings, strict=True)
     )
     finished = [_modified(workdir / "runs" / r.name / "result.json") for r in runs if r.result]
@@ -168,15 +155,13 @@ def read_results(workdir: epath.PathLike) -> Results:
         experiment=sweep["experiment"],
         description=sweep.get("description") or "",
         command=sweep.get("command") or "",
-        metric=sweep["metric"],
-        higher_is_better=sweep["higher_is_better"],
+        task=task,
+        metric=compared,
         selection=sweep["selection"],
-        selection_higher_is_better=sweep["selection_higher_is_better"],
-        margin=sweep.get("margin"),
+        margin=sweep.get("margin") if compared.name == sweep["metric"] else None,
         halving=tuple((sweep.get("halving") or {}).get("rungs", ())),
         target=sweep["target"],
         cluster=sweep.get("cluster"),
-        class_names=tuple(sweep["class_names"]),
         cluster_names=tuple(sweep.get("cluster_names") or ()),
         data_fingerprint=sweep.get("data_fingerprint"),
         runs=runs,
@@ -185,6 +170,17 @@ def read_results(workdir: epath.PathLike) -> Results:
         first=_modified(workdir / "sweep.json"),
         last=max((time for time in finished if time), default=None),
     )
+
+
+def _task(workdir: epath.Path, sweep: Mapping[str, Any]) -> Task:
+    settings = {name: v for name, v in sweep["config"].items() if name.startswith("task.")}
+    try:
+        config = override(default_config(), settings)
+        return build_task(config.task, tuple(sweep["class_names"]))
+    except UserError as error:
+        raise UserError(
+            f"{workdir} holds a task that this version does not know: {error}"
+        ) from None
 
 
 def _join(environments: Iterable[Mapping[str, Any] | None]) -> dict[str, tuple[Any, ...]]:
@@ -197,16 +193,19 @@ def _join(environments: Iterable[Mapping[str, Any] | None]) -> dict[str, tuple[A
     return {name: tuple(found) for name, found in values.items()}
 
 
-def _read_run(
-    folder: epath.Path, entry: Mapping[str, Any], standing: Standing, classes: int
-) -> Run:
-    result: Mapping[str, Any] = {}
+def _read_run(folder: epath.Path, entry: Mapping[str, Any], standing: Standing, task: Task) -> Run:
+    result: dict[str, Any] = {}
     predictions, damage = _NO_PREDICTIONS, None
     if standing.state == FINISHED:
         result = read_json(folder / "result.json") or {}
         try:
-            predictions = _read_predictions(folder / "predictions" / "test.npz", classes)
-            damage = _disagreement(predictions, result["metrics"].get("test") or {})
+            predictions = _read_predictions(folder / "predictions" / "test.npz", task)
+            said = result["metrics"].get("test") or {}
+            found = measure(task.metrics, predictions) if predictions["example"].size else {}
+            damage = _disagreement(found, said, predictions["example"].size)
+            # An earlier version, or one without this metric, has not stored all of them.
+            defined = {name: value for name, value in found.items() if math.isfinite(value)}
+            result["metrics"] = {**result["metrics"], "test": defined | said}
         except _Damaged as error:
             damage = str(error)
     return Run(
@@ -246,49 +245,43 @@ class _Damaged(Exception):
     """Predictions that cannot be used, and why."""
 
 
-def _read_predictions(path: epath.Path, classes: int) -> Predictions:
-    names = ("label", "probabilities") if classes else ("weight",)
+def _read_predictions(path: epath.Path, task: Task) -> Predictions:
     try:
         arrays = npz.decode(read_bytes(path))
     except FileNotFoundError as error:
         raise _Damaged("its predictions are missing") from error
     except (OSError, ValueError) as error:
         raise _Damaged("its predictions are damaged") from error
-    if missing := {"example", "cluster", "loss", *names} - set(arrays):
+    demanded = {**_NOBODYS, **task.stored}
+    if missing := demanded.keys() - arrays.keys():
         raise _Damaged(f"its predictions lack {', '.join(sorted(missing))}")
     example = arrays["example"]
-    for name in ("example", "cluster", "loss", *names):
-        shape = (example.size, classes) if name == "probabilities" else (example.size,)
-        if arrays[name].shape != shape:
-            raise _Damaged(f"its predictions hold {name} of shape {arrays[name].shape}")
-        kinds = "iu" if name in ("example", "cluster", "label") else "f"
-        if arrays[name].dtype.kind not in kinds or not np.isfinite(arrays[name]).all():
+    for name, stored in demanded.items():
+        array = arrays[name]
+        if array.shape != (example.size, *stored.shape):
+            raise _Damaged(f"its predictions hold {name} of shape {array.shape}")
+        if array.dtype.kind not in stored.kinds or not np.isfinite(array).all():
             raise _Damaged(f"its predictions hold {name} that is not a finite number")
+        if stored.below and array.size and not 0 <= array.min() <= array.max() < stored.below:
+            raise _Damaged(f"its predictions hold {name} out of range")
     if np.unique(example).size < example.size:
         raise _Damaged("its predictions hold an example twice")
-    if (
-        classes
-        and example.size
-        and not 0 <= arrays["label"].min() <= arrays["label"].max() < classes
-    ):
-        raise _Damaged("its predictions hold labels of unknown classes")
-    order = np.argsort(example)
-    read = {name: arrays[name][order] for name in ("example", "cluster", "loss", *names)}
-    return Predictions(**{"weight": np.ones(order.size)} | read)
+    return take({name: arrays[name] for name in demanded}, np.argsort(example))
 
 
-def _disagreement(predictions: Predictions, metrics: Mapping[str, float | None]) -> str | None:
+def _disagreement(
+    found: Mapping[str, float], metrics: Mapping[str, float | None], examples: int
+) -> str | None:
     """Why stored predictions are not those that the stored test metrics were computed from."""
-    if not predictions.example.size:
+    if not examples:
         return "it has no predictions" if metrics else None
-    for name, score in SCORES.items():
+    for name, value in found.items():
         stored = metrics.get(name)
-        if stored is None:
+        if stored is None or (math.isnan(stored) and math.isnan(value)):
             continue
-        found = float(np.average(score(predictions), weights=predictions.weight))
-        if not math.isclose(found, stored, rel_tol=_AGREEMENT, abs_tol=_AGREEMENT):
+        if not math.isclose(value, stored, rel_tol=_AGREEMENT, abs_tol=_AGREEMENT):
             return (
-                f"its predictions give a test {name} of {found:.6g}, its result.json says "
+                f"its predictions give a test {name} of {value:.6g}, its result.json says "
                 f"{stored:.6g}"
             )
     return None
@@ -299,3 +292,18 @@ def _modified(path: epath.Path) -> datetime.datetime | None:
         return datetime.datetime.fromtimestamp(path.stat().mtime, datetime.UTC)
     except OSError:
         return None
+
+
+def tested_source(results: Results, run: Run) -> Source:
+    """The data set that a run was tested on.
+
+    Raises:
+      UserError: it is not prepared here, it has changed since, or the run's config is damaged.
+    """
+    name, folder = run.config.get("data.name"), run.config.get("data.dir")
+    if not isinstance(name, str) or not isinstance(folder, str | None):
+        raise UserError(f"the config of run {run.name} is missing or damaged.")
+    source = open_source(name, folder)
+    if source.fingerprint != results.data_fingerprint:
+        raise UserError(f"{source.name} has changed since the runs were tested on it.")
+    return source

@@ -1,8 +1,8 @@
 """Intervals, p-values and equivalence of paired differences, from a few replicates.
 
-A score belongs to a replicate (a seed, a fold, or both) and a test example. Scores are differences
-of two variants on the same replicate and example, or the scores of one variant. The model has
-crossed random effects:
+A score belongs to a replicate (a seed, a fold, or both) and a test example: it is what the example
+contributes to a metric (`Metric.contributions`). Scores are differences of two variants on the same
+replicate and example, or the scores of one variant. The model has crossed random effects:
 
     score = mean + replicate + example (or cluster) + replicate x example
 
@@ -211,23 +211,6 @@ def components_of_values(values: Sequence[float]) -> Components:
     nothing = np.zeros(1, int)
     one_by_one = np.asarray(values, np.float64)[:, None]
     return components([Scores(one_by_one, nothing, tuple(map(str, range(len(one_by_one)))))])
-
-
-def linearized(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Scores whose mean is a ratio of sums, such as errors over words or a weighted mean.
-
-    By the delta method: the ratio, plus what each example contributes to its error.
-
-    Args:
-        numerator, denominator: (replicates, examples).
-
-    Returns:
-        Scores (replicates, examples); the mean of a row is the ratio of the row's sums.
-    """
-    numerator, denominator = np.broadcast_arrays(numerator, denominator)
-    ratio = numerator.sum(axis=1, keepdims=True) / denominator.sum(axis=1, keepdims=True)
-    mean = denominator.mean(axis=1, keepdims=True)
-    return ratio + (numerator - ratio * denominator) / mean
 
 
 def sampling_units(cluster: np.ndarray, example: np.ndarray) -> tuple[np.ndarray, bool]:

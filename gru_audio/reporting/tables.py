@@ -1,41 +1,114 @@
-"""The comparison as Markdown tables, for a README."""
+r"""The comparison as tables: in Markdown for a README, in LaTeX for a paper.
 
-from gru_audio.reporting import context, markdown, wording
+The LaTeX file is for `\input{table}` and needs the package booktabs.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from gru_audio.reporting import context, wording
 from gru_audio.reporting.comparison import Comparison
-from gru_audio.reporting.markdown import LEFT, RIGHT, escaped
+from gru_audio.tasks.scale import MINUS, SPACE
+
+LEFT, RIGHT = "---", "---:"
+
+_IN_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{character: f"\\{character}" for character in "&%$#_"},
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "\n": " ",
+    "\N{LEFT DOUBLE QUOTATION MARK}": "``",
+    "\N{RIGHT DOUBLE QUOTATION MARK}": "''",
+    MINUS: "$-$",
+    SPACE: "~",
+    wording.NOTHING: "--",
+    # At the beginning of a row a bracket would be read as an argument of the row before it.
+    "[": "{[}",
+    "]": "{]}",
+}
 
 
-def comparison_tables(comparison: Comparison) -> str:
-    """Headline, a table of variants and a table of pairs."""
-    metric = comparison.results.metric
+class _Table(NamedTuple):
+    """Headings, and the rows in parts that a rule separates; the first column is text."""
+
+    headings: tuple[str, ...]
+    parts: tuple[list[tuple[str, ...]], ...]
+
+
+def markdown_tables(comparison: Comparison) -> str:
+    """Headline, a table of variants and a table of pairs with verdicts."""
     headline, evidence = wording.headline(comparison), wording.evidence(comparison)
     lines = [f"**{escaped(headline)}.** {escaped(evidence)}", ""]
     cautions = [wording.progress(comparison.results), *wording.cautions(comparison)]
-    for caution in filter(None, cautions):
-        lines += [escaped(caution), ""]
-    for sentence in context.sentences(comparison):
+    for sentence in [*filter(None, cautions), *context.sentences(comparison)]:
         lines += [escaped(sentence), ""]
+    blocks = []
     if comparison.arms:
-        lines += _arms(comparison, metric)
+        headings, parts = _variants(comparison)
+        rows = [(escaped(name), *cells) for part in parts for name, *cells in part]
+        blocks.append(markdown(dict(zip(headings, _sides(headings), strict=True)), rows))
     if comparison.pairs:
-        lines += ["", *_pairs(comparison, metric)]
+        headings, (differences,) = _pairs(comparison)
+        columns = dict(zip(headings, _sides(headings), strict=True)) | {"Verdict": LEFT}
+        verdicts = [wording.pair(p, comparison.results.metric.scale) for p in comparison.pairs]
+        rows = [
+            (escaped(name), *cells, escaped(verdict))
+            for (name, *cells), verdict in zip(differences, verdicts, strict=True)
+        ]
+        blocks.append(markdown(columns, rows))
+    return "\n".join(lines) + "\n" + "\n\n".join("\n".join(block) for block in blocks) + "\n"
+
+
+def latex_tables(comparison: Comparison) -> str:
+    """A table of variants and baselines, and one of pairs."""
+    headline = wording.headline(comparison).replace("\n", " ")
+    lines = [r"% Needs \usepackage{booktabs}.", f"% {headline}"]
+    tables = [_variants(comparison)] if comparison.arms else []
+    tables += [_pairs(comparison)] if comparison.pairs else []
+    for headings, parts in tables:
+        columns = "l" + "r" * (len(headings) - 1)
+        lines += ["", rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _in_latex(headings)]
+        for part in filter(None, parts):
+            lines += [r"\midrule", *map(_in_latex, part)]
+        lines += [r"\bottomrule", r"\end{tabular}"]
     return "\n".join(lines) + "\n"
 
 
-def _arms(comparison: Comparison, metric: str) -> list[str]:
-    scale = wording.scale_of(metric)
+def markdown(columns: Mapping[str, str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a table in Markdown.
+
+    Args:
+        columns: heading -> `LEFT` or `RIGHT`, where its cells stand.
+        rows: a cell for each column.
+    """
+    return [_in_markdown(columns), _in_markdown(columns.values()), *map(_in_markdown, rows)]
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is: for names, which may hold any character."""
+    return re.sub(r"[\\`*_\[\]<>~#$]", r"\\\g<0>", _one_line(text))
+
+
+def escaped_in_latex(text: str) -> str:
+    """Text for LaTeX; letters outside of ASCII stay as they are (UTF-8)."""
+    return "".join(_IN_LATEX.get(character, character) for character in text)
+
+
+def _variants(comparison: Comparison) -> _Table:
+    """The variants, then the baselines."""
+    metric, scale = comparison.results.metric.title, comparison.results.metric.scale
     seconds, clock = wording.clock(comparison.results)
-    columns = {
-        "variant": LEFT,
-        f"test {metric}": RIGHT,
-        "95 % interval": RIGHT,
-        "parameters": RIGHT,
-        f"{clock} a run": RIGHT,
-        "replicates": RIGHT,
-    }
-    rows = [
+    variants: list[tuple[str, ...]] = [
         (
-            escaped(arm.name),
+            arm.name,
             scale.value(arm.estimate.value),
             scale.interval(arm.estimate),
             wording.number(wording.parameters(arm.runs, "total")),
@@ -44,28 +117,40 @@ def _arms(comparison: Comparison, metric: str) -> list[str]:
         )
         for arm in comparison.arms
     ]
-    for each in context.baselines(comparison):
-        rows.append((each.name, scale.value(each.value), "", "", "", ""))
-    return markdown.table(columns, rows)
+    baselines: list[tuple[str, ...]] = [
+        (each.name.capitalize(), scale.value(each.value), "", "", "", "")
+        for each in context.baselines(comparison)
+    ]
+    time = f"{clock} a run"
+    headings = ("Variant", f"Test {metric}", "95 % interval", "Parameters", time, "Replicates")
+    return _Table(headings, (variants, baselines))
 
 
-def _pairs(comparison: Comparison, metric: str) -> list[str]:
-    scale = wording.scale_of(metric)
-    columns = {
-        "difference": LEFT,
-        f"test {metric}": RIGHT,
-        "95 % interval": RIGHT,
-        "p (Holm)": RIGHT,
-        "verdict": LEFT,
-    }
-    rows = [
+def _pairs(comparison: Comparison) -> _Table:
+    metric, scale = comparison.results.metric.title, comparison.results.metric.scale
+    rows: list[tuple[str, ...]] = [
         (
-            escaped(wording.pair_name(pair)),
+            wording.pair_name(pair),
             scale.difference(pair.difference.value, sign=True),
             scale.interval(pair.difference),
             wording.bare_p(pair.p),
-            escaped(wording.pair(pair, scale)),
         )
         for pair in comparison.pairs
     ]
-    return markdown.table(columns, rows)
+    return _Table(("Difference", f"Test {metric}", "95 % interval", "p (Holm)"), (rows,))
+
+
+def _sides(headings: Sequence[str]) -> list[str]:
+    return [LEFT, *[RIGHT] * (len(headings) - 1)]
+
+
+def _in_latex(cells: Sequence[str]) -> str:
+    return f"{' & '.join(map(escaped_in_latex, cells))} \\\\"
+
+
+def _in_markdown(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(_one_line(cell).replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]+", " ", text)

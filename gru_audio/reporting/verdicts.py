@@ -2,20 +2,14 @@
 
 import enum
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from gru_audio.reporting.statistics import FEWEST, LEVEL, Components, Estimate, holm
+from gru_audio.tasks.metrics import Metric
 
 SIGNIFICANCE = 1 - LEVEL
 _NEAR_BASELINE = 0.1  # a smaller gain over the trivial baseline is none; see `at_baseline`
-
-# The smallest difference that matters, given the score of the better variant.
-MARGINS: Mapping[str, Callable[[float], float]] = {
-    "accuracy": lambda score: 0.01,
-    "loss": lambda score: 0.01 * abs(score),
-}
-_PERFECT = {"accuracy": 1.0, "loss": 0.0}
 
 
 class Verdict(enum.StrEnum):
@@ -106,7 +100,7 @@ def conclude(
     return tuple(pairs)
 
 
-def at_baseline(metric: str, score: float, baseline: float | None) -> bool:
+def at_baseline(metric: Metric, score: float, baseline: float | None) -> bool:
     """Whether a score is no real gain over the trivial baseline, which ignores its input.
 
     A gain is none if it is less than a tenth of the baseline, and less than a tenth of the way from
@@ -114,7 +108,7 @@ def at_baseline(metric: str, score: float, baseline: float | None) -> bool:
     """
     if baseline is None or not math.isfinite(baseline):
         return False
-    possible = _PERFECT[metric] - baseline
+    possible = metric.perfect - baseline
     if possible == 0:
         return True
     gain = math.copysign(1.0, possible) * (score - baseline)

@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from gru_audio.data.signal import Signal
@@ -13,70 +12,9 @@ from gru_audio.reporting.results import Results, Run
 from gru_audio.reporting.statistics import FEWEST, Estimate
 from gru_audio.reporting.verdicts import Pair, Verdict
 from gru_audio.sweeping.status import FINISHED
+from gru_audio.tasks.scale import MINUS, SPACE, Scale
 
-MINUS = "\N{MINUS SIGN}"
-SPACE = "\N{NO-BREAK SPACE}"
 NOTHING = "\N{EN DASH}"
-
-_ROUNDING = 1e-9  # a number below it is what rounding has left of zero
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How a metric is written.
-
-    Attributes:
-        factor: what it is multiplied by.
-        decimals: how many it has.
-        unit, difference_unit: what follows a value, and a difference of two.
-        small: numbers below it have as many significant digits instead: losses may be tiny.
-    """
-
-    factor: float
-    decimals: int
-    unit: str
-    difference_unit: str
-    small: float = 0.0
-
-    def number(self, value: float, *, sign: bool = False) -> str:
-        """The bare number, as on an axis."""
-        scaled = value * self.factor
-        style = "g" if _ROUNDING < abs(scaled) < self.small else "f"
-        text = f"{scaled:{'+' if sign else ''}.{self.decimals}{style}}"
-        if float(text) == 0:
-            text = text.lstrip("+-")
-        return text.replace("e-0", "e-").replace("-", MINUS)
-
-    def value(self, value: float) -> str:
-        """The number with its unit."""
-        return self.number(value) + self.unit
-
-    def difference(self, value: float, *, sign: bool = False) -> str:
-        """A difference with its unit."""
-        return self.number(value, sign=sign) + self.difference_unit
-
-    def interval(self, estimate: Estimate) -> str:
-        """The interval in brackets; the range of two replicates in parentheses."""
-        low, high = self.number(estimate.low), self.number(estimate.high)
-        if estimate.is_interval:
-            return f"[{low},{SPACE}{high}]"
-        return f"({low}{SPACE}to{SPACE}{high})" if estimate.low < estimate.high else ""
-
-    def estimate(self, estimate: Estimate) -> str:
-        """The value with its unit, and the interval."""
-        return f"{self.value(estimate.value)} {self.interval(estimate)}".rstrip()
-
-    @property
-    def axis_unit(self) -> str:
-        """What an axis label adds: " (%)" or nothing."""
-        return f" ({self.unit.strip()})" if self.unit else ""
-
-
-def scale_of(metric: str) -> Scale:
-    """Shares are written in percent, all else as it is, with three digits at least."""
-    if metric == "accuracy":
-        return Scale(100, 1, f"{SPACE}%", f"{SPACE}points")
-    return Scale(1, 3, "", "", small=0.1)
 
 
 def p_value(p: float) -> str:
@@ -206,10 +144,10 @@ def headline(comparison: Comparison) -> str:
     if not comparison.arms:
         return "No run has finished yet"
     best, *others = [quoted(arm.name) for arm in comparison.arms]
-    scale = scale_of(comparison.results.metric)
+    scale = comparison.results.metric.scale
     if not others:
         value = scale.value(comparison.arms[0].estimate.value)
-        return f"{best} reaches a test {comparison.results.metric} of {value}"
+        return f"{best} reaches a test {comparison.results.metric.title} of {value}"
     mine = [pair for pair in comparison.pairs if pair.first == comparison.arms[0].name]
     if not any(pair.verdict is not Verdict.NONE for pair in mine):
         reasons = list(dict.fromkeys(pair.reason for pair in mine))
@@ -249,9 +187,9 @@ def evidence(comparison: Comparison) -> str:
     if not comparison.arms:
         return "There is nothing to compare yet. The state of each run is listed below."
     best = comparison.arms[0]
-    scale = scale_of(comparison.results.metric)
+    scale = comparison.results.metric.scale
     said = (
-        f"{quoted(best.name)} has a test {comparison.results.metric} of "
+        f"{quoted(best.name)} has a test {comparison.results.metric.title} of "
         f"{scale.estimate(best.estimate)} over {replicates(best.runs)}"
     )
     against = [_beside(p, scale) for p in comparison.pairs if p.first == best.name]

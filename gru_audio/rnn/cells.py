@@ -1,12 +1,12 @@
-"""The recurrent cells: one time step each, as equations.
+"""The recurrent cells. Each is one time step, given as equations.
 
-To change a cell, change its function or its entry in `CELLS`; to add one, write them. The layer's
-parameters, every implementation of the recurrence, gradients included, and the parameter counts
-follow from the entry.
+To add a cell, write its elementwise functions and its entry in `CELLS`. The parameters of the
+layer, all implementations of the recurrence, their gradients and the parameter counts follow from
+the entry.
 
-Notation: a gate named ``r`` is ``W_r x + b_r``, which the layer computes for all steps ahead, plus
-what the entry's equations add to it: ``h U_r`` with the output ``h`` of the step before. A function
-gets these sums by name.
+Notation: a gate named ``r`` starts as the input projection ``W_r x + b_r``, which the layer
+computes for all steps at once. The entry's equations add to it, for example ``h U_r`` with the
+output ``h`` of the previous step. A function gets these sums as arguments named like the gates.
 """
 
 import jax
@@ -17,41 +17,42 @@ from gru_audio.rnn.equations import Activation, Bias, Cell, Diagonal, Matrix, Po
 
 
 def gru(h: jax.Array, r: jax.Array, z: jax.Array, n: jax.Array, m: jax.Array) -> jax.Array:
-    """GRU, reset gate after the recurrent product, as in cuDNN, PyTorch and linen.
+    """GRU with the reset gate after the recurrent product, as in cuDNN, PyTorch and linen.
 
-    ``h' = (1 - s(z)) * tanh(n + s(r) * m) + s(z) * h``, where ``m = h U_m + b_m`` alone.
+    ``h' = (1 - s(z)) * tanh(n + s(r) * m) + s(z) * h`` with ``m = h U_m + b_m``. ``s`` is the
+    sigmoid function.
     """
     z = sigmoid(z)
     return (1 - z) * candidate(r, n, m) + z * h
 
 
 def candidate(r: jax.Array, n: jax.Array, m: jax.Array) -> jax.Array:
-    """What that GRU would write: ``tanh(n + s(r) * m)``."""
+    """The candidate of that GRU: ``tanh(n + s(r) * m)``."""
     return jnp.tanh(n + sigmoid(r) * m)
 
 
 def reset(h: jax.Array, r: jax.Array) -> jax.Array:
-    """What is left of the output for the candidate of a GRU with reset before: ``s(r) * h``."""
+    """The reset output of a GRU with the reset gate before the product: ``s(r) * h``."""
     return sigmoid(r) * h
 
 
 def update(h: jax.Array, z: jax.Array, n: jax.Array) -> jax.Array:
     """A GRU's output: ``(1 - s(z)) * tanh(n) + s(z) * h``.
 
-    Where ``n`` holds ``(s(r) * h) U_n`` this is the GRU of Cho et al. 2014 (arXiv 1406.1078, eq.
-    5-8): the candidate waits for the reset gate, so a step takes two products.
+    If ``n`` includes ``(s(r) * h) U_n``, this is the GRU of Cho et al. 2014 (arXiv 1406.1078, eq.
+    5-8). The candidate depends on the reset gate, so a step needs two products in sequence.
     """
     z = sigmoid(z)
     return (1 - z) * jnp.tanh(n) + z * h
 
 
 def memory(c: jax.Array, i: jax.Array, f: jax.Array, g: jax.Array) -> jax.Array:
-    """The memory of an LSTM with forget gate (Gers et al. 2000): ``s(f) * c + s(i) * tanh(g)``."""
+    """Memory of an LSTM with forget gate (Gers et al. 2000): ``s(f) * c + s(i) * tanh(g)``."""
     return sigmoid(f) * c + sigmoid(i) * jnp.tanh(g)
 
 
 def output(c: jax.Array, o: jax.Array) -> jax.Array:
-    """What an LSTM gives out of its memory: ``s(o) * tanh(c)``."""
+    """The output of an LSTM: ``s(o) * tanh(c)``."""
     return sigmoid(o) * jnp.tanh(c)
 
 
@@ -63,8 +64,8 @@ def elman(a: jax.Array) -> jax.Array:
 def li_gru(h: jax.Array, z: jax.Array, n: jax.Array) -> jax.Array:
     """Light GRU (Ravanelli et al. 2018, arXiv 1803.10225): ``(1 - s(z)) * relu(n) + s(z) * h``.
 
-    No reset gate. Since relu has no bound the paper normalises the input projections over the
-    batch; here the layer's `layer_norm` takes that place, and needs no statistics of its own.
+    It has no reset gate. ReLU is unbounded, so the paper applies batch normalisation to the input
+    projections. Here the layer's `layer_norm` does that; it has no running statistics.
     """
     z = sigmoid(z)
     return (1 - z) * relu(n) + z * h
@@ -73,7 +74,8 @@ def li_gru(h: jax.Array, z: jax.Array, n: jax.Array) -> jax.Array:
 def min_gru(h: jax.Array, z: jax.Array, n: jax.Array) -> jax.Array:
     """Minimal GRU (Feng et al. 2024, arXiv 2410.01201, sec. 3.1): ``(1 - s(z)) * h + s(z) * n``.
 
-    Gates see the input alone. In linear space, the update gate's sense as in the paper.
+    The gate and the candidate depend on the input only. This is the paper's version without
+    logarithms. As in the paper, an update gate of 1 takes the candidate.
     """
     z = sigmoid(z)
     return (1 - z) * h + z * n
@@ -81,17 +83,17 @@ def min_gru(h: jax.Array, z: jax.Array, n: jax.Array) -> jax.Array:
 
 def min_lstm(h: jax.Array, f: jax.Array, i: jax.Array, n: jax.Array) -> jax.Array:
     """Minimal LSTM (Feng et al. 2024, sec. 3.2): ``(s(f) * h + s(i) * n) / (s(f) + s(i))``."""
-    kept = share(f, i)
-    return kept * h + (1 - kept) * n
+    forget = share(f, i)
+    return forget * h + (1 - forget) * n
 
 
 def share(gate: jax.Array, other: jax.Array) -> jax.Array:
-    """What one gate has of the two of a minimal LSTM: ``s(gate) / (s(gate) + s(other))``."""
-    return sigmoid(log_sigmoid(gate) - log_sigmoid(other))  # without 0 / 0
+    """A normalised gate of a minimal LSTM: ``s(gate) / (s(gate) + s(other))``."""
+    return sigmoid(log_sigmoid(gate) - log_sigmoid(other))  # avoids 0 / 0
 
 
 def linear(n: jax.Array) -> jax.Array:
-    """A candidate as it is."""
+    """A candidate without an activation function."""
     return n
 
 
@@ -141,8 +143,8 @@ CELLS: dict[str, Cell] = {
         ),
         activations=LSTM,
     ),
-    # Gers et al. 2002; Graves 2013 (arXiv 1308.0850, eq. 7-11): i and f see the old memory, o the
-    # new one.
+    # Gers et al. 2002; Graves 2013 (arXiv 1308.0850, eq. 7-11): i and f read the previous memory,
+    # o reads the new one.
     "lstm_peephole": Cell(
         gates=("i", "f", "g", "o"),
         carry=("h", "c"),

@@ -1,10 +1,9 @@
-"""The gates of trained layers over time, to look into them.
+"""The gates of trained layers over time, for inspection.
 
-They are worked out by the equations that the layers run by, in float32 or wider, and are named as
-the cell's `activations`: "update", "reset", "forget", ... and the "candidate", which is what a cell
-would write. In a GRU as `cells.py` has it, and in a Li-GRU, the output is
-``update * old + (1 - update) * candidate``: an update gate near 1 keeps, one near 0 writes anew. In
-a minimal GRU it is the other way round.
+They are computed with the equations of the cells, in float32 or wider. Their names are those of the
+cell's `activations`: "update", "reset", "forget", ..., and "candidate". In a GRU (see `cells.py`)
+and a Li-GRU the output is ``update * previous + (1 - update) * candidate``. So an update gate near
+1 keeps the previous output, and one near 0 replaces it. In a minimal GRU it is the reverse.
 """
 
 from collections.abc import Mapping
@@ -23,13 +22,13 @@ from gru_audio.settings import UserError, choose
 
 @struct.dataclass
 class Gates:
-    """The gates of the layers of a model on a batch.
+    """The gates of all recurrent layers of a model for one batch.
 
     Attributes:
-      layers: name of the layer (its path in the model: "encoder/forward_0") -> name of the gate ->
+      layers: path of the layer in the model ("encoder/forward_0") -> name of the gate -> array
         (batch, time, hidden), in the order of the frames; zero past an example's length.
-      lengths: int (batch,), frames that the layers saw: fewer than the model's where a front
-        subsamples.
+      lengths: int (batch,), input frames of the layers. A convolutional front may subsample, so
+        they may be smaller than the input frames of the model.
     """
 
     layers: Mapping[str, Mapping[str, jax.Array]]
@@ -43,14 +42,14 @@ def gates_of_layer(
     lengths: jax.Array | None = None,
     carry: Carry | None = None,
 ) -> dict[str, jax.Array]:
-    """The gates of one layer on (batch, time, features).
+    """Computes the gates of one layer.
 
     Args:
-      layer: its cell, units and direction count; what else it is told has no effect.
-      params: of the layer.
-      inputs: frames.
-      lengths: int (batch,), valid frames; None: all are.
-      carry: to start from; None: zeros.
+      layer: only its cell, units and direction matter.
+      params: parameters of the layer.
+      inputs: frames (batch, time, features).
+      lengths: int (batch,), valid frames; None: all frames are valid.
+      carry: the initial carry; None: zeros.
 
     Returns:
       Name of the gate -> (batch, time, hidden); zero past an example's length.
@@ -67,8 +66,8 @@ def gates_of_layer(
     def step(carry: Carry, frame) -> tuple[Carry, Values]:
         projections, valid = frame
         new, gates = cell.step_with_activations(recurrent, carry, projections)
-        kept = tuple(jnp.where(valid, n, o) for n, o in zip(new, carry, strict=True))
-        return kept, {name: jnp.where(valid, gate, 0) for name, gate in gates.items()}
+        carry = tuple(jnp.where(valid, n, o) for n, o in zip(new, carry, strict=True))
+        return carry, {name: jnp.where(valid, gate, 0) for name, gate in gates.items()}
 
     frames = (project(params, inputs, len(cell.gates)), valid[..., None])
     _, gates = jax.lax.scan(step, carry, frames, reverse=layer.reverse)
@@ -78,33 +77,33 @@ def gates_of_layer(
 def gates_of(
     model: nn.Module, variables: Mapping[str, Any], features: jax.Array, lengths: jax.Array
 ) -> Gates:
-    """The gates of all recurrent layers of a model, or of an `Encoder` by itself, as it runs.
+    """Computes the gates of all recurrent layers of a model or of an `Encoder`.
 
     Args:
-      model: takes features and lengths.
-      variables: of the model: its "params", and other collections where it has them.
-      features: (batch, time, features), as the model takes them.
+      model: a module with the arguments features and lengths.
+      variables: "params" and the other collections of the model.
+      features: input of the model (batch, time, features).
       lengths: int (batch,), valid frames.
 
     Raises:
       UserError: the model has no recurrent layers.
     """
     layers: dict[str, dict[str, jax.Array]] = {}
-    seen = lengths
+    layer_lengths = lengths
 
     def record(run, args, kwargs, context):
-        nonlocal seen
+        nonlocal layer_lengths
         layer = context.module
         if isinstance(layer, Layer) and context.method_name == "__call__":
             gates = gates_of_layer(layer, layer.variables["params"], *args, **kwargs)
-            layers["/".join(layer.path)], seen = gates, args[1]
+            layers["/".join(layer.path)], layer_lengths = gates, args[1]
         return run(*args, **kwargs)
 
     with nn.intercept_methods(record):
         model.apply(variables, features, lengths)
     if not layers:
         raise UserError(
-            "This model has no recurrent layers, and so no gates: "
-            'config.model.name="rnn_classifier" and "crnn" have.'
+            "This model has no recurrent layers, so it has no gates. Models with gates: "
+            'config.model.name="rnn_classifier" and "crnn".'
         )
-    return Gates(layers, seen)
+    return Gates(layers, layer_lengths)

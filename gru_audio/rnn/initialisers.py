@@ -1,4 +1,4 @@
-"""The initialisers that a config may name."""
+"""The weight initialisers that a config can select."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from gru_audio.settings import choose
 def _uniform(
     key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = jnp.float32
 ) -> jax.Array:
-    """Uniform within 1/sqrt(hidden), as PyTorch's recurrent layers."""
+    """Uniform in [-b, b] with b = 1/sqrt(hidden), as in PyTorch's recurrent layers."""
     bound = 1 / math.sqrt(shape[-1])
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
@@ -30,17 +30,17 @@ INITIALISERS: Mapping[str, Initializer] = {
     "normal_0.1": initializers.normal(0.1),
     "orthogonal": initializers.orthogonal(),
     "uniform": _uniform,
-    # Within 1/sqrt(fan in), as PyTorch's linear and convolutional layers.
+    # In [-b, b] with b = 1/sqrt(fan in), as in PyTorch's linear and convolutional layers.
     "uniform_fan_in": initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
     "zeros": initializers.zeros_init(),
 }
 
 
 def uniform_bias(fan_in: int) -> Initializer:
-    """Uniform within 1/sqrt(fan in), as the biases of PyTorch's linear and convolutional layers.
+    """Uniform in [-b, b] with b = 1/sqrt(fan in), as biases of PyTorch's linear and conv layers.
 
     Args:
-      fan_in: how many values an output of the layer reads.
+      fan_in: number of inputs of each output of the layer.
     """
     bound = 1 / math.sqrt(fan_in)
 
@@ -53,9 +53,17 @@ def uniform_bias(fan_in: int) -> Initializer:
 
 
 def per_gate(name: str, gates: int) -> Initializer:
-    """Draws each gate's block of the last axis on its own, as if it were a matrix by itself.
+    """Initialises each gate's block of the last axis separately.
 
-    So fans and orthogonality are those of one gate, as in linen, not of the fused matrix.
+    So fan-in, fan-out and orthogonality are those of one gate, as in linen, not those of the fused
+    matrix.
+
+    Args:
+      name: a key of `INITIALISERS`.
+      gates: number of blocks.
+
+    Raises:
+      UserError: the name is unknown.
     """
     block = choose("initialiser", name, INITIALISERS)
 
@@ -63,20 +71,20 @@ def per_gate(name: str, gates: int) -> Initializer:
         key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = jnp.float32
     ) -> jax.Array:
         keys = jax.random.split(key, gates)
-        one = (*shape[:-1], shape[-1] // gates)
-        return jnp.concatenate([block(k, one, dtype) for k in keys], axis=-1)
+        block_shape = (*shape[:-1], shape[-1] // gates)
+        return jnp.concatenate([block(k, block_shape, dtype) for k in keys], axis=-1)
 
     return initialise
 
 
 def gate_bias(name: str, gates: tuple[str, ...], forget_bias: float) -> Initializer:
-    """As `per_gate`, plus ``forget_bias`` on the gate named "f" where there is one."""
-    draw = per_gate(name, len(gates))
+    """Initialises as `per_gate`, and adds ``forget_bias`` to a gate named "f"."""
+    base = per_gate(name, len(gates))
 
     def initialise(
         key: jax.Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = jnp.float32
     ) -> jax.Array:
         shift = jnp.array([forget_bias * (gate == "f") for gate in gates], dtype)
-        return draw(key, shape, dtype) + jnp.repeat(shift, shape[-1] // len(gates))
+        return base(key, shape, dtype) + jnp.repeat(shift, shape[-1] // len(gates))
 
     return initialise

@@ -1,4 +1,4 @@
-"""linen modules: one recurrent layer, and the encoder that stacks them."""
+"""linen modules: one recurrent layer, the encoder that stacks layers, and dropout."""
 
 import functools
 
@@ -9,11 +9,9 @@ from flax import struct
 from flax.linen.dtypes import canonicalize_dtype
 
 from gru_audio.rnn.cells import CELLS
-from gru_audio.rnn.chunks import in_chunks
 from gru_audio.rnn.equations import Carry, Cell, Params, Projections, wide_dtype
 from gru_audio.rnn.initialisers import INITIALISERS, gate_bias, per_gate
-from gru_audio.rnn.noise import Dropout
-from gru_audio.rnn.recurrence import IMPLEMENTATIONS, recurrence
+from gru_audio.rnn.recurrence import IMPLEMENTATIONS, in_chunks, recurrence
 from gru_audio.settings import UserError, choose, setting
 
 EncoderCarry = tuple[tuple[Carry, ...], ...]  # by layer and direction
@@ -22,32 +20,36 @@ EncoderCarry = tuple[tuple[Carry, ...], ...]  # by layer and direction
 class Layer(nn.Module):
     """One recurrent layer in one direction.
 
-    It owns the parameters, which are the same for every implementation of the recurrence:
-    ``input_kernel`` (features, gates x hidden), ``input_bias`` (gates x hidden), the recurrent ones
-    that the cell names, and with ``layer_norm`` also ``norm_scale`` (gates x hidden).
+    The parameters are the same for every implementation of the recurrence: ``input_kernel``
+    (features, gates x hidden), ``input_bias`` (gates x hidden), the recurrent parameters of the
+    cell, and with ``layer_norm`` also ``norm_scale`` (gates x hidden).
 
-    ``layer_norm`` normalises the input projection of each gate over its hidden units, frame by
+    ``layer_norm`` normalises the input projection of each gate over its hidden units, for each
     frame, before the bias: ``norm_scale * (W x - mean) / sqrt(variance + 1e-6) + input_bias``. Ba
-    et al. 2016 (arXiv 1607.06450) also normalise the recurrent projection and the LSTM's memory;
-    these are left alone here, so that every implementation of the recurrence serves.
+    et al. 2016 (arXiv 1607.06450) also normalise the recurrent projection and the memory of the
+    LSTM. This layer does not, so that every implementation of the recurrence can run it.
 
-    ``projection`` makes the layer give ``r = h P`` (Sak et al. 2014, arXiv 1402.1128) out of its
-    units ``h``: narrower frames, and as the cell reads ``r`` too, smaller recurrent kernels. These
-    meet the output in products ``r U = h (P U)`` alone, so the recurrence runs on ``h`` with the
-    kernels ``P U``, whatever its implementation: equal numbers, but as many operations as without.
+    With ``projection`` the outputs are ``r = h P`` (Sak et al. 2014, arXiv 1402.1128), where ``h``
+    are the hidden units. This makes the outputs narrower. The cell reads ``r``, too, so the
+    recurrent kernels are smaller. Since ``r U = h (P U)``, the recurrence runs on ``h`` with the
+    kernels ``P U``. The results are equal, and the number of operations is that of a layer without
+    projection.
 
     Attributes:
       cell: a key of `gru_audio.rnn.cells.CELLS`.
-      hidden: units.
+      hidden: number of hidden units.
       reverse: run from the last valid frame to the first.
-      layer_norm, projection: see above; 0: no projection.
-      kernel_init, recurrent_init, bias_init: keys of `initialisers.INITIALISERS`; each gate's block
-        is drawn by itself. Peepholes are drawn as the biases are, a projection as input kernels.
-      forget_bias: added to the first bias of a gate named "f" (Gers et al. 2000).
-      implementation: of the recurrence.
-      remat_frames: the backward pass computes so many frames at a time anew, which saves memory
-        where there are many more (see `in_chunks`); 0: it keeps what the forward pass computed.
-      dtype: of the computation; None: as inputs and parameters. Parameters and carry stay float32.
+      layer_norm: see above.
+      projection: number of output units, see above; 0: no projection.
+      kernel_init, recurrent_init, bias_init: keys of `initialisers.INITIALISERS`. Each gate's block
+        is initialised separately. `bias_init` also applies to peepholes, and `kernel_init` to the
+        projection.
+      forget_bias: added to the input bias of a gate named "f" (Gers et al. 2000).
+      implementation: a key of `gru_audio.rnn.recurrence.IMPLEMENTATIONS`.
+      remat_frames: the backward pass recomputes this many frames at a time, which saves memory for
+        long inputs (see `in_chunks`); 0: it stores all activations.
+      dtype: of the computation; None: that of inputs and parameters. Parameters and carry stay
+        float32.
     """
 
     cell: str
@@ -67,10 +69,19 @@ class Layer(nn.Module):
     def __call__(
         self, inputs: jax.Array, lengths: jax.Array | None = None, carry: Carry | None = None
     ) -> tuple[jax.Array, Carry]:
-        """(batch, time, features) -> outputs (batch, time, units) and the final carry.
+        """Runs the layer.
 
-        The carry is the cell's, of `hidden` units also where the outputs are projected, and in
-        float32 or wider also where the outputs are narrow.
+        Args:
+          inputs: (batch, time, features).
+          lengths: int (batch,), valid frames; None: all frames are valid.
+          carry: the initial carry, (batch, hidden) each; None: zeros.
+
+        Returns:
+          The outputs (batch, time, units), and the final carry, (batch, hidden) each, in float32 or
+          wider. A projection does not change the carry.
+
+        Raises:
+          UserError: a name is unknown, or the cell cannot have a projection.
         """
         check_projection(self.cell, self.projection)
         cell = choose("cell", self.cell, CELLS)
@@ -99,7 +110,7 @@ class Layer(nn.Module):
         return self.project_output(jnp.swapaxes(outputs, 0, 1)), carry
 
     def project_output(self, output: jax.Array) -> jax.Array:
-        """What the layer gives for outputs (..., hidden) of its cell, such as a final one."""
+        """Projects outputs (..., hidden) of the cell, such as the final carry's."""
         if not self.projection:
             return output
         return output @ self.get_variable("params", "projection").astype(output.dtype)
@@ -130,17 +141,17 @@ class Layer(nn.Module):
 
 
 def check_projection(cell: str, projection: int) -> None:
-    """Raises `UserError` where the cell's output is not to be projected, but would be."""
+    """Raises `UserError` if there is a projection and the cell does not allow one."""
     if projection and not choose("cell", cell, CELLS).projectable:
-        able = ", ".join(f'"{name}"' for name, cell in CELLS.items() if cell.projectable)
+        allowed = ", ".join(f'"{name}"' for name, cell in CELLS.items() if cell.projectable)
         raise UserError(
-            f'config.model.cell="{cell}" reads its old output unprojected: set '
-            f"config.model.projection=0, or take one of {able}."
+            f'config.model.cell="{cell}" does not allow a projection: set '
+            f"config.model.projection=0, or choose one of {allowed}."
         )
 
 
 def recurrent_params(cell: Cell, params: Params) -> dict[str, jax.Array]:
-    """The parameters that the cell's equations use, of those of a layer."""
+    """Selects the parameters of the cell's equations, and multiplies a projection into them."""
     recurrent = {name: params[name] for name in (*cell.kernels, *cell.vectors)}
     if "projection" in params:
         recurrent |= {name: params["projection"] @ params[name] for name in cell.kernels}
@@ -148,10 +159,18 @@ def recurrent_params(cell: Cell, params: Params) -> dict[str, jax.Array]:
 
 
 def project(params: Params, inputs: jax.Array, gates: int) -> Projections:
-    """All steps' projections, time-major, each gate's by itself: slicing in a scan is slow.
+    """Computes the input projections of all frames.
 
-    Products are in the type of the inputs; norm and bias, whose gradients are sums over all frames,
-    in that of the parameters.
+    Products have the type of the inputs. Normalisation and bias have the type of the parameters,
+    because their gradients are sums over all frames.
+
+    Args:
+      params: of the layer.
+      inputs: (time, batch, features).
+      gates: number of gates.
+
+    Returns:
+      One array (time, batch, hidden) per gate, because slicing inside a scan is slow.
     """
     time, batch, features = inputs.shape
     rows = inputs.reshape(time * batch, features)
@@ -172,16 +191,49 @@ def project(params: Params, inputs: jax.Array, gates: int) -> Projections:
 
 
 @struct.dataclass
+class Dropout:
+    """Inverted dropout (Srivastava et al. 2014) with one random key per example.
+
+    The mask of an example depends only on its key, the salt and the frame. It does not depend on
+    the other examples of the batch, or on the padding. The rate may be traced, so that runs with
+    different rates share a compiled program; linen's dropout needs a Python number.
+
+    Attributes:
+      keys: typed PRNG keys (batch,).
+      rate: probability of setting a value to zero, in [0, 1].
+    """
+
+    keys: jax.Array
+    rate: jax.typing.ArrayLike
+
+    def __call__(self, x: jax.Array, salt: int) -> jax.Array:
+        """Sets values of ``x`` to zero, and scales the others by 1 / (1 - rate).
+
+        Args:
+          x: (batch, units) or (batch, time, ...).
+          salt: gives different masks to places of a model that use the same keys.
+        """
+        keys = jax.vmap(jax.random.fold_in, (0, None))(self.keys, salt)
+        if x.ndim > 2:
+            frames = jnp.arange(x.shape[1])
+            keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))(keys, frames)
+        units = x.shape[keys.ndim :]
+        uniform = jax.vmap(lambda key: jax.random.uniform(key, units))(keys.reshape(-1))
+        keep = uniform.reshape(x.shape) >= self.rate
+        return jnp.where(keep, x / (1 - jnp.asarray(self.rate, x.dtype)), 0)
+
+
+@struct.dataclass
 class EncoderOutput:
-    """What an encoder returns.
+    """The result of an encoder.
 
     Attributes:
       frames: (batch, time, units); zero past an example's length.
       lengths: int32 (batch,), valid frames.
-      last: (batch, units); in each direction the frame that has seen every other.
-      carry: final carry, ``carry[layer][direction][i]`` (batch, hidden), ``i`` in the order of the
-        cell's `carry`; an encoder takes it back to go on where it stopped. Empty for what is
-        not recurrent.
+      last: (batch, units); for each direction the output of the step that ran last.
+      carry: final carry: ``carry[layer][direction][i]`` is (batch, hidden), with ``i`` in the order
+        of the cell's `carry`. As the initial carry of the next call it continues the sequence.
+        Empty for encoders that are not recurrent.
     """
 
     frames: jax.Array
@@ -237,11 +289,11 @@ class Encoder(nn.Module):
 
     @property
     def subsampling(self) -> int:
-        """Input frames to one output frame."""
+        """Number of input frames per output frame."""
         return 1
 
     def initial_carry(self, batch: int) -> EncoderCarry:
-        """The carry of `batch` examples before their first frame: zeros."""
+        """Returns the carry before the first frame: zeros, (batch, hidden) each."""
         cell, dtype = choose("cell", self.cell, CELLS), self.dtype or jnp.float32
         one = cell.initial_carry(batch, self.hidden, dtype)
         return tuple(((one,) * len(self._directions)) for _ in range(self.layers))
@@ -259,13 +311,13 @@ class Encoder(nn.Module):
         carry: EncoderCarry | None = None,
         dropout: Dropout | None = None,
     ) -> EncoderOutput:
-        """Encodes (batch, time, features).
+        """Encodes a batch.
 
         Args:
-          inputs: frames.
-          lengths: int (batch,), valid frames; None: all are.
-          carry: to start from, as returned; None: zeros.
-          dropout: applied between layers, salted with the number of the layer it feeds.
+          inputs: frames (batch, time, features).
+          lengths: int (batch,), valid frames; None: all frames are valid.
+          carry: the initial carry, as in `EncoderOutput`; None: zeros.
+          dropout: applied to the input of each layer but the first; the layer number is the salt.
         """
         final = []
         frames = inputs

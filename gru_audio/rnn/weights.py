@@ -1,9 +1,10 @@
-"""Weights of other libraries' recurrent layers, taken in and given out as plain NumPy arrays.
+"""Conversion of recurrent weights from and to linen and PyTorch, as NumPy arrays.
 
-linen's `GRUCell`, `OptimizedLSTMCell` and PyTorch's `nn.GRU`, `nn.LSTM`, `nn.RNN` compute what the
-cells "gru", "lstm" and "rnn" do, with the gates in the same order. They differ in the biases. Where
-a gate has two, only their sum counts, and it is the input bias here; but the recurrent bias of the
-GRU's candidate stands inside the product with the reset gate, and is a parameter here too.
+linen's `GRUCell` and `OptimizedLSTMCell` and PyTorch's `nn.GRU`, `nn.LSTM` and `nn.RNN` compute the
+same functions as the cells "gru", "lstm" and "rnn", with the gates in the same order. Only the
+biases differ. If a gate has two biases, their sum is the input bias here. The exception is the
+recurrent bias of the GRU's candidate: the reset gate multiplies it, so it is a separate parameter
+here, too.
 """
 
 import re
@@ -22,11 +23,14 @@ _TORCH = {"gru": "nn.GRU", "lstm": "nn.LSTM", "rnn": "nn.RNN"}
 
 
 def from_linen(cell: str, params: Mapping[str, Mapping[str, Any]]) -> Arrays:
-    """The parameters of a `Layer` with those of a linen cell.
+    """Converts the parameters of a linen cell to those of a `Layer`.
 
     Args:
       cell: "gru" for a `GRUCell`, "lstm" for an `OptimizedLSTMCell` or `LSTMCell`.
-      params: the linen cell's; of an `nn.RNN` they are ``variables["params"]["cell"]``.
+      params: those of the linen cell; for an `nn.RNN`, ``variables["params"]["cell"]``.
+
+    Raises:
+      UserError: the cell is unknown.
     """
     choose("cell of linen", cell, _LINEN)
 
@@ -43,7 +47,7 @@ def from_linen(cell: str, params: Mapping[str, Mapping[str, Any]]) -> Arrays:
 
 
 def to_linen(cell: str, params: Mapping[str, Any]) -> dict[str, Arrays]:
-    """The parameters of a linen cell with those of a `Layer`: the inverse of `from_linen`."""
+    """Converts the parameters of a `Layer` to those of a linen cell: inverse of `from_linen`."""
     choose("cell of linen", cell, _LINEN)
     gates = CELLS[cell].gates
 
@@ -63,15 +67,15 @@ def to_linen(cell: str, params: Mapping[str, Any]) -> dict[str, Arrays]:
 
 
 def from_torch(cell: str, state: Mapping[str, Any]) -> dict[str, Arrays]:
-    """The parameters of an `Encoder` with those of a PyTorch layer.
+    """Converts the parameters of a PyTorch module to those of an `Encoder`.
 
     Args:
       cell: "gru", "lstm" or "rnn".
-      state: ``module.state_dict()`` of an `nn.GRU`, `nn.LSTM` or `nn.RNN`, of any number of layers
-        and directions, with or without biases; its values are anything NumPy takes as arrays.
+      state: ``module.state_dict()`` of an `nn.GRU`, `nn.LSTM` or `nn.RNN`, with any number of
+        layers and directions, with or without biases. NumPy must be able to convert its values.
 
     Raises:
-      UserError: the state holds something else, such as the projections of an LSTM.
+      UserError: the cell is unknown, or the state has other parameters, such as projections.
     """
     choose("cell of PyTorch", cell, _TORCH)
     state = {name: np.asarray(value) for name, value in state.items()}
@@ -82,22 +86,22 @@ def from_torch(cell: str, state: Mapping[str, Any]) -> dict[str, Arrays]:
             raise UserError(f'"{name}" is not a parameter of a plain {_TORCH[cell]}.')
         kind, source, suffix, layer, reverse = match.groups()
         if (kind, source) == ("weight", "ih"):
-            nothing = np.zeros(len(kernel), kernel.dtype)
+            zeros = np.zeros(len(kernel), kernel.dtype)
             layers[f"{'backward' if reverse else 'forward'}_{layer}"] = _layer(
                 cell,
                 kernel.T,
                 state[f"weight_hh_{suffix}"].T,
-                state.get(f"bias_ih_{suffix}", nothing),
-                state.get(f"bias_hh_{suffix}", nothing),
+                state.get(f"bias_ih_{suffix}", zeros),
+                state.get(f"bias_hh_{suffix}", zeros),
             )
     return layers
 
 
 def to_torch(cell: str, params: Mapping[str, Mapping[str, Any]]) -> Arrays:
-    """The state of a PyTorch layer with the parameters of an `Encoder`.
+    """Converts the parameters of an `Encoder` to the state of a PyTorch module.
 
-    Of each gate's two biases the second is zero, but for the GRU's candidate. Turn the arrays into
-    tensors for ``module.load_state_dict``.
+    The second bias of each gate is zero, except for the candidate of the GRU. Convert the arrays to
+    tensors before you call ``module.load_state_dict``.
     """
     choose("cell of PyTorch", cell, _TORCH)
     state = {}
@@ -122,7 +126,7 @@ def _layer(
     input_bias: np.ndarray,
     recurrent_bias: np.ndarray,
 ) -> Arrays:
-    """A `Layer`'s parameters from fused arrays with two biases for every gate."""
+    """Returns a `Layer`'s parameters from fused arrays with two biases for every gate."""
     if cell != "gru":
         return {
             "input_kernel": input_kernel,

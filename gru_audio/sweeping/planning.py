@@ -9,13 +9,16 @@ from ml_collections import ConfigDict
 from gru_audio.config import check, flatten, settings_in
 from gru_audio.data.group import GroupData, gather_data
 from gru_audio.data.source import Source, open_source
-from gru_audio.data.split import never_trained_on, target
-from gru_audio.settings import UserError, nearest
+from gru_audio.data.split import never_trained_on
+from gru_audio.settings import UserError
 from gru_audio.sweeping.halving import Halving
 from gru_audio.sweeping.shard import WHOLE, Shard, divide
 from gru_audio.sweeping.sweep import Group, Run, Sweep, expand, group
 from gru_audio.sweeping.workdir import environment
-from gru_audio.training import devices, parallel
+from gru_audio.tasks import target_field
+from gru_audio.tasks.metrics import named, selected
+from gru_audio.training import distributed
+from gru_audio.training.placement import make_placement
 from gru_audio.training.program import make_program
 from gru_audio.training.step import Program
 
@@ -90,21 +93,21 @@ def plan(
     unit: Callable[[Run], Hashable] = (lambda r: r.arm) if sweep.halving else (lambda r: r.name)
     shards = divide(groups, shard.count, unit)
     source = open_source(config.data.name, config.data.dir)
-    names = source.class_names.get(config.data.target, ())
-    target(source, config.data.target)
+    field = target_field(source, config)
     if config.data.cluster:
-        target(source, config.data.cluster)
+        source.classes(config.data.cluster, "config.data.cluster")
     programs, data = [], []
     for of_group in shards[shard.index - 1]:
         configs = [run.config for run in of_group.runs]
-        program = make_program(configs[0], source.signal, names)
-        _check_selection(configs[0], program)
+        program = make_program(configs[0], source.signal, field)
+        selected(program.task.metrics, configs[0].train.select)  # raises if there is no such metric
         programs.append(program)
-        data.append(gather_data(source, configs))
-        layout = parallel.make_layout(configs[0].parallel, len(configs))  # are there the devices?
+        labels = program.task.labels(source.values(config.data.target))
+        data.append(gather_data(source, configs, labels))
+        placement = make_placement(configs[0].parallel, len(configs))  # checks the devices
         if configs[0].data.feed == "streamed":
-            layout.check_streaming()
-    program = make_program(config, source.signal, names)
+            placement.check_streaming()
+    program = make_program(config, source.signal, field)
     description = _describe(config, sweep, experiment, about, command, groups, source, program)
     remarks = _remarks(source, shards[shard.index - 1], data)
     return Plan(shards, shard, sweep, source, programs, data, description, remarks)
@@ -154,16 +157,6 @@ def _check_halving(halving: Halving, groups: Sequence[Group]) -> None:
             halving.check(train.steps, train.eval_every)
 
 
-def _check_selection(config: ConfigDict, program: Program) -> None:
-    role, _, metric = config.train.select.partition("/")
-    valid = [f"validation/{name}" for name in program.task.higher_is_better]
-    if role != "validation" or metric not in program.task.higher_is_better:
-        raise UserError(
-            f'config.train.select="{config.train.select}" is unknown.'
-            f"{nearest(config.train.select, valid)}"
-        )
-
-
 def _describe(
     config: ConfigDict,
     sweep: Sweep,
@@ -185,17 +178,15 @@ def _describe(
         "draws": [dict(draw) for draw in sweep.draws],
         "replicates": [dict(replicate) for replicate in sweep.replicates],
         "halving": asdict(sweep.halving) if sweep.halving else None,
-        "metric": task.headline,
-        "higher_is_better": task.higher_is_better[task.headline],
+        "metric": named(task.metrics, sweep.metric, "Sweep: metric").name,
         "margin": sweep.margin,
         "selection": config.train.select,
-        "selection_higher_is_better": task.higher_is_better[
-            config.train.select.removeprefix("validation/")
-        ],
         "target": config.data.target,
         "cluster": cluster or None,
-        "class_names": list(task.class_names if task.answers == task.class_names else ()),
-        "cluster_names": list(source.class_names[cluster]) if cluster else None,
+        "class_names": list(task.answers),
+        "cluster_names": list(source.classes(cluster, "config.data.cluster")[1])
+        if cluster
+        else None,
         "data_fingerprint": source.fingerprint,
         "runs": [
             {
@@ -208,5 +199,5 @@ def _describe(
             for of_group in groups
             for run in of_group.runs
         ],
-        "environment": environment() | devices.environment(),
+        "environment": environment() | distributed.environment(),
     }

@@ -1,6 +1,7 @@
 """Arms of a sweep at equal size."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from gru_audio.config import Config, override
 from gru_audio.data.source import open_source
 from gru_audio.models.size import model_size
 from gru_audio.settings import choose
+from gru_audio.tasks import target_field
 from gru_audio.training.program import make_program
 
 
@@ -46,8 +48,7 @@ def match_parameters(
             assert features is not None and outputs is not None
             widths = features, outputs
         else:
-            names = source.class_names.get(of_arm.data.target, ())
-            program = make_program(of_arm, source.signal, names)
+            program = make_program(of_arm, source.signal, target_field(source, of_arm))
             widths = program.frontend.features, program.task.outputs
 
         def size(hidden: int) -> int:
@@ -64,13 +65,19 @@ def match_parameters(
 
 
 def _nearest(size: Callable[[int], int], target: int) -> int:
-    """The positive integer whose ``size``, which grows with it, is nearest to ``target``."""
+    """The positive integer whose ``size``, which grows with it, is nearest to ``target``.
+
+    Each size takes a trace of the model, so the search interpolates. Sizes grow about
+    quadratically.
+    """
     size = functools.cache(size)
-    below, above = 0, 1
+    below, above = 0, 64
     while size(above) < target:
         below, above = above, 2 * above
     while above - below > 1:
-        middle = (below + above) // 2
+        low, high = (math.sqrt(size(n)) if n else 0.0 for n in (below, above))
+        guess = below + round((above - below) * (math.sqrt(target) - low) / (high - low))
+        middle = min(max(guess, below + 1), above - 1)
         if size(middle) < target:
             below = middle
         else:

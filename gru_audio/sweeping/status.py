@@ -11,7 +11,7 @@ from etils import epath
 from gru_audio import files
 from gru_audio.files import matching
 from gru_audio.settings import UserError
-from gru_audio.training import states
+from gru_audio.training import logging
 
 FINISHED, FAILED, DAMAGED, RUNNING, STALLED, STOPPED, WAITING = (
     "finished",
@@ -24,7 +24,7 @@ FINISHED, FAILED, DAMAGED, RUNNING, STALLED, STOPPED, WAITING = (
 )
 # Seconds without a heartbeat after which a group has stalled. There is none while it compiles or
 # scores a whole split. Clocks differ: as many seconds ahead of the reader's a heartbeat may be.
-_PATIENCE = {states.TRAINING: 60, states.COMPILING: 900, states.SCORING: 900}
+_PATIENCE = {logging.TRAINING: 60, logging.COMPILING: 900, logging.SCORING: 900}
 
 
 @dataclass(frozen=True)
@@ -147,9 +147,7 @@ def _wrong_sweep(sweep: Mapping[str, Any]) -> str | None:
     kinds = {
         "experiment": str,
         "metric": str,
-        "higher_is_better": bool,
         "selection": str,
-        "selection_higher_is_better": bool,
         "target": str,
         "config": dict,
         "arms": dict,
@@ -213,9 +211,9 @@ def _standing(
         state = RUNNING if silence <= _PATIENCE[group["state"]] else STALLED
     elif failed := read_json(folder / "failure.json"):
         state, failure = FAILED, f"{failed.get('type', 'error')}: {failed.get('error', '?')}"
-    elif group and group["state"] == states.FAILED:
+    elif group and group["state"] == logging.FAILED:
         state, failure = FAILED, group.get("error", "")
-    elif group and group["state"] == states.STOPPED:
+    elif group and group["state"] == logging.STOPPED:
         state = STOPPED
     else:
         state = WAITING

@@ -29,8 +29,10 @@ class Sweep:
       draws: settings of each arm, among which the validation split chooses.
       replicates: repetitions, paired across arms: seeds, folds, held-out speakers.
       halving: when the worse draws of an arm are dropped; never if None.
+      metric: what the variants are compared by, such as "macro_f1". If None, the first metric of
+        the task.
       margin: the smallest difference of the test metric that matters: variants that surely differ
-        by less are equivalent. If None, 0.01 of an accuracy, and 1 % of a loss.
+        by less are equivalent. If None, that of the metric: 0.01 of an accuracy, 1 % of a loss.
     """
 
     arms: Mapping[str, Changes]
@@ -38,6 +40,7 @@ class Sweep:
     replicates: Sequence[Changes] = field(default_factory=lambda: [{"seed": 0}])
     halving: Halving | None = None
     margin: float | None = None
+    metric: str | None = None
 
     def __post_init__(self) -> None:
         changes = self.arms.values() if isinstance(self.arms, Mapping) else (None,)

@@ -5,9 +5,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from gru_audio.data.fields import ClassesField, Field, TagsField
+from gru_audio.data.source import Source
 from gru_audio.settings import UserError, choose, make, setting
 from gru_audio.tasks.classification import Classification
 from gru_audio.tasks.memory import Adding, CopyMemory, Counting
+from gru_audio.tasks.metrics import Metric, named
 from gru_audio.tasks.next_step import NextStep
 from gru_audio.tasks.tagging import Tagging
 from gru_audio.tasks.task import Task
@@ -29,27 +32,83 @@ class TaskSettings:
     name: str = setting("classification", choices=TASKS, doc="The task.")
 
 
-def make_task(config: ConfigDict, class_names: tuple[str, ...], features: int) -> Task:
+def target_field(source: Source, config: ConfigDict) -> Field | None:
+    """The field of `config.data.target`; None if there is none.
+
+    Raises:
+      UserError: the data set has no such field, or the task needs one of another type.
+    """
+    field = source.field(config.data.target)
+    needs = choose("task", config.task.name, TASKS).needs
+    if needs is None or isinstance(field, needs):
+        return field
+    what = (
+        f'"{config.data.target}" of {source.name} has {field.plural}' if field else "there is none"
+    )
+    raise UserError(
+        f"config.task.name={config.task.name} needs config.data.target, a field of "
+        f"{needs.plural}, and {what}.{source.of_kind(needs)}"
+        f"{_how_to_get_tags(source, config.data.target) if needs is TagsField and field else ''}"
+    )
+
+
+def _how_to_get_tags(source: Source, target: str) -> str:
+    """How to prepare a data set so that a field of classes becomes one of tags."""
+    sounds = {
+        "Manifest": "--manifest LIST.csv",
+        "Features": "--archive FILE",
+        "Folder": "--folder DIR",
+    }
+    if source.builder not in sounds:
+        return ""
+    return (
+        f" If its classes are sets of tags: python -m gru_audio.prepare {source.builder.lower()} "
+        f"--name {source.name} {sounds[source.builder]} --tags {target} --overwrite, with the "
+        "other options as before."
+    )
+
+
+def make_task(config: ConfigDict, field: Field | None, features: int) -> Task:
     """The task that `config.name` asks for.
 
     Args:
       config: the `task` part of a config.
-      class_names: of the target field; () if there is none.
+      field: that it learns from; None if there is none.
       features: values in a frame.
 
     Raises:
       UserError: an unknown name, or a task that this data cannot have.
     """
-    chosen = choose("task", config.name, TASKS)
-    task = make(chosen, config, class_names=class_names, features=features)
-    if "class_names" in chosen.__dataclass_fields__:
-        if not class_names:
-            raise UserError(f"config.task.name={config.name} needs config.data.target, a field.")
-        if not task.outputs:
-            raise UserError(f"config.task.name={config.name}: no clip has any of its labels.")
-    if getattr(task, "width", features) != features:
+    task = build_task(config, field.names if isinstance(field, ClassesField) else (), features)
+    needs = task.needs
+    if needs is not None and not isinstance(field, needs):
         raise UserError(
-            f"config.task.name={config.name} needs frames of {task.width}, not of {features} "
-            "values."
+            f"config.task.name={config.name} needs config.data.target, a field of {needs.plural}."
+        )
+    if needs is not None and not task.outputs:
+        raise UserError(f"config.task.name={config.name}: no clip has any of its labels.")
+    width = getattr(task, "width", features)
+    if width != features:
+        raise UserError(
+            f"config.task.name={config.name} needs frames of {width}, not of {features} values."
         )
     return task
+
+
+def build_task(config: ConfigDict, answers: tuple[str, ...], features: int = 0) -> Task:
+    """The task that `config.name` asks for, as far as its data is known: enough for a report.
+
+    Raises:
+      UserError: an unknown name.
+    """
+    return make(choose("task", config.name, TASKS), config, answers=answers, features=features)
+
+
+def metric_called(name: str) -> Metric:
+    """The metric of a name, for results whose task is not known.
+
+    Raises:
+      UserError: no task has it.
+    """
+    tasks: tuple[Task, ...] = (Classification(()), Tagging(("tag",)), NextStep(0))
+    return named([metric for task in tasks for metric in task.metrics], name, "metric")

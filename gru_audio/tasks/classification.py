@@ -1,5 +1,6 @@
 """One label per clip: cross-entropy, with label smoothing and mixed targets."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -7,18 +8,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gru_audio.data.fields import ClassField, Field, Values
 from gru_audio.settings import setting
 from gru_audio.tasks.linear import log_probabilities
-from gru_audio.tasks.task import Problem, Scores
+from gru_audio.tasks.metrics import (
+    ACCURACY,
+    LOSS,
+    MACRO_F1,
+    UAR,
+    Mean,
+    Metric,
+    Predictions,
+    Recall,
+    TrueProbability,
+    chosen,
+    take,
+)
+from gru_audio.tasks.task import Problem, Row, Stored
 
 _NEVER = 1e-9  # probability of what was never seen in training
 
 
 @dataclass(frozen=True)
 class Classification:
-    """Classification of a clip into one of `class_names`."""
+    """Classification of a clip into one of `answers`."""
 
-    class_names: tuple[str, ...]
+    answers: tuple[str, ...]
     label_smoothing: float = setting(
         0.0,
         low=0,
@@ -28,21 +43,24 @@ class Classification:
         doc="The share of each target that is spread over all classes.",
     )
 
+    needs: ClassVar[type[Field] | None] = ClassField
+    several: ClassVar[bool] = False
     per_frame: ClassVar[bool] = False
-    higher_is_better: ClassVar[dict[str, bool]] = {"loss": False, "accuracy": True}
-    headline: ClassVar[str] = "accuracy"
+    metrics: ClassVar[tuple[Metric, ...]] = (ACCURACY, LOSS, MACRO_F1, UAR)
+    answer_metric: ClassVar[Metric] = Recall()
+    example_metric: ClassVar[Mean] = TrueProbability()
+    answer_words: ClassVar[tuple[str, str]] = ("class", "classes")
     as_stored: ClassVar[bool] = False
     trivial: ClassVar[str] = "majority class"
 
     @property
-    def answers(self) -> tuple[str, ...]:
-        """The classes, one of which is right."""
-        return self.class_names
-
-    @property
     def outputs(self) -> int:
         """As many as classes."""
-        return len(self.class_names)
+        return len(self.answers)
+
+    def labels(self, values: Values) -> Values:
+        """Numbers of classes, int32 (N,)."""
+        return values
 
     def soft_labels(self, labels: jax.Array, smoothing: jax.Array | float = 0.0) -> jax.Array:
         """Distributions over the classes (B, C) for labels (B,), smoothed (Szegedy 2016)."""
@@ -62,16 +80,18 @@ class Classification:
     def score(
         self, outputs: jax.Array, targets: jax.Array, frames: jax.Array
     ) -> dict[str, jax.Array]:
-        """Loss, and class probabilities."""
+        """Loss, class, and class probabilities."""
         loss, _ = self.loss(outputs, targets, frames)
-        return {"loss": loss, "probabilities": jax.nn.softmax(outputs)}
+        label = targets.argmax(-1).astype(jnp.int32)
+        return {"loss": loss, "label": label, "probabilities": jax.nn.softmax(outputs)}
 
-    def metrics(self, scores: Scores, labels: np.ndarray) -> dict[str, float]:
-        """Mean loss, and the share of clips whose likeliest class is theirs."""
-        correct = scores["probabilities"].argmax(axis=-1) == labels
+    @property
+    def stored(self) -> Mapping[str, Stored]:
+        """As `score` keeps them."""
         return {
-            "loss": float(scores["loss"].mean(dtype=np.float64)),
-            "accuracy": float(correct.mean()),
+            "loss": Stored("f"),
+            "label": Stored("iu", below=self.outputs),
+            "probabilities": Stored("f", (self.outputs,)),
         }
 
     def target_sums(self, targets: jax.Array, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -87,3 +107,31 @@ class Classification:
     ) -> np.ndarray:
         """Log-probabilities of the classes by logistic regression."""
         return log_probabilities(training, labels, test, self.outputs)
+
+    def table(self, predictions: Predictions) -> list[Row]:
+        """Recall and precision of each class; None where it has no example, or is never taken."""
+        counts = self.confusion(predictions)
+        rows = []
+        for name, hits, there, taken in zip(
+            self.answers, counts.diagonal(), counts.sum(1), counts.sum(0), strict=True
+        ):
+            row: Row = {"class": name, "examples": int(there)}
+            row["recall"] = float(hits / there) if there else None
+            row["precision"] = float(hits / taken) if taken else None
+            rows.append(row)
+        return rows
+
+    def of_answer(self, predictions: Predictions, answer: int) -> Predictions | None:
+        """The examples of a class."""
+        rows = predictions["label"] == answer
+        return take(predictions, rows) if rows.any() else None
+
+    def confusion(self, predictions: Predictions) -> np.ndarray:
+        """Counts by true and predicted class, int (classes, classes)."""
+        pairs = predictions["label"] * self.outputs + chosen(predictions)
+        return np.bincount(pairs, minlength=self.outputs**2).reshape(self.outputs, self.outputs)
+
+    def in_words(self, predictions: Predictions, row: int) -> tuple[str, str]:
+        """The class and the most probable class."""
+        answer = predictions["probabilities"][row].argmax()
+        return self.answers[predictions["label"][row]], self.answers[answer]

@@ -1,37 +1,34 @@
 """Any number of tags per clip: binary cross-entropy, mean average precision, equal error rate."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from gru_audio.data.fields import Field, TagsField, Values
 from gru_audio.settings import setting
 from gru_audio.tasks.linear import log_probabilities
-from gru_audio.tasks.task import Problem, Scores, log_odds
+from gru_audio.tasks.metrics import LOSS, Mean, Metric, Predictions
+from gru_audio.tasks.ranking import EER, MAP, AveragePrecision
+from gru_audio.tasks.task import Problem, Row, Stored, log_odds
 
-SEPARATOR = "+"  # between the tags of a clip, as in "speech+music"
-NO_TAG = "none"  # the label of a clip without any
+_GIVEN = 0.5  # probability from which on a tag is given
 
 
-def tags_of(label: str) -> list[str]:
-    """The tags of a label: "speech + music" has two, "none" has none."""
-    tags = [tag.strip() for tag in label.split(SEPARATOR)]
-    return [tag for tag in tags if tag and tag != NO_TAG]
+class _OfOneTag(AveragePrecision):
+    name = "average_precision"
 
 
 @dataclass(frozen=True)
 class Tagging:
-    """Which tags a clip has.
+    """Which of the tags `answers` a clip has; the model has an output for each."""
 
-    The label of a clip is the set of its tags, "speech+music", and so one of `class_names`; the
-    model has an output for each tag. Labels thus travel as those of classification do.
-    """
-
-    class_names: tuple[str, ...]
+    answers: tuple[str, ...]
     label_smoothing: float = setting(
         0.0,
         low=0,
@@ -41,31 +38,32 @@ class Tagging:
         doc="The share of each target that is moved to 1/2.",
     )
 
+    needs: ClassVar[type[Field] | None] = TagsField
+    several: ClassVar[bool] = True
     per_frame: ClassVar[bool] = False
-    higher_is_better: ClassVar[dict[str, bool]] = {"loss": False, "map": True, "eer": False}
-    headline: ClassVar[str] = "loss"
+    answer_metric: ClassVar[Metric] = _OfOneTag()
+    example_metric: ClassVar[Mean] = LOSS
+    answer_words: ClassVar[tuple[str, str]] = ("tag", "tags")
     as_stored: ClassVar[bool] = False
     trivial: ClassVar[str] = "tag frequencies"
 
     @property
-    def answers(self) -> tuple[str, ...]:
-        """All tags, in the order of the outputs."""
-        return tuple(sorted({tag for label in self.class_names for tag in tags_of(label)}))
+    def metrics(self) -> tuple[Metric, ...]:
+        """Those of the ranking of examples by each tag; only the loss where no tags are known."""
+        return (MAP, EER, LOSS) if self.answers else (LOSS,)
 
     @property
     def outputs(self) -> int:
         """As many as tags."""
         return len(self.answers)
 
-    @property
-    def has_tag(self) -> np.ndarray:
-        """Which label has which tag, float32 (labels, tags) of 0 and 1."""
-        rows = [[tag in tags_of(label) for tag in self.answers] for label in self.class_names]
-        return np.array(rows, np.float32)
+    def labels(self, values: Values) -> Values:
+        """Which tags there are, float32 (N, tags) of 0 and 1."""
+        return values
 
     def soft_labels(self, labels: jax.Array, smoothing: jax.Array | float = 0.0) -> jax.Array:
-        """Probabilities of the tags (B, tags) for labels (B,), smoothed towards 1/2."""
-        return jnp.asarray(self.has_tag)[labels] * (1 - smoothing) + smoothing / 2
+        """Probabilities of the tags (B, tags), smoothed towards 1/2."""
+        return labels * (1 - smoothing) + smoothing / 2
 
     def problem(self, features: jax.Array, frames: jax.Array, labels: jax.Array) -> Problem:
         """To name the tags."""
@@ -81,27 +79,21 @@ class Tagging:
     def score(
         self, outputs: jax.Array, targets: jax.Array, frames: jax.Array
     ) -> dict[str, jax.Array]:
-        """Loss, the probability of each tag, and a weight of 1."""
-        loss, weight = self.loss(outputs, targets, frames)
-        return {"loss": loss, "weight": weight, "probabilities": jax.nn.sigmoid(outputs)}
+        """Loss, which tags there are, and the probability of each."""
+        loss, _ = self.loss(outputs, targets, frames)
+        tags = (targets > 0.5).astype(jnp.uint8)
+        return {"loss": loss, "tags": tags, "probabilities": jax.nn.sigmoid(outputs)}
 
-    def metrics(self, scores: Scores, labels: np.ndarray) -> dict[str, float]:
-        """Mean loss; average precision and equal error rate, each a mean over tags.
-
-        Tags that all clips have, or none, cannot be judged and do not count; without any other the
-        two are NaN.
-        """
-        judged = [
-            row for row in self.by_tag(scores, labels) if row["average precision"] is not None
-        ]
-
-        def mean(name: str) -> float:
-            return float(np.mean([row[name] for row in judged])) if judged else math.nan
-
+    @property
+    def stored(self) -> Mapping[str, Stored]:
+        """As `score` keeps them; without names of tags, only the loss is certain."""
+        if not self.answers:
+            return {"loss": Stored("f")}
+        tags = (self.outputs,)
         return {
-            "loss": float(scores["loss"].mean(dtype=np.float64)),
-            "map": mean("average precision"),
-            "eer": mean("equal error rate"),
+            "loss": Stored("f"),
+            "tags": Stored("iu", tags, below=2),
+            "probabilities": Stored("f", tags),
         }
 
     def target_sums(self, targets: jax.Array, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -116,61 +108,34 @@ class Tagging:
         self, training: np.ndarray, labels: np.ndarray, test: np.ndarray
     ) -> np.ndarray:
         """Log-odds of each tag by a logistic regression of its own."""
-        of_tags = [
-            log_probabilities(training, column, test, 2)
-            for column in self.has_tag[labels].astype(int).T
-        ]
+        of_tags = [log_probabilities(training, column, test, 2) for column in labels.astype(int).T]
         return np.stack([each[:, 1] - each[:, 0] for each in of_tags], axis=1)
 
-    def by_tag(self, scores: Scores, labels: np.ndarray) -> list[dict[str, Any]]:
-        """How many examples each tag has, and how well it is found; None where all or none do."""
-        rows = []
-        has_tag = self.has_tag[labels] > 0
-        for tag, true, given in zip(
-            self.answers, has_tag.T, scores["probabilities"].T, strict=True
-        ):
-            judge = true.any() and not true.all()
-            rows.append(
-                {
-                    "tag": tag,
-                    "examples": int(true.sum()),
-                    "average precision": average_precision(given, true) if judge else None,
-                    "equal error rate": equal_error_rate(given, true) if judge else None,
-                }
-            )
-        return rows
+    def table(self, predictions: Predictions) -> list[Row]:
+        """How well each tag is found; None where all or no examples have it."""
+        columns = (MAP.of_tags(predictions), EER.of_tags(predictions))
+        scores = ([None if math.isnan(x) else x for x in column] for column in columns)
+        counts = predictions["tags"].sum(axis=0).tolist()
+        return [
+            {"tag": tag, "examples": count, "average precision": ap, "equal error rate": eer}
+            for tag, count, ap, eer in zip(self.answers, counts, *scores, strict=True)
+        ]
 
+    def of_answer(self, predictions: Predictions, answer: int) -> Predictions | None:
+        """All examples, with one tag; None where all or none have it."""
+        one = {name: predictions[name][:, [answer]] for name in ("tags", "probabilities")}
+        return {**predictions, **one} if np.ptp(one["tags"]) else None
 
-def average_precision(scores: np.ndarray, true: np.ndarray) -> float:
-    """Precision averaged over recall, without interpolation.
+    def confusion(self, predictions: Predictions) -> None:
+        """None: no tag is taken for another."""
 
-    Args:
-      scores: the higher, the likelier (N,).
-      true: bool (N,), some of each kind.
-    """
-    hits, taken = _cumulative(scores, true)
-    gained = np.diff(hits, prepend=0) / hits[-1]
-    return float(np.sum(gained * hits / taken))
+    def in_words(self, predictions: Predictions, row: int) -> tuple[str, str] | None:
+        """The tags, and those given; None where an earlier version did not store them."""
+        if "tags" not in predictions:
+            return None
+        given = predictions["probabilities"][row] >= _GIVEN
+        return self._joined(predictions["tags"][row] > 0), self._joined(given)
 
-
-def equal_error_rate(scores: np.ndarray, true: np.ndarray) -> float:
-    """Where misses and false alarms are equally likely; on a line between thresholds.
-
-    Args:
-      scores: the higher, the likelier (N,).
-      true: bool (N,), some of each kind.
-    """
-    hits, taken = _cumulative(scores, true)
-    miss = np.concatenate([[1.0], 1 - hits / hits[-1]])
-    alarm = np.concatenate([[0.0], (taken - hits) / (taken[-1] - hits[-1])])
-    after = int(np.argmax(alarm >= miss))
-    gap, next_gap = (miss - alarm)[[after - 1, after]]
-    way = gap / (gap - next_gap)
-    return float(miss[after - 1] + way * (miss[after] - miss[after - 1]))
-
-
-def _cumulative(scores: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At each distinct threshold, from the strictest: how many are found, and how many taken."""
-    order = np.argsort(-scores, kind="stable")
-    last_of_ties = np.flatnonzero(np.diff(scores[order], append=-np.inf))
-    return np.cumsum(true[order])[last_of_ties].astype(np.float64), last_of_ties + 1.0
+    def _joined(self, chosen: np.ndarray) -> str:
+        names = [tag for tag, has in zip(self.answers, chosen, strict=True) if has]
+        return "+".join(names) or "none"

@@ -1,13 +1,32 @@
 """What every task offers: it turns features into a problem, and outputs into losses and metrics."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-Scores = Mapping[str, np.ndarray]  # of each example of a split, in its order
+from gru_audio.data.fields import Field, Values
+from gru_audio.tasks.metrics import LOSS, Mean, Metric, Predictions
+
+Row = dict[str, Any]  # of a table: column -> text, count, share, or None where undefined
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An array that a task keeps of predictions, as it must be in a file.
+
+    Attributes:
+      kinds: letters of NumPy's `dtype.kind`.
+      shape: of one example.
+      below: what its values, from 0, must be below; None for any finite value.
+    """
+
+    kinds: str
+    shape: tuple[int, ...] = ()
+    below: int | None = None
 
 
 class Problem(NamedTuple):
@@ -28,22 +47,29 @@ class Task(Protocol):
     """A task of some number of outputs.
 
     Attributes:
-      class_names: of the labels; () where nothing is labelled.
+      needs: the type of field that it learns from; None where the signal tells all.
       answers: what the probabilities of an example are of; () where it has none.
+      several: whether an example may have several of the answers at once.
       per_frame: whether there is an output for every frame, or one for the whole example.
-      higher_is_better: whether more of a metric is better; a config may select on these.
-      headline: the metric by which arms are compared.
+      metrics: what is measured of predictions, the loss among it. The first is primary: variants
+        are compared by it. A config may select on any.
+      answer_metric: how well one of `answers` is found; see `of_answer`.
+      example_metric: how well a single example is answered.
+      answer_words: what one of `answers` is, and several are: ("class", "classes").
       as_stored: whether the features must be the values of the data set, not normalised ones.
       trivial: the name of the predictor that ignores its input; see `trivial_outputs`.
     """
 
+    needs: ClassVar[type[Field] | None]
+    several: ClassVar[bool]
     per_frame: ClassVar[bool]
-    higher_is_better: ClassVar[dict[str, bool]]
-    headline: ClassVar[str]
+    answer_metric: ClassVar[Metric]
+    example_metric: ClassVar[Mean]
+    answer_words: ClassVar[tuple[str, str]]
     trivial: ClassVar[str]
 
     @property
-    def class_names(self) -> tuple[str, ...]: ...
+    def metrics(self) -> tuple[Metric, ...]: ...
 
     @property
     def answers(self) -> tuple[str, ...]: ...
@@ -55,10 +81,16 @@ class Task(Protocol):
     def outputs(self) -> int:
         """Width of the model's output."""
 
-    def soft_labels(self, labels: jax.Array, smoothing: jax.Array | float = 0.0) -> jax.Array:
-        """What is known of each example besides its features (B, ...), ready to be mixed."""
+    def labels(self, values: Values) -> Any:
+        """The task's labels of N examples, a tree of arrays (N, ...), from the values of its field.
 
-    def problem(self, features: jax.Array, frames: jax.Array, labels: jax.Array) -> Problem:
+        This runs once, on the host. Batches carry the labels of their examples.
+        """
+
+    def soft_labels(self, labels: Any, smoothing: jax.Array | float = 0.0) -> Any:
+        """What mixup may mix of the labels of a batch: a tree of arrays (B, ...)."""
+
+    def problem(self, features: jax.Array, frames: jax.Array, labels: Any) -> Problem:
         """The problem that normalised features (B, T, F), frames (B,) and soft labels pose."""
 
     def loss(
@@ -75,10 +107,26 @@ class Task(Protocol):
         """
 
     def score(self, outputs: jax.Array, targets: Any, frames: jax.Array) -> dict[str, jax.Array]:
-        """What an evaluation keeps of every example (B, ...)."""
+        """What an evaluation keeps of every example (B, ...): all that the metrics need."""
 
-    def metrics(self, scores: Scores, labels: np.ndarray) -> dict[str, float]:
-        """The metrics of a split from the scores and labels of its examples, in float64."""
+    @property
+    def stored(self) -> Mapping[str, Stored]:
+        """What `score` keeps, by name."""
+
+    def table(self, predictions: Predictions) -> list[Row]:
+        """A row for each of `answers`: its name, its number of examples, then shares."""
+
+    def of_answer(self, predictions: Predictions, answer: int) -> Predictions | None:
+        """What of predictions tells how well one of `answers` is found; None if nothing does.
+
+        `answer_metric` measures it.
+        """
+
+    def confusion(self, predictions: Predictions) -> np.ndarray | None:
+        """Counts by true and given answer, if each example has one of each."""
+
+    def in_words(self, predictions: Predictions, row: int) -> tuple[str, str] | None:
+        """What is true of an example, and what the model answered; None without answers."""
 
     def target_sums(self, targets: Any, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Sums of targets over the examples of a batch, and the number of targets summed.
@@ -102,11 +150,11 @@ class Task(Protocol):
     def linear_outputs(
         self, training: np.ndarray, labels: np.ndarray, test: np.ndarray
     ) -> np.ndarray:
-        """Outputs (M, outputs) of a linear model; only tasks with labels have one.
+        """Outputs (M, outputs) of a linear model; only tasks with answers have one.
 
         Args:
           training: vectors (N, D), finite.
-          labels: of them (N,).
+          labels: of them (N, ...).
           test: vectors (M, D), finite.
         """
 
@@ -114,10 +162,13 @@ class Task(Protocol):
 class OfTheSignal:
     """What tasks have in common that ask for something the signal itself tells: no labels."""
 
-    class_names: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[type[Field] | None] = None
     answers: ClassVar[tuple[str, ...]] = ()
-    higher_is_better: ClassVar[dict[str, bool]] = {"loss": False}
-    headline: ClassVar[str] = "loss"
+    several: ClassVar[bool] = False
+    metrics: ClassVar[tuple[Metric, ...]] = (LOSS,)
+    answer_metric: ClassVar[Metric] = LOSS
+    example_metric: ClassVar[Mean] = LOSS
+    answer_words: ClassVar[tuple[str, str]] = ("", "")
     trivial: ClassVar[str] = "mean of the training targets"
 
     @property
@@ -125,9 +176,13 @@ class OfTheSignal:
         """True: what the signal tells is read off its values."""
         return True
 
-    def soft_labels(self, labels: jax.Array, smoothing: jax.Array | float = 0.0) -> jax.Array:
-        """Nothing, in the shape of the labels."""
-        return jnp.zeros_like(labels)
+    def labels(self, values: Values) -> tuple[()]:
+        """None: the signal tells all."""
+        return ()
+
+    def soft_labels(self, labels: Any, smoothing: jax.Array | float = 0.0) -> Any:
+        """None, as there are no labels."""
+        return labels
 
     def loss(
         self, outputs: jax.Array, targets: Any, frames: jax.Array
@@ -140,10 +195,23 @@ class OfTheSignal:
         loss, terms = self.loss(outputs, targets, frames)
         return {"loss": loss / jnp.maximum(terms, 1), "weight": terms}
 
-    def metrics(self, scores: Scores, labels: np.ndarray) -> dict[str, float]:
-        """The loss of a split: all terms count alike."""
-        weight = scores["weight"].astype(np.float64)
-        return {"loss": float((scores["loss"] * weight).sum() / weight.sum())}
+    @property
+    def stored(self) -> Mapping[str, Stored]:
+        """As `score` keeps them."""
+        return {"loss": Stored("f"), "weight": Stored("f")}
+
+    def table(self, predictions: Predictions) -> list[Row]:
+        """Empty."""
+        return []
+
+    def of_answer(self, predictions: Predictions, answer: int) -> None:
+        """None."""
+
+    def confusion(self, predictions: Predictions) -> None:
+        """None."""
+
+    def in_words(self, predictions: Predictions, row: int) -> None:
+        """None."""
 
     def linear_outputs(
         self, training: np.ndarray, labels: np.ndarray, test: np.ndarray

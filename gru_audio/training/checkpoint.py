@@ -1,7 +1,8 @@
-"""Saving and restoring: the only room that knows Orbax.
+"""Saving and restoring a group; the only module that imports Orbax.
 
-A group's checkpoint holds the stacked state of its members and what the loop remembers between
-calls. A model that has been trained is written once more, on its own, with all it needs to be used.
+A checkpoint holds the stacked train states of the members and the state of the loop. The metrics of
+its steps are on disk before it is. Of several processes only process 0 has files: the others help
+to gather what is saved, and receive what was restored.
 """
 
 import contextlib
@@ -13,7 +14,8 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,25 +23,29 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from gru_audio.data import npz
-from gru_audio.data.npz import Layout
-from gru_audio.files import matching, read_bytes, read_json, write_atomically
+from gru_audio.files import matching
 from gru_audio.settings import UserError
+from gru_audio.training import distributed
+from gru_audio.training.logging import Heartbeat, LogSegments, Record, TensorBoardWriter
+from gru_audio.training.population import Population
 
 Tree = Any
-Say = Callable[[str], None]  # what to do with a line about something that ends nothing
+Say = Callable[[str], None]  # shows a line to the user
 
-# Orbax's newer interface lets all processes meet at barriers; with this one the first works alone.
+_RETRY_SECONDS = 5.0  # between attempts to save a finished group on a full disk,
+_GIVE_UP_SECONDS = 600.0  # which end after this time
+
+# Orbax's newer interface makes all processes meet at barriers; here process 0 works alone.
 _ALONE = ocp.options.MultiprocessingOptions(
     primary_host=0, active_processes={0}, barrier_sync_key_prefix="checkpoints"
 )
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
-def hush() -> None:
-    """Keeps Orbax and the asyncio beneath it from printing stack traces of what is said here.
+def silence() -> None:
+    """Keeps Orbax and asyncio from printing stack traces of errors that are reported here.
 
-    Reads and writes beside one that failed would each show another; for commands.
+    Every read and write beside one that failed would print its own.
     """
     logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
@@ -50,57 +56,54 @@ def hush() -> None:
 
 
 class Checkpoints:
-    """The checkpoints of one group, by step. Saving happens in the background.
+    """The checkpoints of one group, by step, written in the background by process 0.
 
-    Of several processes only the first (index 0) may have one; it waits for no other.
-
-    A checkpoint becomes visible only when it is whole (it is renamed into place), and an older one
-    goes only after that, so whatever the moment of a kill, a whole one is there. Checksums tell
-    whether it still is when it is read.
+    A checkpoint becomes visible when it is complete, by a rename, and an older one is deleted after
+    that. So there is a complete one at any moment of a kill. Checksums detect later damage.
     """
 
     def __init__(self, directory: epath.Path, keep: int, say: Say):
         self._directory, self._keep, self._say = directory, keep, say
         directory.mkdir(parents=True, exist_ok=True)
         self._manager = self._open()
-        self._saving: int | None = None  # the step that is being written
-        self._saved = True  # whether the newest save came to a good end
+        self._saving: int | None = None  # step that is being written
+        self._saved = True  # whether the newest save succeeded
 
-    def save(self, step: int, state: Tree, memory: dict[str, Any]) -> None:
-        """Starts a save of the arrays `state` and of `memory`, which JSON can hold.
+    def save(self, step: int, states: Tree, loop: dict[str, Any]) -> None:
+        """Starts to save the arrays `states` and `loop`, which JSON can hold.
 
-        The arrays are of the host, or of devices that this process can read. They are copied before
-        this returns. A save that fails is said, and training goes on.
+        The arrays are copied before this returns. If the save fails, `say` gets a line and training
+        goes on.
         """
         self.wait()
         if step in self._manager.all_steps():
             self._saved = True
             return
-        arrays = jax.tree.map(np.asarray, jax.device_get(state))
+        arrays = jax.tree.map(np.asarray, jax.device_get(states))
         self._saving = step
         try:
             self._manager.save(
                 step,
                 args=ocp.args.StandardSave(arrays),
-                custom_metadata=_sealed(arrays, memory),
-                force=True,  # when to save is the loop's to decide
+                custom_metadata=_sealed(arrays, loop),
+                force=True,  # the loop decides when to save
             )
-        except Exception as error:  # what Orbax makes of a disk that refuses is not to be foreseen
+        except Exception as error:  # Orbax raises many kinds of errors for a full disk
             self._give_up(error)
 
     def restore(
         self, abstract: Tree, until: int | None = None
     ) -> tuple[Tree, dict[str, Any]] | None:
-        """State (host arrays) and memory of the newest whole checkpoint, `None` if there is none.
+        """States (host arrays) and loop state of the newest undamaged checkpoint; None if none.
 
-        Damaged ones are put aside under another name, and it says so.
+        Damaged checkpoints are renamed, and `say` gets a line.
 
         Args:
-          abstract: gives structure, shapes and dtypes.
-          until: prefers the newest that is not past this step, and drops those that are.
+          abstract: structure, shapes and types.
+          until: prefers the newest checkpoint up to this step, and deletes later ones.
 
         Raises:
-          UserError: a checkpoint is whole, but of other shapes: of another config.
+          UserError: a checkpoint has other shapes: it belongs to another config.
         """
         limit = math.inf if until is None else until
         damages: list[str] = []
@@ -110,7 +113,7 @@ class Checkpoints:
                 found = self._read(step, abstract)
             except (UserError, MemoryError, PermissionError):
                 raise
-            except Exception as error:  # nor what it makes of damaged files
+            except Exception as error:  # Orbax raises many kinds of errors for damaged files
                 damages.append(f"checkpoint {step} is damaged ({_reason(error)})")
                 self._put_aside(step)
                 continue
@@ -119,12 +122,12 @@ class Checkpoints:
                     self._manager.delete(later)
             break
         if damages:
-            after = f"uses the one of step {step}" if found else "none is left: starts anew"
+            after = f"resumes from step {step}" if found else "none is left: starts again"
             self._say("; ".join([*damages, after]))
         return found
 
     def wait(self) -> bool:
-        """Returns when nothing is being written; whether the newest save is on disk."""
+        """Waits until nothing is being written. Returns whether the newest save is on disk."""
         if self._saving is not None:
             try:
                 self._manager.wait_until_finished()
@@ -135,12 +138,12 @@ class Checkpoints:
         return self._saved
 
     def close(self) -> None:
-        """Ends what runs in the background, after what is being written."""
+        """Waits until nothing is being written and ends the background threads."""
         self.wait()
         self._manager.close()
 
     def _open(self) -> ocp.CheckpointManager:
-        """Takes stock of the directory and removes what was left half-written."""
+        """Lists the directory and removes incomplete checkpoints."""
         return ocp.CheckpointManager(
             self._directory,
             item_handlers=ocp.StandardCheckpointHandler(multiprocessing_options=_ALONE),
@@ -148,35 +151,40 @@ class Checkpoints:
                 create=False,
                 max_to_keep=self._keep,
                 cleanup_tmp_directories=True,
-                lightweight_initialize=True,  # opens no checkpoint that may be damaged
+                lightweight_initialize=True,  # reads no checkpoint, which may be damaged
                 multiprocessing_options=_ALONE,
             ),
         )
 
     def _give_up(self, error: Exception) -> None:
-        """After a failed save: says so, and makes its room free for the next."""
+        """Reports a failed save and removes its files, so that the next one has room."""
         self._say(
             f"checkpoint at step {self._saving} could not be written ({_reason(error)}); "
             "training goes on"
         )
         self._saving, self._saved = None, False
-        with contextlib.suppress(Exception):  # tells of the same error once more
+        with contextlib.suppress(Exception):  # it raises the same error again
             self._manager.close()
         for unfinished in matching(self._directory, "*.orbax-checkpoint-tmp*"):
-            with contextlib.suppress(OSError):  # what is still there is tried again by the next
+            with contextlib.suppress(OSError):  # the next save tries again
                 unfinished.rmtree()
         self._manager = self._open()
 
     def _read(self, step: int, abstract: Tree) -> tuple[Tree, dict[str, Any]]:
-        """State and memory, after everything has been checked that can be, sizes first.
+        """States and loop state of a checkpoint; checks sizes first, then contents.
 
         Raises:
-          UserError: the checkpoint is of another config.
+          UserError: the checkpoint belongs to another config.
           Exception: of any kind if it is damaged.
         """
         sealed = self._manager.metadata(step).custom_metadata
-        memory, claimed, expected = sealed["memory"], sealed["layout"], _described(abstract)
-        if sealed["seal"] != _seal(memory, claimed, sealed["content"]):
+        if "loop" not in sealed and "memory" in sealed:
+            raise UserError(
+                f"Checkpoint {step} in {self._directory} was written by an older version: finish "
+                "the sweep with that version, or take another --workdir."
+            )
+        loop, claimed, expected = sealed["loop"], sealed["layout"], _described(abstract)
+        if sealed["seal"] != _seal(loop, claimed, sealed["content"]):
             raise ValueError("the checksum of its description is wrong")
         if claimed != expected:
             name = min(n for n in {*claimed, *expected} if claimed.get(n) != expected.get(n))
@@ -191,7 +199,7 @@ class Checkpoints:
         arrays = self._manager.restore(step, args=ocp.args.StandardRestore(plain))
         if sealed["content"] != _content(arrays):
             raise ValueError("the checksum of its arrays is wrong")
-        return arrays, memory
+        return arrays, loop
 
     def _put_aside(self, step: int) -> None:
         aside = self._directory / f"damaged-{step}"
@@ -201,100 +209,136 @@ class Checkpoints:
         self._manager.reload()
 
 
-def _sealed(arrays: Tree, memory: dict[str, Any]) -> dict[str, Any]:
-    """What lies beside the arrays of a checkpoint: the memory, and how to know damage."""
+class Checkpointer:
+    """Saves and resumes a group: metrics up to a step, then the checkpoint of that step."""
+
+    def __init__(self, directory: epath.Path, keep: int, boards: TensorBoardWriter, say: Say):
+        """Keeps the latest `keep` checkpoints in `directory`."""
+        self._say, self._boards = say, boards
+        self._records: list[Record] = []  # that no segment holds yet
+        self._step, self._saved_at = 0, time.monotonic()
+        if distributed.first():
+            self._segments = LogSegments(directory / "metrics", say)
+            self._checkpoints = Checkpoints(directory / "checkpoints", keep, say)
+            self._heartbeat = Heartbeat(directory / "status.json")
+
+    def restore(self, population: Population) -> dict[str, Any] | None:
+        """Restores the latest undamaged checkpoint and cuts the metrics back to it.
+
+        Returns:
+          The loop state; None if there is no checkpoint, and the population stays as it is.
+        """
+        found, abstract = None, population.abstract()
+
+        def read() -> dict[str, Any] | None:
+            nonlocal found
+            found = self._checkpoints.restore(abstract, self._segments.whole_until())
+            loop = found[1] if found else None
+            self._step = loop["step"] if loop else 0
+            self._segments.rewind(self._step)
+            self._boards.reset(self._segments.records())
+            return loop
+
+        loop = distributed.broadcast(read)
+        if loop is not None:
+            states = distributed.broadcast_arrays(lambda: found and found[0], abstract)
+            population.restore(states)
+        return loop
+
+    def add(self, records: list[Record]) -> None:
+        """Adds metrics, which the next save writes."""
+        self._records += records
+
+    def heartbeat(self, state: str, **news: Any) -> None:
+        """Updates `status.json`; see `Heartbeat.beat`."""
+        if distributed.first():
+            self._heartbeat.beat(state, **news)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last save, or since the start."""
+        return time.monotonic() - self._saved_at
+
+    def save(self, population: Population, loop: dict[str, Any]) -> None:
+        """Saves in the background. If the disk is full, `say` gets a line, and training goes on."""
+        states, step = population.states(), loop["step"]
+        self._saved_at = time.monotonic()
+        if not distributed.first():
+            return
+        if step > self._step:
+            try:
+                # The segment comes first: without its checkpoint it is deleted on resume.
+                self._segments.write(self._step, step, self._records)
+            except OSError as error:
+                self._say(f"step {step} could not be saved ({error.strerror}); training goes on")
+                return
+            self._boards.add(self._records)
+            self._records, self._step = [], step
+        self._checkpoints.save(step, states, loop)
+
+    def finish(self, population: Population, loop: dict[str, Any]) -> None:
+        """Waits until the last save is on disk; tries again while the disk is full.
+
+        Raises:
+          UserError: the disk stayed full for ten minutes.
+        """
+        deadline = time.monotonic() + _GIVE_UP_SECONDS
+        while not distributed.broadcast(lambda: self._is_saved(loop["step"])):
+            if distributed.all_reduce_max([float(time.monotonic() > deadline)])[0]:
+                raise UserError("The last checkpoint could not be written; make room and repeat.")
+            time.sleep(_RETRY_SECONDS)
+            self.save(population, loop)
+
+    def _is_saved(self, step: int) -> bool:
+        return self._checkpoints.wait() and self._step == step
+
+    def records(self) -> list[Record]:
+        """All metrics in order of steps; in process 0 only."""
+        return list(self._segments.records())
+
+    def close(self) -> None:
+        """Frees the resources of the checkpoints."""
+        if distributed.first():
+            self._checkpoints.close()
+
+
+def _sealed(arrays: Tree, loop: dict[str, Any]) -> dict[str, Any]:
+    """The metadata of a checkpoint: the loop state, and checksums."""
     layout, content = _described(arrays), _content(arrays)
-    seal = _seal(memory, layout, content)
-    return {"memory": memory, "layout": layout, "content": content, "seal": seal}
+    seal = _seal(loop, layout, content)
+    return {"loop": loop, "layout": layout, "content": content, "seal": seal}
 
 
-def _seal(memory: dict[str, Any], layout: dict[str, str], content: str) -> str:
-    text = json.dumps([memory, layout, content], sort_keys=True)
+def _seal(loop: dict[str, Any], layout: dict[str, str], content: str) -> str:
+    text = json.dumps([loop, layout, content], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _content(arrays: Tree) -> str:
-    """Changes with any bit of the arrays."""
+    """A checksum of all bits of the arrays."""
     digest = hashlib.sha256()
-    for _, leaf in sorted(_named(arrays).items()):
+    for _, leaf in sorted(named_leaves(arrays).items()):
         digest.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
 def _described(tree: Tree) -> dict[str, str]:
-    """Type and shape of each array, as people read them."""
-    return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in _named(tree).items()}
+    """Type and shape of each array, as messages show them."""
+    return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in named_leaves(tree).items()}
 
 
-def _named(tree: Tree) -> dict[str, Any]:
+def named_leaves(tree: Tree) -> dict[str, Any]:
     """The leaves of a tree by their paths, such as "weights/params/head/bias"."""
     leaves = jax.tree.leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def _reason(error: Exception) -> str:
-    """An error in a few words."""
+    """An error message in a few words."""
     text = str(error)
     for number in _DISK_ERRORS:
         if os.strerror(number) in text:
             return os.strerror(number)
-    if code := re.match("[A-Z_]{4,}(?=: )", text):  # of TensorStore, whose messages run for lines
+    if code := re.match("[A-Z_]{4,}(?=: )", text):  # TensorStore, whose messages have many lines
         return code[0].lower().replace("_", " ")
     return (text or type(error).__name__).partition("\n")[0][:100]
-
-
-def save_model(directory: epath.Path, arrays: Tree, description: dict[str, Any]) -> None:
-    """Writes a trained model: `arrays.npz`, and `model.json` last, which marks it complete."""
-    named = {name: np.asarray(leaf) for name, leaf in _named(jax.device_get(arrays)).items()}
-    write_atomically(directory / "arrays.npz", npz.encode(named, compressed=False))
-    text = json.dumps(description, indent=1, sort_keys=True)
-    write_atomically(directory / "model.json", text)
-
-
-def load_model(
-    directory: epath.Path, expected: Callable[[dict[str, Any]], Tree] | None = None
-) -> tuple[Tree, dict[str, Any]]:
-    """Arrays (host, as nested dicts) and description of a model that `save_model` wrote.
-
-    Nothing in it is executed, and no array is read before its size has been checked.
-
-    Args:
-      directory: the model's.
-      expected: gives, for a description, shapes and dtypes that the arrays must have.
-
-    Raises:
-      UserError: there is no model, or it is damaged, or not what its description says.
-    """
-    file = directory / "model.json"
-    if not file.exists():
-        raise UserError(f"No trained model in {directory}: {file.name} is missing.")
-    try:
-        description = read_json(file)
-        data = read_bytes(directory / "arrays.npz")
-        found = npz.layouts(data)
-        if expected is not None:
-            _compare(found, _named(expected(description)))
-        return _nested(npz.decode(data)), description
-    except Exception as error:  # a crafted description fails wherever it is first believed
-        reason = str(error) or type(error).__name__
-        raise UserError(f"The model in {directory} cannot be used: {reason}") from error
-
-
-def _compare(found: Mapping[str, Layout], expected: Mapping[str, Any]) -> None:
-    for name in sorted({*found, *expected}):
-        its = found.get(name)
-        due = expected.get(name) and Layout(expected[name].shape, expected[name].dtype)
-        if its != due:
-            raise ValueError(f"{name} should be {due}, and is {its}.")
-
-
-def _nested(arrays: Mapping[str, np.ndarray]) -> Tree:
-    """{"a/b": x} as {"a": {"b": x}}."""
-    tree: dict[str, Any] = {}
-    for name, leaf in arrays.items():
-        *folders, last = name.split("/")
-        node = tree
-        for folder in folders:
-            node = node.setdefault(folder, {})
-        node[last] = leaf
-    return tree

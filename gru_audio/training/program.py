@@ -3,6 +3,7 @@
 from ml_collections import ConfigDict
 
 from gru_audio.audio.frontends import make_frontend
+from gru_audio.data.fields import Field
 from gru_audio.data.signal import Signal
 from gru_audio.models import make_model
 from gru_audio.settings import UserError
@@ -12,15 +13,15 @@ from gru_audio.tasks.task import OfTheSignal
 from gru_audio.training.step import DATA, Program
 
 
-def make_program(config: ConfigDict, signal: Signal, class_names: tuple[str, ...]) -> Program:
-    """The program of a config on signals of a kind, labelled with classes or not.
+def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Program:
+    """The program of a config on signals of a kind, with labels of a field or without.
 
     Raises:
       UserError: a name or a number that no program could use.
     """
     features = None if signal.is_sound else signal.width
     frontend = make_frontend(config.frontend, signal.rate, features)
-    task = make_task(config.task, class_names, frontend.features)
+    task = make_task(config.task, field, frontend.features)
     model = make_model(config.model, task.outputs, per_frame=task.per_frame, batch_axis=DATA)
     if not signal.is_sound:
         _check_augmentation(config.augment)
@@ -56,8 +57,8 @@ def make_program(config: ConfigDict, signal: Signal, class_names: tuple[str, ...
         time_masks=config.augment.time_masks,
         frequency_masks=config.augment.frequency_masks,
         blocks=deltas + 1,
-        accumulate=config.train.accumulate,
-        truncate_frames=config.train.truncate_frames,
+        grad_accumulation=config.train.accumulate,
+        tbptt_frames=config.train.truncate_frames,
         skip_nonfinite=config.train.skip_nonfinite,
     )
 

@@ -182,7 +182,7 @@ def program() -> str:
     if sys.argv[:1] == ["-m"]:  # while Python looks for it
         return sys.orig_argv[sys.orig_argv.index("-m") + 1] if "-m" in sys.orig_argv else ""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec.name if spec else ""
+    return spec.name.removesuffix(".__main__") if spec else ""
 
 
 def resumes() -> bool:

@@ -1,4 +1,4 @@
-"""Augmentations: what they change, what they leave alone, and what they may depend on."""
+"""Augmentations: their effects, and their independence of batch and padding."""
 
 import functools
 
@@ -19,7 +19,7 @@ KEYS = jax.random.split(jax.random.key(0), LENGTHS.size)
 
 
 def clips(rows=LENGTHS.size, seed=1):
-    """Waveforms (rows, SAMPLES), zero beyond their lengths, nowhere zero before."""
+    """Waveforms (rows, SAMPLES), zero beyond their lengths and nonzero before."""
     values = np.random.default_rng(seed).uniform(0.1, 1, (rows, SAMPLES)).astype(np.float32)
     return np.where(np.arange(SAMPLES) < LENGTHS[:rows, None], values, 0)
 
@@ -38,7 +38,7 @@ def amplified(keys, inputs, lengths, strength):
 
 
 def mixed(keys, inputs, lengths, strength):
-    # The partner is a function of the example's own row, so that rows stay comparable.
+    # The partner is a function of the example's row, so that rows are comparable.
     return augment.mixup(keys, inputs, -0.5 * inputs, strength)[0]
 
 
@@ -47,7 +47,7 @@ def sped(keys, inputs, lengths, strength):
 
 
 def in_noise(keys, inputs, lengths, strength):
-    # As above: each row has a background of its own.
+    # As above: each row has its own background.
     noise, period = jnp.flip(inputs[:, :SAMPLES], 1)[:, :30] + 1, jnp.full(lengths.shape, 30)
     noise = jnp.pad(noise, ((0, 0), (0, inputs.shape[1] - 30)))
     return augment.background(
@@ -85,7 +85,7 @@ def test_strength_0_changes_nothing(name):
 
 
 @every
-def test_the_key_alone_decides(name):
+def test_the_result_depends_on_the_key(name):
     function, inputs, lengths, strength = AUGMENTATIONS[name]
     first = function(KEYS, inputs(), lengths, strength)
     np.testing.assert_array_equal(first, function(KEYS, inputs(), lengths, strength))
@@ -154,7 +154,7 @@ def test_gain_is_uniform_in_decibels():
     assert scipy.stats.kstest(decibels, "uniform", args=(-6, 12)).pvalue > 0.01
 
 
-def test_speed_resamples_as_a_cubic_of_catmull_and_rom():
+def test_speed_equals_catmull_rom_interpolation():
     rows, length = 400, 60
     clip = np.random.default_rng(8).standard_normal(length)
     batch = np.broadcast_to(np.pad(clip, (0, 20)).astype(np.float32), (rows, 80))
@@ -175,14 +175,14 @@ def test_speed_resamples_as_a_cubic_of_catmull_and_rom():
         assert not played[row, new[row] :].any()
 
 
-def test_speed_keeps_what_fits_of_a_clip_that_outgrows_its_batch():
+def test_speed_cuts_a_clip_that_becomes_longer_than_its_batch():
     batch = np.ones((200, 50), np.float32)
     played, new = augment.speed(many_keys(9, 200), batch, np.full(200, 50), 0.3)
     assert new.max() == 50 and new.min() < 42
     np.testing.assert_array_equal((played != 0).sum(axis=1), new)
 
 
-def test_background_comes_at_the_ratios_and_in_the_share_asked_for():
+def test_background_has_the_given_ratios_and_probability():
     rows, length, period = 3000, 90, 40
     rng = np.random.default_rng(10)
     batch = np.pad(rng.standard_normal((rows, length)), ((0, 0), (0, 10))).astype(np.float32)
@@ -203,7 +203,7 @@ def test_background_comes_at_the_ratios_and_in_the_share_asked_for():
     power = (added[has_any] ** 2).sum(axis=1)
     decibels = 10 * np.log10((batch[has_any] ** 2).sum(axis=1) / power)
     assert scipy.stats.kstest(decibels, "uniform", args=(-5, 25)).pvalue > 0.01
-    # Each is the background itself, begun somewhere and repeated.
+    # Each is the background from some start, repeated.
     np.testing.assert_allclose(
         added[has_any][:, period : 2 * period], added[has_any][:, :period], atol=1e-4
     )
@@ -215,7 +215,7 @@ def test_background_comes_at_the_ratios_and_in_the_share_asked_for():
 
 
 @pytest.mark.parametrize("silent", ["clip", "background"])
-def test_silence_is_left_as_it_is(silent):
+def test_silence_does_not_change(silent):
     sound, silence = np.ones((3, 20), np.float32), np.zeros((3, 20), np.float32)
     clip, noise = (silence, sound) if silent == "clip" else (sound, silence)
     lengths = np.array([20, 7, 0])
@@ -241,11 +241,11 @@ def test_mixup_of_strength_0_gives_the_first_clip_all_the_weight():
 
 
 def runs(flags):
-    """How many stretches of True there are."""
+    """Returns the number of runs of True."""
     return int(np.sum(np.diff(np.concatenate([[0], flags.astype(int)])) == 1))
 
 
-def test_spec_augment_masks_whole_stretches_of_bounded_width_within_the_clip():
+def test_spec_augment_masks_ranges_of_bounded_width_within_the_clip():
     rows, length = 300, 20
     batch = np.ones((rows, FRAMES, BANDS), np.float32)
     masked = np.asarray(
@@ -271,7 +271,7 @@ def test_spec_augment_masks_whole_stretches_of_bounded_width_within_the_clip():
     assert in_frequency[:, 0].any() and in_frequency[:, -1].any()
 
 
-def test_blocks_of_the_same_bands_are_masked_alike():
+def test_blocks_of_the_same_bands_get_the_same_mask():
     batch = np.ones((50, FRAMES, 3 * BANDS), np.float32)
     masked = np.asarray(
         augment.spec_augment(
@@ -323,7 +323,7 @@ def test_normalisation_statistics_equal_those_of_all_valid_frames():
     np.testing.assert_allclose(normalised.std(axis=0), 1, atol=1e-4)
 
 
-def test_a_feature_that_never_changes_is_not_blown_up():
+def test_a_constant_feature_is_not_amplified():
     sums = feature_sums(jnp.zeros((2, 5, 3)), jnp.array([5, 4]))
     normalisation = Normalisation.from_sums(*sums, min_std=0.5)
     np.testing.assert_array_equal(normalisation.std, 0.5)

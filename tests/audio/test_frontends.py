@@ -1,4 +1,4 @@
-"""Frontends against librosa, and the promises they make about lengths and padding."""
+"""Frontends against librosa, and their independence of padding."""
 
 import functools
 
@@ -177,10 +177,10 @@ FRONTENDS = [
 
 
 @pytest.mark.parametrize("frontend", FRONTENDS, ids=lambda f: type(f).__name__)
-def test_a_clip_in_a_padded_batch_gives_what_it_gives_alone(frontend):
+def test_a_clip_in_a_padded_batch_has_the_features_that_it_has_alone(frontend):
     lengths = np.array([50, 100, 129, 400, 513, 3000])
     clips = [sound(n, 8000) for n in lengths]
-    # What lies in the padding must not matter, not even when it is loud.
+    # The content of the padding must not matter, even if it is loud.
     batch = np.full((lengths.size, 4000), 100.0, np.float32)
     for row, clip in zip(batch, clips, strict=True):
         row[: clip.size] = clip

@@ -1,7 +1,8 @@
-"""Decoding against float64 arithmetic, and every way in which a file can be bad."""
+"""Decoding against float64 arithmetic, damaged files, and sample rates of users."""
 
 import contextlib
 import io
+import math
 import os
 import socket
 import struct
@@ -13,7 +14,8 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gru_audio.audio.io import BadAudio, convert, decode, decode_blocks, duration
+from gru_audio.audio.io import BadAudio, check_rate, convert, decode, decode_blocks, duration
+from gru_audio.settings import UserError
 from tests.sounds import RATE, encode, tone
 
 LOSSLESS = [
@@ -66,13 +68,13 @@ def test_lossless_formats_keep_the_samples(form, subtype, tolerance):
     np.testing.assert_allclose(audio.samples, samples.astype(float) * 32768, atol=tolerance)
 
 
-def test_sixteen_bits_come_out_bit_for_bit():
+def test_sixteen_bit_samples_are_unchanged():
     samples = np.random.default_rng(0).integers(-32768, 32768, 5000).astype(np.int16)
     np.testing.assert_array_equal(decode(encode(samples), None).samples, samples)
 
 
 @pytest.mark.parametrize(("form", "subtype"), LOSSY)
-def test_lossy_formats_come_close(form, subtype):
+def test_lossy_formats_are_close(form, subtype):
     samples = tone(0.5, 24000)
     heard = decode(encode(samples, 24000, form, subtype), None).samples
     middle = slice(4000, 8000)
@@ -105,7 +107,7 @@ def test_values_beyond_full_scale_are_clipped():
 
 @given(start=st.integers(0, 3000), length=st.integers(1, 1000))
 @settings(max_examples=30, deadline=None)
-def test_a_part_is_what_the_whole_has_there(start, length):
+def test_a_part_equals_that_of_the_whole(start, length):
     samples = np.arange(1, 4001, dtype=np.int16)
     for form in ("WAV", "FLAC"):
         part = decode(
@@ -118,7 +120,7 @@ def test_a_part_is_what_the_whole_has_there(start, length):
     ("form", "channels", "tolerance"), [("WAV", 1, 0), ("FLAC", 2, 0), ("MP3", 1, 1)]
 )
 @pytest.mark.parametrize("rate", [8000, 44100])
-def test_blocks_joined_are_what_the_whole_gives(form, channels, tolerance, rate, tmp_path):
+def test_concatenated_blocks_equal_the_whole(form, channels, tolerance, rate, tmp_path):
     seconds = 2.2 * 2**20 / rate  # more than two blocks
     noise = np.random.default_rng(0).normal(0, 0.2, (round(seconds * rate), channels))
     path = tmp_path / "long"
@@ -132,14 +134,14 @@ def test_blocks_joined_are_what_the_whole_gives(form, channels, tolerance, rate,
 
 @given(borders=st.lists(st.integers(0, 9000), max_size=20), rate=st.sampled_from([8000, 22050]))
 @settings(max_examples=30, deadline=None)
-def test_resampling_goes_on_across_borders_wherever_they_are(borders, rate):
+def test_resampling_does_not_depend_on_block_borders(borders, rate):
     sound = np.random.default_rng(0).normal(0, 0.2, (9000, 2)).astype(np.float32)
     parts = convert(np.split(sound, sorted(borders)), rate, RATE)
     whole = decode(encode(sound, rate, subtype="FLOAT"), RATE).samples
     np.testing.assert_array_equal(np.concatenate(list(parts)), whole)
 
 
-def test_a_long_file_that_is_bad_later_gives_what_comes_before(tmp_path):
+def test_the_blocks_before_damage_are_returned(tmp_path):
     path = tmp_path / "long.flac"
     noise = np.random.default_rng(0).normal(0, 0.2, 3 * 2**20)
     data = encode(noise, RATE, "FLAC")
@@ -158,7 +160,7 @@ def test_a_long_file_that_is_bad_later_gives_what_comes_before(tmp_path):
 
 
 @pytest.mark.parametrize("data", [b"", b"RIFF" + bytes(2), b"no sound at all"])
-def test_what_is_no_sound_has_neither_duration_nor_blocks(data, tmp_path):
+def test_a_file_that_is_not_audio_has_neither_duration_nor_blocks(data, tmp_path):
     (tmp_path / "file").write_bytes(data)
     expected = reason(data)
     for read in (duration, lambda path: next(decode_blocks(path, RATE))):
@@ -167,7 +169,7 @@ def test_what_is_no_sound_has_neither_duration_nor_blocks(data, tmp_path):
 
 
 @pytest.mark.parametrize(("form", "subtype"), CHECKED)
-def test_a_cut_off_file_is_never_short_audio(form, subtype, capfd):
+def test_a_truncated_file_is_refused(form, subtype, capfd):
     channels = 1 if subtype == "GSM610" else 2
     whole = encode(np.stack([tone(0.5, 24000)] * channels, axis=1), 24000, form, subtype)
 
@@ -186,7 +188,7 @@ def test_a_cut_off_file_is_never_short_audio(form, subtype, capfd):
 
 @given(share=st.floats(0.2, 1))
 @settings(max_examples=20, deadline=None)
-def test_an_mp3_without_a_length_gives_what_it_has_or_is_refused(share):
+def test_a_cut_mp3_without_a_header_is_read_to_its_last_frame_or_refused(share):
     file = io.BytesIO()
     constant = {"bitrate_mode": "CONSTANT", "compression_level": 0.5}
     soundfile.write(file, tone(1.0, 24000), 24000, format="MP3", **constant)
@@ -208,7 +210,7 @@ def test_a_wav_written_to_a_pipe_has_no_length_and_is_read_to_its_end():
     np.testing.assert_array_equal(decode(bytes(data), None).samples, samples)
 
 
-def test_a_header_that_promises_the_moon_costs_no_memory():
+def test_a_huge_stated_length_needs_no_memory():
     data = bytearray(encode(tone(), form="W64"))
     at = data.index(b"data\xf3\xac\xd3\x11") + 16
     data[at : at + 8] = (2**45).to_bytes(8, "little")
@@ -232,12 +234,12 @@ def test_a_wav_header_that_contradicts_itself_is_refused(offset, format):
         assert reason(bytes(data)) == "contradictory header"
 
 
-def test_a_rate_that_nothing_has_is_refused():
+def test_an_impossible_rate_is_refused():
     assert reason(encode(tone(), rate=7)) == "contradictory header"
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
-def test_any_flipped_bit_of_an_ogg_is_found(subtype):
+def test_any_flipped_bit_of_an_ogg_is_detected(subtype):
     whole = encode(tone(0.5, 24000), 24000, "OGG", subtype)
 
     @given(bit=st.integers(0, 8 * len(whole) - 1))
@@ -250,7 +252,7 @@ def test_any_flipped_bit_of_an_ogg_is_found(subtype):
     flip()
 
 
-def test_a_lost_page_of_an_ogg_is_found():
+def test_a_lost_page_of_an_ogg_is_detected():
     whole = encode(np.random.default_rng(0).normal(0, 0.2, 48000), 24000, "OGG", "VORBIS")
     pages = [b"OggS" + page for page in whole.split(b"OggS")[1:]]
     assert len(pages) > 4
@@ -280,12 +282,12 @@ def test_a_flac_whose_frames_have_another_rate_than_its_header_is_refused():
 
 @pytest.mark.parametrize("rate", [8000, 24000, 48000])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_silence_in_an_mp3_is_kept_if_its_own_and_refused_if_not(rate, channels, capfd):
+def test_only_silence_that_an_mp3_states_is_accepted(rate, channels, capfd):
     samples = np.random.default_rng(0).normal(0, 0.1, (rate, channels))
     whole = encode(samples, rate, "MP3", "MPEG_LAYER_III")
     assert len(decode(whole, None).samples) == rate
 
-    # A frame in the middle that says to hold more values than there can be.
+    # A frame in the middle states an impossible number of values.
     frame = whole.rindex(whole[:2], 0, len(whole) // 2)
     version_1 = rate > 24000
     first = {(True, 1): 18, (True, 2): 20, (False, 1): 9, (False, 2): 10}[version_1, channels]
@@ -331,7 +333,7 @@ def test_a_part_outside_the_file_has_a_reason():
 
 @pytest.mark.parametrize("end", [0.5001, 0.501, 0.51, 0.5 + 1e-9, 0.549])
 @pytest.mark.parametrize("form", ["WAV", "FLAC"])
-def test_an_end_that_exceeds_the_file_by_rounding_is_its_end(end, form):
+def test_an_end_may_exceed_the_file_by_rounding(end, form):
     data = encode(tone(0.5), form=form)
     part = decode(data, RATE, start=0.3, end=end).samples
     np.testing.assert_array_equal(part, decode(data, RATE).samples[round(0.3 * RATE) :])
@@ -354,7 +356,7 @@ def test_only_regular_files_are_opened(tmp_path):
                     read(path)
 
 
-def test_no_file_has_a_nul_in_its_name(tmp_path):
+def test_a_name_with_nul_is_refused(tmp_path):
     for read in (lambda path: decode(path, RATE), duration):
         with pytest.raises(FileNotFoundError, match="NUL"):
             read(str(tmp_path / "a\0b.wav"))
@@ -380,3 +382,23 @@ def test_paths_are_named_and_missing_files_are_os_errors(tmp_path):
     assert len(decode(str(path), 8000).samples) == len(tone()) // 2
     with pytest.raises(FileNotFoundError):
         decode(tmp_path / "absent.wav", RATE)
+
+
+@pytest.mark.parametrize("rate", [400, 8000, 11025, 44100.0, 192000, 1_000_000])
+def test_rates_in_hz_are_accepted(rate):
+    check_rate(rate)
+
+
+@pytest.mark.parametrize(
+    ("rate", "hint"), [(8, 8000), (16, 16000), (11.025, 11025), (44.1, 44100), (192, 192000)]
+)
+def test_a_rate_in_khz_gets_a_hint(rate, hint):
+    with pytest.raises(UserError, match=rf"not {rate}\. Did you mean {hint}\?"):
+        check_rate(rate)
+
+
+@pytest.mark.parametrize("rate", [0, -16, 0.25, 8000.5, 1_000_001, 1e9, math.inf, math.nan])
+def test_other_rates_are_refused(rate):
+    with pytest.raises(UserError, match="from 400 to 1000000") as caught:
+        check_rate(rate)
+    assert "mean" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Sound that is still arriving: a file that grows while it is read, samples in a pipe."""
+"""Sound in blocks: a file that grows while it is read, samples in a pipe, and windows."""
 
 import io
 import itertools
@@ -9,8 +9,10 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gru_audio.audio.live import growing_wav, microphone, raw_pcm
+from gru_audio.audio.live import cut, growing_wav, microphone, raw_pcm
 from gru_audio.settings import UserError
 from tests.sounds import encode, tone
 
@@ -18,7 +20,7 @@ RATE = 8000
 
 
 def joined(blocks, frames: int) -> np.ndarray:
-    """The first blocks that have so many frames together."""
+    """Joins the first blocks until there are at least `frames` frames."""
     found, count = [], 0
     while count < frames:
         found.append(next(blocks))
@@ -27,7 +29,7 @@ def joined(blocks, frames: int) -> np.ndarray:
 
 
 def without_length(data: bytes) -> bytes:
-    """A WAV as its recorder leaves it until it ends."""
+    """Removes the length from a WAV, as in one that is being recorded."""
     at = data.index(b"data") + 4
     return data[:4] + bytes(4) + data[8:at] + bytes(4) + data[at + 4 :]
 
@@ -41,7 +43,7 @@ def with_format(layout: str, *values: int) -> bytes:
 
 @pytest.mark.parametrize("form", ["WAV", "WAVEX", "RF64"])
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_32", "FLOAT"])
-def test_a_file_that_grows_is_read_as_it_comes(form, subtype, tmp_path):
+def test_a_growing_file_is_read(form, subtype, tmp_path):
     samples = np.stack([tone(0.5, RATE), tone(0.5, RATE, 600)], axis=1)
     data, path = without_length(encode(samples, RATE, form, subtype)), tmp_path / "growing.wav"
 
@@ -64,7 +66,7 @@ def test_a_file_that_grows_is_read_as_it_comes(form, subtype, tmp_path):
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"fLaC" + bytes(100), "no WAV file"),
+        (b"fLaC" + bytes(100), "not a WAV file"),
         (encode(tone(), subtype="ULAW"), "16 or 32 bits"),
         (encode(tone(), subtype="PCM_24"), "16 or 32 bits"),
         (b"RIFF\0\0\0\0WAVEdata\0\0\0\0", "contradictory header"),
@@ -80,7 +82,7 @@ def test_a_file_that_grows_is_read_as_it_comes(form, subtype, tmp_path):
         (with_format("<HHIIHHH", 0xFFFE, 1, 8000, 16000, 2, 16, 0), "contradictory header"),
     ],
 )
-def test_what_cannot_be_followed(data, why, tmp_path):
+def test_files_that_cannot_be_followed(data, why, tmp_path):
     (tmp_path / "file.wav").write_bytes(data)
     with pytest.raises(UserError, match=why):
         growing_wav(tmp_path / "file.wav")
@@ -88,7 +90,7 @@ def test_what_cannot_be_followed(data, why, tmp_path):
         growing_wav(tmp_path / "absent.wav")
 
 
-def test_raw_samples_end_with_the_pipe_and_half_a_sample_is_none():
+def test_raw_samples_end_with_the_pipe_and_half_a_sample_is_dropped():
     samples = list(itertools.islice(itertools.cycle([0, 1, -1, 32767, -32768]), 999))
     reading, writing = os.pipe()
     with open(writing, "wb") as file:
@@ -106,6 +108,44 @@ def test_the_rate_of_raw_samples_is_in_hz():
     assert raw_pcm(io.BytesIO(), 16000.0).rate == 16000
 
 
-def test_a_missing_microphone_or_package_is_said():
+def test_a_missing_microphone_or_package_is_reported():
     with pytest.raises(UserError, match=r"sounddevice|PortAudio|No microphone"):
         microphone("a device that nobody has")
+
+
+@st.composite
+def cuttings(draw):
+    """Sound, the borders of its blocks, a window's size and a hop."""
+    sound = np.arange(draw(st.integers(0, 60)), dtype=np.int16)
+    borders = sorted(draw(st.lists(st.integers(0, len(sound)), max_size=6)))
+    size = draw(st.integers(1, 20))
+    return sound, borders, size, draw(st.integers(1, size))
+
+
+@given(cuttings())
+def test_windows_cover_the_sound_and_equal_its_parts(cutting):
+    sound, borders, size, hop = cutting
+    windows = list(cut(np.split(sound, borders), size, hop))
+    covered = np.zeros(len(sound), bool)
+    for window in windows:
+        np.testing.assert_array_equal(window.samples, sound[window.start : window.end])
+        covered[window.start : window.end] = True
+    assert covered.all()
+
+
+@given(cuttings())
+def test_windows_have_equal_size_and_hop_and_the_last_ends_with_the_sound(cutting):
+    sound, borders, size, hop = cutting
+    windows = list(cut(np.split(sound, borders), size, hop))
+    assert all(len(window.samples) == min(size, len(sound)) for window in windows)
+    starts = [window.start for window in windows]
+    assert starts[:-1] == [hop * i for i in range(len(starts))][:-1]
+    assert all(0 < step <= hop for step in np.diff(starts))
+    assert not windows or windows[-1].end == len(sound)
+
+
+def test_at_most_a_window_and_a_block_are_stored():
+    blocks = iter([np.zeros(10, np.int16)] * 5)
+    windows = cut(blocks, 15, 5)
+    assert next(windows).start == 0
+    assert len(list(blocks)) == 3

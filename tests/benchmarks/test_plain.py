@@ -2,8 +2,9 @@
 
 import pytest
 
-from gru_audio.benchmarks.setting import plain
+from benchmarks.experiment import plain
 from gru_audio.config import check, flatten, override
+from gru_audio.data.fields import ClassField
 from gru_audio.data.signal import Signal
 from gru_audio.models.size import model_size
 from gru_audio.training.hyper import hyperparameters
@@ -23,7 +24,7 @@ def check_plain(config):
     sizes = [3 * (inputs * h + h * h + h) + h for inputs in [d] + [h] * (model.layers - 1)]
     config = override(config, {"model.cell": "gru"})
     assert model_size(config.model, d, outputs) == sum(sizes) + h * outputs + outputs
-    program = make_program(config, Signal(16000), CLASSES)
+    program = make_program(config, Signal(16000), ClassField(CLASSES))
     assert program.frontend.features == d
     numbers = ("learning_rate", "b1", "b2", "eps", "clip_norm")
     assert hyperparameters([config]).keys() == {"train.steps", *(f"optimizer.{n}" for n in numbers)}

@@ -39,7 +39,7 @@ def test_rolls_come_back_as_they_were(tmp_path, dtype):
     source = prepare_file(tmp_path / "rolls.mat")
     assert source.signal.dtype == "uint8"
     assert source.signal.shape == (KEYS,)
-    assert not source.class_names
+    assert not source.fields
     assert source.splits() == tuple(SPLITS)
     whole = [roll for of_split in rolls.values() for roll in of_split]
     assert source.columns["length"].tolist() == [len(roll) for roll in whole]

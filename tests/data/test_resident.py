@@ -7,13 +7,12 @@ import pytest
 
 from gru_audio.data.plan import BLOCK, make_plan
 from gru_audio.data.resident import crop_start, load
-from gru_audio.data.split import target
 from gru_audio.data.stream import read
 
 
 @pytest.fixture(scope="module")
 def labels(source):
-    return target(source, "label")
+    return source.values("label")
 
 
 @pytest.fixture(scope="module")
@@ -87,4 +86,4 @@ def test_a_clip_does_not_depend_on_the_rows_beside_it(resident, plan):
     whole = gathered(resident, np.array([3, 40, 7]), plan.padded[0], crop)
     alone = gathered(resident, np.array([40]), plan.padded[0], crop[1:2])
     np.testing.assert_array_equal(whole.signal[1], alone.signal[0])
-    assert whole.target[1] == alone.target[0]
+    assert whole.labels[1] == alone.labels[0]

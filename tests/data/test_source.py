@@ -17,6 +17,7 @@ import pytest
 
 from gru_audio.audio.io import decode
 from gru_audio.data import index
+from gru_audio.data.fields import ClassField
 from gru_audio.data.source import Source, default_data_dir, open_source
 from gru_audio.prepare import prepare
 from gru_audio.settings import UserError
@@ -45,7 +46,7 @@ def source(data_dir) -> Source:
 def test_the_columns_describe_every_clip(source, folder):
     assert source.name == "mine"
     assert source.signal.rate == 16000
-    assert source.class_names == {"label": ("cat", "dog")}
+    assert source.fields == {"label": ClassField(("cat", "dog"))}
     assert source.splits() == ("train", "validation", "test")
     assert len(source) == 50
     assert set(source.columns) == {"split", "length", "clip", "label"}
@@ -56,7 +57,7 @@ def test_the_columns_describe_every_clip(source, folder):
         np.testing.assert_array_equal(samples, decode(folder / clip, 16000).samples)
         assert samples.dtype == np.int16
         assert len(samples) == source.columns["length"][i]
-        assert clip.startswith(source.class_names["label"][source.columns["label"][i]])
+        assert clip.startswith(source.fields["label"].names[source.columns["label"][i]])
 
 
 def test_any_order_and_repetition(source):
@@ -72,7 +73,7 @@ def test_any_order_and_repetition(source):
 def test_pickled_unread_and_read(source):
     for _ in range(2):
         copy = pickle.loads(pickle.dumps(source))
-        assert (copy.fingerprint, copy.class_names) == (source.fingerprint, source.class_names)
+        assert (copy.fingerprint, copy.fields) == (source.fingerprint, source.fields)
         np.testing.assert_array_equal(copy.signals([7])[0], source.signals([7])[0])
 
 
@@ -223,11 +224,11 @@ def test_pickles_in_the_columns_are_refused(copy, tmp_path):
     [
         ({"length": np.full(50, -1, np.int32)}, "more than there is"),
         ({"length": np.full(50, 2**31 - 1, np.int32)}, "more than there is"),
-        ({"length": np.ones(50)}, "no numbers"),
+        ({"length": np.ones(50)}, "no such field has"),
         ({"length": np.ones(49, np.int32)}, "there are 50 clips"),
         ({"label": np.full(50, 2, np.int32)}, "classes that do not exist"),
         ({"label": np.full(50, -2, np.int32)}, "classes that do not exist"),
-        ({"label": np.zeros((50, 1), np.int32)}, "there are 50 clips"),
+        ({"label": np.zeros((50, 1), np.int32)}, "no such field has"),
     ],
 )
 def test_columns_that_cannot_be_are_refused(copy, changes, why):
@@ -240,7 +241,7 @@ def test_columns_that_cannot_be_are_refused(copy, changes, why):
     [
         ({"records": [["gone.array_record", 50]]}, "gone.array_record"),
         ({"records": 3}, "not iterable"),
-        ({"class_names": {"other": ["a"]}}, "other"),
+        ({"fields": {"other": {"kind": "class", "names": ["a"]}}}, "column label is missing, or"),
         ({"sample_rate": "fast"}, "fast"),
         ({"signal": 3}, "'int'"),
         ({"signal": {"colour": "red"}}, "colour"),
@@ -254,7 +255,15 @@ def test_columns_that_cannot_be_are_refused(copy, changes, why):
         ({"sample_rate": 10**15}, "rate may be"),
         ({"sample_rate": math.inf}, "Infinity is no finite number"),
         ({"sample_rate": math.nan}, "NaN is no finite number"),
-        ({"class_names": {"label": 5}}, "'int'"),
+        ({"fields": 5}, "'int'"),
+        ({"fields": {"label": 5}}, "a field is one of"),
+        ({"fields": {"label": {"kind": ["class"]}}}, "a field is one of"),
+        ({"fields": {"label": {"kind": "class"}}}, "described by other things"),
+        ({"fields": {"label": {"kind": "class", "names": "ab"}}}, "need names"),
+        ({"fields": {"label": {"kind": "class", "names": ["a", "a"]}}}, "each of them once"),
+        ({"fields": {"label": {"kind": "class", "names": [["a"]]}}}, "need names"),
+        ({"fields": {"label": {"kind": "tags", "names": ["cat", "dog"]}}}, "no such field has"),
+        ({"fields": {"label": {"kind": "text", "characters": "ab"}}}, "label is missing, or"),
     ],
 )
 def test_a_description_that_cannot_be_is_refused(copy, changes, why):
@@ -278,7 +287,7 @@ def test_a_negative_count_of_records_is_refused(copy):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda d: d["class_names"]["label"].reverse(),
+        lambda d: d["fields"]["label"]["names"].reverse(),
         lambda d: d.update(sample_rate=0),
         lambda d: d.update(sample_rate=8000),
         lambda d: d["records"].reverse(),

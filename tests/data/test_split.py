@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
+from gru_audio.data.fields import ClassField, NumberField
 from gru_audio.data.signal import Signal
 from gru_audio.data.source import Source
 from gru_audio.data.split import (
@@ -14,7 +15,6 @@ from gru_audio.data.split import (
     SCORED,
     never_trained_on,
     select,
-    target,
     trainable,
 )
 from gru_audio.settings import UserError
@@ -27,7 +27,7 @@ SOURCE = Source(
     name="made_up",
     signal=Signal(8000),
     columns={"split": SPLIT, "group": GROUP, "label": LABEL, "length": np.full(12, 800, np.int32)},
-    class_names={"label": ("a", "b"), "group": ("ann", "ben", "cid")},
+    fields={"label": ClassField(("a", "b")), "group": ClassField(("ann", "ben", "cid"))},
     fingerprint="",
     records=(),
 )
@@ -135,7 +135,7 @@ def test_classes_that_are_tested_and_never_trained_are_told():
         ({"train": "trian"}, r'no split "trian" \(config.data.train\). Did you mean "train"'),
         ({"train": ""}, "config.data.train must name a split"),
         ({"test": ""}, "config.data.test must name a split"),
-        ({"target": "lable"}, 'no class field "lable". Did you mean "label"'),
+        ({"target": "lable"}, 'no field "lable". Did you mean "label"'),
         ({"hold_out": "ann"}, 'should read like "speaker=theo"'),
         ({"hold_out": "grop=ann"}, 'Did you mean "group"'),
         ({"hold_out": "group=anne"}, 'no value "anne". Did you mean "ann"'),
@@ -167,9 +167,21 @@ def test_holding_out_leaves_something_to_validate_on():
     ]
 
 
-def test_target():
-    np.testing.assert_array_equal(target(SOURCE, "group"), GROUP)
+def test_every_role_is_selected():
     assert {*ROLES, SCORED} == set(select(SOURCE, data(), 0))
+
+
+@pytest.mark.parametrize(("key", "value"), [("hold_out", "age=3"), ("background", "age=3")])
+def test_what_needs_classes_says_which_fields_have_them(key, value):
+    fields = SOURCE.fields | {"age": NumberField()}
+    columns = SOURCE.columns | {"age": np.arange(12, dtype=np.float32)}
+    source = dataclasses.replace(SOURCE, fields=fields, columns=columns)
+    with pytest.raises(UserError) as refusal:
+        select(source, data(**{key: value}), 0)
+    assert str(refusal.value) == (
+        f'config.data.{key} needs a field of classes, and "age" of made_up has numbers. '
+        "It has classes in: label, group."
+    )
 
 
 def some(count, seed=0, **changes):

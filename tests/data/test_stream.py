@@ -15,7 +15,7 @@ from gru_audio.data.plan import (
     rows_to_examples,
 )
 from gru_audio.data.resident import Mixing
-from gru_audio.data.split import select, target, trainable
+from gru_audio.data.split import select, trainable
 from gru_audio.data.stream import Reader, read
 from tests.tones import tiny
 
@@ -34,7 +34,7 @@ def reader(source):
     rows = np.arange(4, dtype=np.int32)
     backgrounds = [ids[::3], ids[1::3]]
     drawn_from = [table, table], backgrounds, SEEDS
-    return Reader(source, target(source, "label"), plan, *drawn_from, rows, Mixing(True, True))
+    return Reader(source, source.values("label"), plan, *drawn_from, rows, Mixing(True, True))
 
 
 def stream(reader, start=0, threads=1):
@@ -70,7 +70,7 @@ def test_steps_are_those_of_the_plan(reader, source):
             ):
                 order = (seed, bucket, visit, places, 4)
                 ids = to_ids(of, len(of), *order)
-                expected = read(source, reader.target, ids, rows, padded, crop_fractions(*order))
+                expected = read(source, reader.labels, ids, rows, padded, crop_fractions(*order))
                 assert_equal(jax.tree.map(lambda leaf, m=m: leaf[m], taken), expected)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gru_audio.audio.windows import cut
+from gru_audio.audio.live import cut
 from gru_audio.labelling.label import Pace, label_live, label_recording
 from tests.tones import tiny
 from tests.trained import train

@@ -1,4 +1,4 @@
-"""One of several processes: it adds up ones with the others, until the fault it is asked for."""
+"""One of several processes that repeat a collective sum, until a fault that the test selects."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ PREFIX = "--config.parallel."
 
 
 def main(rounds: int, faulty: int, fault: str, place: dict[str, str]) -> int:
-    """So many rounds, unless process `faulty` has its fault before; the exit code."""
+    """Runs `rounds` sums; process `faulty` has its fault before. Returns the exit code."""
     rank, count = int(place["process"]), int(place["processes"])
     mine = fault if rank == faulty else ""
     if mine == "exits":
@@ -54,7 +54,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         code = main(int(rounds), int(faulty), fault, place)
-    except Exception:  # as the commands do: a regular exit would wait for the others
+    except Exception:  # as in the commands: a regular exit would wait for the other processes
         traceback.print_exc()
         os._exit(1)
     sys.exit(code)

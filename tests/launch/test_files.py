@@ -1,4 +1,4 @@
-"""The files of launch/, as far as they can be checked where nothing of that kind runs."""
+"""The files of launch/, checked without the systems that they are for."""
 
 import importlib.util
 import os
@@ -25,6 +25,7 @@ SCRIPTS = [
     ROOT / ".ci" / "run",
     *LAUNCH.glob("*.sh"),
     *LAUNCH.glob("*.sbatch"),
+    *(ROOT / "benchmarks").glob("*.sh"),
     *(ROOT / "tests").rglob("*.sh"),
 ]
 EXIT_PREEMPTED = 75
@@ -76,7 +77,7 @@ def test_the_page_leads_to_them(path):
 
 
 def test_the_jobset_is_one():
-    """Whatever its model does not know would be lost on the way through it."""
+    """Fields that the model of a JobSet does not know would be lost in the conversion."""
     manifest = yaml.safe_load((LAUNCH / "gke" / "jobset.yaml").read_text())
     understood = JobsetV1alpha2JobSet.from_dict(manifest).to_dict()
     assert without_defaults(understood, manifest) == manifest
@@ -91,7 +92,7 @@ def test_the_jobset_is_one():
 
 
 def without_defaults(understood, manifest):
-    """What was understood, less the keys that the manifest leaves to their defaults."""
+    """Removes the keys that the manifest does not set."""
     if isinstance(manifest, dict):
         return {
             key: without_defaults(understood.get(key), value) for key, value in manifest.items()
@@ -103,7 +104,7 @@ def without_defaults(understood, manifest):
 
 @pytest.mark.skipif(
     importlib.util.find_spec("sky") is None,
-    reason="SkyPilot takes half a gigabyte: pip install skypilot where this is wanted",
+    reason="SkyPilot needs half a gigabyte: pip install skypilot to run this test",
 )
 @pytest.mark.parametrize("path", sorted((LAUNCH / "skypilot").iterdir()), ids=name_of)
 def test_skypilot_reads_its_files(path, tmp_path):
@@ -145,7 +146,7 @@ def test_tpu_vm_explains_itself(arguments):
 
 
 def test_tpu_vm_leaves_alone_what_it_has_not_created(tmp_path):
-    """`gcloud`, which is not here, refuses to create what is there already."""
+    """A stand-in for `gcloud` refuses to create a resource that exists."""
     (tmp_path / "gcloud").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\nexit 1\n')
     (tmp_path / "gcloud").chmod(0o755)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The launcher with real processes that really die."""
+"""The launcher, with real processes that fail in different ways."""
 
 import os
 import signal
@@ -15,9 +15,9 @@ FOREVER = 10**9  # rounds
 
 
 def start(processes, *program, flags=(), code=None, **variables) -> subprocess.Popen:
-    """The launcher with a program; on the CPU, unless the variables say other things."""
-    of_devices = ("XLA_FLAGS", "CUDA_VISIBLE_DEVICES")
-    environment = {k: v for k, v in os.environ.items() if k not in of_devices}
+    """Starts the launcher with a program, on the CPU unless the variables select other devices."""
+    device_variables = ("XLA_FLAGS", "CUDA_VISIBLE_DEVICES")
+    environment = {k: v for k, v in os.environ.items() if k not in device_variables}
     environment |= variables or {"JAX_PLATFORMS": "cpu"}
     command = [sys.executable, code or PROGRAM, *program]
     return subprocess.Popen(
@@ -27,13 +27,13 @@ def start(processes, *program, flags=(), code=None, **variables) -> subprocess.P
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job behind & has none
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # & ignores SIGINT
     )
 
 
 def ended(launcher: subprocess.Popen) -> tuple[int, str, str]:
     """Exit code, standard output and error."""
-    out, err = launcher.communicate(timeout=60)  # the limit that the launcher promises
+    out, err = launcher.communicate(timeout=60)  # the documented limit of the launcher
     return launcher.returncode, out, err
 
 
@@ -45,15 +45,16 @@ def test_all_end_well():
         assert f"[{rank}] 4 processes, 8 devices" in lines
 
 
-SILENT = {"SIGSTOP": ("no longer answers", "devices")}  # what is said, and of its last lines
-LOUD = {
+# By fault: the reported event, and a part of the last lines.
+HANGING = {"SIGSTOP": ("no longer responds", "devices")}
+FAILING = {
     "exits": ("ended with code 2", "no such data set"),
     "fails to import": ("ended with code 1", "ModuleNotFoundError"),
     "MemoryError": ("ended with code 1", "MemoryError"),
-    "SIGKILL": ("was killed by SIGKILL, as the system does when memory runs out", "devices"),
+    "SIGKILL": ("was killed by SIGKILL, which the system does when memory runs out", "devices"),
 }
 FAULTS = [
-    *((2, rank, fault) for fault in LOUD for rank in range(2)),
+    *((2, rank, fault) for fault in FAILING for rank in range(2)),
     (4, 1, "SIGKILL"),
     *(
         pytest.param(*case, marks=pytest.mark.reliability)
@@ -66,15 +67,15 @@ FAULTS = [
 def test_one_ends_badly_and_the_others_are_ended(processes, rank, fault):
     found, _, err = ended(start(processes, FOREVER, rank, fault, flags=["--devices=1"]))
     assert found == (2 if fault == "exits" else 1)
-    what, last = (LOUD | SILENT)[fault]
-    assert err.startswith(f"launch: process {rank} {what}; its last lines:\n")
+    event, last = (FAILING | HANGING)[fault]
+    assert err.startswith(f"launch: process {rank} {event}; its last lines:\n")
     assert last in err
-    assert err.count("its last lines") == 1  # nobody else is blamed
+    assert err.count("its last lines") == 1  # no other process is named
 
 
 @pytest.fixture
 def shows_devices(tmp_path):
-    """A program that shows what it is told of devices."""
+    """A program that prints the variables that select devices."""
     program, names = tmp_path / "program.py", ("JAX_PLATFORMS", "CUDA_VISIBLE_DEVICES")
     program.write_text(f"import os\nprint(*[os.environ.get(name) for name in {names}])\n")
     return program
@@ -84,23 +85,23 @@ GPUS = {"JAX_PLATFORMS": "", "CUDA_VISIBLE_DEVICES": "3,5,GPU-1f,0,7,-1,9"}
 
 
 @pytest.mark.parametrize(
-    ("processes", "flags", "told"),
+    ("processes", "flags", "expected"),
     [
         (2, [], [" 3,5", " GPU-1f,0"]),
         (5, [], [" 3", " 5", " GPU-1f", " 0", " 7"]),
         (2, ["--devices=1"], ["cpu 3,5,GPU-1f,0,7,-1,9"] * 2),
     ],
 )
-def test_processes_have_no_gpu_in_common(shows_devices, processes, flags, told):
+def test_processes_share_no_gpu(shows_devices, processes, flags, expected):
     code, out, _ = ended(start(processes, code=shows_devices, flags=flags, **GPUS))
     assert code == 0
-    assert sorted(out.splitlines()) == [f"[{rank}] {what}" for rank, what in enumerate(told)]
+    assert sorted(out.splitlines()) == [f"[{rank}] {gpus}" for rank, gpus in enumerate(expected)]
 
 
 def test_fewer_gpus_than_processes_are_refused(shows_devices):
     code, out, err = ended(start(6, code=shows_devices, **GPUS))
     assert (code, out) == (2, "")
-    assert "--processes=6, but there are GPUs for 5 only" in err
+    assert "--processes=6 is more than the number of GPUs, 5" in err
 
 
 def test_gpus_are_counted_where_the_driver_lists_them(shows_devices, tmp_path):
@@ -120,13 +121,13 @@ def test_one_never_comes_up(rank):
     began = time.monotonic()
     code, _, err = ended(start(2, FOREVER, rank, "hangs", flags=["--wait=8"]))
     assert code == 1
-    message = f"launch: process {rank} did not come up within 8 s; its last lines:"
+    message = f"launch: process {rank} did not start within 8 s; its last lines:"
     assert err.splitlines() == [message, "    waits for a disk"]
     assert time.monotonic() - began < 8 + 15
 
 
 def wait_for(launcher: subprocess.Popen, text: str, times: int) -> None:
-    """Reads the launcher's output until so many lines have held the text."""
+    """Reads the launcher's output until `times` lines contain the text."""
     while times:
         line = launcher.stdout.readline()
         assert line, "the launcher has ended"
@@ -134,7 +135,7 @@ def wait_for(launcher: subprocess.Popen, text: str, times: int) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
-def test_a_signal_reaches_all(number, code):
+def test_a_signal_reaches_all_processes(number, code):
     launcher = start(2, FOREVER, 0, "none")
     wait_for(launcher, "2 processes", times=2)
     launcher.send_signal(number)
@@ -144,7 +145,7 @@ def test_a_signal_reaches_all(number, code):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
-def test_a_signal_before_anything_could_answer(number, code):
+def test_a_signal_before_the_processes_have_joined(number, code):
     launcher = start(2, FOREVER, 0, "hangs")
     wait_for(launcher, "waits for a disk", times=1)
     launcher.send_signal(number)
@@ -152,7 +153,7 @@ def test_a_signal_before_anything_could_answer(number, code):
 
 
 def test_a_signal_while_python_loads(tmp_path):
-    """Python that a SIGINT reaches while it loads `site` says so and ends with code 1."""
+    """Python exits with code 1 if it gets a SIGINT while it loads `site`."""
     program = tmp_path / "program.py"
     program.write_text(
         "import signal, sys, time\n"
@@ -166,7 +167,7 @@ def test_a_signal_while_python_loads(tmp_path):
     assert ended(launcher)[0] == 130
 
 
-def test_a_second_ctrl_c_ends_what_does_not_answer(tmp_path):
+def test_a_second_ctrl_c_ends_processes_that_ignore_the_first(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
         "import signal, time\n"
@@ -185,7 +186,7 @@ def test_a_second_ctrl_c_ends_what_does_not_answer(tmp_path):
     assert "process 1 did not end after SIGINT" in err
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of it")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals the children")
 def test_no_process_outlives_a_killed_launcher(tmp_path):
     program = tmp_path / "program.py"
     program.write_text("import os, time\nprint(os.getpid())\ntime.sleep(600)\n")

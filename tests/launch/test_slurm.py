@@ -26,8 +26,8 @@ ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEM
 
 @pytest.fixture(scope="module")
 def slurm(environment) -> Iterator[dict[str, str]]:
-    """The environment of jobs on a cluster that lives as long as these tests."""
-    folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # short, as a socket's path has to be
+    """The environment of jobs on a cluster that exists during these tests."""
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # the path of a socket must be short
     try:
         subprocess.run([CLUSTER, "up", folder], check=True, timeout=120)
         yield environment | {
@@ -47,14 +47,14 @@ def experiment(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(environment, experiment, tmp_path_factory) -> Mapping[str, Any]:
-    """What the sweep leaves behind without SLURM."""
+    """The results of the sweep without SLURM."""
     workdir = tmp_path_factory.mktemp("whole")
     run(environment, "sweep", "--config", experiment, "--workdir", workdir)
     return leavings(workdir)
 
 
 class Job:
-    """A job of SLURM, of one task or an array's only one."""
+    """A SLURM job: a single job or an array."""
 
     def __init__(self, slurm: Mapping[str, str], output: Path, *arguments: Any):
         self._slurm, self._output = slurm, output
@@ -75,24 +75,24 @@ class Job:
             timeout=60,
         ).stdout.strip()
 
-    def said(self, name: str) -> str:
-        """What SLURM knows of it: `JobState`, `Restarts`, `ExitCode`, ..., of each of its tasks."""
+    def field(self, name: str) -> str:
+        """Returns a field of SLURM for each task: `JobState`, `Restarts`, `ExitCode`, ..."""
         shown = self.call("scontrol", "--oneliner", "show", "job", self.id)
         return " ".join(re.findall(rf"\b{name}=(\S+)", shown))
 
     @property
     def ended(self) -> bool:
-        """Whether all its tasks have."""
-        return all(state in ENDED for state in self.said("JobState").split())
+        """Whether all tasks have ended."""
+        return all(state in ENDED for state in self.field("JobState").split())
 
     def wait(self) -> None:
-        """Returns when it has ended."""
+        """Waits until the job has ended."""
         deadline = time.monotonic() + 200
         while not self.ended:
             assert time.monotonic() < deadline, self.output
             time.sleep(0.2)
 
-    def wait_until_it_says(self, text: str) -> None:
+    def wait_for_output(self, text: str) -> None:
         while text not in self.output:
             assert not self.ended, self.output
             time.sleep(0.1)
@@ -103,7 +103,7 @@ def array(tasks: int, cpus: int) -> list[str]:
 
 
 def assert_same_numbers(workdir: Path, whole: Mapping[str, Any]) -> None:
-    """To the bit. That a run used fewer devices, and so more memory of each, may show elsewhere."""
+    """Compares bits. Other results may depend on the number of devices and their memory."""
     for name, found in leavings(workdir).items():
         for part in ("model", "predictions"):
             assert_same(found[part], whole[name][part])
@@ -120,7 +120,7 @@ def test_two_shards_at_once(slurm, experiment, whole, tmp_path):
     sweep = ["--config", experiment, "--workdir", workdir]
     job = Job(slurm, tmp_path / "output", *array(2, cpus=2), *sweep)
     job.wait()
-    assert job.said("ExitCode") == "0:0 0:0", job.output
+    assert job.field("ExitCode") == "0:0 0:0", job.output
     assert_same_leavings(workdir, whole)
     assert (workdir / "report" / "index.html").exists()
 
@@ -130,7 +130,7 @@ def test_two_tasks_as_one_program(slurm, experiment, whole, tmp_path):
     sweep = ["--config", experiment, "--workdir", workdir, "--config.parallel.member=2"]
     job = Job(slurm | A_DEVICE_EACH, tmp_path / "output", *TWO_TASKS, *sweep)
     job.wait()
-    assert job.said("ExitCode") == "0:0", job.output
+    assert job.field("ExitCode") == "0:0", job.output
     described = json.loads((workdir / "sweep.json").read_text())["environment"]
     assert (described["processes"], described["devices"]) == (2, 2)
     assert_same_numbers(workdir, whole)
@@ -145,12 +145,12 @@ def test_preempted_requeued_and_resumed_to_the_same_bits(
     workdir = tmp_path / "workdir"
     sweep = ["--config", experiment, "--workdir", workdir, f"--config.parallel.member={members}"]
     job = Job(slurm | A_DEVICE_EACH, tmp_path / "output", *script, *sweep)
-    job.wait_until_it_says("compiling")
+    job.wait_for_output("compiling")
     time.sleep(2)  # into the compilation or the first steps
     urgent = ["--partition=urgent", "--cpus-per-task=4", "--wrap=true"]
     Job(slurm, tmp_path / "urgent", *urgent)
     job.wait()
-    assert (job.said("ExitCode"), job.said("Restarts")) == ("0:0", "1"), job.output
+    assert (job.field("ExitCode"), job.field("Restarts")) == ("0:0", "1"), job.output
     assert "preempted: all is saved" in job.output
     assert "resumes at step" in job.output
     assert_same_numbers(workdir, whole)
@@ -159,10 +159,10 @@ def test_preempted_requeued_and_resumed_to_the_same_bits(
 def test_cancelled_for_good(slurm, experiment, tmp_path):
     sweep = ["--config", experiment, "--workdir", tmp_path / "workdir"]
     job = Job(slurm, tmp_path / "output", *array(1, cpus=4), *sweep)
-    job.wait_until_it_says("compiling")
+    job.wait_for_output("compiling")
     job.call("scancel", job.id)
     job.wait()
-    assert (job.said("JobState"), job.said("Restarts")) == ("CANCELLED", "0"), job.output
+    assert (job.field("JobState"), job.field("Restarts")) == ("CANCELLED", "0"), job.output
 
 
 def test_a_run_that_fails_is_reported(slurm, environment, tmp_path):
@@ -173,7 +173,7 @@ def test_a_run_that_fails_is_reported(slurm, environment, tmp_path):
     sweep = ["--config", experiment, "--workdir", workdir]
     job = Job(slurm, tmp_path / "output", *array(2, cpus=2), *sweep)
     job.wait()
-    assert sorted(job.said("ExitCode").split()) == ["0:0", "1:0"], job.output
+    assert sorted(job.field("ExitCode").split()) == ["0:0", "1:0"], job.output
     shown = run(environment, "sweep", "--status", workdir, code=1).stdout
     for name, state in [("GRU", "finished"), ("RNN", "failed")]:
         for seed in (0, 1):

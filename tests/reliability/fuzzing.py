@@ -46,13 +46,14 @@ from gru_audio.data import source as sources
 from gru_audio.data.builders import archive, feature_files
 from gru_audio.data.builders.polyphonic_music import _read as read_rolls
 from gru_audio.data.builders.tables import read_table
+from gru_audio.data.fields import ClassField
 from gru_audio.data.signal import Signal
 from gru_audio.prepare import prepare
 from gru_audio.settings import UserError
-from gru_audio.training.checkpoint import Checkpoints, hush
+from gru_audio.training.checkpoint import Checkpoints, silence
 from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.program import make_program
-from gru_audio.training.state import Weights
+from gru_audio.training.step import Weights
 from gru_audio.training.trained import Trained
 from tests.reliability.damage import FORMS, speech
 from tests.rolls import made_rolls, write_rolls
@@ -319,8 +320,8 @@ def sounds() -> Iterable[Kind]:
 
 def models() -> Iterable[Kind]:
     config = override(default_config(), {"model.hidden": 4, "frontend.mels": 8})
-    signal_, names = Signal(8000), ("a", "b")
-    program = make_program(config, signal_, names)
+    signal_, field = Signal(8000), ClassField(("a", "b"))
+    program = make_program(config, signal_, field)
     feature = jax.ShapeDtypeStruct((8,), np.float32)
     hyper = {name: column[0] for name, column in hyperparameters([config]).items()}
     shapes = jax.eval_shape(
@@ -331,7 +332,7 @@ def models() -> Iterable[Kind]:
     normalisation = Normalisation(np.ones(8, np.float32), np.ones(8, np.float32))
     trained = Trained(
         config,
-        names,
+        field,
         signal_,
         4096,
         Weights(weights.params, weights.model_state),
@@ -346,7 +347,7 @@ def models() -> Iterable[Kind]:
         for other, whole in files.items():
             (folder / other).write_bytes(content if other == name else whole)
         found = Trained.load(epath.Path(folder))
-        described = [str(found.config), found.class_names, str(found.signal), found.longest]
+        described = [str(found.config), str(found.field), str(found.signal), found.longest]
         return described, jax.tree.leaves((found.weights.params, found.normalisation))
 
     described = functools.partial(read, name="model.json")
@@ -359,8 +360,13 @@ def data_sets() -> Iterable[Kind]:
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "x.npz"
-        np.savez(path, features=rng.normal(size=(12, 9, 5)), label=np.array(["a", "b"] * 6))
-        prepare("features", place, name="mine", archive=path, fractions=[1, 0, 0])
+        columns = {"label": ["a", "b"] * 6, "kinds": ["x+y", "none", ""] * 4, "age": [1, 2] * 6}
+        arrays = {name: np.array(column) for name, column in columns.items()}
+        np.savez(path, features=rng.normal(size=(12, 9, 5)), **arrays)
+        events = Path(place) / "events.csv"
+        events.write_text("file,onset,offset,label\n00000,0,1,x\n00000,0.5,2,y\n00001,,,\n")
+        typed = {"tags": ["kinds"], "text": ["words=kinds"], "numbers": ["age"], "events": events}
+        prepare("features", place, name="mine", archive=path, fractions=[1, 0, 0], **typed)
         (folder,) = (Path(place) / "mine").glob("[0-9]*")
         files = {path.name: path.read_bytes() for path in folder.iterdir()}
     (records,) = (name for name in files if ".array_record" in name)
@@ -372,8 +378,8 @@ def data_sets() -> Iterable[Kind]:
             (place / other).write_bytes(content if other == name else whole)
         sources._open_records.cache_clear()
         found = sources.open_source("mine", folder)
-        columns = {name: column.tolist() for name, column in found.columns.items()}
-        about = (found.class_names, str(found.signal), columns)
+        columns = jax.tree.map(np.ndarray.tolist, found.columns)
+        about = (str(found.fields), str(found.signal), columns)
         return about, found.signals(range(len(found)))
 
     described = functools.partial(read, name="source.json")
@@ -390,7 +396,7 @@ def data_sets() -> Iterable[Kind]:
 
 
 def checkpoints() -> Iterable[Kind]:
-    hush()
+    silence()
     rng = np.random.default_rng(0)
     kernel = rng.normal(size=(2, 50)).astype(np.float32)
     state = {"weights": {"kernel": kernel}, "step": np.full(2, 7, np.int32)}

@@ -94,7 +94,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     damage(find(latest))
     said = run(reading_only(environment), *command, "--workdir", workdir).stderr
     assert f"checkpoint {latest.name} is damaged" in said
-    assert f"uses the one of step {before.name}" in said
+    assert f"resumes from step {before.name}" in said
     assert f"resumes at step {before.name}" in said
     assert_same_leavings(workdir, whole)
     fault = f"latest checkpoint, {DAMAGES[damage]}"
@@ -109,7 +109,7 @@ def test_without_a_whole_checkpoint_it_starts_anew(
     for checkpoint in checkpoints(workdir):
         flip(largest(checkpoint))
     said = run(reading_only(environment), *command, "--workdir", workdir).stderr
-    assert "none is left: starts anew" in said
+    assert "none is left: starts again" in said
     assert_same_leavings(workdir, whole)
     outcome("all checkpoints damaged", 1, "says so, starts anew: the same bits")
 

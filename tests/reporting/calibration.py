@@ -17,7 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from gru_audio.reporting.statistics import FEWEST, Scores, components, holm, linearized
+from gru_audio.reporting.statistics import FEWEST, Scores, components, holm
+from gru_audio.tasks.metrics import ACCURACY, MACRO_F1, UAR, linearized
+from gru_audio.tasks.ranking import EER, MAP
 
 LEVELS = (0.05, 0.05 / 3, 0.05 / 6)
 EXCESS = 1.25  # false positives allowed, times the level
@@ -123,6 +125,32 @@ def word_errors(rng, seeds, utterances, first, second) -> Made:
     return [_test_set(rates[0] - rates[1])], first - second
 
 
+def measured(rng, metric, seeds, clusters, size, skill, spread) -> Made:
+    """Two equal classifiers, or taggers, of clips of speakers, compared by a metric.
+
+    Clips and speakers are hard or easy, for both variants and for each on its own. Classes and tags
+    are of unequal frequency. `skill`: how far the truth stands out; `spread`: its standard
+    deviation over seeds.
+    """
+    count = clusters * size
+    unit = np.repeat(np.arange(clusters), size)
+    label = np.eye(4)[rng.choice(4, count, p=[0.4, 0.3, 0.2, 0.1])]
+    tags = rng.random((count, 3)) < [0.1, 0.3, 0.5]
+    truth = tags if metric in (MAP, EER) else label
+    kept = {"tags": tags, "label": label.argmax(axis=1)}
+    hard = 0.5 * rng.normal(size=(clusters, 1))[unit] + 0.4 * rng.normal(size=(count, 1))
+    scores = []
+    for _ in range(2):
+        own = 0.5 * rng.normal(size=(clusters, 1))[unit]
+        of_seeds = []
+        for luck in spread * rng.normal(size=seeds):
+            margin = skill + luck - hard - own + 0.5 * rng.normal(size=(count, 1))
+            given = margin * truth + rng.normal(size=truth.shape)
+            of_seeds.append(metric.contributions({**kept, "probabilities": given}))
+        scores.append(np.stack(of_seeds))
+    return [_test_set(scores[0] - scores[1], unit)], 0.0
+
+
 def losses(rng, seeds, examples, tail) -> Made:
     """Log-normal losses, of which a few hard examples make most."""
     shared = 0.7 * rng.normal(size=examples)
@@ -162,6 +190,10 @@ def designs() -> Iterator[Design]:
         yield f"{seeds} seeds, heavy losses", losses, (seeds, 300, 1.5)
         yield f"{seeds} seeds, heavy tails", crossed, (seeds, 200, (0.5, 0.25, 0.25), "heavy")
         yield f"{seeds} seeds, skewed", crossed, (seeds, 200, (0.4, 0.3, 0.3), "skewed")
+    kinds = {"speakers": (20, 15, 1.5, 0.1), "luck": (300, 1, 1.5, 0.5), "easy": (100, 1, 4.0, 0.3)}
+    for metric, seeds in itertools.product((ACCURACY, MACRO_F1, UAR, MAP, EER), (3, 4, 6)):
+        for kind, settings in kinds.items():
+            yield f"{seeds} seeds, {metric.name}, {kind}", measured, (metric, seeds, *settings)
     yield "3 seeds, accuracy 99.5 and 98.5 %", accuracy, (3, 300, 0.995, 0.985)
     yield "5 seeds, word errors 12 and 10 %", word_errors, (5, 300, 0.12, 0.10)
 

@@ -18,6 +18,10 @@ SHORT = {  # one of each kind, with the few replicates for which a bootstrap err
     "5 folds x 3, 30/20/20/30",
     "3 seeds, accuracy 98.0%",
     "5 seeds, word errors",
+    "3 seeds, macro_f1, speakers",
+    "3 seeds, uar, easy",
+    "4 seeds, map, luck",
+    "3 seeds, eer, speakers",
 }
 
 

@@ -5,7 +5,7 @@ import sklearn.metrics
 from gru_audio.reporting.classes import class_differences, most_different
 from gru_audio.reporting.comparison import compare
 from gru_audio.reporting.results import read_results
-from tests.reporting.workdirs import Made, write_workdir
+from tests.reporting.workdirs import DIGITS, Made, write_workdir
 
 
 def compared(folder, made):
@@ -16,15 +16,35 @@ def compared(folder, made):
 def test_recalls_agree_with_scikit_learn(tmp_path, made):
     comparison = compared(tmp_path, made)
     found = class_differences(comparison)
-    assert sorted(each.label for each in found) == list(range(10))
+    assert sorted(each.name for each in found) == sorted(DIGITS)
     for column, arm in enumerate(comparison.arms):
         told = [run.predictions for run in arm.runs]
         recalls = [
-            sklearn.metrics.recall_score(p.label, p.probabilities.argmax(axis=1), average=None)
+            sklearn.metrics.recall_score(p["label"], p["probabilities"].argmax(1), average=None)
             for p in told
         ]
+        mean = np.mean(recalls, axis=0)
         for each in found:
-            assert each.recalls[column] == pytest.approx(np.mean(recalls, axis=0)[each.label])
+            assert each.values[column] == pytest.approx(mean[DIGITS.index(each.name)])
+
+
+def test_average_precisions_of_tags_agree_with_scikit_learn(tmp_path):
+    made = Made(arms={"gru": 6.0, "rnn": 0.0}, seeds=3, metric="map", tags=True, speakers=0)
+    comparison = compared(tmp_path, made)
+    found = class_differences(comparison)
+    assert sorted(each.name for each in found) == sorted(DIGITS)
+    tags = comparison.results.task.answers
+    for column, arm in enumerate(comparison.arms):
+        for each in found:
+            of_runs = [
+                sklearn.metrics.average_precision_score(
+                    run.predictions["tags"][:, tags.index(each.name)],
+                    run.predictions["probabilities"][:, tags.index(each.name)],
+                )
+                for run in arm.runs
+            ]
+            assert each.values[column] == pytest.approx(np.mean(of_runs))
+    assert comparison.arms[0].name == "gru" and any(each.pair.better == "gru" for each in found)
 
 
 def test_differences_are_sorted_and_lie_in_their_intervals(tmp_path):
@@ -33,7 +53,7 @@ def test_differences_are_sorted_and_lie_in_their_intervals(tmp_path):
     values = [each.difference.value for each in found]
     assert values == sorted(values, reverse=True)
     for each in found:
-        assert each.difference.value == pytest.approx(each.recalls[0] - each.recalls[1])
+        assert each.difference.value == pytest.approx(each.values[0] - each.values[1])
         assert each.difference.low <= each.difference.value <= each.difference.high
         assert each.pair.p < 0.05
 

@@ -2,12 +2,13 @@ import json
 
 import numpy as np
 import pytest
+import sklearn.metrics
 
 from gru_audio.reporting import context, wording
 from gru_audio.reporting.baselines import Baseline, Baselines
 from gru_audio.reporting.comparison import compare
 from gru_audio.reporting.results import read_results
-from gru_audio.reporting.tables import comparison_tables
+from gru_audio.reporting.tables import markdown_tables
 from gru_audio.reporting.verdicts import Verdict
 from gru_audio.settings import UserError
 from tests.reporting.workdirs import Made, fail, rewrite, write_workdir
@@ -180,7 +181,11 @@ def test_validation_chooses_the_draw(tmp_path):
 def test_validation_may_be_better_when_higher(tmp_path):
     drawn(tmp_path, {0.1: (0.3, 0.5), 0.2: (0.2, 0.7)})
     sweep = json.loads((tmp_path / "sweep.json").read_text())
-    (tmp_path / "sweep.json").write_text(json.dumps(sweep | {"selection_higher_is_better": True}))
+    (tmp_path / "sweep.json").write_text(json.dumps(sweep | {"selection": "validation/accuracy"}))
+    for path in tmp_path.glob("runs/*/result.json"):
+        result = json.loads(path.read_text())
+        result["metrics"]["validation"] = {"accuracy": result["metrics"]["validation"]["loss"]}
+        path.write_text(json.dumps(result))
     assert comparison_of(tmp_path).arms[0].draw == {"optimizer.learning_rate": 0.2}
 
 
@@ -209,7 +214,7 @@ def test_sequences_weigh_by_what_is_counted_in_them(tmp_path):
     compared = comparison_of(tmp_path)
     for arm in compared.arms:
         assert arm.values == pytest.approx([run.metric("test/loss") for run in arm.runs])
-        plain = np.mean([run.predictions.loss.mean() for run in arm.runs])
+        plain = np.mean([run.predictions["loss"].mean() for run in arm.runs])
         assert arm.estimate.value == pytest.approx(np.mean(arm.values))
         assert arm.estimate.value != pytest.approx(plain, rel=1e-3)
     (pair,) = compared.pairs
@@ -218,7 +223,31 @@ def test_sequences_weigh_by_what_is_counted_in_them(tmp_path):
     assert pair.difference.value == pytest.approx(best.estimate.value - second.estimate.value)
 
 
-def test_a_metric_that_is_no_mean_over_examples_is_refused(tmp_path):
+@pytest.mark.parametrize("metric", ["macro_f1", "uar"])
+def test_a_metric_that_is_no_mean_is_compared(tmp_path, metric):
+    write_workdir(tmp_path, Made(arms={"lstm": 2.0, "gru": 6.0}, speakers=0))
+    compared = compare(read_results(tmp_path, metric))
+    for arm in compared.arms:
+        for run, value in zip(arm.runs, arm.values, strict=True):
+            label, answer = run.predictions["label"], run.predictions["probabilities"].argmax(1)
+            of_class = sklearn.metrics.precision_recall_fscore_support(label, answer)
+            expected = of_class[2 if metric == "macro_f1" else 1].mean()
+            assert value == pytest.approx(expected) == pytest.approx(run.metric(f"test/{metric}"))
+    (pair,) = compared.pairs
+    best, second = compared.arms
+    assert pair.better == best.name == "gru" and compared.margin == 0.01
+    assert pair.difference.value == pytest.approx(best.estimate.value - second.estimate.value)
+
+
+def test_a_margin_is_that_of_the_sweeps_metric(tmp_path):
+    write_workdir(tmp_path, Made(seeds=3))
+    sweep = json.loads((tmp_path / "sweep.json").read_text())
+    (tmp_path / "sweep.json").write_text(json.dumps(sweep | {"margin": 0.3}))
+    assert compare(read_results(tmp_path)).margin == 0.3
+    assert compare(read_results(tmp_path, "uar")).margin == 0.01
+
+
+def test_a_metric_that_the_task_has_not_is_refused(tmp_path):
     write_workdir(tmp_path, Made(seeds=1, metric="acuracy"))
     with pytest.raises(UserError, match='Did you mean "accuracy"'):
         comparison_of(tmp_path)
@@ -235,7 +264,7 @@ def swap_arrays(name, value):
         (swap_arrays("loss", lambda v: v * np.nan), "loss that is not a finite number"),
         (swap_arrays("loss", lambda v: v + 0.1), "its predictions give a test loss"),
         (swap_arrays("label", lambda v: np.roll(v, 1)), "its predictions give a test accuracy"),
-        (swap_arrays("label", lambda v: v + 99), "labels of unknown classes"),
+        (swap_arrays("label", lambda v: v + 99), "label out of range"),
         (swap_arrays("loss", lambda v: v[:, None]), "loss of shape"),
         (swap_arrays("probabilities", lambda v: v[:, :-1]), "probabilities of shape"),
         (swap_arrays("example", lambda v: v * 0), "an example twice"),
@@ -254,7 +283,7 @@ def test_predictions_that_contradict_the_metrics_are_refused(tmp_path, change, m
     said = context.summary(compared)
     assert said[0].startswith("No verdict on")
     assert any("Run lstm-1 is left out" in line and message in line for line in said)
-    assert "Run lstm-1 is left out" in comparison_tables(compared)
+    assert "Run lstm-1 is left out" in markdown_tables(compared)
 
 
 @pytest.mark.parametrize("damage", ["delete", "cut", "other run"])

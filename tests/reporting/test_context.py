@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from gru_audio.reporting import context, latex
+from gru_audio.reporting import context, tables
 from gru_audio.reporting.baselines import Baseline, Baselines
 from gru_audio.reporting.comparison import compare
 from gru_audio.reporting.results import read_results
@@ -99,11 +99,11 @@ def test_training_that_was_cut_short_is_told(tmp_path):
 
 
 def test_latex_escapes_names():
-    assert latex.escape(r"a_b & 50% {x} #1 $2 ~^\ <>|") == (
+    assert tables.escaped_in_latex(r"a_b & 50% {x} #1 $2 ~^\ <>|") == (
         r"a\_b \& 50\% \{x\} \#1 \$2 \textasciitilde{}\textasciicircum{}\textbackslash{} "
         r"\textless{}\textgreater{}\textbar{}"
     )
-    assert latex.escape("\N{MINUS SIGN}1\N{NO-BREAK SPACE}% [a]\n\\\\") == (
+    assert tables.escaped_in_latex("\N{MINUS SIGN}1\N{NO-BREAK SPACE}% [a]\n\\\\") == (
         r"$-$1~\% {[}a{]} \textbackslash{}\textbackslash{}"
     )
 
@@ -112,7 +112,7 @@ def test_latex_tables_have_all_rows(tmp_path):
     made = Made(arms={"CRNN, GRU & x_1": 6.0, "lstm": 4.0, "50% off \\": 2.0}, seeds=3)
     names = tuple(made.arms)
     linear = Baseline("linear model", "as", names, VALUES)
-    text = latex.comparison_tables(compared(tmp_path, made, Baselines(TRIVIAL, (linear,))))
+    text = tables.latex_tables(compared(tmp_path, made, Baselines(TRIVIAL, (linear,))))
     lines = [line for line in text.splitlines() if not line.startswith("%")]
     assert lines.count(r"\toprule") == lines.count(r"\bottomrule") == 2
     rows = [line for line in lines if line.endswith(r"\\")]

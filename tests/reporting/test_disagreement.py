@@ -4,7 +4,7 @@ import pytest
 from gru_audio.reporting.comparison import compare
 from gru_audio.reporting.disagreement import disagreements
 from gru_audio.reporting.results import read_results
-from tests.reporting.workdirs import Made, write_workdir
+from tests.reporting.workdirs import DIGITS, Made, write_workdir
 
 
 def compared(folder, made):
@@ -21,29 +21,31 @@ def test_the_examples_lie_furthest_apart_and_are_of_different_classes(comparison
     means = []
     for arm in comparison.arms:
         told = [run.predictions for run in arm.runs]
-        means.append(np.mean([p.probabilities[np.arange(300), p.label] for p in told], axis=0))
+        chances = [p["probabilities"][np.arange(300), p["label"]] for p in told]
+        means.append(np.mean(chances, axis=0))
     spread = np.max(means, axis=0) - np.min(means, axis=0)
-    label = comparison.arms[0].runs[0].predictions.label
+    label = comparison.arms[0].runs[0].predictions["label"]
     best = sorted(max((spread[i], i) for i in np.flatnonzero(label == c)) for c in range(10))
 
     found = disagreements(comparison)
     assert [each.example - 2000 for each in found] == [i for _, i in best[::-1][:6]]
     assert [each.spread for each in found] == pytest.approx([s for s, _ in best[::-1][:6]])
-    assert [each.label for each in found] == label[[i for _, i in best[::-1][:6]]].tolist()
+    assert [each.truth for each in found] == [DIGITS[label[i]] for _, i in best[::-1][:6]]
 
 
 def test_classes_come_again_where_there_are_few(comparison):
     found = disagreements(comparison, 25)
-    labels = [each.label for each in found]
-    assert len(set(labels)) == 10 and max(labels.count(c) for c in range(10)) == 3
+    truths = [each.truth for each in found]
+    assert len(set(truths)) == 10 and max(truths.count(c) for c in DIGITS) == 3
 
 
 def test_an_opinion_counts_the_runs_that_are_right(comparison):
     each = disagreements(comparison)[0]
     for arm, opinion in zip(comparison.arms, each.opinions, strict=True):
-        answers = [r.predictions.probabilities[each.example - 2000].argmax() for r in arm.runs]
+        rows = [r.predictions["probabilities"][each.example - 2000] for r in arm.runs]
+        answers = [DIGITS[row.argmax()] for row in rows]
         assert opinion.runs == 3
-        assert opinion.right == answers.count(each.label)
+        assert opinion.right == answers.count(each.truth)
         assert answers.count(opinion.answer) == max(map(answers.count, answers))
 
 
@@ -55,12 +57,23 @@ def test_folds_disagree_on_examples_of_their_own(tmp_path):
 
 def test_without_classes_the_loss_tells(tmp_path):
     comparison = compared(tmp_path, Made(metric="loss", class_names=(), speakers=0))
-    losses = [np.mean([r.predictions.loss for r in arm.runs], axis=0) for arm in comparison.arms]
+    losses = [np.mean([r.predictions["loss"] for r in arm.runs], axis=0) for arm in comparison.arms]
     spread = np.ptp(losses, axis=0)
     found = disagreements(comparison)
     assert [each.example - 2000 for each in found] == np.argsort(-spread)[:6].tolist()
-    assert all(each.label is None and each.cluster == -1 for each in found)
+    assert all(each.truth is None and each.cluster == -1 for each in found)
     assert all(opinion.right is None for each in found for opinion in each.opinions)
+
+
+def test_of_tags_the_loss_tells_and_all_tags_are_named(tmp_path):
+    comparison = compared(tmp_path, Made(metric="map", class_names=("a", "b"), tags=True))
+    found = disagreements(comparison)
+    assert {each.truth for each in found} <= {"a", "b", "a+b"}
+    answers = {opinion.answer for each in found for opinion in each.opinions}
+    assert answers <= {"none", "a", "b", "a+b"}
+    row, arm = found[0].example - 2000, comparison.arms[0]
+    losses = [run.predictions["loss"][row] for run in arm.runs]
+    assert found[0].opinions[0].value == pytest.approx(np.mean(losses))
 
 
 def test_one_arm_disagrees_with_nobody(tmp_path):

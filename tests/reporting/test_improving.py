@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gru_audio.reporting.comparison import compare
-from gru_audio.reporting.improving import still_improving, stopped_while_improving
+from gru_audio.reporting.context import still_improving, stopped_while_improving
 from gru_audio.reporting.results import Curve, read_results
 from tests.reporting.workdirs import Made, write_workdir
 

@@ -33,15 +33,15 @@ EXAMPLES = [3, 40, 70]
 def model(source, changes):
     """A model as it is before its first step."""
     config = tiny(changes)
-    names = source.class_names["label"]
-    program = make_program(config, source.signal, names)
+    field = source.field("label")
+    program = make_program(config, source.signal, field)
     hyper = jax.tree.map(lambda leaf: leaf[0], hyperparameters([config]))
     features = program.frontend.features
     normalisation = Normalisation(np.full(features, -6, np.float32), np.ones(features, np.float32))
     state = jax.jit(program.init)(np.uint32(0), hyper, normalisation)
     return Trained(
         config=config,
-        class_names=names,
+        field=field,
         signal=source.signal,
         longest=4096,
         weights=state.weights,

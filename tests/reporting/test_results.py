@@ -2,23 +2,25 @@ import json
 
 import numpy as np
 import pytest
+import sklearn.metrics
 
 from gru_audio.reporting.results import read_results
 from gru_audio.settings import UserError
 from gru_audio.sweeping.status import FAILED, FINISHED, WAITING
-from tests.reporting.workdirs import Made, fail, interrupt, remove, write_workdir
+from gru_audio.tasks.metrics import ACCURACY, LOSS, UAR
+from tests.reporting.workdirs import DIGITS, Made, fail, interrupt, remove, rewrite, write_workdir
 
 
 def test_a_finished_sweep_is_read_whole(tmp_path):
     results = read_results(write_workdir(tmp_path, Made(seeds=2)))
     assert results.arms == ("gru", "lstm")
-    assert results.metric == "accuracy" and results.higher_is_better
+    assert results.metric is ACCURACY and results.task.answers == DIGITS
     assert results.config["data.name"] == "made_up"
     assert results.first <= results.last
     assert [run.standing.state for run in results.runs] == [FINISHED] * 4
     run = results.runs[0]
     assert run.replicate == {"seed": 0} and run.config["model.cell"] == "gru"
-    correct = run.predictions.probabilities.argmax(axis=1) == run.predictions.label
+    correct = run.predictions["probabilities"].argmax(axis=1) == run.predictions["label"]
     assert run.metric("test/accuracy") == pytest.approx(correct.mean())
     assert run.metric("test/nothing") is None and run.metric("nothing/loss") is None
     curve = run.curves["validation/accuracy"]
@@ -37,7 +39,7 @@ def test_states_of_an_unfinished_sweep(tmp_path):
     assert interrupted.standing.state == WAITING and interrupted.curves["train/loss"].steps[-1] > 0
     assert missing.standing.state == WAITING and not missing.curves
     assert [run.standing.state for run in finished] == [FINISHED] * 3
-    assert all(r.predictions.example.size == 0 for r in (failed, interrupted, missing))
+    assert all(r.predictions["example"].size == 0 for r in (failed, interrupted, missing))
 
 
 def test_predictions_come_sorted_by_example(tmp_path):
@@ -49,22 +51,60 @@ def test_predictions_come_sorted_by_example(tmp_path):
         labels = dict(zip(arrays["example"], arrays["label"], strict=True))
     np.savez(path, **shuffled)
     predictions = read_results(tmp_path).runs[0].predictions
-    assert np.all(np.diff(predictions.example) > 0)
-    assert [labels[i] for i in predictions.example] == predictions.label.tolist()
+    assert np.all(np.diff(predictions["example"]) > 0)
+    assert [labels[i] for i in predictions["example"]] == predictions["label"].tolist()
 
 
 def test_sequences_without_classes_are_read(tmp_path):
     write_workdir(tmp_path, Made(seeds=1, metric="loss", class_names=()))
     run = read_results(tmp_path).runs[0]
-    assert run.predictions.label is run.predictions.probabilities is None
-    loss, weight = run.predictions.loss, run.predictions.weight
+    assert run.predictions.keys() == {"example", "cluster", "loss", "weight"}
+    loss, weight = run.predictions["loss"], run.predictions["weight"]
     assert weight.size == 300 and np.unique(weight).size > 1
     assert run.metric("test/loss") == pytest.approx((loss * weight).sum() / weight.sum())
 
 
-def test_a_clip_with_a_label_counts_once(tmp_path):
+def test_metrics_that_were_not_stored_come_from_the_predictions(tmp_path):
     write_workdir(tmp_path, Made(seeds=1))
-    assert np.all(read_results(tmp_path).runs[0].predictions.weight == 1)
+    results = read_results(tmp_path, "uar")
+    assert results.metric is UAR
+    run = results.runs[0]
+    label, answer = run.predictions["label"], run.predictions["probabilities"].argmax(axis=1)
+    expected = sklearn.metrics.balanced_accuracy_score(label, answer)
+    assert run.metric("test/uar") == pytest.approx(expected)
+    with pytest.raises(UserError, match='Did you mean "uar"'):
+        read_results(tmp_path, "uaf")
+
+
+def test_tags_are_read(tmp_path):
+    write_workdir(tmp_path, Made(seeds=1, metric="map", class_names=("a", "b"), tags=True))
+    run = read_results(tmp_path).runs[0]
+    assert run.damage is None and run.predictions["tags"].shape == (300, 2)
+
+
+def test_tags_of_an_earlier_version_have_a_loss(tmp_path):
+    """It stored neither the names of the tags nor which an example has."""
+    write_workdir(tmp_path, Made(seeds=1, metric="loss", class_names=("a", "b"), tags=True))
+    sweep = json.loads((tmp_path / "sweep.json").read_text())
+    (tmp_path / "sweep.json").write_text(json.dumps(sweep | {"class_names": []}))
+    rewrite(tmp_path, "gru-0", lambda arrays: dropped(arrays, "tags"), metrics=False)
+    run = read_results(tmp_path).runs[0]
+    assert run.damage is None
+    assert LOSS.value(run.predictions) == pytest.approx(run.metric("test/loss"))
+
+
+@pytest.mark.parametrize("change", [{"task.name": "unheard_of"}, {"task.unheard_of": 1}])
+def test_a_task_that_is_not_known_is_refused(tmp_path, change):
+    write_workdir(tmp_path, Made(seeds=1))
+    sweep = json.loads((tmp_path / "sweep.json").read_text())
+    sweep["config"] |= change
+    (tmp_path / "sweep.json").write_text(json.dumps(sweep))
+    with pytest.raises(UserError, match="a task that this version does not know"):
+        read_results(tmp_path)
+
+
+def dropped(arrays, name):
+    return {each: array for each, array in arrays.items() if each != name}
 
 
 @pytest.mark.parametrize("missing", ["weight", "loss"])
@@ -72,9 +112,9 @@ def test_predictions_that_lack_a_part_count_as_none(tmp_path, missing):
     write_workdir(tmp_path, Made(seeds=1, metric="loss", class_names=()))
     path = tmp_path / "runs" / "gru-0" / "predictions" / "test.npz"
     with np.load(path) as arrays:
-        kept = {name: arrays[name] for name in arrays if name != missing}
+        kept = dropped(arrays, missing)
     np.savez(path, **kept)
-    assert read_results(tmp_path).runs[0].predictions.example.size == 0
+    assert read_results(tmp_path).runs[0].predictions["example"].size == 0
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"no archive at all"])
@@ -82,7 +122,7 @@ def test_unreadable_predictions_count_as_none(tmp_path, content):
     write_workdir(tmp_path, Made(seeds=1))
     (tmp_path / "runs" / "gru-0" / "predictions" / "test.npz").write_bytes(content)
     run = read_results(tmp_path).runs[0]
-    assert run.standing.state == FINISHED and run.predictions.example.size == 0
+    assert run.standing.state == FINISHED and run.predictions["example"].size == 0
 
 
 def test_a_result_cut_short_is_not_a_result(tmp_path):

@@ -9,7 +9,6 @@ from gru_audio.reporting.statistics import (
     Scores,
     components,
     components_of_values,
-    linearized,
     sampling_units,
 )
 
@@ -206,22 +205,6 @@ def test_no_number_of_replicates_makes_up_for_a_small_test_set():
     row = rng.normal(0, 1, 30)
     scores = np.tile(row - row.mean() + 0.05, (4, 1)) + 0.01 * rng.normal(size=(4, 1))
     assert on_one_test_set(scores).replicates_needed(0.05) is None
-
-
-def test_a_linearized_ratio_is_the_ratio_with_its_jackknife_error():
-    rng = np.random.default_rng(0)
-    words = rng.integers(1, 40, (1, 800))
-    errors = rng.poisson(0.1 * words)
-    scores = linearized(errors, words)
-    assert scores.mean() == pytest.approx(errors.sum() / words.sum())
-    without = (errors.sum() - errors) / (words.sum() - words)
-    jackknife = 799 / 800 * ((without - without.mean()) ** 2).sum()
-    assert scores.var(ddof=1) / 800 == pytest.approx(jackknife, rel=0.02)
-
-
-def test_equal_weights_leave_scores_as_they_are():
-    scores = np.array([[0.0, 1.0, 1.0]])
-    np.testing.assert_allclose(linearized(scores * 7, np.full((1, 3), 7.0)), scores)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from gru_audio.reporting import wording
 from gru_audio.reporting.comparison import compare
 from gru_audio.reporting.results import read_results
 from gru_audio.reporting.statistics import Estimate
+from gru_audio.tasks.metrics import ACCURACY, LOSS
 from tests.reporting.workdirs import Made, fail, write_workdir
 
 
@@ -30,7 +31,7 @@ def test_training_time_is_that_of_the_processor_where_all_runs_have_it(tmp_path)
 
 
 def test_shares_are_in_percent_and_losses_as_they_are():
-    share, loss = wording.scale_of("accuracy"), wording.scale_of("loss")
+    share, loss = ACCURACY.scale, LOSS.scale
     assert plain(share.value(0.9814)) == "98.1 %"
     assert plain(share.difference(-0.0061, sign=True)) == "-0.6 points"
     assert plain(share.interval(Estimate(0, -0.001, 0.011))) == "[-0.1, 1.1]"
@@ -52,7 +53,7 @@ def test_shares_are_in_percent_and_losses_as_they_are():
     ],
 )
 def test_small_losses_have_three_significant_digits(loss, text):
-    assert plain(wording.scale_of("loss").value(loss)) == text
+    assert plain(LOSS.scale.value(loss)) == text
 
 
 @pytest.mark.parametrize(
@@ -89,12 +90,12 @@ def test_settings_and_replicates():
 def test_a_clear_win(tmp_path):
     comparison = compared(tmp_path, arms={"gru": 6.0, "lstm": 2.0}, speakers=60)
     (pair,) = comparison.pairs
-    size = wording.scale_of("accuracy").difference(pair.difference.value)
+    size = ACCURACY.scale.difference(pair.difference.value)
     assert wording.headline(comparison) == f"gru beats lstm by {size}"
     said = plain(wording.evidence(comparison))
     assert f"{plain(size)} [" in said and "above lstm (p = 0.00132)" in said
     assert "over 5 seeds" in said
-    assert wording.pair(pair, wording.scale_of("accuracy")).startswith(f"gru is better by {size}")
+    assert wording.pair(pair, ACCURACY.scale).startswith(f"gru is better by {size}")
     assert wording.cautions(comparison) == []
     assert "5 seeds and 60 speakers, each with all its examples" in wording.sampling(comparison)
 
@@ -104,7 +105,7 @@ def test_a_lower_loss_wins(tmp_path):
     (pair,) = comparison.pairs
     assert pair.difference.value < 0
     assert "below lstm" in wording.evidence(comparison)
-    words = plain(wording.pair(pair, wording.scale_of("loss")))
+    words = plain(wording.pair(pair, LOSS.scale))
     assert words.startswith("gru is better by 0.") and "-" not in words
 
 
@@ -114,7 +115,7 @@ def test_no_winner(tmp_path):
     assert wording.headline(comparison) == f"No difference shown between {first} and {second}"
     assert "no difference shown" in wording.evidence(comparison)
     (pair,) = comparison.pairs
-    said = wording.pair(pair, wording.scale_of("accuracy"))
+    said = wording.pair(pair, ACCURACY.scale)
     expected = (
         f"about {pair.needed} replicates would show one this large"
         if pair.needed
@@ -130,7 +131,7 @@ def test_equivalence(tmp_path):
     first, second = (arm.name for arm in comparison.arms)
     said = plain(wording.headline(comparison))
     assert said == f"{first} and {second} are equivalent within 1.0 points"
-    scale = wording.scale_of("accuracy")
+    scale = ACCURACY.scale
     assert plain(wording.pair(comparison.pairs[0], scale)) == "equivalent within 1.0 points"
 
 
@@ -221,9 +222,7 @@ def test_a_headline_tells_where_names_end(tmp_path):
     comparison = compared(tmp_path, arms={"CRNN, GRU": 6.0, "CNN": 2.0}, speakers=60)
     assert wording.headline(comparison).startswith("“CRNN, GRU” beats CNN by ")
     assert wording.pair_name(comparison.pairs[0]) == "“CRNN, GRU” \N{MINUS SIGN} CNN"
-    assert wording.pair(comparison.pairs[0], wording.scale_of("accuracy")).startswith(
-        "“CRNN, GRU” is better by "
-    )
+    assert wording.pair(comparison.pairs[0], ACCURACY.scale).startswith("“CRNN, GRU” is better by ")
 
 
 def test_a_headline_names_three_level_variants_in_one_list(tmp_path):

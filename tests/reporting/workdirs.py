@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sklearn.metrics
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -28,6 +29,7 @@ class Made:
         folds: each fold is tested on one speaker of its own.
         speakers: in the test split; 0: unknown.
         class_names: () makes sequences without classes, of unequal weight.
+        tags: whether the classes are tags; an example has its class and may have its rival.
     """
 
     arms: Mapping[str, float] = field(default_factory=lambda: {"gru": 5.2, "lstm": 4.6})
@@ -40,6 +42,7 @@ class Made:
     steps: int = 3000
     metric: str = "accuracy"
     class_names: tuple[str, ...] = DIGITS
+    tags: bool = False
 
 
 def write_workdir(workdir: Path, made: Made, seed: int = 0) -> Path:
@@ -74,6 +77,10 @@ def write_workdir(workdir: Path, made: Made, seed: int = 0) -> Path:
                 if not made.class_names:
                     del predictions["label"], predictions["probabilities"]
                     predictions["weight"] = weight[tested]
+                if made.tags:
+                    both = np.eye(classes, dtype=np.uint8)[[label, rival]]
+                    predictions["tags"] = (both[0] | both[1] * (rival % 2)[:, None])[tested]
+                    del predictions["label"]
                 _write_run(workdir / "runs" / run, entry, made, predictions, rate, rng)
 
     (workdir / "sweep.json").write_text(json.dumps(_sweep(made, entries, speakers)))
@@ -193,8 +200,19 @@ def _metrics(predictions: dict[str, np.ndarray]) -> dict[str, float]:
     if "weight" in predictions:
         loss, weight = predictions["loss"].astype(np.float64), predictions["weight"]
         return {"loss": float((loss * weight).sum() / weight.sum())}
+    loss = {"loss": float(predictions["loss"].mean())}
+    if "tags" in predictions:
+        columns = zip(predictions["tags"].T, predictions["probabilities"].T, strict=True)
+        precision = [sklearn.metrics.average_precision_score(*column) for column in columns]
+        return {"map": float(np.mean(precision)), **loss}
     correct = predictions["probabilities"].argmax(axis=1) == predictions["label"]
-    return {"loss": float(predictions["loss"].mean()), "accuracy": float(correct.mean())}
+    return {"accuracy": float(correct.mean()), **loss}
+
+
+def _task(made: Made) -> str:
+    if not made.class_names:
+        return "next_step"
+    return "tagging" if made.tags else "classification"
 
 
 def _sweep(made: Made, entries: list[dict[str, Any]], speakers: int) -> dict[str, Any]:
@@ -207,6 +225,7 @@ def _sweep(made: Made, entries: list[dict[str, Any]], speakers: int) -> dict[str
             "seed": 0,
             "data.name": "made_up",
             "data.target": "digit",
+            "task.name": _task(made),
             "train.steps": made.steps,
         },
         "arms": {arm: {"model.cell": arm} for arm in made.arms},
@@ -214,9 +233,7 @@ def _sweep(made: Made, entries: list[dict[str, Any]], speakers: int) -> dict[str
         "replicates": _replicates(made),
         "halving": None,
         "metric": made.metric,
-        "higher_is_better": made.metric == "accuracy",
         "selection": "validation/loss",
-        "selection_higher_is_better": False,
         "target": "digit" if made.class_names else "",
         "cluster": "speaker" if speakers else None,
         "class_names": list(made.class_names),

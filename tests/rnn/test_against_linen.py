@@ -19,7 +19,7 @@ def close(ours, theirs):
 
 
 def linen_carry(carry):
-    """Ours is (h,) or (h, c), linen's is h or (c, h)."""
+    """Converts our carry, (h,) or (h, c), to linen's, h or (c, h)."""
     return carry[0] if len(carry) == 1 else carry[::-1]
 
 
@@ -34,7 +34,7 @@ def setup(cell, bidirectional):
     )
     keys = jax.random.split(jax.random.key(2), len(leaves))
     draws = [0.5 * jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]
-    params = tree.unflatten(draws)  # not even the biases are zero
+    params = tree.unflatten(draws)  # all parameters are nonzero, also the biases
     return theirs, params, inputs
 
 
@@ -64,7 +64,7 @@ def test_values_and_gradients(cell, bidirectional, lengths):
     )
     valid = jnp.arange(TIME) < (jnp.full(BATCH, TIME) if lengths is None else lengths)[:, None]
     weight = jax.random.normal(next(keys), (BATCH, TIME, HIDDEN * (1 + bidirectional)))
-    weight *= valid[..., None]  # linen's outputs go on in the padding
+    weight *= valid[..., None]  # linen's outputs in the padding are nonzero
 
     def run_theirs(params, inputs, carry):
         start = tuple(linen_carry(c) for c in carry)
@@ -93,15 +93,15 @@ def test_values_and_gradients(cell, bidirectional, lengths):
 
 
 @pytest.mark.parametrize("cell", LINEN)
-def test_weights_return_as_they_came(cell):
+def test_weights_survive_a_round_trip(cell):
     _, params, _ = setup(cell, bidirectional=False)
     returned = to_linen(cell, from_linen(cell, params["cell"]))
     assert jax.tree.structure(returned) == jax.tree.structure(dict(params["cell"]))
     jax.tree.map(np.testing.assert_array_equal, returned, dict(params["cell"]))
 
 
-def test_initialised_alike():
-    """The defaults are linen's: every gate's recurrent block orthogonal, biases zero."""
+def test_initialisation_equals_linens():
+    """The defaults: the recurrent block of each gate is orthogonal, and biases are zero."""
     _, params, inputs = setup("gru", bidirectional=False)
     ours = jax.jit(Encoder(HIDDEN).init)(jax.random.key(0), inputs)["params"]["forward_0"]
     assert jax.tree.map(np.shape, ours) == jax.tree.map(np.shape, from_linen("gru", params["cell"]))

@@ -64,7 +64,7 @@ def test_values_and_gradients(cell, layers, bidirectional):
     np.testing.assert_allclose(d_inputs, x.grad, **close)
     np.testing.assert_allclose(d_start, s.grad, **close)
 
-    # Each of PyTorch's two biases has the gradient of their sum, which is what ours is.
+    # The gradient of each of PyTorch's two biases equals that of our bias, which is their sum.
     d_state = {name: parameter.grad.numpy() for name, parameter in module.named_parameters()}
     for name in d_state:
         if name.startswith("bias_hh"):
@@ -77,7 +77,7 @@ def test_values_and_gradients(cell, layers, bidirectional):
 
 
 @pytest.mark.parametrize("cell", TORCH)
-def test_weights_given_out_run_in_torch(cell):
+def test_exported_weights_run_in_torch(cell):
     inputs = jax.random.normal(jax.random.key(0), (BATCH, TIME, FEATURES))
     encoder = Encoder(HIDDEN, cell, 2, recurrent_init="uniform", bias_init="normal_0.1")
     params = jax.jit(encoder.init)(jax.random.key(1), inputs)["params"]

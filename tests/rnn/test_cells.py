@@ -32,7 +32,7 @@ def example(cell):
 
 
 def reference_batch(cell, params, inputs, carry, reverse):
-    """Padded outputs and final carry, every example run alone at its own length."""
+    """Returns padded outputs and final carries; each example runs alone at its own length."""
     outputs = np.zeros((BATCH, TIME, HIDDEN))
     final = [np.zeros((BATCH, HIDDEN)) for _ in carry]
     for i, length in enumerate(LENGTHS):
@@ -122,12 +122,12 @@ def test_sizes_of_chung_2014(cell, hidden, published):
 
 
 @pytest.mark.parametrize(("cell", "gates"), [("min_gru", 2), ("min_lstm", 3)])
-def test_parameter_count_of_cells_whose_gates_see_the_input_alone(cell, gates):
+def test_parameter_count_of_cells_without_recurrent_kernels(cell, gates):
     assert count(cell, 11, 6) == gates * (11 * 6 + 6)
 
 
-def test_gates_of_the_minimal_lstm_far_out():
-    """s(f) / (s(f) + s(i)) where both vanish in float32: by hand 1 / (1 + e^(i - f))."""
+def test_gates_of_the_minimal_lstm_do_not_underflow():
+    """s(f) / (s(f) + s(i)), where both are 0 in float32, is 1 / (1 + e^(i - f))."""
     f, i = jnp.array([-300.0, -200.0, -200.0]), jnp.array([-200.0, -300.0, -201.0])
     share = 1 / (1 + np.exp(np.float64(i - f)))
     found = min_lstm(jnp.ones(3), f, i, jnp.zeros(3))

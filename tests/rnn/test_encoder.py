@@ -1,4 +1,4 @@
-"""Padding, carry, stacking, and the transformations an encoder must survive."""
+"""Encoders: padding, carry, stacking, and JAX transformations."""
 
 import functools
 
@@ -28,7 +28,7 @@ def made(cell="gru", layers=1, bidirectional=False, **more):
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_an_example_in_a_padded_batch_gives_what_it_gives_alone(cell):
+def test_an_example_in_a_padded_batch_has_the_results_that_it_has_alone(cell):
     _, variables, inputs, apply = made(cell, 2, True)
     batch = apply(variables, inputs, LENGTHS)
     alone = apply(variables, inputs[1:2, :5])
@@ -54,7 +54,7 @@ def test_padding_changes_no_gradient():
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_the_carry_goes_on_where_it_stopped(cell):
+def test_the_final_carry_continues_the_sequence(cell):
     _, variables, inputs, apply = made(cell, 2)
     whole = apply(variables, inputs)
     first = apply(variables, inputs[:, :3])
@@ -89,7 +89,7 @@ def test_layer_norm_against_its_formula():
     rng = np.random.default_rng(0)
     scale, bias = rng.normal(size=(2, 3 * HIDDEN))
     params |= {"norm_scale": jnp.array(scale), "input_bias": jnp.array(bias)}
-    # The same cell, fed the normalised projections through an identity kernel and no bias.
+    # The same cell gets the normalised projections by an identity kernel without bias.
     projections = np.asarray(inputs, np.float64) @ np.asarray(params["input_kernel"], np.float64)
     gates = projections.reshape(BATCH, TIME, 3, HIDDEN)
     gates = (gates - gates.mean(-1, keepdims=True)) / np.sqrt(gates.var(-1, keepdims=True) + 1e-6)
@@ -125,7 +125,7 @@ def test_bfloat16(cell):
 
 @pytest.fixture(scope="module")
 def members():
-    """Three encoders' parameters, stacked, and the gradient of one with everything it needs."""
+    """Returns stacked parameters of three encoders, and a gradient function with its arguments."""
     encoder, _, inputs, _ = made("lstm", 1, True)
 
     def gradient(variables, inputs, lengths):
@@ -188,7 +188,7 @@ def test_members_under_shard_map(members):
         ("implementation", "skan", 'Unknown implementation "skan". Did you mean "scan"'),
     ],
 )
-def test_a_name_that_is_not_there(field, value, message):
+def test_an_unknown_name_is_refused(field, value, message):
     with pytest.raises(UserError, match=message.replace(".", r"\.")):
         jax.eval_shape(
             Encoder(HIDDEN, **{field: value}).init, jax.random.key(0), jnp.zeros((1, 2, 3))

@@ -17,8 +17,7 @@ from gru_audio.rnn.equations import Bias, Cell, Diagonal, Matrix, Pointwise
 from gru_audio.rnn.kernels.gpu import PallasGpu
 from gru_audio.rnn.kernels.gradient import differentiable
 from gru_audio.rnn.kernels.linear import associative
-from gru_audio.rnn.kernels.loop import Loop
-from gru_audio.rnn.kernels.scan import scan
+from gru_audio.rnn.kernels.loop import Loop, scan
 from gru_audio.rnn.kernels.tpu import PallasTpu
 from gru_audio.settings import UserError
 
@@ -54,7 +53,7 @@ def sru_2017(params, carry, p):
 
 
 def sru_2018(params, carry, p):
-    """Lei et al. 2018 (arXiv 1709.02755v5), equations 1 to 4: gates see the old state, too."""
+    """Lei et al. 2018 (arXiv 1709.02755v5), equations 1 to 4: gates also depend on the state."""
     f, r = blocks(params, "v", 2)
     old = carry[1]
     c = sru_memory(old, p["f"] + f * old, p["n"])
@@ -62,7 +61,7 @@ def sru_2018(params, carry, p):
 
 
 def set_and_read_again(params, carry, p):
-    """A gate in three functions, and names that are set again, also one of a gate."""
+    """Three functions use a gate, and equations assign names again, among them a gate."""
     (h,) = carry
     a = p["a"] + h @ params["u"]
     h = jnp.tanh(a) + 0.5 * h
@@ -72,7 +71,7 @@ def set_and_read_again(params, carry, p):
 
 
 def added_late(params, carry, p):
-    """Parameters add to what was read, to what was set, to the carry, and to their own gate."""
+    """Parameters add to values that were read or assigned, to the carry, and to their own gate."""
     h, c = carry
     a = p["a"] + h @ params["u"]
     q = jnp.tanh(a)
@@ -84,7 +83,7 @@ def added_late(params, carry, p):
 
 
 def shared(params, carry, p):
-    """A matrix that is used twice, a sum that is a bias alone, and one gate named twice."""
+    """A matrix is used twice, a sum is only a bias, and a gate occurs twice in one equation."""
     (h,) = carry
     a = p["a"] + h @ params["u"]
     m = jnp.tanh(a) @ params["u"]
@@ -93,7 +92,7 @@ def shared(params, carry, p):
 
 
 def unused(params, carry, p):
-    """Gates, values and a carry that nothing reads; a constant, a bool, a carry that stays."""
+    """Unused gates, values and a carry; a constant, a bool, and a constant carry."""
     h, still, count = carry
     h = jnp.where(p["a"] > 0, 1.5 * jnp.tanh(p["a"]) * h, p["b"] - h)
     return h, still, count + 1
@@ -179,7 +178,7 @@ CASES = {
 
 
 def example(cell):
-    """Parameters, projections and an initial carry, none of them zero."""
+    """Returns parameters, projections and an initial carry, all nonzero."""
     rng = np.random.default_rng(0)
 
     def draw(*shape):
@@ -195,7 +194,7 @@ def example(cell):
 
 
 def by_hand(case, reverse, params, projections, carry):
-    """Outputs and final carry, frame by frame; past its length an example stands still."""
+    """Returns outputs and final carry, frame by frame; the carry is constant past the length."""
     outputs = [jnp.zeros((BATCH, HIDDEN))] * TIME
     for t in reversed(range(TIME)) if reverse else range(TIME):
         now = {gate: p[t] for gate, p in zip(case.cell.gates, projections, strict=True)}
@@ -206,7 +205,7 @@ def by_hand(case, reverse, params, projections, carry):
 
 
 def gradients(run, *arguments):
-    """Of a loss that weighs all values differently: gradients, and (outputs, carry)."""
+    """Returns the gradients of a loss with a different weight for each value, and the results."""
 
     def loss(*arguments):
         outputs, carry = run(*arguments)
@@ -248,7 +247,7 @@ def test_values_and_gradients(name, reverse):
 
 
 def test_every_length_of_a_linear_cell():
-    """With all frames valid, and with an example that has none: its carry stays."""
+    """All frames valid, and no frame valid: then the carry does not change."""
     case = CASES["sru_2017"]
     params, projections, carry = example(case.cell)
     for lengths in (None, np.array([6, 0, 2], np.int32)):
@@ -257,7 +256,7 @@ def test_every_length_of_a_linear_cell():
         jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), found, expected)
 
 
-def test_a_cell_that_reads_two_carried_values_is_not_worked_out_side_by_side():
+def test_a_cell_that_reads_two_carried_values_is_not_run_in_parallel():
     two = cell("a", "hc", Pointwise("h", lambda h, c: h + c), linear=True)
-    with pytest.raises(UserError, match="read one carried value"):
+    with pytest.raises(UserError, match="reads one carried value"):
         associative(two, *example(two), None, False)

@@ -18,14 +18,14 @@ INPUTS = np.random.default_rng(0).normal(size=(BATCH, TIME, FEATURES)).astype(np
 
 
 def random_params(module, *arguments):
-    """Parameters of which none is zero."""
+    """Returns nonzero parameters."""
     params = jax.eval_shape(module.init, jax.random.key(0), *arguments)["params"]
     rng = np.random.default_rng(1)
     return jax.tree.map(lambda leaf: rng.normal(0, 0.5, leaf.shape).astype(np.float32), params)
 
 
 def expected(cell, params, frames, *, reverse=False, carry=None):
-    """Padded gates, every example run alone at its own length."""
+    """Returns padded gates; each example runs alone at its own length."""
     found = {}
     for i, length in enumerate(LENGTHS):
         start = [np.zeros(HIDDEN) for _ in CELLS[cell].carry]
@@ -55,7 +55,7 @@ def test_gates_of_a_layer(cell, reverse):
 
 
 def test_an_update_gate_near_one_keeps_the_output():
-    """The sense of the gate, which differs between papers and libraries."""
+    """The meaning of 1, which differs between papers and libraries."""
     layer = Layer("gru", HIDDEN)
     params = random_params(layer, INPUTS)
     params["input_bias"][HIDDEN : 2 * HIDDEN] = 30  # of the gates r, z, n
@@ -85,7 +85,7 @@ def test_gates_of_a_stack_in_both_directions():
     assert len(found.layers) == 4
 
 
-def test_a_normalised_layer_gives_the_outputs_that_its_gates_make():
+def test_the_gates_of_a_normalised_layer_reproduce_its_outputs():
     layer = Layer("gru", HIDDEN, layer_norm=True)
     params = random_params(layer, INPUTS)
     gates = gates_of_layer(layer, params, INPUTS)
@@ -101,7 +101,7 @@ def model(**changes):
     return make_model(override(default_config(), {"model.hidden": HIDDEN} | changes).model, 2)
 
 
-def test_gates_behind_a_convolutional_front():
+def test_gates_after_a_convolutional_front():
     crnn = model(name="crnn", conv=("2 3x3 stride 2x2",))
     variables = crnn.init(jax.random.key(0), INPUTS, LENGTHS)
     found = gates_of(crnn, variables, INPUTS, LENGTHS)

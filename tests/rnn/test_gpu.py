@@ -1,4 +1,4 @@
-"""The GPU kernels: interpreted against the plain loop, lowered for CUDA, and on a GPU if one is."""
+"""The GPU kernels: interpreted against the plain loop, lowered for CUDA, and on a GPU if any."""
 
 import functools
 
@@ -24,7 +24,7 @@ INTERPRETED = PallasGpu(interpret=True)
 
 
 def example(cell, hidden=HIDDEN, dtype=jnp.float32, batch=BATCH, time=TIME, members=()):
-    """Parameters (none zero), projections and an initial carry, drawn by `numpy`."""
+    """Returns nonzero parameters, projections and an initial carry, random by `numpy`."""
     rng = np.random.default_rng(0)
 
     def draw(*shape, dtype=dtype):
@@ -40,7 +40,7 @@ def example(cell, hidden=HIDDEN, dtype=jnp.float32, batch=BATCH, time=TIME, memb
 
 
 def gradient(loops, cell, reverse=False):
-    """Of ``(params, projections, carry, lengths)``: all gradients, and (outputs, carry)."""
+    """Returns ``(params, projections, carry, lengths) -> gradients, (outputs, carry)``."""
 
     def loss(params, projections, carry, lengths):
         outputs, final = differentiable(
@@ -75,8 +75,8 @@ RESIDENT, STREAMED = (HIDDEN, True, True, LENGTHS), (33, False, False, LENGTHS)
         ("gru", HIDDEN, None, False, None),
     ],
 )
-def test_the_same_as_the_loop(cell, hidden, resident, reverse, lengths):
-    """Streamed, 33 units are padded to 64, which come in two slices."""
+def test_equal_to_the_loop(cell, hidden, resident, reverse, lengths):
+    """When streamed, 33 units are padded to 64, which are two slices."""
     arguments = *example(cell, hidden), lengths
     kernels = PallasGpu(resident=resident, interpret=True)
     ours = jax.jit(gradient(kernels, cell, reverse))(*arguments)
@@ -84,14 +84,14 @@ def test_the_same_as_the_loop(cell, hidden, resident, reverse, lengths):
 
 
 @pytest.mark.parametrize("cell", [cell for cell in CELLS if cell not in MAIN])
-def test_the_other_cells_too(cell):
+def test_other_cells_equal_the_loop(cell):
     arguments = *example(cell), LENGTHS
     close(*(jax.jit(gradient(loops, cell))(*arguments) for loops in (INTERPRETED, Loop())))
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_bfloat16(cell):
-    """Two roundings apart at most; the gradients of projections are bfloat16, too."""
+    """The results differ by at most two roundings. Gradients of projections are bfloat16, too."""
     arguments = *example(cell, dtype=jnp.bfloat16), LENGTHS
     ours = jax.jit(gradient(INTERPRETED, cell))(*arguments)
     theirs = jax.jit(gradient(Loop(), cell))(*arguments)
@@ -101,7 +101,7 @@ def test_bfloat16(cell):
 
 @pytest.fixture(scope="module")
 def members():
-    """Three GRUs with weights and data of their own, and their gradients one by one."""
+    """Three GRUs with different weights and data, and the gradients of each."""
     stacked = example("gru", members=(3,))
     alone = jax.jit(gradient(Loop(), "gru"))
     one_by_one = [alone(*jax.tree.map(lambda a, i=i: a[i], stacked), LENGTHS) for i in range(3)]
@@ -118,7 +118,7 @@ def grids(jaxpr):
                 yield from grids(inner)
 
 
-def test_members_under_vmap_are_a_dimension_of_the_grid(members):
+def test_vmap_adds_a_grid_dimension(members):
     stacked, expected = members
     run = jax.vmap(gradient(INTERPRETED, "gru"), (0, 0, 0, None))
     assert list(grids(jax.make_jaxpr(run)(*stacked, LENGTHS).jaxpr)) == [(3, 2), (3, 2)]
@@ -142,7 +142,7 @@ def test_members_under_map_inside_shard_map(members):
 
 
 def lowered(cell, dtype, members=()):
-    """The StableHLO of forward and backward pass for an H200, which need not be there."""
+    """Returns the StableHLO of both passes for an H200; no GPU is needed."""
     run = gradient(PallasGpu(memory=HOPPER), cell)
     if members:
         run = jax.vmap(run, (0, 0, 0, None))
@@ -194,13 +194,13 @@ def test_less_fits_where_there_is_less_shared_memory():
     assert not stay(gru, 128, jnp.bfloat16, memory=ADA)
     assert fits(lstm, 256, jnp.float32, AMPERE)  # slices of 128 KiB, and 8 KiB of rows
     assert not fits(lstm, 256, jnp.float32, ADA)
-    with pytest.raises(UserError, match=r'99 KiB.*not 256 in float32.*implementation="loop"'):
+    with pytest.raises(UserError, match=r'cannot run 256 units in float32.*99 KiB.*"loop"'):
         arguments = jax.eval_shape(lambda: example("lstm", 256))
         jax.eval_shape(gradient(PallasGpu(memory=ADA), "lstm"), *arguments, LENGTHS)
 
 
 def test_shared_memory_by_compute_capability():
-    """In KiB; of a GPU that is not known, and where none is, the least."""
+    """In KiB. An unknown GPU, or none, gives the smallest."""
     found = {"8.0": 163, "8.6": 99, "8.9": 99, "9.0": 227, "10.0": 227, "12.0": 99, "99.9": 99}
     assert {name: shared_memory(name) // 1024 for name in found} == found
     if jax.default_backend() == "cpu":
@@ -209,7 +209,7 @@ def test_shared_memory_by_compute_capability():
 
 def test_more_units_than_fit_are_refused():
     arguments = jax.eval_shape(lambda: example("gru", 257))
-    with pytest.raises(UserError, match=r'up to 256 units.*not 257.*implementation="loop"'):
+    with pytest.raises(UserError, match=r'cannot run 257 units.*at most 256.*"loop"'):
         jax.eval_shape(gradient(PallasGpu(), "gru"), *arguments, LENGTHS)
 
 
@@ -245,7 +245,7 @@ def as_float64(tree):
 )
 @pytest.mark.parametrize("cell", MAIN)
 def test_on_a_gpu_against_float64(cell, rows, resident, reverse):
-    """In full float32: values, and the slopes of the loss in random directions."""
+    """In full float32: values, and directional derivatives of the loss."""
     arguments = example(cell, 40)
     with jax.default_matmul_precision("float32"):
         kernels = PallasGpu(rows=rows, resident=resident)
@@ -277,7 +277,7 @@ def test_on_a_gpu_against_float64(cell, rows, resident, reverse):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_on_a_gpu_with_tensor_cores(cell, dtype, resident):
-    """Rounded to TF32 and bfloat16, at a size that is padded neither in rows nor in units."""
+    """With TF32 and bfloat16 rounding, at a size that needs no padding."""
     arguments = example(cell, 64, dtype, batch=32, time=50)
     lengths = jnp.resize(LENGTHS, 32)
     ours = jax.jit(gradient(PallasGpu(resident=resident), cell))(*arguments, lengths)

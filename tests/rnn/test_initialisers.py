@@ -1,3 +1,5 @@
+"""Initialisers: the spread of each gate's block, and the forget bias."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

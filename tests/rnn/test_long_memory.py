@@ -1,4 +1,4 @@
-"""Slow gates in bfloat16 over thousands of frames, held to float64: no small step may be lost."""
+"""Slow gates in bfloat16 over thousands of frames, against float64: no small update is lost."""
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,8 @@ from gru_audio.rnn.recurrence import usable
 from tests.rnn import reference
 
 TIME, BATCH = 3000, 2
-INTERPRETED = 300  # frames for the kernels, which are slow in an interpreter
-GATES = {  # what comes to the gates at each frame; bfloat16 has all of these numbers
+INTERPRETED = 300  # frames for the kernels, because the interpreter is slow
+GATES = {  # projections of the gates at each frame; bfloat16 represents them exactly
     "gru": {"r": 0, "z": 5, "n": 0.5},
     "gru_reset_before": {"r": 0, "z": 5, "n": 0.5},
     "li_gru": {"z": 5, "n": 0.5},
@@ -27,7 +27,7 @@ KERNELS = {"pallas_gpu": PallasGpu(interpret=True), "pallas_tpu": PallasTpu(inte
 
 
 def parameters(cell):
-    """Those of a layer of one unit that reads nothing: its gates are their biases."""
+    """Parameters of a layer of one unit without inputs: its gates equal their biases."""
     shapes = {name: (1, len(gates)) for name, gates in CELLS[cell].kernels.items()}
     shapes |= {name: (len(gates),) for name, gates in CELLS[cell].vectors.items()}
     bias = np.array([GATES[cell][gate] for gate in CELLS[cell].gates], np.float32)
@@ -39,7 +39,7 @@ def parameters(cell):
 
 
 def truth(cell, time, memory=0):
-    """The final carry; `memory` is what the last of it, the slow one, begins with."""
+    """Returns the final carry; `memory` is the initial value of its last, slow part."""
     start = (*(np.zeros(1) for _ in CELLS[cell].carry[1:]), np.full(1, memory))
     return reference.layer(cell, parameters(cell), np.zeros((time, 1)), start)[1]
 
@@ -51,7 +51,7 @@ def close_to_the_truth(carry, cell, time=TIME):
 
 
 def problem(cell, implementation):
-    """A recurrence ``(projections, carry) -> (outputs, final carry)``, and both of these."""
+    """Returns a function ``(projections, carry) -> (outputs, final carry)``, and its arguments."""
     entry, params = CELLS[cell], parameters(cell)
     recurrent = {name: params[name] for name in (*entry.kernels, *entry.vectors)}
     time = INTERPRETED if implementation in KERNELS else TIME
@@ -74,7 +74,7 @@ RUNS += [(cell, name) for cell in ("gru", "lstm") for name in KERNELS]
 
 @pytest.mark.parametrize(("cell", "implementation"), RUNS)
 def test_by_every_implementation(cell, implementation):
-    """What the loops without derivatives and with them give, and the first carry's gradient."""
+    """The results with and without derivatives, and the gradient of the initial carry."""
     run, projections, carry = problem(cell, implementation)
 
     @jax.jit
@@ -88,7 +88,7 @@ def test_by_every_implementation(cell, implementation):
         assert outputs.dtype == jnp.bfloat16
         np.testing.assert_array_equal(outputs[-1], final[0].astype(jnp.bfloat16))
         close_to_the_truth(final, cell, len(outputs))
-    # What is left of the memory is a linear function of what was there at the start.
+    # The final memory is a linear function of the initial memory.
     time = len(projections[0])
     expected = truth(cell, time, memory=1)[-1] - truth(cell, time)[-1]
     np.testing.assert_allclose(slope, np.broadcast_to(expected, slope.shape), rtol=5e-3)
@@ -96,7 +96,7 @@ def test_by_every_implementation(cell, implementation):
 
 @pytest.mark.parametrize("cell", ["gru", "lstm", "min_gru"])
 def test_from_segment_to_segment_and_chunk_to_chunk(cell):
-    """As truncated gradients and rematerialisation hand the carry on."""
+    """The carry passes between segments (truncated gradients) and chunks (rematerialisation)."""
     segments = 30
     encoder = Encoder(1, cell, remat_frames=TIME // segments // 4, dtype=jnp.bfloat16)
     variables = {"params": {"forward_0": parameters(cell)}}

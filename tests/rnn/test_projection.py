@@ -23,7 +23,7 @@ def random_params(module):
 
 
 def by_the_paper(cell, params, frames, reverse):
-    """Outputs, gates and last output of one example: the cell reads the projected output."""
+    """Returns outputs, gates and last output of one example, with a projected output."""
     params = {name: np.asarray(value, np.float64) for name, value in params.items()}
     output, rest = np.zeros(PROJECTION), [np.zeros(HIDDEN) for _ in CELLS[cell].carry[1:]]
     order = -1 if reverse else 1
@@ -67,7 +67,7 @@ def test_the_last_output_of_both_directions():
         np.testing.assert_allclose(encoded.last[i], np.concatenate(last), rtol=1e-5, atol=1e-5)
 
 
-def test_the_carry_goes_on_where_it_stopped():
+def test_the_final_carry_continues_the_sequence():
     encoder = Encoder(HIDDEN, "lstm_peephole", 2, projection=PROJECTION)
     variables = {"params": random_params(encoder)}
     whole = encoder.apply(variables, INPUTS)
@@ -79,7 +79,7 @@ def test_the_carry_goes_on_where_it_stopped():
 
 
 def test_gradients_reach_projection_and_kernels():
-    """Against differences of the paper's recurrence, along a random direction."""
+    """Against finite differences of the paper's recurrence in a random direction."""
     layer = Layer("lstm", HIDDEN, projection=PROJECTION)
     params = random_params(layer)
     rng = np.random.default_rng(2)
@@ -100,10 +100,10 @@ def test_gradients_reach_projection_and_kernels():
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_cells_that_read_more_than_the_projection_are_refused(cell):
+def test_cells_that_read_the_unprojected_output_are_refused(cell):
     layer = Layer(cell, HIDDEN, projection=PROJECTION)
     if cell in PROJECTABLE:
         random_params(layer)
         return
-    with pytest.raises(UserError, match='take one of "lstm", "lstm_peephole", "rnn"'):
+    with pytest.raises(UserError, match='one of "lstm", "lstm_peephole", "rnn"'):
         random_params(layer)

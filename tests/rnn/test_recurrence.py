@@ -1,4 +1,4 @@
-"""What the implementations promise beside their numbers, which test_cells holds to float64."""
+"""Implementations of the recurrence: derivatives, memory and errors; test_cells checks numbers."""
 
 import re
 
@@ -47,7 +47,7 @@ def test_forward_mode_is_refused_or_right():
     assert jax.jvp(function, (inputs,), (inputs,))[1] == pytest.approx(float(reverse), rel=1e-5)
 
 
-def test_associative_says_whom_it_serves():
+def test_associative_refuses_other_cells():
     with pytest.raises(UserError, match="min_gru"):
         loss("gru", "associative")
 
@@ -72,7 +72,7 @@ LINEN = {"gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
 
 @pytest.fixture(scope="module", params=["gru", "lstm", "li_gru", "min_gru"])
 def programs(request):
-    """A cell, and its layer by our loop, with all frames valid and ragged."""
+    """Returns a cell and compiled programs of its layer, with equal and with ragged lengths."""
     layer = Layer(request.param, HIDDEN, implementation="loop")
     return (
         request.param,
@@ -92,7 +92,7 @@ def test_temporaries_are_no_more_than_those_of_linen(programs):
 
 
 def test_no_loop_copies_a_whole_sequence(programs):
-    """Buffers are updated in place: a copy in the body would cost time times its size."""
+    """Buffers are updated in place. A copy in the loop body would cost its size in every step."""
     sequence = rf"f32\[{TIME},{BATCH},{HIDDEN}\]\S* copy\("
     for program in programs[1:]:
         text = program.as_text()
@@ -108,7 +108,7 @@ def test_no_loop_copies_a_whole_sequence(programs):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_equations_are_consistent(cell):
-    """What the gradient relies on: a gate is used by one function, its slot is its gradient's."""
+    """The gradient needs this: one function uses a gate, and the gradient reuses its slot."""
     entry = CELLS[cell]
     used = [name for e in entry.equations for name in getattr(e, "arguments", ())]
     assert all(used.count(gate) == 1 for gate in entry.sums)
@@ -119,6 +119,6 @@ def test_equations_are_consistent(cell):
 
 @pytest.mark.parametrize("platform", ["gpu", "tpu"])
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="there is an accelerator")
-def test_a_kernel_says_where_it_runs(platform):
-    with pytest.raises(UserError, match=f"needs a {platform.upper()}, and JAX runs on the CPU"):
+def test_a_kernel_names_its_platform(platform):
+    with pytest.raises(UserError, match=f"needs a {platform.upper()}, but JAX runs on the CPU"):
         loss("gru", f"pallas_{platform}")

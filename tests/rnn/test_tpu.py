@@ -1,4 +1,4 @@
-"""The TPU kernels against the loop: in interpret mode, and as far as a TPU program can be built."""
+"""The TPU kernels: interpreted against the loop, lowered, and compiled without a TPU."""
 
 import functools
 import os
@@ -28,7 +28,7 @@ WHOLE = PallasTpu(interpret=True)
 
 
 def example(cell, *, time=TIME, batch=BATCH, hidden=HIDDEN, dtype=jnp.float32, members=()):
-    """Parameters, projections and an initial carry, none of them zero."""
+    """Returns parameters, projections and an initial carry, all nonzero."""
     rng = np.random.default_rng(0)
 
     def normal(*shape, dtype=jnp.float32):
@@ -44,7 +44,7 @@ def example(cell, *, time=TIME, batch=BATCH, hidden=HIDDEN, dtype=jnp.float32, m
 
 
 def gradients(loops, cell, reverse=False):
-    """``(arguments, lengths) -> gradients, (outputs, carry)``, of a loss that weighs all alike."""
+    """Returns ``(arguments, lengths) -> gradients, (outputs, carry)`` of a loss of all results."""
 
     def loss(arguments, lengths):
         result = differentiable(loops, CELLS[cell], *arguments, lengths, reverse)
@@ -75,7 +75,7 @@ def test_values_and_gradients(cell, reverse, lengths):
 
 @pytest.mark.parametrize(("cell", "reverse"), [("gru", False), ("lstm", True)])
 def test_races(cell, reverse):
-    """Two cores share the tiles; memory that nothing was written to is NaN."""
+    """Two cores share the tiles. Uninitialised memory is NaN."""
     small = {"batch": 11, "time": 5}
     arguments, lengths = example(cell, **small), LENGTHS[:11] % 5
     careful = pltpu.InterpretParams(detect_races=True, num_cores_or_threads=2)
@@ -87,7 +87,7 @@ def test_races(cell, reverse):
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_many_runs(cell):
-    """Each with its own weights and lengths: side by side, or one after the other."""
+    """Each run has its own weights and lengths, under vmap and under map."""
     arguments = example(cell, members=(2,), batch=3)
     lengths = jnp.array([[7, 3, 1], [2, 5, 7]])
 
@@ -100,7 +100,7 @@ def test_many_runs(cell):
 
 
 def over_devices(loops, cell, devices):
-    """The gradients, the batch split over devices."""
+    """Returns the gradients, with the batch distributed over devices."""
     mesh = jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
     whole, split = PartitionSpec(), PartitionSpec(None, "data")
     arguments = (whole, split, PartitionSpec("data"))
@@ -127,7 +127,7 @@ def test_over_devices(cell, devices):
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_bfloat16(cell):
-    """Both round at the same places: they part only where a sum lies between two numbers."""
+    """Both round at the same points; they differ only if a sum lies between two numbers."""
     arguments = example(cell, dtype=jnp.bfloat16)
     expected = jax.jit(gradients(Loop(), cell))(arguments, LENGTHS)
     found = jax.jit(gradients(TILED, cell))(arguments, LENGTHS)
@@ -159,7 +159,7 @@ def test_weights_that_do_not_fit():
 
 
 def kernels_for_a_tpu(function, cell, **sizes):
-    """How many kernels a program has that was made for a TPU."""
+    """Returns the number of kernels in a program for a TPU."""
     members = sizes.get("members", ())
     arguments = jax.eval_shape(lambda: example(cell, batch=16, **sizes))
     lengths = jax.ShapeDtypeStruct((*members, 16), jnp.int32)
@@ -194,7 +194,7 @@ def test_every_cell_lowers(cell):
     ("cell", "dtype"), [*((cell, jnp.float32) for cell in CELLS), ("gru", jnp.bfloat16)]
 )
 def test_compiles(cell, dtype):
-    """By the TPU's own compiler, which needs no TPU."""
+    """With the TPU compiler, which needs no TPU."""
     pytest.importorskip("libtpu", reason="needs pip install libtpu")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     device = topologies.get_topology_desc("v5e:2x2", "tpu").devices[0]

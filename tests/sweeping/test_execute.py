@@ -35,6 +35,16 @@ def test_arms_that_learn_something_else_are_refused(data_dir, key):
         planned(data_dir, other)
 
 
+def test_a_sweep_is_compared_by_any_metric_of_its_task(data_dir):
+    by_default, chosen = (
+        planned(data_dir, Sweep({"GRU": {}}, metric=metric)).description["metric"]
+        for metric in (None, "macro_f1")
+    )
+    assert (by_default, chosen) == ("accuracy", "macro_f1")
+    with pytest.raises(UserError, match='Did you mean "macro_f1"'):
+        planned(data_dir, Sweep({"GRU": {}}, metric="macro_f"))
+
+
 def result(workdir, run):
     found = json.loads((workdir.run(run) / "result.json").read_text())
     return {name: value for name, value in found.items() if name not in CIRCUMSTANCES}

@@ -20,8 +20,8 @@ from gru_audio.sweeping.status import (
     read_standings,
     read_sweep,
 )
-from gru_audio.training import states
-from gru_audio.training.heartbeat import Heartbeat
+from gru_audio.training import logging
+from gru_audio.training.logging import Heartbeat
 from tests.commands import ROOT
 from tests.reporting.workdirs import Made, fail, remove, write_workdir
 
@@ -70,16 +70,16 @@ def test_finished_and_waiting(workdir):
 @pytest.mark.parametrize(
     ("state", "age", "expected"),
     [
-        (states.TRAINING, 59, RUNNING),
-        (states.TRAINING, 61, STALLED),
-        (states.COMPILING, 300, RUNNING),
-        (states.SCORING, 300, RUNNING),
-        (states.COMPILING, 1000, STALLED),
-        (states.TRAINING, -59, RUNNING),  # clocks differ
-        (states.TRAINING, -(10**8), STALLED),  # or jump
-        (states.PREEMPTED, 5, WAITING),
-        (states.STOPPED, 5, STOPPED),
-        (states.FAILED, 5, FAILED),
+        (logging.TRAINING, 59, RUNNING),
+        (logging.TRAINING, 61, STALLED),
+        (logging.COMPILING, 300, RUNNING),
+        (logging.SCORING, 300, RUNNING),
+        (logging.COMPILING, 1000, STALLED),
+        (logging.TRAINING, -59, RUNNING),  # clocks differ
+        (logging.TRAINING, -(10**8), STALLED),  # or jump
+        (logging.PREEMPTED, 5, WAITING),
+        (logging.STOPPED, 5, STOPPED),
+        (logging.FAILED, 5, FAILED),
     ],
 )
 def test_what_a_group_said_and_when(workdir, state, age, expected):
@@ -95,15 +95,15 @@ def test_what_a_group_said_and_when(workdir, state, age, expected):
 
 
 def test_of_several_groups_the_latest_counts(workdir):
-    group(workdir, "older", states.TRAINING, 500, ["gru-1", "gru-2"])
-    group(workdir, "newer", states.TRAINING, 5, ["gru-1"])
+    group(workdir, "older", logging.TRAINING, 500, ["gru-1", "gru-2"])
+    group(workdir, "newer", logging.TRAINING, 5, ["gru-1"])
     found = standings(workdir)
     assert (found["gru-1"].state, found["gru-2"].state) == (RUNNING, STALLED)
 
 
 def test_a_group_from_the_future_counts_less_than_one_of_now(workdir):
-    group(workdir, "before_the_clock_was_set", states.TRAINING, -(10**8), ["gru-1", "gru-2"])
-    group(workdir, "now", states.TRAINING, 5, ["gru-1"])
+    group(workdir, "before_the_clock_was_set", logging.TRAINING, -(10**8), ["gru-1", "gru-2"])
+    group(workdir, "now", logging.TRAINING, 5, ["gru-1"])
     found = standings(workdir)
     assert (found["gru-1"].state, found["gru-2"].state) == (RUNNING, STALLED)
 
@@ -113,23 +113,23 @@ def test_failures(tmp_path):
     fail(tmp_path, "gru-0")
     found = standings(tmp_path)["gru-0"]
     assert (found.state, found.failure[:18]) == (FAILED, "FloatingPointError")
-    group(tmp_path, "again", states.TRAINING, 5, ["gru-0"])  # it is tried once more
+    group(tmp_path, "again", logging.TRAINING, 5, ["gru-0"])  # it is tried once more
     assert standings(tmp_path)["gru-0"].state == RUNNING
-    group(tmp_path, "failing", states.TRAINING, 1, ["gru-0"], failure="not finite")
+    group(tmp_path, "failing", logging.TRAINING, 1, ["gru-0"], failure="not finite")
     assert standings(tmp_path)["gru-0"].failure == "not finite"
 
 
 def test_a_heartbeat_is_there_at_once_and_then_now_and_then(tmp_path):
     file = epath.Path(tmp_path / "group" / "status.json")
     heart = Heartbeat(file)
-    heart.beat(states.COMPILING, group="one")
-    heart.beat(states.TRAINING, step=1)
-    heart.beat(states.TRAINING, step=2)  # too soon
+    heart.beat(logging.COMPILING, group="one")
+    heart.beat(logging.TRAINING, step=1)
+    heart.beat(logging.TRAINING, step=2)  # too soon
     told = json.loads(file.read_text())
-    assert (told["state"], told["group"], told["step"]) == (states.TRAINING, "one", 1)
-    heart.beat(states.FINISHED)
+    assert (told["state"], told["group"], told["step"]) == (logging.TRAINING, "one", 1)
+    heart.beat(logging.FINISHED)
     told = json.loads(file.read_text())
-    assert (told["state"], told["step"]) == (states.FINISHED, 2)
+    assert (told["state"], told["step"]) == (logging.FINISHED, 2)
     age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(told["heartbeat"])
     assert 0 <= age.total_seconds() < 60
     assert [path.name for path in file.parent.iterdir()] == ["status.json"]
@@ -137,7 +137,7 @@ def test_a_heartbeat_is_there_at_once_and_then_now_and_then(tmp_path):
 
 def test_a_heartbeat_that_cannot_be_written_ends_nothing(tmp_path):
     (tmp_path / "file").write_text("")
-    Heartbeat(epath.Path(tmp_path / "file" / "status.json")).beat(states.TRAINING)
+    Heartbeat(epath.Path(tmp_path / "file" / "status.json")).beat(logging.TRAINING)
 
 
 def status(*arguments):
@@ -147,7 +147,7 @@ def status(*arguments):
 
 def test_the_command(workdir):
     since = datetime.datetime.now(datetime.UTC) - NOW  # other tests may have come between
-    group(workdir, "gru-0", states.TRAINING, -since.total_seconds(), ["gru-1"])
+    group(workdir, "gru-0", logging.TRAINING, -since.total_seconds(), ["gru-1"])
     shown = status("--status", workdir)
     assert shown.returncode == 0, shown.stderr
     for words in ("gru-3", "120/3000", "node7", "2/3", "0.25", "4 runs: 2 waiting, 1 finished"):

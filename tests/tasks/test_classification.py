@@ -5,12 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import log_softmax
-from sklearn.metrics import accuracy_score, log_loss
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    log_loss,
+    precision_recall_fscore_support,
+)
 
 from gru_audio.config import default_config
+from gru_audio.data.fields import ClassField
 from gru_audio.settings import UserError
 from gru_audio.tasks import make_task
 from gru_audio.tasks.classification import Classification
+from gru_audio.tasks.metrics import measure
 
 TASK = Classification(("a", "b", "c", "d", "e"))
 RNG = np.random.default_rng(0)
@@ -71,17 +78,36 @@ def test_scores_and_metrics_against_scikit_learn():
     scores = {
         k: np.asarray(v) for k, v in TASK.score(LOGITS, TASK.soft_labels(LABELS), FRAMES).items()
     }
-    metrics = TASK.metrics(scores, LABELS)
+    np.testing.assert_array_equal(scores["label"], LABELS)
+    metrics = measure(TASK.metrics, scores)
     np.testing.assert_allclose(
         metrics["loss"], log_loss(LABELS, scores["probabilities"].astype(np.float64)), rtol=1e-5
     )
     assert metrics["accuracy"] == accuracy_score(LABELS, LOGITS.argmax(axis=-1))
-    assert metrics.keys() == TASK.higher_is_better.keys()
-    assert TASK.headline in metrics
+
+
+def test_the_table_and_the_words_of_classes_against_scikit_learn():
+    given = {"label": np.where(LABELS == 3, 2, LABELS), "probabilities": LOGITS.copy()}
+    given["probabilities"][:, 4] = -np.inf  # never taken
+    answer = given["probabilities"].argmax(axis=1)
+    confusion = TASK.confusion(given)
+    np.testing.assert_array_equal(confusion, confusion_matrix(given["label"], answer))
+    precision, recall, _, count = precision_recall_fscore_support(
+        given["label"], answer, labels=range(5), zero_division=np.nan
+    )
+    rows = TASK.table(given)
+    assert [row["class"] for row in rows] == list("abcde")
+    for name, expected in (("examples", count), ("recall", recall), ("precision", precision)):
+        values = [np.nan if row[name] is None else row[name] for row in rows]
+        np.testing.assert_allclose(values, expected)
+    of_class = TASK.of_answer(given, 1)
+    assert TASK.answer_metric.value(of_class) == pytest.approx(recall[1])
+    assert TASK.of_answer(given, 3) is None
+    assert TASK.in_words(given, 0) == ("abcde"[given["label"][0]], "abcde"[answer[0]])
 
 
 def test_make_task():
     config = default_config().task
-    assert make_task(config, ("x", "y"), 40).outputs == 2
+    assert make_task(config, ClassField(("x", "y")), 40).outputs == 2
     with pytest.raises(UserError, match='Did you mean "classification"'):
         config.name = "clasification"

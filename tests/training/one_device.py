@@ -1,4 +1,4 @@
-"""What the step does to one member on one device, without a feed or a data set."""
+"""What the step does to one member on one device, without a loader or a data set."""
 
 import functools
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ import numpy as np
 
 from gru_audio.audio.normalise import Normalisation
 from gru_audio.config import override
+from gru_audio.data.fields import ClassField
 from gru_audio.data.resident import Batch
 from gru_audio.data.signal import Signal
 from gru_audio.training.hyper import hyperparameters
-from gru_audio.training.parallel import Compiled, Kind, make_layout
+from gru_audio.training.placement import Compiled, Kind, make_placement
 from gru_audio.training.program import make_program
-from gru_audio.training.state import TrainState
-from gru_audio.training.step import DATA, Program
+from gru_audio.training.step import DATA, Program, TrainState
 from tests.tones import RATE, tiny
 
 CLASSES = ("low", "middle", "high")
@@ -35,7 +35,7 @@ def on_one_device(function):
 
 
 def program_of(changes: Mapping[str, Any]) -> Program:
-    return make_program(override(tiny(FAST), changes), Signal(RATE), CLASSES)
+    return make_program(override(tiny(FAST), changes), Signal(RATE), ClassField(CLASSES))
 
 
 def fresh_state(program: Program, changes: Mapping[str, Any]) -> TrainState:
@@ -53,17 +53,19 @@ def noise(program: Program, frames: list[int]) -> Batch:
     audio = np.random.default_rng(0).normal(0, 3000, (len(frames), lengths.max()))
     inside = np.arange(lengths.max()) < lengths[:, None]
     rows = np.arange(len(frames), dtype=np.int32)
-    return Batch(np.where(inside, audio, 0).astype(np.int16), lengths, rows % len(CLASSES), rows)
+    return Batch(
+        np.where(inside, audio, 0).astype(np.int16), lengths, 0 * rows, rows % len(CLASSES), rows
+    )
 
 
 def compiled_step(changes: Mapping[str, Any], frames: int, sample_rate: int = RATE) -> Compiled:
     """A training step from int16 samples, compiled for clips of so many frames and not run."""
     config = override(tiny(FAST), changes)
-    program = make_program(config, Signal(sample_rate), CLASSES)
-    layout, rows = make_layout(config.parallel, 1), config.train.batch_size
+    program = make_program(config, Signal(sample_rate), ClassField(CLASSES))
+    placement, rows = make_placement(config.parallel, 1), config.train.batch_size
 
     def abstract(dtype, kind, *shape):
-        return jax.ShapeDtypeStruct((1, *shape), dtype, sharding=layout.sharding(kind))
+        return jax.ShapeDtypeStruct((1, *shape), dtype, sharding=placement.sharding(kind))
 
     of_member = functools.partial(abstract, kind=Kind.MEMBER)
     width = program.frontend.features
@@ -75,9 +77,9 @@ def compiled_step(changes: Mapping[str, Any], frames: int, sample_rate: int = RA
     state = jax.tree.map(lambda a: abstract(a.dtype, Kind.MEMBER, *a.shape[1:]), state)
     audio = abstract(jnp.int16, Kind.ROWS, rows, program.frontend.samples(frames))
     column = abstract(jnp.int32, Kind.ROWS, rows)
-    return layout.compile(
+    return placement.compile(
         lambda state, batch: program.train_step(state, batch),
-        (state, Batch(audio, column, column, column)),
+        (state, Batch(audio, *[column] * 4)),
         (Kind.MEMBER, Kind.ROWS),
         Kind.MEMBER,
         donate=(0,),

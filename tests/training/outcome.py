@@ -3,14 +3,13 @@
 import jax
 from etils import epath
 
-from gru_audio.training.boards import Boards
+from gru_audio.training.checkpoint import Checkpointer
 from gru_audio.training.hyper import hyperparameters
-from gru_audio.training.keeper import Keeper
-from gru_audio.training.loop import Member, train
-from gru_audio.training.pack import Pack
-from gru_audio.training.progress import TrainProgress
+from gru_audio.training.logging import TensorBoardWriter, TrainProgress
+from gru_audio.training.population import Population
 from gru_audio.training.stopping import Stop
-from tests.tones import assert_same, make_feed, member, tiny
+from gru_audio.training.trainer import Member, train
+from tests.tones import assert_same, make_loader, member, tiny
 
 ONE_STEP, MANY_STEPS = 0.0, 1e9  # seconds a call is to take
 STEPS = {"train.steps": 20, "train.eval_every": 5, "parallel.call_seconds": MANY_STEPS}
@@ -21,18 +20,18 @@ class Outcome:
 
     def __init__(self, source, folder, *members, **common):
         configs = [tiny(STEPS | common | changes) for changes in members]
-        self.config, self.feed, self.said = configs[0], make_feed(source, configs), []
+        self.config, self.loader, self.said = configs[0], make_loader(source, configs), []
         folder = epath.Path(folder)
         named = [Member(f"run{m}", config.train.steps) for m, config in enumerate(configs)]
-        boards = Boards({member.name: folder / member.name for member in named})
-        keeper = Keeper(folder, 10, boards, self.said.append)
-        state = self.feed.initial_state(hyperparameters(configs))
-        self.pack = Pack(self.feed, state, self.config.parallel.repack_gain)
+        boards = TensorBoardWriter({member.name: folder / member.name for member in named})
+        checkpointer = Checkpointer(folder, 10, boards, self.said.append)
+        state = self.loader.initial_state(hyperparameters(configs))
+        self.population = Population(self.loader, state, self.config.parallel.repack_gain)
         progress = TrainProgress("test")
-        self.memory = train(self.pack, named, self.config, keeper, Stop(), progress)
-        keeper.close()
-        self.state = jax.device_get(self.pack.states())
-        self.all_records = keeper.records()
+        self.memory = train(self.population, named, self.config, checkpointer, Stop(), progress)
+        checkpointer.close()
+        self.state = jax.device_get(self.population.states())
+        self.all_records = checkpointer.records()
 
     def records(self, m, kind=""):
         """A member's records without wall times."""

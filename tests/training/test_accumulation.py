@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gru_audio.data.plan import rows_by_device
-from tests.tones import NOISE, make_feed, steps, tiny
+from tests.tones import NOISE, make_loader, steps, tiny
 from tests.training.one_device import (
     compiled_step,
     fresh_state,
@@ -23,9 +23,9 @@ CRNN = {"model.name": "crnn", "model.conv": ("4 3x3 stride 1x2",), "frontend.hop
 
 def losses(source, changes):
     configs = [tiny(NOISE | changes)]
-    feed = make_feed(source, configs)
+    loader = make_loader(source, configs)
     calls = [1] * 20 if changes.get("data.feed") == "streamed" else [20]
-    return steps(feed, configs, calls)[1]["loss"][0]
+    return steps(loader, configs, calls)[1]["loss"][0]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_batch_norm_is_over_each_part_and_moves_once_a_part():
     after, metrics = step(state, batch)
 
     features, frames = program.features(batch)
-    targets = jax.nn.one_hot(batch.target, 3)
+    targets = jax.nn.one_hot(batch.labels, 3)
     model = program.model.clone(front=program.model.front.clone(batch_axis=None))
 
     @functools.partial(jax.value_and_grad, has_aux=True)
@@ -99,7 +99,7 @@ def test_batch_norm_is_over_each_part_and_moves_once_a_part():
 @pytest.mark.reliability  # for its length
 def test_batch_norms_parts_do_not_depend_on_the_devices(source):
     whole, shared = (
-        steps(make_feed(source, configs), configs, [10])[1]["loss"]
+        steps(make_loader(source, configs), configs, [10])[1]["loss"]
         for configs in (
             [tiny(CRNN | {"train.accumulate": 2, "parallel.data": devices})] for devices in (1, 2)
         )

@@ -4,7 +4,7 @@ import pytest
 from etils import epath
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gru_audio.training.boards import Boards, write_board
+from gru_audio.training.logging import TensorBoardWriter, write_events
 
 FIRST = [
     {"run": "a", "step": 50, "train/loss": 2.5, "seconds": 1.0},
@@ -24,7 +24,7 @@ def of_a(records):
 
 @pytest.fixture
 def boards(tmp_path):
-    return Boards({run: epath.Path(tmp_path) / run for run in "ab"})
+    return TensorBoardWriter({run: epath.Path(tmp_path) / run for run in "ab"})
 
 
 @pytest.fixture
@@ -49,11 +49,11 @@ def test_a_board_grows_before_the_eyes_of_who_looks_at_it(boards, board):
 
 def test_resumed_from_an_earlier_step_it_shows_no_later_one(boards, board, tmp_path):
     boards.add(FIRST + SECOND)
-    boards.begin(FIRST)
+    boards.reset(FIRST)
     assert shown(board) == [(50, 2.5, 1.0)]
     boards.add(SECOND)
     assert [step for step, _, _ in shown(board)] == [50, 100]
-    boards.begin(FIRST[1:2])
+    boards.reset(FIRST[1:2])
     assert not EventAccumulator(str(tmp_path / "a" / "tensorboard")).Reload().Tags()["scalars"]
     other = EventAccumulator(str(tmp_path / "b" / "tensorboard"))
     assert shown(other) == [(50, 7.5, 1.0)]
@@ -64,15 +64,15 @@ def test_a_whole_board_is_not_replaced_and_a_damaged_one_is(boards, board, tmp_p
     boards.add(SECOND)
     (path,) = (tmp_path / "a" / "tensorboard").iterdir()
     inode = path.stat().st_ino
-    write_board(epath.Path(tmp_path / "a"), of_a(FIRST + SECOND))
+    write_events(epath.Path(tmp_path / "a"), of_a(FIRST + SECOND))
     assert path.stat().st_ino == inode
     path.write_bytes(path.read_bytes()[:-9])  # killed while it was written
-    write_board(epath.Path(tmp_path / "a"), of_a(FIRST + SECOND))
+    write_events(epath.Path(tmp_path / "a"), of_a(FIRST + SECOND))
     assert shown(board) == [(50, 2.5, 1.0), (100, 1.25, 3.0)]
 
 
 def test_a_board_that_cannot_be_written_stops_nobody(boards, tmp_path):
     (tmp_path / "a").write_text("in the way")
     boards.add(FIRST)
-    boards.begin([])
+    boards.reset([])
     assert (tmp_path / "b" / "tensorboard").is_dir()

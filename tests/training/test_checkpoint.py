@@ -16,15 +16,11 @@ from etils import epath
 
 from gru_audio.files import write_atomically
 from gru_audio.settings import UserError
-from gru_audio.training.checkpoint import (
-    Checkpoints,
-    hush,
-    load_model,
-    save_model,
-)
+from gru_audio.training.checkpoint import Checkpoints, silence
+from gru_audio.training.trained import load_model, save_model
 from tests.tones import assert_same
 
-hush()  # as the commands do: nothing below may print a stack trace
+silence()  # as the commands do: nothing below may print a stack trace
 MEMORY = {"step": 3, "best": [None, 0.1 + 0.2], "windows": {"loss": [1e-300, 2.5]}, "failure": [""]}
 
 
@@ -154,7 +150,7 @@ def test_damage_to_any_file_is_noticed_or_does_not_matter(saved, tmp_path, capfd
             if said:
                 assert_restored(found, 5)
                 assert said[0].startswith("checkpoint 12 is damaged (")
-                assert said[0].endswith("); uses the one of step 5")
+                assert said[0].endswith("); resumes from step 5")
                 assert folders(copy) == ["5", "damaged-12"]
                 noticed.add(name)
             else:
@@ -179,7 +175,7 @@ def test_all_are_damaged(saved):
     assert found is None
     assert len(said) == 1
     assert "checkpoint 12 is damaged" in said[0]
-    assert said[0].endswith("none is left: starts anew")
+    assert said[0].endswith("none is left: starts again")
     assert folders(saved) == ["damaged-12", "damaged-5"]
 
 
@@ -244,7 +240,8 @@ import jax, numpy as np
 rank, port, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=rank)
 from etils import epath
-from gru_audio.training.checkpoint import Checkpoints, load_model, save_model
+from gru_audio.training.checkpoint import Checkpoints
+from gru_audio.training.trained import load_model, save_model
 assert jax.process_count() == 2
 if rank == 0:
     checkpoints = Checkpoints(epath.Path(folder), 1, print)

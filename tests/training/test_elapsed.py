@@ -3,7 +3,7 @@
 import threading
 import time
 
-from gru_audio.training.elapsed import Elapsed
+from gru_audio.training.logging import Elapsed
 
 
 def test_sleep_takes_wall_time_alone():

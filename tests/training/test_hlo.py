@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.tones import fresh, make_feed, tiny
+from tests.tones import fresh, make_loader, tiny
 
 CRNN = {"model.name": "crnn", "model.conv": ("4 3x3 stride 1x2",), "frontend.hop_ms": 40.0}
 TWO_BY_TWO = {"parallel.data": 2, "parallel.member": 2}
@@ -32,12 +32,12 @@ def groups_of(line):
 def collectives(source, changes):
     """Those of the training call of two members: (name, arrays, groups of devices) each."""
     configs = [tiny(changes | {"seed": seed}) for seed in range(2)]
-    feed = make_feed(source, configs)
-    state = fresh(feed, configs)
+    loader = make_loader(source, configs)
+    state = fresh(loader, configs)
     parameters = len(jax.tree.leaves(state.weights.params))
-    feed.train(state, np.ones(2, bool), 0, 1)
+    loader.train(state, np.ones(2, bool), 0, 1)
     found = []
-    for line in feed._calls["train"].call.as_text().splitlines():
+    for line in loader.placement._calls["train"].call.as_text().splitlines():
         if match := _COLLECTIVE.search(line):
             found.append((match["name"], match["shapes"].count("["), groups_of(line)))
     return found, parameters

@@ -8,14 +8,14 @@ from etils import epath
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gru_audio.training.metrics import Segments, Windows, write_run_metrics
+from gru_audio.training.logging import LogSegments, RunningMeans, write_run_metrics
 
 SERIES = np.random.default_rng(0).normal(size=(2, 40)).astype(np.float32)
 
 
 def in_windows(calls):
     """The windows of `SERIES` when it comes in calls of these lengths."""
-    windows, ended, start = Windows(7, 2, ("loss",)), [], 0
+    windows, ended, start = RunningMeans(7, 2, ("loss",)), [], 0
     for count in calls:
         ended += windows.add(start, {"loss": SERIES[:, start : start + count]})
         start += count
@@ -37,11 +37,11 @@ def test_windows_do_not_depend_on_calls(calls):
 
 @pytest.mark.parametrize("kill", [1, 7, 10])
 def test_windows_take_up_where_a_checkpoint_left_off(kill):
-    before = Windows(7, 2, ("loss",))
+    before = RunningMeans(7, 2, ("loss",))
     ended = before.add(0, {"loss": SERIES[:, :kill]})
-    memory = json.loads(json.dumps({k: v.tolist() for k, v in before.memory().items()}))
-    after = Windows(7, 2, ("loss",))
-    after.recall(memory)
+    state = json.loads(json.dumps(before.state()))
+    after = RunningMeans(7, 2, ("loss",))
+    after.restore(state)
     ended += after.add(kill, {"loss": SERIES[:, kill:]})
     assert [(step, means["loss"].tolist()) for step, means in ended] == in_windows([40])
 
@@ -52,14 +52,14 @@ def records(start, stop):
 
 
 def test_segments_come_back_in_order(tmp_path):
-    segments = Segments(epath.Path(tmp_path), pytest.fail)
+    segments = LogSegments(epath.Path(tmp_path), pytest.fail)
     for start, stop in ((90, 1200), (0, 90)):
         segments.write(start, stop, records(start, stop))
-    assert list(Segments(epath.Path(tmp_path), pytest.fail).records()) == records(0, 1200)
+    assert list(LogSegments(epath.Path(tmp_path), pytest.fail).records()) == records(0, 1200)
 
 
 def test_rewinding_drops_what_is_past_a_checkpoint(tmp_path):
-    segments = Segments(epath.Path(tmp_path / "metrics"), pytest.fail)
+    segments = LogSegments(epath.Path(tmp_path / "metrics"), pytest.fail)
     segments.rewind(0)  # nothing yet
     for start, stop in ((0, 10), (10, 20), (20, 30)):
         segments.write(start, stop, records(start, stop))
@@ -75,7 +75,7 @@ def test_rewinding_drops_what_is_past_a_checkpoint(tmp_path):
 def three(tmp_path):
     """Three segments, their files, and what is said of them."""
     said: list[str] = []
-    segments = Segments(epath.Path(tmp_path), said.append)
+    segments = LogSegments(epath.Path(tmp_path), said.append)
     for start, stop in ((0, 10), (10, 20), (20, 30)):
         segments.write(start, stop, records(start, stop))
     return segments, sorted(tmp_path.iterdir()), said
@@ -102,8 +102,8 @@ def test_a_damaged_segment_is_noticed_and_read_past(three):
         assert list(segments.records()) == records(0, 10) + records(20, 30)
     segments.rewind(30)
     segments.rewind(10)  # as a checkpoint before the damage lets one do
-    told = "the metrics of steps 11 to 20 are damaged: they are "
-    assert said == [f"{told}lost", f"{told}made again"]
+    told = "the metrics of steps 11 to 20 are damaged and "
+    assert said == [f"{told}lost", f"{told}computed again"]
     segments.write(10, 30, records(10, 30))
     assert list(segments.records()) == records(0, 30)
     assert segments.whole_until() == 30
@@ -124,7 +124,7 @@ def test_whole_segments_reach_to_the_last(three):
 
 
 def test_what_is_not_finite_is_null(tmp_path):
-    segments = Segments(epath.Path(tmp_path), pytest.fail)
+    segments = LogSegments(epath.Path(tmp_path), pytest.fail)
     segments.write(0, 1, [{"run": "a", "step": 1, "train/loss": float("nan")}])
     text = next(tmp_path.glob("*.jsonl")).read_text()
     record = json.loads(text.splitlines()[0], parse_constant=pytest.fail)

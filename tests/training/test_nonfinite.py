@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.tones import assert_same, fresh, make_feed, member, tiny
+from tests.tones import assert_same, fresh, make_loader, member, tiny
 from tests.training.one_device import fresh_state, noise, on_one_device, program_of
 
 FRAMES = [8, 3, 5, 1, 8, 6, 7, 2]
@@ -76,11 +76,11 @@ def test_a_finite_loss_with_infinite_gradients_is_left_out_too(stepped):
 def trained(source, changes, count, members=({},)):
     """Fresh members, called for `count` steps and for two more."""
     configs = [tiny(HUGE | changes | its) for its in members]
-    feed = make_feed(source, configs)
-    state, alive, series, start = fresh(feed, configs), np.ones(len(configs), bool), [], 0
+    loader = make_loader(source, configs)
+    state, alive, series, start = fresh(loader, configs), np.ones(len(configs), bool), [], 0
     lengths = [1] * count if changes.get("data.feed") == "streamed" else [count - 2, 2]
     for length in lengths:
-        state, metrics = feed.train(state, alive, start, start + length)
+        state, metrics = loader.train(state, alive, start, start + length)
         series.append(metrics)
         start += length
     return jax.device_get(state), {
@@ -88,11 +88,11 @@ def trained(source, changes, count, members=({},)):
     }
 
 
-@pytest.mark.parametrize("feed", ["resident", "streamed"])
-def test_a_frozen_member_is_stepped_no_more(source, feed):
+@pytest.mark.parametrize("loader", ["resident", "streamed"])
+def test_a_frozen_member_is_stepped_no_more(source, loader):
     """And the other goes on as it would alone."""
     members = ({}, {"seed": 1, "optimizer.learning_rate": 0.01})
-    state, metrics = trained(source, {"data.feed": feed}, 6, members)
+    state, metrics = trained(source, {"data.feed": loader}, 6, members)
     losses = metrics["loss"][0]
     bad = int(np.flatnonzero(~np.isfinite(losses))[0])
     assert 0 < bad < 5

@@ -13,10 +13,11 @@ from scipy.special import log_expit
 from gru_audio.data import signal
 from gru_audio.data.resident import Batch, Mixing
 from gru_audio.settings import UserError
+from gru_audio.tasks.metrics import LOSS
 from gru_audio.training.program import make_program
 from gru_audio.training.trained import Trained
 from tests.rolls import TO_FORETELL
-from tests.tones import assert_same, fresh, make_feed, member, steps, tiny
+from tests.tones import assert_same, fresh, make_loader, member, steps, tiny
 from tests.training.one_device import FAST, fresh_state, on_one_device
 from tests.training.outcome import Outcome, same_member
 
@@ -30,7 +31,9 @@ close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
 
 
 def program_of(changes):
-    return make_program(tiny({**FAST, **TO_FORETELL, **changes}), signal.frames(WIDTH, "uint8"), ())
+    return make_program(
+        tiny({**FAST, **TO_FORETELL, **changes}), signal.frames(WIDTH, "uint8"), None
+    )
 
 
 def batch_of(fill=0):
@@ -38,7 +41,7 @@ def batch_of(fill=0):
     length = np.array(FRAMES, np.int32)
     inside = np.arange(TIME) < length[:, None]
     rows = np.arange(len(FRAMES), dtype=np.int32)
-    return Batch(np.where(inside[..., None], ROLLS, np.uint8(fill)), length, 0 * rows, rows)
+    return Batch(np.where(inside[..., None], ROLLS, np.uint8(fill)), length, 0 * rows, (), rows)
 
 
 def share_of(changes, fill=0):
@@ -47,7 +50,7 @@ def share_of(changes, fill=0):
     program, batch = program_of(changes), batch_of(fill)
     state = fresh_state(program, TO_FORETELL | changes)
     keys = program.keys(state, batch.row)
-    return program, state, jax.jit(lambda s, k, b: program.share(s, k, b))(state, keys, batch)
+    return program, state, jax.jit(lambda s, k, b: program.gradients(s, k, b))(state, keys, batch)
 
 
 @functools.cache
@@ -78,7 +81,7 @@ def test_a_share_is_that_of_every_piece_on_its_own(first_frame):
     *_, share = share_of({"task.first_frame": first_frame})
     losses, gradients = of_each_piece(first_frame)
     close(share.loss, losses.sum())
-    assert share.terms == sum(FRAMES) - (0 if first_frame else len(FRAMES))
+    assert share.weight == sum(FRAMES) - (0 if first_frame else len(FRAMES))
     jax.tree.map(functools.partial(close, rtol=1e-4, atol=1e-5), share.gradients, gradients)
     assert all(np.any(leaf) for leaf in jax.tree.leaves(gradients))
 
@@ -145,7 +148,7 @@ def test_truncation_against_a_loop_over_segments():
 
     loss, gradients = direct(state.weights.params)
     close(share.loss, loss)
-    assert share.terms == sum(FRAMES)
+    assert share.weight == sum(FRAMES)
     jax.tree.map(functools.partial(close, rtol=1e-4, atol=1e-5), share.gradients, gradients)
 
 
@@ -154,7 +157,7 @@ def test_truncation_changes_the_gradients_and_not_the_loss():
     *_, whole = share_of({})
     *_, parts = share_of({"train.truncate_frames": SEGMENT})
     close(parts.loss, whole.loss)
-    assert parts.terms == whole.terms
+    assert parts.weight == whole.weight
     far = [
         np.abs(a - b).max() / np.abs(b).max()
         for a, b in zip(*map(jax.tree.leaves, (parts.gradients, whole.gradients)), strict=True)
@@ -181,107 +184,106 @@ def config():
 
 
 @pytest.fixture(scope="module")
-def feed(rolls, config):
-    return make_feed(rolls, [config])
+def loader(rolls, config):
+    return make_loader(rolls, [config])
 
 
 @pytest.fixture(scope="module")
-def trained(feed, config):
-    return steps(feed, [config], [20])
+def trained(loader, config):
+    return steps(loader, [config], [20])
 
 
-def scores_of(feed, state, role):
-    state = feed.layout.scatter(state)
-    return feed.score(state.weights, state.normalisation, role)[0]
+def scores_of(loader, state, role):
+    state = loader.placement.scatter(state)
+    return loader.score(state.weights, state.normalisation, role)[0]
 
 
-def normalisation_of(feed, config):
-    return member(jax.device_get(fresh(feed, [config]).normalisation), 0)
+def normalisation_of(loader, config):
+    return member(jax.device_get(fresh(loader, [config]).normalisation), 0)
 
 
-def test_lengths_are_padded_to_few_frames(feed, rolls):
-    padded, lengths = feed.data.plan.padded, rolls.columns["length"]
+def test_lengths_are_padded_to_few_frames(loader, rolls):
+    padded, lengths = loader.data.plan.padded, rolls.columns["length"]
     assert len(padded) == 2
     assert all(length % rolls.signal.block == 0 for length in padded)
     assert padded[-1] - lengths.max() < rolls.signal.block == 8
 
 
-def test_frames_reach_the_model_as_they_are(rolls, feed, config):
-    reader = feed.data.reader([0], np.arange(8, dtype=np.int32), Mixing())
+def test_frames_reach_the_model_as_they_are(rolls, loader, config):
+    reader = loader.data.reader([0], np.arange(8, dtype=np.int32), Mixing())
     batch = jax.tree.map(lambda leaf: leaf[0], reader.step(1, 0)[0])
-    problem = feed.program.problem(normalisation_of(feed, config), batch)
+    problem = loader.program.problem(normalisation_of(loader, config), batch)
     np.testing.assert_array_equal(problem.targets, batch.signal)
     np.testing.assert_array_equal(problem.frames, batch.length)
     assert set(np.unique(problem.targets)) == {0, 1}
 
 
-def test_unless_they_are_to_be_normalised(rolls, feed):
+def test_unless_they_are_to_be_normalised(rolls, loader):
     config = tiny(OF_TWO_LENGTHS | {"frontend.normalise": True, "task.distribution": "gaussian"})
-    train = np.concatenate(rolls.signals(feed.data.ids[0]["train"]))
-    close(normalisation_of(make_feed(rolls, [config]), config).mean, train.mean(axis=0))
+    train = np.concatenate(rolls.signals(loader.data.ids[0]["train"]))
+    close(normalisation_of(make_loader(rolls, [config]), config).mean, train.mean(axis=0))
 
 
 def test_zeros_and_ones_may_not_be_normalised(rolls):
     with pytest.raises(UserError, match=r"set config\.frontend\.normalise=False"):
-        make_feed(rolls, [tiny(OF_TWO_LENGTHS | {"frontend.normalise": True})])
+        make_loader(rolls, [tiny(OF_TWO_LENGTHS | {"frontend.normalise": True})])
 
 
-def test_the_loss_falls_below_that_of_a_chance_for_each_key(rolls, feed, trained):
-    longer, _ = steps(feed, [tiny(OF_TWO_LENGTHS)], [200])
-    train = np.concatenate(rolls.signals(feed.data.ids[0]["train"]))
-    test = np.concatenate(rolls.signals(feed.data.ids[0]["test"]))
+def test_the_loss_falls_below_that_of_a_chance_for_each_key(rolls, loader, trained):
+    longer, _ = steps(loader, [tiny(OF_TWO_LENGTHS)], [200])
+    train = np.concatenate(rolls.signals(loader.data.ids[0]["train"]))
+    test = np.concatenate(rolls.signals(loader.data.ids[0]["test"]))
     chance = (train.sum(axis=0) + 0.5) / (len(train) + 1)
     alone = -np.where(test == 1, np.log(chance), np.log(1 - chance)).sum(axis=1).mean()
-    assert feed.program.task.metrics(scores_of(feed, longer, "test"), None)["loss"] < 0.9 * alone
+    assert LOSS.value(scores_of(loader, longer, "test")) < 0.9 * alone
 
 
-def test_resident_and_streamed_give_the_same_bits(rolls, feed, trained):
+def test_resident_and_streamed_give_the_same_bits(rolls, loader, trained):
     configs = [tiny(OF_TWO_LENGTHS | STREAMED)]
-    streamed = make_feed(rolls, configs)
+    streamed = make_loader(rolls, configs)
     state, metrics = steps(streamed, configs, [1] * 20)
     assert_same(metrics, trained[1])
     assert_same(state, trained[0])
     for role in ("validation", "test"):
-        assert_same(scores_of(streamed, state, role), scores_of(feed, state, role))
+        assert_same(scores_of(streamed, state, role), scores_of(loader, state, role))
 
 
 def test_devices_that_share_a_batch_change_nothing(rolls, trained):
     """However unequal the lengths of their rows; each takes its own in two parts."""
     configs = [tiny(OF_TWO_LENGTHS | {"parallel.data": 2, "train.accumulate": 2})]
-    _, metrics = steps(make_feed(rolls, configs), configs, [20])
+    _, metrics = steps(make_loader(rolls, configs), configs, [20])
     np.testing.assert_allclose(metrics["loss"], trained[1]["loss"], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(
         metrics["gradient_norm"], trained[1]["gradient_norm"], rtol=1e-4, atol=1e-5
     )
 
 
-def test_a_split_is_scored_as_every_piece_on_its_own(rolls, feed, trained):
-    one, ids = member(trained[0], 0), feed.data.ids[0]["test"][:3]
+def test_a_split_is_scored_as_every_piece_on_its_own(rolls, loader, trained):
+    one, ids = member(trained[0], 0), loader.data.ids[0]["test"][:3]
     total, frames = 0.0, 0
     for piece in rolls.signals(ids):
         late = np.concatenate([np.zeros((1, piece.shape[1])), piece[:-1]]).astype(np.float32)
-        logits = feed.program.model.apply(
+        logits = loader.program.model.apply(
             {"params": one.weights.params}, late[None], np.array([len(piece)])
         )
         logits = np.asarray(logits.values[0], np.float64)
         total -= np.where(piece == 1, log_expit(logits), log_expit(-logits)).sum()
         frames += len(piece)
-    scores = {name: values[:3] for name, values in scores_of(feed, trained[0], "test").items()}
-    metrics = feed.program.task.metrics(scores, None)
-    assert metrics == {"loss": pytest.approx(total / frames, rel=1e-5)}
+    scores = {name: values[:3] for name, values in scores_of(loader, trained[0], "test").items()}
+    assert LOSS.value(scores) == pytest.approx(total / frames, rel=1e-5)
 
 
-def test_a_saved_model_scores_as_the_feed_that_trained_it(tmp_path, rolls, feed, config, trained):
+def test_a_saved_model_scores_as_the_feed_that_trained_it(tmp_path, rolls, loader, config, trained):
     one = member(trained[0], 0)
-    longest = feed.data.plan.padded[-1]
+    longest = loader.data.plan.padded[-1]
     saved = Trained(config, (), rolls.signal, longest, one.weights, one.normalisation, {"run": "x"})
     saved.save(epath.Path(tmp_path))
     loaded = Trained.load(epath.Path(tmp_path))
     assert loaded.signal == rolls.signal
-    assert loaded.class_names == ()
-    ids = feed.data.ids[0]["test"]
+    assert loaded.field is None
+    ids = loader.data.ids[0]["test"]
     scores = loaded.scores(rolls.signals(ids), np.zeros(len(ids), np.int32))
-    expected = scores_of(feed, trained[0], "test")
+    expected = scores_of(loader, trained[0], "test")
     assert scores.keys() == expected.keys()
     for name, values in expected.items():
         np.testing.assert_allclose(scores[name], values, rtol=1e-5, atol=1e-5)

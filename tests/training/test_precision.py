@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gru_audio.rnn import Layer
-from tests.tones import make_feed, steps, tiny
+from tests.tones import make_loader, steps, tiny
 from tests.training.one_device import fresh_state, noise, on_one_device, program_of
 
 FRAMES = [8, 3, 5, 1]
@@ -49,7 +49,7 @@ def test_the_type_of_every_part(model):
     assert outputs.values.dtype == jnp.float32
 
     def step(state, batch):
-        share = program.share(state, program.keys(state, batch.row), batch)
+        share = program.gradients(state, program.keys(state, batch.row), batch)
         return share, program.update(state, share)
 
     share, (after, metrics) = jax.eval_shape(on_one_device(step), state, batch)
@@ -86,7 +86,7 @@ def test_the_loss_is_that_of_float32_but_for_rounding(model):
 
         @on_one_device
         def loss(state, batch, program=program):
-            return program.share(state, program.keys(state, batch.row), batch).loss
+            return program.gradients(state, program.keys(state, batch.row), batch).loss
 
         losses.append(float(loss(state, batch)))
     assert losses[0] != losses[1]
@@ -95,7 +95,7 @@ def test_the_loss_is_that_of_float32_but_for_rounding(model):
 
 def test_it_learns(source):
     configs = [tiny({"model.compute_dtype": "bfloat16"})]
-    state, metrics = steps(make_feed(source, configs), configs, [40])
+    state, metrics = steps(make_loader(source, configs), configs, [40])
     losses = metrics["loss"][0]
     assert losses[-5:].mean() < 0.6 * losses[:5].mean()
     assert dtypes((state.weights, state.opt_state)) == {"float32"}

@@ -9,13 +9,13 @@ import sys
 import jax, numpy as np
 rank, port = int(sys.argv[1]), sys.argv[2]
 jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=rank)
-from gru_audio.training import processes
-processes._PIECE = 1000
+from gru_audio.training import distributed
+distributed._CHUNK = 1000
 for length in (1, 985, 988, 3000):  # of a text; it comes with {"value": ""}, 13 more
-    assert processes.from_first(lambda: "a" * length) == "a" * length
-assert processes.from_first(lambda: rank) == 0
+    assert distributed.broadcast(lambda: "a" * length) == "a" * length
+assert distributed.broadcast(lambda: rank) == 0
 arrays = {"a": np.arange(700.0), "b": np.arange(6, dtype=np.int32).reshape(2, 3)}
-heard = processes.arrays_from_first(lambda: arrays, arrays)
+heard = distributed.broadcast_arrays(lambda: arrays, arrays)
 assert all((heard[name] == arrays[name]).all() for name in arrays)
 """
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.tones import NOISE, assert_same, make_feed, member, steps, tiny
+from tests.tones import NOISE, assert_same, make_loader, member, steps, tiny
 
 # Members that differ in everything that members of a group may differ in.
 MEMBERS = [
@@ -24,7 +24,7 @@ SHARED = NOISE | {"train.batch_size": 16, "train.accumulate": 2}
 
 def losses(source, changes):
     configs = [tiny(SHARED | changes)]
-    return steps(make_feed(source, configs), configs, [50])[1]["loss"][0]
+    return steps(make_loader(source, configs), configs, [50])[1]["loss"][0]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_devices_that_share_a_batch_change_nothing(source, one_device, mode, dev
 def test_batch_norm_is_over_the_whole_batch(source):
     changes = {"model.name": "crnn", "model.conv": ("4 3x3 stride 1x2",), "frontend.hop_ms": 40.0}
     whole, shared = (
-        steps(make_feed(source, configs), configs, [10])
+        steps(make_loader(source, configs), configs, [10])
         for configs in ([tiny(changes)], [tiny(changes | {"parallel.data": 2})])
     )
     np.testing.assert_allclose(whole[1]["loss"], shared[1]["loss"], rtol=1e-5, atol=1e-5)
@@ -72,15 +72,15 @@ def test_batch_norm_is_over_the_whole_batch(source):
 @pytest.fixture(scope="module")
 def in_a_group(source):
     configs = [tiny(NOISE | changes) for changes in MEMBERS]
-    return steps(make_feed(source, configs), configs, [20])
+    return steps(make_loader(source, configs), configs, [20])
 
 
 @pytest.mark.parametrize("index", range(len(MEMBERS)))
 def test_a_member_is_what_it_is_alone(source, in_a_group, index):
     """To the bit, on a CPU: folds, seeds and hyperparameters of others leave no trace."""
     configs = [tiny(NOISE | MEMBERS[index])]
-    feed = make_feed(source, configs)
-    state, metrics = steps(feed, configs, [20])
+    loader = make_loader(source, configs)
+    state, metrics = steps(loader, configs, [20])
     group_state, group_metrics = in_a_group
     assert_same(member(group_metrics, index), member(metrics, 0))
     assert_same(member(group_state, index), member(state, 0))
@@ -88,8 +88,8 @@ def test_a_member_is_what_it_is_alone(source, in_a_group, index):
 
 def test_devices_that_share_members_change_nothing(source):
     configs = [tiny({"seed": seed}) for seed in range(3)]
-    alone = steps(make_feed(source, configs), configs, [20])
+    alone = steps(make_loader(source, configs), configs, [20])
     configs = [tiny({"seed": seed, "parallel.member": 2}) for seed in range(3)]
-    feed = make_feed(source, configs)
-    assert feed.layout.padded_members == 4
-    assert_same(steps(feed, configs, [20]), alone)
+    loader = make_loader(source, configs)
+    assert loader.placement.padded_members == 4
+    assert_same(steps(loader, configs, [20]), alone)

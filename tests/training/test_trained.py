@@ -14,18 +14,18 @@ from gru_audio.rnn import Layer
 from gru_audio.rnn.gates import gates_of_layer
 from gru_audio.settings import UserError
 from gru_audio.training.trained import Trained
-from tests.tones import assert_same, make_feed, member, steps, tiny
+from tests.tones import assert_same, make_loader, member, steps, tiny
 
 
-def trained_by(feed, config):
-    state, _ = steps(feed, [config], [10])
+def trained_by(loader, config):
+    state, _ = steps(loader, [config], [10])
     one = member(state, 0)
     return state, Trained(
         config=config,
-        class_names=feed.program.task.class_names,
-        signal=feed.program.signal,
-        longest=feed.data.plan.padded[-1],
-        longest_clip=int(feed.data.source.columns["length"].max()),
+        field=loader.data.source.field(config.data.target),
+        signal=loader.program.signal,
+        longest=loader.data.plan.padded[-1],
+        longest_clip=int(loader.data.source.columns["length"].max()),
         weights=one.weights,
         normalisation=one.normalisation,
         about={"run": "one"},
@@ -38,37 +38,37 @@ def config():
 
 
 @pytest.fixture(scope="module")
-def feed(source, config):
-    return make_feed(source, [config])
+def loader(source, config):
+    return make_loader(source, [config])
 
 
 @pytest.fixture(scope="module")
-def both(feed, config):
-    return trained_by(feed, config)
+def both(loader, config):
+    return trained_by(loader, config)
 
 
-def assert_scores(trained, feed, state, source, role="test"):
-    state, ids = feed.layout.scatter(state), feed.data.ids[0][role]
-    expected = feed.score(state.weights, state.normalisation, role)[0]
-    scores = trained.scores(source.signals(ids), feed.data.labels(0, role))
+def assert_scores(trained, loader, state, source, role="test"):
+    state, ids = loader.placement.scatter(state), loader.data.ids[0][role]
+    expected = loader.score(state.weights, state.normalisation, role)[0]
+    scores = trained.scores(source.signals(ids), loader.data.labels_of(0, role))
     assert scores.keys() == expected.keys()
     for name, values in expected.items():
         np.testing.assert_allclose(scores[name], values, rtol=1e-5, atol=1e-5)
 
 
-def test_a_saved_model_scores_as_the_feed_that_trained_it(tmp_path, source, feed, both):
+def test_a_saved_model_scores_as_the_feed_that_trained_it(tmp_path, source, loader, both):
     """`predict` pads in its own way, which may not matter."""
     state, trained = both
     trained.save(str(tmp_path))
     loaded = Trained.load(str(tmp_path))
     assert (loaded.longest, loaded.longest_clip) == (trained.longest, trained.longest_clip)
     assert flatten(loaded.config) == flatten(trained.config)
-    assert loaded.class_names == trained.class_names
+    assert loaded.field == trained.field
     assert loaded.signal.rate == 8000
     assert loaded.about == {"run": "one"}
     assert_same(loaded.weights.params, trained.weights.params)
-    assert_scores(loaded, feed, state, source)
-    assert_scores(loaded, feed, state, source, "train")  # more than one batch
+    assert_scores(loaded, loader, state, source)
+    assert_scores(loaded, loader, state, source, "train")  # more than one batch
 
 
 def test_the_order_of_clips_and_their_neighbours_do_not_matter(source, both):
@@ -84,14 +84,16 @@ def test_the_order_of_clips_and_their_neighbours_do_not_matter(source, both):
 
 def test_long_clips_are_cropped_as_in_training(source):
     config = tiny({"data.crop_seconds": 0.2})
-    feed = make_feed(source, [config])
-    assert max(feed.data.plan.padded) < np.median(source.columns["length"])
-    state, trained = trained_by(feed, config)
-    assert_scores(trained, feed, state, source)
+    loader = make_loader(source, [config])
+    assert max(loader.data.plan.padded) < np.median(source.columns["length"])
+    state, trained = trained_by(loader, config)
+    assert_scores(trained, loader, state, source)
 
 
 def test_probabilities_are_of_whole_clips_in_any_batch(source):
-    trained = trained_by(make_feed(source, [config := tiny({"data.crop_seconds": 0.2})]), config)[1]
+    trained = trained_by(make_loader(source, [config := tiny({"data.crop_seconds": 0.2})]), config)[
+        1
+    ]
     clips = source.signals(np.arange(6))
     assert max(map(len, clips)) > trained.longest
     together = trained.probabilities(clips)
@@ -123,19 +125,19 @@ def test_batch_norm_uses_its_running_statistics(tmp_path, source):
     config = tiny(
         {"model.name": "crnn", "model.conv": ("4 3x3 stride 1x2",), "frontend.hop_ms": 40.0}
     )
-    feed = make_feed(source, [config])
-    state, trained = trained_by(feed, config)
+    loader = make_loader(source, [config])
+    state, trained = trained_by(loader, config)
     trained.save(epath.Path(tmp_path))
     loaded = Trained.load(epath.Path(tmp_path))
     assert jax.tree.leaves(loaded.weights.model_state)
-    assert_scores(loaded, feed, state, source)
-    initial = feed.program.model.init(
+    assert_scores(loaded, loader, state, source)
+    initial = loader.program.model.init(
         jax.random.key(0), np.zeros((1, 9, 8)), np.array([9]), train=False
     )
     initial.pop("params")
     with pytest.raises(AssertionError):  # which is to say that they matter
         weights = trained.weights.replace(model_state=initial)
-        assert_scores(dataclasses.replace(trained, weights=weights), feed, state, source)
+        assert_scores(dataclasses.replace(trained, weights=weights), loader, state, source)
 
 
 def test_gates_of_clips_are_those_of_each_alone(source, both):
@@ -143,7 +145,7 @@ def test_gates_of_clips_are_those_of_each_alone(source, both):
     program, clips = trained.program(), source.signals(np.arange(0, len(source), 9))
     found = trained.gates(clips)
     for clip, layers in zip(clips[:3], found, strict=False):
-        one = Batch(clip[None], np.array([len(clip)]), np.zeros(1, np.int32), np.zeros(1, np.int32))
+        one = Batch(clip[None], np.array([len(clip)]), *[np.zeros(1, np.int32)] * 3)
         features, frames = program.features(one)
         layer = Layer(trained.config.model.cell, trained.config.model.hidden)
         params = trained.weights.params["encoder"]["forward_0"]
@@ -202,8 +204,13 @@ def test_a_config_that_the_arrays_do_not_fit(saved, changes, why):
         ("longest", 2**31),
         ("longest", 0),
         ("longest", 1.5),
-        ("class_names", [1, 2, 3]),
-        ("class_names", "abc"),
+        ("field", 3),
+        ("field", {"kind": "class", "names": [1, 2, 3]}),
+        ("field", {"kind": "class", "names": "abc"}),
+        ("field", {"kind": "class", "names": ["a"]}),
+        ("field", {"kind": "tags", "names": ["low", "middle", "high"]}),
+        ("field", {"kind": "number"}),
+        ("field", None),
         ("about", {}),
         ("about", []),
         ("signal", {"rate": 10**15, "dtype": "int16", "shape": [], "block": 128}),

@@ -10,7 +10,7 @@ import pytest
 from gru_audio.rnn import Dropout
 from gru_audio.settings import UserError
 from gru_audio.training.keys import DROPOUT
-from tests.tones import NOISE, assert_same, make_feed, steps, tiny
+from tests.tones import NOISE, assert_same, make_loader, steps, tiny
 from tests.training.one_device import (
     compiled_step,
     fresh_state,
@@ -32,7 +32,7 @@ def share_of(changes, batch_of=noise):
     program = program_of(changes)
     state, batch = fresh_state(program, changes), batch_of(program, FRAMES)
     keys = program.keys(state, batch.row)
-    share = jax.jit(lambda s, k, b: program.share(s, k, b))(state, keys, batch)
+    share = jax.jit(lambda s, k, b: program.gradients(s, k, b))(state, keys, batch)
     return program, state, batch, keys, share
 
 
@@ -57,7 +57,7 @@ def test_against_a_loop_over_segments():
                 dropout=dropout,
             )
             carry = jax.lax.stop_gradient(carry)
-            for row, target in enumerate(batch.target):
+            for row, target in enumerate(batch.labels):
                 of_row = -jax.nn.log_softmax(logits[row])[target]
                 total += of_row * valid[row] / FRAMES[row]
         return total
@@ -93,7 +93,7 @@ def test_within_micro_batches_and_with_rematerialisation(source):
     losses = []
     for changes in ({}, {"train.accumulate": 2, "model.remat_frames": 2, "parallel.data": 2}):
         configs = [tiny(NOISE | {"train.truncate_frames": 6} | changes)]
-        losses.append(steps(make_feed(source, configs), configs, [20])[1]["loss"])
+        losses.append(steps(make_loader(source, configs), configs, [20])[1]["loss"])
     np.testing.assert_allclose(*losses, rtol=1e-5, atol=1e-5)
     assert losses[0][0, -5:].mean() < losses[0][0, :5].mean()
 

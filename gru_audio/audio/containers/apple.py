@@ -1,34 +1,37 @@
-"""AIFF, AIFF-C and CAF, Apple's containers of chunks."""
+"""AIFF, AIFF-C and CAF: Apple's chunk formats."""
 
+import functools
 import math
 import struct
 from typing import BinaryIO
 
-from gru_audio.audio.containers import (
+from gru_audio.audio.containers.stream import (
     CONTRADICTORY,
     EMPTY,
-    TRUNCATED,
-    UNSUPPORTED,
-    Unusable,
-    check_rate_and_channels,
-)
-from gru_audio.audio.containers.stream import (
     MOST_CHUNKS,
     SAMPLE_BYTES,
+    TRUNCATED,
+    UNSUPPORTED,
+    Chunk,
     Stream,
+    Unusable,
+    check_rate_and_channels,
+    chunk_end,
     end_of_samples,
     exactly,
     file_size,
+    is_chunk_name,
     pcm,
     read_at,
+    riff_chunk,
 )
 
 AIFF_MAGIC, CAF_MAGIC = b"FORM", b"caff"
 
-_LONGEST = 1 << 12  # bytes that are read of a chunk other than the samples
-_LONGEST_TABLE = 1 << 24  # bytes of packets' sizes: a year of sound
+_LONGEST = 1 << 12  # bytes that are read of a COMM chunk
+_LONGEST_TABLE = 1 << 24  # bytes that are read of a packet table: a year of sound
 _INTEGERS = ("PCM_S8", "PCM_16", "PCM_24", "PCM_32")
-_AIFC = {  # subtypes of 8, 16, 24 and 32 bits, and byte order, by compression
+_AIFC = {  # by compression: subtypes of 8, 16, 24 and 32 bits, and byte order
     b"NONE": (_INTEGERS, "BIG"),
     b"twos": (_INTEGERS, "BIG"),
     b"sowt": (_INTEGERS, "LITTLE"),
@@ -42,16 +45,15 @@ _AIFC = {  # subtypes of 8, 16, 24 and 32 bits, and byte order, by compression
     **dict.fromkeys((b"ulaw", b"ULAW"), (("ULAW",) * 2, "BIG")),
     **dict.fromkeys((b"alaw", b"ALAW"), (("ALAW",) * 2, "BIG")),
 }
-_IMA4 = b"ima4"
-_BLOCKS = {b"ima4": (34, 64), b"GSM ": (33, 160), b"agsm": (33, 160)}  # bytes and samples of one
-_CAF_FLOAT, _CAF_LITTLE = 1, 2  # flags of linear samples
+_BLOCKS = {b"ima4": (34, 64), b"GSM ": (33, 160), b"agsm": (33, 160)}  # bytes, samples per block
+_CAF_FLOAT, _CAF_LITTLE = 1, 2  # flags of uncompressed samples
 
 
 def probe_aiff(file: BinaryIO) -> Stream:
-    """Reads the chunks, of which COMM may stand behind the samples.
+    """Reads the chunks of an AIFF; COMM may follow the samples.
 
     Raises:
-      Unusable: COMM and the samples disagree about their length, or there is more or less of them.
+      Unusable: COMM, the length of the samples and the length of the file contradict each other.
     """
     size, kind = file_size(file), read_at(file, 8, 4)
     if len(kind) < 4:
@@ -74,7 +76,7 @@ def probe_aiff(file: BinaryIO) -> Stream:
         at += 8 + length + length % 2
     if samples is None or len(common) < 18 or (kind == b"AIFC" and len(common) < 22):
         raise Unusable(CONTRADICTORY)
-    channels, said, bits = struct.unpack_from(">HIH", common)
+    channels, stated, bits = struct.unpack_from(">HIH", common)
     rate = _extended(common[8:18])
     check_rate_and_channels(rate, channels)
     compression = common[18:22] if kind == b"AIFC" else b"NONE"
@@ -82,43 +84,37 @@ def probe_aiff(file: BinaryIO) -> Stream:
     begin, length = samples
     if compression in _BLOCKS:
         end = end_of_samples(file, begin, length, unit=1, chunks=_iff_chunk_end)
-        block, of_block = _BLOCKS[compression]
+        block, block_samples = _BLOCKS[compression]
         blocks, rest = divmod(end - begin, block * channels)
-        frames = blocks * of_block
-        if said in (blocks, blocks // channels):  # some count blocks
-            said = frames
-        if rest > 1 or said > frames:  # one byte makes the length even
+        frames = blocks * block_samples
+        if stated in (blocks, blocks // channels):  # some programs state blocks
+            stated = frames
+        if rest > 1 or stated > frames:  # one byte may be padding
             raise Unusable(TRUNCATED)
-        if said <= frames - of_block:
+        if stated <= frames - block_samples:
             raise Unusable(CONTRADICTORY)
-        return Stream(((0, size),), round(rate), channels, exactly(said), padding=of_block)
+        return Stream(((0, size),), round(rate), channels, exactly(stated), padding=block_samples)
     if not subtypes:
         raise Unusable(UNSUPPORTED)
-    number = max(0, -(-bits // 8) - 1)
-    if number >= len(subtypes):
+    index = max(0, -(-bits // 8) - 1)
+    if index >= len(subtypes):
         raise Unusable(CONTRADICTORY)
-    subtype = subtypes[number]
+    subtype = subtypes[index]
     unit = channels * SAMPLE_BYTES[subtype]
     end = end_of_samples(file, begin, length, unit=unit, chunks=_iff_chunk_end)
-    there = (end - begin) // unit
-    if end == begin + length and said != there:
-        raise Unusable(TRUNCATED if said > there else CONTRADICTORY)
+    frames = (end - begin) // unit
+    if end == begin + length and stated != frames:
+        raise Unusable(TRUNCATED if stated > frames else CONTRADICTORY)
     return pcm(begin, end, rate=round(rate), channels=channels, subtype=subtype, order=order)
 
 
 def _iff_chunk_end(file: BinaryIO, at: int) -> int | None:
-    for place in (at + at % 2, at):
-        header = read_at(file, place, 8)
-        printable = all(0x20 <= byte < 0x7F for byte in header[:4])
-        if len(header) == 8 and printable and header[:4] not in (b"FORM", b"SSND", b"COMM"):
-            length, size = int.from_bytes(header[4:], "big"), file_size(file)
-            behind = place + 8 + length
-            return behind + (length % 2 if behind < size else 0)
-    return None
+    read = functools.partial(riff_chunk, "big")
+    return chunk_end(read, file, (at + at % 2, at), (b"FORM", b"SSND", b"COMM"))
 
 
 def _extended(data: bytes) -> float:
-    """A floating-point number of 80 bits."""
+    """Decodes an 80-bit floating-point number (IEEE 754 extended precision)."""
     exponent = int.from_bytes(data[:2], "big") & 0x7FFF
     if exponent > 16383 + 63:
         return math.inf
@@ -126,10 +122,10 @@ def _extended(data: bytes) -> float:
 
 
 def probe_caf(file: BinaryIO) -> Stream:
-    """Reads the chunks; the one with the samples may leave its length open.
+    """Reads the chunks of a CAF; the chunk of samples may have an unknown length.
 
     Raises:
-      Unusable: the samples are of an uncommon kind, or fewer or more than the file says.
+      Unusable: the format of the samples is unsupported, or their number contradicts the file.
     """
     size = file_size(file)
     parts: dict[bytes, bytes] = {}
@@ -163,34 +159,37 @@ def probe_caf(file: BinaryIO) -> Stream:
         ">d4sIIIII", parts[b"desc"][:32]
     )
     check_rate_and_channels(rate, channels)
-    begin, said = data
-    end = end_of_samples(file, begin, said, unit=max(1, packet), chunks=_caf_chunk_end)
+    begin, stated = data
+    end = end_of_samples(file, begin, stated, unit=max(1, packet), chunks=_caf_chunk_end)
     if code == b"alac":
         frames = _alac_frames(parts.get(b"pakt", b""), end - begin, per_packet)
         return Stream(((0, size),), round(rate), channels, exactly(frames))
     width = packet // channels
     if code in (b"ulaw", b"alaw"):
-        subtype, agrees = code.decode().upper(), width == 1
+        subtype, consistent = code.decode().upper(), width == 1
     elif code != b"lpcm":
         raise Unusable(UNSUPPORTED)
     elif flags & _CAF_FLOAT:
-        subtype, agrees = {4: "FLOAT", 8: "DOUBLE"}.get(width, ""), bits == 8 * width
+        subtype, consistent = {4: "FLOAT", 8: "DOUBLE"}.get(width, ""), bits == 8 * width
     else:
         subtype = dict(enumerate(_INTEGERS, 1)).get(width, "")
-        agrees = width == -(-bits // 8)
-    if not (subtype and agrees and packet == width * channels):
+        consistent = width == -(-bits // 8)
+    if not (subtype and consistent and packet == width * channels):
         raise Unusable(CONTRADICTORY)
     order = "LITTLE" if flags & _CAF_LITTLE else "BIG"
     return pcm(begin, end, rate=round(rate), channels=channels, subtype=subtype, order=order)
 
 
 def _alac_frames(table: bytes, length: int, per_packet: int) -> int:
-    """How many frames a table of packets says that there are, if the packets agree.
+    """Returns the number of frames that a packet table states.
 
     Args:
-      table: the content of the chunk "pakt".
+      table: the content of the "pakt" chunk.
       length: bytes of all packets.
       per_packet: frames of a packet.
+
+    Raises:
+      Unusable: the table contradicts the length of the packets.
     """
     if len(table) < 24:
         raise Unusable(TRUNCATED)
@@ -198,7 +197,7 @@ def _alac_frames(table: bytes, length: int, per_packet: int) -> int:
     if packets == 0:
         raise Unusable(EMPTY)
     sizes, size = [], 0
-    for byte in table[24:]:  # numbers of 7 bits a byte, the highest first
+    for byte in table[24:]:  # 7 bits per byte, most significant first
         size = (size << 7 | byte & 0x7F) & 0xFFFFFFFF
         if byte < 0x80:
             sizes.append(size)
@@ -210,8 +209,12 @@ def _alac_frames(table: bytes, length: int, per_packet: int) -> int:
 
 
 def _caf_chunk_end(file: BinaryIO, at: int) -> int | None:
+    return chunk_end(_caf_chunk, file, (at,), (b"data",))
+
+
+def _caf_chunk(file: BinaryIO, at: int) -> Chunk | None:
     header = read_at(file, at, 12)
-    if len(header) < 12 or not all(0x20 <= byte < 0x7F for byte in header[:4]):
-        return None
     length = int.from_bytes(header[4:], "big", signed=True)
-    return None if length < 0 or header[:4] == b"data" else at + 12 + length
+    if len(header) < 12 or not is_chunk_name(header[:4]) or length < 0:
+        return None
+    return Chunk(header[:4], at + 12, length, at + 12 + length)

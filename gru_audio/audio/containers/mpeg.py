@@ -1,11 +1,11 @@
 """MP3, frame by frame (ISO/IEC 11172-3 and 13818-3).
 
-An MP3 has no length but in a Xing header, which may be missing or wrong. libsndfile then guesses it
-from the first frames, which fails where the bit rate varies. So the frames are counted here, and a
-header with their number is put in front of them where there is none.
+Only a Xing header states the length of an MP3, and it may be missing or wrong. Without one,
+libsndfile estimates the length from the first frames, which fails for a variable bit rate. So this
+module counts the frames, and adds a header with their number if there is none.
 
 mpg123 decodes MP3 for libsndfile. It returns zeros for a granule that it cannot decode, and reports
-that on the terminal only. The side information of a granule states whether it is silent on purpose.
+the error on the terminal only. The side information of a granule states whether it is silent.
 `Silences` compares the two.
 """
 
@@ -16,23 +16,27 @@ from typing import BinaryIO
 
 import numpy as np
 
-from gru_audio.audio.containers import (
+from gru_audio.audio.containers.stream import (
     CONTRADICTORY,
     DAMAGED,
     EMPTY,
+    MOST_TAGS,
     NOT_AUDIO,
     TRUNCATED,
+    Stream,
     Unusable,
     check_rate_and_channels,
+    exactly,
+    is_zero,
+    read_at,
+    tag_length,
 )
-from gru_audio.audio.containers.stream import Stream, exactly, is_zero, read_at
-from gru_audio.audio.containers.tags import MOST_TAGS, tag_length
 
 _GRANULE = 576  # samples
 _VERSION_1 = 3
 _MONO = 3
-_LAYER = {3: 1, 2: 2, 1: 3}  # by the two bits of a header
-_KBPS = {  # by whether the version is 1, and the layer
+_LAYER = {3: 1, 2: 2, 1: 3}  # by the two layer bits
+_KBPS = {  # by (version is 1, layer)
     (True, 1): tuple(range(0, 449, 32)),
     (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
     (True, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -42,15 +46,15 @@ _KBPS = {  # by whether the version is 1, and the layer
 }
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # by version
 
-_XING_FIELDS = {1: 4, 2: 4, 4: 100, 8: 4}  # bytes, by the flag: frames, bytes, places, quality
-_SEARCHED = 1 << 16  # bytes: how far from the beginning the first frame may be
-_MOST_ADDED = 3 * 1152  # samples, by an encoder at one end
-_DECODER_DELAY = 529  # samples, which mpg123 drops where there is a header
+_XING_FIELDS = {1: 4, 2: 4, 4: 100, 8: 4}  # bytes by flag: frames, bytes, seek table, quality
+_SEARCHED = 1 << 16  # bytes that are searched for the first frame
+_MOST_ADDED = 3 * 1152  # samples that an encoder may add at one end
+_DECODER_DELAY = 529  # samples that mpg123 drops if there is a header
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What the four bytes before a frame say: `size` is in bytes, with these four."""
+    """A frame header; `size` is the bytes of the frame, including the 4 bytes of its header."""
 
     version: int
     layer: int
@@ -61,30 +65,31 @@ class Frame:
 
     @property
     def samples(self) -> int:
-        """Of one channel."""
+        """Samples per channel."""
         if self.layer == 1:
             return 384
         return 576 if self.layer == 3 and self.version != _VERSION_1 else 1152
 
     @property
     def side(self) -> int:
-        """Where the side information of layer III begins, and its length, in bytes."""
+        """Position of the side information of layer III in the frame, in bytes."""
         return 6 if self.checksum else 4
 
     @property
     def side_length(self) -> int:
+        """Length of the side information of layer III, in bytes."""
         if self.version == _VERSION_1:
             return 17 if self.channels == 1 else 32
         return 9 if self.channels == 1 else 17
 
-    def goes_with(self, other: "Frame") -> bool:
-        """Whether both may be in one stream."""
+    def matches(self, other: "Frame") -> bool:
+        """Whether both frames can belong to one stream."""
         return (self.version, self.layer, self.rate) == (other.version, other.layer, other.rate)
 
 
 @functools.lru_cache(maxsize=4096)
 def parse_frame(header: bytes) -> Frame | None:
-    """Reads the four bytes before a frame; None: they are none, or of a free format."""
+    """Parses the 4 bytes of a frame header; None: no header, or one of the free format."""
     bits = int.from_bytes(header, "big")
     version, layer, kbps, rate = bits >> 19 & 3, bits >> 17 & 3, bits >> 12 & 15, bits >> 10 & 3
     if len(header) < 4 or bits >> 21 != 0x7FF or version == 1 or layer not in _LAYER:
@@ -104,11 +109,11 @@ def parse_frame(header: bytes) -> Frame | None:
 
 
 def probe(file: BinaryIO, begin: int, end: int) -> Stream:
-    """Counts the frames between two places of a file.
+    """Counts the frames between two positions of a file.
 
     Raises:
-      Unusable: there are none, or fewer or more than the file says; the last one is cut off; or
-        something else lies among them.
+      Unusable: there is no frame, the number of frames contradicts the header, the last frame is
+        truncated, or there are other bytes between the frames.
     """
     at, first = _first_frame(file, begin, end)
     check_rate_and_channels(first.rate, first.channels)
@@ -119,22 +124,22 @@ def probe(file: BinaryIO, begin: int, end: int) -> Stream:
     while at < end:
         header = read_at(file, at, min(4, end - at))
         frame = parse_frame(header)
-        if frame and frame.goes_with(first):
-            behind = at + frame.size
-            if behind > end:
+        if frame and frame.matches(first):
+            frame_end = at + frame.size
+            if frame_end > end:
                 problem = TRUNCATED
                 break
             if ranges and ranges[-1][1] == at:
                 at = ranges.pop()[0]
-            ranges.append((at, behind))
+            ranges.append((at, frame_end))
             count += 1
+            at = frame_end
         elif tags < MOST_TAGS and (length := tag_length(file, at, end)):
-            tags, behind = tags + 1, at + length
+            tags, at = tags + 1, at + length
         else:
-            begins = len(header) < 4 and header[:1] == b"\xff"
-            problem = None if is_zero(file, at, end) else TRUNCATED if begins else DAMAGED
+            partial = len(header) < 4 and header[:1] == b"\xff"
+            problem = None if is_zero(file, at, end) else TRUNCATED if partial else DAMAGED
             break
-        at = behind
 
     if info is None:
         if problem:
@@ -153,32 +158,35 @@ def probe(file: BinaryIO, begin: int, end: int) -> Stream:
 
 
 def _first_frame(file: BinaryIO, begin: int, end: int) -> tuple[int, Frame]:
-    """Where the first frame is that another one follows, or the end of the file."""
+    """Returns the first frame that is followed by another frame or by the end of the sound."""
     searched = read_at(file, begin, min(_SEARCHED, end - begin))
     at = -1
     while (at := searched.find(b"\xff", at + 1)) >= 0:
         frame = parse_frame(searched[at : at + 4])
         if frame:
-            behind = begin + at + frame.size
-            following = parse_frame(read_at(file, behind, 4))
-            if (following and following.goes_with(frame)) or _ends(file, behind, end):
+            frame_end = begin + at + frame.size
+            following = parse_frame(read_at(file, frame_end, 4))
+            if (following and following.matches(frame)) or _ends(file, frame_end, end):
                 return begin + at, frame
     raise Unusable(NOT_AUDIO)
 
 
 def _ends(file: BinaryIO, at: int, end: int) -> bool:
-    """Whether no more frames can come: the end, or a tag and the end."""
+    """Returns whether no frame can follow: this is the end, or a tag and then the end."""
     return at == end or (at < end and at + tag_length(file, at, end) == end)
 
 
 def _counts_itself(info: "_Info", count: int, ranges: list[tuple[int, int]]) -> bool:
-    """Whether a header is one frame off, as some programs count, and its bytes are all there."""
-    there = sum(end - begin for begin, end in ranges)
-    return info.frames in (count - 1, count + 1) and info.bytes == there
+    """Returns whether the header's count differs by one frame, and its number of bytes is right.
+
+    Some programs count the header itself as a frame.
+    """
+    total = sum(end - begin for begin, end in ranges)
+    return info.frames in (count - 1, count + 1) and info.bytes == total
 
 
 def _stream(first: Frame, head: bytes, count: int, ranges: list[tuple[int, int]]) -> Stream:
-    """So many frames, none of them a header; layer III gets one of its own."""
+    """Returns the stream of `count` frames without a header; layer III gets a new header."""
     if count <= 0:
         raise Unusable(EMPTY)
     header = (_info_frame(head, count),) if first.layer == 3 else ()
@@ -188,13 +196,13 @@ def _stream(first: Frame, head: bytes, count: int, ranges: list[tuple[int, int]]
 
 @dataclass(frozen=True)
 class _Info:
-    """What a Xing or VBRI header says.
+    """The content of a Xing or VBRI header.
 
     Attributes:
-      frames: how many follow; None: it does not say.
-      bytes: of all frames and the header; None: it does not say.
-      skipped: samples at both ends that belong to no sound.
-      trusted: whether mpg123 reads it as we do.
+      frames: number of frames after the header; None: not stated.
+      bytes: of all frames and the header; None: not stated.
+      skipped: samples at both ends that do not belong to the sound.
+      trusted: whether mpg123 interprets the header in the same way.
     """
 
     frames: int | None
@@ -204,7 +212,7 @@ class _Info:
 
 
 def _info(frame: bytes, about: Frame) -> _Info | None:
-    """The header that a first frame holds instead of sound; None: it holds sound."""
+    """Parses a header in the first frame; None: the frame contains sound."""
     if about.layer != 3:
         return None
     if frame[36:40] == b"VBRI":
@@ -223,16 +231,16 @@ def _info(frame: bytes, about: Frame) -> _Info | None:
 
 
 def _skipped(encoder: bytes) -> int:
-    """Samples that the encoder says to have added before and behind the sound."""
+    """Returns the samples that the decoder drops, from the delay and padding of the encoder."""
     both = int.from_bytes(encoder[21:24], "big")
-    before, behind = both >> 12, both & 0xFFF
-    if before > _MOST_ADDED or behind > _MOST_ADDED:
+    delay, padding = both >> 12, both & 0xFFF
+    if delay > _MOST_ADDED or padding > _MOST_ADDED:
         raise Unusable(CONTRADICTORY)
-    return before + _DECODER_DELAY + max(0, behind - _DECODER_DELAY)
+    return delay + _DECODER_DELAY + max(0, padding - _DECODER_DELAY)
 
 
 def _info_frame(like: bytes, count: int) -> bytes:
-    """A header for `count` frames: a frame of the largest size, whose sound is silence."""
+    """Returns an Info header for `count` frames: a silent frame of the largest size."""
     bits = int.from_bytes(like[:4], "big") & ~(0xF << 12 | 1 << 9) | 14 << 12 | 1 << 16
     header = bits.to_bytes(4, "big")
     about = parse_frame(header)
@@ -242,14 +250,14 @@ def _info_frame(like: bytes, count: int) -> bytes:
 
 
 class Silences:
-    """Compares the zeros that were decoded with those that the frames speak of."""
+    """Compares the silent granules of the decoded sound with those that the frames state."""
 
     def __init__(self) -> None:
-        self._at = 0  # samples until now
-        self._runs: list[list[int]] = []  # of zeros in all channels: first and end
+        self._at = 0  # number of samples so far
+        self._runs: list[list[int]] = []  # runs of zeros in all channels: begin and end
 
-    def heard(self, block: np.ndarray) -> None:
-        """Consecutive samples (frames, channels)."""
+    def add(self, block: np.ndarray) -> None:
+        """Adds the next samples (frames, channels)."""
         edges = _edges(np.all(block == 0, axis=1)) + self._at
         if len(edges) and self._runs and self._runs[-1][1] == edges[0, 0]:
             self._runs[-1][1] = int(edges[0, 1])
@@ -258,22 +266,28 @@ class Silences:
         self._at += len(block)
 
     def unexplained(self, file: BinaryIO) -> bool:
-        """Whether more granules are zero than the frames in a file of frames alone say."""
-        found = _granules(np.array(self._runs).reshape(-1, 2), self._at, _GRANULE)
-        if not any(found):
+        """Returns whether more granules are zero than the frames state.
+
+        `file` must contain only frames.
+        """
+        decoded = _granules(np.array(self._runs).reshape(-1, 2), self._at, _GRANULE)
+        if not any(decoded):
             return False
         silent = np.array(list(_silent_granules(file)), bool)
-        said = _granules(_edges(silent), len(silent), 1)
-        return any(more > less for more, less in zip(found, said, strict=True))
+        stated = _granules(_edges(silent), len(silent), 1)
+        return any(d > s for d, s in zip(decoded, stated, strict=True))
 
 
 def _edges(silent: np.ndarray) -> np.ndarray:
-    """First and end of each run of True, (runs, 2)."""
+    """Returns begin and end of each run of True, (runs, 2)."""
     return np.flatnonzero(np.diff(silent, prepend=False, append=False)).reshape(-1, 2)
 
 
 def _granules(edges: np.ndarray, length: int, unit: int) -> tuple[int, int, int]:
-    """Whole granules in runs at the beginning, where encoders add some, between, and at the end."""
+    """Counts complete granules in runs at the beginning, in the middle and at the end.
+
+    Encoders add silence at the beginning and the end, so these are counted separately.
+    """
     units = (edges[:, 1] - edges[:, 0]) // unit
     first = edges[:, 0] == 0
     last = (edges[:, 1] == length) & ~first
@@ -281,7 +295,7 @@ def _granules(edges: np.ndarray, length: int, unit: int) -> tuple[int, int, int]
 
 
 def _silent_granules(file: BinaryIO) -> Iterator[bool]:
-    """Of each granule, frame by frame, whether it has no values at all, in none of its channels."""
+    """Yields for each granule whether it has no values in any channel."""
     at = 0
     while frame := parse_frame(header := read_at(file, at, 4)):
         yield from _silent_in_frame(header + file.read(frame.size - 4), frame)
@@ -296,5 +310,5 @@ def _silent_in_frame(data: bytes, frame: Frame) -> Iterator[bool]:
     side = int.from_bytes(data[frame.side : frame.side + 32].ljust(32, b"\0"), "big")
     for granule in range(granules):
         begins = [first + width * (granule * frame.channels + c) for c in range(frame.channels)]
-        # Behind the 12 bits of "part2_3_length" come the 9 of "big_values".
+        # The 9 bits of "big_values" follow the 12 bits of "part2_3_length".
         yield all(side >> (256 - begin - 12 - 9) & 0x1FF == 0 for begin in begins)

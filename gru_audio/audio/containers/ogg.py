@@ -1,7 +1,7 @@
-"""Ogg with Vorbis, Opus or FLAC: every page has a checksum and a number, the last one says so.
+"""Ogg with Vorbis, Opus or FLAC.
 
-The last page also has the number of the last sample. Of several streams libsndfile decodes the
-first alone, so a file with several is refused.
+Every page has a checksum and a sequence number. The last page is marked, and has the number of the
+last sample. libsndfile decodes only the first of several streams, so such a file is refused.
 """
 
 import math
@@ -11,28 +11,29 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import BinaryIO
 
-from gru_audio.audio.containers import (
+from gru_audio.audio.containers.stream import (
     DAMAGED,
     EMPTY,
     SEVERAL,
     TRUNCATED,
     UNSUPPORTED,
+    Stream,
     Unusable,
     check_rate_and_channels,
+    is_zero,
 )
-from gru_audio.audio.containers.stream import Stream, is_zero
 
 MAGIC = b"OggS"
 
 _HEADER = struct.Struct("<4sBBqIIIB")  # magic, version, flags, time, stream, page, CRC, segments
 _BEGIN_OF_STREAM, _END_OF_STREAM = 2, 4  # flags
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-_OPUS_RATES = (8000, 12000, 16000, 24000, 48000)  # Hz at which libsndfile decodes it
-_OPUS_CLOCK = 48000  # Hz of its times
+_OPUS_RATES = (8000, 12000, 16000, 24000, 48000)  # Hz; libsndfile decodes Opus at these rates
+_OPUS_CLOCK = 48000  # Hz of the times in Opus pages
 
 
 def probe(file: BinaryIO, end: int) -> Stream:
-    """Walks the pages up to a place: each whole, as it was written, and behind the one before.
+    """Checks that all pages up to `end` are complete, undamaged and in sequence.
 
     Raises:
       Unusable: a page is damaged or missing, or there are several streams.
@@ -72,33 +73,33 @@ def probe(file: BinaryIO, end: int) -> Stream:
 
 
 def _stream(head: bytes, times: Sequence[int], page: bytes, rest: tuple[int, int]) -> Stream:
-    """What the first packet says, with the times at which pages of sound end.
+    """Parses the first packet, and computes the number of frames.
 
     Args:
       head: the first packet.
-      times: in samples, of the clock of the format.
-      page: the one with this packet.
-      rest: the pages behind it.
+      times: end times of the pages with sound, in ticks of the format's clock.
+      page: the page with the first packet.
+      rest: byte range of the other pages.
     """
     skipped, clock = 0, 0
     if head[:7] == b"\x01vorbis" and len(head) >= 16:
         channels, rate = head[11], int.from_bytes(head[12:16], "little")
     elif head[:8] == b"OpusHead" and len(head) >= 16:
         channels, skipped = head[9], int.from_bytes(head[10:12], "little")
-        asked = int.from_bytes(head[12:16], "little")
-        if not asked:  # unknown, for which libsndfile takes the lowest rate
-            asked = _OPUS_CLOCK
-            page = _with_body(page, head[:12] + asked.to_bytes(4, "little") + head[16:])
-        rate = next((rate for rate in _OPUS_RATES if rate >= asked), _OPUS_CLOCK)
+        stated = int.from_bytes(head[12:16], "little")
+        if not stated:  # unknown; libsndfile would choose the lowest rate
+            stated = _OPUS_CLOCK
+            page = _with_body(page, head[:12] + stated.to_bytes(4, "little") + head[16:])
+        rate = next((rate for rate in _OPUS_RATES if rate >= stated), _OPUS_CLOCK)
         clock = _OPUS_CLOCK
     elif head[:5] == b"\x7fFLAC" and len(head) >= 35:
-        packed = int.from_bytes(head[27:35], "big")  # of a STREAMINFO, as `flac` reads it
+        packed = int.from_bytes(head[27:35], "big")  # fields of STREAMINFO, see flac.py
         channels, rate = (packed >> 41 & 7) + 1, packed >> 44
     else:
         raise Unusable(UNSUPPORTED)
     check_rate_and_channels(rate, channels)
     most = times[-1] - skipped
-    # A stream that was cut out of a longer one does not begin at 0, but within its first page.
+    # A stream that was cut from a longer one begins at an unknown time within its first page.
     least = times[-1] - max(times[0], skipped)
     scale = Fraction(rate, clock or rate)
     frames = range(math.floor(least * scale), math.ceil(most * scale) + 1)
@@ -106,13 +107,13 @@ def _stream(head: bytes, times: Sequence[int], page: bytes, rest: tuple[int, int
 
 
 def _with_body(page: bytes, body: bytes) -> bytes:
-    """A page with another body of the same length."""
+    """Returns a page with a new body of the same length."""
     page = page[: -len(body)] + body
     return page[:22] + _crc(page[:22] + bytes(4) + page[26:]).to_bytes(4, "little") + page[26:]
 
 
 def _crc(page: bytes) -> int:
-    """The CRC-32 of Ogg: zlib's with the bits of all bytes, and of the result, in reverse order."""
-    ones = 0xFFFFFFFF  # zlib begins with these and inverts by them; Ogg does not
+    """Returns Ogg's CRC-32: zlib's, with the bits of every byte and of the result reversed."""
+    ones = 0xFFFFFFFF  # zlib's initial value, and its final XOR; Ogg uses 0 for both
     reverse = zlib.crc32(page.translate(_REVERSED), ones) ^ ones
     return int(f"{reverse:032b}"[::-1], 2)

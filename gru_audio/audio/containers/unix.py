@@ -1,18 +1,16 @@
-"""AU and NIST SPHERE: a header with an offset and a length, and samples to the end of the file."""
+"""AU and NIST SPHERE: a header with the position and the length of the samples that follow it."""
 
 import struct
 from typing import BinaryIO
 
-from gru_audio.audio.containers import (
+from gru_audio.audio.containers.stream import (
     CONTRADICTORY,
+    SAMPLE_BYTES,
     TRUNCATED,
     UNSUPPORTED,
+    Stream,
     Unusable,
     check_rate_and_channels,
-)
-from gru_audio.audio.containers.stream import (
-    SAMPLE_BYTES,
-    Stream,
     end_of_samples,
     exactly,
     file_size,
@@ -28,16 +26,16 @@ _AU_SUBTYPES = {
     **{1: "ULAW", 2: "PCM_S8", 3: "PCM_16", 4: "PCM_24", 5: "PCM_32", 6: "FLOAT", 7: "DOUBLE"},
     27: "ALAW",
 }
-_AU_BITS = {23: 4, 25: 3, 26: 5}  # of a sample of G.721 and G.723
-_AU_BLOCK = 120  # samples of these
-_NIST_LONGEST = 1 << 16  # bytes of a header
+_AU_BITS = {23: 4, 25: 3, 26: 5}  # bits per sample of G.721 and G.723
+_AU_BLOCK = 120  # samples per block of these codecs
+_LONGEST_NIST_HEADER = 1 << 16  # bytes
 
 
 def probe_au(file: BinaryIO) -> Stream:
-    """Reads the header of Sun and NeXT, in either byte order.
+    """Reads the header of an AU file (Sun and NeXT), in either byte order.
 
     Raises:
-      Unusable: it is cut off, of an uncommon kind, or there is more or less sound than it says.
+      Unusable: the header is truncated or unsupported, or contradicts the length of the file.
     """
     head = read_at(file, 0, 24)
     if len(head) < 24:
@@ -49,24 +47,25 @@ def probe_au(file: BinaryIO) -> Stream:
         raise Unusable(CONTRADICTORY)
     if begin > file_size(file):
         raise Unusable(TRUNCATED)
-    said = None if length == _AU_UNKNOWN else length
+    stated = None if length == _AU_UNKNOWN else length
     if code in _AU_BITS:
-        end = end_of_samples(file, begin, said, unit=_AU_BITS[code])
+        end = end_of_samples(file, begin, stated, unit=_AU_BITS[code])
         frames = (end - begin) * 8 // (_AU_BITS[code] * channels)
         return Stream(((0, end),), rate, channels, exactly(frames), padding=_AU_BLOCK)
     if code not in _AU_SUBTYPES:
         raise Unusable(UNSUPPORTED)
     subtype = _AU_SUBTYPES[code]
-    end = end_of_samples(file, begin, said, unit=channels * SAMPLE_BYTES[subtype])
+    end = end_of_samples(file, begin, stated, unit=channels * SAMPLE_BYTES[subtype])
     order = "LITTLE" if little else "BIG"
     return pcm(begin, end, rate=rate, channels=channels, subtype=subtype, order=order)
 
 
 def probe_nist(file: BinaryIO) -> Stream:
-    """Reads the header of SPHERE, which is text.
+    """Reads the header of a NIST SPHERE file, which is text.
 
     Raises:
-      Unusable: it is cut off or compressed, or there is more or less sound than it says.
+      Unusable: the header is truncated, the samples are compressed, or their length contradicts
+        that of the file.
     """
     first = read_at(file, 0, 16).split(b"\n")
     if len(first) < 3 or not first[1].strip().isdigit():
@@ -74,14 +73,14 @@ def probe_nist(file: BinaryIO) -> Stream:
     begin = int(first[1])
     if begin > file_size(file):
         raise Unusable(TRUNCATED)
-    if begin > _NIST_LONGEST:
+    if begin > _LONGEST_NIST_HEADER:
         raise Unusable(CONTRADICTORY)
     lines = (line.split(None, 2) for line in read_at(file, 0, begin).splitlines())
     fields = {line[0]: line[2].strip() for line in lines if len(line) == 3}
     try:
         channels = int(fields.get(b"channel_count", b"1"))
         rate, width = int(fields[b"sample_rate"]), int(fields[b"sample_n_bytes"])
-        said = int(fields[b"sample_count"]) * channels * width
+        stated = int(fields[b"sample_count"]) * channels * width
     except (KeyError, ValueError) as error:
         raise Unusable(CONTRADICTORY) from error
     check_rate_and_channels(rate, channels)
@@ -90,8 +89,8 @@ def probe_nist(file: BinaryIO) -> Stream:
     names = {b"pcm": integers.get(width), b"ulaw": "ULAW", b"alaw": "ALAW"}
     names |= {b"mu-law": "ULAW", b"pculaw": "ULAW"}
     subtype = names.get(coding)
-    if subtype is None or SAMPLE_BYTES[subtype] != width or said < 0:
+    if subtype is None or SAMPLE_BYTES[subtype] != width or stated < 0:
         raise Unusable(UNSUPPORTED)
-    end = end_of_samples(file, begin, said, unit=channels * width)
+    end = end_of_samples(file, begin, stated, unit=channels * width)
     order = "BIG" if fields.get(b"sample_byte_format") == b"10" else "LITTLE"
     return pcm(begin, end, rate=rate, channels=channels, subtype=subtype, order=order)

@@ -1,61 +1,51 @@
-"""WAV and what followed it for long files: RIFF, RIFX, RF64, BW64 and Sony's W64."""
+"""WAV and its variants: RIFF, RIFX, and for long files RF64, BW64 and Sony's W64."""
 
 import functools
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import BinaryIO, Literal, NamedTuple
+from typing import BinaryIO
 
-from gru_audio.audio.containers import (
+from gru_audio.audio.containers import mpeg
+from gru_audio.audio.containers.stream import (
     CONTRADICTORY,
     EMPTY,
+    MOST_CHUNKS,
     NOT_AUDIO,
     TRUNCATED,
     UNSUPPORTED,
-    Unusable,
-    check_rate_and_channels,
-    mpeg,
-)
-from gru_audio.audio.containers.stream import (
-    MOST_CHUNKS,
+    Chunk,
+    Order,
     Piece,
     Stream,
+    Unusable,
+    check_rate_and_channels,
+    chunk_end,
     end_of_samples,
     exactly,
     file_size,
     pcm,
     read_at,
+    riff_chunk,
 )
 
 MAGICS = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"riff")
 
-PCM, FLOAT, A_LAW, MU_LAW, EXTENSIBLE = 1, 3, 6, 7, 0xFFFE  # codes of formats
+PCM, FLOAT, A_LAW, MU_LAW, EXTENSIBLE = 1, 3, 6, 7, 0xFFFE  # format codes
 _MPEG = (0x50, 0x55)
 _UNKNOWN = 0xFFFFFFFF
-_GUIDS = (  # what follows the code of an extensible format: usual, and ambisonic
+_GUIDS = (  # the rest of the GUID in an extensible format: standard, and Ambisonic B-format
     (0x0000, 0x0010, bytes.fromhex("800000AA00389B71")),
     (0x0721, 0x11D3, bytes.fromhex("8644C8C1CA000000")),
 )
-_GUID_W64 = bytes.fromhex("F3ACD3118CD100C04F8EDB8A")  # behind the four letters of a chunk
+_GUID_W64 = bytes.fromhex("F3ACD3118CD100C04F8EDB8A")  # follows the four letters of a chunk
 _GUID_W64_RIFF = bytes.fromhex("2E91CF11A5D628DB04C10000")
 _LONGEST_FORMAT = 1 << 12  # bytes that are read of a "fmt " chunk
 
 
-Order = Literal["little", "big"]  # of bytes
-
-
-class Chunk(NamedTuple):
-    """A chunk of a file: its content begins at byte `begin`, the next chunk at `behind`."""
-
-    name: bytes
-    begin: int
-    length: int
-    behind: int
-
-
 @dataclass(frozen=True)
 class Format:
-    """What a "fmt " chunk says: `block` is the bytes of a frame, or of a compressed block."""
+    """The content of a "fmt " chunk; `block` is the bytes of a frame, or of a compressed block."""
 
     code: int
     channels: int
@@ -65,7 +55,7 @@ class Format:
 
     @property
     def subtype(self) -> str | None:
-        """How libsndfile calls these samples; None: they are compressed."""
+        """Libsndfile's name of the sample type; None: the samples are compressed."""
         match self.code:
             case 1:
                 return ("PCM_U8", "PCM_16", "PCM_24", "PCM_32")[-(-self.bits // 8) - 1]
@@ -79,14 +69,15 @@ class Format:
 
 
 def parse_format(body: bytes, order: Order = "little") -> Format:
-    """Reads the content of a "fmt " chunk.
+    """Parses the content of a "fmt " chunk.
 
-    What it says twice must agree, or a flipped bit would make a clip twice as long and an octave
-    lower. Samples of 24 bits in 4 bytes are refused: the three bytes that count may be the first
-    or the last, and no header says which.
+    Redundant fields must agree. Otherwise a flipped bit could double the length of a clip and lower
+    it by an octave. Samples of 24 bits in 4 bytes are refused, because no header says which three
+    bytes are used.
 
     Raises:
-      Unusable: it is too short, contradicts itself, or has a rate or channels that nothing has.
+      Unusable: the content is too short, contradicts itself, or has an impossible rate or number of
+        channels.
     """
     if len(body) < 16:
         raise Unusable(CONTRADICTORY)
@@ -100,9 +91,9 @@ def parse_format(body: bytes, order: Order = "little") -> Format:
             raise Unusable(UNSUPPORTED)
     check_rate_and_channels(rate, channels)
     if code in (PCM, FLOAT, A_LAW, MU_LAW):
-        known = {PCM: range(1, 33), FLOAT: (32, 64)}.get(code, (8,))
-        agree = block == channels * -(-bits // 8) and byte_rate == rate * block
-        if bits not in known or not agree:
+        allowed = {PCM: range(1, 33), FLOAT: (32, 64)}.get(code, (8,))
+        consistent = block == channels * -(-bits // 8) and byte_rate == rate * block
+        if bits not in allowed or not consistent:
             raise Unusable(CONTRADICTORY)
     elif not block:
         raise Unusable(CONTRADICTORY)
@@ -110,7 +101,11 @@ def parse_format(body: bytes, order: Order = "little") -> Format:
 
 
 def probe(file: BinaryIO) -> Stream:
-    """Reads the chunks up to the samples, and checks the length of these."""
+    """Reads the chunks up to the samples, and checks the length of the samples.
+
+    Raises:
+      Unusable: the file is truncated, contradicts itself, or has an unsupported format.
+    """
     head, size = read_at(file, 0, 40), file_size(file)
     if head[:4] == b"riff":
         if head[4:16] != _GUID_W64_RIFF:
@@ -123,38 +118,32 @@ def probe(file: BinaryIO) -> Stream:
     if kind not in (b"WAVE", b"wave"):
         raise Unusable(UNSUPPORTED)
     order: Order = "big" if head[:4] == b"RIFX" else "little"
-    chunk = functools.partial(_w64_chunk if head[:4] == b"riff" else _riff_chunk, order)
+    read = functools.partial(_w64_chunk if head[:4] == b"riff" else riff_chunk, order)
 
-    parts: dict[bytes, bytes] = {}  # of the chunks that matter
-    found: Chunk | None = None
+    parts: dict[bytes, bytes] = {}  # contents of the chunks that matter
+    chunk: Chunk | None = None
     for _ in range(MOST_CHUNKS):
-        found = chunk(file, at)
-        if found is None:
+        chunk = read(file, at)
+        if chunk is None:
             raise Unusable(TRUNCATED if at + header > size else CONTRADICTORY)
-        if found.name == b"data":
+        if chunk.name == b"data":
             break
-        if found.begin + found.length > size:
+        if chunk.begin + chunk.length > size:
             raise Unusable(TRUNCATED)
-        if found.name in (b"fmt ", b"fact", b"ds64"):
-            body = read_at(file, found.begin, min(found.length, _LONGEST_FORMAT))
-            parts.setdefault(found.name, body)
-        at = found.behind
-    if found is None or found.name != b"data" or b"fmt " not in parts:
+        if chunk.name in (b"fmt ", b"fact", b"ds64"):
+            body = read_at(file, chunk.begin, min(chunk.length, _LONGEST_FORMAT))
+            parts.setdefault(chunk.name, body)
+        at = chunk.next
+    if chunk is None or chunk.name != b"data" or b"fmt " not in parts:
         raise Unusable(CONTRADICTORY)
-    form, begin, length = parse_format(parts[b"fmt "], order), found.begin, found.length
+    form, begin, length = parse_format(parts[b"fmt "], order), chunk.begin, chunk.length
     if length == _UNKNOWN and len(parts.get(b"ds64", b"")) >= 24:
         length = int.from_bytes(parts[b"ds64"][8:16], order)
 
-    def follower(file: BinaryIO, at: int) -> int | None:
-        """The end of a chunk that may follow the samples, at an even place or not."""
-        for place in (at, at + 1):
-            found = chunk(file, place)
-            if found and found.name not in (b"data", b"fmt ", *MAGICS):
-                end = found.begin + found.length
-                return found.behind if end < size else end  # the last one may lack its padding
-        return None
+    def next_chunk_end(file: BinaryIO, at: int) -> int | None:
+        return chunk_end(read, file, (at, at + 1), (b"data", b"fmt ", *MAGICS))
 
-    end = end_of_samples(file, begin, length, unit=form.block, chunks=follower)
+    end = end_of_samples(file, begin, length, unit=form.block, chunks=next_chunk_end)
     if form.subtype:
         return pcm(
             begin,
@@ -169,39 +158,34 @@ def probe(file: BinaryIO) -> Stream:
     return _compressed(form, parts, begin, end, order)
 
 
-def _riff_chunk(order: Order, file: BinaryIO, at: int) -> Chunk | None:
-    header = read_at(file, at, 8)
-    if len(header) < 8 or not all(0x20 <= byte < 0x7F for byte in header[:4]):
-        return None
-    length = int.from_bytes(header[4:], order)
-    return Chunk(header[:4], at + 8, length, at + 8 + length + length % 2)
-
-
 def _w64_chunk(order: Order, file: BinaryIO, at: int) -> Chunk | None:
     header = read_at(file, at, 24)
-    said = int.from_bytes(header[16:], order)
+    stated = int.from_bytes(header[16:], order)
     known = header[4:16] in (_GUID_W64, _GUID_W64_RIFF)
-    name = header[:4] if known else b""  # others have a GUID of their own
-    if len(header) < 24 or (said < 24 and name != b"data"):
+    name = header[:4] if known else b""
+    if len(header) < 24 or (stated < 24 and name != b"data"):
         return None
-    length = max(0, said - 24)
+    length = max(0, stated - 24)
     return Chunk(name, at + 24, length, at + 24 + -(-length // 8) * 8)
 
 
 def _compressed(
     form: Format, parts: Mapping[bytes, bytes], begin: int, end: int, order: Order
 ) -> Stream:
-    """Samples in blocks of equal size, of which a "fact" chunk says how many are padding."""
+    """Returns the stream of compressed blocks of equal size.
+
+    A "fact" chunk states the number of frames without the padding in the last block.
+    """
     body = parts[b"fmt "]
-    said = int.from_bytes(body[18:20], order)  # samples of a block
+    stated = int.from_bytes(body[18:20], order)  # samples of a block
     channels, block = form.channels, form.block
     match form.code:
         case 0x02:  # Microsoft's ADPCM
-            expected, samples = (block - 7 * channels) * 2 // channels + 2, said
+            expected, samples = (block - 7 * channels) * 2 // channels + 2, stated
         case 0x11:  # IMA ADPCM
-            expected, samples = (block - 4 * channels) * 2 // channels + 1, said
+            expected, samples = (block - 4 * channels) * 2 // channels + 1, stated
         case 0x31:  # GSM 6.10
-            block, expected, samples = 65, 320, said
+            block, expected, samples = 65, 320, stated
         case 0x38:  # NMS ADPCM
             expected, samples = 160, 160
         case 0x40:  # G.721
@@ -214,7 +198,7 @@ def _compressed(
     frames = blocks * samples
     fact = int.from_bytes(parts.get(b"fact", b"")[:8], order)  # 8 bytes in W64
     if fact >= _UNKNOWN:
-        fact = 0  # nobody knew
+        fact = 0  # unknown
     if fact and not frames - samples < fact <= frames:
         # Some programs multiply or divide by the channels.
         if not any(frames - samples < n <= frames for n in (fact * channels, fact // channels)):
@@ -230,7 +214,7 @@ def _compressed(
 
 
 def _canonical(form: bytes, frames: int, begin: int, end: int, order: Order) -> tuple[Piece, ...]:
-    """A WAV of the chunks that libsndfile needs, with the sizes that they have."""
+    """Returns a WAV with the chunks that libsndfile needs and their correct lengths."""
     sign, magic = ("<", b"RIFF") if order == "little" else (">", b"RIFX")
     chunks = struct.pack(sign + "4sI", b"fmt ", len(form)) + form + bytes(len(form) % 2)
     chunks += struct.pack(sign + "4sII", b"fact", 4, frames)

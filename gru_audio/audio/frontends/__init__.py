@@ -1,4 +1,4 @@
-"""From sound to frames of features, inside the compiled step: the frontends a config may name."""
+"""The frontends that a config can select: they compute frames of features from sound."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -50,16 +50,15 @@ class FrontendSettings:
 
 
 def make_frontend(config: ConfigDict, sample_rate: int, features: int | None = None) -> Frontend:
-    """The frontend that `config.name` asks for, with as many deltas as `config.deltas` says.
+    """Returns the frontend `config.name`, with the deltas of `config.deltas`.
 
     Args:
-      config: the `frontend` part of a config.
-      sample_rate: of the sound in Hz, or frames a second.
-      features: values in a frame, where the data set holds frames; None for sound.
+      config: the `frontend` section of a config.
+      sample_rate: of the sound in Hz; for a data set of frames, frames per second.
+      features: values per frame, if the data set contains frames; None: it contains sound.
 
     Raises:
-      UserError: an unknown name, one that does not suit the data, or values that the frontend
-        cannot have.
+      UserError: the name is unknown or does not fit the data, or a value is out of range.
     """
     chosen = choose("frontend", config.name, FRONTENDS)
     if chosen.of_sound != (features is None):

@@ -1,4 +1,4 @@
-"""How features change over time, beside the features (Furui 1986)."""
+"""Deltas: the derivatives of features over time (Furui 1986)."""
 
 import dataclasses
 import functools
@@ -14,19 +14,19 @@ from gru_audio.settings import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Deltas(Derived):
-    """The features of another frontend, then as many values again for each derivative.
+    """The features of another frontend, followed by their derivatives over time.
 
-    The first derivative is the slope of the line, the second the curvature of the parabola that
-    fits best the frames from `reach` before to `reach` after; a clip's first and last frame repeat
-    beyond its ends. As librosa's `feature.delta` with `mode="nearest"`.
+    The first derivative is that of the line, and the second that of the parabola, that best fits
+    the frames from `reach` before to `reach` after. The first and the last frame of a clip repeat
+    beyond its ends. Equal to librosa's `feature.delta` with `mode="nearest"`.
 
     Attributes:
       source: the other frontend.
       order: the highest derivative, 1 or 2.
-      reach: frames to either side.
+      reach: number of frames on either side.
 
     Raises:
-      UserError: for values outside of their range.
+      UserError: a value is out of range.
     """
 
     source: Frontend
@@ -54,21 +54,24 @@ class Deltas(Derived):
 
 @functools.cache
 def derivative_weights(order: int, reach: int) -> np.ndarray:
-    """Weights (2 reach + 1,) of neighbours in the derivative of a polynomial of that order.
+    """Returns the weights (2 reach + 1,) of neighbouring frames in a derivative.
 
-    The polynomial is fitted to them by least squares (Savitzky and Golay 1964).
+    The derivative is that of a polynomial of degree `order`, fitted by least squares (Savitzky and
+    Golay 1964).
     """
     powers = np.vander(np.arange(-reach, reach + 1), order + 1, increasing=True)
     return math.factorial(order) * np.linalg.pinv(powers)[order]
 
 
 def weighted_neighbours(features: jax.Array, frames: jax.Array, weights: np.ndarray) -> jax.Array:
-    """Sums of each frame's neighbours (B, T, F), the ends of each clip repeated beyond them.
+    """Returns the weighted sum of each frame's neighbours, (B, T, F).
+
+    The first and the last frame of each clip repeat beyond its ends.
 
     Args:
       features: (B, T, F).
-      frames: of each clip (B,).
-      weights: of the frames around one, from before to after it (odd,).
+      frames: number of frames of each clip (B,).
+      weights: weights of the frames in order of time (odd,); the middle one is the frame itself.
     """
     time, reach = features.shape[1], len(weights) // 2
     end = jnp.maximum(frames, 1)[:, None, None] - 1

@@ -1,4 +1,4 @@
-"""Waveforms (B, L) cut into frames, and how many there are."""
+"""Cutting waveforms (B, L) into frames."""
 
 import functools
 from typing import TypeVar
@@ -11,20 +11,20 @@ Count = TypeVar("Count", int, np.ndarray, jax.Array)
 
 
 def count_frames(samples: Count, size: int, hop: int) -> Count:
-    """Whole frames of `size` samples in a clip of so many; one in a clip that is shorter."""
+    """Returns the number of complete frames of `size` samples; 1 for a shorter clip."""
     return 1 + (samples >= size) * ((samples - size) // hop)
 
 
 def silence_padding(waveform: jax.Array, lengths: jax.Array) -> jax.Array:
-    """Zeros beyond each clip's length, so that what lies there cannot leak into a short clip."""
+    """Sets all samples beyond each clip's length to zero, so that no frame contains them."""
     return jnp.where(jnp.arange(waveform.shape[1]) < lengths[:, None], waveform, 0)
 
 
 def cut_frames(waveform: jax.Array, frames: int, size: int, hop: int) -> jax.Array:
-    """Frames (B, frames, size) that start `hop` samples apart; zeros beyond the waveform's end.
+    """Returns frames (B, frames, size) that start every `hop` samples, padded with zeros.
 
-    One slice a frame: on a CPU XLA runs this, with the FFT that follows, faster than a gather of
-    samples or shifted blocks laid side by side.
+    Each frame is one slice. On a CPU, XLA runs this and a following FFT faster than a gather of
+    samples or a concatenation of shifted blocks.
     """
     waveform = fit(waveform, (frames - 1) * hop + size)
     cut = functools.partial(jax.lax.dynamic_slice_in_dim, waveform, slice_size=size, axis=1)
@@ -32,6 +32,6 @@ def cut_frames(waveform: jax.Array, frames: int, size: int, hop: int) -> jax.Arr
 
 
 def fit(waveform: jax.Array, samples: int) -> jax.Array:
-    """Cuts or fills up with zeros to (B, samples)."""
+    """Cuts the waveform or pads it with zeros to (B, samples)."""
     waveform = waveform[:, :samples]
     return jnp.pad(waveform, ((0, 0), (0, samples - waveform.shape[1])))

@@ -1,10 +1,10 @@
-"""What every frontend offers, and what those share that work on the features of another.
+"""The interface of a frontend, and a base class for frontends that process another's frames.
 
-A frontend is a frozen, hashable description with a pure `__call__`. Frames are never centred: frame
-t covers samples [t * hop, t * hop + n_fft), so a clip of n samples has
-max(1, 1 + (n - n_fft) // hop) frames, as in librosa with `center=False`; a clip shorter than one
-frame is padded with zeros to one. In a padded batch a clip's own frames are what they are alone;
-those beyond its length are finite and without meaning.
+A frontend is a frozen, hashable dataclass with a pure `__call__`. Frames are not centred: frame t
+covers the samples [t * hop, t * hop + n_fft). So a clip of n samples has
+max(1, 1 + (n - n_fft) // hop) frames, as in librosa with `center=False`. A clip that is shorter
+than one frame is padded with zeros. The frames of a clip do not depend on the padding of the batch.
+Frames beyond the clip's length are finite but arbitrary.
 """
 
 import dataclasses
@@ -39,24 +39,29 @@ class Frontend(Protocol):
         """Features per frame."""
 
     def frames(self, samples: Count) -> Count:
-        """Number of frames of a clip of so many samples; an int or an integer array."""
+        """Returns the number of frames of a clip with `samples` samples, an int or an array."""
 
     def samples(self, frames: int) -> int:
-        """Samples in the shortest clip with so many frames."""
+        """Returns the number of samples of the shortest clip with `frames` frames."""
 
     def __call__(self, waveform: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Turns waveform (B, L) in [-1, 1) of lengths (B,) into features (B, T, F), lengths (B,).
+        """Computes the features of a batch.
 
-        T is `frames(L)`, whatever the lengths are.
+        Args:
+          waveform: (B, L) in [-1, 1).
+          lengths: samples of each clip (B,).
+
+        Returns:
+          Features (B, T, F) with T = `frames(L)`, and the number of frames of each clip (B,).
         """
 
 
 @dataclasses.dataclass(frozen=True)
 class Derived:
-    """A frontend whose frames are those of another, with other features.
+    """A frontend that computes its features from the frames of another frontend.
 
     Attributes:
-      source: the other.
+      source: the other frontend.
     """
 
     source: Frontend

@@ -1,4 +1,4 @@
-"""The logarithm of the power in mel bands."""
+"""Log-mel spectra: the logarithm of the power in mel bands."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class LogMel:
         return self.fft_size + (frames - 1) * self.hop
 
     def mel_power(self, waveform: jax.Array, lengths: jax.Array) -> jax.Array:
-        """Power in each mel band (B, T, F), linear."""
+        """Returns the power in each mel band (B, T, F), without the logarithm."""
         # The power spectrum does not care where in the FFT's input the window lies, so only the
         # samples under it are cut out, where librosa surrounds the window with zeros.
         start = (self.fft_size - self.window) // 2
@@ -160,13 +160,13 @@ class LogMel:
 
 
 def hann(size: int) -> np.ndarray:
-    """Periodic Hann window (size,)."""
+    """Returns a periodic Hann window (size,)."""
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
 
 
 @functools.cache
 def _windowed_fourier(window: int, n_fft: int) -> np.ndarray:
-    """Cosines and sines under the Hann window (2, window, n_fft // 2 + 1), float32."""
+    """Returns windowed cosines and sines (2, window, n_fft // 2 + 1), float32."""
     angles = 2 * np.pi * np.outer(np.arange(window), np.arange(n_fft // 2 + 1)) / n_fft
     waves = np.stack([np.cos(angles), np.sin(angles)])
     return (waves * hann(window)[:, None]).astype(np.float32)
@@ -177,7 +177,7 @@ def _next_power_of_two(number: int) -> int:
 
 
 def _has_empty_band(log_mel: LogMel, mels: int | None = None) -> bool:
-    """Whether no FFT bin lies within some band; needs no weights, which may be many."""
+    """Returns whether a band contains no FFT bin, without computing the weights."""
     mels = log_mel.mels if mels is None else mels
     edges = band_edges(mels, log_mel.f_min, log_mel.highest)
     bins = bin_frequencies(log_mel.sample_rate, log_mel.fft_size)

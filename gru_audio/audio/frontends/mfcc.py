@@ -16,12 +16,13 @@ from gru_audio.settings import UserError, part, setting
 
 @dataclasses.dataclass(frozen=True)
 class Mfcc(Derived):
-    """The first `coefficients` of the orthonormal type-II cosine transform of a log-mel spectrum.
+    """The first `coefficients` of the orthonormal DCT-II of a log-mel spectrum.
 
-    As librosa's `mfcc` of a natural logarithm (librosa itself takes decibels: 4.34 times as much).
+    Equal to librosa's `mfcc` of a natural logarithm. librosa's default is decibels, which are 4.34
+    times as large.
 
     Raises:
-      UserError: where there are not as many mel bands as coefficients.
+      UserError: there are more coefficients than mel bands.
     """
 
     source: LogMel = part(LogMel)
@@ -45,7 +46,7 @@ class Mfcc(Derived):
 
 
 def cosine_transform(mels: int, coefficients: int) -> np.ndarray:
-    """Orthonormal type-II cosine transform (mels, coefficients), applied from the right."""
+    """Returns the matrix of the orthonormal DCT-II (mels, coefficients)."""
     angles = np.pi * np.outer(np.arange(mels) + 0.5, np.arange(coefficients)) / mels
     matrix = np.sqrt(2 / mels) * np.cos(angles)
     matrix[:, 0] /= np.sqrt(2)

@@ -14,22 +14,22 @@ from gru_audio.settings import UserError, part, setting
 
 @dataclasses.dataclass(frozen=True)
 class Pcen(Derived):
-    """Mel power ``E`` divided by its own recent level ``M``, then compressed.
+    """Mel power ``E`` divided by its smoothed level ``M``, then compressed.
 
-    ``(E / (floor + M)^gain + bias)^power - bias^power``, where in each band
-    ``M[t] = (1 - smoothing) M[t - 1] + smoothing E[t]`` begins with ``M[0] = E[0]``. So loudness
-    and the colour of a channel go, and what changes stays. As librosa's `pcen` where its `zi` is
-    ``(1 - smoothing) E[0]``.
+    The features are ``(E / (floor + M)^gain + bias)^power - bias^power``. In each band
+    ``M[t] = (1 - smoothing) M[t - 1] + smoothing E[t]`` with ``M[0] = E[0]``. This removes the
+    loudness and the frequency response of the channel, and keeps changes. Equal to librosa's `pcen`
+    with `zi` = ``(1 - smoothing) E[0]``.
 
     Attributes:
-      source: gives the mel power, and the floor.
-      gain: how much of the level is taken out: alpha of the paper.
-      bias: delta of the paper.
-      power: of the compression: r of the paper.
-      smoothing: what a frame weighs in the level: s of the paper.
+      source: computes the mel power; its floor is used here, too.
+      gain: exponent of the level: alpha in the paper.
+      bias: delta in the paper.
+      power: exponent of the compression: r in the paper.
+      smoothing: weight of the current frame in the level: s in the paper.
 
     Raises:
-      UserError: for values outside of their range.
+      UserError: a value is out of range.
     """
 
     source: LogMel = part(LogMel)
@@ -63,7 +63,7 @@ class Pcen(Derived):
     def __call__(self, waveform: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
         energy = self.source.mel_power(waveform, lengths)
         level = smoothed(energy, self.smoothing)
-        # (x + bias)^power - bias^power without a difference of nearly equal numbers.
+        # Computes (x + bias)^power - bias^power without cancellation.
         relative = energy * (self.source.floor + level) ** -self.gain
         if self.bias:
             growth = jnp.expm1(self.power * jnp.log1p(relative / self.bias))
@@ -74,11 +74,11 @@ class Pcen(Derived):
 
 
 def smoothed(x: jax.Array, weight: float) -> jax.Array:
-    """``y[t] = (1 - weight) y[t - 1] + weight x[t]`` over the axis 1, from ``y[0] = x[0]``."""
-    kept = jnp.full_like(x, 1 - weight).at[:, 0].set(0)
+    """Returns y with ``y[t] = (1 - weight) y[t - 1] + weight x[t]`` on axis 1, ``y[0] = x[0]``."""
+    decay = jnp.full_like(x, 1 - weight).at[:, 0].set(0)
     added = (weight * x).at[:, 0].set(x[:, 0])
 
-    def after(first, second):  # the one affine map of y after the other
+    def compose(first, second):  # composes two affine maps of y
         return second[0] * first[0], second[0] * first[1] + second[1]
 
-    return jax.lax.associative_scan(after, (kept, added), axis=1)[1]
+    return jax.lax.associative_scan(compose, (decay, added), axis=1)[1]

@@ -1,4 +1,4 @@
-"""Frontends that leave the values as they are."""
+"""Frontends that do not change the values: raw frames, and data sets of frames."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gru_audio.settings import UserError, setting
 
 @dataclasses.dataclass(frozen=True)
 class RawFrames:
-    """The waveform itself, cut into frames of `frame_size` samples that do not overlap."""
+    """The samples of the waveform, in frames of `frame_size` samples without overlap."""
 
     sample_rate: int
     frame_size: int = setting(80, low=1, high=2**17, unit="samples", doc="Length of a frame.")
@@ -48,7 +48,7 @@ class RawFrames:
 
 @dataclasses.dataclass(frozen=True)
 class Ready:
-    """None: for signals that are frames of `features` values already."""
+    """The identity, for data sets that contain frames of `features` values."""
 
     sample_rate: int
     features: int

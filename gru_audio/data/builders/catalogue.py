@@ -13,7 +13,9 @@ import tensorflow_datasets as tfds
 
 from gru_audio.audio.containers import CONTRADICTORY
 from gru_audio.audio.io import Audio, BadAudio, decode
-from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder
+from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder, problem_of_name
+from gru_audio.data.builders.records import STORED, kind_of
+from gru_audio.data.fields import ClassField, EventsField, NumberField, TagsField, TextField
 from gru_audio.settings import UserError
 
 _OWN = re.compile(r"[a-z]\w*(/[\w.-]+)?(:\d+\.\d+\.\d+)?")  # NAME/CONFIG:VERSION
@@ -21,7 +23,11 @@ INSTALL = 'pip install "gru-audio[tf]"'
 
 
 class Catalogue(ClipBuilder):
-    """A data set of TFDS with one Audio feature; its ClassLabel features are the class fields."""
+    """A data set of TFDS with one Audio feature.
+
+    Its fields are the features that hold classes, sets of classes, texts, events or numbers; see
+    `gru_audio.data.builders.records`.
+    """
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -57,7 +63,11 @@ class Catalogue(ClipBuilder):
         self._rate = rate or features[self._audio].sample_rate
         if not self._rate:
             raise UserError(f"TFDS does not know the rate of {dataset}: pass --rate, in Hz.")
-        self.fields = tuple(_of_type(features, tfds.features.ClassLabel))
+        found = {name: kind_of(feature) for name, feature in features.items()}
+        fields = {name: kind for name, kind in found.items() if kind and not problem_of_name(name)}
+        # What is learnt comes first: it is seldom a number, such as that of the clip.
+        kinds = [ClassField, TagsField, EventsField, TextField, NumberField]
+        self.fields = dict(sorted(fields.items(), key=lambda item: kinds.index(item[1])))
         self.name = name or catalogue_name(dataset)
         super().__init__(
             data_dir=data_dir,
@@ -82,14 +92,14 @@ class Catalogue(ClipBuilder):
         records = builder.as_data_source(split)
         without_sound = {self._audio: tfds.decode.SkipDecoding()}
         labels = builder.as_data_source(split, decoders=without_sound)
-        names = {field: builder.info.features[field].names for field in self.fields}
+        features = builder.info.features
         return [
             Clip(
                 name=f"{split}_{i:06d}",
                 split=re.sub(r"\W", "_", split),
                 labels={
-                    field: names[field][row[field]] if row[field] >= 0 else ""
-                    for field in self.fields
+                    name: STORED[kind].decode(row[name], features[name])
+                    for name, kind in self.fields.items()
                 },
                 read=functools.partial(self._read, records, i, f"{split}_{i:06d}"),
             )

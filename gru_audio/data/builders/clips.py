@@ -18,13 +18,13 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from gru_audio.audio.io import BadAudio
-from gru_audio.audio.rates import check_rate
+from gru_audio.audio.io import BadAudio, check_rate
 from gru_audio.data import index
-from gru_audio.data.builders import listing
-from gru_audio.data.builders.labels import clean
+from gru_audio.data.builders import user_files
 from gru_audio.data.builders.ledger import Clip as Clip
 from gru_audio.data.builders.ledger import Ledger
+from gru_audio.data.builders.records import STORED, name_classes
+from gru_audio.data.fields import Field
 from gru_audio.data.signal import FRAMES, SOUND, Signal
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError
@@ -37,18 +37,19 @@ _TAKEN = (index.SPLIT, index.LENGTH, index.CLIP, SOUND, FRAMES)  # names that no
 
 
 class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
-    """A TFDS builder of labelled clips: a signal, "audio" (None,) or "frames", and class fields.
+    """A TFDS builder of labelled clips: a signal, "audio" (None,) or "frames", and fields.
 
     Needs no TensorFlow: signals are stored as bytes, and records as ArrayRecord. Beside the records
     lie the files of `gru_audio.data.index`.
 
     Attributes:
+      fields: their types, by name; see `gru_audio.data.fields`. What is learnt comes first.
       progress: called with (clips read, clips in all) after each clip; may be replaced.
       verified: what checksums were compared, in words.
       remarks: what the user should know about how the clips were chosen; `clips` adds to it.
     """
 
-    fields: Sequence[str]
+    fields: Mapping[str, type[Field]]
     _archive: Any = None  # a path, where the user has named one
     homepage: ClassVar[str | None] = None
 
@@ -67,8 +68,6 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         for field in self.fields:
             if problem := problem_of_name(field):
                 raise UserError(f'No field can be called "{field}", as {problem}.')
-            if self.fields.count(field) > 1:
-                raise UserError(f'There are two fields "{field}": rename one by --fields NEW=OLD.')
         if type(self).signal is ClipBuilder.signal:  # sound
             check_rate(sample_rate)
         self._sample_rate = int(sample_rate)
@@ -100,14 +99,14 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         Raises:
           UserError: the folder with them is not there.
         """
-        return listing.below(local_path(self._archive)) if self._archive else {}
+        return user_files.below(local_path(self._archive)) if self._archive else {}
 
     def _info(self) -> tfds.core.DatasetInfo:
         signal = self.signal
         steps = tfds.features.Tensor(
             shape=(None, *signal.shape), dtype=np.dtype(signal.dtype), encoding="bytes"
         )
-        labels = {field: tfds.features.ClassLabel() for field in self.fields}  # named later
+        labels = {field: STORED[kind].feature() for field, kind in self.fields.items()}
         return tfds.core.DatasetInfo(
             builder=self,
             description=type(self).__doc__,
@@ -118,13 +117,12 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
         with tempfile.TemporaryDirectory(dir=self.data_path, prefix=UNFINISHED) as scratch:
-            inputs = listing.listed(self.inputs())
+            inputs = user_files.listed(self.inputs())
             clips = self.clips(Path(scratch), Path(dl_manager.download_dir))
-            self._clips = _in_order([_cleaned(clip) for clip in clips])
-            class_names = {field: _class_names(self._clips, field) for field in self.fields}
-            self._ledger = Ledger(class_names, self.signal)
-            for field, names in class_names.items():
-                self.info.features[field].names = list(names)
+            self._clips = _in_order([_cleaned(clip, self.fields) for clip in clips])
+            self._ledger = Ledger(self._clips, self.fields, self.signal)
+            for name, field in self._ledger.fields.items():
+                name_classes(self.info.features[name], field)
             super()._download_and_prepare(dl_manager, download_config)
         ledger = self._ledger
         if ledger.skipped and (self._on_bad_file == REFUSE or not ledger.clips):
@@ -159,6 +157,7 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         for clip in clips:
             try:
                 audio = clip.read(self._sample_rate)
+                _check_labels(clip, self.fields, len(audio.samples) / self._sample_rate)
             except (BadAudio, OSError) as error:
                 ledger.skip(clip, error)
             else:
@@ -201,27 +200,25 @@ def problem_of_name(field: str) -> str:
     return ""
 
 
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """A sorting key under which "take 2" comes before "take 10"; no two names have the same."""
-    parts = re.split(r"([0-9]+)", name)
-    key = [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
-    return [*key, (-1, 0, name)]
-
-
 def _described(signal: Signal) -> dict[str, Any]:
     """What `source.json` says of a signal that is not sound, beside its rate."""
     return {"dtype": signal.dtype, "shape": signal.shape, "block": signal.block}
 
 
-def _cleaned(clip: Clip) -> Clip:
-    """The clip with labels as they are typed."""
-    labels = {field: clean(label) for field, label in clip.labels.items()}
-    return clip if labels == clip.labels else dataclasses.replace(clip, labels=labels)
+def _cleaned(clip: Clip, fields: Mapping[str, type[Field]]) -> Clip:
+    """The clip with a value for each of its fields, in its plain form."""
+    given = {name: clip.labels.get(name) for name in fields}
+    labels = {
+        name: None if value is None else fields[name].clean(value) for name, value in given.items()
+    }
+    return dataclasses.replace(clip, labels=labels)
 
 
-def _class_names(clips: Sequence[Clip], field: str) -> tuple[str, ...]:
-    names = {clip.labels.get(field, "") for clip in clips} - {""}
-    return tuple(sorted(names, key=natural))
+def _check_labels(clip: Clip, fields: Mapping[str, type[Field]], seconds: float) -> None:
+    """Raises `BadAudio` for a value that no clip of this duration can have."""
+    for name, value in clip.labels.items():
+        if value is not None and (problem := fields[name].problem(value, seconds)):
+            raise BadAudio(clip.name, f"{name}: {problem}")
 
 
 def _in_order(clips: Sequence[Clip]) -> list[Clip]:
@@ -234,7 +231,7 @@ def _in_order(clips: Sequence[Clip]) -> list[Clip]:
         raise UserError(f"The same clip is listed {counts[twice[0]]} times: {twice[0]}")
     for clip in clips:
         try:
-            "".join((clip.name, *clip.labels.values())).encode()
+            "".join((clip.name, *map(str, clip.labels.values()))).encode()
         except UnicodeEncodeError as error:
             raise UserError(f"Rename {clip.name!r}: it is not written in UTF-8.") from error
     splits = {clip.split for clip in clips}

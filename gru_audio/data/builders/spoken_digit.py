@@ -12,6 +12,7 @@ from gru_audio.audio.io import decode
 from gru_audio.data.builders import archive as archives
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder
 from gru_audio.data.builders.tables import read_table
+from gru_audio.data.fields import classes
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError
 
@@ -30,7 +31,7 @@ class SpokenDigit(ClipBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.10")
-    fields = ("digit", "speaker")
+    fields = classes("digit", "speaker")
     homepage = "https://github.com/Jakobovski/free-spoken-digit-dataset"
 
     def __init__(

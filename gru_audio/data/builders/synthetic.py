@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 
 from gru_audio.audio.io import Audio
 from gru_audio.data.builders.clips import REFUSE, Clip, ClipBuilder
+from gru_audio.data.fields import classes
 from gru_audio.data.signal import Signal, frames
 
 SYMBOLS = 10  # of copying: 0 is a blank, 1 to 8 are to be remembered, 9 asks for them
@@ -31,7 +32,7 @@ class Synthetic(ClipBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    fields = ()
+    fields = classes()
     steps: ClassVar[int | dict[str, int]]
     sizes: ClassVar[dict[str, int]]
 

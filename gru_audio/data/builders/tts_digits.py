@@ -19,6 +19,7 @@ import tensorflow_datasets as tfds
 from gru_audio.audio.io import decode
 from gru_audio.data.builders import espeak
 from gru_audio.data.builders.clips import SKIP, Clip, ClipBuilder
+from gru_audio.data.fields import classes
 from gru_audio.settings import UserError
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -60,7 +61,7 @@ class TtsDigits(ClipBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    fields = ("digit", "voice")
+    fields = classes("digit", "voice")
     homepage = "https://github.com/espeak-ng/espeak-ng"
 
     def __init__(self, *, data_dir: Path | str, sample_rate: int = 16000, on_bad_file: str = SKIP):

@@ -1,1 +1,1 @@
-"""The implementations of the recurrence: all give the same numbers and gradients."""
+"""Implementations of the recurrence. All compute the same values and gradients."""

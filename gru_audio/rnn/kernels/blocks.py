@@ -1,7 +1,7 @@
-"""What the Pallas kernels share: parameters cut into one block a gate, and padding to tiles.
+"""Code that the Pallas kernels share: parameters split into one block per gate, and padding.
 
-Padding never changes a number: the added hidden units have zero weights to all others, and the
-added frames and examples lie past every length.
+Padding does not change any result. Added hidden units have zero weights to all others. Added frames
+and examples lie past every example's length.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,10 @@ from gru_audio.rnn.equations import Bias, Cell, Diagonal, Matrix, Params, wide_d
 
 
 def in_blocks(cell: Cell, params: Params, hidden: int) -> dict[str, jax.Array]:
-    """Matrices as (gates, hidden, hidden), vectors as (gates, 1, hidden), padded with zeros."""
+    """Returns matrices (gates, hidden, hidden) and vectors (gates, 1, hidden), padded with zeros.
+
+    `hidden` is the padded number of units.
+    """
 
     def block(name: str, gates: int) -> jax.Array:
         param = params[name]
@@ -28,18 +31,18 @@ def in_blocks(cell: Cell, params: Params, hidden: int) -> dict[str, jax.Array]:
 
 
 def padded(array: jax.Array, sizes: Mapping[int, int]) -> jax.Array:
-    """Zeros added at the end of the axes named, up to the sizes given."""
+    """Pads an array with zeros at the end of each axis in `sizes`, to the size given there."""
     widths = [(0, sizes.get(axis, size) - size) for axis, size in enumerate(array.shape)]
-    return jnp.pad(array, widths) if any(after for _, after in widths) else array
+    return jnp.pad(array, widths) if any(width for _, width in widths) else array
 
 
 def round_up(size: int, multiple: int) -> int:
-    """The least multiple that is not below `size`."""
+    """Returns the smallest multiple of `multiple` that is at least `size`."""
     return -(-size // multiple) * multiple
 
 
 class Blocks:
-    """Parameters inside a kernel: references to what `in_blocks` made, or lists of its blocks."""
+    """The parameters inside a kernel: references to the arrays of `in_blocks`, or block lists."""
 
     def __init__(self, refs: Mapping[str, Any]):
         self._refs = refs
@@ -59,12 +62,15 @@ class Blocks:
 
 
 def product(value: jax.Array, block: jax.Array, contracted: int) -> jax.Array:
-    """``value @ block``, or ``value @ block^T`` with `contracted` 1; operands as the block is."""
+    """Returns ``value @ block``, or ``value @ block^T`` with `contracted` 1, in a wide type.
+
+    The operands have the type of the block.
+    """
     return lax.dot_general(
         value.astype(block.dtype),
         block,
         (((1,), (contracted,)), ((), ())),
-        # Narrow operands are multiplied exactly as it is, and Mosaic refuses to do more for them.
+        # Products of narrow operands are exact. Mosaic refuses a higher precision for them.
         precision=lax.Precision.DEFAULT if block.dtype.itemsize < 4 else None,
         preferred_element_type=wide_dtype(block.dtype),
     )

@@ -1,8 +1,9 @@
-"""The gradient of a whole recurrence, around loops over time that know nothing of parameters.
+"""The gradient of a recurrence, from a forward and a backward loop over time.
 
-The forward loop keeps the local derivatives of each step, which are elementwise; the backward loop
-turns them into the gradients of the gates and hands the carry's back through the recurrent
-products. What the parameters get is then one large product over all steps, outside any loop.
+The forward loop stores the local derivatives of each step, which are elementwise. The backward loop
+computes the gradients of the gates from them, and propagates the gradient of the carry through the
+recurrent products. The gradient of each parameter is then one product over all steps, outside the
+loops.
 """
 
 import functools
@@ -13,19 +14,20 @@ import jax
 import jax.numpy as jnp
 
 from gru_audio.rnn.equations import Carry, Cell, Params, Projections, Values, wide_dtype
-from gru_audio.rnn.numbering import Addition, Bias, Matrix
+from gru_audio.rnn.ssa import Addition, Bias, Matrix
 from gru_audio.settings import UserError
 
 
 class Forward(NamedTuple):
-    """What a forward loop returns.
+    """The result of a forward loop.
 
     Attributes:
-      outputs: (time, batch, hidden), zero past an example's length.
-      carry: after the last valid frame.
-      slots: local derivatives by the names of `Cell.slots`, each (time, batch, hidden); past an
-        example's length anything finite. Empty where no gradient was asked for.
-      operands: what the parameters were multiplied with, by the names of `Cell.operands`; likewise.
+      outputs: (time, batch, hidden); zero past an example's length.
+      carry: after the last valid frame, (batch, hidden) each.
+      slots: local derivatives by the names of `Cell.slots`, each (time, batch, hidden). Past an
+        example's length the values are finite but arbitrary. Empty without `derivatives`.
+      operands: the values that the parameters multiply, by the names of `Cell.operands`, with the
+        same shape, padding and condition.
     """
 
     outputs: jax.Array
@@ -35,9 +37,9 @@ class Forward(NamedTuple):
 
 
 class Loops(Protocol):
-    """The two loops of an implementation.
+    """The forward and the backward loop of an implementation.
 
-    Parameters come in the type of the projections, the carry in `wide_dtype` of it.
+    Parameters have the type of the projections. The carry has `wide_dtype` of it.
     """
 
     def forward(
@@ -50,7 +52,7 @@ class Loops(Protocol):
         reverse: bool,
         derivatives: bool,
     ) -> Forward:
-        """Runs the cell over time; `derivatives`: whether slots and operands are wanted."""
+        """Runs the cell over time; `derivatives`: whether to return slots and operands."""
 
     def backward(
         self,
@@ -62,7 +64,11 @@ class Loops(Protocol):
         lengths: jax.Array | None,
         reverse: bool,
     ) -> tuple[Values, Carry]:
-        """The gradients of all gates, (time, batch, hidden) each, and of the initial carry."""
+        """Returns the gradients of `Cell.sums`, (time, batch, hidden) each, and of the carry.
+
+        `slots` are those of `forward`; `d_outputs` (time, batch, hidden) and `d_carry` (batch,
+        hidden) are the gradients of its results. The second result is that of the initial carry.
+        """
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 6))
@@ -75,15 +81,17 @@ def differentiable(
     lengths: jax.Array | None,
     reverse: bool,
 ) -> tuple[jax.Array, Carry]:
-    """The recurrence by `loops`; see `gru_audio.rnn.recurrence`. Differentiable once, in reverse.
+    """Runs the recurrence with `loops`; see `gru_audio.rnn.recurrence`.
+
+    Only first derivatives in reverse mode are defined.
 
     Raises:
-      TypeError: (by JAX) in forward mode.
-      UserError: when differentiated a second time.
+      TypeError: by JAX, in forward mode.
+      UserError: on a second derivative.
     """
     params = _cast(params, projections)
-    run = loops.forward(cell, params, projections, carry, lengths, reverse, False)
-    return run.outputs, run.carry
+    result = loops.forward(cell, params, projections, carry, lengths, reverse, False)
+    return result.outputs, result.carry
 
 
 def _forward(loops, cell, params, projections, carry, lengths, reverse):
@@ -91,34 +99,35 @@ def _forward(loops, cell, params, projections, carry, lengths, reverse):
         cast = _cast(params, projections)
         return loops.forward(cell, cast, projections, carry, lengths, reverse, True)
 
-    found = _only_once(run)(params, projections, carry, lengths)
-    return (found.outputs, found.carry), (params, carry, lengths, found.slots, found.operands)
+    result = _first_order_only(run)(params, projections, carry, lengths)
+    residuals = (params, carry, lengths, result.slots, result.operands)
+    return (result.outputs, result.carry), residuals
 
 
 def _backward(loops, cell, reverse, residuals, gradients):
     def run(params, carry, lengths, slots, operands, d_outputs, d_carry):
         dtype = d_outputs.dtype
         cast = {name: param.astype(dtype) for name, param in params.items()}
-        gates, d_carry = loops.backward(cell, cast, slots, d_outputs, d_carry, lengths, reverse)
-        d_projections = tuple(gates[gate].astype(dtype) for gate in cell.gates)
-        d_carry = tuple(d.astype(old.dtype) for d, old in zip(d_carry, carry, strict=True))
-        return _of_parameters(cell, params, operands, gates), d_projections, d_carry
+        d_sums, d_carry = loops.backward(cell, cast, slots, d_outputs, d_carry, lengths, reverse)
+        d_projections = tuple(d_sums[gate].astype(dtype) for gate in cell.gates)
+        d_carry = tuple(d.astype(value.dtype) for d, value in zip(d_carry, carry, strict=True))
+        return _parameter_gradients(cell, params, operands, d_sums), d_projections, d_carry
 
-    return *_only_once(run)(*residuals, *gradients), None
+    return *_first_order_only(run)(*residuals, *gradients), None
 
 
 differentiable.defvjp(_forward, _backward)
 
 
-def _of_parameters(cell: Cell, params: Params, operands: Values, gates: Values) -> Params:
-    """The gradients of the recurrent parameters, in their types, from those of the gates."""
+def _parameter_gradients(cell: Cell, params: Params, operands: Values, d_sums: Values) -> Params:
+    """Returns the gradients of the recurrent parameters, each in the parameter's type."""
 
-    def total(addition: Addition) -> jax.Array:
-        gradients = [gates[gate] for gate in addition.gates]
+    def gradient_of(addition: Addition) -> jax.Array:
+        gradients = [d_sums[gate] for gate in addition.gates]
         wide = wide_dtype(gradients[0].dtype)
         if isinstance(addition.equation, Bias):
             return jnp.concatenate([gradient.sum((0, 1), dtype=wide) for gradient in gradients])
-        # One product a gate: to lay the gradients side by side first would copy them all.
+        # One product for each gate. Concatenating the gradients first would copy them all.
         spec = "tbh,tbk->hk" if isinstance(addition.equation, Matrix) else "tbh,tbh->h"
         product = functools.partial(
             jnp.einsum, spec, operands[addition.operand], preferred_element_type=wide
@@ -126,9 +135,9 @@ def _of_parameters(cell: Cell, params: Params, operands: Values, gates: Values) 
         return jnp.concatenate([product(gradient) for gradient in gradients], axis=-1)
 
     totals: Values = {}
-    for step in cell.numbered.steps:
+    for step in cell.ssa.steps:
         if isinstance(step, Addition):
-            name, term = step.equation.param, total(step)
+            name, term = step.equation.param, gradient_of(step)
             totals[name] = totals[name] + term if name in totals else term
     return {name: total.astype(params[name].dtype) for name, total in totals.items()}
 
@@ -137,8 +146,8 @@ def _cast(params: Params, projections: Projections) -> Params:
     return {name: param.astype(projections[0].dtype) for name, param in params.items()}
 
 
-def _only_once(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, which says what to do when JAX comes to differentiate it."""
+def _first_order_only(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes JAX raise a `UserError` when it differentiates `function`."""
     guarded = jax.custom_jvp(function)
 
     @guarded.defjvp

@@ -1,4 +1,4 @@
-"""Cells whose steps are linear in the carry, worked out for all steps side by side."""
+"""The recurrence of cells that are linear in the carry, by a parallel scan over time."""
 
 import jax
 import jax.numpy as jnp
@@ -16,43 +16,45 @@ def associative(
     lengths: jax.Array | None,
     reverse: bool,
 ) -> tuple[jax.Array, Carry]:
-    """See `gru_audio.rnn.recurrence`; in O(log time) steps (Blelloch 1990).
+    """Runs the recurrence in O(log time) sequential steps (Blelloch 1990).
+
+    See `gru_audio.rnn.recurrence`.
 
     Raises:
       UserError: the cell is not linear.
     """
-    read = [i for i, name in enumerate(cell.carry) if name in cell.numbered.read]
+    read = [i for i, name in enumerate(cell.carry) if name in cell.ssa.read]
     if not cell.linear or len(read) != 1:
         raise UserError(
-            'model.implementation="associative" serves cells that read one carried value and are '
-            'linear in it, such as "min_gru" and "min_lstm". Leave it at "auto" for others.'
+            'model.implementation="associative" needs a cell that reads one carried value and is '
+            'linear in it, such as "min_gru" or "min_lstm". Set "auto" for other cells.'
         )
     (state,) = read
     wide = wide_dtype(projections[0].dtype)
-    nothing = jnp.zeros(projections[0].shape, wide)
+    zeros = jnp.zeros(projections[0].shape, wide)
 
-    def step(before: jax.Array) -> Carry:
-        # All frames at once. What no equation reads may have any value.
-        values = tuple(before if i == state else nothing for i in range(len(carry)))
+    def step(previous: jax.Array) -> Carry:
+        # Runs all frames at once. No equation reads the other carried values.
+        values = tuple(previous if i == state else zeros for i in range(len(carry)))
         return cell.step(params, values, projections)
 
-    # A linear function is its value at zero and its derivative.
-    added, decay = jax.jvp(lambda h: step(h)[state], (nothing,), (jnp.ones_like(nothing),))
+    # The value at zero and the derivative determine a linear function.
+    added, decay = jax.jvp(lambda h: step(h)[state], (zeros,), (jnp.ones_like(zeros),))
     start = carry[state].astype(wide)
     valid = None
     if lengths is not None:
         valid = (jnp.arange(len(added))[:, None] < lengths)[..., None]
         decay, added = jnp.where(valid, decay, 1), jnp.where(valid, added, 0)
     states = linear_recurrence(decay, added, start, reverse)
-    after = [states] * len(carry)
+    carries = [states] * len(carry)
     if len(carry) > 1:
         first, rest = (states[1:], start[None]) if reverse else (start[None], states[:-1])
-        after = list(step(jnp.concatenate([first, rest])))
-        after[state] = states
-    outputs = after[0] if valid is None else jnp.where(valid, after[0], 0)
+        carries = list(step(jnp.concatenate([first, rest])))
+        carries[state] = states
+    outputs = carries[0] if valid is None else jnp.where(valid, carries[0], 0)
     final = tuple(
-        _last(values, begin.astype(wide), lengths, reverse).astype(begin.dtype)
-        for values, begin in zip(after, carry, strict=True)
+        _last(values, initial.astype(wide), lengths, reverse).astype(initial.dtype)
+        for values, initial in zip(carries, carry, strict=True)
     )
     return outputs.astype(projections[0].dtype), final
 
@@ -60,16 +62,16 @@ def associative(
 def _last(
     values: jax.Array, start: jax.Array, lengths: jax.Array | None, reverse: bool
 ) -> jax.Array:
-    """The value (batch, hidden) after the last step of each example; without steps the start."""
+    """Returns the value (batch, hidden) after each example's last step; `start` if it has none."""
     if lengths is None:
         return values[0 if reverse else -1]
     at = jnp.zeros_like(lengths) if reverse else jnp.maximum(lengths - 1, 0)
-    found = jnp.take_along_axis(values, at[None, :, None], axis=0)[0]
-    return jnp.where(lengths[:, None] > 0, found, start)
+    last = jnp.take_along_axis(values, at[None, :, None], axis=0)[0]
+    return jnp.where(lengths[:, None] > 0, last, start)
 
 
 @jax.custom_vjp
-def _forwards(decay: jax.Array, added: jax.Array, start: jax.Array) -> jax.Array:
+def _scan(decay: jax.Array, added: jax.Array, start: jax.Array) -> jax.Array:
     added = added.at[0].add(decay[0] * start)
     return lax.associative_scan(_compose, (decay, added))[1]
 
@@ -77,36 +79,39 @@ def _forwards(decay: jax.Array, added: jax.Array, start: jax.Array) -> jax.Array
 def linear_recurrence(
     decay: jax.Array, added: jax.Array, start: jax.Array, reverse: bool = False
 ) -> jax.Array:
-    """``h_t = decay_t * h_before + added_t``, elementwise, for all t.
+    """Computes ``h[t] = decay[t] * h[t - 1] + added[t]``, elementwise, for all t.
 
-    Its gradient is a linear recurrence too, against the time, and is computed as one; JAX's own of
-    an associative scan would keep every level of it.
+    The gradient is a linear recurrence in the opposite direction, and is computed as one. JAX's own
+    gradient of an associative scan would store every level of the scan.
 
     Args:
       decay, added: (time, ...).
-      start: (...), before the first step.
-      reverse: from the last step to the first.
+      start: (...), the value before the first step.
+      reverse: run from the last step to the first: ``h[t + 1]`` replaces ``h[t - 1]``.
+
+    Returns:
+      h: (time, ...).
     """
     if reverse:
-        return _forwards(decay[::-1], added[::-1], start)[::-1]
-    return _forwards(decay, added, start)
+        return _scan(decay[::-1], added[::-1], start)[::-1]
+    return _scan(decay, added, start)
 
 
 def _compose(first, second):
     return second[0] * first[0], second[0] * first[1] + second[1]
 
 
-def _forwards_forward(decay, added, start):
-    states = _forwards(decay, added, start)
+def _scan_forward(decay, added, start):
+    states = _scan(decay, added, start)
     return states, (decay, start, states)
 
 
-def _forwards_backward(residuals, gradient):
+def _scan_backward(residuals, gradient):
     decay, start, states = residuals
-    following = jnp.concatenate([decay[1:], jnp.zeros_like(decay[:1])])
-    through = linear_recurrence(following, gradient, jnp.zeros_like(start), reverse=True)
-    before = jnp.concatenate([start[None], states[:-1]])
-    return through * before, through, decay[0] * through[0]
+    next_decay = jnp.concatenate([decay[1:], jnp.zeros_like(decay[:1])])
+    d_states = linear_recurrence(next_decay, gradient, jnp.zeros_like(start), reverse=True)
+    previous = jnp.concatenate([start[None], states[:-1]])
+    return d_states * previous, d_states, decay[0] * d_states[0]
 
 
-_forwards.defvjp(_forwards_forward, _forwards_backward)
+_scan.defvjp(_scan_forward, _scan_backward)

@@ -1,11 +1,12 @@
 """The loops as Pallas kernels for a TPU.
 
-The grid is of tiles of the batch, side by side, and of chunks of time, one after the other. The
-recurrent weights are fetched once and stay in VMEM. So does the carry, in the block of the final
-one, which all chunks of a tile revisit. What belongs to a frame streams through in chunks, the next
-on its way while this one is worked on. Within a chunk a loop applies the cell frame by frame.
+The grid has parallel tiles of the batch and sequential chunks of time. The recurrent weights are
+loaded once and stay in VMEM. The carry stays there, too, in the block of the final carry, which all
+chunks of a tile use. Per-frame arrays are streamed in chunks: the next chunk is loaded while the
+kernel works on the current one. In a chunk, a loop runs the cell frame by frame.
 
-Checked in interpret mode, with race detection, and compiled for a TPU (v5e); not run on one.
+The tests run the kernels in interpret mode with race detection. The kernels were compiled for a
+TPU v5e, but have not run on one.
 """
 
 import functools
@@ -20,40 +21,39 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from gru_audio.rnn.equations import Carry, Cell, Matrix, Params, Projections, Values, wide_dtype
-from gru_audio.rnn.kernels import frame
 from gru_audio.rnn.kernels.blocks import Blocks, in_blocks, padded, product, round_up
 from gru_audio.rnn.kernels.gradient import Forward
 from gru_audio.settings import UserError
 
 LANES = 128
-MOST_ROWS = 128  # of a tile: enough for each loading of weights into the matrix unit
-MOST_FRAMES = 32  # of a chunk: nothing is worked on while the first is on its way
+MOST_ROWS = 128  # of a tile: enough to amortise loading the weights into the matrix unit
+MOST_FRAMES = 32  # of a chunk: the kernel waits while the first chunk is loaded
 MEBIBYTE = 1 << 20
-WEIGHTS = 48 * MEBIBYTE  # of VMEM; a core has 64 or more from TPU v5e on, 16 before
-STREAMS = 8 * MEBIBYTE  # of VMEM for all else
-SCOPED = 16 * MEBIBYTE  # of VMEM for a kernel that does not ask for more
+WEIGHTS = 48 * MEBIBYTE  # VMEM for weights; a core has at least 64 since TPU v5e, 16 before
+STREAMS = 8 * MEBIBYTE  # VMEM for everything else
+SCOPED = 16 * MEBIBYTE  # default VMEM limit of a kernel
 
-OUTPUT = "output"  # beside the names of slots and parameters
+OUTPUT = "output"  # a key next to the names of slots and parameters
 
 Refs = Mapping[str, Any]
-# One frame: (weights, what streams in, state, where it is valid) -> (what streams out, state).
+# Runs one frame: (weights, streamed inputs, state, valid) -> (streamed outputs, new state).
 Step = Callable[[Refs, Values, Carry, jax.Array | None], tuple[Values, Carry]]
 
 
 def fits(cell: Cell, hidden: int, dtype: jax.typing.DTypeLike) -> bool:
-    """Whether VMEM holds the recurrent weights, on a TPU v5e or later."""
+    """Returns whether the recurrent weights fit into the VMEM of a TPU v5e or later."""
     return _bytes_of_weights(cell, hidden, dtype) <= WEIGHTS
 
 
 def tile(
     shape: tuple[int, int, int], streams: Sequence[jax.typing.DTypeLike], states: int
 ) -> tuple[int, int]:
-    """Frames and rows of a block: as many rows as are of use, then as many frames as find room.
+    """Returns the frames and rows of a block: first as many rows as useful, then frames that fit.
 
     Args:
-      shape: (time, batch, hidden) of all that streams, hidden in whole lanes.
-      streams: the types of the arrays of that shape that go in or out.
-      states: how many (batch, hidden) are carried on.
+      shape: (time, batch, hidden) of the streamed arrays, hidden padded to whole lanes.
+      streams: the types of all streamed inputs and outputs.
+      states: number of carried arrays (batch, hidden).
     """
     time, batch, hidden = shape
     fewest = max(map(_sublanes, streams))
@@ -82,7 +82,7 @@ def _bytes_of_weights(cell: Cell, hidden: int, dtype: jax.typing.DTypeLike) -> i
 def _bytes_of_blocks(
     block: tuple[int, int, int], streams: Sequence[jax.typing.DTypeLike], states: int
 ) -> int:
-    """Two buffers for each block, and one frame's values in float32."""
+    """Returns the bytes of two buffers for each block and one frame's values in float32."""
     frames, rows, hidden = block
     streamed = 2 * frames * sum(jnp.dtype(dtype).itemsize for dtype in streams)
     return rows * hidden * (streamed + 4 * (2 * 2 * states + len(streams)))
@@ -90,11 +90,13 @@ def _bytes_of_blocks(
 
 @dataclass(frozen=True)
 class PallasTpu:
-    """See `gru_audio.rnn.kernels.gradient.Loops`. Products are at JAX's default precision.
+    """The loops for a TPU; see `gru_audio.rnn.kernels.gradient.Loops`.
+
+    Products have JAX's default precision.
 
     Attributes:
-      frames, rows: of a block; None: as `tile` has it.
-      interpret: as `pl.pallas_call` takes it; True or `pltpu.InterpretParams` need no TPU.
+      frames, rows: of a block; None: as `tile` returns.
+      interpret: passed to `pl.pallas_call`; True or `pltpu.InterpretParams` need no TPU.
     """
 
     frames: int | None = None
@@ -111,29 +113,29 @@ class PallasTpu:
         reverse: bool,
         derivatives: bool,
     ) -> Forward:
-        """As the protocol says.
+        """Runs the cell over time; see `Loops.forward`.
 
         Raises:
-          UserError: VMEM does not hold the weights.
+          UserError: the weights do not fit into VMEM.
         """
         hidden, dtype = projections[0].shape[-1], projections[0].dtype
         if not fits(cell, hidden, dtype):
             raise UserError(
-                "The TPU kernel keeps the recurrent weights in VMEM, which does not hold those of "
-                f'{hidden} units. Set model.implementation="loop".'
+                f"The TPU kernel keeps the recurrent weights in VMEM, and those of {hidden} units "
+                'do not fit. Set model.implementation="loop".'
             )
         outputs: dict[str, jax.typing.DTypeLike] = {OUTPUT: dtype}
         if derivatives:
             outputs |= cell.slot_dtypes(dtype) | dict.fromkeys(cell.operands, dtype)
 
-        def step(refs, now, carry, valid):
-            gates = tuple(now[gate] for gate in cell.gates)
-            output, new, slots, operands = frame.forward(
-                cell, Blocks(refs), carry, gates, valid, derivatives=derivatives
+        def step(refs, frame, carry, valid):
+            gates = tuple(frame[gate] for gate in cell.gates)
+            output, new, slots, operands = cell.forward(
+                Blocks(refs), carry, gates, valid, derivatives=derivatives
             )
             return {OUTPUT: output} | slots | operands, new
 
-        found, carry = self._run(
+        results, carry = self._run(
             step,
             cell,
             in_blocks(cell, params, round_up(hidden, LANES)),
@@ -141,11 +143,11 @@ class PallasTpu:
             outputs,
             carry,
             lengths,
-            backwards=reverse,
+            reverse=reverse,
         )
-        slots = {name: found[name] for name in cell.slots if name in outputs}
-        operands = {name: found[name] for name in cell.operands if name in outputs}
-        return Forward(found[OUTPUT], carry, slots, operands)
+        slots = {name: results[name] for name in cell.slots if name in outputs}
+        operands = {name: results[name] for name in cell.operands if name in outputs}
+        return Forward(results[OUTPUT], carry, slots, operands)
 
     def backward(
         self,
@@ -158,21 +160,21 @@ class PallasTpu:
         reverse: bool,
     ) -> tuple[Values, Carry]:
         weights = in_blocks(cell, params, round_up(d_outputs.shape[-1], LANES))
-        turned = {name: weights[name].swapaxes(1, 2) for name in cell.kernels}
+        transposed = {name: weights[name].swapaxes(1, 2) for name in cell.kernels}
 
-        def step(refs, now, after, valid):
-            local = {name: now[name] for name in cell.slots}
-            return frame.backward(cell, _Turned(refs), local, now[OUTPUT], after, valid)
+        def step(refs, frame, d_carry, valid):
+            local = {name: frame[name] for name in cell.slots}
+            return cell.backward(_Transposed(refs), local, frame[OUTPUT], d_carry, valid)
 
         return self._run(
             step,
             cell,
-            weights | turned,
+            weights | transposed,
             slots | {OUTPUT: d_outputs},
             {gate: slots[gate].dtype for gate in cell.sums},
             tuple(d.astype(wide_dtype(d.dtype)) for d in d_carry),
             lengths,
-            backwards=not reverse,
+            reverse=not reverse,
         )
 
     def _run(
@@ -185,21 +187,31 @@ class PallasTpu:
         state: Carry,
         lengths: jax.Array | None,
         *,
-        backwards: bool,
+        reverse: bool,
     ) -> tuple[Values, Carry]:
-        """Applies `step` along time; what streams out, and the state.
+        """Runs `step` over time.
 
-        `outputs` names what streams out, and says of which type it is.
-        What streams in gives way to what goes out under the same name.
+        Args:
+          step: processes one frame.
+          cell: the cell.
+          weights: the blocks of the parameters, which stay in VMEM.
+          streams: inputs, (time, batch, hidden) each. An output overwrites the input of its name.
+          outputs: the names and types of the outputs.
+          state: the initial state, (batch, hidden) each.
+          lengths: int (batch,), valid frames; None: all.
+          reverse: from the last frame to the first.
+
+        Returns:
+          The outputs, (time, batch, hidden) each, and the final state.
         """
         example = next(iter(streams.values()))
         time, batch, hidden = example.shape
         shape = (time, round_up(batch, _sublanes(example.dtype)), round_up(hidden, LANES))
-        traffic = [array.dtype for array in streams.values()] + list(outputs.values())
-        frames, rows = tile(shape, traffic, len(state))
+        dtypes = [array.dtype for array in streams.values()] + list(outputs.values())
+        frames, rows = tile(shape, dtypes, len(state))
         frames, rows = self.frames or frames, self.rows or rows
         needed = _bytes_of_weights(cell, hidden, example.dtype)
-        needed += _bytes_of_blocks((frames, rows, shape[2]), traffic, len(state))
+        needed += _bytes_of_blocks((frames, rows, shape[2]), dtypes, len(state))
 
         streams = {name: padded(a, dict(enumerate(shape))) for name, a in streams.items()}
         state = tuple(padded(value, dict(enumerate(shape[1:]))) for value in state)
@@ -209,30 +221,30 @@ class PallasTpu:
         chunks = pl.cdiv(time, frames)
         stream = pl.BlockSpec(
             (frames, rows, shape[2]),
-            lambda tile, chunk: (chunks - 1 - chunk if backwards else chunk, tile, 0),
+            lambda tile, chunk: (chunks - 1 - chunk if reverse else chunk, tile, 0),
         )
-        carried, bounds = (
+        state_spec, length_spec = (
             pl.BlockSpec((rows, width), lambda tile, chunk: (tile, 0)) for width in (shape[2], 1)
         )
         resident = functools.partial(
             pl.BlockSpec, index_map=lambda tile, chunk: (0, 0, 0), pipeline_mode=pl.Buffered(1)
         )
-        found, state = pl.pallas_call(
-            functools.partial(_kernel, step, time, backwards),
+        results, state = pl.pallas_call(
+            functools.partial(_kernel, step, time, reverse),
             name="recurrence",
             grid=(pl.cdiv(shape[1], rows), chunks),
             in_specs=(
                 dict.fromkeys(streams, stream),
-                (carried,) * len(state),
-                None if lengths is None else bounds,
+                (state_spec,) * len(state),
+                None if lengths is None else length_spec,
                 {name: resident(array.shape) for name, array in weights.items()},
             ),
-            out_specs=(dict.fromkeys(outputs, stream), (carried,) * len(state)),
+            out_specs=(dict.fromkeys(outputs, stream), (state_spec,) * len(state)),
             out_shape=(
                 {name: jax.ShapeDtypeStruct(shape, dtype) for name, dtype in outputs.items()},
                 tuple(jax.ShapeDtypeStruct(value.shape, value.dtype) for value in state),
             ),
-            # Both are numbered in the order of their names.
+            # JAX flattens a dict in the order of its sorted keys.
             input_output_aliases={
                 sorted(streams).index(name): sorted(outputs).index(name)
                 for name in outputs
@@ -245,41 +257,40 @@ class PallasTpu:
             interpret=self.interpret,
         )(streams, state, lengths, weights)
         return (
-            {name: array[:, :batch, :hidden] for name, array in found.items()},
+            {name: array[:, :batch, :hidden] for name, array in results.items()},
             tuple(value[:batch, :hidden] for value in state),
         )
 
 
-def _kernel(step, time, backwards, streams, start, lengths, weights, outputs, state):
-    """One chunk of one tile."""
+def _kernel(step, time, reverse, streams, initial, lengths, weights, outputs, state):
+    """Processes one chunk of one tile."""
     chunk = pl.program_id(1)
     frames = next(iter(streams.values())).shape[0]
-    first = (pl.num_programs(1) - 1 - chunk if backwards else chunk) * frames
-    valid_frames = jnp.minimum(frames, time - first)  # the last chunk may hang over the end
+    first = (pl.num_programs(1) - 1 - chunk if reverse else chunk) * frames
+    count = jnp.minimum(frames, time - first)  # the last chunk may be shorter
 
     @pl.when(chunk == 0)
     def begin():
-        for ref, value in zip(state, start, strict=True):
+        for ref, value in zip(state, initial, strict=True):
             ref[...] = value[...]
 
     ends = None if lengths is None else lengths[...]
 
-    def body(i, nothing):
-        t = valid_frames - 1 - i if backwards else i
-        now = {name: ref[t] for name, ref in streams.items()}
+    def body(i, _):
+        t = count - 1 - i if reverse else i
+        frame = {name: ref[t] for name, ref in streams.items()}
         valid = None if ends is None else first + t < ends
-        found, new = step(weights, now, tuple(ref[...] for ref in state), valid)
+        results, new = step(weights, frame, tuple(ref[...] for ref in state), valid)
         for name, ref in outputs.items():
-            ref[t] = found[name].astype(ref.dtype)
+            ref[t] = results[name].astype(ref.dtype)
         for ref, value in zip(state, new, strict=True):
             ref[...] = value
-        return nothing
 
-    lax.fori_loop(0, valid_frames, body, None)
+    lax.fori_loop(0, count, body, None)
 
 
-class _Turned(Blocks):
-    """Matrices that were turned ahead, so that the matrix unit takes them as they lie."""
+class _Transposed(Blocks):
+    """Matrices that were transposed outside the kernel, in the layout of the matrix unit."""
 
     def times_transposed(self, matrix: Matrix, gradients: list[jax.Array]) -> jax.Array:
         blocks = self._refs[matrix.param]

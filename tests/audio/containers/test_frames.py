@@ -1,4 +1,4 @@
-"""FLAC, Ogg and MP3: what their frames and pages say of their length, against their headers."""
+"""FLAC, Ogg and MP3: the length in frames and pages against that in headers."""
 
 import io
 import struct
@@ -22,7 +22,7 @@ def reason(data: bytes) -> str:
 
 
 def crc(data: bytes, polynomial: int, width: int) -> int:
-    """Bit by bit, the highest first."""
+    """Computes a CRC bit by bit, most significant bit first."""
     value = 0
     for byte in data:
         value ^= byte << width - 8
@@ -37,12 +37,12 @@ def ogg_crc(data: bytes) -> bytes:
 
 
 def coded(number: int) -> bytes:
-    """As a letter in UTF-8."""
+    """Encodes a number in the UTF-8 scheme."""
     return chr(number).encode() if number < 0xD800 else None
 
 
 def flac(samples: int, frames: int, block: int = 32768, rate: int = 16000) -> bytes:
-    """A mono FLAC of frames that hold one value each: 13 bytes for 32,768 samples."""
+    """Returns a mono FLAC of constant frames, with 13 bytes for 32,768 samples each."""
     about = rate << 44 | 0 << 41 | 15 << 36 | samples
     info = struct.pack(">HH6sQ16s", block, block, bytes(6), about, bytes(16))
     file = io.BytesIO(b"fLaC\x80\0\0\x22" + info)
@@ -61,12 +61,12 @@ def flac_total(data: bytes, total: int) -> bytes:
 
 
 @pytest.mark.parametrize("total", [1, 4096, 8192, 20000, 29999])
-def test_a_flac_longer_than_its_header_says_is_refused(total):
+def test_a_flac_longer_than_its_header_states_is_refused(total):
     assert reason(flac_total(encode(NOISE, RATE, "FLAC"), total)) == "contradictory header"
 
 
 @pytest.mark.parametrize("total", [30001, 40000, 2**36 - 1])
-def test_a_flac_shorter_than_its_header_says_is_refused(total):
+def test_a_flac_shorter_than_its_header_states_is_refused(total):
     assert reason(flac_total(encode(NOISE, RATE, "FLAC"), total)) == "truncated"
 
 
@@ -81,7 +81,7 @@ def test_a_flac_from_a_pipe_has_no_length_and_is_read_to_its_end(tmp_path):
         assert reason(data[:-cut]) == "truncated"
 
 
-def test_a_flac_that_unpacks_to_hours_takes_no_memory(tmp_path):
+def test_a_flac_that_decompresses_to_hours_needs_no_memory(tmp_path):
     frames = LONGEST // 32768 + 1
     small, path = flac(3 * 32768, 3), tmp_path / "long.flac"
     with soundfile.SoundFile(io.BytesIO(small)) as sound:
@@ -101,7 +101,7 @@ def test_a_flac_that_unpacks_to_hours_takes_no_memory(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 50 * 2**20
     finally:
         tracemalloc.stop()
-    with pytest.raises(BadAudio, match="too long"):  # what comes out counts
+    with pytest.raises(BadAudio, match="too long"):  # the decoded length counts
         decode(flac(40 * 32768, 40, rate=100), 16000)
 
 
@@ -114,7 +114,7 @@ def test_blocks_of_many_channels_are_short(tmp_path):
 
 
 def pages(data: bytes) -> list[bytearray]:
-    """Of an Ogg file."""
+    """Returns the pages of an Ogg file."""
     found, at = [], 0
     while at < len(data):
         segments = data[at + 26]
@@ -132,7 +132,7 @@ def signed(pages: list[bytearray]) -> bytes:
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
-def test_the_last_page_of_an_ogg_says_how_long_it_is(subtype):
+def test_the_last_page_of_an_ogg_states_its_length(subtype):
     noise = np.random.default_rng(0).normal(0, 0.2, 4 * RATE)
     whole = encode(noise, RATE, "OGG", subtype)
     heard = decode(whole, None).samples
@@ -151,7 +151,7 @@ def test_the_last_page_of_an_ogg_says_how_long_it_is(subtype):
 
 
 @pytest.mark.parametrize(("subtype", "lost"), [("VORBIS", 0), ("OPUS", 200)])
-def test_a_stream_cut_out_of_a_longer_one_is_whole(subtype, lost):
+def test_a_stream_cut_from_a_longer_one_is_read(subtype, lost):
     noise = np.random.default_rng(0).normal(0, 0.2, 4 * RATE)
     whole = encode(noise, RATE, "OGG", subtype)
     changed = pages(whole)
@@ -162,7 +162,7 @@ def test_a_stream_cut_out_of_a_longer_one_is_whole(subtype, lost):
     heard, expected = (decode(data, None).samples for data in (signed(changed), whole))
     assert len(heard) == len(expected)
     shift = np.argmax(np.correlate(heard[:8000].astype(float), expected[1000:5000])) - 1000
-    assert 0 <= shift <= lost  # libsndfile keeps what Opus says to skip
+    assert 0 <= shift <= lost  # libsndfile does not skip the pre-skip of Opus
     np.testing.assert_allclose(heard[shift + 50 :], expected[50 : len(heard) - shift], atol=2)
 
 
@@ -170,7 +170,7 @@ def test_a_stream_cut_out_of_a_longer_one_is_whole(subtype, lost):
     ("said", "rate"),
     [(0, 48000), (8000, 8000), (11025, 12000), (22050, 24000), (32000, 48000), (44100, 48000)],
 )
-def test_opus_is_decoded_at_a_rate_that_holds_what_was_recorded(said, rate):
+def test_opus_is_decoded_at_least_at_its_stated_rate(said, rate):
     changed = pages(encode(tone(1.0, 48000, 6000), 48000, "OGG", "OPUS"))
     at = changed[0].index(b"OpusHead") + 12
     changed[0][at : at + 4] = said.to_bytes(4, "little")
@@ -189,14 +189,14 @@ def test_two_streams_side_by_side_are_refused():
 
 
 def varying(seconds: int, rate: int) -> np.ndarray:
-    """Loud and silent by turns."""
+    """Returns sound that is alternately loud and silent."""
     time = np.arange(seconds * rate) / rate
     loud = np.sin(2 * np.pi * 0.7 * time) > 0
     return (0.1 * loud + 0.001) * np.random.default_rng(1).standard_normal(len(time))
 
 
 def frame_sizes(data: bytes) -> list[int]:
-    """Bytes of the frames of an MP3 of version 1 or 2, layer III, by the tables of the standard."""
+    """Returns the frame sizes in bytes of an MP3 of version 1 or 2, by the standard's tables."""
     sizes, at = [], 0
     kbps = {
         3: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -216,7 +216,7 @@ def frame_sizes(data: bytes) -> list[int]:
 
 @pytest.mark.parametrize("rate", [16000, 24000, 44100, 48000])
 @pytest.mark.parametrize("tag", [0, 50_000])
-def test_an_mp3_of_varying_rate_without_a_header_is_read_whole(rate, tag, tmp_path):
+def test_an_mp3_of_variable_rate_without_a_header_is_read_to_its_end(rate, tag, tmp_path):
     with_header = encode(varying(6, rate), rate, "MP3", "MPEG_LAYER_III")
     assert len(decode(with_header, None).samples) == 6 * rate
     sizes = frame_sizes(with_header)
@@ -249,7 +249,7 @@ def test_an_mp3_of_varying_rate_without_a_header_is_read_whole(rate, tag, tmp_pa
     assert reason(with_header[: sizes[0]] + more) == "contradictory header"
 
 
-def test_a_header_that_counts_itself_is_believed_if_its_bytes_are_there():
+def test_a_header_that_counts_itself_is_accepted_if_its_bytes_are_right():
     whole = bytearray(encode(varying(3, 24000), 24000, "MP3", "MPEG_LAYER_III"))
     sizes = frame_sizes(whole)
     at = whole.index(b"Xing") + 8
@@ -262,7 +262,7 @@ def test_a_header_that_counts_itself_is_believed_if_its_bytes_are_there():
     assert reason(bytes(whole)) == "truncated"
 
 
-def test_a_vbri_header_counts_frames_too():
+def test_a_vbri_header_counts_frames():
     with_header = encode(varying(3, 24000), 24000, "MP3", "MPEG_LAYER_III")
     sizes = frame_sizes(with_header)
     stream = with_header[sizes[0] :]
@@ -276,14 +276,14 @@ def test_a_vbri_header_counts_frames_too():
 
 
 def test_frames_of_layer_two_are_counted(tmp_path):
-    """A frame without allocations is silence; 160 and 32 kbit/s at 48 kHz, 1152 samples each."""
+    """A frame without bit allocation is silent: 160 and 32 kbit/s at 48 kHz, 1152 samples each."""
     large, small = (b"\xff\xfd" + bytes([code << 4 | 4, 0xC4]) for code in (9, 1))
     data = large.ljust(480, b"\0") * 10 + large.ljust(480, b"\0") * 30
     path = tmp_path / "sound.mp2"
     path.write_bytes(data)
     assert duration(path) == 40 * 1152 / 48000
     path.write_bytes(small.ljust(96, b"\0") * 20 + data)
-    try:  # libsndfile guesses the length by the first frame
+    try:  # libsndfile estimates the length from the first frame
         assert duration(path) == 60 * 1152 / 48000
     except BadAudio as error:
         assert error.reason in ("contradictory header", "truncated")

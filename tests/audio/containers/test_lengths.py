@@ -1,4 +1,4 @@
-"""How much sound a file holds: all of it is decoded, or the file is refused by a name."""
+"""The length of a file: all samples are decoded, or the file is refused with a reason."""
 
 import contextlib
 import io
@@ -18,7 +18,7 @@ FORMS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "OGG", "FLA
 
 
 def both_ways(form: str, subtype: str, channels: int) -> bool:
-    """Whether libsndfile writes this, and reads what it wrote."""
+    """Returns whether libsndfile can write and read this encoding."""
     try:
         data = encode(np.stack([SAMPLES[:2000]] * channels, 1), RATE, form, subtype)
         with soundfile.SoundFile(io.BytesIO(data)) as sound:
@@ -51,7 +51,7 @@ def resized(data: bytes, form: str, size: int) -> bytes:
 
 
 @pytest.mark.parametrize(("form", "subtype", "channels"), ENCODINGS)
-def test_every_encoding_gives_all_that_libsndfile_gives(form, subtype, channels):
+def test_every_encoding_has_the_samples_of_libsndfile(form, subtype, channels):
     data = encode(np.stack([SAMPLES] * channels, 1), RATE, form, subtype)
     with soundfile.SoundFile(io.BytesIO(data)) as sound:
         heard = sound.read(sound.frames, dtype="float32", always_2d=True).mean(axis=1)
@@ -73,7 +73,7 @@ def test_every_encoding_gives_all_that_libsndfile_gives(form, subtype, channels)
     "size",
     [0, 0x7F000000, 0x7FFFF000, 0x7FFFFFDB, 0x80000000, 0x80000024, 0xFFFFFF00, 0xFFFFFFFF],
 )
-def test_a_size_that_a_pipe_left_open_means_to_the_end(form, size):
+def test_an_unknown_size_of_a_pipe_means_to_the_end(form, size):
     data = resized(encode(SAMPLES, RATE, form), form, size)
     np.testing.assert_array_equal(decode(data, None).samples, SAMPLES)
 
@@ -92,7 +92,7 @@ def test_a_size_above_that_of_the_file_is_refused(form, size):
 
 
 @pytest.mark.parametrize("form", ["WAV", "RF64", "W64", "AIFF", "CAF", "AU", "FLAC", "OGG", "MP3"])
-def test_a_file_behind_a_file_is_never_passed_over(form):
+def test_two_concatenated_files_are_refused(form):
     subtype = {"OGG": "VORBIS", "MP3": "MPEG_LAYER_III"}.get(form, "PCM_16")
     one, two = (encode(SAMPLES[:n], RATE, form, subtype) for n in (12000, 7000))
     for data in (one + one, one + two):
@@ -101,9 +101,9 @@ def test_a_file_behind_a_file_is_never_passed_over(form):
         )
 
 
-def test_chunks_behind_the_samples_are_no_samples():
+def test_chunks_after_the_samples_are_not_decoded():
     text = b"a comment of odd length"
-    for padding in (b"\0", b""):  # which some programs forget
+    for padding in (b"\0", b""):  # some programs omit it
         chunk = b"LIST" + struct.pack("<I", len(text)) + text + padding
         wav = encode(SAMPLES, RATE) + chunk
         np.testing.assert_array_equal(decode(wav, None).samples, SAMPLES)
@@ -158,7 +158,7 @@ def test_a_size_of_64_bits_or_in_words_is_compared_with_the_file(
 
 
 @pytest.mark.parametrize("open_", [(-1).to_bytes(8, "big", signed=True), bytes(8)])
-def test_a_caf_may_leave_its_length_open(open_):
+def test_a_caf_may_have_an_unknown_length(open_):
     data = encode(SAMPLES, RATE, "CAF")
     at = data.index(b"data") + 4
     data = data[:at] + open_ + data[at + 8 :]
@@ -166,7 +166,7 @@ def test_a_caf_may_leave_its_length_open(open_):
 
 
 def wav(code: int, bits: int, block: int, content: bytes, *, valid: int | None = None) -> bytes:
-    """A WAV of one channel at 16 kHz."""
+    """Returns a mono WAV at 16 kHz."""
     form = struct.pack("<HHIIHH", code, 1, 16000, 16000 * block, block, bits)
     if valid is not None:
         guid = bytes.fromhex("000000001000800000AA00389B71")
@@ -178,7 +178,7 @@ def wav(code: int, bits: int, block: int, content: bytes, *, valid: int | None =
     return b"RIFF" + struct.pack("<I", len(parts)) + parts
 
 
-def test_24_bits_in_4_bytes_are_refused_where_no_header_says_which():
+def test_24_bits_in_4_bytes_are_refused():
     wide = SAMPLES.astype("<i4") << 8
     assert reason(wav(1, 24, 4, wide.tobytes())) == "contradictory header"
     assert reason(wav(1, 24, 4, (wide << 8).tobytes())) == "contradictory header"
@@ -186,7 +186,7 @@ def test_24_bits_in_4_bytes_are_refused_where_no_header_says_which():
 
 
 @pytest.mark.parametrize(("bits", "valid"), [(32, 24), (32, 20), (24, 24), (24, 20), (16, 12)])
-def test_valid_bits_lie_at_the_top(bits, valid):
+def test_valid_bits_are_the_most_significant(bits, valid):
     wide = (SAMPLES.astype("<i4") << 16).view(np.uint8).reshape(-1, 4)
     content = wide[:, 4 - bits // 8 :].tobytes()
     data = wav(1, bits, bits // 8, content, valid=valid)
@@ -209,7 +209,7 @@ def test_an_extensible_format_of_the_other_byte_order():
     np.testing.assert_array_equal(reference, SAMPLES)
 
 
-def test_chunks_of_others_in_a_w64_are_passed_over():
+def test_unknown_chunks_in_a_w64_are_skipped():
     data = encode(SAMPLES, RATE, "W64")
     strange = bytes(range(16)) + struct.pack("<Q", 24 + 16) + b"a chunk of theirs"[:16]
     at = data.index(b"data")
@@ -222,7 +222,7 @@ def test_header_and_length_of_a_file_without_samples(form):
     assert reason(encode(SAMPLES[:0], RATE, form)) == "empty"
 
 
-def test_a_fact_that_cannot_be_is_refused():
+def test_an_impossible_fact_is_refused():
     data = bytearray(encode(SAMPLES, RATE, subtype="MS_ADPCM"))
     at = data.index(b"fact") + 8
     assert int.from_bytes(data[at : at + 4], "little") == len(SAMPLES)
@@ -235,14 +235,14 @@ def test_a_fact_that_cannot_be_is_refused():
 
 
 @pytest.mark.parametrize("form", ["VOC", "PAF", "MAT5", "SVX", "PVF"])
-def test_formats_whose_length_nobody_checks_are_refused_by_name(form):
+def test_formats_without_a_length_check_are_refused(form):
     assert reason(encode(SAMPLES, RATE, form)).startswith(("unsupported format", "not audio"))
 
 
 @pytest.mark.parametrize(
     "head", [b"\0\0\0\x20ftypM4A ", b"#!AMR\n", b"\x1aE\xdf\xa3", b"wvpk", b"RIFF\0\0\0\0AVI LIST"]
 )
-def test_formats_of_others_are_said_to_be_unsupported(head):
+def test_other_formats_are_unsupported(head):
     assert reason(head + bytes(500)) == "unsupported format: convert it to WAV or FLAC"
 
 
@@ -266,7 +266,7 @@ def test_damaged_headers_never_crash(form):
 
 
 def with_long_table(count: int) -> bytes:
-    """A CAF whose table of packets has one size of so many bytes."""
+    """Returns a CAF whose packet table has one size of `count` bytes."""
     data = encode(SAMPLES, RATE, "CAF", "ALAC_16")
     at = data.index(b"pakt") + 4
     behind = at + 8 + int.from_bytes(data[at : at + 8], "big")
@@ -294,7 +294,7 @@ def test_endless_headers_end(data):
     assert reason(data) in ("contradictory header", "truncated", "damaged", "not audio")
 
 
-def test_duration_is_that_of_what_is_decoded(tmp_path):
+def test_duration_equals_that_of_the_decoded_samples(tmp_path):
     for form, subtype in (("WAV", "GSM610"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III")):
         path = tmp_path / "sound"
         path.write_bytes(encode(SAMPLES, RATE, form, subtype))

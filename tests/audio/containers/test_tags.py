@@ -1,4 +1,4 @@
-"""Tags of any kind and size around sound change nothing."""
+"""Tags of any kind and size before and after the sound have no effect."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ CODECS = {
 
 
 def id3v2(size: int) -> bytes:
-    """As with a picture of random bytes."""
+    """Returns a tag with random bytes, as of a picture."""
     digits = bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))
     return b"ID3\4\0\0" + digits + np.random.default_rng(size).bytes(size)
 
@@ -43,7 +43,7 @@ TAILS = {
 
 @pytest.fixture(scope="module")
 def sounds():
-    """Files and what they hold, by their form."""
+    """Files and their samples, by format."""
     files = {form: encode(SAMPLES, RATE, form, codec) for form, codec in CODECS.items()}
     return {form: (data, decode(data, None).samples) for form, data in files.items()}
 
@@ -58,23 +58,23 @@ def test_tags_before_the_sound(form, size, sounds):
 
 @pytest.mark.parametrize("form", CODECS)
 @pytest.mark.parametrize("tail", TAILS)
-def test_tags_behind_the_sound(form, tail, sounds):
+def test_tags_after_the_sound(form, tail, sounds):
     data, samples = sounds[form]
     if tail == "APE without header":
         items = bytes(range(256)) * 9
         end = ape(items)[-32:]
-        extra = items + end[:20] + bytes(4) + end[24:]  # whose flags say that there is no header
+        extra = items + end[:20] + bytes(4) + end[24:]  # the flags say that there is no header
     else:
         extra = TAILS[tail]
     np.testing.assert_array_equal(decode(data + extra, None).samples, samples)
 
 
-def test_a_tag_longer_than_the_file_is_cut_off(sounds):
+def test_a_tag_longer_than_the_file_is_refused(sounds):
     with pytest.raises(BadAudio, match="truncated"):
         decode(id3v2(50_000)[:20_000], None)
 
 
-def test_samples_that_look_like_a_tag_are_samples():
+def test_samples_that_look_like_a_tag_are_kept():
     samples = np.arange(1, 1001, dtype=np.int16)
     samples[-64:-62] = np.frombuffer(b"TAG\1", np.int16)
     for form in ("WAV", "AIFF", "AU", "CAF"):

@@ -1,4 +1,4 @@
-"""Data sets of TFDS: what its own builders wrote comes back as sounds and class fields."""
+"""Data sets of TFDS: what its own builders wrote comes back as sounds and fields."""
 
 from typing import Any, ClassVar
 
@@ -31,6 +31,15 @@ class TinySounds(tfds.core.GeneratorBasedBuilder):
         "word": tfds.features.ClassLabel(names=WORDS),
         "speaker": tfds.features.ClassLabel(names=["ann", "bo"]),
         "text": tfds.features.Text(),
+        "tags": tfds.features.Sequence(tfds.features.ClassLabel(names=["loud", "soft"])),
+        "age": np.int64,
+        "events": tfds.features.Sequence(
+            {
+                "onset": np.float64,
+                "offset": np.float64,
+                "label": tfds.features.ClassLabel(names=["owl"]),
+            }
+        ),
     }
 
     def _info(self):
@@ -46,6 +55,8 @@ class TinySounds(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, numbers):
         for i in numbers:
             labels = {"word": WORDS[i % 2], "speaker": i % 2 - 1, "text": "spoken"}
+            labels |= {"tags": ["soft"] * (i % 2), "age": i}
+            labels |= {"events": [{"onset": 0.0, "offset": 0.01, "label": "owl"}] * (i % 2)}
             yield i, {"audio": self.sound(i), **labels}
 
     def sound(self, i: int) -> np.ndarray:
@@ -90,6 +101,11 @@ def test_sounds_splits_and_class_fields(tmp_path):
     }
     for i, found in enumerate(source.signals(range(7))):
         np.testing.assert_array_equal(found, tone(i))
+    assert source.fields["tags"].names == ("soft",)
+    assert source.columns["tags"].tolist() == [[i % 2] for i in range(7)]
+    assert source.columns["age"].tolist() == [*range(7)]
+    assert source.columns["text"]["text"].tolist() == ["spoken"] * 7
+    assert source.columns["events"]["counts"].tolist() == [i % 2 for i in range(7)]
 
 
 def test_channels_are_averaged_and_rates_converted(tmp_path):

@@ -7,9 +7,10 @@ import tensorflow_datasets as tfds
 
 from gru_audio.audio.io import Audio
 from gru_audio.data.builders import BUILDERS
-from gru_audio.data.builders.clips import SPLITS, Clip, ClipBuilder, natural
+from gru_audio.data.builders.clips import SPLITS, Clip, ClipBuilder
 from gru_audio.data.builders.folder import Folder
 from gru_audio.data.builders.tts_digits import TtsDigits
+from gru_audio.data.fields import classes, natural
 from tests import sounds
 from tests.data.builders.making import build, folder_builder
 
@@ -23,7 +24,7 @@ class Noise(ClipBuilder):
     """Large clips made on the spot."""
 
     VERSION = tfds.core.Version("1.0.0")
-    fields = ("label",)
+    fields = classes("label")
 
     def __init__(self, *, data_dir, count: int, samples: int):
         self._count, self._samples = count, samples

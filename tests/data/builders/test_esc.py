@@ -81,4 +81,4 @@ def test_a_listed_clip_that_is_missing_is_named(tmp_path):
 def test_the_real_recordings(tmp_path):
     source = prepared("esc10", tmp_path, archive=sounds.archive("esc-10/*.tar.gz"))
     assert source.columns["length"].tolist() == [5 * sounds.RATE] * 400
-    assert len(source.class_names["label"]) == 10
+    assert len(source.fields["label"].names) == 10

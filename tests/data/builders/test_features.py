@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pytest
 
-from gru_audio.data.builders.features import Features, Field
+from gru_audio.data.builders.features import Features
 from gru_audio.settings import UserError
 from tests import sounds
 from tests.prepared import counts, prepared, values, write_tar
@@ -98,7 +98,7 @@ def test_sequences_of_one_length_need_no_lengths(tmp_path):
     np.savez(tmp_path / "x.npz", features=features)
     source = prepared("features", tmp_path, name="mine", archive=tmp_path / "x.npz")
     assert_holds(source, list(features), [f"{i:05d}" for i in range(6)])
-    assert not source.class_names
+    assert not source.fields
 
 
 def test_splits_by_a_column_overrule_the_given_ones(tmp_path):
@@ -400,12 +400,6 @@ def test_a_kaldi_archive(tmp_path, compressed):
     refuse(tmp_path, path, "does not hold matrices")
 
 
-def test_fields_by_name_column_and_array_of_names():
-    assert Field.parse("label") == Field("label", "label")
-    assert Field.parse("label=genre") == Field("label", "genre")
-    assert Field.parse("label=targets:names") == Field("label", "targets", "names")
-
-
 # Real features
 
 
@@ -428,4 +422,4 @@ def test_real_cepstra(tmp_path):
         truth = {row["features"]: int(row["frames"]) for row in csv.DictReader(file)}
     lengths = source.columns["length"].tolist()
     assert dict(zip(source.columns["clip"].tolist(), lengths, strict=True)) == truth
-    assert len(source.class_names["speaker"]) == 84
+    assert len(source.fields["speaker"].names) == 84

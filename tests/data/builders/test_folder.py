@@ -18,8 +18,8 @@ def test_a_directory_per_class(tmp_path):
     (tmp_path / "sounds" / "cat" / ".hidden").write_text("x")
     (tmp_path / "sounds" / ".git").mkdir()
     about, columns = build(folder_builder(tmp_path))
-    assert about["class_names"] == {"label": ["9", "10", "cat", "dog"]}
-    names = np.array(about["class_names"]["label"])[columns["label"]]
+    assert about["fields"] == {"label": {"kind": "class", "names": ["9", "10", "cat", "dog"]}}
+    names = np.array(about["fields"]["label"]["names"])[columns["label"]]
     assert all(
         clip.split("/")[0] == name for clip, name in zip(columns["clip"], names, strict=True)
     )
@@ -44,7 +44,7 @@ def test_groups_found_in_file_names_stay_together(tmp_path):
             path = tmp_path / "sounds" / label / f"speaker{i % 6}_{i}.wav"
             path.write_bytes(sounds.encode(sounds.tone(frequency=400 + i + 50 * (label == "cat"))))
     about, columns = build(folder_builder(tmp_path, split_by=r"(speaker\d)_"))
-    assert about["class_names"]["group"] == [f"speaker{i}" for i in range(6)]
+    assert about["fields"]["group"]["names"] == [f"speaker{i}" for i in range(6)]
     pairs = set(zip(columns["group"].tolist(), columns["split"].tolist(), strict=True))
     assert len(pairs) == 6
     assert {split for _, split in pairs} == set(SPLITS)
@@ -64,7 +64,7 @@ def test_the_parenthesis_that_matched_is_the_group(tmp_path, expression):
             path = tmp_path / "sounds" / label / f"{i}.wav"
             path.rename(path.with_name(f"{letter}{i}.wav"))
     about, columns = build(folder_builder(tmp_path, split_by=expression))
-    groups = np.array(about["class_names"]["group"])[columns["group"]]
+    groups = np.array(about["fields"]["group"]["names"])[columns["group"]]
     assert [clip[-5] for clip in columns["clip"]] == groups.tolist()
 
 
@@ -109,7 +109,7 @@ def test_classes_without_clips_are_left_out_and_told(tmp_path):
         for i in range(10):
             (root / label / f"{i}.wav").write_bytes(content)
     about, columns = build(folder_builder(tmp_path))
-    assert about["class_names"]["label"] == ["no", "yes"]
+    assert about["fields"]["label"]["names"] == ["no", "yes"]
     assert np.bincount(columns["label"]).tolist() == [10, 10]
     for clip, label in zip(columns["clip"], columns["label"], strict=True):
         assert clip.startswith(["no", "yes"][label])
@@ -120,7 +120,7 @@ def test_classes_without_clips_are_left_out_and_told(tmp_path):
     assert "--keep_silence" in told
     again = {"data_dir": tmp_path / "again", "name": "mine", "folder": root, "keep_silence": True}
     about, columns = build(Folder(**again))
-    assert about["class_names"]["label"] == ["no", "silence", "yes"]
+    assert about["fields"]["label"]["names"] == ["no", "silence", "yes"]
     assert np.bincount(columns["label"]).tolist() == [10, 10, 10]
     assert set(columns["split"][columns["label"] == 1]) == set(SPLITS)
 
@@ -128,7 +128,7 @@ def test_classes_without_clips_are_left_out_and_told(tmp_path):
 def test_one_class_in_two_unicode_forms_is_one_class(tmp_path):
     sounds.write_classes(tmp_path / "sounds", {"caf\u00e9": 10, "cafe\u0301": 5, " dog": 5})
     about, columns = build(folder_builder(tmp_path))
-    assert about["class_names"]["label"] == ["caf\u00e9", "dog"]
+    assert about["fields"]["label"]["names"] == ["caf\u00e9", "dog"]
     assert np.bincount(columns["label"]).tolist() == [15, 5]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gru_audio.data.builders import gtzan_faultless
+from gru_audio.data.builders import gtzan
 from gru_audio.data.builders.gtzan import Gtzan
 from gru_audio.settings import UserError
 from tests import sounds
@@ -24,10 +24,10 @@ def write_tracks(folder: Path, tracks: list[str], top: str, suffix: str) -> Path
 
 def test_the_published_split():
     """Counts of the paper, and a few of its tracks."""
-    splits = gtzan_faultless.splits()
+    splits = gtzan.faultless_splits()
     assert collections.Counter(splits.values()) == {"train": 443, "validation": 197, "test": 290}
     genres = collections.Counter(track.partition(".")[0] for track in splits)
-    assert set(genres) == set(gtzan_faultless.GENRES)
+    assert set(genres) == set(gtzan.GENRES)
     for track, split in (
         *(("blues.00029", "train"), ("rock.00085", "validation"), ("jazz.00073", "test")),
         *(("classical.00041", "test"), ("pop.00013", "test"), ("reggae.00063", "train")),
@@ -44,7 +44,7 @@ def test_the_published_split():
     ids=["marsyas", "kaggle"],
 )
 def test_faulty_tracks_are_left_out_and_missing_ones_reported(tmp_path, top, suffix):
-    splits = gtzan_faultless.splits()
+    splits = gtzan.faultless_splits()
     there = list(splits)[::50]
     archive = write_tracks(tmp_path, [*there, "disco.00050", "blues.00100"], top, suffix)
     builder = Gtzan(data_dir=tmp_path, archive=archive)

@@ -28,7 +28,7 @@ def test_a_manifest_with_splits_speakers_and_other_columns(tmp_path):
     )
     about, columns = build(manifest_builder(tmp_path, rows))
     names = {"label": ["a", "b"], "speaker": ["s0", "s1", "s2"], "note": ["x"]}
-    assert about["class_names"] == names
+    assert {name: field["names"] for name, field in about["fields"].items()} == names
     assert list(dict.fromkeys(columns["split"].tolist())) == [*SPLITS, "extra"]
     speakers = dict(zip(columns["clip"].tolist(), columns["speaker"].tolist(), strict=True))
     assert (speakers["0.wav"], speakers["4.wav"]) == (-1, 1)
@@ -65,7 +65,7 @@ def test_a_value_too_long_for_a_table_is_an_error(tmp_path):
 def test_splits_by_any_column_overrule_the_given_ones(tmp_path):
     rows = rows_of(tmp_path, split=lambda i: "train", room=lambda i: f"room {i % 4}")
     about, columns = build(manifest_builder(tmp_path, rows, split_by="room"))
-    assert about["class_names"]["room"] == [f"room {i}" for i in range(4)]
+    assert about["fields"]["room"]["names"] == [f"room {i}" for i in range(4)]
     assert len(set(zip(columns["room"].tolist(), columns["split"].tolist(), strict=True))) == 4
     assert set(columns["split"].tolist()) == set(SPLITS)
 
@@ -85,9 +85,10 @@ def test_columns_with_classes_become_fields_and_others_are_told(tmp_path):
         **{"a/b": lambda i: "x"},
     )
     about, _ = build(manifest_builder(tmp_path, rows))
-    assert about["class_names"].keys() == {"label", "room", "take", "fold"}
-    assert about["class_names"]["room"] == [f"room {i}" for i in range(4)]
+    assert about["fields"].keys() == {"label", "room", "take", "fold"}
+    assert about["fields"]["room"]["names"] == [f"room {i}" for i in range(4)]
     (remark,) = [r for r in about["remarks"] if "not kept" in r]
+    assert "--numbers age,weight --text note keeps them as they are." in remark
     for told in (
         "age (numbers)",
         "weight (numbers)",
@@ -103,9 +104,9 @@ def test_fields_choose_and_rename_columns(tmp_path):
     rows = rows_of(tmp_path, word=lambda i: "xyz"[i % 3], note=lambda i: f"note {i}", b=lambda i: 1)
     fields = ["label=word", "speaker=note"]
     about, _ = build(manifest_builder(tmp_path, rows, fields=fields))
-    assert about["class_names"].keys() == {"label", "speaker"}
-    assert about["class_names"]["label"] == ["x", "y", "z"]
-    assert len(about["class_names"]["speaker"]) == 12
+    assert about["fields"].keys() == {"label", "speaker"}
+    assert about["fields"]["label"]["names"] == ["x", "y", "z"]
+    assert len(about["fields"]["speaker"]["names"]) == 12
     with pytest.raises(UserError, match='no column "wird"'):
         manifest_builder(tmp_path, rows, fields=["label=wird"])
     with pytest.raises(UserError, match="are NAME or NAME=COLUMN, not x=word:note"):
@@ -175,7 +176,7 @@ def test_the_column_group_draws_the_splits_unless_something_else_does(tmp_path):
     assert any("drawn by group" in remark for remark in about["remarks"])
     about, _ = build(manifest_builder(tmp_path, rows, split_by="file", data_dir=tmp_path / "by"))
     assert any("drawn by file" in remark for remark in about["remarks"])
-    assert "file" not in about["class_names"]
+    assert "file" not in about["fields"]
 
 
 def test_labels_are_composed_and_trimmed_and_look_alikes_are_told(tmp_path):
@@ -192,7 +193,7 @@ def test_labels_are_composed_and_trimmed_and_look_alikes_are_told(tmp_path):
     rows = rows_of(tmp_path, 24)
     rows = [row | {"label": spellings[i % 8]} for i, row in enumerate(rows)]
     about, columns = build(manifest_builder(tmp_path, rows))
-    assert about["class_names"]["label"] == ["Yes", "big dog", "caf\u00e9", "yes"]
+    assert about["fields"]["label"]["names"] == ["Yes", "big dog", "caf\u00e9", "yes"]
     assert np.bincount(columns["label"] + 1).tolist() == [3, 3, 3, 9, 6]
     remarks = " ".join(about["remarks"])
     assert 'label: "Yes" (3 clips) and "yes" (6 clips) are different classes' in remarks
@@ -201,7 +202,7 @@ def test_labels_are_composed_and_trimmed_and_look_alikes_are_told(tmp_path):
 
 def test_a_list_without_a_label_for_any_clip(tmp_path):
     about, columns = build(manifest_builder(tmp_path, rows_of(tmp_path, 12, label=lambda i: "")))
-    assert (about["class_names"], set(columns["label"].tolist())) == ({"label": []}, {-1})
+    assert (about["fields"]["label"]["names"], set(columns["label"].tolist())) == ([], {-1})
     assert (
         "label: unknown for 12 of 12 clips. None of them is learnt or tested." in about["remarks"]
     )

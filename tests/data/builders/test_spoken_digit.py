@@ -37,7 +37,7 @@ def test_other_recordings_are_refused_unless_asked_for(tmp_path):
     with pytest.raises(UserError, match="--noverify"):
         build(SpokenDigit(data_dir=tmp_path / "a", archive=path))
     about, columns = build(SpokenDigit(data_dir=tmp_path / "b", archive=path, verify=False))
-    assert about["class_names"]["speaker"] == ["lucas", "theo"]
+    assert about["fields"]["speaker"]["names"] == ["lucas", "theo"]
     assert collections.Counter(columns["split"].tolist()) == {
         **{"train": 20, "validation": 100, "test": 100}
     }
@@ -69,7 +69,7 @@ def test_the_real_recordings(tmp_path):
     with listed.open(newline="") as file:
         truth = {row["filename"]: row for row in csv.DictReader(file)}
     assert len(columns["clip"]) == len(truth) == 3000
-    names = {field: np.array(about["class_names"][field]) for field in builder.fields}
+    names = {field: np.array(about["fields"][field]["names"]) for field in builder.fields}
     for i, clip in enumerate(columns["clip"]):
         row = truth[clip]
         assert (columns["split"][i] == "test") == (row["split"] == "test")

@@ -1,0 +1,1 @@
+"""What is measured about speed and memory: one question a file, and the harness that asks it."""

@@ -1,0 +1,80 @@
+"""Runs a benchmark: contestants take turns in one process; prints medians and quartiles.
+
+  python -m benchmarks step
+  python -m benchmarks step --config experiments/spoken_digit.py --seconds 30 --json step.json
+  benchmarks/on_gpu.sh results/                       all of them, a JSON file each
+
+recurrence  one recurrent layer, forward and backward: our implementations against linen, PyTorch
+         and, on a GPU, cuDNN; --check first compares every one of them with float64, --grid takes
+         many more sizes, --plot FILE draws the result
+cells    one layer of every cell, forward and backward, beside the LSTM at equal width
+convolution  the gradients of convolutions against those that JAX derives, in a loop and alone
+kernels  the settings of the Pallas kernels against one another, on a GPU or TPU
+frontend the log-mel frontend against JAX, PyTorch and SciPy
+input    what resident and streamed input cost beside a constant batch
+step     a training step of GRU and LSTM against PyTorch (which the extra [bench] installs)
+scaling  what more devices bring, and by a model of the cost to how many sharing a batch pays; a CPU
+         makes devices to check the losses by: XLA_FLAGS=--xla_force_host_platform_device_count=8
+sweep    many runs in one program against the same runs one after another, and against PyTorch
+memory   what each way to train on long recordings saves in memory, and what it costs in time
+
+Run it in a checkout, on a machine that does nothing else. Any value of the config can be set with
+--config.NAME=VALUE.
+"""
+
+import importlib
+from collections.abc import Sequence
+
+from absl import flags
+from ml_collections import config_flags
+from rich.console import Console
+
+from benchmarks import harness
+from gru_audio import command
+from gru_audio.config import check
+from gru_audio.settings import UserError, nearest
+from gru_audio.training.distributed import use_cpu_cores, use_platform
+
+NEED_A_CONFIG = ("frontend", "input", "memory", "scaling", "step", "sweep")
+BENCHMARKS = ("cells", "convolution", "kernels", "recurrence", *NEED_A_CONFIG)
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    "experiments/spoken_digit.py",
+    "The experiment; cells, convolution, recurrence and kernels need none.",
+)
+_SECONDS = flags.DEFINE_float(
+    "seconds", 20.0, "For each comparison, without compilation.", lower_bound=0.0
+)
+_DEVICE = flags.DEFINE_enum(
+    "device", None, ["cpu", "gpu", "tpu"], "Where to run, if not on the best device there is."
+)
+_CHECK = flags.DEFINE_bool("check", False, "recurrence: compare every one with float64 first.")
+_GRID = flags.DEFINE_bool("grid", False, "recurrence: 60 sizes of each cell, not four.")
+_JSON = flags.DEFINE_string("json", None, "File for the numbers.")
+_PLOT = flags.DEFINE_string("plot", None, "File for a picture of the speeds: .svg, .png or .pdf.")
+
+
+def main(arguments: Sequence[str]) -> int:
+    if len(arguments) != 2 or arguments[1] not in BENCHMARKS:
+        given = " ".join(arguments[1:])
+        raise UserError(f'Say which benchmark, not "{given}".{nearest(given, BENCHMARKS)}')
+    name = arguments[1]
+    if name != "recurrence" and (_CHECK.value or _GRID.value):
+        raise UserError("--check and --grid are for the benchmark recurrence.")
+    use_cpu_cores()  # as training does
+    if _DEVICE.value:
+        use_platform(_DEVICE.value)
+    if name in NEED_A_CONFIG:
+        check(_CONFIG.value)
+    options = harness.Options(_SECONDS.value, _CONFIG.value, _CHECK.value, _GRID.value)
+    rows = importlib.import_module(f"benchmarks.{name}").measure(options)
+    result = harness.record(name, command.command_line(), rows, _JSON.value)
+    if _PLOT.value:
+        harness.plot(result, _PLOT.value)
+    harness.show(result, Console(width=None if Console().is_terminal else 160))
+    return 0 if all(row.get("passed", True) for row in result["rows"]) else 1
+
+
+if __name__ == "__main__":
+    command.run(main, names=True)

@@ -1,0 +1,36 @@
+"""What a step of each cell costs at one width: time and memory of a layer beside the LSTM's."""
+
+import functools
+from collections.abc import Iterator, Sequence
+
+from benchmarks.harness import Contestant, Options, Row, compete, say
+from benchmarks.layers import Case, make_problem, ours
+from gru_audio.rnn import CELLS
+
+PEER = "lstm"
+SIZES = ((32, 100, 40, 128), (64, 100, 64, 256), (16, 500, 64, 512), (8, 160, 88, 64))
+
+
+def measure(
+    options: Options,
+    sizes: Sequence[tuple[int, int, int, int]] = SIZES,
+    cells: Sequence[str] = tuple(CELLS),
+) -> Iterator[Row]:
+    """Times forward and backward of one layer of each cell.
+
+    Args:
+      options: of the command line.
+      sizes: batch, time, features and units.
+      cells: keys of `CELLS`, the LSTM among them.
+    """
+
+    def contestant(case: Case) -> Contestant:
+        return ours(make_problem(case), "auto").contestant()
+
+    for size in sizes:
+        cases = {cell: Case(cell, *size) for cell in cells}
+        name = cases[PEER].size
+        say(name)
+        makers = {cell: functools.partial(contestant, case) for cell, case in cases.items()}
+        for row in compete(makers, options.seconds, [PEER]):
+            yield {"table": "One layer, forward and backward", "case": name, **row}

@@ -1,0 +1,305 @@
+"""One recurrent layer by all its implementations in JAX, with the same weights and inputs."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from benchmarks.harness import Contestant, turn
+from gru_audio.rnn import CELLS, Encoder
+from gru_audio.rnn.weights import to_linen, to_torch
+
+# How products of float32 arrays are computed; a CPU has the first alone.
+PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
+LINEN = {"gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One recurrent layer and its input.
+
+    Attributes:
+      cell: a key of `gru_audio.rnn.CELLS`.
+      batch, time, features, hidden: of the input (batch, time, features) and of the layer.
+      precision: a key of `PRECISIONS`; "bfloat16" is the type of the inputs and weights too.
+      ragged: lengths between half of the time and all of it, instead of all.
+      bidirectional: two layers, one in each direction.
+    """
+
+    cell: str
+    batch: int
+    time: int
+    features: int
+    hidden: int
+    precision: str = "float32"
+    ragged: bool = False
+    bidirectional: bool = False
+
+    @property
+    def size(self) -> str:
+        """As tables name it."""
+        words = [f"{self.batch} x {self.time} x {self.features}, {self.hidden} units"]
+        words += ["ragged"] * self.ragged + ["both directions"] * self.bidirectional
+        return ", ".join(words)
+
+    @property
+    def dtype(self) -> Any:
+        return jnp.bfloat16 if self.precision == "bfloat16" else jnp.float32
+
+    @property
+    def directions(self) -> int:
+        return 1 + self.bidirectional
+
+    @property
+    def matmul_flops(self) -> int:
+        """Of forward and backward: a product forward needs two backward."""
+        cell = CELLS[self.cell]
+        blocks = (
+            len(cell.gates) * self.features + sum(map(len, cell.kernels.values())) * self.hidden
+        )
+        return 3 * 2 * self.batch * self.time * blocks * self.hidden * self.directions
+
+    def encoder(self, implementation: str, **changes: Any) -> Encoder:
+        """The layer by one of our implementations."""
+        settings = {"bidirectional": self.bidirectional, "dtype": self.dtype} | changes
+        return Encoder(self.hidden, self.cell, implementation=implementation, **settings)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A case with numbers: float32, the same for all contestants.
+
+    Attributes:
+      case: the case.
+      params: of an `Encoder`.
+      inputs: (batch, time, features).
+      lengths: int32 (batch,), or None where all frames are valid.
+      weight: (batch, time, units), the gradient that comes to the outputs; zero in the padding.
+    """
+
+    case: Case
+    params: Mapping[str, Any]
+    inputs: np.ndarray
+    lengths: np.ndarray | None
+    weight: np.ndarray
+
+    def truth(self) -> tuple[np.ndarray, Any, np.ndarray]:
+        """Outputs, and gradients by parameters and inputs, by our scan in float64."""
+        with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
+            wide = jax.tree.map(lambda a: np.asarray(a, np.float64), self.params)
+            encoder: Any = self.case.encoder("scan", dtype=None)
+
+            def run(params, inputs):
+                return encoder.apply({"params": params}, inputs, self.lengths).frames
+
+            both = jax.jit(with_gradients(run, np.float64(self.weight)))
+            return jax.device_get(both(wide, np.float64(self.inputs)))
+
+
+def make_problem(case: Case) -> Problem:
+    """Draws the numbers of a case: uniform weights within 1/sqrt(hidden), normal inputs."""
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(case.batch, case.time, case.features)).astype(np.float32)
+    lengths = None
+    if case.ragged:
+        lengths = rng.integers(case.time // 2, case.time + 1, case.batch).astype(np.int32)
+    uniform = dict.fromkeys(("kernel_init", "recurrent_init", "bias_init"), "uniform")
+    encoder = case.encoder("scan", dtype=None, **uniform)
+    params = jax.jit(encoder.init)(jax.random.key(0), inputs)["params"]
+    weight = rng.normal(size=(case.batch, case.time, case.directions * case.hidden))
+    if lengths is not None:
+        weight *= (np.arange(case.time) < lengths[:, None])[..., None]
+    return Problem(case, jax.device_get(params), inputs, lengths, weight.astype(np.float32))
+
+
+def with_gradients(run: Callable, weight: Any) -> Callable:
+    """From (params, inputs) to the outputs of `run` and the gradients by params and inputs."""
+
+    def both(params, inputs):
+        def loss(params, inputs):
+            frames = run(params, inputs)
+            return (frames * weight).sum(), frames
+
+        gradient = jax.grad(loss, argnums=(0, 1), has_aux=True)
+        (d_params, d_inputs), frames = gradient(params, inputs)
+        return frames, d_params, d_inputs
+
+    return both
+
+
+def error(found: Any, truth: Any) -> float:
+    """The greatest difference in a tree, relative to its array's greatest value; NaN if any is."""
+    differences = jax.tree.map(
+        lambda a, b: float(np.max(np.abs(np.float64(a) - b)) / np.max(np.abs(b))), found, truth
+    )
+    return float(np.max(jax.tree.leaves(differences)))  # `max` would pass a NaN over
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer that is ready to run.
+
+    Attributes:
+      forward: computes the outputs.
+      both: computes them and all gradients: by the inputs and by every weight.
+      result: runs once: outputs, gradients of our parameters (None where they are held
+        otherwise), gradient of the inputs; arrays of the host.
+      compile_seconds: of both; None where nothing is compiled.
+      temporary_bytes: of `both`, by the compiler's count.
+    """
+
+    forward: Callable[[], Any]
+    both: Callable[[], Any]
+    result: Callable[[], tuple[Any, Any, Any]]
+    compile_seconds: float | None = None
+    temporary_bytes: int | None = None
+
+    def error(self, truth: tuple[Any, Any, Any]) -> float:
+        """The greatest relative difference from the truth, over outputs and gradients."""
+        pairs = zip(self.result(), truth, strict=True)
+        return float(np.max([error(found, true) for found, true in pairs if found is not None]))
+
+    def contestant(self, **about: Any) -> Contestant:
+        """Forward, and forward and backward, of which the speeds are compared."""
+        memory = {"temporary_bytes": self.temporary_bytes, "compile_seconds": self.compile_seconds}
+        turns = {"forward": turn(self.forward), "both": turn(self.both)}
+        return Contestant(turns, about=about | memory)
+
+
+def ours(problem: Problem, implementation: str) -> Layer:
+    """The layer by one of our implementations, on one device."""
+    apply: Any = problem.case.encoder(implementation).apply
+    return _compiled(
+        problem,
+        lambda params, inputs: apply({"params": params}, inputs, problem.lengths).frames,
+        problem.params,
+        of_params=lambda gradient: gradient,
+    )
+
+
+def shared(problem: Problem, implementation: str) -> Layer:
+    """Ours, with the batch shared by all devices and the weights' gradients added up."""
+    mesh = jax.make_mesh((len(jax.devices()),), ("data",), axis_types=(AxisType.Auto,))
+    whole, rows = PartitionSpec(), PartitionSpec("data")
+    apply: Any = problem.case.encoder(implementation).apply
+    lengths = () if problem.lengths is None else (problem.lengths,)
+
+    def of_device(params, inputs, *lengths):
+        return apply({"params": params}, inputs, *lengths).frames
+
+    each = jax.shard_map(
+        of_device,
+        mesh=mesh,
+        in_specs=(whole, rows, *(rows for _ in lengths)),
+        out_specs=rows,
+        check_vma=False,
+    )
+    return _compiled(
+        problem,
+        lambda params, inputs: each(params, inputs, *lengths),
+        problem.params,
+        of_params=lambda gradient: gradient,
+        shardings=(NamedSharding(mesh, whole), NamedSharding(mesh, rows)),
+    )
+
+
+def linen(problem: Problem) -> Layer:
+    """Linen's own layer; its outputs go on in the padding, where no gradient comes to them."""
+    case = problem.case
+
+    def layer() -> nn.RNN:
+        return nn.RNN(LINEN[case.cell](case.hidden, dtype=case.dtype, param_dtype=jnp.float32))
+
+    params: Any = {name: to_linen(case.cell, layer) for name, layer in problem.params.items()}
+    if case.bidirectional:
+        module: nn.Module = nn.Bidirectional(layer(), layer())
+        params = {f"{d}_rnn": {"cell": params[f"{d}_0"]} for d in ("forward", "backward")}
+    else:
+        module, params = layer(), {"cell": params["forward_0"]}
+
+    def run(params, inputs):
+        frames: Any = module.apply({"params": params}, inputs, seq_lengths=problem.lengths)
+        if problem.lengths is None:
+            return frames
+        return jnp.where((jnp.arange(case.time) < problem.lengths[:, None])[..., None], frames, 0)
+
+    return _compiled(problem, run, params)
+
+
+def cudnn(problem: Problem) -> Layer:
+    """`jax.experimental.rnn`: LSTM in float32 on a GPU alone."""
+    from jax.experimental import rnn
+
+    case = problem.case
+    sizes = (case.features, case.hidden, 1, 0.0, case.bidirectional)
+    lengths = problem.lengths
+    if lengths is None:
+        lengths = np.full(case.batch, case.time, np.int32)
+    start = jnp.zeros((case.directions, case.batch, case.hidden))
+
+    def run(weights, inputs):
+        return rnn.lstm(inputs, start, start, weights, lengths, *sizes)[0]
+
+    return _compiled(problem, run, cudnn_weights(problem.params))
+
+
+def cudnn_weights(params: Mapping[str, Any]) -> np.ndarray:
+    """An LSTM's weights as cuDNN has them: PyTorch's, flat, the biases of all directions last."""
+    state = to_torch("lstm", params)
+    directions = ("l0", "l0_reverse") if len(params) > 1 else ("l0",)
+    return np.concatenate(
+        [
+            state[f"{kind}_{source}_{direction}"].ravel()
+            for kind in ("weight", "bias")
+            for direction in directions
+            for source in ("ih", "hh")
+        ]
+    )
+
+
+def _compiled(
+    problem: Problem,
+    run: Callable,
+    params: Any,
+    of_params: Callable = lambda gradient: None,
+    shardings: tuple[Any, Any] = (None, None),
+) -> Layer:
+    """Compiles `run`, from (params, inputs) to outputs, and its gradients.
+
+    Args:
+      problem: of which inputs and weight are taken.
+      run: the layer.
+      params: of the layer.
+      of_params: turns the gradient by `params` into one by the problem's; or into None.
+      shardings: where params and inputs lie, if not on the default device.
+    """
+    dtype = problem.case.dtype
+    params = jax.tree.map(lambda a: jax.device_put(a, shardings[0]), params)
+    inputs, weight = (
+        jax.device_put(jnp.asarray(array, dtype), shardings[1])
+        for array in (problem.inputs, problem.weight)
+    )
+    with jax.default_matmul_precision(PRECISIONS[problem.case.precision]):
+        began = time.perf_counter()
+        forward = jax.jit(run).lower(params, inputs).compile()
+        both = jax.jit(with_gradients(run, weight)).lower(params, inputs).compile()
+        seconds = time.perf_counter() - began
+    memory = both.memory_analysis()
+
+    def result():
+        frames, d_params, d_inputs = jax.device_get(both(params, inputs))
+        return frames, of_params(d_params), d_inputs
+
+    return Layer(
+        lambda: jax.block_until_ready(forward(params, inputs)),
+        lambda: jax.block_until_ready(both(params, inputs)),
+        result,
+        seconds,
+        memory.temp_size_in_bytes if memory else None,
+    )

@@ -1,0 +1,206 @@
+"""One recurrent layer: our implementations against linen, PyTorch and, on a GPU, cuDNN through JAX.
+
+All contestants have the same weights and inputs. "both" is forward and backward, with the gradients
+by the inputs and by every weight; speeds are of it. "error" is the greatest difference from a scan
+in float64, relative to the greatest value, over outputs and gradients.
+"""
+
+import dataclasses
+import functools
+import importlib.util
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.harness import Contestant, Options, Row, compete, interleave, judged, say
+from benchmarks.layers import (
+    LINEN,
+    PRECISIONS,
+    Case,
+    Layer,
+    Problem,
+    cudnn,
+    linen,
+    make_problem,
+    ours,
+    shared,
+)
+from gru_audio.rnn import CELLS
+from gru_audio.rnn.recurrence import usable
+
+PEERS = ("linen", "PyTorch")
+# (batch, time, features, hidden)
+SHAPES = ((32, 100, 40, 128), (64, 100, 64, 256), (16, 500, 64, 512), (128, 101, 40, 64))
+GRID = tuple(
+    (batch, time, 64, hidden)
+    for hidden in (64, 128, 256, 512, 1024)
+    for batch in (1, 16, 64, 256)
+    for time in (100, 500, 1600)
+)
+TOLERANCES = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2}
+# What a cell may have more: one whose candidate has no bound makes much of small differences.
+UNBOUNDED = {"li_gru": 6.0}
+# Least speed against a peer, by platform, cell and contestant: geometric mean over `SHAPES`.
+BARS = {
+    ("cpu", "gru", "loop"): {"linen": 1.3, "PyTorch": 1.8},
+    ("cpu", "gru", "auto, 2 devices"): {"linen": 1.7},
+    ("cpu", "lstm", "loop"): {"linen": 1.2},
+    ("gpu", "gru", "pallas_gpu"): {"linen": 3.0, "PyTorch": 0.9},
+}
+_PEAK_SIZE = {"cpu": 2048}  # of the square matrices whose product is the measure of the machine
+
+
+def cases(grid: bool = False) -> list[Case]:
+    """GRU and LSTM at all `SHAPES`, and the first shape in other ways; or at all of `GRID`."""
+    plain = [Case(cell, *shape) for cell in LINEN for shape in (GRID if grid else SHAPES)]
+    if grid:
+        return plain
+    small = Case("gru", *SHAPES[0])
+    ways: list[dict[str, Any]] = [{"ragged": True}, {"bidirectional": True}]
+    ways += [{"precision": precision} for precision in precisions()[1:]]
+    others = [Case(cell, *SHAPES[0]) for cell in CELLS if cell not in LINEN]
+    linear = [Case("min_gru", *shape) for shape in SHAPES[1:]]
+    return plain + [dataclasses.replace(small, **way) for way in ways] + others + linear
+
+
+def precisions() -> tuple[str, ...]:
+    """Those that are worth a row here: a CPU has no TF32."""
+    return tuple(p for p in PRECISIONS if p != "tf32" or jax.default_backend() == "gpu")
+
+
+def measure(options: Options, timed: Sequence[Case] | None = None) -> Iterator[Row]:
+    """Checks against float64 if asked to, then times every case, then takes means over them.
+
+    Args:
+      options: of the command line.
+      timed: what to time; None: `cases`.
+    """
+    peaks = {precision: _peak(precision) for precision in precisions()}
+    for precision, gflops in peaks.items():
+        yield {"table": "A large matrix product", "precision": precision, "gflops": gflops}
+    if options.check:
+        yield from _checks()
+    rows = []
+    for case in cases(options.grid) if timed is None else timed:
+        for row in _measure_case(case, options.seconds, peaks[case.precision]):
+            rows.append((case, row))
+            yield row
+    yield from _means(rows)
+
+
+def _measure_case(case: Case, seconds: float, peak_gflops: float) -> Iterator[Row]:
+    name = f"{case.size}, {case.precision}"
+    say(f"{case.cell}, {name}")
+    problem = make_problem(case)
+    truth = problem.truth()
+
+    def contestant(make: Callable[[], Layer]) -> Contestant:
+        layer = make()
+        return layer.contestant(error=layer.error(truth))
+
+    makers = {n: functools.partial(contestant, make) for n, make in _layers(problem).items()}
+    for row in compete(makers, seconds, PEERS):
+        if "failed" not in row:
+            median = row["both_ms"]["median"] / 1e3
+            row["us_a_step"] = median * 1e6 / case.time
+            row["percent_of_peak"] = 100 * case.matmul_flops / median / (peak_gflops * 1e9)
+        yield {"table": case.cell, "case": name, **row}
+
+
+def _layers(problem: Problem) -> dict[str, Callable[[], Layer]]:
+    case = problem.case
+    found: dict[str, Callable[[], Layer]] = {}
+    if case.cell in LINEN:
+        found["linen"] = lambda: linen(problem)
+    for name in usable(CELLS[case.cell], case.hidden, case.dtype):
+        found[name] = functools.partial(ours, problem, name)
+    devices = len(jax.devices())
+    if devices > 1 and case.batch % devices == 0 and case.cell in LINEN:
+        found[f"auto, {devices} devices"] = lambda: shared(problem, "auto")
+    if case.cell in LINEN and importlib.util.find_spec("torch"):
+        from benchmarks.pytorch import layer
+
+        found["PyTorch"] = lambda: layer(problem)
+        found["PyTorch, compiled"] = lambda: layer(problem, compiled=True)
+    if case.cell == "lstm" and jax.default_backend() == "gpu" and case.precision == "float32":
+        found["jax.experimental.rnn"] = lambda: cudnn(problem)
+    return found
+
+
+def _checks() -> Iterator[Row]:
+    """Every implementation that runs here, every cell, both directions, ragged, all precisions."""
+    for cell in CELLS:
+        for precision in precisions():
+            case = Case(cell, 24, 37, 20, 96, precision, ragged=True, bidirectional=True)
+            problem = make_problem(case)
+            names = usable(CELLS[cell], case.hidden, case.dtype)
+            yield from checked(problem, {n: functools.partial(ours, problem, n) for n in names})
+
+
+def checked(problem: Problem, layers: Mapping[str, Callable[[], Layer]]) -> Iterator[Row]:
+    """Whether each is near enough to float64: one tolerance for all, linen's scan among them.
+
+    Args:
+      problem: what they were made for.
+      layers: what makes them, by name; one that cannot be made has not passed.
+    """
+    case, truth = problem.case, problem.truth()
+    most = TOLERANCES[case.precision] * UNBOUNDED.get(case.cell, 1.0)
+    table = "Compared with float64: both directions, ragged lengths"
+    for name, make in layers.items():
+        say(f"check: {case.cell}, {case.precision}, {name}")
+        row = {"table": table, "cell": case.cell, "precision": case.precision, "contestant": name}
+        try:
+            found = make().error(truth)
+        except Exception as exception:
+            yield row | {"failed": str(exception)[:200], "passed": False}
+            continue
+        yield row | {"error": found, "passed": found <= most}
+
+
+def _peak(precision: str) -> float:
+    """GFLOP/s of a large square matrix product in a precision."""
+    size = _PEAK_SIZE.get(jax.default_backend(), 8192)
+    dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
+    with jax.default_matmul_precision(PRECISIONS[precision]):
+        square = jnp.ones((size, size), dtype)
+        product = jax.jit(lambda a: a @ a).lower(square).compile()
+    turns = interleave({"product": lambda _: jax.block_until_ready(product(square))}, 0.5)
+    return 2 * size**3 / float(np.median(turns["product"])) / 1e9
+
+
+def _means(measured: Sequence[tuple[Case, Row]]) -> Iterator[Row]:
+    """Geometric means over the plain cases in float32, of contestants that ran all of them."""
+    table = "Speed against the peers, geometric mean over the shapes"
+    for cell in LINEN:
+        rows = [
+            row
+            for case, row in measured
+            if case.cell == cell
+            and case.precision == "float32"
+            and not (case.ragged or case.bidirectional)
+        ]
+        linens = {r["case"]: r.get("temporary_bytes") for r in rows if r["contestant"] == "linen"}
+        for name in dict.fromkeys(row["contestant"] for row in rows):
+            group = [row for row in rows if row["contestant"] == name]
+            if any("failed" in row for row in group):
+                continue
+            speeds = {
+                peer: _geometric([row["speed"][peer]["median"] for row in group])
+                for peer in PEERS
+                if all(peer in row["speed"] for row in group)
+            }
+            memory = None
+            if all(row["temporary_bytes"] and linens.get(row["case"]) for row in group):
+                memory = _geometric([r["temporary_bytes"] / linens[r["case"]] for r in group])
+            row = {"table": table, "cell": cell, "contestant": name, "speed": speeds}
+            row["memory_of_linen"] = memory
+            yield judged(row, BARS.get((jax.default_backend(), cell, name), {}))
+
+
+def _geometric(values: Sequence[float]) -> float:
+    return math.exp(sum(math.log(value) for value in values) / len(values))

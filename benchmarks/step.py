@@ -1,0 +1,123 @@
+"""A training step of a plain classifier, GRU and LSTM, against the same step in eager PyTorch.
+
+At the size of the config and at a larger one, from features and from sound. Both have the same
+weights to begin with and train on one batch over and over. All that draws random numbers is off.
+"""
+
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.experiment import Setting, first, make_setting, plain, source_of
+from benchmarks.harness import Options, Row, compete, cores, judged, say, stepping
+from gru_audio.config import override
+from gru_audio.settings import UserError
+from gru_audio.training.placement import Kind
+from gru_audio.training.step import TrainState
+
+OURS, PEER = "gru_audio", "PyTorch"
+LARGER = {"model.hidden": 256, "train.batch_size": 64}
+CELLS = ("gru", "lstm")
+SAME_LOSS = 1e-4
+BAR = 1.0
+_TURN_STEPS = 5
+
+
+def measure(
+    options: Options, larger: Mapping[str, Any] = LARGER, cells: Sequence[str] = CELLS
+) -> Iterator[Row]:
+    """Times the steps.
+
+    Args:
+      options: of the command line.
+      larger: the changes of the config that make the larger size; {} leaves it out.
+      cells: which PyTorch has too.
+
+    Raises:
+      UserError: PyTorch is missing, or the data set is not prepared.
+    """
+    if not importlib.util.find_spec("torch"):
+        raise UserError("PyTorch is missing. Install it: make .venv/.with-bench")
+    assert options.config
+    source = source_of(options.config)
+    for config in (options.config, override(options.config, dict(larger)))[: 1 + bool(larger)]:
+        for cell in cells:
+            setting = make_setting(override(plain(config), {"model.cell": cell}), source)
+            size = f"{cell}, hidden {config.model.hidden}, batch {config.train.batch_size}"
+            for start in ("features", "sound"):
+                yield from _compete(setting, options.seconds, start, f"{size}, from {start}")
+
+
+def _compete(setting: Setting, seconds: float, start: str, name: str) -> Iterator[Row]:
+    """Ours and PyTorch's.
+
+    Raises:
+      RuntimeError: the losses before the first update differ by more than `SAME_LOSS`.
+    """
+    from benchmarks.pytorch import training_steps
+
+    say(name)
+    stacked, state = setting.start()
+    raw, frames = jax.device_get(jax.jit(setting.program.features)(first(stacked)))
+    features = np.asarray(first(jax.device_get(state)).normalisation(raw))
+    ours, compile_seconds = our_step(
+        setting,
+        state,
+        (stacked, features[None], frames[None]) if start == "features" else (stacked,),
+    )
+    steps = {OURS: ours} | training_steps(setting, features if start == "features" else None)
+    losses = {contestant: step() for contestant, step in steps.items()}
+    difference = max(losses.values()) - min(losses.values())
+    if not difference <= SAME_LOSS:
+        raise RuntimeError(f"These should be one and the same loss: {losses}.")
+    about = {
+        "frames": features.shape[1],
+        "mean_valid_frames": float(np.mean(frames)),
+        "threads": cores(),
+        "loss_difference": difference,
+        "compile_seconds": compile_seconds,
+    }
+    makers = {name: stepping(step, _TURN_STEPS) for name, step in steps.items()}
+    for row in compete(makers, seconds, [PEER]):
+        if row["contestant"] == OURS:
+            row = judged(row, {PEER: BAR}) | about
+        yield {"table": "A training step against PyTorch", "case": name, **row}
+
+
+def our_step(
+    setting: Setting, state: TrainState, arguments: tuple
+) -> tuple[Callable[[], float], float]:
+    """A step that goes on from a copy of `state` and returns the loss; and seconds to compile it.
+
+    Args:
+      setting: of one run.
+      state: to begin with.
+      arguments: a batch, for a step from sound; or a batch with its features and frame counts.
+    """
+    program, placement = setting.program, setting.placement
+
+    def from_features(state, batch, features, frames):
+        keys, labels = program.keys(state, batch.row), program.task.soft_labels(batch.labels)
+        problem = program.task.problem(features, frames, labels)
+        return program.update(
+            state, program.problem_gradients(state, state.weights.model_state, keys, problem)
+        )
+
+    def from_sound(state, batch):
+        return program.train_step(state, batch)
+
+    state, arguments = jax.tree.map(jnp.copy, state), placement.put(arguments, Kind.ROWS)
+    kinds = (Kind.MEMBER, *[Kind.ROWS] * len(arguments))
+    function = from_sound if len(arguments) == 1 else from_features
+    call = placement.compile(function, (state, *arguments), kinds, Kind.MEMBER, donate=(0,))
+
+    def step() -> float:
+        nonlocal state
+        state, metrics = call(state, *arguments)
+        return float(metrics["loss"][0])
+
+    return step, call.compile_time.wall

@@ -1,0 +1,43 @@
+"""Writes experiments/README.md: the results of the experiments beside the values of papers.
+
+  python -m experiments.tables
+  python -m experiments.tables --keep runs/esc10
+
+The tables are made of the small files in experiments/results. --keep first writes these files for
+the sweep in a workdir: scores and costs of all runs, differences between variants, and the learning
+curves of the chosen runs.
+
+A table is written for every experiment that has `PUBLISHED`, and for every other one whose results
+are kept. `CLAIMS` are statements that are tested on kept results.
+"""
+
+from collections.abc import Sequence
+
+from absl import flags
+from etils import epath
+
+from gru_audio import command
+
+_KEEP = flags.DEFINE_string("keep", None, "The workdir of a sweep whose results are kept.")
+_EXPERIMENTS = flags.DEFINE_string("experiments", "experiments", "Directory of the experiments.")
+_RESULTS = flags.DEFINE_string(
+    "results", None, "Directory of the kept results. Default: EXPERIMENTS/results."
+)
+
+
+def main(_: Sequence[str]) -> None:
+    # Importing these takes seconds, which --help must not take.
+    from experiments.tables.kept import write_kept
+    from experiments.tables.readme import write_readme
+    from gru_audio.reporting.write import read_comparison
+
+    experiments = epath.Path(_EXPERIMENTS.value)
+    results = epath.Path(_RESULTS.value or experiments / "results")
+    if _KEEP.value:
+        for path in write_kept(read_comparison(_KEEP.value), results):
+            print(f"Kept: {path}")
+    print(f"Tables: {write_readme(experiments, results)}")
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,277 @@
+"""A paper's table beside ours: what was kept of an experiment, arm by arm, and how they compare."""
+
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from types import ModuleType
+from typing import Any
+
+from etils import epath
+
+from experiments.tables.kept import Kept, read_kept
+from experiments.tables.published import (
+    NOBODYS,
+    Published,
+    Verdict,
+    judge,
+    judge_in_kind,
+)
+from gru_audio.command import load_experiment, name_with_part
+from gru_audio.files import matching
+from gru_audio.reporting.results_csv import RunRecord
+from gru_audio.reporting.statistics import Estimate, components_of_values
+from gru_audio.settings import UserError, nearest
+from gru_audio.sweeping.status import FINISHED
+from gru_audio.tasks import metric_called
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment of which there is a table.
+
+    Attributes:
+        name: of its file.
+        title: first line of its docstring.
+        parts: names of its parts; ("",) if it has none.
+        published: what stands beside it; `NOBODYS` if nothing does.
+    """
+
+    name: str
+    title: str
+    parts: tuple[str, ...]
+    published: Published
+
+    def __post_init__(self) -> None:
+        of_parts = self.published.values, self.published.floors, self.published.tolerances
+        for part in itertools.chain(*of_parts):
+            if part not in self.parts:
+                raise UserError(
+                    f'{self.name}: PUBLISHED names "{part}", which is none of its parts.'
+                    f"{nearest(part, self.parts)}"
+                )
+
+
+@dataclass(frozen=True)
+class Time:
+    """What runs have taken, in seconds: of wall time, and of processor time if that is known."""
+
+    wall: float
+    cpu: float | None
+
+
+@dataclass(frozen=True)
+class Ours:
+    """What an arm reached.
+
+    Attributes:
+        values: of the replicates of its chosen draw.
+        test_sets: how many the replicates were tested on, of folds more than one.
+        metric: the mean, with the interval by Student's t: over the means of test sets, where there
+            are several, else over the replicates.
+        validation: the mean of the same runs on the validation split; None if there was none.
+        at_cap: how many of the runs took all the steps allowed; best_steps: the first and the last
+            step at which validation was best in them, if it was looked at.
+        draws: how many the sweep has of the arm; to_the_end: how many of them have a finished run
+            that halving has not ended, and so were chosen among at the end.
+        halved_at: updates at which halving ended the others.
+        ends: settings of the chosen draw that are the smallest or largest that was tried; () where
+            halving has ended draws, since the choice among them was made early in training.
+        total_parameters, recurrent_parameters: of a run.
+        time: of training, of the chosen runs; time_of_all: of all runs of the arm.
+    """
+
+    values: tuple[float, ...]
+    test_sets: int
+    metric: Estimate
+    validation: float | None
+    at_cap: int
+    best_steps: tuple[int, int] | None
+    draws: int
+    to_the_end: int
+    halved_at: tuple[int, ...]
+    ends: tuple[str, ...]
+    total_parameters: int | None
+    recurrent_parameters: int | None
+    time: Time
+    time_of_all: Time
+
+    @property
+    def seeds(self) -> int:
+        """How many replicates there are, over all test sets."""
+        return len(self.values)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """That of the metric; None with too few replicates."""
+        return (self.metric.low, self.metric.high) if self.metric.is_interval else None
+
+
+@dataclass(frozen=True)
+class Row:
+    """An arm in a paper and here; None for what the paper does not tell, or was not run.
+
+    `tolerance` is that by which the verdict was reached; None if values are compared in kind.
+    """
+
+    arm: str
+    published: float | None
+    ours: Ours | None
+    verdict: Verdict | None
+    tolerance: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A part of an experiment ("" if it has none) beside the paper's; `kept` is None if not run."""
+
+    part: str
+    kept: Kept | None
+    floor: float | None
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """An experiment with the tables of all its parts."""
+
+    experiment: Experiment
+    tables: tuple[Table, ...]
+
+
+def experiment_modules(folder: epath.Path) -> dict[str, ModuleType]:
+    """The experiments of a folder, by name.
+
+    Raises:
+      UserError: there is none.
+    """
+    modules = {path.stem: load_experiment(path) for path in matching(folder, "*.py")}
+    if not modules:
+        raise UserError(f"There is no experiment in {folder}. Name another --experiments.")
+    return modules
+
+
+def tabled(modules: Mapping[str, ModuleType], results: epath.Path) -> list[Experiment]:
+    """The experiments of which there is a table: a paper stands beside them, or results are kept.
+
+    Experiments with `CLAIMS` have none: their results are shown with the claims.
+
+    Raises:
+      UserError: `PUBLISHED` of an experiment has a key that does not exist.
+    """
+    found = []
+    for name, module in modules.items():
+        parts = tuple(getattr(module, "PARTS", ("",)))
+        published = None
+        if hasattr(module, "PUBLISHED"):
+            published = Published.from_dict(name, module.PUBLISHED)
+        elif not hasattr(module, "CLAIMS"):
+            kept = (read_kept(results, name_with_part(name, part)) for part in parts)
+            published = NOBODYS if any(kept) else None
+        if published is not None:
+            title = (module.__doc__ or name).strip().splitlines()[0]
+            found.append(Experiment(name, title, parts, published))
+    return found
+
+
+def read_paper(experiment: Experiment, results: epath.PathLike) -> Paper:
+    """Sets what is kept of an experiment, in the folder `results`, beside what was published.
+
+    Raises:
+        UserError: a kept file is damaged.
+    """
+    tables = []
+    for part in experiment.parts:
+        kept = read_kept(results, name_with_part(experiment.name, part))
+        floor = experiment.published.floors.get(part)
+        tables.append(Table(part, kept, floor, compare_arms(experiment.published, part, kept)))
+    return Paper(experiment, tuple(tables))
+
+
+def compare_arms(published: Published, part: str, kept: Kept | None) -> tuple[Row, ...]:
+    """The arms of a part of a paper in its order, then those that only we have."""
+    arms = dict.fromkeys((*published.values.get(part, ()), *(kept.arms if kept else ())))
+    return tuple(_row(arm, published, part, kept) for arm in arms)
+
+
+def _row(arm: str, published: Published, part: str, kept: Kept | None) -> Row:
+    ours = _ours(arm, kept) if kept else None
+    value, floor = published.values.get(part, {}).get(arm), published.floors.get(part)
+    if value is None:
+        return Row(arm, None, ours, None)
+    if kept is None or ours is None:
+        return Row(arm, value, None, Verdict.NOT_RUN)
+    if floor is not None:
+        return Row(arm, value, ours, judge_in_kind(value, ours.values, floor))
+    tolerance, up = published.tolerance(part, arm), kept.higher_is_better
+    verdict = judge(value, ours.interval, tolerance, higher_is_better=up)
+    return Row(arm, value, ours, verdict, tolerance)
+
+
+def _ours(arm: str, kept: Kept) -> Ours | None:
+    runs = [run for run in kept.runs if run.arm == arm]
+    chosen = [run for run in runs if run.selected]
+    if not chosen:
+        return None
+    metric = f"test/{kept.metric}"
+    by_test_set: dict[str, list[float]] = {}
+    for run in chosen:
+        of = {name: value for name, value in run.replicate.items() if name != "seed"}
+        by_test_set.setdefault(json.dumps(of, sort_keys=True), []).append(run.metrics[metric])
+    values = [run.metrics[metric] for run in chosen]
+    means = [fmean(of_set) for of_set in by_test_set.values()]
+    best = [run.best_step for run in chosen if run.best_step is not None]
+    halved_at = tuple(sorted({run.dropped_at for run in runs if run.dropped_at is not None}))
+    return Ours(
+        values=tuple(values),
+        test_sets=len(means),
+        metric=components_of_values(means if len(means) > 1 else values).estimate(
+            metric_called(kept.metric).bounds
+        ),
+        validation=_mean([run.metrics.get(f"validation/{kept.metric}") for run in chosen]),
+        at_cap=sum(run.steps == run.step_cap for run in chosen),
+        best_steps=(min(best), max(best)) if best else None,
+        draws=_count_draws(runs),
+        to_the_end=_count_draws(
+            [run for run in runs if run.state == FINISHED and run.dropped_at is None]
+        ),
+        halved_at=halved_at,
+        ends=() if halved_at else _ends(chosen[0].draw, [run.draw for run in runs]),
+        total_parameters=chosen[0].total_parameters,
+        recurrent_parameters=chosen[0].recurrent_parameters,
+        time=_time(chosen),
+        time_of_all=_time(runs),
+    )
+
+
+def _ends(chosen: Mapping[str, Any], draws: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Numbers of a draw that none was beyond, of three tried: "model.dropout=0.5, the largest"."""
+    ends = []
+    for name, value in chosen.items():
+        tried = {draw[name] for draw in draws}
+        if len(tried) < 3 or any(isinstance(each, bool | str) for each in tried):
+            continue
+        for extreme, word in ((min(tried), "smallest"), (max(tried), "largest")):
+            if value == extreme:
+                ends.append(f"{name}={value:.3g}, the {word}")
+    return tuple(ends)
+
+
+def _count_draws(runs: list[RunRecord]) -> int:
+    return len({json.dumps(run.draw, sort_keys=True) for run in runs})
+
+
+def _mean(values: list[float | None]) -> float | None:
+    """The mean, if all are known."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
+
+
+def _time(runs: list[RunRecord]) -> Time:
+    """The sums over those that have trained; of processor time, if all of them have it."""
+    trained = [run for run in runs if run.seconds is not None]
+    cpu = [run.cpu_seconds for run in trained if run.cpu_seconds is not None]
+    wall = math.fsum(run.seconds or 0.0 for run in trained)
+    return Time(wall, math.fsum(cpu) if len(cpu) == len(trained) else None)

@@ -1,0 +1,351 @@
+"""The training loop of a group: calls to the devices, evaluations, saves; all members in step.
+
+All randomness and all numbers follow from the plan and the train state. When calls, saves and kills
+happen changes wall times only.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from gru_audio.data.group import GroupData
+from gru_audio.tasks.metrics import measure, selected
+from gru_audio.training import distributed
+from gru_audio.training.checkpoint import Checkpointer
+from gru_audio.training.loader import Scores, Series
+from gru_audio.training.logging import TRAINING, Elapsed, Record, RunningMeans, TrainProgress
+from gru_audio.training.population import Population
+from gru_audio.training.step import METRICS
+from gru_audio.training.stopping import Stop, Stopped
+
+_FIRST_CALL_STEPS = 4  # until the duration of a step is known
+_CLIPS_SHOWN = 3  # of a batch that was not finite; `failure.json` has all
+
+
+@dataclass
+class LoopState:
+    """What the loop knows beside the train states; checkpoints hold it. Lists are by member.
+
+    Attributes:
+      step: updates done by the members that are alive.
+      alive: false once a member has reached its last step, run out of patience, been pruned or
+        failed.
+      last_step: updates done by each member.
+      best: best value of the selection metric; None before the first evaluation.
+      best_step: step of that value.
+      evaluations: since that value.
+      pruned: step at which successive halving ended the member, else 0.
+      skipped: updates skipped because they were not finite.
+      failure: what ended the member early: "error", "step", "clips" of the batch; None if nothing.
+      means: unfinished means of the training metrics.
+      seconds: wall time of training and evaluation, without compilation.
+      cpu_seconds: processor time of the same; None if it is not known (`_has_cpu_clock`).
+      memory_bytes: the most that one call took on a device, in any process that trained the group.
+    """
+
+    step: int
+    alive: list[bool]
+    last_step: list[int]
+    best: list[float | None]
+    best_step: list[int]
+    evaluations: list[int]
+    pruned: list[int]
+    skipped: list[int]
+    failure: list[dict[str, Any] | None]
+    means: dict[str, list[float]] = field(default_factory=dict)
+    seconds: float = 0.0
+    cpu_seconds: float | None = None
+    memory_bytes: int = 0
+
+    @classmethod
+    def initial(cls, alive: list[bool]) -> "LoopState":
+        """The state before the first step, which only members that are alive will take."""
+        zeros = [0] * len(alive)
+        return cls(
+            step=0,
+            alive=alive,
+            last_step=[*zeros],
+            best=[None] * len(alive),
+            best_step=[*zeros],
+            evaluations=[*zeros],
+            pruned=[*zeros],
+            skipped=[*zeros],
+            failure=[None] * len(alive),
+            cpu_seconds=0.0 if _has_cpu_clock() else None,
+        )
+
+    def scores(self) -> list[float | None]:
+        """The best value of each member, None if it has failed."""
+        pairs = zip(self.best, self.failure, strict=True)
+        return [None if failed else best for best, failed in pairs]
+
+    def add_time(self, elapsed: Elapsed) -> None:
+        """Adds time of training or evaluation."""
+        self.seconds += elapsed.wall
+        if self.cpu_seconds is not None:
+            self.cpu_seconds += elapsed.cpu
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of the group, as the loop needs it."""
+
+    name: str
+    max_steps: int
+    done: bool = False  # another group has finished it
+
+
+# From a step, `LoopState.scores()` and `LoopState.pruned` to the members to prune now.
+Prune = Callable[[int, Sequence[float | None], Sequence[int]], Sequence[int]]
+
+
+def train(
+    population: Population,
+    members: list[Member],
+    config: ConfigDict,
+    checkpointer: Checkpointer,
+    stop: Stop,
+    progress: TrainProgress,
+    prune: Prune | None = None,
+) -> LoopState:
+    """Trains a group to its end, from its latest checkpoint if there is one.
+
+    Args:
+      population: trains and scores the members; new.
+      members: the runs.
+      config: of any member: the loop reads what all have in common (`train`, `checkpoint`,
+        `parallel`).
+      checkpointer: where the group saves.
+      stop: whether a signal asked to stop.
+      progress: what the user sees.
+      prune: chooses members that end at a step because others do better.
+
+    Raises:
+      Stopped: a signal asked to stop; the state is saved.
+    """
+    restored = checkpointer.restore(population)
+    state = (
+        LoopState(**restored)
+        if restored
+        else LoopState.initial([not member.done for member in members])
+    )
+    means = RunningMeans(config.train.log_every, len(members), METRICS)
+    if state.means:
+        means.restore(state.means)
+    evaluator = _Evaluator(population, config)
+    step_seconds, last_evaluation = 0.0, ""
+    progress.start(state.step, max(member.max_steps for member in members))
+
+    while any(state.alive):
+        start = state.step
+        end = min(
+            start + _call_steps(step_seconds, config.parallel.call_seconds, population.call_steps),
+            _next_event(start, members, state, config),
+        )
+        began, compiled = Elapsed.now(), population.compile_time
+        alive = np.array(state.alive)
+        with jax.transfer_guard("disallow"):  # an implicit transfer would slow every call
+            series = population.train(alive, start, end)
+        elapsed = Elapsed.now() - began - (population.compile_time - compiled)
+        state.step = end
+        state.add_time(elapsed)
+
+        for message in _note_failures(population.data, members, state, series, start, config):
+            progress.say(message)
+        for step, values in means.add(start, series):
+            checkpointer.add(_train_records(step, values, members, state))
+        state.last_step = [
+            end if alive else last for alive, last in zip(state.alive, state.last_step, strict=True)
+        ]
+        due = _due(end, members, state, config)
+        if any(due):
+            began, compiled = Elapsed.now(), population.compile_time
+            with jax.transfer_guard("disallow"):
+                records = evaluator.evaluate(members, state, due)
+            state.add_time(Elapsed.now() - began - (population.compile_time - compiled))
+            checkpointer.add(records)
+            last_evaluation = _median(records, evaluator.metric)
+        pruned = prune(end, state.scores(), state.pruned) if prune else ()
+        for m in pruned:
+            state.alive[m], state.pruned[m] = False, end
+        for m, member in enumerate(members):
+            if end >= member.max_steps:
+                state.alive[m] = False
+
+        # From here on all processes must do the same, whatever their clocks and signals say.
+        step_seconds, late, asked = distributed.all_reduce_max(
+            [
+                elapsed.wall / (end - start),
+                checkpointer.age >= config.checkpoint.every_seconds,
+                stop.asked,
+            ]
+        )
+        speed = 1 / max(step_seconds, 1e-9)
+        loss = np.median(series["loss"][alive, -1])
+        progress.step(end, speed, f"train loss {loss:.4f}{last_evaluation}")
+        runs = _status(members, state, series)
+        checkpointer.heartbeat(TRAINING, step=end, steps_per_second=speed, runs=runs)
+        every = config.checkpoint.every_steps
+        if late or asked or pruned or (every and end % every == 0) or not any(state.alive):
+            state.means = means.state()
+            state.memory_bytes = max(state.memory_bytes, population.memory_bytes)
+            checkpointer.save(population, asdict(state))
+            if asked or not any(state.alive):
+                checkpointer.finish(population, asdict(state))
+            alive = np.array(state.alive)
+            last = np.array([member.max_steps for member in members])
+            remaining = last[alive].max(initial=end) - end
+            if population.shrink(alive, remaining * step_seconds):
+                progress.say(f"{population.size} members go on, in a program of their own")
+        if asked:
+            raise Stopped(int(asked), saved=True)
+    return state
+
+
+class _Evaluator:
+    """Evaluates members on the validation split and keeps each member's best weights."""
+
+    def __init__(self, population: Population, config: ConfigDict):
+        self._population, self._patience = population, config.train.patience
+        self._has_split = bool(config.data.validation)
+        metric = selected(population.program.task.metrics, config.train.select)
+        self.metric, self._sign = metric.name, 1.0 if metric.higher_is_better else -1.0
+
+    def evaluate(self, members: list[Member], state: LoopState, due: list[bool]) -> list[Record]:
+        """Scores the members that are due; updates best weights and who is alive.
+
+        Without a validation split the latest weights are the best.
+        """
+        improved = np.zeros(len(members), bool)
+        records: list[Record] = []
+        scores: list[Scores] = [{} for _ in members]
+        if self._has_split:
+            scores = self._population.score("validation")
+        for m, member in enumerate(members):
+            if not due[m]:
+                continue
+            if not scores[m]:
+                improved[m], state.best_step[m] = True, state.step
+                continue
+            metrics = measure(self._population.program.task.metrics, scores[m])
+            records.append(
+                {"run": member.name, "step": state.step}
+                | {f"validation/{name}": value for name, value in metrics.items()}
+                | {"seconds": state.seconds}
+            )
+            value, best = metrics[self.metric], state.best[m]
+            # Other metrics may be undefined on a split and do not end a run.
+            bad = [n for n in dict.fromkeys(("loss", self.metric)) if not np.isfinite(metrics[n])]
+            if bad:
+                state.alive[m] = False
+                message = f"validation/{bad[0]} is not finite at step {state.step}."
+                state.failure[m] = {"error": message, "step": state.step, "clips": []}
+            elif best is None or self._sign * value > self._sign * best:
+                improved[m] = True
+                state.best[m], state.best_step[m], state.evaluations[m] = value, state.step, 0
+            else:
+                state.evaluations[m] += 1
+                if self._patience and state.evaluations[m] >= self._patience:
+                    state.alive[m] = False
+        self._population.copy_best(improved)
+        return records
+
+
+def _has_cpu_clock() -> bool:
+    """Whether this process's processor time measures the work: it does all of it, on the CPU."""
+    return jax.default_backend() == "cpu" and jax.process_count() == 1
+
+
+def _call_steps(step_seconds: float, call_seconds: float, most: int) -> int:
+    if not step_seconds:
+        return min(most, _FIRST_CALL_STEPS)
+    return max(1, min(most, int(call_seconds / step_seconds)))
+
+
+def _next_event(start: int, members: list[Member], state: LoopState, config: ConfigDict) -> int:
+    """The next step of an evaluation, a save by step or a member's end: no call goes past it."""
+    every = config.train.eval_every
+    events = [start + every - start % every]
+    if save := config.checkpoint.every_steps:
+        events.append(start + save - start % save)
+    events += [m.max_steps for m, alive in zip(members, state.alive, strict=True) if alive]
+    return min(events)
+
+
+def _due(step: int, members: list[Member], state: LoopState, config: ConfigDict) -> list[bool]:
+    """Members to evaluate: the end of another member must not give one more evaluations."""
+    regular = step % config.train.eval_every == 0
+    return [
+        alive and (regular or member.max_steps == step)
+        for member, alive in zip(members, state.alive, strict=True)
+    ]
+
+
+def _note_failures(
+    data: GroupData,
+    members: list[Member],
+    state: LoopState,
+    series: Series,
+    start: int,
+    config: ConfigDict,
+) -> list[str]:
+    """Counts skipped updates and ends members with too many. Returns messages for the user."""
+    messages = []
+    finite = np.logical_and.reduce([np.isfinite(values) for values in series.values()])
+    for m, member in enumerate(members):
+        if not state.alive[m]:
+            continue
+        for step in (start + np.flatnonzero(~finite[m])).tolist():
+            state.skipped[m] += 1
+            clips = data.clips(m, step)
+            shown = ", ".join(clips[:_CLIPS_SHOWN]) + (", ..." if len(clips) > _CLIPS_SHOWN else "")
+            if state.skipped[m] > config.train.skip_nonfinite:
+                error = f"The loss or its gradient is not finite at step {step}"
+                state.alive[m], state.last_step[m] = False, step
+                state.failure[m] = {"error": f"{error}.", "step": step, "clips": clips}
+                messages.append(f"{member.name}: stopped. {error}, on {shown}")
+                break
+            messages.append(
+                f"{member.name}: update {step} skipped ({state.skipped[m]} of "
+                f"{config.train.skip_nonfinite}): not finite, on {shown}"
+            )
+    return messages
+
+
+def _train_records(
+    step: int, means: dict[str, np.ndarray], members: list[Member], state: LoopState
+) -> list[Record]:
+    return [
+        {"run": member.name, "step": step}
+        | {f"train/{name}": float(values[m]) for name, values in means.items()}
+        | {"seconds": state.seconds}
+        for m, member in enumerate(members)
+        # A member that failed in this call still has the windows that ended before.
+        if state.alive[m] or step <= state.last_step[m]
+    ]
+
+
+def _status(members: list[Member], state: LoopState, series: Series) -> list[dict[str, Any]]:
+    """The progress of each member, as `status.json` holds it."""
+    losses = [loss if np.isfinite(loss) else None for loss in series["loss"][:, -1].tolist()]
+    return [
+        {
+            "run": member.name,
+            "alive": state.alive[m],
+            "step": state.last_step[m],
+            "loss": losses[m] if state.last_step[m] == state.step else None,
+            "best": state.best[m],
+            "failure": (state.failure[m] or {}).get("error"),
+        }
+        for m, member in enumerate(members)
+    ]
+
+
+def _median(records: list[Record], metric: str) -> str:
+    """The median over members of a metric of the last evaluation, for the progress line."""
+    values = [record[f"validation/{metric}"] for record in records]
+    return f"  validation {metric} {np.median(values):.4f}" if values else ""

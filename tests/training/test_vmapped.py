@@ -1,0 +1,87 @@
+"""Members side by side: each is what it is alone, and only one length of clips is worked on."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gru_audio.training.vmapped import any_member, max_over_members, where_active
+from tests.tones import SPEAKERS, fresh, make_loader, tiny
+
+GOES_ON = np.array([True, False, True])
+
+
+def test_members_go_on_together_while_one_does():
+    together = jax.vmap(any_member, out_axes=None)  # refused, were it one for each member
+    assert together(GOES_ON)
+    assert not together(np.zeros(3, bool))
+    assert not any_member(jnp.bool_(False))
+
+
+def test_members_share_the_longest_bucket():
+    assert jax.vmap(max_over_members, out_axes=None)(jnp.array([1, 3, 0])) == 3
+    assert max_over_members(jnp.int32(1)) == 1
+
+
+def test_who_has_stopped_stays_as_he_is():
+    new, old = {"a": jnp.arange(3.0), "b": jnp.ones((3, 2))}, {"a": -jnp.ones(3)}
+    kept = jax.vmap(where_active)(GOES_ON, new, old | {"b": jnp.zeros((3, 2))})
+    np.testing.assert_array_equal(kept["a"], [0, -1, 2])
+    np.testing.assert_array_equal(kept["b"], [[1, 1], [0, 0], [1, 1]])
+
+
+def test_what_all_members_share_is_kept_for_each():
+    kept = jax.vmap(where_active, in_axes=(0, None, 0))(GOES_ON, jnp.float32(7), jnp.arange(3.0))
+    np.testing.assert_array_equal(kept, [7, 1, 7])
+
+
+@pytest.fixture(scope="module")
+def configs():
+    """Four members; the second is frozen once its learning rate has made its loss no number.
+
+    Each holds out another speaker, so that they visit the buckets in orders of their own.
+    """
+    settings = {"data.buckets": 3, "parallel.member": 1, "train.steps": 12}
+    rates = enumerate((0.01, 3e38, 0.02, 0.005))
+    own = (
+        {"optimizer.learning_rate": r, "data.hold_out": f"group={SPEAKERS[m]}"} for m, r in rates
+    )
+    return [tiny(settings | {"seed": m} | changes) for m, changes in enumerate(own)]
+
+
+def trained(source, configs, side_by_side):
+    """Loader, state and metrics of 12 steps, for the last seven of which the third is not alive."""
+    for config in configs:
+        config.parallel.side_by_side = side_by_side
+    loader, series = make_loader(source, configs), []
+    state = fresh(loader, configs)
+    for start, stop, third in ((0, 5, True), (5, 12, False)):
+        state, metrics = loader.train(state, np.array([True, True, third, True]), start, stop)
+        series.append(metrics)
+    joined = {k: np.concatenate([m[k] for m in series], axis=1) for k in series[0]}
+    return loader, jax.device_get(state), joined
+
+
+def test_one_length_is_worked_on_at_a_step(source, configs):
+    """The program chooses among the lengths, where `vmap` by itself would compute all.
+
+    Each member is what it is alone, whenever the others stop.
+    """
+    loader, state, together = trained(source, configs, side_by_side=0)
+    assert len(loader.data.plan.padded) == 3
+    buckets, _ = loader.data.schedule(0, 12)
+    assert (buckets != buckets[0]).any()
+    program = loader.placement._calls["train"].call.as_text()
+    (chosen,) = re.findall(r"conditional\(.*branch_computations={(.*?)}", program)
+    assert len(chosen.split(",")) == 3
+    _, alone_state, alone = trained(source, configs, side_by_side=1)
+    for name, values in alone.items():
+        np.testing.assert_allclose(together[name], values, rtol=1e-4, atol=1e-5, err_msg=name)
+    np.testing.assert_array_equal(state.step, [12, 1, 5, 12])
+    np.testing.assert_array_equal(alone_state.step, state.step)
+    for leaf, other in zip(
+        *map(jax.tree.leaves, (state.weights, alone_state.weights)), strict=True
+    ):
+        np.testing.assert_allclose(leaf, other, rtol=1e-3, atol=1e-4)
