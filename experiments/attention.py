@@ -74,6 +74,5 @@ def get_sweep(config):
         "learnt score": {"model.pooling": "attention"},
         "last state": {"model.pooling": "last"},
     }
-    features = config.frontend.coefficients
-    arms = match_parameters(config, arms, to="four heads", features=features, outputs=12)
+    arms = match_parameters(config, arms, to="four heads")
     return Sweep(arms, replicates=[{"seed": seed} for seed in range(3)])

@@ -98,8 +98,6 @@ def get_sweep(config):
         "tanh RNN": {"model.cell": "rnn"},
     }
     recurrent = {name: {"model.layers": 1, **arm} for name, arm in cells.items()}
-    widths = {"next_step": (88, 88), "adding": (2, 1), "copy_memory": (1, 10)}
-    features, outputs = widths[config.task.name]
     music = config.task.name == "next_step"
     tcn = {
         "model.name": "tcn",
@@ -116,7 +114,7 @@ def get_sweep(config):
     arms = {**recurrent, "TCN": tcn}
     if config.data.name in ("jsb_chorales", "copy_memory_500"):
         arms["TCN begun with N(0, 0.01)"] = {**tcn, "model.kernel_init": "normal_0.01"}
-    arms = match_parameters(config, arms, to="TCN", features=features, outputs=outputs)
+    arms = match_parameters(config, arms, to="TCN")
     if music:
         settings = {
             "optimizer.learning_rate": (1e-3, 2e-3, 4e-3),

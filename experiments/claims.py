@@ -68,11 +68,7 @@ def get_config(part="size_fsdd"):
 
 def get_sweep(config):
     gru, lstm = {"model.cell": "gru"}, {"model.cell": "lstm"}
-    features = {"spoken_digit": 40, "jsb_chorales": 88, "counting": 2}[config.data.name]
-    outputs = {"spoken_digit": 10, "jsb_chorales": 88, "counting": 1}[config.data.name]
-    equal = match_parameters(
-        config, {"GRU": gru, "LSTM": lstm}, to="GRU", features=features, outputs=outputs
-    )
+    equal = match_parameters(config, {"GRU": gru, "LSTM": lstm}, to="GRU")
     seeds = [{"seed": seed} for seed in range(5)]
     if config.data.name == "counting":
         rates = [{"optimizer.learning_rate": rate} for rate in (2e-3, 5e-3, 1e-2)]

@@ -63,8 +63,7 @@ def get_config():
 
 def get_sweep(config):
     cells = {"CRNN, GRU": {"model.cell": "gru"}, "CRNN, LSTM": {"model.cell": "lstm"}}
-    features = config.frontend.mels
-    arms = match_parameters(config, cells, to="CRNN, GRU", features=features, outputs=10)
+    arms = match_parameters(config, cells, to="CRNN, GRU")
     # As many parameters, all in convolutions.
     convolutions = (*config.model.conv, "112 3x3", "112 3x3 stride 1x2")
     arms["CNN"] = {"model.name": "cnn", "model.conv": convolutions}

@@ -59,7 +59,7 @@ def get_config():
 
 def get_sweep(config):
     cells = {"CRNN, GRU": {"model.cell": "gru"}, "CRNN, LSTM": {"model.cell": "lstm"}}
-    arms = match_parameters(config, cells, to="CRNN, GRU", features=64, outputs=50)
+    arms = match_parameters(config, cells, to="CRNN, GRU")
     # As many parameters, all in convolutions.
     convolutions = (*config.model.conv, "112 3x3", "112 3x3 stride 1x2")
     arms["CNN"] = {"model.name": "cnn", "model.conv": convolutions}

@@ -74,7 +74,7 @@ def get_sweep(config):
     names = ("GRU", "LSTM", "Li-GRU", "tanh RNN") if part == "300k" else CELLS
     arms = {name: {"model.cell": CELLS[name]} for name in names}
     return Sweep(
-        arms=match_parameters(config, arms, to="GRU", features=88, outputs=88),
+        arms=match_parameters(config, arms, to="GRU"),
         draws=draws.random(6, seed=0, distributions=DRAWS[part]),
         replicates=[{"seed": seed} for seed in range(3)],
         halving=Halving(rungs=(RUNGS[part],), keep=0.34),

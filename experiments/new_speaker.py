@@ -39,7 +39,7 @@ def get_sweep(config):
         "tanh RNN": {"model.cell": "rnn"},
     }
     return Sweep(
-        arms=match_parameters(config, arms, to="GRU", features=config.frontend.mels, outputs=10),
+        arms=match_parameters(config, arms, to="GRU"),
         replicates=[
             {"data.hold_out": f"speaker={speaker}", "seed": seed}
             for speaker in SPEAKERS

@@ -28,11 +28,7 @@ def get_config():
 
 def get_sweep(config):
     arms = {"GRU": {"model.cell": "gru"}, "LSTM": {"model.cell": "lstm"}}
-    # The encoders are made equal; the output layer depends on how many classes there are.
-    mels = config.frontend.mels
     return Sweep(
-        arms=match_parameters(
-            config, arms, to="GRU", features=mels, outputs=1, counting="recurrent"
-        ),
+        arms=match_parameters(config, arms, to="GRU", counting="recurrent"),
         replicates=[{"seed": seed} for seed in range(3)],
     )

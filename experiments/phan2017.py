@@ -14,8 +14,6 @@ from gru_audio.config import default_config
 from gru_audio.sweeping.size import match_parameters
 from gru_audio.sweeping.sweep import Sweep
 
-SCENES = 19
-
 
 def get_config():
     config = default_config()
@@ -42,8 +40,7 @@ def get_sweep(config):
         "LSTM": {"model.cell": "lstm"},
         "one GRU layer": {"model.cell": "gru", "model.layers": 1},
     }
-    size = {"features": config.frontend.mels, "outputs": SCENES}
     return Sweep(
-        arms=match_parameters(config, arms, to="GRU", **size),
+        arms=match_parameters(config, arms, to="GRU"),
         replicates=[{"seed": seed} for seed in range(3)],
     )

@@ -32,6 +32,6 @@ def get_config():
 def get_sweep(config):
     arms = {"GRU": {"model.cell": "gru"}, "LSTM": {"model.cell": "lstm"}}
     return Sweep(
-        arms=match_parameters(config, arms, to="GRU", features=config.frontend.mels, outputs=10),
+        arms=match_parameters(config, arms, to="GRU"),
         replicates=[{"seed": seed} for seed in range(3)],
     )

@@ -32,7 +32,7 @@ def get_config():
 def get_sweep(config):
     arms = {"GRU": {"model.cell": "gru"}, "LSTM": {"model.cell": "lstm"}}
     return Sweep(
-        arms=match_parameters(config, arms, to="GRU", features=config.frontend.mels, outputs=10),
+        arms=match_parameters(config, arms, to="GRU"),
         draws=draws.random(
             64,
             seed=0,

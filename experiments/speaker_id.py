@@ -32,6 +32,6 @@ def get_sweep(config):
         "tanh RNN": {"model.cell": "rnn"},
     }
     return Sweep(
-        arms=match_parameters(config, arms, to="GRU", features=config.frontend.mels, outputs=6),
+        arms=match_parameters(config, arms, to="GRU"),
         replicates=[{"seed": seed} for seed in range(5)],
     )

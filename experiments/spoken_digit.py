@@ -32,7 +32,7 @@ def get_sweep(config):
         "tanh RNN": {"model.cell": "rnn"},
     }
     return Sweep(
-        arms=match_parameters(config, arms, to="GRU", features=config.frontend.mels, outputs=10),
+        arms=match_parameters(config, arms, to="GRU"),
         draws=[{"optimizer.learning_rate": rate} for rate in (1e-3, 2e-3, 4e-3, 8e-3)],
         replicates=[{"seed": seed} for seed in range(5)],
     )

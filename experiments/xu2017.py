@@ -15,8 +15,6 @@ from gru_audio.config import default_config
 from gru_audio.sweeping.size import match_parameters
 from gru_audio.sweeping.sweep import Sweep
 
-TAGS = 7  # of CHiME-Home
-
 
 def get_config():
     config = default_config()
@@ -40,8 +38,7 @@ def get_config():
 
 def get_sweep(config):
     arms = {"GRU": {"model.cell": "gru"}, "LSTM": {"model.cell": "lstm"}}
-    size = {"features": config.frontend.mels, "outputs": TAGS}
     return Sweep(
-        arms=match_parameters(config, arms, to="GRU", **size),
+        arms=match_parameters(config, arms, to="GRU"),
         replicates=[{"seed": seed} for seed in range(3)],
     )

@@ -14,7 +14,6 @@ from gru_audio.sweeping.sweep import Sweep, folds
 
 FOLDS = ("1", "2", "3", "4", "5")
 PARTS = {part: {"data.name": part} for part in ("esc10", "esc50")}
-CLASSES = {"esc10": 10, "esc50": 50}
 
 PUBLISHED = dict(
     source="Zhang, Xu, Qiao, Zhang, Cao 2019, arXiv 1907.02230",
@@ -71,7 +70,6 @@ def get_sweep(config):
         "mean": {"model.pooling": "mean"},
         "attention, LSTM": {"model.cell": "lstm"},
     }
-    size = {"features": 2 * config.frontend.mels, "outputs": CLASSES[config.data.name]}
-    arms = match_parameters(config, arms, to="attention", **size)
+    arms = match_parameters(config, arms, to="attention")
     replicates = [{**fold, "seed": seed} for fold in folds("fold", FOLDS) for seed in range(3)]
     return Sweep(arms, replicates=replicates)

@@ -34,7 +34,7 @@ from gru_audio.sweeping.sweep import group as group_runs
 from gru_audio.sweeping.workdir import identity
 from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.optimizer import OPTIMIZERS, SCHEDULES
-from tests.golden_configs import golden, parts
+from tests.golden_configs import empty_data_sets, golden, parts
 from tests.tones import tiny
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -304,6 +304,7 @@ def test_a_new_setting_changes_no_identity(monkeypatch, table, name, section):
         found = {}
         for part, (module, arguments) in experiments.items():
             config = module.get_config(*arguments)
+            config.data.dir = empty_data_sets()
             runs = expand(config, module.get_sweep(config))
             found[part] = (
                 golden(module, arguments),

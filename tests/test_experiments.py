@@ -12,7 +12,7 @@ from gru_audio.config import override
 from gru_audio.data.builders.polyphonic_music import KEYS
 from gru_audio.data.builders.synthetic import Counting
 from gru_audio.models.size import model_size
-from tests.golden_configs import GOLDEN, ROOT, experiments, golden, parts, recorded
+from tests.golden_configs import GOLDEN, ROOT, empty_data_sets, experiments, golden, parts, recorded
 
 RENEW = "If that is meant: python -m tests.golden_configs --write"
 EXPERIMENTS = experiments()
@@ -54,6 +54,7 @@ def sizes(name, part, features, outputs, counting):
     """Parameters of every arm of a part."""
     experiment = EXPERIMENTS[name]
     config = experiment.get_config(part)
+    config.data.dir = empty_data_sets()
     return {
         arm: model_size(override(config, changes).model, features, outputs, counting)
         for arm, changes in experiment.get_sweep(config).arms.items()

@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gru_audio.config import Config, override
+from gru_audio.data.source import open_source
 from gru_audio.models.size import model_size
 from gru_audio.settings import choose
+from gru_audio.tasks import target_field
+from gru_audio.training.program import make_program
 
 
 def match_parameters(
@@ -15,8 +18,8 @@ def match_parameters(
     arms: Mapping[str, Mapping[str, Any]],
     *,
     to: str,
-    features: int,
-    outputs: int,
+    features: int | None = None,
+    outputs: int | None = None,
     counting: str = "total",
 ) -> dict[str, dict[str, Any]]:
     """Gives every arm the ``model.hidden`` that brings its size nearest to that of the arm ``to``.
@@ -25,22 +28,40 @@ def match_parameters(
       config: what the arms have in common.
       arms: name -> changes to the config, by dotted names ("model.cell").
       to: the arm that stays as it is.
-      features: width of the frontend's frames.
-      outputs: number of classes.
+      features: values in a frame that the models read, with `outputs`, for tests without data.
+      outputs: of the models, such as classes. None: the prepared data set, the frontend and the
+        task say both.
       counting: what is made equal, see `count_parameters`.
 
     Returns:
       The arms, those other than ``to`` with "model.hidden" set.
+
+    Raises:
+      UserError: the data set is not prepared; the message says how to prepare it.
     """
+    source = open_source(config.data.name, config.data.dir) if features is None else None
 
-    def size(arm: Mapping[str, Any]) -> int:
-        return model_size(override(config, dict(arm)).model, features, outputs, counting)
+    def size_at(arm: Mapping[str, Any]) -> Callable[[int], int]:
+        """The arm's size at a number of units."""
+        of_arm = override(config, arm)
+        if source is None:
+            assert features is not None and outputs is not None
+            widths = features, outputs
+        else:
+            program = make_program(of_arm, source.signal, target_field(source, of_arm))
+            widths = program.frontend.features, program.task.outputs
 
-    def resized(arm: Mapping[str, Any]) -> dict[str, Any]:
-        return {**arm, "model.hidden": _nearest(lambda n: size({**arm, "model.hidden": n}), target)}
+        def size(hidden: int) -> int:
+            return model_size(override(of_arm, {"model.hidden": hidden}).model, *widths, counting)
 
-    target = size(choose("arm", to, arms))
-    return {name: dict(arm) if name == to else resized(arm) for name, arm in arms.items()}
+        return size
+
+    like = choose("arm", to, arms)
+    target = size_at(like)(override(config, like).model.hidden)
+    return {
+        name: dict(arm) if name == to else {**arm, "model.hidden": _nearest(size_at(arm), target)}
+        for name, arm in arms.items()
+    }
 
 
 def _nearest(size: Callable[[int], int], target: int) -> int:
