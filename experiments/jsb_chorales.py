@@ -15,7 +15,7 @@ from gru_audio.sweeping.halving import Halving
 from gru_audio.sweeping.size import match_parameters
 from gru_audio.sweeping.sweep import Sweep
 
-CELLS = {
+KINDS = {
     "GRU": "gru",
     "GRU, reset before": "gru_reset_before",
     "LSTM": "lstm",
@@ -71,8 +71,8 @@ def get_config(part="20k"):
 
 def get_sweep(config):
     part = "20k" if config.model.hidden < 100 else "300k"
-    names = ("GRU", "LSTM", "Li-GRU", "tanh RNN") if part == "300k" else CELLS
-    arms = {name: {"model.cell": CELLS[name]} for name in names}
+    names = ("GRU", "LSTM", "Li-GRU", "tanh RNN") if part == "300k" else KINDS
+    arms = {name: {"model.cell": KINDS[name]} for name in names}
     return Sweep(
         arms=match_parameters(config, arms, to="GRU"),
         draws=draws.random(6, seed=0, distributions=DRAWS[part]),

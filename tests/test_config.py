@@ -272,7 +272,7 @@ def test_configs_of_old_runs_are_read():
 
 def test_a_name_that_only_an_experiment_defines_says_how_to_load_it():
     with pytest.raises(UserError, match="pass --experiment FILE"):
-        read_config({"model.cell": "sru"})
+        read_config({"model.cell": "nobodys"})
 
 
 def grown(table, name, **fields):

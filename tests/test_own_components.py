@@ -84,10 +84,17 @@ def test_its_parameters_are_counted():
 
 def test_a_name_that_is_taken_is_refused(tmp_path):
     path = tmp_path / "taken.py"
-    path.write_text("CELLS = {'gru': None}\n")
     before = dict(CELLS)
-    with pytest.raises(UserError, match=r'taken\.py: CELLS has "gru" already: take another name'):
-        load_experiment(path)
+    for text, message in (
+        (
+            "from gru_audio.rnn import CELLS\nCELLS = {'gru': CELLS['lstm']}",
+            'CELLS has "gru" already',
+        ),
+        ("CELLS = {'mine': 'gru'}", r'CELLS\["mine"\] is not one'),
+    ):
+        path.write_text(text)
+        with pytest.raises(UserError, match=rf"taken\.py: {message}"):
+            load_experiment(path)
     assert before == CELLS
 
 
