@@ -2,7 +2,7 @@
 
 Usage:
   python -m tests.golden_configs           which experiments differ from what is recorded
-  python -m tests.golden_configs --write   records them anew, in tests/golden
+  python -m tests.golden_configs --write   records them again, in tests/golden
 """
 
 import atexit
@@ -21,7 +21,7 @@ from gru_audio.command import load_experiment, name_with_part
 from gru_audio.config import check, differences, flatten
 from gru_audio.data import index
 from gru_audio.data.fields import ClassField, TagsField, describe
-from gru_audio.sweeping.sweep import expand, group
+from gru_audio.sweeps.sweep import expand, group
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"
