@@ -167,9 +167,10 @@ def _add_components(path: epath.PathLike, module: ModuleType) -> None:
     if not _TABLES & vars(module).keys():
         return  # without importing what takes a second
     from gru_audio.audio.frontends import FRONTENDS
-    from gru_audio.models import MODELS
-    from gru_audio.models.pooling import POOLINGS
-    from gru_audio.rnn import CELLS, Cell
+    from gru_audio.nn.cells import CELLS
+    from gru_audio.nn.equations import Cell
+    from gru_audio.nn.models import MODELS
+    from gru_audio.nn.pooling import POOLINGS
     from gru_audio.tasks import TASKS
 
     tables: dict[str, dict[str, Any]] = {

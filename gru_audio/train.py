@@ -30,11 +30,11 @@ def main(_: Sequence[str]) -> int:
     config = command.config()
 
     # Importing these takes seconds, which help and a wrong config must not.
-    from gru_audio.reporting.write import write_report
-    from gru_audio.sweeping.execute import execute
-    from gru_audio.sweeping.planning import plan
-    from gru_audio.sweeping.sweep import Sweep
-    from gru_audio.sweeping.workdir import Workdir
+    from gru_audio.reports.write import write_report
+    from gru_audio.sweeps.execute import execute
+    from gru_audio.sweeps.planning import plan
+    from gru_audio.sweeps.sweep import Sweep
+    from gru_audio.sweeps.workdir import Workdir
     from gru_audio.training import distributed
     from gru_audio.training.checkpoint import silence
     from gru_audio.training.distributed import use_cpu_cores
@@ -45,8 +45,8 @@ def main(_: Sequence[str]) -> int:
     module = command.experiment_module()
 
     # A run is a sweep with one member.
-    arm = config.model.get("cell", config.model.name)
-    sweep = Sweep(arms={arm: {}}, replicates=[{"seed": config.seed}])
+    variant = config.model.get("cell", config.model.name)
+    sweep = Sweep(variants={variant: {}}, replicates=[{"seed": config.seed}])
     about = module.__doc__ or ""
     planned = plan(config, sweep, command.experiment_name(), about, command.command_line())
     if distributed.first():

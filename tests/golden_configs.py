@@ -2,7 +2,7 @@
 
 Usage:
   python -m tests.golden_configs           which experiments differ from what is recorded
-  python -m tests.golden_configs --write   records them anew, in tests/golden
+  python -m tests.golden_configs --write   records them again, in tests/golden
 """
 
 import atexit
@@ -21,7 +21,7 @@ from gru_audio.command import load_experiment, name_with_part
 from gru_audio.config import check, differences, flatten
 from gru_audio.data import index
 from gru_audio.data.fields import ClassField, TagsField, describe
-from gru_audio.sweeping.sweep import expand, group
+from gru_audio.sweeps.sweep import expand, group
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -35,10 +35,11 @@ SOUNDS = {
     "esc50": (16000, {"label": 50}),
     "gtzan": (22050, {"label": 10}),
     "scenes": (16000, {"label": 19}),
-    "chime_home": (16000, {"label": 7}),  # tags
+    "chime_home": (16000, {"label": 7}),
     "my_sounds": (16000, {"label": 2}),
     "birdsong": (32000, {}),
 }
+TAGGED = ("chime_home",)
 FRAMES = {
     "esc50_logmel": (64, {"label": 50}),
     "vntm": (64, {"label": 5}),
@@ -57,19 +58,19 @@ def empty_data_sets() -> str:
     atexit.register(shutil.rmtree, folder)
     for name, (number, fields) in {**SOUNDS, **FRAMES}.items():
         signal = {"shape": [number], "dtype": "float32"} if name in FRAMES else {}
-        kind = TagsField if name == "chime_home" else ClassField
-        described = {f: kind(tuple(f"class {i}" for i in range(n))) for f, n in fields.items()}
+        kind = TagsField if name in TAGGED else ClassField
+        kinds = {f: kind(tuple(f"class {i}" for i in range(n))) for f, n in fields.items()}
         description = {
             "name": name,
             "sample_rate": 1 if name in FRAMES else number,
             "signal": signal,
-            "fields": {field: describe(its) for field, its in described.items()},
+            "fields": {field: describe(of) for field, of in kinds.items()},
             "records": [],
             "fingerprint": "",
         }
         columns = {"split": np.array([], str), "clip": np.array([], str)}
         columns |= {"length": np.array([], np.int32)}
-        columns |= {field: its.arrays([]) for field, its in described.items()}
+        columns |= {field: of.arrays([]) for field, of in kinds.items()}
         (path := epath.Path(folder) / name / "1.0.0").mkdir(parents=True)
         index.write(path, description, columns)
     return folder

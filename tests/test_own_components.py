@@ -9,10 +9,11 @@ import pytest
 from gru_audio.command import load_experiment
 from gru_audio.config import differences, flatten, override, read_config
 from gru_audio.data.source import open_source
-from gru_audio.models.size import model_size
-from gru_audio.rnn import CELLS, Layer
+from gru_audio.inference.trained_model import TrainedModel
+from gru_audio.nn.cells import CELLS
+from gru_audio.nn.layer import Layer
+from gru_audio.nn.size import model_size
 from gru_audio.settings import UserError
-from gru_audio.training.trained import Trained
 from tests.golden_configs import ROOT
 from tests.tones import NAME, make_loader, member, steps, tiny
 
@@ -35,7 +36,7 @@ def test_it_trains_is_stored_and_scores(data_dir, tmp_path, path, chosen):
     state, metrics = steps(loader, [config], [8])
     assert metrics["loss"][0, -1] < metrics["loss"][0, 0]
     one = member(state, 0)
-    trained = Trained(
+    trained = TrainedModel(
         read_config(json.loads(json.dumps(flatten(config)))),
         source.field("label"),
         source.signal,
@@ -47,13 +48,13 @@ def test_it_trains_is_stored_and_scores(data_dir, tmp_path, path, chosen):
     trained.save(tmp_path)
     clips, labels = source.signals([0, 1, 2]), source.values("label")[:3]
     before = trained.scores(clips, labels)
-    after = Trained.load(tmp_path).scores(clips, labels)
+    after = TrainedModel.load(tmp_path).scores(clips, labels)
     jax.tree.map(np.testing.assert_array_equal, before, after)
     description = json.loads((tmp_path / "model.json").read_text())
     description["config"]["model.cell"] = description["config"]["model.name"] = "unheard_of"
     (tmp_path / "model.json").write_text(json.dumps(description))
     with pytest.raises(UserError, match="pass --experiment FILE"):  # it chooses no code by itself
-        Trained.load(tmp_path)
+        TrainedModel.load(tmp_path)
 
 
 def test_the_simple_recurrent_unit_is_that_of_its_paper():
@@ -91,7 +92,7 @@ def test_a_name_that_is_taken_is_refused(tmp_path):
     before = dict(CELLS)
     for text, message in (
         (
-            "from gru_audio.rnn import CELLS\nCELLS = {'gru': CELLS['lstm']}",
+            "from gru_audio.nn.cells import CELLS\nCELLS = {'gru': CELLS['lstm']}",
             'CELLS has "gru" already',
         ),
         ("CELLS = {'mine': 'gru'}", r'CELLS\["mine"\] is not one'),

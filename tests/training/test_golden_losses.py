@@ -18,11 +18,11 @@ CASES = {
         NOISE | {"data.buckets": 2, "seed": seed, "optimizer.learning_rate": rate}
         for seed, rate in ((0, 0.01), (1, 0.02))
     ],
-    "segments": [{"model.cell": "lstm", "train.truncate_frames": 6, "model.dropout": 0.2}],
+    "segments": [{"model.cell": "lstm", "train.tbptt_frames": 6, "model.dropout": 0.2}],
     "convolutions": [
         {"model.name": "crnn", "model.conv": ("4 3x3 stride 1x2",), "parallel.data": 2}
     ],
-    "rolls": [{**TO_FORETELL, "train.truncate_frames": 16}],
+    "rolls": [{**TO_FORETELL, "train.tbptt_frames": 16}],
 }
 
 
