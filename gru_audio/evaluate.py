@@ -27,7 +27,7 @@ from gru_audio.inference.printer import plain_console
 from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.settings import UserError, nearest
 from gru_audio.sweeps.workdir import Workdir
-from gru_audio.tasks.metrics import measure
+from gru_audio.tasks.metrics import measure, metrics_of
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run was trained.")
 _RUN = flags.DEFINE_string("run", None, "Which run, where there are several.")
@@ -63,7 +63,7 @@ def main(_: Sequence[str]) -> None:
     labels = task.labels(take(_values(source, trained), ids))
     scores = trained.scores(source.signals(ids), labels)
 
-    metrics, rows = measure(task.metrics, scores), task.table(scores)
+    metrics, rows = measure(metrics_of(task), scores), task.table(scores)
     if _JSON.value:
         print(json.dumps({"split": _SPLIT.value, "metrics": metrics, "classes": rows}))
         return
