@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from flax.linen import sigmoid
 
 from gru_audio.config import default_config
-from gru_audio.rnn.equations import Activation, Cell, Diagonal, Pointwise
-from gru_audio.sweeping.size import match_parameters
-from gru_audio.sweeping.sweep import Sweep
+from gru_audio.nn.equations import Activation, Cell, Diagonal, Pointwise
+from gru_audio.sweeps.size import match_parameters
+from gru_audio.sweeps.sweep import Sweep
 
 
 def memory(c: jnp.ndarray, f: jnp.ndarray, n: jnp.ndarray) -> jnp.ndarray:
@@ -58,8 +58,8 @@ def get_config():
 
 
 def get_sweep(config):
-    arms = {"GRU": {"model.cell": "gru"}, "SRU": {"model.cell": "sru"}}
+    variants = {"GRU": {"model.cell": "gru"}, "SRU": {"model.cell": "sru"}}
     return Sweep(
-        arms=match_parameters(config, arms, to="GRU", features=config.frontend.mels, outputs=10),
+        variants=match_parameters(config, variants, to="GRU"),
         replicates=[{"seed": seed} for seed in range(3)],
     )

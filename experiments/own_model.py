@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from gru_audio.config import default_config
-from gru_audio.models.model import Model, Outputs
+from gru_audio.nn.model import Model, Outputs
 from gru_audio.settings import setting
-from gru_audio.sweeping.sweep import Sweep
+from gru_audio.sweeps.sweep import Sweep
 
 
 class Network(nnx.Module):
@@ -66,5 +66,5 @@ def get_config():
 
 
 def get_sweep(config):
-    arms = {"GRU": {"model.hidden": 32}, "perceptron": {"model.name": "perceptron"}}
-    return Sweep(arms, replicates=[{"seed": seed} for seed in range(3)])
+    variants = {"GRU": {"model.hidden": 32}, "perceptron": {"model.name": "perceptron"}}
+    return Sweep(variants, replicates=[{"seed": seed} for seed in range(3)])

@@ -162,14 +162,15 @@ def _add_components(path: epath.PathLike, module: ModuleType) -> None:
     """Adds the cells, models ... that an experiment file defines to the tables of the package.
 
     Raises:
-      UserError: a name is taken.
+      UserError: a name is taken, or what has it is of another kind.
     """
     if not _TABLES & vars(module).keys():
         return  # without importing what takes a second
     from gru_audio.audio.frontends import FRONTENDS
-    from gru_audio.models import MODELS
-    from gru_audio.models.pooling import POOLINGS
-    from gru_audio.rnn import CELLS
+    from gru_audio.nn.cells import CELLS
+    from gru_audio.nn.equations import Cell
+    from gru_audio.nn.models import MODELS
+    from gru_audio.nn.pooling import POOLINGS
     from gru_audio.tasks import TASKS
 
     tables: dict[str, dict[str, Any]] = {
@@ -182,6 +183,8 @@ def _add_components(path: epath.PathLike, module: ModuleType) -> None:
     own = os.path.realpath(path)
     for kind in sorted(_TABLES & vars(module).keys()):
         for name, component in getattr(module, kind).items():
+            if not (isinstance(component, Cell) if kind == "CELLS" else callable(component)):
+                raise UserError(f'{path}: {kind}["{name}"] is not one.')
             if name in tables[kind] and _added.get((kind, name)) != own:
                 raise UserError(f'{path}: {kind} has "{name}" already: take another name.')
             tables[kind][name], _added[kind, name] = component, own

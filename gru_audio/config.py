@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from gru_audio.audio.augment import Augmentation
 from gru_audio.audio.frontends import FrontendSettings
 from gru_audio.data.settings import DataSettings
-from gru_audio.models import ModelSettings
+from gru_audio.nn.models import ModelSettings
 from gru_audio.settings import (
     Setting,
     UserError,
@@ -54,7 +54,14 @@ _SECTIONS: Mapping[str, type] = {
     "checkpoint": CheckpointSettings,
     "parallel": ParallelSettings,
 }
-_RENAMED = {"model.tcn_kernel": "model.kernel"}  # in the configs of old runs
+_RENAMED = {  # in the configs of runs of earlier versions
+    "model.tcn_kernel": "model.kernel",
+    "data.feed": "data.loader",
+    "train.accumulate": "train.grad_accumulation",
+    "train.truncate_frames": "train.tbptt_frames",
+    "parallel.side_by_side": "parallel.vmap_members",
+    "parallel.repack_gain": "parallel.shrink_gain",
+}
 
 
 class UnknownChoice(UserError):
@@ -317,11 +324,11 @@ def check(config: Config) -> None:
             if its.parse is not None:
                 its.parse(section[key])
     Augmentation(**config.augment)
-    parts = config.parallel.data * config.train.accumulate
+    parts = config.parallel.data * config.train.grad_accumulation
     if config.train.batch_size % parts:
         raise UserError(
             f"config.train.batch_size={config.train.batch_size} must be a multiple of "
-            f"config.parallel.data x config.train.accumulate = {parts}."
+            f"config.parallel.data x config.train.grad_accumulation = {parts}."
         )
     if config.augment.background and not config.data.background:
         raise UserError(

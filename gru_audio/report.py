@@ -25,8 +25,8 @@ flags.mark_flag_as_required("workdir")
 
 def main(_: Sequence[str]) -> None:
     # Importing these takes seconds, which --help must not take.
-    from gru_audio.reporting.context import summary
-    from gru_audio.reporting.write import write_report
+    from gru_audio.reports.context import summary
+    from gru_audio.reports.write import write_report
 
     page, comparison = write_report(_WORKDIR.value, _OUTPUT.value, _METRIC.value)
     for line in summary(comparison):

@@ -5,8 +5,10 @@ r"""Trains one run of an experiment.
       --config.model.cell=lstm --config.optimizer.learning_rate=0.002
 
 --config.NAME=VALUE sets a value of the config; --help_config lists the names. The same command on
-the same --workdir resumes a run that stopped for any reason. The model, its metrics and its
-predictions are written to WORKDIR/runs/RUN, and a report to WORKDIR/report/index.html.
+the same --workdir resumes a run that stopped for any reason. With a larger --config.train.steps a
+run continues, even if it has finished, and gives the same result as a run of that many steps; this
+needs --config.optimizer.schedule=constant. The model, its metrics and its predictions are written
+to WORKDIR/runs/RUN, and a report to WORKDIR/report/index.html.
 """
 
 import sys
@@ -29,11 +31,11 @@ def main(_: Sequence[str]) -> int:
     config = command.config()
 
     # Importing these takes seconds, which help and a wrong config must not.
-    from gru_audio.reporting.write import write_report
-    from gru_audio.sweeping.execute import execute
-    from gru_audio.sweeping.planning import plan
-    from gru_audio.sweeping.sweep import Sweep
-    from gru_audio.sweeping.workdir import Workdir
+    from gru_audio.reports.write import write_report
+    from gru_audio.sweeps.execute import execute
+    from gru_audio.sweeps.planning import plan
+    from gru_audio.sweeps.sweep import Sweep
+    from gru_audio.sweeps.workdir import Workdir
     from gru_audio.training import distributed
     from gru_audio.training.checkpoint import silence
     from gru_audio.training.distributed import use_cpu_cores
@@ -44,8 +46,8 @@ def main(_: Sequence[str]) -> int:
     module = command.experiment_module()
 
     # A run is a sweep with one member.
-    arm = config.model.get("cell", config.model.name)
-    sweep = Sweep(arms={arm: {}}, replicates=[{"seed": config.seed}])
+    variant = config.model.get("cell", config.model.name)
+    sweep = Sweep(variants={variant: {}}, replicates=[{"seed": config.seed}])
     about = module.__doc__ or ""
     planned = plan(config, sweep, command.experiment_name(), about, command.command_line())
     if distributed.first():

@@ -9,11 +9,12 @@ import pytest
 from gru_audio.command import load_experiment
 from gru_audio.config import differences, flatten, override, read_config
 from gru_audio.data.source import open_source
-from gru_audio.models.size import model_size
-from gru_audio.rnn import CELLS, Layer
+from gru_audio.inference.trained_model import TrainedModel
+from gru_audio.nn.cells import CELLS
+from gru_audio.nn.layer import Layer
+from gru_audio.nn.size import model_size
 from gru_audio.settings import UserError
 from gru_audio.training.checkpoint import save_model
-from gru_audio.training.trained import Trained
 from tests.golden_configs import ROOT
 from tests.tones import NAME, make_loader, member, steps, tiny
 
@@ -36,7 +37,7 @@ def test_it_trains_is_stored_and_scores(data_dir, tmp_path, path, chosen):
     state, metrics = steps(loader, [config], [8])
     assert metrics["loss"][0, -1] < metrics["loss"][0, 0]
     one = member(state, 0)
-    trained = Trained(
+    trained = TrainedModel(
         read_config(json.loads(json.dumps(flatten(config)))),
         source.class_names["label"],
         source.signal,
@@ -48,7 +49,7 @@ def test_it_trains_is_stored_and_scores(data_dir, tmp_path, path, chosen):
     trained.save(tmp_path)
     clips, labels = source.signals([0, 1, 2]), source.columns["label"][:3]
     before = trained.scores(clips, labels)
-    after = Trained.load(tmp_path).scores(clips, labels)
+    after = TrainedModel.load(tmp_path).scores(clips, labels)
     jax.tree.map(np.testing.assert_array_equal, before, after)
 
 
@@ -84,10 +85,17 @@ def test_its_parameters_are_counted():
 
 def test_a_name_that_is_taken_is_refused(tmp_path):
     path = tmp_path / "taken.py"
-    path.write_text("CELLS = {'gru': None}\n")
     before = dict(CELLS)
-    with pytest.raises(UserError, match=r'taken\.py: CELLS has "gru" already: take another name'):
-        load_experiment(path)
+    for text, message in (
+        (
+            "from gru_audio.nn import CELLS\nCELLS = {'gru': CELLS['lstm']}",
+            'CELLS has "gru" already',
+        ),
+        ("CELLS = {'mine': 'gru'}", r'CELLS\["mine"\] is not one'),
+    ):
+        path.write_text(text)
+        with pytest.raises(UserError, match=rf"taken\.py: {message}"):
+            load_experiment(path)
     assert before == CELLS
 
 
@@ -96,4 +104,4 @@ def test_a_stored_run_chooses_no_code(data_dir, tmp_path):
     description = {"config": {"model.cell": "of_mine"}, "class_names": [], "about": {"run": "x"}}
     save_model(tmp_path, {}, description)
     with pytest.raises(UserError, match="pass --experiment FILE"):
-        Trained.load(tmp_path)
+        TrainedModel.load(tmp_path)

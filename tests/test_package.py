@@ -20,7 +20,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 COMMANDS = ("prepare", "train", "sweep", "evaluate", "predict", "report")
 
 # From the ground up: a room imports only from itself and from the rooms before it.
-ROOMS = (
+LAYERS = (
     ("settings",),
     ("files",),
     ("paths",),
@@ -36,12 +36,12 @@ ROOMS = (
     ("command",),
     COMMANDS,
 )
-LEVELS = {name: level for level, names in enumerate(ROOMS) for name in names}
+LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 # Who alone may import a package, by path within gru_audio: files, or folders with a slash.
-KEEPERS = {
+OWNERS = {
     "orbax": ("training/checkpoint.py",),
-    "tensorflow_datasets": ("data/builders/", "data/source.py"),
+    "tensorflow_datasets": ("data/datasets/", "data/source.py"),
     "grain": ("data/stream.py",),
     "torch": (),
     "sounddevice": ("audio/live.py",),
@@ -53,7 +53,7 @@ SCALE_WORDS = {
 }
 
 # Where `glob` is pathlib's, which takes the folder as it is; epath's reads it as a pattern.
-GLOBBERS = ("predict.py", "data/builders/")
+GLOBBERS = ("predict.py", "data/datasets/")
 
 DISTRIBUTIONS = importlib.metadata.packages_distributions()
 
@@ -106,8 +106,8 @@ def test_a_room_imports_only_from_rooms_below_it():
 
 def test_a_package_is_imported_by_its_keeper_alone():
     for file in FILES:
-        for package in third_party(file) & KEEPERS.keys():
-            assert name_of(file).startswith(KEEPERS[package])
+        for package in third_party(file) & OWNERS.keys():
+            assert name_of(file).startswith(OWNERS[package])
 
 
 def test_only_one_room_knows_of_meshes_and_one_of_processes():

@@ -3,16 +3,16 @@
 from ml_collections import ConfigDict
 
 from gru_audio.data.source import Source
+from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.tasks import target_field
-from gru_audio.training.trained import Trained
 from tests.tones import make_loader, member, steps
 
 
-def train(source: Source, config: ConfigDict, count: int) -> Trained:
+def train(source: Source, config: ConfigDict, count: int) -> TrainedModel:
     """A model after so many steps."""
     loader = make_loader(source, [config])
     one = member(steps(loader, [config], [count])[0], 0)
-    return Trained(
+    return TrainedModel(
         config=config,
         field=target_field(source, config),
         signal=loader.program.signal,

@@ -58,7 +58,7 @@ class DataSettings:
         high=_COUNT,
         doc="Score this many training examples at the end of a run; 0: all.",
     )
-    feed: str = setting(
+    loader: str = setting(
         "resident",
         choices=("resident", "streamed"),
         doc='"resident": the data set lies in device memory; "streamed": Grain reads it from disk.',

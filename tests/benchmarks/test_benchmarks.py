@@ -22,8 +22,8 @@ from benchmarks import (
 from benchmarks.experiment import make_setting, plain, source_of
 from benchmarks.harness import Contestant, Options, compete, interleave, speed, spread
 from benchmarks.layers import Case
-from gru_audio.config import UserError
-from gru_audio.rnn.kernels.gpu import PallasGpu
+from gru_audio.nn.kernels.gpu import PallasGpu
+from gru_audio.settings import UserError
 from tests.commands import run_module
 from tests.tones import tiny
 

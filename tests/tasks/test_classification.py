@@ -23,7 +23,7 @@ TASK = Classification(("a", "b", "c", "d", "e"))
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(0, 3, (64, 5)).astype(np.float32)
 LABELS = RNG.integers(0, 5, 64).astype(np.int32)
-FRAMES = np.ones(64, np.int32)
+LENGTHS = np.ones(64, np.int32)
 
 
 def loss_of(logits, targets):
@@ -76,7 +76,7 @@ def test_huge_logits_stay_finite():
 
 def test_scores_and_metrics_against_scikit_learn():
     scores = {
-        k: np.asarray(v) for k, v in TASK.score(LOGITS, TASK.soft_labels(LABELS), FRAMES).items()
+        k: np.asarray(v) for k, v in TASK.score(LOGITS, TASK.soft_labels(LABELS), LENGTHS).items()
     }
     np.testing.assert_array_equal(scores["label"], LABELS)
     metrics = measure(TASK.metrics, scores)
@@ -100,9 +100,9 @@ def test_the_table_and_the_words_of_classes_against_scikit_learn():
     for name, expected in (("examples", count), ("recall", recall), ("precision", precision)):
         values = [np.nan if row[name] is None else row[name] for row in rows]
         np.testing.assert_allclose(values, expected)
-    of_class = TASK.of_answer(given, 1)
-    assert TASK.answer_metric.value(of_class) == pytest.approx(recall[1])
-    assert TASK.of_answer(given, 3) is None
+    of_class = TASK.of_output(given, 1)
+    assert TASK.output_metric.value(of_class) == pytest.approx(recall[1])
+    assert TASK.of_output(given, 3) is None
     assert TASK.in_words(given, 0) == ("abcde"[given["label"][0]], "abcde"[answer[0]])
 
 
