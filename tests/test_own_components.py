@@ -14,7 +14,6 @@ from gru_audio.nn.cells import CELLS
 from gru_audio.nn.layer import Layer
 from gru_audio.nn.size import model_size
 from gru_audio.settings import UserError
-from gru_audio.training.checkpoint import save_model
 from tests.golden_configs import ROOT
 from tests.tones import NAME, make_loader, member, steps, tiny
 
@@ -39,7 +38,7 @@ def test_it_trains_is_stored_and_scores(data_dir, tmp_path, path, chosen):
     one = member(state, 0)
     trained = TrainedModel(
         read_config(json.loads(json.dumps(flatten(config)))),
-        source.class_names["label"],
+        source.field("label"),
         source.signal,
         8000,
         one.weights,
@@ -47,10 +46,15 @@ def test_it_trains_is_stored_and_scores(data_dir, tmp_path, path, chosen):
         {"run": "one"},
     )
     trained.save(tmp_path)
-    clips, labels = source.signals([0, 1, 2]), source.columns["label"][:3]
+    clips, labels = source.signals([0, 1, 2]), source.values("label")[:3]
     before = trained.scores(clips, labels)
     after = TrainedModel.load(tmp_path).scores(clips, labels)
     jax.tree.map(np.testing.assert_array_equal, before, after)
+    description = json.loads((tmp_path / "model.json").read_text())
+    description["config"]["model.cell"] = description["config"]["model.name"] = "unheard_of"
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    with pytest.raises(UserError, match="pass --experiment FILE"):  # it chooses no code by itself
+        TrainedModel.load(tmp_path)
 
 
 def test_the_simple_recurrent_unit_is_that_of_its_paper():
@@ -88,7 +92,7 @@ def test_a_name_that_is_taken_is_refused(tmp_path):
     before = dict(CELLS)
     for text, message in (
         (
-            "from gru_audio.nn import CELLS\nCELLS = {'gru': CELLS['lstm']}",
+            "from gru_audio.nn.cells import CELLS\nCELLS = {'gru': CELLS['lstm']}",
             'CELLS has "gru" already',
         ),
         ("CELLS = {'mine': 'gru'}", r'CELLS\["mine"\] is not one'),
@@ -97,11 +101,3 @@ def test_a_name_that_is_taken_is_refused(tmp_path):
         with pytest.raises(UserError, match=rf"taken\.py: {message}"):
             load_experiment(path)
     assert before == CELLS
-
-
-def test_a_stored_run_chooses_no_code(data_dir, tmp_path):
-    """Its config names a cell, and says how the user may load it."""
-    description = {"config": {"model.cell": "of_mine"}, "class_names": [], "about": {"run": "x"}}
-    save_model(tmp_path, {}, description)
-    with pytest.raises(UserError, match="pass --experiment FILE"):
-        TrainedModel.load(tmp_path)
