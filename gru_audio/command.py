@@ -1,4 +1,4 @@
-"""What all commands share: reading an experiment, and showing errors that a user can mend."""
+"""What all commands share: reading an experiment, and printing errors that a user can mend."""
 
 import functools
 import importlib.util
