@@ -44,6 +44,7 @@ class Classification:
     )
 
     needs: ClassVar[type[Field] | None] = ClassField
+    causal: ClassVar[bool] = False
     several: ClassVar[bool] = False
     per_frame: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (ACCURACY, LOSS, MACRO_F1, UAR)

@@ -39,6 +39,7 @@ class Tagging:
     )
 
     needs: ClassVar[type[Field] | None] = TagsField
+    causal: ClassVar[bool] = False
     several: ClassVar[bool] = True
     per_frame: ClassVar[bool] = False
     output_metric: ClassVar[Metric] = _OfOneTag()

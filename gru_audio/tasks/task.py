@@ -49,6 +49,7 @@ class Task(Protocol):
     Attributes:
       needs: the type of field that it learns from; None where the signal tells all.
       answers: what the probabilities of an example are of; () where it has none.
+      causal: whether no output may depend on later frames, as where the next frame is predicted.
       several: whether an example may have several of the answers at once.
       per_frame: whether there is an output for every frame, or one for the whole example.
       metrics: what is measured of predictions, the loss among it. The first is primary: variants
@@ -61,6 +62,7 @@ class Task(Protocol):
     """
 
     needs: ClassVar[type[Field] | None]
+    causal: ClassVar[bool]
     several: ClassVar[bool]
     per_frame: ClassVar[bool]
     output_metric: ClassVar[Metric]
@@ -166,6 +168,7 @@ class SelfSupervised:
 
     needs: ClassVar[type[Field] | None] = None
     output_names: ClassVar[tuple[str, ...]] = ()
+    causal: ClassVar[bool] = False
     several: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (LOSS,)
     output_metric: ClassVar[Metric] = LOSS

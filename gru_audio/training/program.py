@@ -1,4 +1,4 @@
-"""From a config to the program of a run: all that is static is made and checked here."""
+"""From a config to the program of a run: makes and checks everything that is static."""
 
 from ml_collections import ConfigDict
 
@@ -8,8 +8,6 @@ from gru_audio.data.signal import Signal
 from gru_audio.nn.models import make_model
 from gru_audio.settings import UserError
 from gru_audio.tasks import make_task
-from gru_audio.tasks.next_step import NextStep
-from gru_audio.tasks.task import SelfSupervised
 from gru_audio.training.step import DATA, Program
 
 
@@ -31,13 +29,15 @@ def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Pro
             "set config.frontend.normalise=False."
         )
     deltas = config.frontend.get("deltas", 0)
-    if deltas and isinstance(task, SelfSupervised):
+    if deltas and task.needs is None:  # the inputs themselves are the targets
         raise UserError(
             f"config.task.name={config.task.name} may not look ahead, as deltas do: "
             "set config.frontend.deltas=0."
         )
-    if isinstance(task, NextStep) and not model.causal:
-        raise UserError(f"config.task.name=next_step may not look ahead: set {model.look_ahead}.")
+    if task.causal and not model.causal:
+        raise UserError(
+            f"config.task.name={config.task.name} may not look ahead: set {model.look_ahead}."
+        )
     if config.train.tbptt_frames:
         try:
             model.initial_state(1)
