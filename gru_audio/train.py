@@ -6,6 +6,8 @@ r"""Trains one run of an experiment.
 
 Any value of the config can be set with --config.NAME=VALUE; --help_config lists the names.
 The same command on the same --workdir resumes where the run stopped, for whatever reason it did.
+With a larger --config.train.steps a run goes on to these, even if it has finished, and gives what a
+run of so many steps gives. That needs --config.optimizer.schedule=constant.
 The trained model, its metrics and predictions are written to WORKDIR/runs/RUN, a report to
 WORKDIR/report/index.html.
 """
