@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from benchmarks.harness import Contestant, Options, Row, compete, say
 from benchmarks.layers import Case, make_problem, ours
-from gru_audio.rnn import CELLS
+from gru_audio.nn.cells import CELLS
 
 PEER = "lstm"
 SIZES = ((32, 100, 40, 128), (64, 100, 64, 256), (16, 500, 64, 512), (8, 160, 88, 64))

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.harness import Contestant, Options, Row, compete, say, turn
-from gru_audio.models.conv import parse_block
-from gru_audio.models.convolution import convolution
+from gru_audio.nn.conv import parse_block
+from gru_audio.nn.convolution import convolution
 
 PEER = "JAX's gradients"
 BLOCKS = ("16 5x5 stride 2x2", "32 3x3 stride 2x2", "48 3x3 stride 2x2")

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from benchmarks.harness import Contestant, Options, Row, compete, say, turn
 from benchmarks.layers import Case, make_problem
 from benchmarks.recurrence import SHAPES
-from gru_audio.rnn import CELLS
-from gru_audio.rnn.kernels.gpu import PallasGpu
-from gru_audio.rnn.kernels.gradient import Loops, differentiable
-from gru_audio.rnn.kernels.loop import Loop
-from gru_audio.rnn.kernels.tpu import PallasTpu
+from gru_audio.nn.cells import CELLS
+from gru_audio.nn.kernels.gpu import PallasGpu
+from gru_audio.nn.kernels.gradient import Loops, differentiable
+from gru_audio.nn.kernels.loop import Loop
+from gru_audio.nn.kernels.tpu import PallasTpu
 from gru_audio.settings import UserError
 
 PEER = "loop"

@@ -12,8 +12,9 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from benchmarks.harness import Contestant, turn
-from gru_audio.rnn import CELLS, Encoder
-from gru_audio.rnn.weights import to_linen, to_torch
+from gru_audio.nn.cells import CELLS
+from gru_audio.nn.layer import Encoder
+from gru_audio.nn.weights import to_linen, to_torch
 
 # How products of float32 arrays are computed; a CPU has the first alone.
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
@@ -25,7 +26,7 @@ class Case:
     """One recurrent layer and its input.
 
     Attributes:
-      cell: a key of `gru_audio.rnn.CELLS`.
+      cell: a key of `gru_audio.nn.CELLS`.
       batch, time, features, hidden: of the input (batch, time, features) and of the layer.
       precision: a key of `PRECISIONS`; "bfloat16" is the type of the inputs and weights too.
       ragged: lengths between half of the time and all of it, instead of all.
@@ -72,7 +73,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Problem:
+class InputsAndTargets:
     """A case with numbers: float32, the same for all contestants.
 
     Attributes:
@@ -102,7 +103,7 @@ class Problem:
             return jax.device_get(both(wide, np.float64(self.inputs)))
 
 
-def make_problem(case: Case) -> Problem:
+def make_problem(case: Case) -> InputsAndTargets:
     """Draws the numbers of a case: uniform weights within 1/sqrt(hidden), normal inputs."""
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(case.batch, case.time, case.features)).astype(np.float32)
@@ -115,7 +116,9 @@ def make_problem(case: Case) -> Problem:
     weight = rng.normal(size=(case.batch, case.time, case.directions * case.hidden))
     if lengths is not None:
         weight *= (np.arange(case.time) < lengths[:, None])[..., None]
-    return Problem(case, jax.device_get(params), inputs, lengths, weight.astype(np.float32))
+    return InputsAndTargets(
+        case, jax.device_get(params), inputs, lengths, weight.astype(np.float32)
+    )
 
 
 def with_gradients(run: Callable, weight: Any) -> Callable:
@@ -172,23 +175,23 @@ class Layer:
         return Contestant(turns, about=about | memory)
 
 
-def ours(problem: Problem, implementation: str) -> Layer:
+def ours(prepared: InputsAndTargets, implementation: str) -> Layer:
     """The layer by one of our implementations, on one device."""
-    apply: Any = problem.case.encoder(implementation).apply
+    apply: Any = prepared.case.encoder(implementation).apply
     return _compiled(
-        problem,
-        lambda params, inputs: apply({"params": params}, inputs, problem.lengths).frames,
-        problem.params,
+        prepared,
+        lambda params, inputs: apply({"params": params}, inputs, prepared.lengths).frames,
+        prepared.params,
         of_params=lambda gradient: gradient,
     )
 
 
-def shared(problem: Problem, implementation: str) -> Layer:
+def shared(prepared: InputsAndTargets, implementation: str) -> Layer:
     """Ours, with the batch shared by all devices and the weights' gradients added up."""
     mesh = jax.make_mesh((len(jax.devices()),), ("data",), axis_types=(AxisType.Auto,))
     whole, rows = PartitionSpec(), PartitionSpec("data")
-    apply: Any = problem.case.encoder(implementation).apply
-    lengths = () if problem.lengths is None else (problem.lengths,)
+    apply: Any = prepared.case.encoder(implementation).apply
+    lengths = () if prepared.lengths is None else (prepared.lengths,)
 
     def of_device(params, inputs, *lengths):
         return apply({"params": params}, inputs, *lengths).frames
@@ -201,22 +204,22 @@ def shared(problem: Problem, implementation: str) -> Layer:
         check_vma=False,
     )
     return _compiled(
-        problem,
+        prepared,
         lambda params, inputs: each(params, inputs, *lengths),
-        problem.params,
+        prepared.params,
         of_params=lambda gradient: gradient,
         shardings=(NamedSharding(mesh, whole), NamedSharding(mesh, rows)),
     )
 
 
-def linen(problem: Problem) -> Layer:
+def linen(prepared: InputsAndTargets) -> Layer:
     """Linen's own layer; its outputs go on in the padding, where no gradient comes to them."""
-    case = problem.case
+    case = prepared.case
 
     def layer() -> nn.RNN:
         return nn.RNN(LINEN[case.cell](case.hidden, dtype=case.dtype, param_dtype=jnp.float32))
 
-    params: Any = {name: to_linen(case.cell, layer) for name, layer in problem.params.items()}
+    params: Any = {name: to_linen(case.cell, layer) for name, layer in prepared.params.items()}
     if case.bidirectional:
         module: nn.Module = nn.Bidirectional(layer(), layer())
         params = {f"{d}_rnn": {"cell": params[f"{d}_0"]} for d in ("forward", "backward")}
@@ -224,21 +227,21 @@ def linen(problem: Problem) -> Layer:
         module, params = layer(), {"cell": params["forward_0"]}
 
     def run(params, inputs):
-        frames: Any = module.apply({"params": params}, inputs, seq_lengths=problem.lengths)
-        if problem.lengths is None:
+        frames: Any = module.apply({"params": params}, inputs, seq_lengths=prepared.lengths)
+        if prepared.lengths is None:
             return frames
-        return jnp.where((jnp.arange(case.time) < problem.lengths[:, None])[..., None], frames, 0)
+        return jnp.where((jnp.arange(case.time) < prepared.lengths[:, None])[..., None], frames, 0)
 
-    return _compiled(problem, run, params)
+    return _compiled(prepared, run, params)
 
 
-def cudnn(problem: Problem) -> Layer:
+def cudnn(prepared: InputsAndTargets) -> Layer:
     """`jax.experimental.rnn`: LSTM in float32 on a GPU alone."""
     from jax.experimental import rnn
 
-    case = problem.case
+    case = prepared.case
     sizes = (case.features, case.hidden, 1, 0.0, case.bidirectional)
-    lengths = problem.lengths
+    lengths = prepared.lengths
     if lengths is None:
         lengths = np.full(case.batch, case.time, np.int32)
     start = jnp.zeros((case.directions, case.batch, case.hidden))
@@ -246,7 +249,7 @@ def cudnn(problem: Problem) -> Layer:
     def run(weights, inputs):
         return rnn.lstm(inputs, start, start, weights, lengths, *sizes)[0]
 
-    return _compiled(problem, run, cudnn_weights(problem.params))
+    return _compiled(prepared, run, cudnn_weights(prepared.params))
 
 
 def cudnn_weights(params: Mapping[str, Any]) -> np.ndarray:
@@ -264,7 +267,7 @@ def cudnn_weights(params: Mapping[str, Any]) -> np.ndarray:
 
 
 def _compiled(
-    problem: Problem,
+    prepared: InputsAndTargets,
     run: Callable,
     params: Any,
     of_params: Callable = lambda gradient: None,
@@ -279,13 +282,13 @@ def _compiled(
       of_params: turns the gradient by `params` into one by the problem's; or into None.
       shardings: where params and inputs lie, if not on the default device.
     """
-    dtype = problem.case.dtype
+    dtype = prepared.case.dtype
     params = jax.tree.map(lambda a: jax.device_put(a, shardings[0]), params)
     inputs, weight = (
         jax.device_put(jnp.asarray(array, dtype), shardings[1])
-        for array in (problem.inputs, problem.weight)
+        for array in (prepared.inputs, prepared.weight)
     )
-    with jax.default_matmul_precision(PRECISIONS[problem.case.precision]):
+    with jax.default_matmul_precision(PRECISIONS[prepared.case.precision]):
         began = time.perf_counter()
         forward = jax.jit(run).lower(params, inputs).compile()
         both = jax.jit(with_gradients(run, weight)).lower(params, inputs).compile()

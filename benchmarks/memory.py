@@ -29,8 +29,8 @@ NONE, HALF = "none", "bfloat16"
 WAYS: Mapping[str, Mapping[str, Any]] = {
     NONE: {},
     "rematerialised": {"model.remat_frames": 100},
-    "4 micro-batches": {"train.accumulate": 4},
-    "truncated": {"train.truncate_frames": 250},
+    "4 micro-batches": {"train.grad_accumulation": 4},
+    "truncated": {"train.tbptt_frames": 250},
     HALF: {"model.compute_dtype": "bfloat16"},
 }
 RUN = {"seconds": 15, "model.hidden": 256, "train.batch_size": 16}
@@ -42,8 +42,8 @@ _COMMON = {  # what all ways can do, on one device, and none of them yet
     "model.bidirectional": False,
     "model.compute_dtype": "float32",
     "model.remat_frames": 0,
-    "train.accumulate": 1,
-    "train.truncate_frames": 0,
+    "train.grad_accumulation": 1,
+    "train.tbptt_frames": 0,
     "parallel.mode": "pjit",
     "parallel.data": 1,
     "parallel.member": 1,

@@ -10,11 +10,11 @@ import torch
 
 from benchmarks.experiment import Setting, first
 from benchmarks.harness import cores
-from benchmarks.layers import Layer, Problem
+from benchmarks.layers import InputsAndTargets, Layer
 from gru_audio.audio.frontends.log_mel import LogMel, hann
 from gru_audio.audio.frontends.mel import mel_bands
 from gru_audio.audio.normalise import Normalisation
-from gru_audio.rnn.weights import to_torch
+from gru_audio.nn.weights import to_torch
 
 LAYERS = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM, "rnn": torch.nn.RNN}
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -130,7 +130,7 @@ def training_steps(
     return {f"PyTorch, {form}": step_of(form) for form in FORMS}
 
 
-def layer(problem: Problem, *, compiled: bool = False) -> Layer:
+def layer(prepared: InputsAndTargets, *, compiled: bool = False) -> Layer:
     """`nn.GRU` or `nn.LSTM`, of cuDNN on a GPU, with the weights of the problem.
 
     Args:
@@ -140,18 +140,18 @@ def layer(problem: Problem, *, compiled: bool = False) -> Layer:
     Raises:
       Exception: whatever `torch.compile` raises where it does not work.
     """
-    case = problem.case
+    case = prepared.case
     torch.backends.cuda.matmul.allow_tf32 = case.precision == "tf32"
     torch.backends.cudnn.allow_tf32 = case.precision == "tf32"
     dtype = torch.bfloat16 if case.precision == "bfloat16" else torch.float32
     eager = LAYERS[case.cell](
         case.features, case.hidden, batch_first=True, bidirectional=case.bidirectional
     )
-    eager.load_state_dict(_tensors(to_torch(case.cell, problem.params)))
+    eager.load_state_dict(_tensors(to_torch(case.cell, prepared.params)))
     eager = eager.to(DEVICE, dtype)
-    inputs = torch.tensor(problem.inputs, device=DEVICE, dtype=dtype, requires_grad=True)
-    weight = torch.tensor(problem.weight, device=DEVICE, dtype=dtype)
-    lengths = None if problem.lengths is None else torch.tensor(problem.lengths)
+    inputs = torch.tensor(prepared.inputs, device=DEVICE, dtype=dtype, requires_grad=True)
+    weight = torch.tensor(prepared.weight, device=DEVICE, dtype=dtype)
+    lengths = None if prepared.lengths is None else torch.tensor(prepared.lengths)
     called: Any = torch.compile(eager) if compiled else eager
 
     def outputs() -> torch.Tensor:

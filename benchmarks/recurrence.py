@@ -21,16 +21,16 @@ from benchmarks.layers import (
     LINEN,
     PRECISIONS,
     Case,
+    InputsAndTargets,
     Layer,
-    Problem,
     cudnn,
     linen,
     make_problem,
     ours,
     shared,
 )
-from gru_audio.rnn import CELLS
-from gru_audio.rnn.recurrence import usable
+from gru_audio.nn.cells import CELLS
+from gru_audio.nn.recurrence import usable
 
 PEERS = ("linen", "PyTorch")
 # (batch, time, features, hidden)
@@ -95,14 +95,14 @@ def measure(options: Options, timed: Sequence[Case] | None = None) -> Iterator[R
 def _measure_case(case: Case, seconds: float, peak_gflops: float) -> Iterator[Row]:
     name = f"{case.size}, {case.precision}"
     say(f"{case.cell}, {name}")
-    problem = make_problem(case)
-    truth = problem.truth()
+    prepared = make_problem(case)
+    truth = prepared.truth()
 
     def contestant(make: Callable[[], Layer]) -> Contestant:
         layer = make()
         return layer.contestant(error=layer.error(truth))
 
-    makers = {n: functools.partial(contestant, make) for n, make in _layers(problem).items()}
+    makers = {n: functools.partial(contestant, make) for n, make in _layers(prepared).items()}
     for row in compete(makers, seconds, PEERS):
         if "failed" not in row:
             median = row["both_ms"]["median"] / 1e3
@@ -111,23 +111,23 @@ def _measure_case(case: Case, seconds: float, peak_gflops: float) -> Iterator[Ro
         yield {"table": case.cell, "case": name, **row}
 
 
-def _layers(problem: Problem) -> dict[str, Callable[[], Layer]]:
-    case = problem.case
+def _layers(prepared: InputsAndTargets) -> dict[str, Callable[[], Layer]]:
+    case = prepared.case
     found: dict[str, Callable[[], Layer]] = {}
     if case.cell in LINEN:
-        found["linen"] = lambda: linen(problem)
+        found["linen"] = lambda: linen(prepared)
     for name in usable(CELLS[case.cell], case.hidden, case.dtype):
-        found[name] = functools.partial(ours, problem, name)
+        found[name] = functools.partial(ours, prepared, name)
     devices = len(jax.devices())
     if devices > 1 and case.batch % devices == 0 and case.cell in LINEN:
-        found[f"auto, {devices} devices"] = lambda: shared(problem, "auto")
+        found[f"auto, {devices} devices"] = lambda: shared(prepared, "auto")
     if case.cell in LINEN and importlib.util.find_spec("torch"):
         from benchmarks.pytorch import layer
 
-        found["PyTorch"] = lambda: layer(problem)
-        found["PyTorch, compiled"] = lambda: layer(problem, compiled=True)
+        found["PyTorch"] = lambda: layer(prepared)
+        found["PyTorch, compiled"] = lambda: layer(prepared, compiled=True)
     if case.cell == "lstm" and jax.default_backend() == "gpu" and case.precision == "float32":
-        found["jax.experimental.rnn"] = lambda: cudnn(problem)
+        found["jax.experimental.rnn"] = lambda: cudnn(prepared)
     return found
 
 
@@ -136,19 +136,19 @@ def _checks() -> Iterator[Row]:
     for cell in CELLS:
         for precision in precisions():
             case = Case(cell, 24, 37, 20, 96, precision, ragged=True, bidirectional=True)
-            problem = make_problem(case)
+            prepared = make_problem(case)
             names = usable(CELLS[cell], case.hidden, case.dtype)
-            yield from checked(problem, {n: functools.partial(ours, problem, n) for n in names})
+            yield from checked(prepared, {n: functools.partial(ours, prepared, n) for n in names})
 
 
-def checked(problem: Problem, layers: Mapping[str, Callable[[], Layer]]) -> Iterator[Row]:
+def checked(prepared: InputsAndTargets, layers: Mapping[str, Callable[[], Layer]]) -> Iterator[Row]:
     """Whether each is near enough to float64: one tolerance for all, linen's scan among them.
 
     Args:
       problem: what they were made for.
       layers: what makes them, by name; one that cannot be made has not passed.
     """
-    case, truth = problem.case, problem.truth()
+    case, truth = prepared.case, prepared.truth()
     most = TOLERANCES[case.precision] * UNBOUNDED.get(case.cell, 1.0)
     table = "Compared with float64: both directions, ragged lengths"
     for name, make in layers.items():

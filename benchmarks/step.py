@@ -102,9 +102,9 @@ def our_step(
 
     def from_features(state, batch, features, frames):
         keys, labels = program.keys(state, batch.row), program.task.soft_labels(batch.labels)
-        problem = program.task.problem(features, frames, labels)
+        prepared = program.task.inputs_and_targets(features, frames, labels)
         return program.update(
-            state, program.problem_gradients(state, state.weights.model_state, keys, problem)
+            state, program.batch_gradients(state, state.weights.model_state, keys, prepared)
         )
 
     def from_sound(state, batch):

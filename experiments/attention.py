@@ -3,8 +3,8 @@ r"""Keyword spotting, 12 labels: does a bidirectional GRU gain by attention over
   python -m gru_audio.prepare speech_commands
   python -m gru_audio.sweep --config experiments/attention.py:small --workdir runs/attention-small
 
-Parts: small, for a laptop; kws_streaming, MHAtt-RNN at the size of Rybakov et al. 2020 with arms
-beside it, for an accelerator and the whole of Speech Commands.
+Parts: small, for a laptop; kws_streaming, MHAtt-RNN at the size of Rybakov et al. 2020 with
+variants beside it, for an accelerator and the whole of Speech Commands.
 
 Part small, 12 runs in 4 programs of 400 updates, at 62,000 parameters: a learnt score 75.4 %, four
 heads 71.1, one head 69.3, the last state 59.5. Three seeds show no difference between any two. It
@@ -13,8 +13,8 @@ takes about 12 minutes. The other part was not run.
 
 from gru_audio.config import default_config, override
 from gru_audio.settings import choose
-from gru_audio.sweeping.size import match_parameters
-from gru_audio.sweeping.sweep import Sweep
+from gru_audio.sweeps.size import match_parameters
+from gru_audio.sweeps.sweep import Sweep
 
 PARTS = {
     "small": {"model.hidden": 48, "train.steps": 400, "optimizer.learning_rate": 4e-3},
@@ -68,12 +68,11 @@ def get_config(part="small"):
 
 
 def get_sweep(config):
-    arms = {
+    variants = {
         "four heads": {"model.pooling": "multi_head_attention"},
         "one head": {"model.pooling": "multi_head_attention", "model.heads": 1},
         "learnt score": {"model.pooling": "attention"},
         "last state": {"model.pooling": "last"},
     }
-    features = config.frontend.coefficients
-    arms = match_parameters(config, arms, to="four heads", features=features, outputs=12)
-    return Sweep(arms, replicates=[{"seed": seed} for seed in range(3)])
+    variants = match_parameters(config, variants, to="four heads")
+    return Sweep(variants, replicates=[{"seed": seed} for seed in range(3)])

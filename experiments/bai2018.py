@@ -5,16 +5,16 @@ r"""Bai et al. 2018, Table 1: do recurrent networks or a TCN model music and rem
       --workdir runs/bai2018-jsb_chorales
 
 Parts: jsb_chorales, nottingham; adding_200, adding_400, adding_600; copy_memory_500,
-copy_memory_1000, copy_memory_2000. All arms have as many parameters as the TCN of the paper, which
-begins as in its authors' code. In jsb_chorales and copy_memory_500 there is also one whose
+copy_memory_1000, copy_memory_2000. All variants have as many parameters as the TCN of the paper,
+which begins as in its authors' code. In jsb_chorales and copy_memory_500 there is also one whose
 convolutions begin with N(0, 0.01), as their text says.
 
 On the adding problem the authors train their TCN for 15,630 updates at a constant rate of 4e-3,
 without clipping (github.com/locuslab/TCN, commit 2f8c2b8). Here it trains for 1,200 updates at a
-constant rate, 1e-3 or 4e-3, without clipping too. The recurrent arms have a rate that falls to 1 %,
-and gradients clipped at a norm of 1. The TCN of adding_400 and adding_600 was not run so.
+constant rate, 1e-3 or 4e-3, without clipping too. The recurrent variants have a rate that falls to
+1 %, and gradients clipped at a norm of 1. The TCN of adding_400 and adding_600 was not run so.
 
-Halving ends four of six draws at update 300 on jsb_chorales, and five of six at update 150 on
+Halving ends four of six trials at update 300 on jsb_chorales, and five of six at update 150 on
 nottingham. Parts with two seeds have no verdicts.
 """
 
@@ -22,10 +22,10 @@ import math
 
 from gru_audio.config import default_config, override
 from gru_audio.settings import choose
-from gru_audio.sweeping import draws
-from gru_audio.sweeping.halving import Halving
-from gru_audio.sweeping.size import match_parameters
-from gru_audio.sweeping.sweep import Sweep
+from gru_audio.sweeps import trials
+from gru_audio.sweeps.halving import Halving
+from gru_audio.sweeps.size import match_parameters
+from gru_audio.sweeps.sweep import Sweep
 
 MUSIC = {"task.name": "next_step", "task.first_frame": False, "model.output_bias": -3.0}
 ADDING = {"task.name": "adding", "data.buckets": 1, "model.layers": 8}
@@ -62,7 +62,8 @@ PUBLISHED = dict(
         "constant rate and no clipping; batches of 8 pieces or 32 sequences; one recurrent layer",
         "learning rate, and dropout for music, are chosen on validation; the paper tells the "
         "settings of its LSTM and TCN, whose sizes do not all agree with its table",
-        "recurrent arms have the parameters of our TCN, not the paper's rounded 300K, 1M, 70K, 16K",
+        "recurrent variants have the parameters of our TCN, not the paper's rounded 300K, 1M, 70K, "
+        "16K",
         "the causal convolutions of the TCN begin with PyTorch's own initialisation, as in the "
         "authors' code by the way it normalises weights; the text gives N(0, 0.01)",
         "what is kept of TCNs on music and copying was trained before their shortcuts, outputs and "
@@ -97,9 +98,7 @@ def get_sweep(config):
         "LSTM": {"model.cell": "lstm"},
         "tanh RNN": {"model.cell": "rnn"},
     }
-    recurrent = {name: {"model.layers": 1, **arm} for name, arm in cells.items()}
-    widths = {"next_step": (88, 88), "adding": (2, 1), "copy_memory": (1, 10)}
-    features, outputs = widths[config.task.name]
+    recurrent = {name: {"model.layers": 1, **variant} for name, variant in cells.items()}
     music = config.task.name == "next_step"
     tcn = {
         "model.name": "tcn",
@@ -113,10 +112,10 @@ def get_sweep(config):
             "optimizer.warmup_steps": 0,
             "optimizer.clip_norm": 0.0,
         }
-    arms = {**recurrent, "TCN": tcn}
+    variants = {**recurrent, "TCN": tcn}
     if config.data.name in ("jsb_chorales", "copy_memory_500"):
-        arms["TCN begun with N(0, 0.01)"] = {**tcn, "model.kernel_init": "normal_0.01"}
-    arms = match_parameters(config, arms, to="TCN", features=features, outputs=outputs)
+        variants["TCN begun with N(0, 0.01)"] = {**tcn, "model.kernel_init": "normal_0.01"}
+    variants = match_parameters(config, variants, to="TCN")
     if music:
         settings = {
             "optimizer.learning_rate": (1e-3, 2e-3, 4e-3),
@@ -125,8 +124,8 @@ def get_sweep(config):
         short = config.data.name == "jsb_chorales"
         seeds = [{"seed": seed} for seed in range(3 if short else 2)]
         halving = Halving(rungs=(300,), keep=0.34) if short else Halving(rungs=(150,), keep=0.17)
-        return Sweep(arms, draws.grid(settings), seeds, halving)
+        return Sweep(variants, trials.grid(settings), seeds, halving)
     # No draw is dropped here: who is slow to leave the floor may still do.
     rates = [{"optimizer.learning_rate": rate} for rate in (1e-3, 4e-3)]
     seeds = 3 if config.data.name == "adding_200" else 2
-    return Sweep(arms, rates, replicates=[{"seed": seed} for seed in range(seeds)])
+    return Sweep(variants, rates, replicates=[{"seed": seed} for seed in range(seeds)])

@@ -4,7 +4,7 @@ r"""Polyphonic music: GRU, LSTM and tanh RNN at the sizes of Chung et al. 2014, 
   python -m gru_audio.sweep --config experiments/chung2014.py:jsb_chorales \
       --workdir runs/chung2014-jsb_chorales
 
-Parts: jsb_chorales, piano_midi, nottingham, muse_data. Each arm has ten learning rates of the
+Parts: jsb_chorales, piano_midi, nottingham, muse_data. Each variant has ten learning rates of the
 paper's kind. Halving keeps the best three of them at update 1,500 on JSB Chorales, and elsewhere
 the best one at update 200. These train until patience ends them.
 """
@@ -13,12 +13,12 @@ import math
 
 from gru_audio.config import default_config, override
 from gru_audio.settings import choose
-from gru_audio.sweeping import draws
-from gru_audio.sweeping.halving import Halving
-from gru_audio.sweeping.sweep import Sweep
+from gru_audio.sweeps import trials
+from gru_audio.sweeps.halving import Halving
+from gru_audio.sweeps.sweep import Sweep
 
 # Long pieces: gradients flow back through 200 frames, the state goes on.
-LONG = {"train.truncate_frames": 200, "train.eval_every": 100, "train.log_every": 100}
+LONG = {"train.tbptt_frames": 200, "train.eval_every": 100, "train.log_every": 100}
 PARTS = {"jsb_chorales": {}, "piano_midi": LONG, "nottingham": LONG, "muse_data": LONG}
 
 PUBLISHED = dict(
@@ -68,14 +68,14 @@ def get_config(part="jsb_chorales"):
 
 def get_sweep(config):
     short = config.data.name == "jsb_chorales"
-    rates = draws.log_uniform(math.exp(-12), math.exp(-6))
+    rates = trials.log_uniform(math.exp(-12), math.exp(-6))
     return Sweep(
-        arms={
+        variants={
             "GRU": {"model.cell": "gru_reset_before", "model.hidden": 46},
             "LSTM": {"model.cell": "lstm_peephole", "model.hidden": 36},
             "tanh RNN": {"model.cell": "rnn", "model.hidden": 100},
         },
-        draws=draws.random(10, seed=0, distributions={"optimizer.learning_rate": rates}),
+        trials=trials.random(10, seed=0, distributions={"optimizer.learning_rate": rates}),
         replicates=[{"seed": seed} for seed in range(5 if short else 2)],
         halving=Halving(rungs=(1500,), keep=0.3) if short else Halving(rungs=(200,), keep=0.1),
     )

@@ -25,10 +25,10 @@ from experiments.tables.claims import (
 from experiments.tables.kept import read_kept
 from gru_audio.command import load_experiment
 from gru_audio.config import default_config, override
-from gru_audio.reporting.statistics import Estimate
+from gru_audio.reports.statistics import Estimate
 from gru_audio.settings import choose
-from gru_audio.sweeping.size import match_parameters
-from gru_audio.sweeping.sweep import Sweep
+from gru_audio.sweeps.size import match_parameters
+from gru_audio.sweeps.sweep import Sweep
 
 CLIPS, CHORALES = (100, 300, 1000, 2400), (30, 100, 229)  # to learn from
 SPANS = (0.1, 0.2, 0.4, 0.8)  # seconds of a word
@@ -68,30 +68,26 @@ def get_config(part="size_fsdd"):
 
 def get_sweep(config):
     gru, lstm = {"model.cell": "gru"}, {"model.cell": "lstm"}
-    features = {"spoken_digit": 40, "jsb_chorales": 88, "counting": 2}[config.data.name]
-    outputs = {"spoken_digit": 10, "jsb_chorales": 88, "counting": 1}[config.data.name]
-    equal = match_parameters(
-        config, {"GRU": gru, "LSTM": lstm}, to="GRU", features=features, outputs=outputs
-    )
+    equal = match_parameters(config, {"GRU": gru, "LSTM": lstm}, to="GRU")
     seeds = [{"seed": seed} for seed in range(5)]
     if config.data.name == "counting":
         rates = [{"optimizer.learning_rate": rate} for rate in (2e-3, 5e-3, 1e-2)]
-        return Sweep(arms=equal, draws=rates, replicates=seeds)
+        return Sweep(variants=equal, trials=rates, replicates=seeds)
     if config.model.dropout:  # short_fsdd: what is measured there is not overfitting
-        arms = {
-            f"{name}, {span} s": {**arm, "data.crop_seconds": span}
-            for name, arm in equal.items()
+        variants = {
+            f"{name}, {span} s": {**variant, "data.crop_seconds": span}
+            for name, variant in equal.items()
             for span in SPANS
         }
-        return Sweep(arms=arms, replicates=seeds)
+        return Sweep(variants=variants, replicates=seeds)
     sizes = CLIPS if config.data.name == "spoken_digit" else CHORALES
     cells = {"GRU": gru, "LSTM as wide": lstm, "LSTM as large": equal["LSTM"]}
-    arms = {
-        f"{name}, {size}": {**arm, "data.train_examples": size}
-        for name, arm in cells.items()
+    variants = {
+        f"{name}, {size}": {**variant, "data.train_examples": size}
+        for name, variant in cells.items()
         for size in sizes
     }
-    return Sweep(arms=arms, replicates=seeds)
+    return Sweep(variants=variants, replicates=seeds)
 
 
 def _smaller(results):
@@ -143,7 +139,7 @@ def _by_size(compare, settings):
     """Comparisons of the GRU with both LSTMs at every number of examples to learn from.
 
     Args:
-        compare: a function that compares two arms of what is kept.
+        compare: a function that compares two variants of what is kept.
         settings: part -> what is compared, and the sign that is expected.
     """
     sizes = {"size_fsdd": (CLIPS, "clips"), "size_jsb": (CHORALES, "chorales")}
@@ -259,8 +255,8 @@ CLAIMS = (
         "A GRU needs fewer updates than an LSTM to the same validation loss",
         "The ratio of updates to the worse of the two best losses: on JSB Chorales at the sizes of "
         "Chung et al. and each at its own constant learning rate, on digits at equal parameters "
-        "and one rate that falls over 600 updates, where the arm with the worse loss reaches it "
-        "close to the end (`chung2014.py`, `claims.py:short_fsdd`).",
+        "and one rate that falls over 600 updates, where the variant with the worse loss reaches "
+        "it close to the end (`chung2014.py`, `claims.py:short_fsdd`).",
         _fewer_updates,
     ),
     Claim(

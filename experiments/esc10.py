@@ -11,8 +11,8 @@ about an hour. 500 updates of 16 clips are few: the loss still falls.
 """
 
 from gru_audio.config import default_config
-from gru_audio.sweeping.size import match_parameters
-from gru_audio.sweeping.sweep import Sweep, folds
+from gru_audio.sweeps.size import match_parameters
+from gru_audio.sweeps.sweep import Sweep, folds
 
 FOLDS = ("1", "2", "3", "4", "5")
 
@@ -63,10 +63,9 @@ def get_config():
 
 def get_sweep(config):
     cells = {"CRNN, GRU": {"model.cell": "gru"}, "CRNN, LSTM": {"model.cell": "lstm"}}
-    features = config.frontend.mels
-    arms = match_parameters(config, cells, to="CRNN, GRU", features=features, outputs=10)
+    variants = match_parameters(config, cells, to="CRNN, GRU")
     # As many parameters, all in convolutions.
     convolutions = (*config.model.conv, "112 3x3", "112 3x3 stride 1x2")
-    arms["CNN"] = {"model.name": "cnn", "model.conv": convolutions}
+    variants["CNN"] = {"model.name": "cnn", "model.conv": convolutions}
     replicates = [{**fold, "seed": seed} for fold in folds("fold", FOLDS) for seed in range(3)]
-    return Sweep(arms, replicates=replicates)
+    return Sweep(variants, replicates=replicates)

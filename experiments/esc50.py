@@ -14,8 +14,8 @@ falls slowest with the LSTM.
 """
 
 from gru_audio.config import default_config
-from gru_audio.sweeping.size import match_parameters
-from gru_audio.sweeping.sweep import Sweep, folds
+from gru_audio.sweeps.size import match_parameters
+from gru_audio.sweeps.sweep import Sweep, folds
 
 FOLDS = ("1", "2", "3", "5")
 
@@ -59,9 +59,9 @@ def get_config():
 
 def get_sweep(config):
     cells = {"CRNN, GRU": {"model.cell": "gru"}, "CRNN, LSTM": {"model.cell": "lstm"}}
-    arms = match_parameters(config, cells, to="CRNN, GRU", features=64, outputs=50)
+    variants = match_parameters(config, cells, to="CRNN, GRU")
     # As many parameters, all in convolutions.
     convolutions = (*config.model.conv, "112 3x3", "112 3x3 stride 1x2")
-    arms["CNN"] = {"model.name": "cnn", "model.conv": convolutions}
+    variants["CNN"] = {"model.name": "cnn", "model.conv": convolutions}
     replicates = [{**fold, "seed": seed} for fold in folds("fold", FOLDS) for seed in range(3)]
-    return Sweep(arms, replicates=replicates)
+    return Sweep(variants, replicates=replicates)

@@ -3,19 +3,19 @@ r"""JSB Chorales: the best that recurrent cells reach at 20,000 and at 300,000 p
   python -m gru_audio.prepare jsb_chorales
   python -m gru_audio.sweep --config experiments/jsb_chorales.py:20k --workdir runs/jsb_chorales-20k
 
-Parts: 20k, 300k (four cells there). Every cell has six draws of learning rate, dropout and weight
+Parts: 20k, 300k (four cells there). Every cell has six trials of learning rate, dropout and weight
 noise. Halving keeps the best two of them, at update 1,500 of 20k and 450 of 300k, and the
 validation split chooses one of these.
 """
 
 from gru_audio.config import default_config, override
 from gru_audio.settings import choose
-from gru_audio.sweeping import draws
-from gru_audio.sweeping.halving import Halving
-from gru_audio.sweeping.size import match_parameters
-from gru_audio.sweeping.sweep import Sweep
+from gru_audio.sweeps import trials
+from gru_audio.sweeps.halving import Halving
+from gru_audio.sweeps.size import match_parameters
+from gru_audio.sweeps.sweep import Sweep
 
-CELLS = {
+KINDS = {
     "GRU": "gru",
     "GRU, reset before": "gru_reset_before",
     "LSTM": "lstm",
@@ -33,14 +33,14 @@ PARTS = {
 RUNGS = {"20k": 1500, "300k": 450}
 DRAWS = {
     "20k": {
-        "optimizer.learning_rate": draws.log_uniform(3e-3, 1.2e-2),
-        "model.dropout": draws.uniform(0.02, 0.2),
-        "train.weight_noise": draws.uniform(0.04, 0.12),
+        "optimizer.learning_rate": trials.log_uniform(3e-3, 1.2e-2),
+        "model.dropout": trials.uniform(0.02, 0.2),
+        "train.weight_noise": trials.uniform(0.04, 0.12),
     },
     "300k": {
-        "optimizer.learning_rate": draws.log_uniform(1e-3, 4e-3),
-        "model.dropout": draws.uniform(0.2, 0.5),
-        "train.weight_noise": draws.uniform(0.02, 0.1),
+        "optimizer.learning_rate": trials.log_uniform(1e-3, 4e-3),
+        "model.dropout": trials.uniform(0.2, 0.5),
+        "train.weight_noise": trials.uniform(0.02, 0.1),
     },
 }
 
@@ -71,11 +71,11 @@ def get_config(part="20k"):
 
 def get_sweep(config):
     part = "20k" if config.model.hidden < 100 else "300k"
-    names = ("GRU", "LSTM", "Li-GRU", "tanh RNN") if part == "300k" else CELLS
-    arms = {name: {"model.cell": CELLS[name]} for name in names}
+    names = ("GRU", "LSTM", "Li-GRU", "tanh RNN") if part == "300k" else KINDS
+    variants = {name: {"model.cell": KINDS[name]} for name in names}
     return Sweep(
-        arms=match_parameters(config, arms, to="GRU", features=88, outputs=88),
-        draws=draws.random(6, seed=0, distributions=DRAWS[part]),
+        variants=match_parameters(config, variants, to="GRU"),
+        trials=trials.random(6, seed=0, distributions=DRAWS[part]),
         replicates=[{"seed": seed} for seed in range(3)],
         halving=Halving(rungs=(RUNGS[part],), keep=0.34),
     )

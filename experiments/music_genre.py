@@ -17,10 +17,10 @@ difference shown; under a minute. GTZAN's audio was not run.
 
 from gru_audio.config import default_config, override
 from gru_audio.settings import choose
-from gru_audio.sweeping import draws
-from gru_audio.sweeping.halving import Halving
-from gru_audio.sweeping.size import match_parameters
-from gru_audio.sweeping.sweep import Sweep
+from gru_audio.sweeps import trials
+from gru_audio.sweeps.halving import Halving
+from gru_audio.sweeps.size import match_parameters
+from gru_audio.sweeps.sweep import Sweep
 
 FRAMES = {"frontend.name": "frames"}
 PARTS = {
@@ -31,8 +31,6 @@ PARTS = {
         **{"frontend.window_ms": 50.0, "frontend.mels": 64, "model.hidden": 96},
     },
 }
-OUTPUTS = {"vietnamese": (64, 5), "gtzan": (63, 10), "gtzan_audio": (64, 10)}
-
 PUBLISHED = dict(
     source="No table of the same split is known; linear models stand beside ours",
     measure="test accuracy; clips of one piece may lie on both sides of these splits, which "
@@ -55,16 +53,14 @@ def get_config(part="vietnamese"):
 
 
 def get_sweep(config):
-    part = next(part for part, its in PARTS.items() if its["data.name"] == config.data.name)
-    features, outputs = OUTPUTS[part]
     cells = {
         "GRU": {"model.cell": "gru"},
         "LSTM": {"model.cell": "lstm"},
         "tanh RNN": {"model.cell": "rnn"},
     }
-    arms = match_parameters(config, cells, to="GRU", features=features, outputs=outputs)
+    variants = match_parameters(config, cells, to="GRU")
     seeds = [{"seed": seed} for seed in range(5)]
     if not config.data.validation:  # nothing to choose by
-        return Sweep(arms, replicates=seeds)
-    rates = draws.grid({"optimizer.learning_rate": (1e-3, 4e-3)})
-    return Sweep(arms, rates, seeds, Halving(rungs=(200,), keep=0.5))
+        return Sweep(variants, replicates=seeds)
+    rates = trials.grid({"optimizer.learning_rate": (1e-3, 4e-3)})
+    return Sweep(variants, rates, seeds, Halving(rungs=(200,), keep=0.5))

@@ -8,8 +8,8 @@ difference shown. A linear model of feature statistics has 56.3 %. Networks of t
 """
 
 from gru_audio.config import default_config
-from gru_audio.sweeping.size import match_parameters
-from gru_audio.sweeping.sweep import Sweep
+from gru_audio.sweeps.size import match_parameters
+from gru_audio.sweeps.sweep import Sweep
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 
@@ -33,13 +33,13 @@ def get_config():
 
 
 def get_sweep(config):
-    arms = {
+    variants = {
         "GRU": {"model.cell": "gru"},
         "LSTM": {"model.cell": "lstm"},
         "tanh RNN": {"model.cell": "rnn"},
     }
     return Sweep(
-        arms=match_parameters(config, arms, to="GRU", features=config.frontend.mels, outputs=10),
+        variants=match_parameters(config, variants, to="GRU"),
         replicates=[
             {"data.hold_out": f"speaker={speaker}", "seed": seed}
             for speaker in SPEAKERS

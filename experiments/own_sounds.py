@@ -8,8 +8,8 @@ A start to copy: long recordings want `data.crop_seconds`, many classes a larger
 """
 
 from gru_audio.config import default_config
-from gru_audio.sweeping.size import match_parameters
-from gru_audio.sweeping.sweep import Sweep
+from gru_audio.sweeps.size import match_parameters
+from gru_audio.sweeps.sweep import Sweep
 
 
 def get_config():
@@ -27,12 +27,8 @@ def get_config():
 
 
 def get_sweep(config):
-    arms = {"GRU": {"model.cell": "gru"}, "LSTM": {"model.cell": "lstm"}}
-    # The encoders are made equal; the output layer depends on how many classes there are.
-    mels = config.frontend.mels
+    variants = {"GRU": {"model.cell": "gru"}, "LSTM": {"model.cell": "lstm"}}
     return Sweep(
-        arms=match_parameters(
-            config, arms, to="GRU", features=mels, outputs=1, counting="recurrent"
-        ),
+        variants=match_parameters(config, variants, to="GRU", counting="recurrent"),
         replicates=[{"seed": seed} for seed in range(3)],
     )

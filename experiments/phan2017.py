@@ -11,10 +11,8 @@ fetched from its authors.
 """
 
 from gru_audio.config import default_config
-from gru_audio.sweeping.size import match_parameters
-from gru_audio.sweeping.sweep import Sweep
-
-SCENES = 19
+from gru_audio.sweeps.size import match_parameters
+from gru_audio.sweeps.sweep import Sweep
 
 
 def get_config():
@@ -37,13 +35,12 @@ def get_config():
 
 
 def get_sweep(config):
-    arms = {
+    variants = {
         "GRU": {"model.cell": "gru"},
         "LSTM": {"model.cell": "lstm"},
         "one GRU layer": {"model.cell": "gru", "model.layers": 1},
     }
-    size = {"features": config.frontend.mels, "outputs": SCENES}
     return Sweep(
-        arms=match_parameters(config, arms, to="GRU", **size),
+        variants=match_parameters(config, variants, to="GRU"),
         replicates=[{"seed": seed} for seed in range(3)],
     )

@@ -10,8 +10,8 @@ differently, and training amplifies that, so other machines give other figures.
 """
 
 from gru_audio.config import default_config
-from gru_audio.sweeping.size import match_parameters
-from gru_audio.sweeping.sweep import Sweep
+from gru_audio.sweeps.size import match_parameters
+from gru_audio.sweeps.sweep import Sweep
 
 
 def get_config():
@@ -30,8 +30,8 @@ def get_config():
 
 
 def get_sweep(config):
-    arms = {"GRU": {"model.cell": "gru"}, "LSTM": {"model.cell": "lstm"}}
+    variants = {"GRU": {"model.cell": "gru"}, "LSTM": {"model.cell": "lstm"}}
     return Sweep(
-        arms=match_parameters(config, arms, to="GRU", features=config.frontend.mels, outputs=10),
+        variants=match_parameters(config, variants, to="GRU"),
         replicates=[{"seed": seed} for seed in range(3)],
     )

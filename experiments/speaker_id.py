@@ -7,8 +7,8 @@ GRU and LSTM are equivalent within a point; between them and the tanh RNN no dif
 """
 
 from gru_audio.config import default_config
-from gru_audio.sweeping.size import match_parameters
-from gru_audio.sweeping.sweep import Sweep
+from gru_audio.sweeps.size import match_parameters
+from gru_audio.sweeps.sweep import Sweep
 
 
 def get_config():
@@ -26,12 +26,12 @@ def get_config():
 
 
 def get_sweep(config):
-    arms = {
+    variants = {
         "GRU": {"model.cell": "gru"},
         "LSTM": {"model.cell": "lstm"},
         "tanh RNN": {"model.cell": "rnn"},
     }
     return Sweep(
-        arms=match_parameters(config, arms, to="GRU", features=config.frontend.mels, outputs=6),
+        variants=match_parameters(config, variants, to="GRU"),
         replicates=[{"seed": seed} for seed in range(5)],
     )

@@ -13,9 +13,9 @@ minutes. M and L were not run.
 
 from gru_audio.config import default_config
 from gru_audio.settings import choose
-from gru_audio.sweeping import draws
-from gru_audio.sweeping.halving import Halving
-from gru_audio.sweeping.sweep import Sweep
+from gru_audio.sweeps import trials
+from gru_audio.sweeps.halving import Halving
+from gru_audio.sweeps.sweep import Sweep
 
 # Width of each model; of the projection; the CRNN's convolution, width and dense layer.
 PARTS = {
@@ -91,7 +91,7 @@ def get_sweep(config):
     front = {"model.conv": (conv,), "model.conv_norm": False, "model.conv_padding": "valid"}
     crnn = {"model.name": "crnn", "model.layers": 2, "model.dense": (f"{dense} relu",)}
     return Sweep(
-        arms={
+        variants={
             "GRU": {"model.cell": "gru_reset_before"},
             "LSTM": {"model.cell": "lstm", "model.hidden": sizes["LSTM"]},
             "LSTM with projection": {**projected, "model.hidden": hidden},
@@ -105,7 +105,7 @@ def get_sweep(config):
                 **crnn,
             },
         },
-        draws=draws.grid({"optimizer.learning_rate": (1e-3, 4e-3)}),
+        trials=trials.grid({"optimizer.learning_rate": (1e-3, 4e-3)}),
         replicates=[{"seed": seed} for seed in range(3)],
         halving=Halving(rungs=(300,), keep=0.5),
     )

@@ -30,7 +30,7 @@ still chooses the longest span for most scores.
 """
 
 from gru_audio.config import default_config
-from gru_audio.sweeping.sweep import Sweep
+from gru_audio.sweeps.sweep import Sweep
 
 
 def get_config():
@@ -56,4 +56,4 @@ def get_config():
 
 
 def get_sweep(config):
-    return Sweep(arms={"GRU": {}}, replicates=[{"seed": seed} for seed in range(5)])
+    return Sweep(variants={"GRU": {}}, replicates=[{"seed": seed} for seed in range(5)])

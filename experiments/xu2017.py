@@ -12,10 +12,8 @@ CHiME-Home, which has to be fetched from its authors.
 """
 
 from gru_audio.config import default_config
-from gru_audio.sweeping.size import match_parameters
-from gru_audio.sweeping.sweep import Sweep
-
-TAGS = 7  # of CHiME-Home
+from gru_audio.sweeps.size import match_parameters
+from gru_audio.sweeps.sweep import Sweep
 
 
 def get_config():
@@ -39,9 +37,8 @@ def get_config():
 
 
 def get_sweep(config):
-    arms = {"GRU": {"model.cell": "gru"}, "LSTM": {"model.cell": "lstm"}}
-    size = {"features": config.frontend.mels, "outputs": TAGS}
+    variants = {"GRU": {"model.cell": "gru"}, "LSTM": {"model.cell": "lstm"}}
     return Sweep(
-        arms=match_parameters(config, arms, to="GRU", **size),
+        variants=match_parameters(config, variants, to="GRU"),
         replicates=[{"seed": seed} for seed in range(3)],
     )

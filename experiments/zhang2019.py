@@ -9,12 +9,11 @@ attention. An accelerator trains it in minutes, a laptop does not.
 
 from gru_audio.config import default_config, override
 from gru_audio.settings import choose
-from gru_audio.sweeping.size import match_parameters
-from gru_audio.sweeping.sweep import Sweep, folds
+from gru_audio.sweeps.size import match_parameters
+from gru_audio.sweeps.sweep import Sweep, folds
 
 FOLDS = ("1", "2", "3", "4", "5")
 PARTS = {part: {"data.name": part} for part in ("esc10", "esc50")}
-CLASSES = {"esc10": 10, "esc50": 50}
 
 PUBLISHED = dict(
     source="Zhang, Xu, Qiao, Zhang, Cao 2019, arXiv 1907.02230",
@@ -66,12 +65,11 @@ def get_config(part="esc10"):
 
 
 def get_sweep(config):
-    arms = {
+    variants = {
         "attention": {},
         "mean": {"model.pooling": "mean"},
         "attention, LSTM": {"model.cell": "lstm"},
     }
-    size = {"features": 2 * config.frontend.mels, "outputs": CLASSES[config.data.name]}
-    arms = match_parameters(config, arms, to="attention", **size)
+    variants = match_parameters(config, variants, to="attention")
     replicates = [{**fold, "seed": seed} for fold in folds("fold", FOLDS) for seed in range(3)]
-    return Sweep(arms, replicates=replicates)
+    return Sweep(variants, replicates=replicates)

@@ -33,6 +33,8 @@ _NO_CONFIG = (
 )
 _LONGEST = 300  # characters of an error in a line
 
+_TABLES = {"CELLS", "FRONTENDS", "MODELS", "POOLINGS", "TASKS"}  # that an experiment may extend
+_added: dict[tuple[str, str], str] = {}  # by table and name: the file that defined it
 _overrides: dict[str, str] = {}  # of the command line: dotted name -> what was typed
 
 
@@ -54,6 +56,8 @@ def run(main: Callable[[Sequence[str]], int | None], *, names: bool = False) -> 
                 raise UserError(
                     f'What is "{arguments[1]}"? This command takes flags only: --NAME=VALUE.'
                 )
+            if "experiment" in flags.FLAGS and flags.FLAGS["experiment"].value:
+                load_experiment(str(flags.FLAGS["experiment"].value))
             return main(arguments)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
@@ -89,16 +93,27 @@ def define_config(default: str | None = None, about: str = "The experiment.") ->
     """Defines the flag --config, which names an experiment, and --config.NAME=VALUE."""
     usage = "FILE, or FILE:PART. --config.NAME=VALUE sets a value of its config"
     flags.DEFINE_string("config", default, f"{about} {usage}.")
+    flags.DEFINE_bool("help_config", False, "Show every key of the config, and stop.")
+
+
+def define_experiment() -> None:
+    """Defines the flag --experiment, for commands on runs whose components it defines."""
+    flags.DEFINE_string(
+        "experiment", None, "The experiment file that defines cells, models ... of the run."
+    )
 
 
 def config() -> "Config":
     """The config of the experiment that --config names, with the values set on the command line.
 
+    With --help_config it is shown, and the process ends.
+
     Raises:
       UserError: the file is not there, its `get_config()` fails or returns something else, or the
         config has values that no run could use.
     """
-    from gru_audio.config import Config, check, override  # takes a second, which --help must not
+    # Takes a second, which --help must not.
+    from gru_audio.config import Config, check, describe, override
 
     path, part = _path_and_part()
     get_config = getattr(experiment_module(), "get_config", None)
@@ -110,6 +125,9 @@ def config() -> "Config":
     if not isinstance(given, Config):
         raise UserError(f"{path}: {_NO_CONFIG}")
     given = override(given, _overrides, typed=True)
+    if flags.FLAGS["help_config"].value:
+        print(describe(given))
+        sys.exit(0)
     check(given)
     return given
 
@@ -136,7 +154,40 @@ def load_experiment(path: epath.PathLike) -> ModuleType:
         raise UserError(f"{path} is not a Python file.")
     module = importlib.util.module_from_spec(spec)
     call_experiment(path, spec.loader.exec_module, module)
+    _add_components(path, module)
     return module
+
+
+def _add_components(path: epath.PathLike, module: ModuleType) -> None:
+    """Adds the cells, models ... that an experiment file defines to the tables of the package.
+
+    Raises:
+      UserError: a name is taken, or what has it is of another kind.
+    """
+    if not _TABLES & vars(module).keys():
+        return  # without importing what takes a second
+    from gru_audio.audio.frontends import FRONTENDS
+    from gru_audio.nn.cells import CELLS
+    from gru_audio.nn.equations import Cell
+    from gru_audio.nn.models import MODELS
+    from gru_audio.nn.pooling import POOLINGS
+    from gru_audio.tasks import TASKS
+
+    tables: dict[str, dict[str, Any]] = {
+        "CELLS": CELLS,
+        "FRONTENDS": FRONTENDS,
+        "MODELS": MODELS,
+        "POOLINGS": POOLINGS,
+        "TASKS": TASKS,
+    }
+    own = os.path.realpath(path)
+    for kind in sorted(_TABLES & vars(module).keys()):
+        for name, component in getattr(module, kind).items():
+            if not (isinstance(component, Cell) if kind == "CELLS" else callable(component)):
+                raise UserError(f'{path}: {kind}["{name}"] is not one.')
+            if name in tables[kind] and _added.get((kind, name)) != own:
+                raise UserError(f'{path}: {kind} has "{name}" already: take another name.')
+            tables[kind][name], _added[kind, name] = component, own
 
 
 _loaded = functools.cache(load_experiment)

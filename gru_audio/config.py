@@ -6,6 +6,8 @@ keys. Where both components have a key, its value stays if it differs from the d
 """
 
 import copy
+import json
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +17,7 @@ from ml_collections import ConfigDict
 from gru_audio.audio.augment import Augmentation
 from gru_audio.audio.frontends import FrontendSettings
 from gru_audio.data.settings import DataSettings
-from gru_audio.models import ModelSettings
+from gru_audio.nn.models import ModelSettings
 from gru_audio.settings import (
     Setting,
     UserError,
@@ -52,7 +54,14 @@ _SECTIONS: Mapping[str, type] = {
     "checkpoint": CheckpointSettings,
     "parallel": ParallelSettings,
 }
-_RENAMED = {"model.tcn_kernel": "model.kernel"}  # in the configs of old runs
+_RENAMED = {  # in the configs of runs of earlier versions
+    "model.tcn_kernel": "model.kernel",
+    "data.feed": "data.loader",
+    "train.accumulate": "train.grad_accumulation",
+    "train.truncate_frames": "train.tbptt_frames",
+    "parallel.side_by_side": "parallel.vmap_members",
+    "parallel.repack_gain": "parallel.shrink_gain",
+}
 
 
 class UnknownChoice(UserError):
@@ -292,6 +301,19 @@ def read_config(flat: Mapping[str, Any]) -> Config:
     return config
 
 
+def describe(config: Config) -> str:
+    """Every key of a config: value, unit, bounds and what it means, a paragraph each."""
+    lines = []
+    for name, its in settings_in(config).items():
+        head, _, key = name.rpartition(".")
+        value = config[head][key] if head else config[key]
+        default = "" if value == its.default else f" (default {json.dumps(its.default)})"
+        about = "; ".join(filter(None, (its.unit, its.bounds)))
+        lines.append(f"{name} = {json.dumps(value)}{default}{about and f'  [{about}]'}")
+        lines += textwrap.wrap(its.doc, 96, initial_indent="    ", subsequent_indent="    ")
+    return "\n".join(lines)
+
+
 def check(config: Config) -> None:
     """Raises `UserError` for values that no run could use, whatever its data."""
     for section in config.sections():
@@ -302,11 +324,11 @@ def check(config: Config) -> None:
             if its.parse is not None:
                 its.parse(section[key])
     Augmentation(**config.augment)
-    parts = config.parallel.data * config.train.accumulate
+    parts = config.parallel.data * config.train.grad_accumulation
     if config.train.batch_size % parts:
         raise UserError(
             f"config.train.batch_size={config.train.batch_size} must be a multiple of "
-            f"config.parallel.data x config.train.accumulate = {parts}."
+            f"config.parallel.data x config.train.grad_accumulation = {parts}."
         )
     if config.augment.background and not config.data.background:
         raise UserError(

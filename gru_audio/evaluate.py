@@ -23,11 +23,11 @@ from gru_audio import command
 from gru_audio.data.fields import Values, take
 from gru_audio.data.source import Source, open_source
 from gru_audio.data.split import ROLES, select
-from gru_audio.labelling.printer import plain_console
+from gru_audio.inference.printer import plain_console
+from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.settings import UserError, nearest
-from gru_audio.sweeping.workdir import Workdir
+from gru_audio.sweeps.workdir import Workdir
 from gru_audio.tasks.metrics import measure
-from gru_audio.training.trained import Trained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run was trained.")
 _RUN = flags.DEFINE_string("run", None, "Which run, where there are several.")
@@ -35,11 +35,12 @@ _SPLIT = flags.DEFINE_string("split", "test", "What to score.")
 _DATA = flags.DEFINE_string("data", None, "Another prepared data set.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets are prepared.")
 _JSON = flags.DEFINE_bool("json", False, "Print JSON instead of a table.")
+command.define_experiment()
 flags.mark_flag_as_required("workdir")
 
 
 def main(_: Sequence[str]) -> None:
-    trained = Trained.load(Workdir(_WORKDIR.value).find_model(_RUN.value))
+    trained = TrainedModel.load(Workdir(_WORKDIR.value).find_model(_RUN.value))
     config = trained.config
     source = open_source(_DATA.value or config.data.name, _DATA_DIR.value or config.data.dir)
     if source.signal.rate != trained.signal.rate:
@@ -55,7 +56,7 @@ def main(_: Sequence[str]) -> None:
     if not _DATA.value and source.fingerprint != trained.about.get("data_fingerprint"):
         print(
             f"warning: {source.name} is not what {trained.about['run']} was trained on, but was "
-            "prepared anew: what is scored may be what it has learnt.",
+            "prepared again: what is scored may be what it has learnt.",
             file=sys.stderr,
         )
     ids, task = _examples(source, trained), trained.program().task
@@ -80,7 +81,7 @@ def main(_: Sequence[str]) -> None:
     plain_console().print(table)
 
 
-def _examples(source: Source, trained: Trained) -> np.ndarray:
+def _examples(source: Source, trained: TrainedModel) -> np.ndarray:
     """Rows of the data set to score: a role of the run, or a split by its own name."""
     split = _SPLIT.value
     if _DATA.value is None and split in ROLES:
@@ -96,7 +97,7 @@ def _examples(source: Source, trained: Trained) -> np.ndarray:
     return ids
 
 
-def _values(source: Source, trained: Trained) -> Values:
+def _values(source: Source, trained: TrainedModel) -> Values:
     """The values of the model's field for every example, with its numbers of classes."""
     target = trained.config.data.target
     field, values = source.field(target), source.values(target)

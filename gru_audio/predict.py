@@ -47,14 +47,15 @@ from gru_audio.audio.io import (
     sound_files,
 )
 from gru_audio.audio.live import Sound, devices, growing_wav, microphone, raw_pcm
-from gru_audio.labelling.label import Pace, label_live, label_recording
-from gru_audio.labelling.printer import Printer, clock
+from gru_audio.inference.printer import Printer, clock
+from gru_audio.inference.trained_model import TrainedModel
+from gru_audio.inference.windows import Pace, label_live, label_recording
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError
-from gru_audio.sweeping.workdir import Workdir
-from gru_audio.training.trained import Trained
+from gru_audio.sweeps.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run was trained.")
+command.define_experiment()
 _RUN = flags.DEFINE_string("run", None, "Which run, where there are several.")
 _TOP_K = flags.DEFINE_integer("top_k", 3, "How many labels of a clip or window.", lower_bound=1)
 _JSON = flags.DEFINE_bool("json", False, "Print one line of JSON a file or window.")
@@ -89,12 +90,12 @@ def main(arguments: Sequence[str]) -> int:
     live = _LIVE.value or _FOLLOW.value
     if live and len(arguments) > 1:
         raise UserError(f"{arguments[1]} is a file, and --live and --follow take none.")
-    trained = Trained.load(Workdir(_WORKDIR.value).find_model(_RUN.value))
+    trained = TrainedModel.load(Workdir(_WORKDIR.value).find_model(_RUN.value))
     _check(trained)
     size, hop = _window_and_hop(trained)
     task = trained.program().task
     printer = Printer(
-        task.answers,
+        task.output_names,
         trained.signal.rate,
         _TOP_K.value,
         _THRESHOLD.value,
@@ -126,8 +127,8 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if bad else 0
 
 
-def _check(trained: Trained) -> None:
-    if not trained.program().task.answers:
+def _check(trained: TrainedModel) -> None:
+    if not trained.program().task.output_names:
         raise UserError(
             f"{trained.about['run']} gives no labels: config.task.name={trained.config.task.name}. "
             "`evaluate` scores it."
@@ -139,7 +140,7 @@ def _check(trained: Trained) -> None:
         )
 
 
-def _window_and_hop(trained: Trained) -> tuple[int, int]:
+def _window_and_hop(trained: TrainedModel) -> tuple[int, int]:
     """Both in samples."""
     rate = trained.signal.rate
     for flag in (_WINDOW, _HOP):
@@ -191,7 +192,7 @@ def _by_length(
 
 
 def _labelled(
-    trained: Trained, paths: Sequence[Path], bad: list[str]
+    trained: TrainedModel, paths: Sequence[Path], bad: list[str]
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Names and probabilities of clips; those that cannot be used are added to `bad`."""
     for begin in range(0, len(paths), _CLIPS):
@@ -207,7 +208,7 @@ def _labelled(
             yield from zip(names, trained.probabilities(clips), strict=True)
 
 
-def _print_live(trained: Trained, printer: Printer, size: int, hop: int) -> None:
+def _print_live(trained: TrainedModel, printer: Printer, size: int, hop: int) -> None:
     rate, sound = trained.signal.rate, _sound(trained.signal.rate)
     pace, labelled, heard, late = Pace(hop / rate), 0, 0.0, False
     blocks = _converted(sound, rate)

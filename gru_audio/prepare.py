@@ -53,9 +53,9 @@ from rich.progress import Progress
 
 from gru_audio import command
 from gru_audio.data import index
-from gru_audio.data.builders import BUILDERS, user_files
-from gru_audio.data.builders.catalogue import catalogue_name
-from gru_audio.data.builders.clips import REFUSE, SKIP, UNFINISHED, ClipBuilder
+from gru_audio.data.datasets import BUILDERS, user_files
+from gru_audio.data.datasets.catalogue import catalogue_name
+from gru_audio.data.datasets.clips import REFUSE, SKIP, UNFINISHED, ClipBuilder
 from gru_audio.data.source import default_data_dir
 from gru_audio.files import lock, matching, open_own
 from gru_audio.settings import UserError, nearest

@@ -15,6 +15,7 @@ from absl import flags
 from gru_audio import command
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a sweep or of a training run.")
+command.define_experiment()
 _OUTPUT = flags.DEFINE_string("output", None, "Directory for the report. Default: WORKDIR/report.")
 _METRIC = flags.DEFINE_string(
     "metric", None, "What the variants are compared by. Default: the sweep's metric."
@@ -24,8 +25,8 @@ flags.mark_flag_as_required("workdir")
 
 def main(_: Sequence[str]) -> None:
     # Importing these takes seconds, which --help must not take.
-    from gru_audio.reporting.context import summary
-    from gru_audio.reporting.write import write_report
+    from gru_audio.reports.context import summary
+    from gru_audio.reports.write import write_report
 
     page, comparison = write_report(_WORKDIR.value, _OUTPUT.value, _METRIC.value)
     for line in summary(comparison):

@@ -1,4 +1,4 @@
-"""Runs an experiment's sweep: all its arms, draws and replicates, and writes the report.
+"""Runs an experiment's sweep: all its variants, trials and replicates, and writes the report.
 
   python -m gru_audio.sweep --config experiments/spoken_digit.py --workdir runs/spoken_digit
   python -m gru_audio.sweep --config experiments/spoken_digit.py --workdir runs/x --plan
@@ -13,7 +13,7 @@ not stop the others; the exit code then is 1. Any value of the config can be set
 
 --shard I/N runs the I-th of N parts of the work. Shards share a workdir and may run at the same
 time, on machines that share its disk too; the numbers do not depend on N. With another N later,
-finished runs are skipped, and those half done start anew.
+finished runs are skipped, and those half done start again.
 
 --status shows where every run stands, from any machine that sees the workdir; the exit code is 1 if
 one has failed. --json prints it for programs.
@@ -34,10 +34,10 @@ from rich.table import Table
 
 from gru_audio import command
 from gru_audio.settings import UserError
-from gru_audio.sweeping.status import FAILED, Standing, read_standings, read_sweep
+from gru_audio.sweeps.status import FAILED, Standing, read_standings, read_sweep
 
 if TYPE_CHECKING:
-    from gru_audio.sweeping.planning import Plan
+    from gru_audio.sweeps.planning import Plan
 
 command.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for all that the sweep writes.")
@@ -46,8 +46,10 @@ _SHARD = flags.DEFINE_string("shard", "1/1", "Which part of the sweep to run, as
 _STATUS = flags.DEFINE_string("status", None, "A workdir: show where its runs stand, and stop.")
 _JSON = flags.DEFINE_bool("json", False, "Show the status as JSON.")
 flags.register_multi_flags_validator(
-    ["config", "workdir", "status"],
-    lambda given: given["status"] or (given["config"] is not None and given["workdir"]),
+    ["config", "workdir", "status", "help_config"],
+    lambda given: (
+        given["status"] or (given["config"] and (given["workdir"] or given["help_config"]))
+    ),
     message="Name an experiment by --config and a directory by --workdir, or ask for --status.",
 )
 flags.register_multi_flags_validator(
@@ -63,13 +65,13 @@ def main(_: Sequence[str]) -> int:
     config = command.config()
 
     # Importing these takes seconds, which help, the status and a wrong config must not.
-    from gru_audio.reporting.context import summary
-    from gru_audio.reporting.write import write_report
-    from gru_audio.sweeping.execute import execute
-    from gru_audio.sweeping.planning import plan
-    from gru_audio.sweeping.shard import Shard
-    from gru_audio.sweeping.sweep import Sweep
-    from gru_audio.sweeping.workdir import Workdir
+    from gru_audio.reports.context import summary
+    from gru_audio.reports.write import write_report
+    from gru_audio.sweeps.execute import execute
+    from gru_audio.sweeps.planning import plan
+    from gru_audio.sweeps.shard import Shard
+    from gru_audio.sweeps.sweep import Sweep
+    from gru_audio.sweeps.workdir import Workdir
     from gru_audio.training import distributed
     from gru_audio.training.checkpoint import silence
     from gru_audio.training.distributed import use_cpu_cores
@@ -81,7 +83,7 @@ def main(_: Sequence[str]) -> int:
     module = command.experiment_module()
     sweep, about = command.experiment_sweep(module, config), module.__doc__ or ""
     if not isinstance(sweep, Sweep):
-        raise UserError("get_sweep(config) must return a gru_audio.sweeping.sweep.Sweep.")
+        raise UserError("get_sweep(config) must return a gru_audio.sweeps.sweep.Sweep.")
     name, line = command.experiment_name(), command.command_line()
     planned = plan(config, sweep, name, about, line, shard)
     if distributed.first():
@@ -111,7 +113,7 @@ def _show_plan(planned: "Plan") -> None:
     mine = planned.shard
     whose = f", in {mine.count} shards: this is {mine}" if mine.count > 1 else ""
     table = Table(title=f"{runs} runs in {len(groups)} programs{whose}")
-    for column in ("shard", "program", "runs", "arms", "draws", "replicates", "steps"):
+    for column in ("shard", "program", "runs", "variants", "trials", "replicates", "steps"):
         if column != "shard" or mine.count > 1:
             table.add_column(column)
     for i, group in groups:
@@ -119,18 +121,18 @@ def _show_plan(planned: "Plan") -> None:
             *([str(i)] if mine.count > 1 else []),
             group.name,
             str(len(group.runs)),
-            ", ".join(dict.fromkeys(run.arm for run in group.runs)),
-            str(len({str(run.draw) for run in group.runs})),
+            ", ".join(dict.fromkeys(run.variant for run in group.runs)),
+            str(len({str(run.trial) for run in group.runs})),
             str(len({str(run.replicate) for run in group.runs})),
             ", ".join(dict.fromkeys(str(run.config.train.steps) for run in group.runs)),
             style=None if i == mine.index else "dim",
         )
     if halving := planned.sweep.halving:
-        left, said = len(planned.sweep.draws), []
+        left, said = len(planned.sweep.trials), []
         for rung in halving.rungs:
             left = halving.survivors(left)
             said.append(f"{left} after step {rung}")
-        table.caption = f"Of the draws of each arm go on: {', '.join(said)}"
+        table.caption = f"Of the trials of each variant go on: {', '.join(said)}"
     _console().print(table)
     if not planned.groups:
         print(f"Shard {mine} is empty: the sweep has no more than {len(groups)} parts.")
@@ -174,7 +176,7 @@ def _show_standings(standings: Sequence[Standing], selection: str, now: datetime
 
 def _console() -> Console:
     width = None if sys.stdout.isatty() else 110
-    return Console(width=width, markup=False, emoji=False)  # names of arms and runs as they are
+    return Console(width=width, markup=False, emoji=False)  # names of variants and runs as they are
 
 
 if __name__ == "__main__":

@@ -21,18 +21,22 @@ from gru_audio import command
 
 command.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for all that the run writes.")
-flags.mark_flags_as_required(["config", "workdir"])
+flags.register_multi_flags_validator(
+    ["config", "workdir", "help_config"],
+    lambda given: given["config"] and (given["workdir"] or given["help_config"]),
+    message="Name an experiment by --config and a directory by --workdir.",
+)
 
 
 def main(_: Sequence[str]) -> int:
     config = command.config()
 
     # Importing these takes seconds, which help and a wrong config must not.
-    from gru_audio.reporting.write import write_report
-    from gru_audio.sweeping.execute import execute
-    from gru_audio.sweeping.planning import plan
-    from gru_audio.sweeping.sweep import Sweep
-    from gru_audio.sweeping.workdir import Workdir
+    from gru_audio.reports.write import write_report
+    from gru_audio.sweeps.execute import execute
+    from gru_audio.sweeps.planning import plan
+    from gru_audio.sweeps.sweep import Sweep
+    from gru_audio.sweeps.workdir import Workdir
     from gru_audio.training import distributed
     from gru_audio.training.checkpoint import silence
     from gru_audio.training.distributed import use_cpu_cores
@@ -43,8 +47,8 @@ def main(_: Sequence[str]) -> int:
     module = command.experiment_module()
 
     # A run is a sweep with one member.
-    arm = config.model.get("cell", config.model.name)
-    sweep = Sweep(arms={arm: {}}, replicates=[{"seed": config.seed}])
+    variant = config.model.get("cell", config.model.name)
+    sweep = Sweep(variants={variant: {}}, replicates=[{"seed": config.seed}])
     about = module.__doc__ or ""
     planned = plan(config, sweep, command.experiment_name(), about, command.command_line())
     if distributed.first():

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from gru_audio.training.trained import load_model
+from gru_audio.inference.trained_model import load_model
 from tests.tones import assert_same
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,7 +26,7 @@ EXPERIMENT = '''"""Tones: GRU against tanh RNN.
   python -m gru_audio.sweep --config experiments/tones.py --workdir runs/tones
 """
 
-from gru_audio.sweeping.sweep import Sweep
+from gru_audio.sweeps.sweep import Sweep
 from tests.tones import NOISE, tiny
 
 
@@ -35,8 +35,8 @@ def get_config():
 
 
 def get_sweep(config):
-    arms = {"GRU": {}, "RNN": {"model.cell": "rnn"}}
-    return Sweep(arms, replicates=[{"seed": 0}, {"seed": 1}])
+    variants = {"GRU": {}, "RNN": {"model.cell": "rnn"}}
+    return Sweep(variants, replicates=[{"seed": 0}, {"seed": 1}])
 '''
 
 

@@ -57,7 +57,8 @@ def compilation(request):
     here = pathlib.Path(__file__).parent
     parts = request.path.relative_to(here).with_suffix("").parts
     room, module = parts[0], parts[-1]  # which are one where a test lies in no room
-    quick = room in {"audio", "labelling", "models", "rnn", "tasks"} or module in QUICKLY_COMPILED
+    rooms = {"audio", "benchmarks", "labelling", "models", "rnn", "tasks"}
+    quick = room in rooms or module in QUICKLY_COMPILED
     jax.config.update("jax_disable_most_optimizations", quick)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

@@ -2,30 +2,85 @@
 
 Usage:
   python -m tests.golden_configs           which experiments differ from what is recorded
-  python -m tests.golden_configs --write   records them anew, in tests/golden
+  python -m tests.golden_configs --write   records them again, in tests/golden
 """
 
-import importlib.util
+import atexit
+import functools
 import json
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from types import ModuleType
 
-from gru_audio.command import name_with_part
+import numpy as np
+from etils import epath
+
+from gru_audio.command import load_experiment, name_with_part
 from gru_audio.config import check, differences, flatten
-from gru_audio.sweeping.sweep import expand, group
+from gru_audio.data import index
+from gru_audio.data.fields import ClassField, TagsField, describe
+from gru_audio.sweeps.sweep import expand, group
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"
+
+# The data sets that experiments name: their rate, or values in a frame; classes of each field.
+SOUNDS = {
+    "spoken_digit": (8000, {"digit": 10, "speaker": 6}),
+    "tts_digits": (16000, {"digit": 10}),
+    "speech_commands": (16000, {"command": 12}),
+    "esc10": (16000, {"label": 10}),
+    "esc50": (16000, {"label": 50}),
+    "gtzan": (22050, {"label": 10}),
+    "scenes": (16000, {"label": 19}),
+    "chime_home": (16000, {"label": 7}),
+    "my_sounds": (16000, {"label": 2}),
+    "birdsong": (32000, {}),
+}
+TAGGED = ("chime_home",)
+FRAMES = {
+    "esc50_logmel": (64, {"label": 50}),
+    "vntm": (64, {"label": 5}),
+    "gtzan_10s": (63, {"label": 10}),
+    **dict.fromkeys(("jsb_chorales", "nottingham", "muse_data", "piano_midi"), (88, {})),
+    **{f"adding_{steps}": (2, {}) for steps in (200, 400, 600)},
+    **{f"copy_memory_{blanks}": (1, {}) for blanks in (500, 1000, 2000)},
+    "counting": (2, {}),
+}
+
+
+@functools.cache
+def empty_data_sets() -> str:
+    """A folder where those data sets are prepared, of no clips."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    for name, (number, fields) in {**SOUNDS, **FRAMES}.items():
+        signal = {"shape": [number], "dtype": "float32"} if name in FRAMES else {}
+        kind = TagsField if name in TAGGED else ClassField
+        kinds = {f: kind(tuple(f"class {i}" for i in range(n))) for f, n in fields.items()}
+        description = {
+            "name": name,
+            "sample_rate": 1 if name in FRAMES else number,
+            "signal": signal,
+            "fields": {field: describe(of) for field, of in kinds.items()},
+            "records": [],
+            "fingerprint": "",
+        }
+        columns = {"split": np.array([], str), "clip": np.array([], str)}
+        columns |= {"length": np.array([], np.int32)}
+        columns |= {field: of.arrays([]) for field, of in kinds.items()}
+        (path := epath.Path(folder) / name / "1.0.0").mkdir(parents=True)
+        index.write(path, description, columns)
+    return folder
 
 
 def experiments() -> dict[str, ModuleType]:
     """The experiments by name: every file of the folder that has a config."""
     found = {}
     for path in sorted((ROOT / "experiments").glob("*.py")):
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = load_experiment(path)
         if hasattr(module, "get_config"):
             found[path.stem] = module
     return found
@@ -43,6 +98,7 @@ def parts() -> dict[str, tuple[ModuleType, list[str]]]:
 def golden(experiment: ModuleType, part: list[str]) -> str:
     """What the config changes of the defaults; then each program, and what its runs change."""
     config = experiment.get_config(*part)
+    config.data.dir = empty_data_sets()
     check(config)
     base = differences(config)
     lines = [f"{name} = {json.dumps(value)}" for name, value in base.items()]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.io
 
-from gru_audio.data.builders.polyphonic_music import KEYS
+from gru_audio.data.datasets.polyphonic_music import KEYS
 
 NAME = "jsb_chorales"
 SPLITS = {"train": "traindata", "validation": "validdata", "test": "testdata"}

@@ -194,7 +194,7 @@ def test_what_an_encoding_does_not_have_is_escaped(encoding):
     """A class called "für 日本", and a file whose name is not written in UTF-8."""
     code = (
         "import os, sys; from gru_audio import command;"
-        "from gru_audio.labelling.printer import plain_console;"
+        "from gru_audio.inference.printer import plain_console;"
         "from rich.table import Table;"
         "name = 'für 日本 ' + os.fsdecode(b'caf\\xe9');"
         "command.print_anywhere();"

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from gru_audio.reporting.results import read_results
+from gru_audio.reports.results import read_results
 from tests.commands import (
     Killed,
     assert_same_leavings,

@@ -26,20 +26,20 @@ from gru_audio.config import (
     settings_in,
 )
 from gru_audio.data.source import open_source
-from gru_audio.models import MODELS
+from gru_audio.nn.models import MODELS
 from gru_audio.settings import UserError, nearest, setting
-from gru_audio.sweeping.planning import plan
-from gru_audio.sweeping.sweep import Sweep, expand
-from gru_audio.sweeping.sweep import group as group_runs
-from gru_audio.sweeping.workdir import identity
+from gru_audio.sweeps.planning import plan
+from gru_audio.sweeps.sweep import Sweep, expand
+from gru_audio.sweeps.sweep import group as group_runs
+from gru_audio.sweeps.workdir import identity
 from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.optimizer import OPTIMIZERS, SCHEDULES
-from tests.golden_configs import golden, parts
+from tests.golden_configs import empty_data_sets, golden, parts
 from tests.tones import tiny
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = parts()
-ONE = Sweep(arms={"one": {}})
+ONE = Sweep(variants={"one": {}})
 
 
 def test_the_default_is_sound():
@@ -94,7 +94,7 @@ def test_unknown_keys_and_wrong_types(changes, message):
         ({"seed": 2**32}, "config.seed=4294967296"),
         ({"data.seed": -1}, "config.data.seed=-1"),
         ({"data.crop_seconds": 0.0}, "config.data.crop_seconds=0.0"),
-        ({"data.feed": "streem"}, 'Did you mean "streamed"'),
+        ({"data.loader": "streem"}, 'Did you mean "streamed"'),
         ({"parallel.mode": "pmapp"}, 'Did you mean "pmap"'),
         ({"train.batch_size": 9, "parallel.data": 2}, "must be a multiple of"),
         ({"data.validation": "", "train.patience": 3}, "needs a validation split"),
@@ -164,7 +164,7 @@ def test_every_number_is_taken_and_can_be_used_or_is_refused_in_a_line(data_dir,
         ({"augment.background": 1.5}, "background=1.5 must be at least 0 and at most 1"),
         ({"optimizer.b1": 1 - 1e-12}, "below 1"),  # 1 in float32
         ({"model.hidden": True}, "Config key model.hidden: True is not of type int"),
-        ({"parallel.side_by_side": -1}, "side_by_side=-1 must be at least 0"),
+        ({"parallel.vmap_members": -1}, "vmap_members=-1 must be at least 0"),
         (
             {"data.sampling": "balanced", "task.class_weight": "balanced"},
             "would correct the same imbalance twice",
@@ -277,7 +277,7 @@ def test_configs_of_old_runs_are_read():
 
 def test_a_name_that_only_an_experiment_defines_says_how_to_load_it():
     with pytest.raises(UserError, match="pass --experiment FILE"):
-        read_config({"model.cell": "sru"})
+        read_config({"model.cell": "nobodys"})
 
 
 def grown(table, name, **fields):
@@ -309,6 +309,7 @@ def test_a_new_setting_changes_no_identity(monkeypatch, table, name, section):
         found = {}
         for part, (module, arguments) in experiments.items():
             config = module.get_config(*arguments)
+            config.data.dir = empty_data_sets()
             runs = expand(config, module.get_sweep(config))
             found[part] = (
                 golden(module, arguments),
@@ -321,7 +322,7 @@ def test_a_new_setting_changes_no_identity(monkeypatch, table, name, section):
         keys = ("experiment", "halving", "data_fingerprint")
         return {
             **dict.fromkeys(keys, ""),
-            **{"arms": {}, "draws": [], "replicates": []},
+            **{"variants": {}, "trials": [], "replicates": []},
             "config": flatten(config),
         }
 

@@ -9,10 +9,10 @@ import pytest
 import scipy.special
 
 from gru_audio.config import override
-from gru_audio.data.builders.polyphonic_music import KEYS
-from gru_audio.data.builders.synthetic import Counting
-from gru_audio.models.size import model_size
-from tests.golden_configs import GOLDEN, ROOT, experiments, golden, parts, recorded
+from gru_audio.data.datasets.polyphonic_music import KEYS
+from gru_audio.data.datasets.synthetic import Counting
+from gru_audio.nn.size import model_size
+from tests.golden_configs import GOLDEN, ROOT, empty_data_sets, experiments, golden, parts, recorded
 
 RENEW = "If that is meant: python -m tests.golden_configs --write"
 EXPERIMENTS = experiments()
@@ -51,12 +51,13 @@ def test_a_config_is_made_anew_each_time(name):
 
 
 def sizes(name, part, features, outputs, counting):
-    """Parameters of every arm of a part."""
+    """Parameters of every variant of a part."""
     experiment = EXPERIMENTS[name]
     config = experiment.get_config(part)
+    config.data.dir = empty_data_sets()
     return {
-        arm: model_size(override(config, changes).model, features, outputs, counting)
-        for arm, changes in experiment.get_sweep(config).arms.items()
+        variant: model_size(override(config, changes).model, features, outputs, counting)
+        for variant, changes in experiment.get_sweep(config).variants.items()
     }
 
 
@@ -75,14 +76,14 @@ def test_bai_2018_compares_models_of_one_size(part):
     begun_twice = part in ("jsb_chorales", "copy_memory_500")
     as_told = {"TCN begun with N(0, 0.01)"} if begun_twice else set()
     assert found.keys() == {"GRU", "LSTM", "tanh RNN", "TCN"} | as_told
-    for arm, size in found.items():
-        assert abs(size / found["TCN"] - 1) < 0.01, arm
+    for variant, size in found.items():
+        assert abs(size / found["TCN"] - 1) < 0.01, variant
 
 
 def test_the_least_loss_without_counting_is_that_of_the_data():
     """Of sequences drawn as the data set's: at each step the entropy of "all are closed"."""
     steps, rng = 40, np.random.default_rng(0)
-    drawn = [Counting.draw(rng, steps).astype(int) for _ in range(20_000)]
+    drawn = [Counting.trial(rng, steps).astype(int) for _ in range(20_000)]
     depth = np.cumsum([sequence[:, 0] - sequence[:, 1] for sequence in drawn], axis=1)
     closed = (depth == 0).mean(axis=0)
     expected = scipy.special.entr([closed, 1 - closed]).sum(axis=0).mean()

@@ -12,7 +12,7 @@ MARGINAL = 11.09  # nats per frame, of whoever knows how often each key sounds a
 EXPERIMENT = '''"""JSB Chorales at the sizes of Chung et al. 2014, for a moment."""
 
 from gru_audio.config import default_config, override
-from gru_audio.sweeping.sweep import Sweep
+from gru_audio.sweeps.sweep import Sweep
 
 
 def get_config():
@@ -39,11 +39,11 @@ def get_config():
 
 
 def get_sweep(config):
-    arms = {
+    variants = {
         "GRU": {"model.cell": "gru_reset_before", "model.hidden": 46},
         "LSTM": {"model.cell": "lstm_peephole", "model.hidden": 36},
     }
-    return Sweep(arms, replicates=[{"seed": 0}])
+    return Sweep(variants, replicates=[{"seed": 0}])
 '''
 
 

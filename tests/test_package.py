@@ -1,6 +1,7 @@
 """The package as a whole: its version, its commands, and the rules of the house."""
 
 import ast
+import functools
 import importlib.metadata
 import re
 import subprocess
@@ -19,7 +20,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 COMMANDS = ("prepare", "train", "sweep", "evaluate", "predict", "report")
 
 # From the ground up: a room imports only from itself and from the rooms before it.
-ROOMS = (
+LAYERS = (
     ("settings",),
     ("files",),
     ("paths",),
@@ -35,12 +36,12 @@ ROOMS = (
     ("command",),
     COMMANDS,
 )
-LEVELS = {name: level for level, names in enumerate(ROOMS) for name in names}
+LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 # Who alone may import a package, by path within gru_audio: files, or folders with a slash.
-KEEPERS = {
+OWNERS = {
     "orbax": ("training/checkpoint.py",),
-    "tensorflow_datasets": ("data/builders/", "data/source.py"),
+    "tensorflow_datasets": ("data/datasets/", "data/source.py"),
     "grain": ("data/stream.py",),
     "torch": (),
     "sounddevice": ("audio/live.py",),
@@ -52,7 +53,7 @@ SCALE_WORDS = {
 }
 
 # Where `glob` is pathlib's, which takes the folder as it is; epath's reads it as a pattern.
-GLOBBERS = ("predict.py", "data/builders/")
+GLOBBERS = ("predict.py", "data/datasets/")
 
 DISTRIBUTIONS = importlib.metadata.packages_distributions()
 
@@ -61,16 +62,22 @@ def name_of(file: Path) -> str:
     return file.relative_to(PACKAGE).as_posix()
 
 
-def imports(file: Path) -> set[str]:
+@functools.cache
+def nodes(file: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(file.read_text())))
+
+
+@functools.cache
+def imports(file: Path) -> frozenset[str]:
     """Dotted names of all modules that a file imports, at its top or within a function."""
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    found: set[str] = set()
+    for node in nodes(file):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name_of(file)} imports relatively"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 def third_party(file: Path) -> set[str]:
@@ -83,63 +90,54 @@ def normalised(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
 
 
-every_file = pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_a_room_imports_only_from_rooms_below_it():
+    for file in FILES:
+        if file == PACKAGE / "__init__.py":
+            assert imports(file) <= {"sys", "gru_audio.training.stopping"}
+            continue
+        level = LEVELS[file.relative_to(PACKAGE).parts[0].removesuffix(".py")]
+        for module in imports(file):
+            top, _, rest = module.partition(".")
+            assert top not in ("experiments", "benchmarks"), f"{name_of(file)} imports {top}"
+            if top == "gru_audio" and rest:  # the package itself knows its version alone
+                room = rest.partition(".")[0]
+                assert LEVELS[room] <= level, f"{name_of(file)}: {module} lies above"
 
 
-@every_file
-def test_a_room_imports_only_from_rooms_below_it(file):
-    if file == PACKAGE / "__init__.py":
-        assert imports(file) <= {"sys", "gru_audio.training.stopping"}
-        return
-    level = LEVELS[file.relative_to(PACKAGE).parts[0].removesuffix(".py")]
-    for module in imports(file):
-        top, _, rest = module.partition(".")
-        assert top not in ("experiments", "benchmarks"), "the package knows neither"
-        if top == "gru_audio" and rest:  # the package itself knows its version alone
-            room = rest.partition(".")[0]
-            assert LEVELS[room] <= level, f"{module} lies above"
+def test_a_package_is_imported_by_its_keeper_alone():
+    for file in FILES:
+        for package in third_party(file) & OWNERS.keys():
+            assert name_of(file).startswith(OWNERS[package])
 
 
-@every_file
-def test_a_package_is_imported_by_its_keeper_alone(file):
-    for package in third_party(file) & KEEPERS.keys():
-        assert name_of(file).startswith(KEEPERS[package])
+def test_only_one_room_knows_of_meshes_and_one_of_processes():
+    for file in FILES:
+        attributes = [node for node in nodes(file) if isinstance(node, ast.Attribute)]
+        words = {name for node in attributes for name in (node.attr, ast.unparse(node))}
+        words |= {module.rpartition(".")[2] for module in imports(file)}
+        for room in SCALE_WORDS.keys() - {name_of(file)}:
+            assert not words & SCALE_WORDS[room], name_of(file)
 
 
-@every_file
-@pytest.mark.parametrize("room", SCALE_WORDS)
-def test_only_one_room_knows_of_meshes_and_one_of_processes(file, room):
-    if name_of(file) == room:
-        return
-    tree = ast.walk(ast.parse(file.read_text()))
-    words = set()
-    for node in tree:
-        if isinstance(node, ast.Attribute):
-            words |= {node.attr, ast.unparse(node)}
-    words |= {module.rpartition(".")[2] for module in imports(file)}
-    assert not words & SCALE_WORDS[room]
-
-
-@every_file
-def test_no_path_of_a_user_is_part_of_a_pattern(file):
+def test_no_path_of_a_user_is_part_of_a_pattern():
     """`files.matching` lists folders of any name, on any file system."""
-    tree = list(ast.walk(ast.parse(file.read_text())))
-    called = {node.attr for node in tree if isinstance(node, ast.Attribute)}
-    if not name_of(file).startswith(GLOBBERS):
-        assert not called & {"glob", "rglob", "iglob"}
-        assert "glob" not in imports(file)
-    else:
-        assert "epath" not in {node.id for node in tree if isinstance(node, ast.Name)}
+    for file in FILES:
+        called = {node.attr for node in nodes(file) if isinstance(node, ast.Attribute)}
+        if not name_of(file).startswith(GLOBBERS):
+            assert not called & {"glob", "rglob", "iglob"}, name_of(file)
+            assert "glob" not in imports(file), name_of(file)
+        else:
+            names = {node.id for node in nodes(file) if isinstance(node, ast.Name)}
+            assert "epath" not in names, name_of(file)
 
 
-@every_file
-def test_imported_packages_are_declared(file):
+def test_imported_packages_are_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     users = [extras[name] for name in ("demo", "live")]
     declared = {normalised(r) for r in sum(users, project["dependencies"])}
-    for package in third_party(file):
-        # PyTorch and sounddevice may be missing here; all else that is imported is installed.
+    for package in set().union(*map(third_party, FILES)):
+        # sounddevice may be missing here; all else that is imported is installed.
         owners = {normalised(owner) for owner in DISTRIBUTIONS.get(package, [package])}
         assert owners & declared, f"{package} is not in pyproject.toml"
 

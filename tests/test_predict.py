@@ -21,7 +21,7 @@ from gru_audio.audio.live import cut
 from gru_audio.data import index
 from gru_audio.data.source import open_source
 from gru_audio.prepare import prepare
-from gru_audio.sweeping.workdir import Workdir
+from gru_audio.sweeps.workdir import Workdir
 from tests.commands import ROOT, arguments, run
 from tests.sounds import encode
 from tests.tones import CLASSES, RATE, tiny

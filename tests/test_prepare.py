@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from gru_audio.data import index
-from gru_audio.data.builders import archive, spoken_digit
+from gru_audio.data.datasets import archive, spoken_digit
 from gru_audio.data.source import open_source
 from gru_audio.prepare import prepare
 from gru_audio.settings import UserError
@@ -201,10 +201,10 @@ def test_the_old_one_stays_until_the_new_one_is_complete(folder, fingerprint, tm
 @pytest.mark.parametrize("first", [errno.ENOLCK, errno.EWOULDBLOCK])
 def test_a_disk_without_locks(folder, fingerprint, tmp_path, monkeypatch, capsys, first):
     """It may say so at once, or only to one who would wait."""
-    answers = iter([first, errno.ENOLCK])
+    output_names = iter([first, errno.ENOLCK])
 
     def flock(file, how):
-        number = next(answers)
+        number = next(output_names)
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", flock)

@@ -21,7 +21,7 @@ EXPERIMENT = '''"""Tones: four GRUs.
   python -m gru_audio.sweep --config experiments/tones.py --workdir runs/tones
 """
 
-from gru_audio.sweeping.sweep import Sweep
+from gru_audio.sweeps.sweep import Sweep
 from tests.tones import tiny
 
 
@@ -120,14 +120,14 @@ def test_members_on_two_processes_of_two_devices(environment, experiment, alone,
 )
 def test_batches_over_processes(environment, experiment, alone, tmp_path, processes, feed):
     """The rows of a batch are in several processes; streamed, each reads its own."""
-    flags = [f"--config.parallel.data={processes}", f"--config.data.feed={feed}"]
+    flags = [f"--config.parallel.data={processes}", f"--config.data.loader={feed}"]
     sweep(environment, processes, 1, "--config", experiment, "--workdir", tmp_path, *flags)
     for name, found in leavings(tmp_path).items():
         assert_close(found, alone[name])
 
 
 def test_streamed_batches_that_processes_cannot_part_are_refused(environment, experiment, tmp_path):
-    flags = ["--config.parallel.data=2", "--config.data.feed=streamed"]
+    flags = ["--config.parallel.data=2", "--config.data.loader=streamed"]
     command = ["--config", experiment, "--workdir", tmp_path / "new", *flags]
     said = sweep(environment, 2, 3, *command, code=2)
     assert "streamed with 3 devices a process: config.parallel.data=2 must divide that" in said

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from gru_audio.reporting.tables import escaped
-from gru_audio.reporting.write import write_report
+from gru_audio.reports.tables import escaped
+from gru_audio.reports.write import write_report
 from gru_audio.tasks.metrics import LOSS
-from tests.reporting.workdirs import Made, fail, interrupt, remove, write_workdir
+from tests.reports.workdirs import Made, fail, interrupt, remove, write_workdir
 
 ROOT = Path(__file__).resolve().parents[1]
 VOID = {"meta", "br", "link", "img", "hr", "input"}
@@ -55,7 +55,7 @@ def report(workdir):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    made = Made(arms={"gru": 6.0, "lstm": 5.0, "rnn": 1.0, "rnn <b>&": 2.0}, cost={"rnn": 9.0})
+    made = Made(variants={"gru": 6.0, "lstm": 5.0, "rnn": 1.0, "rnn <b>&": 2.0}, cost={"rnn": 9.0})
     return write_workdir(tmp_path_factory.mktemp("finished"), made)
 
 
@@ -92,10 +92,10 @@ def test_every_figure_can_be_downloaded(reported):
 
 def test_the_page_shows_what_was_found(reported):
     _, page, comparison = reported
-    for arm in comparison.arms:
-        assert arm.name in page
-        assert f"{100 * arm.estimate.value:.1f} %" in page
-        assert f"[{100 * arm.estimate.low:.1f}, {100 * arm.estimate.high:.1f}]" in page
+    for variant in comparison.variants:
+        assert variant.name in page
+        assert f"{100 * variant.estimate.value:.1f} %" in page
+        assert f"[{100 * variant.estimate.low:.1f}, {100 * variant.estimate.high:.1f}]" in page
     for words in (
         "41,482",
         "612 MB",
@@ -136,23 +136,23 @@ def test_the_table_agrees_with_the_comparison(reported):
         for line in (index.parent / "table.md").read_text().splitlines()
         if line.startswith("|") and "---" not in line
     ]
-    arms = {row[0]: row for row in rows[1:5]}
-    for arm in comparison.arms:
-        assert arms[escaped(arm.name)][1].startswith(f"{100 * arm.estimate.value:.1f}")
-        assert arms[escaped(arm.name)][-1] == "5"
+    variants = {row[0]: row for row in rows[1:5]}
+    for variant in comparison.variants:
+        assert variants[escaped(variant.name)][1].startswith(f"{100 * variant.estimate.value:.1f}")
+        assert variants[escaped(variant.name)][-1] == "5"
     assert len(rows) == 1 + 4 + 1 + 6
     assert {len(row) for row in rows[:5]} == {6} and {len(row) for row in rows[5:]} == {5}
 
 
 def test_the_csv_has_a_line_for_every_run(tmp_path):
-    write_workdir(tmp_path, Made(draws={0.001: 0.0, 0.01: 3.0}, seeds=2))
+    write_workdir(tmp_path, Made(trials={0.001: 0.0, 0.01: 3.0}, seeds=2))
     fail(tmp_path, "lstm-0.01-1")
     index, _, comparison = report(tmp_path)
     lines = list(csv.DictReader(io.StringIO((index.parent / "results.csv").read_text())))
     assert len(lines) == 8
     by_run = {line["run"]: line for line in lines}
-    for arm in comparison.arms:
-        for run, value in zip(arm.runs, arm.values, strict=True):
+    for variant in comparison.variants:
+        for run, value in zip(variant.runs, variant.values, strict=True):
             assert by_run[run.name]["selected"] == "1"
             assert float(by_run[run.name]["test/accuracy"]) == pytest.approx(value)
     assert sum(line["selected"] == "1" for line in lines) == 4
@@ -160,7 +160,7 @@ def test_the_csv_has_a_line_for_every_run(tmp_path):
 
 
 def test_an_unfinished_sweep_says_what_is_missing(tmp_path):
-    write_workdir(tmp_path, Made(draws={0.001: 0.0, 0.01: 3.0}, seeds=2, speakers=0))
+    write_workdir(tmp_path, Made(trials={0.001: 0.0, 0.01: 3.0}, seeds=2, speakers=0))
     fail(tmp_path, "lstm-0.01-1")
     interrupt(tmp_path, "gru-0.01-0")
     remove(tmp_path, "gru-0.01-1")
@@ -173,7 +173,7 @@ def test_an_unfinished_sweep_says_what_is_missing(tmp_path):
 
 
 def test_halving_is_told(tmp_path):
-    write_workdir(tmp_path, Made(draws={0.001: 0.0, 0.01: 3.0, 0.1: 3.0}, seeds=2, speakers=0))
+    write_workdir(tmp_path, Made(trials={0.001: 0.0, 0.01: 3.0, 0.1: 3.0}, seeds=2, speakers=0))
     sweep = json.loads((tmp_path / "sweep.json").read_text())
     halving = {"rungs": [200, 1000], "keep": 0.5}
     (tmp_path / "sweep.json").write_text(json.dumps(sweep | {"halving": halving}))
@@ -215,22 +215,22 @@ def test_a_sweep_that_just_began_has_a_page(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "made", [Made(folds=4), Made(metric="loss"), Made(arms={"gru": 9}, seeds=1)]
+    "made", [Made(folds=4), Made(metric="loss"), Made(variants={"gru": 9}, seeds=1)]
 )
 def test_other_sweeps_have_pages_too(tmp_path, made):
     write_workdir(tmp_path, made)
     _, page, comparison = report(tmp_path)
     assert f"test {made.metric}" in page
-    assert len(comparison.arms) == len(made.arms)
+    assert len(comparison.variants) == len(made.variants)
 
 
 def test_a_task_without_classes_has_no_confusion(tmp_path):
-    made = Made(arms={"gru": 6.0, "lstm": 5.0}, metric="loss", class_names=(), speakers=0)
+    made = Made(variants={"gru": 6.0, "lstm": 5.0}, metric="loss", class_names=(), speakers=0)
     _, page, comparison = report(write_workdir(tmp_path, made))
     assert "Confusion" not in page and "Class by class" not in page and "classes" not in page
     assert "validation loss" in page and "accuracy" not in page
-    for arm in comparison.arms:
-        assert LOSS.scale.value(arm.estimate.value) in page
+    for variant in comparison.variants:
+        assert LOSS.scale.value(variant.estimate.value) in page
 
 
 def test_the_same_workdir_gives_the_same_page(finished, tmp_path):

@@ -140,7 +140,7 @@ def test_a_flag_is_up_while_something_is_to_be_saved(number):
 
 
 @both
-@pytest.mark.parametrize("command", ["predict", "evaluate", "report"])
+@pytest.mark.parametrize("command", ["predict", "report"])
 def test_commands_are_stopped_while_they_import(command, number):
     process = subprocess.Popen(arguments(command), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")

@@ -16,7 +16,7 @@ CLIPS = {"train": 12, "validation": 4, "test": 6}  # of each label
 
 EXPERIMENT = '''"""Which tones sound at once?"""
 
-from gru_audio.sweeping.sweep import Sweep
+from gru_audio.sweeps.sweep import Sweep
 from tests.tones import tiny
 
 
@@ -69,8 +69,8 @@ def swept(environment, tmp_path_factory):
 
 def test_the_tags_are_learnt_and_the_arms_compared(swept):
     _, _, workdir = swept
-    for arm in ("GRU", "RNN"):
-        result = json.loads((workdir / "runs" / f"{arm}-seed0" / "result.json").read_text())
+    for variant in ("GRU", "RNN"):
+        result = json.loads((workdir / "runs" / f"{variant}-seed0" / "result.json").read_text())
         assert result["metrics"]["test"]["map"] > 0.9
         assert result["metrics"]["test"]["eer"] < 0.1
     page = (workdir / "report" / "index.html").read_text()
@@ -140,7 +140,7 @@ def test_evaluate_notices_that_the_data_was_prepared_anew(swept, tmp_path):
     fewer = _rows(folder, "train")[1:] + _rows(folder, "validation") + _rows(folder, "test")
     _prepare(elsewhere, tmp_path, folder, "chords", fewer)
     warned = run(elsewhere, "evaluate", "--workdir", workdir, "--run", "GRU-seed0").stderr
-    assert "chords is not what GRU-seed0 was trained on, but was prepared anew" in warned
+    assert "chords is not what GRU-seed0 was trained on, but was prepared again" in warned
 
 
 def test_predict_gives_each_tag_its_stretches(swept, tmp_path):

@@ -86,7 +86,7 @@ def make_loader(source: Source, configs: Sequence[ConfigDict]) -> Loader:
     hyper, field = hyperparameters(configs), target_field(source, config)
     program = make_program(config, source.signal, field)
     labels = program.task.labels(source.values(config.data.target))
-    return LOADERS[config.data.feed](
+    return LOADERS[config.data.loader](
         program=program,
         placement=make_placement(config.parallel, len(configs)),
         data=gather_data(source, configs, labels),

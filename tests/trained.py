@@ -3,20 +3,20 @@
 from ml_collections import ConfigDict
 
 from gru_audio.data.source import Source
+from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.tasks import target_field
-from gru_audio.training.trained import Trained
 from tests.tones import make_loader, member, steps
 
 
-def train(source: Source, config: ConfigDict, count: int) -> Trained:
+def train(source: Source, config: ConfigDict, count: int) -> TrainedModel:
     """A model after so many steps."""
-    feed = make_loader(source, [config])
-    one = member(steps(feed, [config], [count])[0], 0)
-    return Trained(
+    loader = make_loader(source, [config])
+    one = member(steps(loader, [config], [count])[0], 0)
+    return TrainedModel(
         config=config,
         field=target_field(source, config),
-        signal=feed.program.signal,
-        longest=feed.data.plan.padded[-1],
+        signal=loader.program.signal,
+        longest=loader.data.plan.padded[-1],
         longest_clip=int(source.columns["length"].max()),
         weights=one.weights,
         normalisation=one.normalisation,

@@ -22,11 +22,11 @@ import numpy as np
 from experiments.onsets.detectors import F1, Auc, Choice, Detector, Levels, Measure, Recording
 from gru_audio.data.resident import Batch
 from gru_audio.data.source import open_source
-from gru_audio.reporting import statistics
-from gru_audio.sweeping.workdir import Workdir
+from gru_audio.inference.trained_model import TrainedModel
+from gru_audio.reports import statistics
+from gru_audio.sweeps.workdir import Workdir
 from gru_audio.training.keys import initial_key
 from gru_audio.training.step import Weights
-from gru_audio.training.trained import Trained
 
 RESULT = Path(__file__).parents[1] / "results" / "update_gate.onsets.csv"
 SEEDS = range(5)
@@ -89,7 +89,7 @@ def energy_scores(log_mel: Levels) -> list[Score]:
 
 
 def gate_scores(family: str, seed: int, update: Levels) -> list[Score]:
-    """Scores of update gates (frames, units): 1 keeps a unit's output, 0 writes it anew."""
+    """Scores of update gates (frames, units): 1 keeps a unit's output, 0 writes it again."""
     extremes = f"{family}/extremes"
     summaries = {
         (family, "mean update gate"): lambda z: z,
@@ -115,7 +115,7 @@ def surprise_scores(seed: int, surprise: Levels) -> list[Score]:
     ]
 
 
-def before_training(trained: Trained) -> Trained:
+def before_training(trained: TrainedModel) -> TrainedModel:
     """The model with the weights that it began with."""
     program, config = trained.program(), trained.config
     features = jnp.zeros((1, 2, program.frontend.features))
@@ -123,12 +123,12 @@ def before_training(trained: Trained) -> Trained:
     return dataclasses.replace(trained, weights=Weights(state["params"], {}))
 
 
-def update_gates(trained: Trained, clips: Sequence[np.ndarray]) -> Levels:
+def update_gates(trained: TrainedModel, clips: Sequence[np.ndarray]) -> Levels:
     return [layers[LAYER]["update"] for layers in trained.gates(clips)]
 
 
 def log_mel_and_surprise(
-    trained: Trained, clips: Sequence[np.ndarray], counts: Sequence[int]
+    trained: TrainedModel, clips: Sequence[np.ndarray], counts: Sequence[int]
 ) -> tuple[Levels, Levels]:
     """Log-mel frames, and the squared error with which the model foretold each, of each clip."""
     program = trained.program()
@@ -219,7 +219,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     models = {
-        seed: Trained.load(Workdir(arguments.workdir).model(f"GRU-seed{seed}")) for seed in SEEDS
+        seed: TrainedModel.load(Workdir(arguments.workdir).model(f"GRU-seed{seed}"))
+        for seed in SEEDS
     }
     source = open_source(models[0].config.data.name, models[0].config.data.dir)
     validation, test = (

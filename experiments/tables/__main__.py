@@ -29,7 +29,7 @@ def main(_: Sequence[str]) -> None:
     # Importing these takes seconds, which --help must not take.
     from experiments.tables.kept import write_kept
     from experiments.tables.readme import write_readme
-    from gru_audio.reporting.write import read_comparison
+    from gru_audio.reports.write import read_comparison
 
     experiments = epath.Path(_EXPERIMENTS.value)
     results = epath.Path(_RESULTS.value or experiments / "results")

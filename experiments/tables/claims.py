@@ -3,8 +3,8 @@
 A claim is tested by comparisons. Each expects a difference of one sign. A difference that is shown
 speaks for the claim if it has that sign, and against it if it has the other. Shown means p < 0.05,
 adjusted for the number of comparisons of the claim (Holm 1979); of benchmarks, that both quartiles
-lie on one side; of what is counted, that the numbers differ. Losses of two arms that both learnt
-nothing show nothing.
+lie on one side; of what is counted, that the numbers differ. Losses of two variants that both
+learnt nothing show nothing.
 """
 
 import enum
@@ -20,8 +20,8 @@ from etils import epath
 
 from experiments.tables.kept import Kept
 from experiments.tables.published import Kind, kind
-from gru_audio.reporting.results_csv import RunRecord
-from gru_audio.reporting.statistics import LEVEL, Estimate, components_of_values, holm
+from gru_audio.reports.results_csv import RunRecord
+from gru_audio.reports.statistics import LEVEL, Estimate, components_of_values, holm
 from gru_audio.settings import UserError
 
 
@@ -139,11 +139,11 @@ def compared(
     expected: int,
     floor: float | None = None,
 ) -> list[Evidence]:
-    """Two arms by the test metric of their sweep; [] if they were not run.
+    """Two variants by the test metric of their sweep; [] if they were not run.
 
     Args:
         kept: of a sweep.
-        first, second: its arms.
+        first, second: its variants.
         setting, expected, floor: of the `Evidence`.
     """
     if not kept:
@@ -172,23 +172,23 @@ def counted(
     setting: str,
     expected: int,
 ) -> list[Evidence]:
-    """What is counted of two arms, and is the same in all their runs; [] if they were not run.
+    """What is counted of two variants, and is the same in all their runs; [] if they were not run.
 
     Args:
         kept: of a sweep.
-        first, second: its arms.
+        first, second: its variants.
         count: of a run.
         setting, expected: of the `Evidence`.
 
     Raises:
-        UserError: the runs of an arm differ in it.
+        UserError: the runs of a variant differ in it.
     """
     pairs = _pairs(kept, first, second) if kept else []
     if not pairs:
         return []
     counts = [{count(run) for run in runs} for runs in zip(*pairs, strict=True)]
     if any(len(values) > 1 for values in counts):
-        raise UserError(f"{setting}: runs of one arm differ in it, so it cannot be counted.")
+        raise UserError(f"{setting}: runs of one variant differ in it, so it cannot be counted.")
     ours, theirs = (values.pop() for values in counts)
     exact = Estimate(ours - theirs, ours - theirs, ours - theirs)
     return [Evidence(setting, (first, ours), (second, theirs), exact, expected, basis=Basis.COUNT)]
@@ -197,9 +197,9 @@ def counted(
 def updates_to_equal_score(
     kept: Kept | None, first: str, second: str, *, setting: str, expected: int
 ) -> list[Evidence]:
-    """The ratio of updates that two arms need to a score both reach, paired by replicate.
+    """The ratio of updates that two variants need to a score both reach, paired by replicate.
 
-    That is the worse of the two arms' best validation losses, in each replicate. The ratio is a
+    That is the worse of the two variants' best validation losses, in each replicate. The ratio is a
     geometric mean, compared by Student's t.
     """
     needed = []
@@ -229,11 +229,11 @@ def updates_to_equal_score(
 def validation_at_equal_training_loss(
     kept: Kept | None, first: str, second: str, *, setting: str, expected: int
 ) -> list[Evidence]:
-    """Validation losses of two arms when their training losses are equal, paired by replicate.
+    """Validation losses of two variants when their training losses are equal, paired by replicate.
 
-    In each replicate that is the lowest training loss that both arms reach. An arm that learns
-    faster is so not blamed for having learnt more. Between updates at which both losses are known
-    they are interpolated; differences are compared by Student's t.
+    In each replicate that is the lowest training loss that both variants reach. A variant that
+    learns faster is so not blamed for having learnt more. Between updates at which both losses are
+    known they are interpolated; differences are compared by Student's t.
     """
     at_equal = []
     for one, other in _curves(kept, first, second):
@@ -275,11 +275,11 @@ def read_benchmark(path: epath.Path) -> list[Mapping[str, Any]]:
 
 
 def _pairs(kept: Kept, first: str, second: str) -> list[tuple[RunRecord, RunRecord]]:
-    """The compared runs of two arms, replicate by replicate."""
+    """The compared runs of two variants, replicate by replicate."""
     by_arm: dict[str, dict[str, RunRecord]] = {first: {}, second: {}}
     for run in kept.runs:
-        if run.selected and run.arm in by_arm:
-            by_arm[run.arm][json.dumps(run.replicate, sort_keys=True)] = run
+        if run.selected and run.variant in by_arm:
+            by_arm[run.variant][json.dumps(run.replicate, sort_keys=True)] = run
     ours, theirs = by_arm[first], by_arm[second]
     return [(run, theirs[key]) for key, run in ours.items() if key in theirs]
 
@@ -306,7 +306,7 @@ class _Curve:
 
 
 def _curves(kept: Kept | None, first: str, second: str) -> list[tuple[_Curve, _Curve]]:
-    """Those of the compared runs of two arms, replicate by replicate; [] if they were not run.
+    """Those of the compared runs of two variants, replicate by replicate; [] if they were not run.
 
     A replicate in which a run has no such curves is left out.
     """

@@ -1,9 +1,10 @@
 """Kept results of a sweep: three small CSV files, without a trace of the machine.
 
   NAME.csv         one line a run, as in results.csv of a report
-  NAME.pairs.csv   one line a pair of arms: the difference of their chosen draws, and the parts of
+  NAME.pairs.csv   one line a pair of variants: the difference of their chosen trials, and the parts
+  of
                    its variance, from which intervals, p-values and verdicts are computed on reading
-  NAME.curves.csv  learning curves of the runs of the chosen draws
+  NAME.curves.csv  learning curves of the runs of the chosen trials
 
 NAME is that of the experiment, with its part. Numbers are rounded before they are written, so that
 reading gives exactly what was written.
@@ -24,9 +25,9 @@ import numpy as np
 from etils import epath
 
 from gru_audio.files import read_text, write_atomically
-from gru_audio.reporting.comparison import Comparison
-from gru_audio.reporting.results import Curve, Run
-from gru_audio.reporting.results_csv import (
+from gru_audio.reports.comparison import Comparison
+from gru_audio.reports.results import Curve, Run
+from gru_audio.reports.results_csv import (
     RunRecord,
     about_sweep,
     encode,
@@ -35,8 +36,8 @@ from gru_audio.reporting.results_csv import (
     run_records,
     unescaped,
 )
-from gru_audio.reporting.statistics import Components
-from gru_audio.reporting.verdicts import Difference, Pair, at_baseline, conclude
+from gru_audio.reports.statistics import Components
+from gru_audio.reports.verdicts import Difference, Pair, at_baseline, conclude
 from gru_audio.settings import UserError
 
 POINTS = 60  # of the curves of a run, at most
@@ -92,12 +93,12 @@ class Kept:
 
     Attributes:
         experiment: its name, with the part.
-        metric: what the arms are compared by, of the test split.
+        metric: what the variants are compared by, of the test split.
         margin: the smallest difference of it that matters.
         baseline: that of a model that ignores its input; None if unknown.
         commit, device, jax: what ran it, and on what kind of device.
         runs: in the order of the sweep.
-        pairs: best arm first.
+        pairs: best variant first.
         curves: of the selected runs.
     """
 
@@ -114,18 +115,18 @@ class Kept:
     curves: tuple[KeptPoint, ...]
 
     @property
-    def arms(self) -> tuple[str, ...]:
-        """Names of the arms, in the order of the sweep."""
-        return tuple(dict.fromkeys(run.arm for run in self.runs))
+    def variants(self) -> tuple[str, ...]:
+        """Names of the variants, in the order of the sweep."""
+        return tuple(dict.fromkeys(run.variant for run in self.runs))
 
-    def score(self, arm: str) -> float:
-        """The mean test metric of an arm's compared runs."""
-        values = [run.metrics[f"test/{self.metric}"] for run in self.runs_of(arm)]
+    def score(self, variant: str) -> float:
+        """The mean test metric of a variant's compared runs."""
+        values = [run.metrics[f"test/{self.metric}"] for run in self.runs_of(variant)]
         return math.fsum(values) / len(values)
 
-    def runs_of(self, arm: str) -> list[RunRecord]:
-        """The compared runs of an arm."""
-        return [run for run in self.runs if run.arm == arm and run.selected]
+    def runs_of(self, variant: str) -> list[RunRecord]:
+        """The compared runs of a variant."""
+        return [run for run in self.runs if run.variant == variant and run.selected]
 
     def conclude(self) -> tuple[Pair, ...]:
         """The verdicts on all pairs."""
@@ -134,9 +135,9 @@ class Kept:
 
         metric = metric_called(self.metric)
         stuck = {
-            arm
-            for arm in self.arms
-            if self.runs_of(arm) and at_baseline(metric, self.score(arm), self.baseline)
+            variant
+            for variant in self.variants
+            if self.runs_of(variant) and at_baseline(metric, self.score(variant), self.baseline)
         }
 
         def withheld(first: str, second: str) -> str:
@@ -159,7 +160,7 @@ _OF_THE_SWEEP = tuple(
 
 def keep(comparison: Comparison) -> Kept:
     """The results of a sweep that are kept; the sweep need not be finished."""
-    chosen = [run for arm in comparison.arms for run in arm.runs]
+    chosen = [run for variant in comparison.variants for run in variant.runs]
     return Kept(
         **about_sweep(comparison),
         runs=run_records(comparison),
@@ -254,8 +255,8 @@ def read_kept(folder: epath.PathLike, experiment: str) -> Kept | None:
     kept = Kept(**about, runs=runs, pairs=pairs, curves=curves)
     if any(run.selected and f"test/{kept.metric}" not in run.metrics for run in runs):
         raise _refusal(path, f"a selected run has no test/{kept.metric}")
-    if not {name for pair in pairs for name in (pair.first, pair.second)} <= set(kept.arms):
-        raise _refusal(path.with_suffix(".pairs.csv"), "its arms are of another sweep")
+    if not {name for pair in pairs for name in (pair.first, pair.second)} <= set(kept.variants):
+        raise _refusal(path.with_suffix(".pairs.csv"), "its variants are of another sweep")
     if not {point.run for point in curves} <= {run.run for run in runs if run.selected}:
         raise _refusal(path.with_suffix(".curves.csv"), "its runs are of another sweep")
     return kept

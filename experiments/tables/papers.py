@@ -1,4 +1,4 @@
-"""A paper's table beside ours: what was kept of an experiment, arm by arm, and how they compare."""
+"""A paper's table beside ours, variant by variant, and the differences between variants."""
 
 import itertools
 import json
@@ -21,10 +21,10 @@ from experiments.tables.published import (
 )
 from gru_audio.command import load_experiment, name_with_part
 from gru_audio.files import matching
-from gru_audio.reporting.results_csv import RunRecord
-from gru_audio.reporting.statistics import Estimate, components_of_values
+from gru_audio.reports.results_csv import RunRecord
+from gru_audio.reports.statistics import Estimate, components_of_values
 from gru_audio.settings import UserError, nearest
-from gru_audio.sweeping.status import FINISHED
+from gru_audio.sweeps.status import FINISHED
 from gru_audio.tasks import metric_called
 
 
@@ -64,23 +64,23 @@ class Time:
 
 @dataclass(frozen=True)
 class Ours:
-    """What an arm reached.
+    """What a variant reached.
 
     Attributes:
-        values: of the replicates of its chosen draw.
+        values: of the replicates of its chosen trial.
         test_sets: how many the replicates were tested on, of folds more than one.
         metric: the mean, with the interval by Student's t: over the means of test sets, where there
             are several, else over the replicates.
         validation: the mean of the same runs on the validation split; None if there was none.
         at_cap: how many of the runs took all the steps allowed; best_steps: the first and the last
             step at which validation was best in them, if it was looked at.
-        draws: how many the sweep has of the arm; to_the_end: how many of them have a finished run
-            that halving has not ended, and so were chosen among at the end.
+        trials: how many the sweep has of the variant; to_the_end: how many of them have a finished
+            run that halving has not ended, and so were chosen among at the end.
         halved_at: updates at which halving ended the others.
-        ends: settings of the chosen draw that are the smallest or largest that was tried; () where
-            halving has ended draws, since the choice among them was made early in training.
+        ends: settings of the chosen trial that are the smallest or largest that was tried; () where
+            halving has ended trials, since the choice among them was made early in training.
         total_parameters, recurrent_parameters: of a run.
-        time: of training, of the chosen runs; time_of_all: of all runs of the arm.
+        time: of training, of the chosen runs; time_of_all: of all runs of the variant.
     """
 
     values: tuple[float, ...]
@@ -89,7 +89,7 @@ class Ours:
     validation: float | None
     at_cap: int
     best_steps: tuple[int, int] | None
-    draws: int
+    trials: int
     to_the_end: int
     halved_at: tuple[int, ...]
     ends: tuple[str, ...]
@@ -111,12 +111,12 @@ class Ours:
 
 @dataclass(frozen=True)
 class Row:
-    """An arm in a paper and here; None for what the paper does not tell, or was not run.
+    """A variant in a paper and here; None for what the paper does not tell, or was not run.
 
     `tolerance` is that by which the verdict was reached; None if values are compared in kind.
     """
 
-    arm: str
+    variant: str
     published: float | None
     ours: Ours | None
     verdict: Verdict | None
@@ -186,32 +186,32 @@ def read_paper(experiment: Experiment, results: epath.PathLike) -> Paper:
     for part in experiment.parts:
         kept = read_kept(results, name_with_part(experiment.name, part))
         floor = experiment.published.floors.get(part)
-        tables.append(Table(part, kept, floor, compare_arms(experiment.published, part, kept)))
+        tables.append(Table(part, kept, floor, compare_variants(experiment.published, part, kept)))
     return Paper(experiment, tuple(tables))
 
 
-def compare_arms(published: Published, part: str, kept: Kept | None) -> tuple[Row, ...]:
-    """The arms of a part of a paper in its order, then those that only we have."""
-    arms = dict.fromkeys((*published.values.get(part, ()), *(kept.arms if kept else ())))
-    return tuple(_row(arm, published, part, kept) for arm in arms)
+def compare_variants(published: Published, part: str, kept: Kept | None) -> tuple[Row, ...]:
+    """The variants of a part of a paper in its order, then those that only we have."""
+    variants = dict.fromkeys((*published.values.get(part, ()), *(kept.variants if kept else ())))
+    return tuple(_row(variant, published, part, kept) for variant in variants)
 
 
-def _row(arm: str, published: Published, part: str, kept: Kept | None) -> Row:
-    ours = _ours(arm, kept) if kept else None
-    value, floor = published.values.get(part, {}).get(arm), published.floors.get(part)
+def _row(variant: str, published: Published, part: str, kept: Kept | None) -> Row:
+    ours = _ours(variant, kept) if kept else None
+    value, floor = published.values.get(part, {}).get(variant), published.floors.get(part)
     if value is None:
-        return Row(arm, None, ours, None)
+        return Row(variant, None, ours, None)
     if kept is None or ours is None:
-        return Row(arm, value, None, Verdict.NOT_RUN)
+        return Row(variant, value, None, Verdict.NOT_RUN)
     if floor is not None:
-        return Row(arm, value, ours, judge_in_kind(value, ours.values, floor))
-    tolerance, up = published.tolerance(part, arm), kept.higher_is_better
+        return Row(variant, value, ours, judge_in_kind(value, ours.values, floor))
+    tolerance, up = published.tolerance(part, variant), kept.higher_is_better
     verdict = judge(value, ours.interval, tolerance, higher_is_better=up)
-    return Row(arm, value, ours, verdict, tolerance)
+    return Row(variant, value, ours, verdict, tolerance)
 
 
-def _ours(arm: str, kept: Kept) -> Ours | None:
-    runs = [run for run in kept.runs if run.arm == arm]
+def _ours(variant: str, kept: Kept) -> Ours | None:
+    runs = [run for run in kept.runs if run.variant == variant]
     chosen = [run for run in runs if run.selected]
     if not chosen:
         return None
@@ -233,12 +233,12 @@ def _ours(arm: str, kept: Kept) -> Ours | None:
         validation=_mean([run.metrics.get(f"validation/{kept.metric}") for run in chosen]),
         at_cap=sum(run.steps == run.step_cap for run in chosen),
         best_steps=(min(best), max(best)) if best else None,
-        draws=_count_draws(runs),
+        trials=_count_draws(runs),
         to_the_end=_count_draws(
             [run for run in runs if run.state == FINISHED and run.dropped_at is None]
         ),
         halved_at=halved_at,
-        ends=() if halved_at else _ends(chosen[0].draw, [run.draw for run in runs]),
+        ends=() if halved_at else _ends(chosen[0].trial, [run.trial for run in runs]),
         total_parameters=chosen[0].total_parameters,
         recurrent_parameters=chosen[0].recurrent_parameters,
         time=_time(chosen),
@@ -246,11 +246,11 @@ def _ours(arm: str, kept: Kept) -> Ours | None:
     )
 
 
-def _ends(chosen: Mapping[str, Any], draws: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Numbers of a draw that none was beyond, of three tried: "model.dropout=0.5, the largest"."""
+def _ends(chosen: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Numbers of a trial that none was beyond, of three tried: "model.dropout=0.5, the largest"."""
     ends = []
     for name, value in chosen.items():
-        tried = {draw[name] for draw in draws}
+        tried = {trial[name] for trial in trials}
         if len(tried) < 3 or any(isinstance(each, bool | str) for each in tried):
             continue
         for extreme, word in ((min(tried), "smallest"), (max(tried), "largest")):
@@ -260,7 +260,7 @@ def _ends(chosen: Mapping[str, Any], draws: Sequence[Mapping[str, Any]]) -> tupl
 
 
 def _count_draws(runs: list[RunRecord]) -> int:
-    return len({json.dumps(run.draw, sort_keys=True) for run in runs})
+    return len({json.dumps(run.trial, sort_keys=True) for run in runs})
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gru_audio.reporting.statistics import FEWEST
+from gru_audio.reports.statistics import FEWEST
 from gru_audio.settings import UserError, nearest
 
 SHARE = 0.02  # of a published value: the most that the tolerance may be, unless it is stated
@@ -22,11 +22,11 @@ class Published:
     Attributes:
         source: paper and table.
         measure: what its numbers are, with the unit.
-        values: part of the experiment ("" where it has none) -> arm -> the published value. Values
-            of a share are fractions, as ours are: 0.94, not 94.
+        values: part of the experiment ("" where it has none) -> variant -> the published value.
+            Values of a share are fractions, as ours are: 0.94, not 94.
         floors: part -> what a model reaches that learns nothing; there values are compared in kind.
         guessed: what the paper leaves open, and what was taken.
-        peers: what others published on the same test set, of models that no arm repeats.
+        peers: what others published on the same test set, of models that no variant repeats.
         tolerances: part -> how far from a published value ours may be and reproduce it, where that
             is not `SHARE` of the value. It is never as much as half of the smallest difference
             between the values of the part.
@@ -60,10 +60,10 @@ class Published:
         except TypeError as error:
             raise UserError(f"{experiment}: PUBLISHED needs a source and a measure.") from error
 
-    def tolerance(self, part: str, arm: str) -> float:
+    def tolerance(self, part: str, variant: str) -> float:
         """How far from a published value ours may be and reproduce it."""
         values = self.values[part]
-        most = self.tolerances.get(part, SHARE * abs(values[arm]))
+        most = self.tolerances.get(part, SHARE * abs(values[variant]))
         return min(most, smallest_difference(values.values()) / 2)
 
 

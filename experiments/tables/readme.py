@@ -29,28 +29,28 @@ from experiments.tables.published import (
 )
 from gru_audio.command import name_with_part
 from gru_audio.files import write_atomically
-from gru_audio.reporting import wording
-from gru_audio.reporting.tables import LEFT, RIGHT, markdown
-from gru_audio.reporting.verdicts import Pair
-from gru_audio.sweeping.status import FINISHED
+from gru_audio.reports import wording
+from gru_audio.reports.tables import LEFT, RIGHT, markdown
+from gru_audio.reports.verdicts import Pair
+from gru_audio.sweeps.status import FINISHED
 from gru_audio.tasks import metric_called
 from gru_audio.tasks.scale import MINUS, PLAIN
 
 _COLUMNS = {
-    "arm": LEFT,
+    "variant": LEFT,
     "published": RIGHT,
     "ours": RIGHT,
     "seeds": RIGHT,
     "verdict": LEFT,
     "parameters": RIGHT,
     "of them recurrent": RIGHT,
-    "draws": RIGHT,
+    "trials": RIGHT,
     "CPU time, chosen runs": RIGHT,
     "CPU time, all runs": RIGHT,
     "wall time, chosen runs": RIGHT,
     "wall time, all runs": RIGHT,
 }
-_SHOWN_PAIRS = 6  # of four arms
+_SHOWN_PAIRS = 6  # of four variants
 _PRINTED = 3  # decimals of a table that is padded; losses over orders of magnitude are not
 
 
@@ -82,10 +82,10 @@ What the experiments gave, beside the values of papers where there are any.
 `python -m experiments.tables` writes this file from `results/`; nothing in it is typed by hand.
 
 Ours is the mean over seeds, each with its own initialisation and order of examples, of the test
-metric at the draw that validation chose. In brackets stands its 95 % interval by Student's t over
+metric at the trial that validation chose. In brackets stands its 95 % interval by Student's t over
 the seeds: the right one beside a paper's number on the same test set. Where there are several test
 sets (folds), it is over their means, each of its seeds: "5 x 3" are five test sets with three seeds
-each. Differences between arms are paired by replicate and test example. Their intervals and
+each. Differences between variants are paired by replicate and test example. Their intervals and
 p-values account for chance in both, and p-values are adjusted by Holm's method.
 
 A published value is **reproduced** if our interval contains it and lies wholly within a tolerance
@@ -104,8 +104,8 @@ the published kind, and undecided if only some are. What was not run stays empty
 Draws are the settings that were tried. Where halving ends the worse ones early in training, only
 the others are trained to the end, and the best of these is shown. Times are of training, on the
 device that is named. CPU time is processor time of the training process. Wall time stands where
-that is not known. The machine may have been busy with other work, so arms are not to be compared by
-wall time."""
+that is not known. The machine may have been busy with other work, so variants are not to be
+compared by wall time."""
 
 
 def _summary(papers: Sequence[Paper]) -> str:
@@ -137,7 +137,7 @@ def _claims(claims: Sequence[tuple[Claim, Sequence[Evidence]]]) -> list[str]:
         "A comparison speaks for a claim if its difference is on the side that the claim "
         "expects, and against it if it is on the other, in both cases only if p < 0.05, "
         "adjusted by Holm's method for the comparisons of the claim. Test scores are compared "
-        "by the same test as arms, all else by Student's t over paired seeds. In brackets "
+        "by the same test as variants, all else by Student's t over paired seeds. In brackets "
         "stands the 95 % interval of each by itself, in parentheses the range of replicates "
         "that are too few for an interval. Of speeds both quartiles of rounds, which stand in "
         "brackets, have to be on one side; what is counted (parameters, bytes) is exact. A "
@@ -208,16 +208,16 @@ def _paper(paper: Paper) -> str:
 
 
 def _where_arms_fail(tables: Sequence[Table]) -> list[str]:
-    """How far each arm comes from the floor, over the parts that have one and were run."""
+    """How far each variant comes from the floor, over the parts that have one and were run."""
     run = [table for table in tables if table.floor is not None and table.kept]
     if len(run) < 2:
         return []
-    arms = dict.fromkeys(row.arm for table in run for row in table.rows)
-    rows = [[arm, *(_from_floor(arm, table) for table in run)] for arm in arms]
-    columns = {"arm": LEFT} | {table.part: LEFT for table in run}
+    variants = dict.fromkeys(row.variant for table in run for row in table.rows)
+    rows = [[variant, *(_from_floor(variant, table) for table in run)] for variant in variants]
+    columns = {"variant": LEFT} | {table.part: LEFT for table in run}
     return [
         "",
-        "### Where each arm fails",
+        "### Where each variant fails",
         "",
         "In brackets the test loss of every seed, as a share of the floor.",
         "",
@@ -225,9 +225,9 @@ def _where_arms_fail(tables: Sequence[Table]) -> list[str]:
     ]
 
 
-def _from_floor(arm: str, table: Table) -> str:
+def _from_floor(variant: str, table: Table) -> str:
     for row in table.rows:
-        if row.arm == arm and row.ours and table.floor is not None:
+        if row.variant == variant and row.ours and table.floor is not None:
             shares = ", ".join(_short(loss / table.floor) for loss in sorted(row.ours.values))
             return f"{_kinds(row.ours, table.floor)} ({shares})"
     return ""
@@ -251,7 +251,7 @@ def _table(experiment: Experiment, table: Table) -> list[str]:
 
 
 def _rows(table: Table, published: Published) -> list[str]:
-    """The arms; without the columns in which no arm has anything."""
+    """The variants; without the columns in which no variant has anything."""
     rows = [_cells(row, table, published) for row in table.rows]
     columns = {name: side for name, side in _COLUMNS.items() if any(row.get(name) for row in rows)}
     return markdown(columns, [[row.get(name, "") for name in columns] for row in rows])
@@ -260,7 +260,7 @@ def _rows(table: Table, published: Published) -> list[str]:
 def _cells(row: Row, table: Table, published: Published) -> dict[str, str]:
     """What stands in a row under `_COLUMNS`, as far as it is known."""
     scale = metric_called(table.kept.metric).scale if table.kept else PLAIN
-    cells = {"arm": row.arm}
+    cells = {"variant": row.variant}
     if row.published is not None:
         others = [each.published * scale.factor for each in table.rows if each.published]
         cells["published"] = _as_printed(row.published * scale.factor, others) + scale.unit
@@ -275,7 +275,7 @@ def _cells(row: Row, table: Table, published: Published) -> dict[str, str]:
             "verdict": _verdict(row, ours, table.floor),
             "parameters": _count(ours.total_parameters),
             "of them recurrent": _count(ours.recurrent_parameters),
-            "draws": _draws(ours),
+            "trials": _draws(ours),
             f"{clock} time, chosen runs": wording.duration(chosen.cpu or chosen.wall),
             f"{clock} time, all runs": wording.duration(every.cpu or every.wall),
         }
@@ -283,15 +283,15 @@ def _cells(row: Row, table: Table, published: Published) -> dict[str, str]:
 
 
 def _has_cpu_times(table: Table) -> bool:
-    """Whether processor time is known of all arms, so that they can be compared by it."""
+    """Whether processor time is known of all variants, so that they can be compared by it."""
     return all(row.ours.time_of_all.cpu is not None for row in table.rows if row.ours)
 
 
 def _draws(ours: Ours) -> str:
     """How many there are, and how many of them were trained to the end."""
-    if ours.to_the_end == ours.draws:
-        return str(ours.draws)
-    told = f"{ours.to_the_end} of {ours.draws} trained to the end"
+    if ours.to_the_end == ours.trials:
+        return str(ours.trials)
+    told = f"{ours.to_the_end} of {ours.trials} trained to the end"
     if ours.halved_at:
         word = "update" if len(ours.halved_at) == 1 else "updates"
         told += f", halved at {word} {' and '.join(f'{step:,}' for step in ours.halved_at)}"
@@ -337,16 +337,18 @@ def _count(number: int | None) -> str:
 
 
 def _best(table: Table, kept: Kept, published: Published) -> str:
-    """The arm that validation prefers, with its test metric, beside what others have reached."""
+    """The variant that validation prefers, its test metric, and what others have reached."""
     scale = metric_called(kept.metric).scale
-    ours = {row.arm: row.ours for row in table.rows if row.ours}
-    preferred = {arm: each.validation for arm, each in ours.items() if each.validation is not None}
+    ours = {row.variant: row.ours for row in table.rows if row.ours}
+    preferred = {
+        variant: each.validation for variant, each in ours.items() if each.validation is not None
+    }
     said = []
     if preferred and not _learnt_nothing(table):
         choose = max if kept.higher_is_better else min
-        arm = choose(preferred, key=preferred.__getitem__)
-        value = scale.estimate(ours[arm].metric)
-        said.append(f"The best arm by validation is {arm}, with {value} on the test set.")
+        variant = choose(preferred, key=preferred.__getitem__)
+        value = scale.estimate(ours[variant].metric)
+        said.append(f"The best variant by validation is {variant}, with {value} on the test set.")
     if peers := published.peers:
         values = [value * scale.factor for value in peers.values()]
         printed = (f"{_as_printed(value, values)}{scale.unit}" for value in values)
@@ -371,17 +373,21 @@ def _conduct(table: Table, kept: Kept) -> str:
     said = [f"On {kept.device} with jax {kept.jax}, {commit}."]
     if finished < len(kept.runs):
         said.append(f"{finished} of {len(kept.runs)} runs have finished.")
-    arms = [(row.arm, row.ours) for row in table.rows if row.ours]
-    capped = [f"{ours.at_cap} of {ours.seeds} of {arm}" for arm, ours in arms if ours.at_cap]
-    if arms:
+    variants = [(row.variant, row.ours) for row in table.rows if row.ours]
+    capped = [
+        f"{ours.at_cap} of {ours.seeds} of {variant}" for variant, ours in variants if ours.at_cap
+    ]
+    if variants:
         said.append(f"Chosen runs that reached the cap on steps: {', '.join(capped) or 'none'}.")
-    best = [f"{_span(ours.best_steps)} ({arm})" for arm, ours in arms if ours.best_steps]
+    best = [
+        f"{_span(ours.best_steps)} ({variant})" for variant, ours in variants if ours.best_steps
+    ]
     if best:
         said.append(f"Validation was best at step {', '.join(best)}.")
     ends: dict[str, list[str]] = {}
-    for arm, ours in arms:
+    for variant, ours in variants:
         for end in ours.ends:
-            ends.setdefault(end, []).append(arm)
+            ends.setdefault(end, []).append(variant)
     if ends:
         told = "; ".join(f"{end} ({', '.join(chosen_by)})" for end, chosen_by in ends.items())
         said.append(f"Chosen at an end of what was tried: {told}.")
@@ -394,7 +400,7 @@ def _span(steps: tuple[int, int]) -> str:
 
 
 def _shown(pairs: Sequence[Pair]) -> list[Pair]:
-    """All, or where they are many those of the best arm; the others are in the kept file."""
+    """All, or where they are many those of the best variant; the others are in the kept file."""
     if len(pairs) <= _SHOWN_PAIRS:
         return list(pairs)
     return [pair for pair in pairs if pair.first == pairs[0].first]

@@ -2,7 +2,7 @@
 
 A field is a class, a set of tags, a text, a list of events or a number. Each type says what one
 clip's value is, which arrays hold the values of all clips, and how the description of a data set or
-of a model names it. `gru_audio.data.builders.records` says how TFDS stores them.
+of a model names it. `gru_audio.data.datasets.records` says how TFDS stores them.
 
 A clip's value is None where it is unknown. In memory the values of N clips are a tree of arrays
 whose leaves have one row for each clip:
@@ -340,10 +340,15 @@ class EventsField(ClassesField):
 
     @staticmethod
     def clean(value: Iterable[Event]) -> tuple[Event, ...]:
-        def as_stored(seconds: float) -> float:
+        def requires_raw_values(seconds: float) -> float:
             return float(np.float32(seconds))
 
-        return tuple(sorted(Event(as_stored(a), as_stored(b), clean(name)) for a, b, name in value))
+        return tuple(
+            sorted(
+                Event(requires_raw_values(a), requires_raw_values(b), clean(name))
+                for a, b, name in value
+            )
+        )
 
     @staticmethod
     def problem(value: tuple[Event, ...], seconds: float) -> str:

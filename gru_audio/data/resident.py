@@ -133,7 +133,9 @@ def load(source: Source, labels: Any, longest: int) -> Resident:
     blocks = -(-length.astype(np.int64) // signal.block)
     first = np.concatenate([[0], np.cumsum(blocks)])
     if first[-1] >= 2**31:
-        raise UserError(f"{source.name} is too long to be resident: set config.data.feed=streamed.")
+        raise UserError(
+            f"{source.name} is too long to be resident: set config.data.loader=streamed."
+        )
     flat = np.zeros((first[-1] * signal.block + longest, *signal.shape), signal.dtype)
     for begin in range(0, len(length), _CHUNK):
         ids = range(begin, min(begin + _CHUNK, len(length)))

@@ -63,7 +63,7 @@ class DataSettings:
         choices=("shuffled", "balanced"),
         doc='What is drawn equally often: "shuffled": examples; "balanced": classes of `target`.',
     )
-    feed: str = setting(
+    loader: str = setting(
         "resident",
         choices=("resident", "streamed"),
         doc='"resident": the data set lies in device memory; "streamed": Grain reads it from disk.',

@@ -17,7 +17,7 @@ from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2
 
 from gru_audio.data import index
-from gru_audio.data.builders import BUILDERS
+from gru_audio.data.datasets import BUILDERS
 from gru_audio.data.fields import ClassField, Field, Values
 from gru_audio.data.signal import Signal
 from gru_audio.settings import UserError, nearest

@@ -5,7 +5,7 @@ import re
 import numpy as np
 from ml_collections import ConfigDict
 
-from gru_audio.data.builders import quality
+from gru_audio.data.datasets import quality
 from gru_audio.data.source import Source
 from gru_audio.settings import UserError, nearest
 

@@ -95,13 +95,15 @@ def make_task(config: ConfigDict, field: Field | None, features: int) -> Task:
     return task
 
 
-def build_task(config: ConfigDict, answers: tuple[str, ...], features: int = 0) -> Task:
+def build_task(config: ConfigDict, output_names: tuple[str, ...], features: int = 0) -> Task:
     """The task that `config.name` asks for, as far as its data is known: enough for a report.
 
     Raises:
       UserError: an unknown name.
     """
-    return make(choose("task", config.name, TASKS), config, answers=answers, features=features)
+    return make(
+        choose("task", config.name, TASKS), config, output_names=output_names, features=features
+    )
 
 
 def metric_called(name: str) -> Metric:

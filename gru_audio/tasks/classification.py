@@ -21,10 +21,10 @@ from gru_audio.tasks.metrics import (
     Predictions,
     Recall,
     TrueProbability,
-    answers,
+    chosen,
     take,
 )
-from gru_audio.tasks.task import CLASS_WEIGHTS, Problem, Row, Stored, balanced
+from gru_audio.tasks.task import CLASS_WEIGHTS, InputsAndTargets, Row, Stored, balanced
 
 _NEVER = 1e-9  # probability of what was never seen in training
 
@@ -33,7 +33,7 @@ _NEVER = 1e-9  # probability of what was never seen in training
 class Classification:
     """Classification of a clip into one of `answers`."""
 
-    answers: tuple[str, ...]
+    output_names: tuple[str, ...]
     label_smoothing: float = setting(
         0.0,
         low=0,
@@ -52,16 +52,16 @@ class Classification:
     several: ClassVar[bool] = False
     per_frame: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (ACCURACY, LOSS, MACRO_F1, UAR)
-    answer_metric: ClassVar[Metric] = Recall()
+    output_metric: ClassVar[Metric] = Recall()
     example_metric: ClassVar[Mean] = TrueProbability()
-    answer_words: ClassVar[tuple[str, str]] = ("class", "classes")
-    as_stored: ClassVar[bool] = False
+    output_words: ClassVar[tuple[str, str]] = ("class", "classes")
+    requires_raw_values: ClassVar[bool] = False
     trivial: ClassVar[str] = "majority class"
 
     @property
     def outputs(self) -> int:
         """As many as classes."""
-        return len(self.answers)
+        return len(self.output_names)
 
     def labels(self, values: Values) -> Values:
         """Numbers of classes, int32 (N,)."""
@@ -81,12 +81,14 @@ class Classification:
         """Distributions (B, C) times the weights of the true classes."""
         return soft * weights[labels][:, None]
 
-    def problem(self, features: jax.Array, frames: jax.Array, labels: jax.Array) -> Problem:
+    def inputs_and_targets(
+        self, features: jax.Array, lengths: jax.Array, labels: jax.Array
+    ) -> InputsAndTargets:
         """To name the class."""
-        return Problem(features, frames, labels)
+        return InputsAndTargets(features, lengths, labels)
 
     def loss(
-        self, outputs: jax.Array, targets: jax.Array, frames: jax.Array
+        self, outputs: jax.Array, targets: jax.Array, lengths: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Cross-entropy in nats (B,) of logits and distributions (B, C); one term an example.
 
@@ -96,10 +98,10 @@ class Classification:
         return loss, jnp.ones_like(loss) if self.class_weight == "none" else targets.sum(-1)
 
     def score(
-        self, outputs: jax.Array, targets: jax.Array, frames: jax.Array
+        self, outputs: jax.Array, targets: jax.Array, lengths: jax.Array
     ) -> dict[str, jax.Array]:
         """Loss, class, and class probabilities."""
-        loss, _ = self.loss(outputs, targets, frames)
+        loss, _ = self.loss(outputs, targets, lengths)
         label = targets.argmax(-1).astype(jnp.int32)
         return {"loss": loss, "label": label, "probabilities": jax.nn.softmax(outputs)}
 
@@ -112,13 +114,13 @@ class Classification:
             "probabilities": Stored("f", (self.outputs,)),
         }
 
-    def target_sums(self, targets: jax.Array, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def target_sums(self, targets: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
         """How many examples each class has (C,), and how many there are."""
         return targets.sum(0), jnp.float32(len(targets))
 
-    def trivial_outputs(self, mean: jax.Array, frames: jax.Array, steps: int) -> jax.Array:
+    def trivial_outputs(self, mean: jax.Array, lengths: jax.Array, steps: int) -> jax.Array:
         """The classes with their frequencies in training: the largest class is the answer."""
-        return jnp.broadcast_to(jnp.log(mean + _NEVER), (len(frames), self.outputs))
+        return jnp.broadcast_to(jnp.log(mean + _NEVER), (len(lengths), self.outputs))
 
     def linear_outputs(
         self, training: np.ndarray, labels: np.ndarray, test: np.ndarray
@@ -131,7 +133,7 @@ class Classification:
         counts = self.confusion(predictions)
         rows = []
         for name, hits, there, taken in zip(
-            self.answers, counts.diagonal(), counts.sum(1), counts.sum(0), strict=True
+            self.output_names, counts.diagonal(), counts.sum(1), counts.sum(0), strict=True
         ):
             row: Row = {"class": name, "examples": int(there)}
             row["recall"] = float(hits / there) if there else None
@@ -139,17 +141,17 @@ class Classification:
             rows.append(row)
         return rows
 
-    def of_answer(self, predictions: Predictions, answer: int) -> Predictions | None:
+    def of_output(self, predictions: Predictions, answer: int) -> Predictions | None:
         """The examples of a class."""
         rows = predictions["label"] == answer
         return take(predictions, rows) if rows.any() else None
 
     def confusion(self, predictions: Predictions) -> np.ndarray:
         """Counts by true and predicted class, int (classes, classes)."""
-        pairs = predictions["label"] * self.outputs + answers(predictions)
+        pairs = predictions["label"] * self.outputs + chosen(predictions)
         return np.bincount(pairs, minlength=self.outputs**2).reshape(self.outputs, self.outputs)
 
     def in_words(self, predictions: Predictions, row: int) -> tuple[str, str]:
         """The class and the most probable class."""
         answer = predictions["probabilities"][row].argmax()
-        return self.answers[predictions["label"][row]], self.answers[answer]
+        return self.output_names[predictions["label"][row]], self.output_names[answer]

@@ -117,7 +117,7 @@ class Accuracy(Mean):
 
     def terms(self, predictions: Predictions) -> tuple[np.ndarray, Weights]:
         """1 for right, 0 for wrong."""
-        return answers(predictions) == predictions["label"], None
+        return chosen(predictions) == predictions["label"], None
 
 
 class Recall(Accuracy):
@@ -172,7 +172,7 @@ class OverClasses(Metric):
     def contributions(self, predictions: Predictions) -> np.ndarray:
         """By the chain rule through the sums."""
         scores, (by_found, by_there, by_taken), present = self._of_classes(predictions, None)
-        label, answer = predictions["label"], answers(predictions)
+        label, answer = predictions["label"], chosen(predictions)
         derivative = np.where(answer == label, by_found[label], 0.0)
         derivative += by_there[label] + by_taken[answer]
         return around(float(scores[present].mean()), derivative / present.sum())
@@ -181,7 +181,7 @@ class OverClasses(Metric):
         self, predictions: Predictions, weights: Weights
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Scores (C,), their derivatives (3, C), and which classes count (C,)."""
-        label, answer = predictions["label"], answers(predictions)
+        label, answer = predictions["label"], chosen(predictions)
         weight = np.ones(label.size) if weights is None else weights
         count = predictions["probabilities"].shape[-1]
         found, there, taken = (
@@ -255,7 +255,7 @@ def selected(metrics: Sequence[Metric], select: str) -> Metric:
     return valid[select]
 
 
-def answers(predictions: Predictions) -> np.ndarray:
+def chosen(predictions: Predictions) -> np.ndarray:
     """The most probable class of each example, int (N,)."""
     return predictions["probabilities"].argmax(axis=-1)
 

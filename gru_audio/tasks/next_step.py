@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import optax
 
 from gru_audio.settings import setting
-from gru_audio.tasks.task import OfTheSignal, Problem, log_odds, over_frames
+from gru_audio.tasks.task import InputsAndTargets, SelfSupervised, log_odds, over_frames
 
 BERNOULLI, GAUSSIAN = DISTRIBUTIONS = ("bernoulli", "gaussian")
 
 
 @dataclass(frozen=True)
-class NextStep(OfTheSignal):
+class NextStep(SelfSupervised):
     """Foretells every frame of a sequence, value by value.
 
     "bernoulli" is for frames of zeros and ones, such as piano rolls: the loss is the negative
@@ -43,7 +43,7 @@ class NextStep(OfTheSignal):
     trivial: ClassVar[str] = "mean of each value over the training frames"
 
     @property
-    def as_stored(self) -> bool:
+    def requires_raw_values(self) -> bool:
         """Zeros and ones must stay what they are."""
         return self.distribution == BERNOULLI
 
@@ -52,29 +52,31 @@ class NextStep(OfTheSignal):
         """One for each value."""
         return self.features
 
-    def problem(self, features: jax.Array, frames: jax.Array, labels: jax.Array) -> Problem:
+    def inputs_and_targets(
+        self, features: jax.Array, lengths: jax.Array, labels: jax.Array
+    ) -> InputsAndTargets:
         """Inputs are the frames one step late."""
         if self.first_frame:
             late = jnp.pad(features, ((0, 0), (1, 0), (0, 0)))[:, :-1]
-            return Problem(late, frames, features)
-        return Problem(features[:, :-1], frames - 1, features[:, 1:])
+            return InputsAndTargets(late, lengths, features)
+        return InputsAndTargets(features[:, :-1], lengths - 1, features[:, 1:])
 
     def loss(
-        self, outputs: jax.Array, targets: jax.Array, frames: jax.Array
+        self, outputs: jax.Array, targets: jax.Array, lengths: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """The sum over an example's frames (B,), and how many those are (B,)."""
         if self.distribution == BERNOULLI:
             losses = optax.sigmoid_binary_cross_entropy(outputs, targets)
         else:
             losses = (outputs - targets) ** 2 / 2
-        return over_frames(losses.sum(-1), frames)
+        return over_frames(losses.sum(-1), lengths)
 
-    def target_sums(self, targets: jax.Array, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def target_sums(self, targets: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The sum of each value over valid frames (features,), and how many frames those are."""
-        valid = jnp.arange(targets.shape[1]) < frames[:, None]
+        valid = jnp.arange(targets.shape[1]) < lengths[:, None]
         return jnp.sum(targets, axis=(0, 1), where=valid[..., None]), valid.sum(dtype=jnp.float32)
 
-    def trivial_outputs(self, mean: jax.Array, frames: jax.Array, steps: int) -> jax.Array:
+    def trivial_outputs(self, mean: jax.Array, lengths: jax.Array, steps: int) -> jax.Array:
         """Every value of every frame with its frequency, or its mean, in training."""
         output = log_odds(mean) if self.distribution == BERNOULLI else mean
-        return jnp.broadcast_to(output, (len(frames), steps, self.outputs))
+        return jnp.broadcast_to(output, (len(lengths), steps, self.outputs))

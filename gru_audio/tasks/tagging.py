@@ -15,7 +15,7 @@ from gru_audio.settings import setting
 from gru_audio.tasks.linear import log_probabilities
 from gru_audio.tasks.metrics import LOSS, Mean, Metric, Predictions
 from gru_audio.tasks.ranking import EER, MAP, AveragePrecision
-from gru_audio.tasks.task import CLASS_WEIGHTS, Problem, Row, Stored, balanced, log_odds
+from gru_audio.tasks.task import CLASS_WEIGHTS, InputsAndTargets, Row, Stored, balanced, log_odds
 
 _GIVEN = 0.5  # probability from which on a tag is given
 
@@ -28,7 +28,7 @@ class _OfOneTag(AveragePrecision):
 class Tagging:
     """Which of the tags `answers` a clip has; the model has an output for each."""
 
-    answers: tuple[str, ...]
+    output_names: tuple[str, ...]
     label_smoothing: float = setting(
         0.0,
         low=0,
@@ -46,21 +46,21 @@ class Tagging:
     needs: ClassVar[type[Field] | None] = TagsField
     several: ClassVar[bool] = True
     per_frame: ClassVar[bool] = False
-    answer_metric: ClassVar[Metric] = _OfOneTag()
+    output_metric: ClassVar[Metric] = _OfOneTag()
     example_metric: ClassVar[Mean] = LOSS
-    answer_words: ClassVar[tuple[str, str]] = ("tag", "tags")
-    as_stored: ClassVar[bool] = False
+    output_words: ClassVar[tuple[str, str]] = ("tag", "tags")
+    requires_raw_values: ClassVar[bool] = False
     trivial: ClassVar[str] = "tag frequencies"
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """Those of the ranking of examples by each tag; only the loss where no tags are known."""
-        return (MAP, EER, LOSS) if self.answers else (LOSS,)
+        return (MAP, EER, LOSS) if self.output_names else (LOSS,)
 
     @property
     def outputs(self) -> int:
         """As many as tags."""
-        return len(self.answers)
+        return len(self.output_names)
 
     def labels(self, values: Values) -> Values:
         """Which tags there are, float32 (N, tags) of 0 and 1."""
@@ -84,12 +84,14 @@ class Tagging:
         weight = jnp.where(labels > 0, weights[:, 1], weights[:, 0])
         return weight * (1 - soft), weight * soft
 
-    def problem(self, features: jax.Array, frames: jax.Array, labels: Any) -> Problem:
+    def inputs_and_targets(
+        self, features: jax.Array, lengths: jax.Array, labels: Any
+    ) -> InputsAndTargets:
         """To name the tags."""
-        return Problem(features, frames, labels)
+        return InputsAndTargets(features, lengths, labels)
 
     def loss(
-        self, outputs: jax.Array, targets: Any, frames: jax.Array
+        self, outputs: jax.Array, targets: Any, lengths: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Binary cross-entropy in nats, averaged over tags (B,); one term an example.
 
@@ -104,17 +106,17 @@ class Tagging:
         return loss, jnp.ones_like(loss)
 
     def score(
-        self, outputs: jax.Array, targets: jax.Array, frames: jax.Array
+        self, outputs: jax.Array, targets: jax.Array, lengths: jax.Array
     ) -> dict[str, jax.Array]:
         """Loss, which tags there are, and the probability of each."""
-        loss, _ = self.loss(outputs, targets, frames)
+        loss, _ = self.loss(outputs, targets, lengths)
         tags = (targets > 0.5).astype(jnp.uint8)
         return {"loss": loss, "tags": tags, "probabilities": jax.nn.sigmoid(outputs)}
 
     @property
     def stored(self) -> Mapping[str, Stored]:
         """As `score` keeps them; without names of tags, only the loss is certain."""
-        if not self.answers:
+        if not self.output_names:
             return {"loss": Stored("f")}
         tags = (self.outputs,)
         return {
@@ -123,13 +125,13 @@ class Tagging:
             "probabilities": Stored("f", tags),
         }
 
-    def target_sums(self, targets: jax.Array, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def target_sums(self, targets: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
         """How many examples each tag has (tags,), and how many there are."""
         return targets.sum(0), jnp.float32(len(targets))
 
-    def trivial_outputs(self, mean: jax.Array, frames: jax.Array, steps: int) -> jax.Array:
+    def trivial_outputs(self, mean: jax.Array, lengths: jax.Array, steps: int) -> jax.Array:
         """Each tag with its frequency in training."""
-        return jnp.broadcast_to(log_odds(mean), (len(frames), self.outputs))
+        return jnp.broadcast_to(log_odds(mean), (len(lengths), self.outputs))
 
     def linear_outputs(
         self, training: np.ndarray, labels: np.ndarray, test: np.ndarray
@@ -145,10 +147,10 @@ class Tagging:
         counts = predictions["tags"].sum(axis=0).tolist()
         return [
             {"tag": tag, "examples": count, "average precision": ap, "equal error rate": eer}
-            for tag, count, ap, eer in zip(self.answers, counts, *scores, strict=True)
+            for tag, count, ap, eer in zip(self.output_names, counts, *scores, strict=True)
         ]
 
-    def of_answer(self, predictions: Predictions, answer: int) -> Predictions | None:
+    def of_output(self, predictions: Predictions, answer: int) -> Predictions | None:
         """All examples, with one tag; None where all or none have it."""
         one = {name: predictions[name][:, [answer]] for name in ("tags", "probabilities")}
         return {**predictions, **one} if np.ptp(one["tags"]) else None
@@ -164,5 +166,5 @@ class Tagging:
         return self._joined(predictions["tags"][row] > 0), self._joined(given)
 
     def _joined(self, chosen: np.ndarray) -> str:
-        names = [tag for tag, has in zip(self.answers, chosen, strict=True) if has]
+        names = [tag for tag, has in zip(self.output_names, chosen, strict=True) if has]
         return "+".join(names) or "none"

@@ -29,7 +29,7 @@ class Stored:
     below: int | None = None
 
 
-class Problem(NamedTuple):
+class InputsAndTargets(NamedTuple):
     """What a model is given, and what is asked of it.
 
     Attributes:
@@ -39,7 +39,7 @@ class Problem(NamedTuple):
     """
 
     inputs: jax.Array
-    frames: jax.Array
+    lengths: jax.Array
     targets: Any
 
 
@@ -63,19 +63,19 @@ class Task(Protocol):
     needs: ClassVar[type[Field] | None]
     several: ClassVar[bool]
     per_frame: ClassVar[bool]
-    answer_metric: ClassVar[Metric]
+    output_metric: ClassVar[Metric]
     example_metric: ClassVar[Mean]
-    answer_words: ClassVar[tuple[str, str]]
+    output_words: ClassVar[tuple[str, str]]
     trivial: ClassVar[str]
 
     @property
     def metrics(self) -> tuple[Metric, ...]: ...
 
     @property
-    def answers(self) -> tuple[str, ...]: ...
+    def output_names(self) -> tuple[str, ...]: ...
 
     @property
-    def as_stored(self) -> bool: ...
+    def requires_raw_values(self) -> bool: ...
 
     @property
     def outputs(self) -> int:
@@ -106,11 +106,13 @@ class Task(Protocol):
           weights: from `class_weights`.
         """
 
-    def problem(self, features: jax.Array, frames: jax.Array, labels: Any) -> Problem:
+    def inputs_and_targets(
+        self, features: jax.Array, lengths: jax.Array, labels: Any
+    ) -> InputsAndTargets:
         """The problem that normalised features (B, T, F), frames (B,) and soft labels pose."""
 
     def loss(
-        self, outputs: jax.Array, targets: Any, frames: jax.Array
+        self, outputs: jax.Array, targets: Any, lengths: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Of each example the sum of what is lost (B,), and how many terms the sum has (B,).
 
@@ -122,7 +124,7 @@ class Task(Protocol):
           frames: valid ones (B,).
         """
 
-    def score(self, outputs: jax.Array, targets: Any, frames: jax.Array) -> dict[str, jax.Array]:
+    def score(self, outputs: jax.Array, targets: Any, lengths: jax.Array) -> dict[str, jax.Array]:
         """What an evaluation keeps of every example (B, ...): all that the metrics need."""
 
     @property
@@ -132,7 +134,7 @@ class Task(Protocol):
     def table(self, predictions: Predictions) -> list[Row]:
         """A row for each of `answers`: its name, its number of examples, then shares."""
 
-    def of_answer(self, predictions: Predictions, answer: int) -> Predictions | None:
+    def of_output(self, predictions: Predictions, answer: int) -> Predictions | None:
         """What of predictions tells how well one of `answers` is found; None if nothing does.
 
         `answer_metric` measures it.
@@ -144,14 +146,14 @@ class Task(Protocol):
     def in_words(self, predictions: Predictions, row: int) -> tuple[str, str] | None:
         """What is true of an example, and what the model answered; None without answers."""
 
-    def target_sums(self, targets: Any, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def target_sums(self, targets: Any, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Sums of targets over the examples of a batch, and the number of targets summed.
 
         Over the training examples they give the mean target, which is all that a predictor needs
         that ignores its input.
         """
 
-    def trivial_outputs(self, mean: jax.Array, frames: jax.Array, steps: int) -> jax.Array:
+    def trivial_outputs(self, mean: jax.Array, lengths: jax.Array, steps: int) -> jax.Array:
         """Outputs, as of a model, of the predictor that ignores its input.
 
         Args:
@@ -175,20 +177,20 @@ class Task(Protocol):
         """
 
 
-class OfTheSignal:
+class SelfSupervised:
     """What tasks have in common that ask for something the signal itself tells: no labels."""
 
     needs: ClassVar[type[Field] | None] = None
-    answers: ClassVar[tuple[str, ...]] = ()
+    output_names: ClassVar[tuple[str, ...]] = ()
     several: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (LOSS,)
-    answer_metric: ClassVar[Metric] = LOSS
+    output_metric: ClassVar[Metric] = LOSS
     example_metric: ClassVar[Mean] = LOSS
-    answer_words: ClassVar[tuple[str, str]] = ("", "")
+    output_words: ClassVar[tuple[str, str]] = ("", "")
     trivial: ClassVar[str] = "mean of the training targets"
 
     @property
-    def as_stored(self) -> bool:
+    def requires_raw_values(self) -> bool:
         """True: what the signal tells is read off its values."""
         return True
 
@@ -208,14 +210,14 @@ class OfTheSignal:
         raise NotImplementedError
 
     def loss(
-        self, outputs: jax.Array, targets: Any, frames: jax.Array
+        self, outputs: jax.Array, targets: Any, lengths: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """As `Task.loss`."""
         raise NotImplementedError
 
-    def score(self, outputs: jax.Array, targets: Any, frames: jax.Array) -> dict[str, jax.Array]:
+    def score(self, outputs: jax.Array, targets: Any, lengths: jax.Array) -> dict[str, jax.Array]:
         """The mean of an example's terms, and how many it has."""
-        loss, terms = self.loss(outputs, targets, frames)
+        loss, terms = self.loss(outputs, targets, lengths)
         return {"loss": loss / jnp.maximum(terms, 1), "weight": terms}
 
     @property
@@ -227,7 +229,7 @@ class OfTheSignal:
         """Empty."""
         return []
 
-    def of_answer(self, predictions: Predictions, answer: int) -> None:
+    def of_output(self, predictions: Predictions, answer: int) -> None:
         """None."""
 
     def confusion(self, predictions: Predictions) -> None:
@@ -262,9 +264,9 @@ def balanced(counts: np.ndarray) -> np.ndarray:
     return np.where(counts > 0, weights, 0).astype(np.float32)
 
 
-def over_frames(losses: jax.Array, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
+def over_frames(losses: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Losses (B, T) summed over valid frames (B,), and how many those are (B,)."""
-    counted = jnp.arange(losses.shape[1]) < frames[:, None]
+    counted = jnp.arange(losses.shape[1]) < lengths[:, None]
     return jnp.sum(losses, axis=1, where=counted), counted.sum(1, dtype=jnp.float32)
 
 

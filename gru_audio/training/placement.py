@@ -166,7 +166,7 @@ class Placement:
         own, data = jax.local_device_count(), self.data_devices
         if jax.process_count() > 1 and own % data and data % own:
             raise UserError(
-                f"config.data.feed=streamed with {own} devices a process: config.parallel.data="
+                f"config.data.loader=streamed with {own} devices a process: config.parallel.data="
                 f"{data} must divide that or be a multiple of it."
             )
 
@@ -359,7 +359,7 @@ def make_placement(parallel: ConfigDict, members: int) -> Placement:
             f"config.parallel.member={member} x data={data} leaves process {min(idle)} of "
             f"{hosts} without a device: all must take part."
         )
-    vmap_members = parallel.side_by_side
+    vmap_members = parallel.vmap_members
     if vmap_members is None:
         vmap_members = int(devices[0].platform == "cpu")
     memory = device_memory()

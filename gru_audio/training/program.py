@@ -5,11 +5,11 @@ from ml_collections import ConfigDict
 from gru_audio.audio.frontends import make_frontend
 from gru_audio.data.fields import Field
 from gru_audio.data.signal import Signal
-from gru_audio.models import make_model
+from gru_audio.nn.models import make_model
 from gru_audio.settings import UserError
 from gru_audio.tasks import make_task
 from gru_audio.tasks.next_step import NextStep
-from gru_audio.tasks.task import OfTheSignal
+from gru_audio.tasks.task import SelfSupervised
 from gru_audio.training.step import DATA, Program
 
 
@@ -25,26 +25,26 @@ def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Pro
     model = make_model(config.model, task.outputs, per_frame=task.per_frame, batch_axis=DATA)
     if not signal.is_sound:
         _check_augmentation(config.augment)
-    if task.as_stored and config.frontend.normalise:
+    if task.requires_raw_values and config.frontend.normalise:
         raise UserError(
             f"config.task.name={config.task.name} reads values as they are stored: "
             "set config.frontend.normalise=False."
         )
     deltas = config.frontend.get("deltas", 0)
-    if deltas and isinstance(task, OfTheSignal):
+    if deltas and isinstance(task, SelfSupervised):
         raise UserError(
             f"config.task.name={config.task.name} may not look ahead, as deltas do: "
             "set config.frontend.deltas=0."
         )
     if isinstance(task, NextStep) and not model.causal:
         raise UserError(f"config.task.name=next_step may not look ahead: set {model.look_ahead}.")
-    if config.train.truncate_frames:
+    if config.train.tbptt_frames:
         try:
             model.initial_state(1)
         except UserError as error:
             raise UserError(
                 f'config.model.name="{config.model.name}": {error} Otherwise set '
-                "config.train.truncate_frames=0."
+                "config.train.tbptt_frames=0."
             ) from error
     return Program(
         signal=signal,
@@ -57,8 +57,8 @@ def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Pro
         time_masks=config.augment.time_masks,
         frequency_masks=config.augment.frequency_masks,
         blocks=deltas + 1,
-        grad_accumulation=config.train.accumulate,
-        tbptt_frames=config.train.truncate_frames,
+        grad_accumulation=config.train.grad_accumulation,
+        tbptt_frames=config.train.tbptt_frames,
         skip_nonfinite=config.train.skip_nonfinite,
     )
 

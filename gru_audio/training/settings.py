@@ -14,13 +14,13 @@ class TrainSettings:
 
     batch_size: int = setting(32, low=1, high=2**20, unit="examples", doc="Examples of an update.")
     steps: int = setting(3000, low=1, high=_COUNT, traced=True, doc="Updates.")
-    accumulate: int = setting(
+    grad_accumulation: int = setting(
         1,
         low=1,
         high=2**20,
         doc="The parts of a batch that go through the model one after another, to save memory.",
     )
-    truncate_frames: int = setting(
+    tbptt_frames: int = setting(
         0,
         low=0,
         high=_COUNT,
@@ -104,7 +104,7 @@ class ParallelSettings:
         machine=True,
         doc="Aimed length of a call to the device.",
     )
-    side_by_side: int | None = setting(
+    vmap_members: int | None = setting(
         None,
         kind=int,
         low=0,
@@ -121,7 +121,7 @@ class ParallelSettings:
         machine=True,
         doc="Memory of a device that may be used; None: nearly all.",
     )
-    repack_gain: float = setting(
+    shrink_gain: float = setting(
         2.0,
         low=0,
         high=1e9,

@@ -25,9 +25,9 @@ from gru_audio.audio.frontends import Frontend
 from gru_audio.audio.normalise import Normalisation
 from gru_audio.data.resident import Batch, Mixed
 from gru_audio.data.signal import Signal
-from gru_audio.models.model import Model
-from gru_audio.rnn.layer import Dropout
-from gru_audio.tasks.task import Problem, Task
+from gru_audio.nn.layer import Dropout
+from gru_audio.nn.model import Model
+from gru_audio.tasks.task import InputsAndTargets, Task
 from gru_audio.training import keys as uses
 from gru_audio.training import optimizer
 from gru_audio.training.keys import Keys, initial_key, step_keys
@@ -196,8 +196,8 @@ class Program:
         """
 
         def micro_batch(model_state: ModelState, rows: jax.Array, examples: Any) -> GradientSum:
-            problem = self.augmented(state, rows, *load(*examples))
-            return self.problem_gradients(state, model_state, Keys(keys.step, rows), problem)
+            prepared = self.augmented(state, rows, *load(*examples))
+            return self.batch_gradients(state, model_state, Keys(keys.step, rows), prepared)
 
         if self.grad_accumulation == 1:
             return micro_batch(state.weights.model_state, keys.rows, examples)
@@ -211,8 +211,8 @@ class Program:
         )
         return total
 
-    def problem_gradients(
-        self, state: TrainState, model_state: ModelState, keys: Keys, problem: Problem
+    def batch_gradients(
+        self, state: TrainState, model_state: ModelState, keys: Keys, prepared: InputsAndTargets
     ) -> GradientSum:
         """Summed loss and gradients of one micro-batch, whole or segment by segment.
 
@@ -230,10 +230,10 @@ class Program:
             return GradientSum(loss, terms, gradients, dict(new_model_state)), carry
 
         length, per_frame = self.tbptt_frames, self.task.per_frame
-        if not 0 < length < problem.inputs.shape[1]:
-            return of_segment(model_state, keys, problem, None, 1.0)[0]
-        segments = -(-problem.inputs.shape[1] // length)
-        inputs, targets = _padded((problem.inputs, problem.targets), segments * length, per_frame)
+        if not 0 < length < prepared.inputs.shape[1]:
+            return of_segment(model_state, keys, prepared, None, 1.0)[0]
+        segments = -(-prepared.inputs.shape[1] // length)
+        inputs, targets = _padded((prepared.inputs, prepared.targets), segments * length, per_frame)
 
         def next_segment(so_far: tuple[GradientSum, Any], number: jax.Array):
             total, carry = so_far
@@ -242,14 +242,14 @@ class Program:
             def cut(a: jax.Array) -> jax.Array:
                 return jax.lax.dynamic_slice_in_dim(a, start, length, axis=1)
 
-            valid = jnp.clip(problem.frames - start, 0, length)
+            valid = jnp.clip(prepared.lengths - start, 0, length)
             wanted = jax.tree.map(cut, targets) if per_frame else targets
-            weight = 1.0 if per_frame else valid / problem.frames
-            segment = Problem(cut(inputs), valid, wanted)
+            weight = 1.0 if per_frame else valid / prepared.lengths
+            segment = InputsAndTargets(cut(inputs), valid, wanted)
             added, carry = of_segment(model_state, keys.of_segment(number), segment, carry, weight)
             return (total + added, carry), None
 
-        carry = self.model.initial_state(len(problem.frames))
+        carry = self.model.initial_state(len(prepared.lengths))
         zero = GradientSum.zero(state.weights)
         (total, _), _ = jax.lax.scan(next_segment, (zero, carry), jnp.arange(segments))
         return total
@@ -260,7 +260,7 @@ class Program:
         hyper: dict[str, jax.Array],
         model_state: ModelState,
         keys: Keys,
-        problem: Problem,
+        prepared: InputsAndTargets,
         carry: Any,
         weight: jax.Array | float,
     ) -> tuple[jax.Array, tuple[jax.Array, ModelState, Any]]:
@@ -282,14 +282,14 @@ class Program:
             params = _with_noise(params, keys.weight_noise, hyper["train.weight_noise"])
         outputs, new_state = self.model.apply(
             {"params": params, **model_state},
-            problem.inputs,
-            problem.frames,
+            prepared.inputs,
+            prepared.lengths,
             state=carry,
             train=True,
             dropout=dropout,
             mutable=list(model_state),
         )
-        loss, terms = self.task.loss(outputs.values, problem.targets, outputs.lengths)
+        loss, terms = self.task.loss(outputs.values, prepared.targets, outputs.lengths)
         return jnp.sum(loss * weight), (jnp.sum(terms * weight), new_state, outputs.state)
 
     def update(
@@ -330,16 +330,16 @@ class Program:
         self, weights: Weights, normalisation: Normalisation, batch: Batch
     ) -> dict[str, jax.Array]:
         """What the task keeps of every example for its metrics, (B, ...) each."""
-        inputs, frames, targets = self.problem(normalisation, batch)
+        inputs, frames, targets = self.inputs_and_targets(normalisation, batch)
         variables = {"params": weights.params, **weights.model_state}
         outputs: Any = self.model.apply(variables, inputs, frames, train=False)
         return self.task.score(outputs.values, targets, outputs.lengths)
 
-    def problem(self, normalisation: Normalisation, batch: Batch) -> Problem:
+    def inputs_and_targets(self, normalisation: Normalisation, batch: Batch) -> InputsAndTargets:
         """Inputs and targets of a batch at evaluation, without noise."""
         features, frames = self.features(batch)
         labels = self.task.soft_labels(batch.labels)
-        return self.task.problem(normalisation(features), frames, labels)
+        return self.task.inputs_and_targets(normalisation(features), frames, labels)
 
     def features(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Features (B, T, F), not normalised, and numbers of valid frames (B,)."""
@@ -352,7 +352,9 @@ class Program:
             return soft
         return self.task.weighted(soft, batch.labels, state.class_weights)
 
-    def augmented(self, state: TrainState, keys: jax.Array, batch: Batch, mixed: Mixed) -> Problem:
+    def augmented(
+        self, state: TrainState, keys: jax.Array, batch: Batch, mixed: Mixed
+    ) -> InputsAndTargets:
         """Inputs and targets of a batch in training. `keys` are of its rows, (B, uses)."""
         hyper, rate = state.hyper, self.signal.rate / 1000
         waveform, length = self.signal.floats(batch.signal), batch.length
@@ -383,23 +385,23 @@ class Program:
             others = self._training_labels(state, partner)
             labels = jax.tree.map(functools.partial(_mixed_labels, share), labels, others)
         features, frames = self.frontend(waveform, length)
-        problem = self.task.problem(state.normalisation(features), frames, labels)
+        prepared = self.task.inputs_and_targets(state.normalisation(features), frames, labels)
         time_ms = hyper.get("augment.time_mask_ms")
         bands = hyper.get("augment.frequency_mask_bands")
         if time_ms is None and bands is None:
-            return problem
+            return prepared
         hop = self.frontend.samples(2) - self.frontend.samples(1)
         masked = augment.spec_augment(
             keys[:, uses.SPEC_AUGMENT],
-            problem.inputs,
-            problem.frames,
+            prepared.inputs,
+            prepared.lengths,
             time_masks=0 if time_ms is None else self.time_masks,
             time_width=0 if time_ms is None else time_ms * rate / hop,
             frequency_masks=0 if bands is None else self.frequency_masks,
             frequency_width=0 if bands is None else bands,
             blocks=self.blocks,
         )
-        return problem._replace(inputs=masked)
+        return prepared._replace(inputs=masked)
 
 
 def _padded(inputs_and_targets: tuple[Any, Any], length: int, per_frame: bool) -> tuple[Any, Any]:

@@ -32,19 +32,18 @@ def test_a_shared_batch_is_worked_on_at_the_precision_of_the_case(dumped):
     assert all("HIGHEST" in product for product in products)
 
 
-@pytest.mark.parametrize("bidirectional", [False, True])
-def test_cudnn_gets_the_weights_of_the_problem(bidirectional):
-    """Held to float64 by JAX's own reference of what cuDNN computes."""
-    case = Case("lstm", 2, 5, 3, 4, bidirectional=bidirectional)
+def test_cudnn_gets_the_weights_of_the_problem():
+    """JAX's own reference of what cuDNN computes agrees with float64."""
+    case = Case("lstm", 2, 5, 3, 4, bidirectional=True)
     problem = make_problem(case)
     sizes = (case.features, case.hidden, 1)
     parts = rnn.unpack_lstm_weights(
-        jnp.asarray(cudnn_weights(problem.params)), *sizes, bidirectional
+        jnp.asarray(cudnn_weights(problem.params)), *sizes, case.bidirectional
     )
     start = jnp.zeros((case.directions, case.batch, case.hidden))
     lengths = jnp.full(case.batch, case.time, jnp.int32)
     outputs, *_ = rnn.lstm_ref(
-        jnp.asarray(problem.inputs), start, start, *parts, lengths, *sizes, 0.0, bidirectional
+        jnp.asarray(problem.inputs), start, start, *parts, lengths, *sizes, 0.0, case.bidirectional
     )
     np.testing.assert_allclose(outputs, problem.truth()[0], atol=1e-5)
 

@@ -6,7 +6,7 @@ from benchmarks.experiment import plain
 from gru_audio.config import check, flatten, override
 from gru_audio.data.fields import ClassField
 from gru_audio.data.signal import Signal
-from gru_audio.models.size import model_size
+from gru_audio.nn.size import model_size
 from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.program import make_program
 from tests.golden_configs import parts
@@ -29,7 +29,7 @@ def check_plain(config):
     numbers = ("learning_rate", "b1", "b2", "eps", "clip_norm")
     assert hyperparameters([config]).keys() == {"train.steps", *(f"optimizer.{n}" for n in numbers)}
     assert not program.time_masks and not program.frequency_masks
-    assert config.train.accumulate == 1 and config.train.truncate_frames == 0
+    assert config.train.grad_accumulation == 1 and config.train.tbptt_frames == 0
     assert model.compute_dtype == "float32"
 
 
@@ -62,7 +62,7 @@ def test_so_can_one_that_has_it_all():
         "optimizer.momentum": 0.9,
         "optimizer.weight_decay": 0.1,
         "optimizer.schedule": "cosine",
-        "train.accumulate": 4,
-        "train.truncate_frames": 20,
+        "train.grad_accumulation": 4,
+        "train.tbptt_frames": 20,
     }
     check_plain(plain(tiny({**NOISE, **ornate})))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gru_audio.data import fields, index
-from gru_audio.data.builders.records import STORED, kind_of
+from gru_audio.data.datasets.records import STORED, kind_of
 from gru_audio.data.fields import (
     KINDS,
     ClassField,

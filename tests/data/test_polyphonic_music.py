@@ -8,7 +8,7 @@ import pytest
 import scipy.io
 from scipy.special import logit
 
-from gru_audio.data.builders.polyphonic_music import KEYS
+from gru_audio.data.datasets.polyphonic_music import KEYS
 from gru_audio.data.source import Source, open_source
 from gru_audio.prepare import prepare
 from gru_audio.settings import UserError

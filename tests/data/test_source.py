@@ -188,7 +188,7 @@ def assert_refused(copy, why):
 
 
 def tampered(copy, **changes):
-    """Writes the columns anew, some of them changed, with their checksum."""
+    """Writes the columns again, some of them changed, with their checksum."""
     with np.load(copy / "columns.npz", allow_pickle=False) as columns:
         np.savez(copy / "columns.npz", **{**columns, **changes})
     data = (copy / "columns.npz").read_bytes()
@@ -197,7 +197,7 @@ def tampered(copy, **changes):
 
 
 def described(copy, **changes):
-    """Writes the description anew, some of it changed, with its checksum."""
+    """Writes the description again, some of it changed, with its checksum."""
     description = json.loads((copy / "source.json").read_text())
     index.write_description(copy, description | changes)
 

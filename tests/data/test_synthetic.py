@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare, kstest
 
-from gru_audio.data.builders import BUILDERS
-from gru_audio.data.builders.synthetic import (
+from gru_audio.data.datasets import BUILDERS
+from gru_audio.data.datasets.synthetic import (
     Adding,
     Adding200,
     CopyMemory500,

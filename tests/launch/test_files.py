@@ -25,6 +25,7 @@ SCRIPTS = [
     ROOT / ".ci" / "run",
     *LAUNCH.glob("*.sh"),
     *LAUNCH.glob("*.sbatch"),
+    *(ROOT / "benchmarks").glob("*.sh"),
     *(ROOT / "tests").rglob("*.sh"),
 ]
 EXIT_PREEMPTED = 75

@@ -43,18 +43,18 @@ from gru_audio.audio.io import BadAudio, decode
 from gru_audio.audio.normalise import Normalisation
 from gru_audio.config import default_config, override
 from gru_audio.data import source as sources
-from gru_audio.data.builders import archive, feature_files
-from gru_audio.data.builders.polyphonic_music import _read as read_rolls
-from gru_audio.data.builders.tables import read_table
+from gru_audio.data.datasets import archive, feature_files
+from gru_audio.data.datasets.polyphonic_music import _read as read_rolls
+from gru_audio.data.datasets.tables import read_table
 from gru_audio.data.fields import ClassField
 from gru_audio.data.signal import Signal
+from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.prepare import prepare
 from gru_audio.settings import UserError
 from gru_audio.training.checkpoint import Checkpoints, silence
 from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.program import make_program
 from gru_audio.training.step import Weights
-from gru_audio.training.trained import Trained
 from tests.reliability.damage import FORMS, speech
 from tests.rolls import made_rolls, write_rolls
 from tests.sounds import encode
@@ -330,7 +330,7 @@ def models() -> Iterable[Kind]:
     rng = np.random.default_rng(0)
     weights = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), shapes)
     normalisation = Normalisation(np.ones(8, np.float32), np.ones(8, np.float32))
-    trained = Trained(
+    trained = TrainedModel(
         config,
         field,
         signal_,
@@ -346,7 +346,7 @@ def models() -> Iterable[Kind]:
     def read(content: bytes, folder: Path, name: str) -> Any:
         for other, whole in files.items():
             (folder / other).write_bytes(content if other == name else whole)
-        found = Trained.load(epath.Path(folder))
+        found = TrainedModel.load(epath.Path(folder))
         described = [str(found.config), str(found.field), str(found.signal), found.longest]
         return described, jax.tree.leaves((found.weights.params, found.normalisation))
 
@@ -402,9 +402,9 @@ def checkpoints() -> Iterable[Kind]:
     state = {"weights": {"kernel": kernel}, "step": np.full(2, 7, np.int32)}
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
     with tempfile.TemporaryDirectory() as place:
-        keeper = Checkpoints(epath.Path(place) / "saved", 1, print)
-        keeper.save(7, state, {"best": 0.5})
-        keeper.close()
+        checkpoints = Checkpoints(epath.Path(place) / "saved", 1, print)
+        checkpoints.save(7, state, {"best": 0.5})
+        checkpoints.close()
         root = Path(place) / "saved"
         files = {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
@@ -414,11 +414,11 @@ def checkpoints() -> Iterable[Kind]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content if other == name else whole)
         said: list[str] = []
-        keeper = Checkpoints(epath.Path(folder) / "saved", 1, said.append)
+        checkpoints = Checkpoints(epath.Path(folder) / "saved", 1, said.append)
         try:
-            found = keeper.restore(abstract)
+            found = checkpoints.restore(abstract)
         finally:
-            keeper.close()
+            checkpoints.close()
         if found is None:
             raise UserError("; ".join(said))
         return jax.tree.leaves(found[0]), found[1]

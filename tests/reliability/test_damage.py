@@ -111,7 +111,7 @@ def test_without_a_whole_checkpoint_it_starts_anew(
     said = run(reading_only(environment), *command, "--workdir", workdir).stderr
     assert "none is left: starts again" in said
     assert_same_leavings(workdir, whole)
-    outcome("all checkpoints damaged", 1, "says so, starts anew: the same bits")
+    outcome("all checkpoints damaged", 1, "says so, starts again: the same bits")
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -16,7 +16,7 @@ from gru_audio.tasks.next_step import NextStep
 from gru_audio.tasks.tagging import Tagging
 
 RNG = np.random.default_rng(0)
-FRAMES = np.array([12, 7, 9, 12], np.int32)
+LENGTHS = np.array([12, 7, 9, 12], np.int32)
 STEPS = 12
 LABELS = np.array([0, 1, 1, 3], np.int32)
 TAGS = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 0, 1]], np.float32)  # of sets
@@ -42,57 +42,57 @@ def problem_of(name):
     task = TASKS[name]
     features = jnp.asarray(FEATURES.get(name, FEATURES["labels"]), jnp.float32)
     labels = jnp.asarray(TAGS[LABELS] if name == "tagging" else LABELS)
-    return task, task.problem(features, jnp.asarray(FRAMES), task.soft_labels(labels))
+    return task, task.inputs_and_targets(features, jnp.asarray(LENGTHS), task.soft_labels(labels))
 
 
-def trivial_loss(task, problem):
-    sums, count = task.target_sums(problem.targets, problem.frames)
-    outputs = task.trivial_outputs(sums / count, problem.frames, problem.inputs.shape[1])
-    loss, terms = task.loss(outputs, problem.targets, problem.frames)
+def trivial_loss(task, prepared):
+    sums, count = task.target_sums(prepared.targets, prepared.lengths)
+    outputs = task.trivial_outputs(sums / count, prepared.lengths, prepared.inputs.shape[1])
+    loss, terms = task.loss(outputs, prepared.targets, prepared.lengths)
     return float(loss.sum() / terms.sum())
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_no_constant_output_loses_less_on_the_training_examples(name):
-    task, problem = problem_of(name)
+    task, prepared = problem_of(name)
 
     def loss(constant):
-        shape = (4, problem.inputs.shape[1]) if task.per_frame else (4,)
+        shape = (4, prepared.inputs.shape[1]) if task.per_frame else (4,)
         outputs = jnp.broadcast_to(jnp.asarray(constant, jnp.float32), (*shape, task.outputs))
-        loss, terms = task.loss(outputs, problem.targets, problem.frames)
+        loss, terms = task.loss(outputs, prepared.targets, prepared.lengths)
         return float(loss.sum() / terms.sum())
 
     best = scipy.optimize.minimize(loss, np.zeros(task.outputs), method="Powell")
-    assert trivial_loss(task, problem) == pytest.approx(best.fun, abs=2e-3)
+    assert trivial_loss(task, prepared) == pytest.approx(best.fun, abs=2e-3)
 
 
 def test_the_trivial_class_is_the_largest_and_loses_the_entropy():
-    task, problem = problem_of("classification")
-    sums, count = task.target_sums(problem.targets, problem.frames)
-    outputs = task.trivial_outputs(sums / count, problem.frames, 1)
+    task, prepared = problem_of("classification")
+    sums, count = task.target_sums(prepared.targets, prepared.lengths)
+    outputs = task.trivial_outputs(sums / count, prepared.lengths, 1)
     assert np.asarray(outputs).argmax(axis=1).tolist() == [1, 1, 1, 1]
-    assert trivial_loss(task, problem) == pytest.approx(entropy([1, 2, 1]), abs=1e-6)
+    assert trivial_loss(task, prepared) == pytest.approx(entropy([1, 2, 1]), abs=1e-6)
 
 
 def test_copying_by_guessing_loses_what_the_literature_says():
-    task, frames = CopyMemory(), np.array([30, 26], np.int32)
+    task, lengths = CopyMemory(), np.array([30, 26], np.int32)
     sequence = np.zeros((2, 30, 1), np.float32)
-    for row, count in zip(sequence, frames, strict=True):
+    for row, count in zip(sequence, lengths, strict=True):
         row[:10, 0] = RNG.integers(1, 9, 10)
         row[count - 11 : count] = 9
-    problem = task.problem(jnp.asarray(sequence), jnp.asarray(frames), jnp.zeros(2))
-    outputs = task.trivial_outputs(jnp.zeros(()), problem.frames, 30)
-    loss, terms = task.loss(outputs, problem.targets, problem.frames)
-    np.testing.assert_allclose(loss / terms, 10 * math.log(8) / frames, rtol=1e-5)
+    prepared = task.inputs_and_targets(jnp.asarray(sequence), jnp.asarray(lengths), jnp.zeros(2))
+    outputs = task.trivial_outputs(jnp.zeros(()), prepared.lengths, 30)
+    loss, terms = task.loss(outputs, prepared.targets, prepared.lengths)
+    np.testing.assert_allclose(loss / terms, 10 * math.log(8) / lengths, rtol=1e-5)
 
 
 def test_padding_does_not_count():
     for name in ("bernoulli", "gaussian", "counting"):
-        task, problem = problem_of(name)
-        valid = np.arange(problem.inputs.shape[1]) < np.asarray(problem.frames)[:, None]
-        hidden = np.where(valid[..., None] if name != "counting" else valid, problem.targets, 7.0)
-        sums, count = task.target_sums(problem.targets, problem.frames)
-        others, same = task.target_sums(jnp.asarray(hidden), problem.frames)
+        task, prepared = problem_of(name)
+        valid = np.arange(prepared.inputs.shape[1]) < np.asarray(prepared.lengths)[:, None]
+        hidden = np.where(valid[..., None] if name != "counting" else valid, prepared.targets, 7.0)
+        sums, count = task.target_sums(prepared.targets, prepared.lengths)
+        others, same = task.target_sums(jnp.asarray(hidden), prepared.lengths)
         np.testing.assert_array_equal(sums, others)
         assert float(count) == float(same) == valid.sum()
 

@@ -24,7 +24,7 @@ TASK = Classification(("a", "b", "c", "d", "e"))
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(0, 3, (64, 5)).astype(np.float32)
 LABELS = RNG.integers(0, 5, 64).astype(np.int32)
-FRAMES = np.ones(64, np.int32)
+LENGTHS = np.ones(64, np.int32)
 
 
 def loss_of(logits, targets):
@@ -77,7 +77,7 @@ def test_huge_logits_stay_finite():
 
 def test_scores_and_metrics_against_scikit_learn():
     scores = {
-        k: np.asarray(v) for k, v in TASK.score(LOGITS, TASK.soft_labels(LABELS), FRAMES).items()
+        k: np.asarray(v) for k, v in TASK.score(LOGITS, TASK.soft_labels(LABELS), LENGTHS).items()
     }
     np.testing.assert_array_equal(scores["label"], LABELS)
     metrics = measure(TASK.metrics, scores)
@@ -101,9 +101,9 @@ def test_the_table_and_the_words_of_classes_against_scikit_learn():
     for name, expected in (("examples", count), ("recall", recall), ("precision", precision)):
         values = [np.nan if row[name] is None else row[name] for row in rows]
         np.testing.assert_allclose(values, expected)
-    of_class = TASK.of_answer(given, 1)
-    assert TASK.answer_metric.value(of_class) == pytest.approx(recall[1])
-    assert TASK.of_answer(given, 3) is None
+    of_class = TASK.of_output(given, 1)
+    assert TASK.output_metric.value(of_class) == pytest.approx(recall[1])
+    assert TASK.of_output(given, 3) is None
     assert TASK.in_words(given, 0) == ("abcde"[given["label"][0]], "abcde"[answer[0]])
 
 
@@ -114,7 +114,7 @@ def test_make_task():
         config.name = "clasification"
 
 
-WEIGHTED = Classification(TASK.answers, class_weight="balanced")
+WEIGHTED = Classification(TASK.output_names, class_weight="balanced")
 RARE = np.repeat(np.arange(5), [30, 20, 9, 4, 1]).astype(np.int32)
 
 
@@ -133,7 +133,7 @@ def test_class_weights_are_scikit_learns():
 def test_the_weighted_loss_is_the_mean_over_weights(smoothing):
     weights = WEIGHTED.class_weights(RARE)
     targets = WEIGHTED.weighted(WEIGHTED.soft_labels(RARE, smoothing), RARE, weights)
-    loss, terms = WEIGHTED.loss(LOGITS, targets, FRAMES)
+    loss, terms = WEIGHTED.loss(LOGITS, targets, LENGTHS)
     np.testing.assert_allclose(terms, weights[RARE], rtol=1e-5)
     logs = log_softmax(LOGITS.astype(np.float64), axis=-1)
     hard = log_loss(RARE, np.exp(logs), sample_weight=weights[RARE])
@@ -143,6 +143,6 @@ def test_the_weighted_loss_is_the_mean_over_weights(smoothing):
 
 
 def test_scores_are_not_weighted():
-    plain, weighted = (t.score(LOGITS, t.soft_labels(RARE), FRAMES) for t in (TASK, WEIGHTED))
+    plain, weighted = (t.score(LOGITS, t.soft_labels(RARE), LENGTHS) for t in (TASK, WEIGHTED))
     for name, values in plain.items():
         np.testing.assert_array_equal(weighted[name], values)

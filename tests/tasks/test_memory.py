@@ -15,8 +15,8 @@ from gru_audio.tasks.metrics import measure
 
 RNG = np.random.default_rng(0)
 TIME = 40
-FRAMES = np.array([40, 31, 24], np.int32)
-VALID = np.arange(TIME) < FRAMES[:, None]
+LENGTHS = np.array([40, 31, 24], np.int32)
+VALID = np.arange(TIME) < LENGTHS[:, None]
 NOTHING = np.zeros(3, np.float32)  # for labels
 
 
@@ -31,9 +31,9 @@ def padded(sequences, fill=0.0):
 def to_add():
     """Marked numbers, and their sums."""
     sequences, sums = [], []
-    for frames in FRAMES:
-        numbers, first, second = RNG.random(frames).tolist(), 3, int(frames) - 2
-        marks = [1.0 if i in (first, second) else 0.0 for i in range(frames)]
+    for lengths in LENGTHS:
+        numbers, first, second = RNG.random(lengths).tolist(), 3, int(lengths) - 2
+        marks = [1.0 if i in (first, second) else 0.0 for i in range(lengths)]
         sequences.append(list(zip(numbers, marks, strict=True)))
         sums.append(numbers[first] + numbers[second])
     return sequences, np.array(sums)
@@ -41,27 +41,27 @@ def to_add():
 
 def to_copy():
     """Ten symbols, blanks, eleven nines; and what is to be said at each step."""
-    sequences, answers = [], []
-    for frames in FRAMES:
-        symbols, blanks = RNG.integers(1, 9, 10).tolist(), int(frames) - 20
+    sequences, output_names = [], []
+    for lengths in LENGTHS:
+        symbols, blanks = RNG.integers(1, 9, 10).tolist(), int(lengths) - 20
         sequences.append([[x] for x in symbols + [0] * (blanks - 1) + [9] * 11])
-        answers.append([0] * 10 + [0] * blanks + symbols)
-    return sequences, answers
+        output_names.append([0] * 10 + [0] * blanks + symbols)
+    return sequences, output_names
 
 
 def to_count():
     """Brackets, and whether all are closed."""
-    sequences, answers = [], []
-    for frames in FRAMES:
+    sequences, output_names = [], []
+    for lengths in LENGTHS:
         sequence, answer, depth = [], [], 0
-        for _ in range(frames):
+        for _ in range(lengths):
             opens = depth == 0 or RNG.random() < 0.5
             depth += 1 if opens else -1
             sequence.append((1.0, 0.0) if opens else (0.0, 1.0))
             answer.append(float(depth == 0))
         sequences.append(sequence)
-        answers.append(answer)
-    return sequences, answers
+        output_names.append(answer)
+    return sequences, output_names
 
 
 CASES = {"adding": (Adding(), to_add), "copy_memory": (CopyMemory(), to_copy)}
@@ -73,14 +73,14 @@ every_task = pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("fill", [0.0, 7.0])
 def test_targets(name, fill):
     task, draw = CASES[name]
-    sequences, answers = draw()
-    problem = task.problem(padded(sequences, fill), FRAMES, NOTHING)
-    np.testing.assert_array_equal(problem.frames, FRAMES)
-    np.testing.assert_array_equal(problem.inputs, padded(sequences, fill))  # all is given
+    sequences, output_names = draw()
+    prepared = task.inputs_and_targets(padded(sequences, fill), LENGTHS, NOTHING)
+    np.testing.assert_array_equal(prepared.lengths, LENGTHS)
+    np.testing.assert_array_equal(prepared.inputs, padded(sequences, fill))  # all is given
     if not task.per_frame:
-        np.testing.assert_allclose(problem.targets, answers, rtol=1e-6)
+        np.testing.assert_allclose(prepared.targets, output_names, rtol=1e-6)
         return
-    for row, answer in zip(problem.targets, answers, strict=True):
+    for row, answer in zip(prepared.targets, output_names, strict=True):
         np.testing.assert_array_equal(row[: len(answer)], answer)
 
 
@@ -92,35 +92,41 @@ def outputs_of(task):
 def test_adding_loses_the_squared_error():
     sequences, sums = to_add()
     task, outputs = Adding(), outputs_of(Adding())
-    loss, terms = task.loss(outputs, task.problem(padded(sequences), FRAMES, NOTHING)[2], FRAMES)
+    loss, terms = task.loss(
+        outputs, task.inputs_and_targets(padded(sequences), LENGTHS, NOTHING)[2], LENGTHS
+    )
     np.testing.assert_allclose(loss, (outputs[:, 0] - sums) ** 2, rtol=1e-5)
     np.testing.assert_array_equal(terms, 1)
 
 
 def test_copying_loses_the_cross_entropy_of_every_step():
-    sequences, answers = to_copy()
+    sequences, output_names = to_copy()
     task, outputs = CopyMemory(), outputs_of(CopyMemory())
-    loss, terms = task.loss(outputs, task.problem(padded(sequences), FRAMES, NOTHING)[2], FRAMES)
+    loss, terms = task.loss(
+        outputs, task.inputs_and_targets(padded(sequences), LENGTHS, NOTHING)[2], LENGTHS
+    )
     chances = log_softmax(outputs.astype(np.float64), axis=-1)
     expected = [
         -sum(chances[row, step, symbol] for step, symbol in enumerate(answer))
-        for row, answer in enumerate(answers)
+        for row, answer in enumerate(output_names)
     ]
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
-    np.testing.assert_array_equal(terms, FRAMES)
+    np.testing.assert_array_equal(terms, LENGTHS)
 
 
 def test_counting_loses_the_cross_entropy_of_every_step():
-    sequences, answers = to_count()
+    sequences, output_names = to_count()
     task, outputs = Counting(), outputs_of(Counting())
-    loss, terms = task.loss(outputs, task.problem(padded(sequences), FRAMES, NOTHING)[2], FRAMES)
+    loss, terms = task.loss(
+        outputs, task.inputs_and_targets(padded(sequences), LENGTHS, NOTHING)[2], LENGTHS
+    )
     logits = outputs[..., 0].astype(np.float64)
     expected = [
         -sum(log_expit(x if closed else -x) for x, closed in zip(row, answer, strict=False))
-        for row, answer in zip(logits, answers, strict=True)
+        for row, answer in zip(logits, output_names, strict=True)
     ]
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
-    np.testing.assert_array_equal(terms, FRAMES)
+    np.testing.assert_array_equal(terms, LENGTHS)
 
 
 @every_task
@@ -131,8 +137,8 @@ def test_what_lies_in_padding_never_counts(name):
     outputs, garbage = outputs_of(task), RNG.normal(0, 1e4, (3, TIME, task.outputs))
 
     def lost(outputs, features):
-        problem = task.problem(features, FRAMES, NOTHING)
-        loss, terms = task.loss(outputs, problem.targets, problem.frames)
+        prepared = task.inputs_and_targets(features, LENGTHS, NOTHING)
+        loss, terms = task.loss(outputs, prepared.targets, prepared.lengths)
         return loss.sum(), (loss, terms)
 
     other = np.where(VALID[..., None], 0, garbage) if task.per_frame else 0
@@ -148,26 +154,26 @@ def test_what_lies_in_padding_never_counts(name):
 def test_metrics_count_every_step_alike(name):
     task, draw = CASES[name]
     sequences, _ = draw()
-    targets = task.problem(padded(sequences), FRAMES, NOTHING).targets
+    targets = task.inputs_and_targets(padded(sequences), LENGTHS, NOTHING).targets
     outputs = outputs_of(task)
-    loss, _ = task.loss(outputs, targets, FRAMES)
-    scores = {k: np.asarray(v) for k, v in task.score(outputs, targets, FRAMES).items()}
+    loss, _ = task.loss(outputs, targets, LENGTHS)
+    scores = {k: np.asarray(v) for k, v in task.score(outputs, targets, LENGTHS).items()}
     metrics = measure(task.metrics, scores)
-    expected = np.asarray(loss, np.float64).sum() / FRAMES.sum()
+    expected = np.asarray(loss, np.float64).sum() / LENGTHS.sum()
     assert metrics == {"loss": pytest.approx(expected, rel=1e-6)}
-    assert abs(expected - np.mean(loss / FRAMES)) > 1e-3  # that of sequences alike
+    assert abs(expected - np.mean(loss / LENGTHS)) > 1e-3  # that of sequences alike
 
 
 def test_who_copies_all_loses_nothing_and_who_forgets_one_symbol_loses_it():
-    sequences, answers = to_copy()
+    sequences, output_names = to_copy()
     answered = np.zeros((3, TIME), int)
-    for row, answer in zip(answered, answers, strict=True):
+    for row, answer in zip(answered, output_names, strict=True):
         row[: len(answer)] = answer
     task, sure = CopyMemory(), np.array(100 * np.eye(10)[answered], np.float32)
-    targets = task.problem(padded(sequences), FRAMES, NOTHING).targets
-    np.testing.assert_array_equal(task.loss(sure, targets, FRAMES)[0], 0)
-    sure[1, FRAMES[1] - 1, 1:9] = 100  # any of eight
-    loss, _ = task.loss(sure, targets, FRAMES)
+    targets = task.inputs_and_targets(padded(sequences), LENGTHS, NOTHING).targets
+    np.testing.assert_array_equal(task.loss(sure, targets, LENGTHS)[0], 0)
+    sure[1, LENGTHS[1] - 1, 1:9] = 100  # any of eight
+    loss, _ = task.loss(sure, targets, LENGTHS)
     np.testing.assert_allclose(loss, [0, math.log(8), 0], rtol=1e-5)
 
 

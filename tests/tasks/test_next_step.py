@@ -14,8 +14,8 @@ from gru_audio.tasks.metrics import measure
 from gru_audio.tasks.next_step import DISTRIBUTIONS, NextStep
 
 WIDTH, TIME = 5, 9
-FRAMES = np.array([9, 4, 1, 6], np.int32)
-VALID = np.arange(TIME) < FRAMES[:, None]
+LENGTHS = np.array([9, 4, 1, 6], np.int32)
+VALID = np.arange(TIME) < LENGTHS[:, None]
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(0, 3, (4, TIME, WIDTH)).astype(np.float32)
 ROLLS = (RNG.random((4, TIME, WIDTH)) < 0.3).astype(np.float32)
@@ -36,15 +36,15 @@ def close(found, expected):
 
 
 def test_bernoulli_is_the_likelihood_of_zeros_and_ones():
-    loss, terms = NextStep(WIDTH).loss(LOGITS, ROLLS, FRAMES)
+    loss, terms = NextStep(WIDTH).loss(LOGITS, ROLLS, LENGTHS)
     logits = LOGITS.astype(np.float64)
     close(loss, -sums(np.where(ROLLS == 1, log_expit(logits), log_expit(-logits))))
-    np.testing.assert_array_equal(terms, FRAMES)
+    np.testing.assert_array_equal(terms, LENGTHS)
 
 
 def test_bernoulli_against_pytorch():
     torch = pytest.importorskip("torch")
-    loss, _ = NextStep(WIDTH).loss(LOGITS, ROLLS, FRAMES)
+    loss, _ = NextStep(WIDTH).loss(LOGITS, ROLLS, LENGTHS)
     expected = torch.nn.functional.binary_cross_entropy_with_logits(
         torch.from_numpy(LOGITS).double(), torch.from_numpy(ROLLS).double(), reduction="none"
     )
@@ -52,10 +52,10 @@ def test_bernoulli_against_pytorch():
 
 
 def test_gaussian_is_the_likelihood_at_unit_variance_but_for_a_constant():
-    loss, terms = NextStep(WIDTH, "gaussian").loss(LOGITS, REALS, FRAMES)
+    loss, terms = NextStep(WIDTH, "gaussian").loss(LOGITS, REALS, LENGTHS)
     at_best = norm.logpdf(0.0)
     close(loss, sums(at_best - norm.logpdf(REALS.astype(np.float64), LOGITS)))
-    np.testing.assert_array_equal(terms, FRAMES)
+    np.testing.assert_array_equal(terms, LENGTHS)
 
 
 def test_huge_logits_stay_finite():
@@ -72,7 +72,7 @@ def test_what_lies_in_padding_never_counts(distribution):
     task = NextStep(WIDTH, distribution)
 
     def lost(outputs, targets):
-        loss, terms = task.loss(outputs, targets, FRAMES)
+        loss, terms = task.loss(outputs, targets, LENGTHS)
         return loss.sum(), (loss, terms)
 
     gradient, clean = jax.grad(lost, has_aux=True)(LOGITS, ROLLS)
@@ -86,49 +86,49 @@ def test_what_lies_in_padding_never_counts(distribution):
 def test_how_far_a_batch_is_padded_does_not_matter(distribution):
     task, more = NextStep(WIDTH, distribution), ((0, 0), (0, 7), (0, 0))
     longer = [np.pad(a, more, constant_values=3.0) for a in (LOGITS, ROLLS)]
-    close(task.loss(*longer, FRAMES)[0], task.loss(LOGITS, ROLLS, FRAMES)[0])
+    close(task.loss(*longer, LENGTHS)[0], task.loss(LOGITS, ROLLS, LENGTHS)[0])
 
 
 def test_every_frame_is_foretold_from_those_before_it():
-    inputs, frames, targets = NextStep(WIDTH).problem(ROLLS, FRAMES, jnp.zeros(4))
+    inputs, lengths, targets = NextStep(WIDTH).inputs_and_targets(ROLLS, LENGTHS, jnp.zeros(4))
     assert not np.any(inputs[:, 0])
     np.testing.assert_array_equal(inputs[:, 1:], ROLLS[:, :-1])
     np.testing.assert_array_equal(targets, ROLLS)
-    np.testing.assert_array_equal(frames, FRAMES)
+    np.testing.assert_array_equal(lengths, LENGTHS)
 
 
 def test_or_the_first_frame_is_only_given():
     task = NextStep(WIDTH, first_frame=False)
-    inputs, frames, targets = task.problem(ROLLS, FRAMES, jnp.zeros(4))
+    inputs, lengths, targets = task.inputs_and_targets(ROLLS, LENGTHS, jnp.zeros(4))
     np.testing.assert_array_equal(inputs, ROLLS[:, :-1])
     np.testing.assert_array_equal(targets, ROLLS[:, 1:])
-    np.testing.assert_array_equal(frames, FRAMES - 1)
+    np.testing.assert_array_equal(lengths, LENGTHS - 1)
 
 
 def test_the_two_differ_by_the_loss_of_the_first_frame():
     with_first, without = NextStep(WIDTH), NextStep(WIDTH, first_frame=False)
-    loss, terms = with_first.loss(LOGITS, ROLLS, FRAMES)
+    loss, terms = with_first.loss(LOGITS, ROLLS, LENGTHS)
     first, _ = with_first.loss(LOGITS, ROLLS, np.ones(4, np.int32))
-    _, frames, targets = without.problem(ROLLS, FRAMES, jnp.zeros(4))
-    rest, of_rest = without.loss(LOGITS[:, 1:], targets, frames)
+    _, lengths, targets = without.inputs_and_targets(ROLLS, LENGTHS, jnp.zeros(4))
+    rest, of_rest = without.loss(LOGITS[:, 1:], targets, lengths)
     close(rest, loss - first)
     np.testing.assert_array_equal(of_rest, terms - 1)
 
 
 def test_metrics_of_a_split_count_every_frame_alike():
     task = NextStep(WIDTH)
-    scores = {k: np.asarray(v) for k, v in task.score(LOGITS, ROLLS, FRAMES).items()}
+    scores = {k: np.asarray(v) for k, v in task.score(LOGITS, ROLLS, LENGTHS).items()}
     metrics = measure(task.metrics, scores)
     logits = LOGITS.astype(np.float64)
     total = -sums(np.where(ROLLS == 1, log_expit(logits), log_expit(-logits)))
-    np.testing.assert_allclose(metrics["loss"], total.sum() / FRAMES.sum(), rtol=1e-6)
-    assert abs(metrics["loss"] - np.mean(total / FRAMES)) > 0.01  # that of pieces alike
+    np.testing.assert_allclose(metrics["loss"], total.sum() / LENGTHS.sum(), rtol=1e-6)
+    assert abs(metrics["loss"] - np.mean(total / LENGTHS)) > 0.01  # that of pieces alike
 
 
 def test_a_sequence_without_anything_to_foretell_weighs_nothing():
     task = NextStep(WIDTH, first_frame=False)
-    _, frames, targets = task.problem(ROLLS, FRAMES, jnp.zeros(4))
-    scores = {k: np.asarray(v) for k, v in task.score(LOGITS[:, 1:], targets, frames).items()}
+    _, lengths, targets = task.inputs_and_targets(ROLLS, LENGTHS, jnp.zeros(4))
+    scores = {k: np.asarray(v) for k, v in task.score(LOGITS[:, 1:], targets, lengths).items()}
     assert (scores["loss"][2], scores["weight"][2]) == (0, 0)  # the piece of one frame
     others = {k: v[[0, 1, 3]] for k, v in scores.items()}
     assert measure(task.metrics, scores) == measure(task.metrics, others)

@@ -52,7 +52,7 @@ def test_scores_tables_and_words_of_tags():
         expected = sklearn.metrics.average_precision_score(
             scores["tags"][:, answer], scores["probabilities"][:, answer]
         )
-        one = TASK.answer_metric.value(TASK.of_answer(scores, answer))
+        one = TASK.output_metric.value(TASK.of_output(scores, answer))
         assert row["average precision"] == pytest.approx(expected) == pytest.approx(one)
     metrics = measure(TASK.metrics, scores)
     assert next(iter(metrics)) == "map"
@@ -74,7 +74,7 @@ def test_tags_that_tell_nothing_do_not_count():
     assert measure(TASK.metrics, scores) == {"map": 1.0, "eer": 0.0, "loss": 1.0}
     music, _ = TASK.table(scores)
     assert music["examples"] == 4 and music["average precision"] is None
-    assert TASK.of_answer(scores, 0) is None
+    assert TASK.of_output(scores, 0) is None
 
 
 @pytest.mark.parametrize("field", [None, ClassField(("music", "speech")), NumberField()])

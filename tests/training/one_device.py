@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gru_audio.audio.normalise import Normalisation
+from gru_audio.config import override
 from gru_audio.data.fields import ClassField
 from gru_audio.data.resident import Batch
 from gru_audio.data.signal import Signal
@@ -34,7 +35,7 @@ def on_one_device(function):
 
 
 def program_of(changes: Mapping[str, Any]) -> Program:
-    return make_program(tiny({**FAST, **changes}), Signal(RATE), ClassField(CLASSES))
+    return make_program(override(tiny(FAST), changes), Signal(RATE), ClassField(CLASSES))
 
 
 def fresh_state(program: Program, changes: Mapping[str, Any]) -> TrainState:
@@ -59,7 +60,7 @@ def noise(program: Program, frames: list[int]) -> Batch:
 
 def compiled_step(changes: Mapping[str, Any], frames: int, sample_rate: int = RATE) -> Compiled:
     """A training step from int16 samples, compiled for clips of so many frames and not run."""
-    config = tiny({**FAST, **changes})
+    config = override(tiny(FAST), changes)
     program = make_program(config, Signal(sample_rate), ClassField(CLASSES))
     placement, rows = make_placement(config.parallel, 1), config.train.batch_size
 

@@ -26,7 +26,7 @@ class Outcome:
         boards = TensorBoardWriter({member.name: folder / member.name for member in named})
         checkpointer = Checkpointer(folder, 10, boards, self.said.append)
         state = self.loader.initial_state(hyperparameters(configs))
-        self.population = Population(self.loader, state, self.config.parallel.repack_gain)
+        self.population = Population(self.loader, state, self.config.parallel.shrink_gain)
         progress = TrainProgress("test")
         self.memory = train(self.population, named, self.config, checkpointer, Stop(), progress)
         checkpointer.close()

@@ -24,7 +24,7 @@ CRNN = {"model.name": "crnn", "model.conv": ("4 3x3 stride 1x2",), "frontend.hop
 def losses(source, changes):
     configs = [tiny(NOISE | changes)]
     loader = make_loader(source, configs)
-    calls = [1] * 20 if changes.get("data.feed") == "streamed" else [20]
+    calls = [1] * 20 if changes.get("data.loader") == "streamed" else [20]
     return steps(loader, configs, calls)[1]["loss"][0]
 
 
@@ -36,10 +36,10 @@ def whole(source):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"train.accumulate": 4, "parallel.data": 2},
-        pytest.param({"train.accumulate": 2}, marks=pytest.mark.reliability),
+        {"train.grad_accumulation": 4, "parallel.data": 2},
+        pytest.param({"train.grad_accumulation": 2}, marks=pytest.mark.reliability),
         pytest.param(
-            {"train.accumulate": 2, "parallel.data": 2, "data.feed": "streamed"},
+            {"train.grad_accumulation": 2, "parallel.data": 2, "data.loader": "streamed"},
             marks=pytest.mark.reliability,
         ),
     ],
@@ -61,7 +61,7 @@ def test_devices_share_each_part():
 @pytest.mark.reliability  # for its length
 def test_batch_norm_is_over_each_part_and_moves_once_a_part():
     """By hand: the model applied twice, the second time with the statistics the first one left."""
-    changes = CRNN | {"train.accumulate": 2, "optimizer.name": "sgd"}
+    changes = CRNN | {"train.grad_accumulation": 2, "optimizer.name": "sgd"}
     program = program_of(changes)
     state, batch = fresh_state(program, changes), noise(program, [8, 3, 5, 1, 8, 6, 7, 2])
     step = on_one_device(lambda state, batch: program.train_step(state, batch))
@@ -101,7 +101,8 @@ def test_batch_norms_parts_do_not_depend_on_the_devices(source):
     whole, shared = (
         steps(make_loader(source, configs), configs, [10])[1]["loss"]
         for configs in (
-            [tiny(CRNN | {"train.accumulate": 2, "parallel.data": devices})] for devices in (1, 2)
+            [tiny(CRNN | {"train.grad_accumulation": 2, "parallel.data": devices})]
+            for devices in (1, 2)
         )
     )
     np.testing.assert_allclose(shared, whole, rtol=1e-5, atol=1e-5)
@@ -110,6 +111,6 @@ def test_batch_norms_parts_do_not_depend_on_the_devices(source):
 def test_memory_is_that_of_a_part():
     size = {"model.hidden": 32, "train.batch_size": 64}
     whole, parts = (
-        memory(compiled_step(size | {"train.accumulate": parts}, 400)) for parts in (1, 8)
+        memory(compiled_step(size | {"train.grad_accumulation": parts}, 400)) for parts in (1, 8)
     )
     assert parts < whole / 3  # what is left is of one size: parameters, their moments, the sound

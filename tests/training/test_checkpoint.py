@@ -15,9 +15,9 @@ import pytest
 from etils import epath
 
 from gru_audio.files import write_atomically
+from gru_audio.inference.trained_model import load_model, save_model
 from gru_audio.settings import UserError
 from gru_audio.training.checkpoint import Checkpoints, silence
-from gru_audio.training.trained import load_model, save_model
 from tests.tones import assert_same
 
 silence()  # as the commands do: nothing below may print a stack trace
@@ -241,7 +241,7 @@ rank, port, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=rank)
 from etils import epath
 from gru_audio.training.checkpoint import Checkpoints
-from gru_audio.training.trained import load_model, save_model
+from gru_audio.inference.trained_model import load_model, save_model
 assert jax.process_count() == 2
 if rank == 0:
     checkpoints = Checkpoints(epath.Path(folder), 1, print)

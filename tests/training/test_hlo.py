@@ -48,8 +48,11 @@ def collectives(source, changes):
     [
         ({"parallel.data": 4}, [[0, 1, 2, 3]]),
         (TWO_BY_TWO, [[0, 1], [2, 3]]),  # never across members
-        (TWO_BY_TWO | {"train.accumulate": 2}, [[0, 1], [2, 3]]),
-        ({"parallel.data": 4, "train.accumulate": 2, "train.truncate_frames": 8}, [[0, 1, 2, 3]]),
+        (TWO_BY_TWO | {"train.grad_accumulation": 2}, [[0, 1], [2, 3]]),
+        (
+            {"parallel.data": 4, "train.grad_accumulation": 2, "train.tbptt_frames": 8},
+            [[0, 1, 2, 3]],
+        ),
     ],
     ids=str,
 )
@@ -60,8 +63,8 @@ def test_one_reduction_an_update(source, changes, groups):
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_batch_norm_adds_its_statistics(source, accumulate):
-    changes = CRNN | TWO_BY_TWO | {"train.accumulate": accumulate}
+def test_batch_norm_adds_its_statistics(source, grad_accumulation):
+    changes = CRNN | TWO_BY_TWO | {"train.grad_accumulation": grad_accumulation}
     found, parameters = collectives(source, changes)
     assert len(found) == STATISTICS + 1
     assert all(name == "all-reduce" and groups == [[0, 1], [2, 3]] for name, _, groups in found)

@@ -16,7 +16,7 @@ from gru_audio.settings import UserError
 from tests.tones import NOISE, assert_same, fresh, make_loader, member, steps, tiny
 
 CHANGES = {"data.buckets": 2, "data.crop_seconds": 0.3, "model.dropout": 0.2, "augment.mixup": 0.4}
-STREAMED = {"data.feed": "streamed"}
+STREAMED = {"data.loader": "streamed"}
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,7 @@ def trained(source, changes, count, members=({},)):
     configs = [tiny(HUGE | changes | its) for its in members]
     loader = make_loader(source, configs)
     state, alive, series, start = fresh(loader, configs), np.ones(len(configs), bool), [], 0
-    lengths = [1] * count if changes.get("data.feed") == "streamed" else [count - 2, 2]
+    lengths = [1] * count if changes.get("data.loader") == "streamed" else [count - 2, 2]
     for length in lengths:
         state, metrics = loader.train(state, alive, start, start + length)
         series.append(metrics)
@@ -92,7 +92,7 @@ def trained(source, changes, count, members=({},)):
 def test_a_frozen_member_is_stepped_no_more(source, loader):
     """And the other goes on as it would alone."""
     members = ({}, {"seed": 1, "optimizer.learning_rate": 0.01})
-    state, metrics = trained(source, {"data.feed": loader}, 6, members)
+    state, metrics = trained(source, {"data.loader": loader}, 6, members)
     losses = metrics["loss"][0]
     bad = int(np.flatnonzero(~np.isfinite(losses))[0])
     assert 0 < bad < 5

@@ -12,10 +12,10 @@ from scipy.special import log_expit
 
 from gru_audio.data import signal
 from gru_audio.data.resident import Batch, Mixing
+from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.settings import UserError
 from gru_audio.tasks.metrics import LOSS
 from gru_audio.training.program import make_program
-from gru_audio.training.trained import Trained
 from tests.rolls import TO_FORETELL
 from tests.tones import assert_same, fresh, make_loader, member, steps, tiny
 from tests.training.one_device import FAST, fresh_state, on_one_device
@@ -96,7 +96,7 @@ def test_what_lies_in_padding_changes_nothing():
 def after_a_step(parts):
     """The weights before and after it, and its metrics."""
     changes = {**MODEL, "optimizer.name": "sgd", "optimizer.learning_rate": RATE}
-    program = program_of(changes | {"train.accumulate": parts})
+    program = program_of(changes | {"train.grad_accumulation": parts})
     state = fresh_state(program, TO_FORETELL | changes)
     step = on_one_device(lambda state, batch: program.train_step(state, batch))
     after, metrics = step(state, batch_of())
@@ -124,7 +124,7 @@ SEGMENT = 6
 
 
 def test_truncation_against_a_loop_over_segments():
-    program, state, share = share_of({"train.truncate_frames": SEGMENT})
+    program, state, share = share_of({"train.tbptt_frames": SEGMENT})
     frames = jnp.array(FRAMES)
     rolls = jnp.asarray(batch_of().signal, jnp.float32)
     late = jnp.pad(rolls, ((0, 0), (1, 0), (0, 0)))[:, :-1]
@@ -155,7 +155,7 @@ def test_truncation_against_a_loop_over_segments():
 def test_truncation_changes_the_gradients_and_not_the_loss():
     """The state goes on from segment to segment."""
     *_, whole = share_of({})
-    *_, parts = share_of({"train.truncate_frames": SEGMENT})
+    *_, parts = share_of({"train.tbptt_frames": SEGMENT})
     close(parts.loss, whole.loss)
     assert parts.weight == whole.weight
     far = [
@@ -168,14 +168,14 @@ def test_truncation_changes_the_gradients_and_not_the_loss():
 @pytest.mark.parametrize("frames", [TIME, TIME + 1, 1000])
 def test_a_segment_as_long_as_the_pieces_is_the_whole_piece(frames):
     *_, whole = share_of({})
-    *_, segment = share_of({"train.truncate_frames": frames})
+    *_, segment = share_of({"train.tbptt_frames": frames})
     assert_same(segment, whole)
 
 
 # Data sets of frames
 
 OF_TWO_LENGTHS = {**FAST, **TO_FORETELL, "data.buckets": 2}
-STREAMED = {"data.feed": "streamed"}
+STREAMED = {"data.loader": "streamed"}
 
 
 @pytest.fixture(scope="module")
@@ -212,10 +212,10 @@ def test_lengths_are_padded_to_few_frames(loader, rolls):
 def test_frames_reach_the_model_as_they_are(rolls, loader, config):
     reader = loader.data.reader([0], np.arange(8, dtype=np.int32), Mixing())
     batch = jax.tree.map(lambda leaf: leaf[0], reader.step(1, 0)[0])
-    problem = loader.program.problem(normalisation_of(loader, config), batch)
-    np.testing.assert_array_equal(problem.targets, batch.signal)
-    np.testing.assert_array_equal(problem.frames, batch.length)
-    assert set(np.unique(problem.targets)) == {0, 1}
+    prepared = loader.program.inputs_and_targets(normalisation_of(loader, config), batch)
+    np.testing.assert_array_equal(prepared.targets, batch.signal)
+    np.testing.assert_array_equal(prepared.lengths, batch.length)
+    assert set(np.unique(prepared.targets)) == {0, 1}
 
 
 def test_unless_they_are_to_be_normalised(rolls, loader):
@@ -250,7 +250,7 @@ def test_resident_and_streamed_give_the_same_bits(rolls, loader, trained):
 
 def test_devices_that_share_a_batch_change_nothing(rolls, trained):
     """However unequal the lengths of their rows; each takes its own in two parts."""
-    configs = [tiny(OF_TWO_LENGTHS | {"parallel.data": 2, "train.accumulate": 2})]
+    configs = [tiny(OF_TWO_LENGTHS | {"parallel.data": 2, "train.grad_accumulation": 2})]
     _, metrics = steps(make_loader(rolls, configs), configs, [20])
     np.testing.assert_allclose(metrics["loss"], trained[1]["loss"], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(
@@ -276,9 +276,11 @@ def test_a_split_is_scored_as_every_piece_on_its_own(rolls, loader, trained):
 def test_a_saved_model_scores_as_the_feed_that_trained_it(tmp_path, rolls, loader, config, trained):
     one = member(trained[0], 0)
     longest = loader.data.plan.padded[-1]
-    saved = Trained(config, (), rolls.signal, longest, one.weights, one.normalisation, {"run": "x"})
+    saved = TrainedModel(
+        config, (), rolls.signal, longest, one.weights, one.normalisation, {"run": "x"}
+    )
     saved.save(epath.Path(tmp_path))
-    loaded = Trained.load(epath.Path(tmp_path))
+    loaded = TrainedModel.load(epath.Path(tmp_path))
     assert loaded.signal == rolls.signal
     assert loaded.field is None
     ids = loader.data.ids[0]["test"]

@@ -141,7 +141,7 @@ def test_as_many_members_side_by_side_as_fit():
     members = {"by": RNG.normal(size=12).astype(np.float32)}
 
     def compiled(**parallel):
-        placement = placement_of(12, member=1, side_by_side=0, **parallel)
+        placement = placement_of(12, member=1, vmap_members=0, **parallel)
         spread = placement.put(members, Kind.MEMBER)
         call = placement.compile(memory_hungry, (spread,), (Kind.MEMBER,), Kind.MEMBER)
         return call, np.asarray(call(spread)["sum"])
@@ -160,21 +160,21 @@ def test_as_many_members_side_by_side_as_fit():
 def test_a_compiler_that_finds_no_room_is_asked_for_fewer_members(room, members):
     """As a TPU's does; here it is made up, and counts bytes that promise more."""
 
-    def compiled(side_by_side):
-        if side_by_side > room:
+    def compiled(vmap_members):
+        if vmap_members > room:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory in hbm.")
-        return Compiled(side_by_side, memory_bytes=side_by_side)
+        return Compiled(vmap_members, memory_bytes=vmap_members)
 
-    placement = placement_of(12, member=1, side_by_side=0, memory_gb=1.0)
+    placement = placement_of(12, member=1, vmap_members=0, memory_gb=1.0)
     assert placement._fitting(compiled).call == members
 
 
 def test_other_errors_of_a_compiler_are_told():
-    def compiled(side_by_side):
+    def compiled(vmap_members):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
-        placement_of(12, member=1, side_by_side=0)._fitting(compiled)
+        placement_of(12, member=1, vmap_members=0)._fitting(compiled)
 
 
 @pytest.mark.parametrize(("member", "data"), [(3, 1), (2, 3), (8, 1)])

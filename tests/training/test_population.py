@@ -11,7 +11,7 @@ from tests.training.outcome import Outcome, same_member
 
 SHORT, LONG = {"train.steps": 10}, {"train.steps": 30}
 TWO_DEVICES = {"parallel.member": 2, "checkpoint.every_steps": 5, "train.eval_every": 10}
-NEVER, ALWAYS = {"parallel.repack_gain": 1e9}, {"parallel.repack_gain": 0.0}
+NEVER, ALWAYS = {"parallel.shrink_gain": 1e9}, {"parallel.shrink_gain": 0.0}
 # Those that go on are on one device of the two.
 MEMBERS = [LONG | {"seed": 0}, LONG | {"seed": 1}, SHORT | {"seed": 2}, SHORT | {"seed": 3}]
 
@@ -54,7 +54,7 @@ def test_resumed_when_some_have_left(source, tmp_path, unpacked, devices):
 @pytest.mark.reliability  # for its length
 def test_side_by_side_a_group_shrinks_when_half_have_stopped(source, tmp_path, unpacked):
     members = [MEMBERS[i] for i in (0, 2, 1, 3)]  # one of each kind on a device
-    settings = TWO_DEVICES | {"parallel.side_by_side": 2}
+    settings = TWO_DEVICES | {"parallel.vmap_members": 2}
     packed = Outcome(source, tmp_path, *members, **settings, **ALWAYS)
     assert packed.population.size == 2
     for m, its in ((0, 0), (2, 1), (1, 2)):
@@ -66,7 +66,7 @@ def test_side_by_side_a_group_shrinks_when_half_have_stopped(source, tmp_path, u
 def test_side_by_side_a_member_is_what_it_is_alone(source):
     """With all noise, to 1e-5 over 100 steps; one that turns NaN does not touch the others."""
     configs = [
-        tiny(NOISE | {"seed": seed, "parallel.side_by_side": 0, "optimizer.learning_rate": rate})
+        tiny(NOISE | {"seed": seed, "parallel.vmap_members": 0, "optimizer.learning_rate": rate})
         for seed, rate in ((0, 0.01), (1, 3e38), (2, 0.002))
     ]
     _, together = steps(make_loader(source, configs), configs, [100])

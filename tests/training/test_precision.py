@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gru_audio.rnn import Layer
+from gru_audio.nn.layer import Layer
 from tests.tones import make_loader, steps, tiny
 from tests.training.one_device import fresh_state, noise, on_one_device, program_of
 

@@ -19,7 +19,7 @@ MEMBERS = [
 
 LONG = pytest.mark.reliability
 # With all noise, and a batch in two parts that eight devices can share.
-SHARED = NOISE | {"train.batch_size": 16, "train.accumulate": 2}
+SHARED = NOISE | {"train.batch_size": 16, "train.grad_accumulation": 2}
 
 
 def losses(source, changes):

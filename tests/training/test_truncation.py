@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gru_audio.rnn import Dropout
+from gru_audio.nn.layer import Dropout
 from gru_audio.settings import UserError
 from gru_audio.training.keys import DROPOUT
 from tests.tones import NOISE, assert_same, make_loader, steps, tiny
@@ -37,7 +37,7 @@ def share_of(changes, batch_of=noise):
 
 
 def test_against_a_loop_over_segments():
-    program, state, batch, keys, share = share_of({"train.truncate_frames": SEGMENT})
+    program, state, batch, keys, share = share_of({"train.tbptt_frames": SEGMENT})
     features, frames = program.features(batch)
     features = jnp.pad(features, ((0, 0), (0, 3), (0, 0)))
     assert frames.tolist() == FRAMES
@@ -70,7 +70,7 @@ def test_against_a_loop_over_segments():
 
 def test_a_segment_as_long_as_the_clips_is_the_whole_clip():
     *_, whole = share_of({})
-    *_, segment = share_of({"train.truncate_frames": max(FRAMES)})
+    *_, segment = share_of({"train.tbptt_frames": max(FRAMES)})
     assert_same(segment, whole)
 
 
@@ -91,8 +91,11 @@ def test_the_state_is_carried_on():
 def test_within_micro_batches_and_with_rematerialisation(source):
     """All of it at once, with all noise, gives what truncation alone does."""
     losses = []
-    for changes in ({}, {"train.accumulate": 2, "model.remat_frames": 2, "parallel.data": 2}):
-        configs = [tiny(NOISE | {"train.truncate_frames": 6} | changes)]
+    for changes in (
+        {},
+        {"train.grad_accumulation": 2, "model.remat_frames": 2, "parallel.data": 2},
+    ):
+        configs = [tiny(NOISE | {"train.tbptt_frames": 6} | changes)]
         losses.append(steps(make_loader(source, configs), configs, [20])[1]["loss"])
     np.testing.assert_allclose(*losses, rtol=1e-5, atol=1e-5)
     assert losses[0][0, -5:].mean() < losses[0][0, :5].mean()
@@ -103,8 +106,7 @@ def test_memory_grows_with_the_sound_alone():
     """Of it there are samples and features; activations are those of one segment."""
     size = {"model.hidden": 64, "train.batch_size": 16, "frontend.name": "raw"}
     short, long = (
-        memory(compiled_step(size | {"train.truncate_frames": 50}, frames))
-        for frames in (500, 2000)
+        memory(compiled_step(size | {"train.tbptt_frames": 50}, frames)) for frames in (500, 2000)
     )
     frame = 16 * 80 * 4  # bytes of one more frame of all clips, as float32
     assert (long - short) / 1500 < 4 * frame
@@ -120,5 +122,5 @@ def test_memory_grows_with_the_sound_alone():
     ],
 )
 def test_models_that_need_the_whole_clip_refuse(changes, reason):
-    with pytest.raises(UserError, match=f"{reason}.*set config.train.truncate_frames=0"):
-        program_of(changes | {"train.truncate_frames": 10})
+    with pytest.raises(UserError, match=f"{reason}.*set config.train.tbptt_frames=0"):
+        program_of(changes | {"train.tbptt_frames": 10})

@@ -51,10 +51,10 @@ def configs():
     return [tiny(settings | {"seed": m} | changes) for m, changes in enumerate(own)]
 
 
-def trained(source, configs, side_by_side):
+def trained(source, configs, vmap_members):
     """Loader, state and metrics of 12 steps, for the last seven of which the third is not alive."""
     for config in configs:
-        config.parallel.side_by_side = side_by_side
+        config.parallel.vmap_members = vmap_members
     loader, series = make_loader(source, configs), []
     state = fresh(loader, configs)
     for start, stop, third in ((0, 5, True), (5, 12, False)):
@@ -69,14 +69,14 @@ def test_one_length_is_worked_on_at_a_step(source, configs):
 
     Each member is what it is alone, whenever the others stop.
     """
-    loader, state, together = trained(source, configs, side_by_side=0)
+    loader, state, together = trained(source, configs, vmap_members=0)
     assert len(loader.data.plan.padded) == 3
     buckets, _ = loader.data.schedule(0, 12)
     assert (buckets != buckets[0]).any()
     program = loader.placement._calls["train"].call.as_text()
     (chosen,) = re.findall(r"conditional\(.*branch_computations={(.*?)}", program)
     assert len(chosen.split(",")) == 3
-    _, alone_state, alone = trained(source, configs, side_by_side=1)
+    _, alone_state, alone = trained(source, configs, vmap_members=1)
     for name, values in alone.items():
         np.testing.assert_allclose(together[name], values, rtol=1e-4, atol=1e-5, err_msg=name)
     np.testing.assert_array_equal(state.step, [12, 1, 5, 12])

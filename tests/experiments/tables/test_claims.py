@@ -22,18 +22,18 @@ from experiments.tables.claims import (
     validation_at_equal_training_loss,
 )
 from experiments.tables.kept import Kept, KeptPair, KeptPoint
-from gru_audio.reporting.results_csv import RunRecord
-from gru_audio.reporting.statistics import Estimate, components_of_values
+from gru_audio.reports.results_csv import RunRecord
+from gru_audio.reports.statistics import Estimate, components_of_values
 from gru_audio.settings import UserError
 
 GRU, LSTM = [0.31, 0.28, 0.30, 0.35], [0.40, 0.33, 0.31, 0.41]  # by seed
 
 
-def kept_run(arm, seed, loss, selected=True):
+def kept_run(variant, seed, loss, selected=True):
     return RunRecord(
-        run=f"{arm}-{seed}-{selected}",
-        arm=arm,
-        draw={},
+        run=f"{variant}-{seed}-{selected}",
+        variant=variant,
+        trial={},
         replicate={"seed": seed},
         state="finished",
         selected=selected,
@@ -53,7 +53,7 @@ def kept_run(arm, seed, loss, selected=True):
 
 
 def made_up(curves=()):
-    """Two arms, whose replicates come in different orders, and a draw that was not chosen."""
+    """Two variants, whose replicates come in different orders, and a trial that was not chosen."""
     gru = [kept_run("GRU", seed, loss) for seed, loss in enumerate(GRU)]
     lstm = [kept_run("LSTM", seed, loss) for seed, loss in enumerate(LSTM)]
     others = [kept_run("GRU", 0, 99.0, selected=False)]
@@ -151,7 +151,7 @@ def test_the_opposite_of_a_claim_is_judged_by_the_same_rule():
 
 def test_counts_have_neither_interval_nor_p_value():
     runs = [
-        dataclasses.replace(run, total_parameters=10 if run.arm == "GRU" else 13)
+        dataclasses.replace(run, total_parameters=10 if run.variant == "GRU" else 13)
         for run in made_up().runs
     ]
     kept = dataclasses.replace(made_up(), runs=tuple(runs))
@@ -162,7 +162,7 @@ def test_counts_have_neither_interval_nor_p_value():
     assert "|  | GRU: 10 | LSTM: 13 | \N{MINUS SIGN}3 | for |" in text
 
     differing = (dataclasses.replace(runs[0], total_parameters=11), *runs[1:])
-    with pytest.raises(UserError, match="runs of one arm differ"):
+    with pytest.raises(UserError, match="runs of one variant differ"):
         counted(
             dataclasses.replace(kept, runs=differing),
             *("GRU", "LSTM"),
@@ -197,10 +197,10 @@ def test_what_was_not_run_is_no_evidence(kept):
     assert not validation_at_equal_training_loss(kept, "GRU", "TCN", setting="", expected=1)
 
 
-def curve(arm, seed, training, validation):
+def curve(variant, seed, training, validation):
     """Losses after 100, 200, ... updates."""
     return [
-        KeptPoint(f"{arm}-{seed}-True", 100 * i, 0.0, {"train/loss": t, "validation/loss": v})
+        KeptPoint(f"{variant}-{seed}-True", 100 * i, 0.0, {"train/loss": t, "validation/loss": v})
         for i, (t, v) in enumerate(zip(training, validation, strict=True), 1)
     ]
 
@@ -256,8 +256,8 @@ def test_two_replicates_have_no_p_value():
     points = [
         point
         for seed in range(2)
-        for arm, best in (("GRU", 0.5), ("LSTM", 0.7))
-        for point in curve(arm, seed, (1.0, 0.5), (1.0, best + 0.01 * seed))
+        for variant, best in (("GRU", 0.5), ("LSTM", 0.7))
+        for point in curve(variant, seed, (1.0, 0.5), (1.0, best + 0.01 * seed))
     ]
     two = [run for run in made_up().runs if run.replicate["seed"] < 2]
     kept = dataclasses.replace(made_up(points), runs=tuple(two))

@@ -8,7 +8,7 @@ from etils import epath
 from experiments.tables.readme import write_readme
 from gru_audio.settings import UserError
 from tests.commands import ROOT, run_module
-from tests.reporting.workdirs import Made, write_workdir
+from tests.reports.workdirs import Made, write_workdir
 
 PAPER = '''"""A paper about digits.
 

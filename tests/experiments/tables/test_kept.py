@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from experiments.tables.kept import POINTS, keep, read_kept, write_kept
-from gru_audio.reporting.comparison import compare
-from gru_audio.reporting.results import read_results
-from gru_audio.reporting.write import write_report
+from gru_audio.reports.comparison import compare
+from gru_audio.reports.results import read_results
+from gru_audio.reports.write import write_report
 from gru_audio.settings import UserError
-from tests.reporting.workdirs import Made, fail, interrupt, write_workdir
+from tests.reports.workdirs import Made, fail, interrupt, write_workdir
 
-MADE = Made(arms={"gru": 5.2, "lstm": 3.0}, draws={0.001: 0.0, 0.01: 3.0}, seeds=2, metric="loss")
+MADE = Made(
+    variants={"gru": 5.2, "lstm": 3.0}, trials={0.001: 0.0, 0.01: 3.0}, seeds=2, metric="loss"
+)
 
 
 def compared(workdir):
@@ -61,7 +63,7 @@ def test_runs_are_those_of_the_sweep(comparison, results):
     assert (kept.metric, kept.higher_is_better) == ("loss", False)
     assert (kept.jax, kept.device, kept.commit) == ("0.10.2", "cpu", "0123456789ab")
     for run, line in zip(comparison.results.runs, kept.runs, strict=True):
-        assert (line.run, line.arm, line.draw) == (run.name, run.arm, run.draw)
+        assert (line.run, line.variant, line.trial) == (run.name, run.variant, run.trial)
         assert line.replicate == run.replicate
         assert line.state == "finished" and line.step_cap == 3000
         assert line.metrics["test/loss"] == significant(run.metric("test/loss"), 6)
@@ -69,7 +71,7 @@ def test_runs_are_those_of_the_sweep(comparison, results):
         assert line.cpu_seconds == significant(run.result["cpu_seconds"], 4)
         assert line.dropped_at is None
         assert line.steps == run.result["steps"] and line.total_parameters == 41_482
-    chosen = {run.name for arm in comparison.arms for run in arm.runs}
+    chosen = {run.name for variant in comparison.variants for run in variant.runs}
     assert {line.run for line in kept.runs if line.selected} == chosen
 
 
@@ -99,7 +101,7 @@ def test_verdicts_of_the_comparison_follow_from_what_was_kept(tmp_path):
 def test_a_damaged_run_is_not_kept(tmp_path):
     workdir = write_workdir(tmp_path, dataclasses.replace(MADE, class_names=()))
     comparison = compared(workdir)
-    run = comparison.arms[0].runs[0].name
+    run = comparison.variants[0].runs[0].name
     (workdir / "runs" / run / "predictions" / "test.npz").unlink()
     with pytest.raises(UserError, match=f"Run {run} cannot be kept: its predictions are missing"):
         write_kept(compared(workdir), tmp_path)
@@ -107,8 +109,8 @@ def test_a_damaged_run_is_not_kept(tmp_path):
 
 def test_curves_are_thinned_and_tell_the_time_of_a_run(comparison, results):
     kept = read_kept(results, "made_up")
-    for arm in comparison.arms:
-        for run in arm.runs:
+    for variant in comparison.variants:
+        for run in variant.runs:
             points = [point for point in kept.curves if point.run == run.name]
             curve, train = run.curves["validation/loss"], run.curves["train/loss"]
             assert [point.step for point in points] == curve.steps.tolist()
@@ -122,9 +124,9 @@ def test_curves_are_thinned_and_tell_the_time_of_a_run(comparison, results):
 
 
 def test_long_curves_keep_their_ends(tmp_path):
-    workdir = write_workdir(tmp_path, Made(arms={"gru": 5.0}, seeds=1, steps=30_000))
+    workdir = write_workdir(tmp_path, Made(variants={"gru": 5.0}, seeds=1, steps=30_000))
     comparison = compared(workdir)
-    (run,) = comparison.arms[0].runs
+    (run,) = comparison.variants[0].runs
     steps = [point.step for point in keep(comparison).curves]
     looked = run.curves["validation/loss"].steps
     assert looked.size > POINTS == len(steps)
@@ -133,7 +135,7 @@ def test_long_curves_keep_their_ends(tmp_path):
 
 
 def test_a_run_that_never_validates_keeps_its_training_loss(tmp_path):
-    workdir = write_workdir(tmp_path, Made(arms={"gru": 5.0}, seeds=1))
+    workdir = write_workdir(tmp_path, Made(variants={"gru": 5.0}, seeds=1))
     path = workdir / "runs" / "gru-0" / "metrics.jsonl"
     lines = [line for line in path.read_text().splitlines() if "validation" not in line]
     path.write_text("\n".join(lines))
@@ -168,7 +170,7 @@ def test_an_unfinished_sweep_is_kept_as_far_as_it_is(tmp_path):
 
 
 def test_a_sweep_of_which_nothing_has_finished_is_kept(tmp_path):
-    workdir = write_workdir(tmp_path / "run", Made(arms={"gru": 5.0}, seeds=1))
+    workdir = write_workdir(tmp_path / "run", Made(variants={"gru": 5.0}, seeds=1))
     fail(workdir, "gru-0")
     write_kept(compared(workdir), tmp_path)
     kept = read_kept(tmp_path, "made_up")
@@ -196,7 +198,7 @@ def change_cell(path, line, column, value):
         ("made_up.csv", lambda p: p.write_text("a,b\n1,2\n"), "no column 'run'"),
         ("made_up.csv", lambda p: p.write_bytes(b"\xff\xfe\x00"), "cannot be used"),
         ("made_up.csv", lambda p: change_cell(p, 1, "steps", "many"), "many"),
-        ("made_up.csv", lambda p: change_cell(p, 1, "draw", "{"), "cannot be used"),
+        ("made_up.csv", lambda p: change_cell(p, 1, "trial", "{"), "cannot be used"),
         ("made_up.csv", lambda p: change_cell(p, 1, "experiment", "other"), "not of made_up"),
         ("made_up.csv", lambda p: change_cell(p, 1, "commit", "other"), "not of one sweep"),
         ("made_up.csv", lambda p: change_cell(p, 1, "test/loss", ""), "has no test/loss"),
@@ -228,19 +230,19 @@ ODD = (
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory):
-    """A sweep whose arms have names that mean something in tables, spreadsheets and pages."""
-    made = dataclasses.replace(MADE, arms={name: 5.0 - i / 9 for i, name in enumerate(ODD)})
-    made = dataclasses.replace(made, draws={0.001: 0.0}, class_names=(), examples=40)
+    """A sweep whose variants have names that mean something in tables, spreadsheets and pages."""
+    made = dataclasses.replace(MADE, variants={name: 5.0 - i / 9 for i, name in enumerate(ODD)})
+    made = dataclasses.replace(made, trials={0.001: 0.0}, class_names=(), examples=40)
     workdir = tmp_path_factory.mktemp("odd")
-    names = {name: f"arm{i}" for i, name in enumerate(ODD)}
+    names = {name: f"variant{i}" for i, name in enumerate(ODD)}
     write_workdir(
-        workdir, dataclasses.replace(made, arms={names[n]: s for n, s in made.arms.items()})
+        workdir, dataclasses.replace(made, variants={names[n]: s for n, s in made.variants.items()})
     )
     sweep = json.loads((workdir / "sweep.json").read_text())
-    back = {arm: name for name, arm in names.items()}
-    sweep["arms"] = {back[arm]: changes for arm, changes in sweep["arms"].items()}
+    back = {variant: name for name, variant in names.items()}
+    sweep["variants"] = {back[variant]: changes for variant, changes in sweep["variants"].items()}
     for entry in sweep["runs"]:
-        entry["arm"] = back[entry["arm"]]
+        entry["variant"] = back[entry["variant"]]
     (workdir / "sweep.json").write_text(json.dumps(sweep))
     return workdir
 
@@ -250,7 +252,7 @@ def test_names_that_are_formulas_come_back_and_are_none(odd, tmp_path):
     write_kept(comparison, tmp_path)
     kept = read_kept(tmp_path, "made_up")
     assert kept == keep(comparison)
-    assert set(kept.arms) == set(ODD)
+    assert set(kept.variants) == set(ODD)
     for path in tmp_path.iterdir():
         with path.open(newline="") as file:
             cells = [cell for row in csv.reader(file) for cell in row]
@@ -274,9 +276,9 @@ def test_names_do_not_break_the_tables_and_the_page(odd, tmp_path):
         if line.startswith("|")
     ]
     widths = [len(row) for row in rows]
-    arms, pairs = len(ODD) + 2, len(comparison.pairs) + 2
-    assert widths == [widths[0]] * arms + [widths[arms]] * pairs
-    shown = [row[0].strip() for row in rows[2:arms]]
+    variants, pairs = len(ODD) + 2, len(comparison.pairs) + 2
+    assert widths == [widths[0]] * variants + [widths[variants]] * pairs
+    shown = [row[0].strip() for row in rows[2:variants]]
     plain = [re.sub(r"\\(.)", r"\1", name) for name in shown]
     assert sorted(plain) == sorted(" ".join(name.split()) for name in ODD)
     html = page.read_text()

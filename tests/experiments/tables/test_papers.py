@@ -7,18 +7,18 @@ import scipy.stats
 
 from experiments.tables import readme
 from experiments.tables.kept import keep, write_kept
-from experiments.tables.papers import Experiment, Paper, Table, compare_arms, read_paper
+from experiments.tables.papers import Experiment, Paper, Table, compare_variants, read_paper
 from experiments.tables.published import Published, Verdict
-from gru_audio.reporting import wording
-from gru_audio.reporting.comparison import compare
-from gru_audio.reporting.results import read_results
+from gru_audio.reports import wording
+from gru_audio.reports.comparison import compare
+from gru_audio.reports.results import read_results
 from gru_audio.settings import UserError
 from gru_audio.tasks.metrics import LOSS
-from tests.reporting.workdirs import Made, fail, write_workdir
+from tests.reports.workdirs import Made, fail, write_workdir
 
 MADE = Made(
-    arms={"gru": 5.2, "lstm": 3.0},
-    draws={0.001: 0.0, 0.01: 3.0},
+    variants={"gru": 5.2, "lstm": 3.0},
+    trials={0.001: 0.0, 0.01: 3.0},
     seeds=3,
     metric="loss",
     class_names=(),
@@ -47,9 +47,9 @@ def kept(comparison):
     return keep(comparison)
 
 
-def mean(kept, arm):
+def mean(kept, variant):
     return np.mean(
-        [run.metrics["test/loss"] for run in kept.runs if run.arm == arm and run.selected]
+        [run.metrics["test/loss"] for run in kept.runs if run.variant == variant and run.selected]
     )
 
 
@@ -61,29 +61,29 @@ def experiment(values, floors=None, parts=("jsb", "nottingham"), **others):
     return Experiment("paper", "A paper about music.", parts, published(values, floors, **others))
 
 
-def arms(kept, values=None, floor=None, **others):
-    """The arms of a part that has no name."""
+def variants(kept, values=None, floor=None, **others):
+    """The variants of a part that has no name."""
     floors = {} if floor is None else {"": floor}
-    return compare_arms(published({"": values or {}}, floors, **others), "", kept)
+    return compare_variants(published({"": values or {}}, floors, **others), "", kept)
 
 
 def plain(text):
     return text.replace("\N{NO-BREAK SPACE}", " ").replace("\N{MINUS SIGN}", "-")
 
 
-def cells(text, arm):
-    (row,) = [line for line in plain(text).splitlines() if line.startswith(f"| {arm} |")]
+def cells(text, variant):
+    (row,) = [line for line in plain(text).splitlines() if line.startswith(f"| {variant} |")]
     return [cell.strip() for cell in row.split("|")[1:-1]]
 
 
 def test_ours_are_the_runs_of_the_chosen_draw(kept):
-    (row,) = [row for row in arms(kept) if row.arm == "gru"]
-    runs = [run for run in kept.runs if run.arm == "gru"]
-    chosen = [run for run in runs if run.draw == {"optimizer.learning_rate": 0.001}]
+    (row,) = [row for row in variants(kept) if row.variant == "gru"]
+    runs = [run for run in kept.runs if run.variant == "gru"]
+    chosen = [run for run in runs if run.trial == {"optimizer.learning_rate": 0.001}]
     values = [run.metrics["test/loss"] for run in chosen]
     reference = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
     ours = row.ours
-    assert (ours.seeds, ours.draws, ours.to_the_end, ours.halved_at) == (3, 2, 2, ())
+    assert (ours.seeds, ours.trials, ours.to_the_end, ours.halved_at) == (3, 2, 2, ())
     assert ours.metric.value == pytest.approx(np.mean(values))
     assert (ours.metric.low, ours.metric.high) == pytest.approx((reference.low, reference.high))
     assert ours.time.wall == pytest.approx(sum(run.seconds for run in chosen))
@@ -95,8 +95,8 @@ def test_ours_are_the_runs_of_the_chosen_draw(kept):
 
 def test_every_row_has_its_verdict(kept):
     values = {"tanh RNN": 9.1, "gru": mean(kept, "gru"), "lstm": 100.0}
-    rows = arms(kept, values, tolerances={"": 1.0})
-    assert [(row.arm, row.verdict) for row in rows] == [
+    rows = variants(kept, values, tolerances={"": 1.0})
+    assert [(row.variant, row.verdict) for row in rows] == [
         ("tanh RNN", Verdict.NOT_RUN),
         ("gru", Verdict.REPRODUCED),
         ("lstm", Verdict.BETTER),
@@ -107,7 +107,7 @@ def test_every_row_has_its_verdict(kept):
 def test_the_tolerance_is_that_of_the_table(kept):
     """Half of the smallest difference, which our interval does not lie within."""
     value = mean(kept, "gru")
-    (gru, *_) = arms(kept, {"gru": value, "other": value + 1e-6})
+    (gru, *_) = variants(kept, {"gru": value, "other": value + 1e-6})
     assert gru.tolerance == pytest.approx(5e-7, rel=1e-3)
     assert gru.verdict is Verdict.UNDECIDED
 
@@ -119,19 +119,19 @@ def test_a_floor_compares_in_kind(kept):
         (floor, floor, Verdict.BETTER),
         (1e-9, 1e-6, Verdict.WORSE),
     ):
-        (gru, *_) = arms(kept, {"gru": published}, floor_)
+        (gru, *_) = variants(kept, {"gru": published}, floor_)
         assert gru.verdict is verdict
 
 
 def test_one_replicate_of_another_kind_leaves_it_undecided(kept):
-    (gru, *_) = arms(with_values(kept, "gru", [1e-5, 1e-5, 0.05]), {"gru": 1e-5}, 0.1767)
+    (gru, *_) = variants(with_values(kept, "gru", [1e-5, 1e-5, 0.05]), {"gru": 1e-5}, 0.1767)
     assert gru.ours.metric.value < 0.1 * 0.1767  # the mean is solved
     assert gru.verdict is Verdict.UNDECIDED
 
 
 def test_where_higher_is_better_the_sign_turns(tmp_path):
     kept = keep(made_up(tmp_path, "paper", Made(metric="accuracy", seeds=3)))
-    rows = {row.arm: row for row in arms(kept, {"gru": 0.3, "lstm": 1.9})}
+    rows = {row.variant: row for row in variants(kept, {"gru": 0.3, "lstm": 1.9})}
     assert rows["gru"].verdict is Verdict.BETTER
     assert rows["lstm"].verdict is Verdict.WORSE
 
@@ -139,12 +139,12 @@ def test_where_higher_is_better_the_sign_turns(tmp_path):
 def test_runs_at_the_cap_are_counted(kept):
     runs = tuple(
         dataclasses.replace(run, steps=run.step_cap)
-        if run.run in ("gru-0.001-0", "gru-0.01-1")  # of the second the draw was not chosen
+        if run.run in ("gru-0.001-0", "gru-0.01-1")  # of the second the trial was not chosen
         else dataclasses.replace(run, steps=run.step_cap - 200)
         for run in kept.runs
     )
-    rows = arms(dataclasses.replace(kept, runs=runs))
-    assert {row.arm: row.ours.at_cap for row in rows} == {"gru": 1, "lstm": 0}
+    rows = variants(dataclasses.replace(kept, runs=runs))
+    assert {row.variant: row.ours.at_cap for row in rows} == {"gru": 1, "lstm": 0}
 
 
 def test_a_part_that_there_is_not_is_refused():
@@ -165,7 +165,7 @@ def text(comparison, kept, tmp_path):
 
 
 def test_a_row_shows_what_is_known(text, kept):
-    ours = next(row for row in arms(kept) if row.arm == "gru").ours
+    ours = next(row for row in variants(kept) if row.variant == "gru").ours
     jsb, _ = text.split("### nottingham")
     _, published, value, *others = cells(jsb, "gru")
     assert float(published) == pytest.approx(ours.metric.value, rel=1e-5)
@@ -180,39 +180,41 @@ def test_wall_time_is_told_where_processor_time_is_not_known_of_all(kept):
     first, *others = kept.runs
     runs = (dataclasses.replace(first, cpu_seconds=None), *others)
     kept = dataclasses.replace(kept, runs=runs)
-    rows = arms(kept)
+    rows = variants(kept)
     text = readme.render([Paper(experiment({}), (Table("jsb", kept, None, rows),))])
     assert "| wall time, chosen runs | wall time, all runs |" in text
     assert "| CPU time" not in text
-    (ours,) = [row.ours for row in rows if row.arm == first.arm]
-    assert cells(text, first.arm)[-1] == plain(wording.duration(ours.time_of_all.wall))
+    (ours,) = [row.ours for row in rows if row.variant == first.variant]
+    assert cells(text, first.variant)[-1] == plain(wording.duration(ours.time_of_all.wall))
 
 
-def halved(kept, arm, steps):
-    """The same with the draws of an arm that were not chosen dropped by halving."""
+def halved(kept, variant, steps):
+    """The same with the trials of a variant that were not chosen dropped by halving."""
     runs = tuple(
-        dataclasses.replace(run, dropped_at=steps) if run.arm == arm and not run.selected else run
+        dataclasses.replace(run, dropped_at=steps)
+        if run.variant == variant and not run.selected
+        else run
         for run in kept.runs
     )
     return dataclasses.replace(kept, runs=runs)
 
 
 def test_what_halving_ended_was_not_chosen_among(kept):
-    more = [dataclasses.replace(run, draw=MIDDLE, selected=False) for run in kept.runs[:1]]
+    more = [dataclasses.replace(run, trial=MIDDLE, selected=False) for run in kept.runs[:1]]
     kept = halved(dataclasses.replace(kept, runs=(*kept.runs, *more)), "gru", 1000)
-    rows = arms(kept)
+    rows = variants(kept)
     text = plain(readme.render([Paper(experiment({}), (Table("jsb", kept, None, rows),))]))
     assert "| 1 of 3 trained to the end, halved at update 1,000 |" in text
     assert cells(text, "lstm")[5] == "2"
     assert "Chosen at an end of what was tried" not in text  # after 1,000 updates, that is
 
 
-def with_values(kept, arm, values):
-    """The same with other test losses of the chosen runs of an arm."""
+def with_values(kept, variant, values):
+    """The same with other test losses of the chosen runs of a variant."""
     left = iter(values)
     runs = tuple(
         dataclasses.replace(run, metrics=run.metrics | {"test/loss": next(left)})
-        if run.arm == arm and run.selected
+        if run.variant == variant and run.selected
         else run
         for run in kept.runs
     )
@@ -226,29 +228,29 @@ def test_a_value_outside_of_the_interval_is_not_reproduced_however_near(kept):
         (8.5, "better"),
         (8.3, "worse"),
     ):
-        rows = arms(near, {"gru": published})
+        rows = variants(near, {"gru": published})
         text = readme.render([Paper(experiment({}), (Table("jsb", near, None, rows),))])
         assert cells(text, "gru")[4] == told
 
 
 def test_two_seeds_have_a_range_and_no_verdict(kept):
-    two = [run for run in kept.runs if run.arm != "gru" or run.replicate["seed"] != 2]
+    two = [run for run in kept.runs if run.variant != "gru" or run.replicate["seed"] != 2]
     wide = with_values(dataclasses.replace(kept, runs=tuple(two)), "gru", [8.0, 9.6])
-    rows = arms(wide, {"gru": 8.8})
+    rows = variants(wide, {"gru": 8.8})
     text = readme.render([Paper(experiment({}), (Table("jsb", wide, None, rows),))])
     assert cells(text, "gru")[2:5] == ["8.800 (8.000 to 9.600)", "2", "too few replicates"]
 
 
 def test_values_from_memory_are_marked(kept):
     memory = experiment({"jsb": {"gru": 8.54}}, peers={"TCN": 8.1}, from_memory=True)
-    rows = compare_arms(memory.published, "jsb", kept)
+    rows = compare_variants(memory.published, "jsb", kept)
     text = readme.render([Paper(memory, (Table("jsb", kept, None, rows),))])
     assert cells(text, "gru")[1] == "8.54 (from memory)"
     assert "Others for comparison (from memory): TCN 8.1." in text
 
 
 def test_folds_are_what_an_interval_is_over(kept):
-    runs = [run for run in kept.runs if run.arm == "gru" and run.selected]
+    runs = [run for run in kept.runs if run.variant == "gru" and run.selected]
     folds = [
         dataclasses.replace(
             run,
@@ -258,7 +260,7 @@ def test_folds_are_what_an_interval_is_over(kept):
         for fold in range(3)
         for seed, run in enumerate(runs)
     ]
-    (gru,) = arms(dataclasses.replace(kept, runs=tuple(folds), curves=()))
+    (gru,) = variants(dataclasses.replace(kept, runs=tuple(folds), curves=()))
     reference = scipy.stats.ttest_1samp([1.0, 11.0, 21.0], 0).confidence_interval(0.95)
     assert (gru.ours.test_sets, gru.ours.seeds) == (3, 9)
     assert gru.ours.metric.high == pytest.approx(reference.high)
@@ -268,12 +270,12 @@ def test_folds_are_what_an_interval_is_over(kept):
 
 
 def test_what_was_chosen_at_an_end_and_where_validation_was_best_is_told(kept):
-    another = [dataclasses.replace(run, draw=MIDDLE, selected=False) for run in kept.runs[:1]]
+    another = [dataclasses.replace(run, trial=MIDDLE, selected=False) for run in kept.runs[:1]]
     kept = dataclasses.replace(kept, runs=(*kept.runs, *another))
-    table = Table("jsb", kept, None, arms(kept))
+    table = Table("jsb", kept, None, variants(kept))
     text = plain(readme.render([Paper(experiment({}), (table,))]))
     assert "Chosen at an end of what was tried: optimizer.learning_rate=0.001, the smallest" in text
-    steps = [run.best_step for run in kept.runs if run.arm == "gru" and run.selected]
+    steps = [run.best_step for run in kept.runs if run.variant == "gru" and run.selected]
     assert f"best at step {min(steps):,} to {max(steps):,} (gru)" in text
 
 
@@ -287,7 +289,7 @@ def test_a_part_of_which_nothing_is_known_has_no_table(tmp_path):
     said = readme.render([read_paper(experiment({}, parts=("",)), tmp_path)])
     assert "Nobody's values are beside it, and it was not run." in said
     assert "[paper](#paper)" not in said  # in the summary
-    assert "| arm |" not in said
+    assert "| variant |" not in said
 
 
 def test_the_summary_counts_cells(text):
@@ -316,7 +318,7 @@ def test_a_section_tells_how_it_came_about(text):
 
 
 def test_unfinished_sweeps_and_single_seeds_are_told(tmp_path):
-    made = dataclasses.replace(MADE, arms={"gru": 5.0, "lstm": 5.0}, seeds=1)
+    made = dataclasses.replace(MADE, variants={"gru": 5.0, "lstm": 5.0}, seeds=1)
     compared = made_up(tmp_path / "run", "paper", made, broken=["lstm-0.001-0"])
     write_kept(compared, tmp_path)
     values = {"": {"gru": 1e-5, "lstm": 1e-5}}
@@ -350,8 +352,10 @@ def test_where_arms_fail_is_told_over_the_parts_with_a_floor(comparison, kept, t
         {}, {"jsb": one, "longer": other, "absent": 1.0}, ("jsb", "longer", "absent")
     )
     said = readme.render([read_paper(paper, tmp_path)])
-    (section,) = [part for part in said.split("\n### ") if part.startswith("Where each arm fails")]
-    assert "| arm | jsb | longer |" in section
+    (section,) = [
+        part for part in said.split("\n### ") if part.startswith("Where each variant fails")
+    ]
+    assert "| variant | jsb | longer |" in section
     _, far, near = cells(section, "gru")
     assert re.fullmatch(r"solved \(0\.0\d+, 0\.0\d+, 0\.0\d+\)", far)
     assert near.startswith("at the floor (")

@@ -51,8 +51,8 @@ def test_no_interval_reproduces_two_values_that_a_paper_tells_apart():
     published = Published("A paper", "nats", {"": {"GRU": 8.43, "LSTM": 8.45, "TCN": 8.10}})
     for interval in ((8.42, 8.46), (8.43, 8.45), (8.435, 8.445), (8.429, 8.431)):
         verdicts = [
-            judge(value, interval, published.tolerance("", arm), higher_is_better=False)
-            for arm, value in published.values[""].items()
+            judge(value, interval, published.tolerance("", variant), higher_is_better=False)
+            for variant, value in published.values[""].items()
         ]
         assert verdicts.count(Verdict.REPRODUCED) <= 1
 
@@ -75,8 +75,8 @@ def test_the_tolerance():
         "stated too far": 0.5,  # half of the difference
     }
     for part, tolerance in expected.items():
-        arm = next(iter(values[part]))
-        assert published.tolerance(part, arm) == pytest.approx(tolerance)
+        variant = next(iter(values[part]))
+        assert published.tolerance(part, variant) == pytest.approx(tolerance)
 
 
 def test_smallest_difference():

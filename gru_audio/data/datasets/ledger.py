@@ -1,0 +1,138 @@
+"""Clips before they are read, and what was written of them."""
+
+import collections
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gru_audio.audio.io import Audio, BadAudio
+from gru_audio.data import index
+from gru_audio.data.datasets import quality
+from gru_audio.data.datasets.records import STORED
+from gru_audio.data.fields import ClassesField, Field, Value, describe
+from gru_audio.data.signal import Signal
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """One clip before it is read.
+
+    `name` is unique in its data set; `labels` gives the values of its fields, where known, as
+    `gru_audio.data.fields` has them; `read(sample_rate)` returns the sound, or raises `BadAudio` or
+    `OSError`.
+    """
+
+    name: str
+    split: str
+    labels: Mapping[str, Value]
+    read: Callable[[int], Audio]
+
+
+class Ledger:
+    """What was written and what was skipped: one row a clip, and a running hash over all of it.
+
+    `fields` are those of all clips, and records hold values as they number their classes. A class
+    of which no clip was written is left out of `columns` and `description`, which number the rest.
+    """
+
+    def __init__(self, clips: Sequence[Clip], kinds: Mapping[str, type[Field]], signal: Signal):
+        self._stored = np.dtype(signal.dtype).newbyteorder("<")
+        self.skipped: list[tuple[str, str]] = []  # name of the clip, reason
+        self._skipped_clips: list[Clip] = []
+        self._kinds = kinds
+        self.fields = _fields_of(clips, kinds)
+        self._clips: list[Clip] = []
+        self._lengths: list[int] = []
+        self._contents: list[bytes] = []  # a short hash of each clip
+        self._rates: collections.Counter[int] = collections.Counter()
+        named = [(n, f.names) for n, f in self.fields.items() if isinstance(f, ClassesField)]
+        self._hash = hashlib.sha256(repr(sorted(named)).encode())
+
+    @property
+    def clips(self) -> int:
+        return len(self._clips)
+
+    def add(self, clip: Clip, audio: Audio) -> dict[str, Any]:
+        """Enters a clip; returns what its record holds beside the signal."""
+        labels = {
+            name: STORED[kind].encode(self.fields[name], clip.labels[name])
+            for name, kind in self._kinds.items()
+        }
+        row = (clip.split, clip.name, len(audio.samples), tuple(labels.values()))
+        content = audio.samples.astype(self._stored).tobytes()
+        self._clips.append(clip)
+        self._lengths.append(len(audio.samples))
+        self._contents.append(hashlib.blake2b(content, digest_size=16).digest())
+        self._rates[audio.file_rate] += 1
+        self._hash.update(repr((row, audio.sample_rate)).encode())
+        self._hash.update(content)
+        return labels
+
+    def skip(self, clip: Clip, error: BadAudio | OSError) -> None:
+        """Enters a clip that cannot be used."""
+        reason = error.reason if isinstance(error, BadAudio) else error.strerror or str(error)
+        self.skipped.append((clip.name, reason))
+        self._skipped_clips.append(clip)
+
+    def columns(self) -> dict[str, Any]:
+        """The columns of `gru_audio.data.source.Source`."""
+        values = {
+            name: field.arrays([clip.labels[name] for clip in self._clips])
+            for name, field in self._written().items()
+        }
+        return {
+            index.SPLIT: np.array([clip.split for clip in self._clips]),
+            index.LENGTH: np.array(self._lengths, np.int32),
+            index.CLIP: np.array([clip.name for clip in self._clips]),
+            **values,
+        }
+
+    def description(self) -> dict[str, Any]:
+        """What `source.json` says about the clips."""
+        return {
+            "fields": {name: describe(field) for name, field in self._written().items()},
+            "fingerprint": self._hash.hexdigest(),
+            "file_rates": sorted(self._rates.items()),
+            "skipped": self.skipped,
+        }
+
+    def remarks(self) -> list[str]:
+        """What the user should know about the clips: see `gru_audio.data.datasets.quality`."""
+        reasons = [reason for _, reason in self.skipped]
+        written, left_out = self._written(), []
+        for name, field in self.fields.items():
+            if isinstance(field, ClassesField):
+                missing = sorted(set(field.names) - set(written[name].names))
+                values = [clip.labels[name] for clip in self._skipped_clips]
+                of_clips = [field.classes_of(v) if v is not None else () for v in values]
+                left_out += quality.without_clips(name, missing, of_clips, reasons)
+        labels = [clip.labels for clip in self._clips]
+        return left_out + quality.remarks(self.columns(), written, labels, self._contents)
+
+    def complaint(self) -> str:
+        """What a refusal says: every bad file with its reason."""
+        lines = [f"  {name}: {reason}" for name, reason in self.skipped]
+        return "\n".join(
+            [
+                f"{len(lines)} of {len(lines) + self.clips} clips cannot be used:",
+                *lines,
+                "Mend or remove them, or pass --on_bad_file skip to leave them out."
+                if self.clips
+                else "There is nothing left to prepare.",
+            ]
+        )
+
+    def _written(self) -> dict[str, Any]:
+        """The fields of the clips that were written."""
+        return _fields_of(self._clips, self._kinds)
+
+
+def _fields_of(clips: Sequence[Clip], kinds: Mapping[str, type[Field]]) -> dict[str, Any]:
+    training = [clip.split == "train" for clip in clips]
+    return {
+        name: kind.of([clip.labels[name] for clip in clips], training)
+        for name, kind in kinds.items()
+    }

@@ -1,0 +1,263 @@
+"""People's own sounds, listed in a CSV file."""
+
+import collections
+import functools
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from gru_audio.audio.io import decode
+from gru_audio.data.datasets import archive as archives
+from gru_audio.data.datasets import columns, splitting, user_files
+from gru_audio.data.datasets.clips import SKIP, Clip, ClipBuilder, problem_of_name
+from gru_audio.data.datasets.columns import EVENTS, SEPARATOR, Column
+from gru_audio.data.datasets.tables import Row, read_table
+from gru_audio.data.fields import Value, clean
+from gru_audio.paths import local_path
+from gru_audio.settings import UserError
+
+FILE, LABEL, SPLIT, GROUP, START, END = "file", "label", "split", "group", "start", "end"
+USUAL_FIELDS = (LABEL, "speaker", GROUP, "fold")  # that are classes whatever their values
+
+
+class Manifest(ClipBuilder):
+    """Sounds listed with the columns file and label.
+
+    Optional columns: split; start and end, in seconds, where a row is a part of its file; speaker,
+    group and fold, which become fields. So does any other column whose values repeat, as those of
+    classes do. An empty value is unknown. A file is the same file however its path is spelled.
+
+    Columns may be tags, texts or numbers if the user says so; then there need be no label. A second
+    table has events, of which it gives file, onset and offset, in seconds, and label. A row with a
+    file alone says that the file has no events; those of a file without a row are unknown.
+
+    Where splits are drawn, no group is in two of them, nor is a file or its copies.
+    """
+
+    VERSION = tfds.core.Version("1.2.0")
+
+    def __init__(
+        self,
+        *,
+        data_dir: Path | str,
+        name: str,
+        manifest: Path | str,
+        folder: Path | str | None = None,
+        archive: Path | str | None = None,
+        fields: Sequence[str] | None = None,
+        tags: Sequence[str] | None = None,
+        text: Sequence[str] | None = None,
+        numbers: Sequence[str] | None = None,
+        separator: str = SEPARATOR,
+        events: Path | str | None = None,
+        split_by: str | None = None,
+        fractions: Sequence[float | str] = splitting.FRACTIONS,
+        seed: int = 0,
+        sample_rate: int = 16000,
+        on_bad_file: str = SKIP,
+        keep_silence: bool = False,
+    ):
+        """Reads the list; the sounds come when the data set is prepared.
+
+        Args:
+          name: of the new data set.
+          folder: what the paths in the list are relative to; by default the list's own folder.
+          archive: what holds the sounds, where no folder does.
+          fields: class fields, as NAME or NAME=COLUMN, beside the label; by default all columns
+            that hold classes, under their own names.
+          tags, text, numbers: fields of other types, as NAME or NAME=COLUMN.
+          separator: between the tags of a clip. "none" is a clip without tags.
+          events: the table of events.
+          split_by: a column. The splits are then drawn at random with no value of it in two of
+            them, whatever the column "split" says, and it becomes a field; "file" keeps the rows of
+            each file together. By default "group", if there is neither "split" nor this.
+          fractions: of train, validation and test, where splits are drawn.
+          seed: of the draw.
+          keep_silence: takes digital silence for a sound, as where it is a class.
+        """
+        archives.check_place(folder, archive)
+        self._manifest = local_path(manifest)
+        self._wanted = columns.wanted(
+            fields,
+            tags=tags,
+            text=text,
+            numbers=numbers,
+            separator=separator,
+            events=local_path(events) if events else None,
+        )
+        chosen = [*self._wanted.columns]
+        for field in chosen:
+            if field.names:
+                raise UserError(f"--fields of a manifest are NAME or NAME=COLUMN, not {field}.")
+        if not (tags or text or numbers or events or any(f.name == LABEL for f in chosen)):
+            chosen.insert(0, Column(LABEL, LABEL))
+        required = (FILE, *(field.column for field in chosen), *([split_by] if split_by else []))
+        self._rows = read_table(self._manifest, required)
+        self._fields, not_kept = _fields(self._rows, chosen, split_by, everything=fields is None)
+        self.fields = self._wanted.kinds(self._fields)
+        self.name = name
+        self._folder = local_path(folder) if folder else self._manifest.parent
+        self._archive = archive
+        self._split_by = split_by
+        fractions = splitting.shares(fractions)
+        self._choose_splits = functools.partial(splitting.choose, fractions=fractions, seed=seed)
+        self._decode = functools.partial(decode, keep_silence=keep_silence)
+        super().__init__(
+            data_dir=data_dir,
+            sample_rate=sample_rate,
+            on_bad_file=on_bad_file,
+            manifest=archives.sha256(self._manifest),
+            fields=None if fields is None else list(map(str, fields)),
+            **self._wanted.settings,
+            split_by=split_by,
+            fractions=fractions,
+            seed=seed,
+            keep_silence=keep_silence,
+        )
+        self.remarks += not_kept
+
+    def inputs(self) -> Mapping[str, Path]:
+        if self._archive:
+            return super().inputs()
+        names = dict.fromkeys(row[FILE] for row in self._rows if row[FILE])
+        return {name: local_path(name, self._folder) for name in names}
+
+    def clips(self, scratch: Path, downloads: Path) -> Sequence[Clip]:
+        root = archives.unpack(self._archive, scratch) if self._archive else self._folder
+        rows = self._rows
+        for number, row in enumerate(rows, 1):
+            if not row[FILE]:
+                raise UserError(f"{self._manifest}: row {number} names no file.")
+        by_name = {name: local_path(name, root) for name in dict.fromkeys(r[FILE] for r in rows)}
+        paths = [by_name[row[FILE]] for row in rows]
+        spans = [(_seconds(row, START) or 0.0, _seconds(row, END)) for row in rows]
+        _check_listed_once(rows, paths, spans)
+        given = None
+        if SPLIT in rows[0]:
+            if without := sum(not row[SPLIT] for row in rows):
+                raise UserError(
+                    f"{without} of {len(rows)} rows have no split: give each of them one, or "
+                    "remove the column to have splits drawn."
+                )
+            given = [splitting.USUAL_NAMES.get(row[SPLIT].lower(), row[SPLIT]) for row in rows]
+        labels = self._labels(rows)
+        events, others = self._wanted.events_of([row[FILE] for row in rows])
+        for of_clip, of_file, span in zip(labels, events, spans, strict=True):
+            of_clip[EVENTS] = columns.part_of(of_file, *span)
+        same = user_files.contents(paths)
+        parts = any(span != (0.0, None) for span in spans)
+        splits, remarks = self._choose_splits(
+            given,
+            columns.strata([of.get(LABEL) for of in labels]),
+            self._groups(),
+            same,
+            parts=parts,
+        )
+        self.remarks += [*others, *remarks]
+        return [
+            self._clip(*of_clip) for of_clip in zip(rows, paths, splits, spans, labels, strict=True)
+        ]
+
+    def _groups(self) -> splitting.Groups | None:
+        """What splits are drawn by, beside files."""
+        if self._split_by == FILE:
+            return splitting.Groups(FILE, [""] * len(self._rows), asked=True)
+        column = self._split_by or GROUP
+        values = [clean(row.get(column, "")) for row in self._rows]
+        return splitting.Groups(column, values, bool(self._split_by)) if any(values) else None
+
+    def _labels(self, rows: Sequence[Row]) -> list[dict[str, Value]]:
+        labels: list[dict[str, Value]] = []
+        for number, row in enumerate(rows, 1):
+            try:
+                labels.append(
+                    {f.name: self._wanted.value(row[f.column], f.kind) for f in self._fields}
+                )
+            except UserError as error:
+                raise UserError(f"{self._manifest}, row {number}: {error}") from error
+        return labels
+
+    def _clip(
+        self,
+        row: Row,
+        path: Path,
+        split: str,
+        span: tuple[float, float | None],
+        labels: Mapping[str, Value],
+    ) -> Clip:
+        start, end = span
+        name = row[FILE] + _part(span)
+        read = functools.partial(self._decode, path, name=name, start=start, end=end)
+        return Clip(name, split, labels, read)
+
+
+def _fields(
+    rows: Sequence[Row], chosen: Sequence[Column], split_by: str | None, everything: bool
+) -> tuple[list[Column], list[str]]:
+    """The fields, and remarks on the columns that are not kept.
+
+    Args:
+      rows: of the list.
+      chosen: fields that are wanted in any case.
+      split_by: a column that becomes a field; FILE does not.
+      everything: whether other columns with classes become fields, too.
+    """
+    found = list(chosen)
+    used = {field.column for field in found} | {FILE, SPLIT, START, END}
+    if split_by and split_by != FILE and split_by not in {field.column for field in found}:
+        found.append(Column(split_by, split_by))
+        used.add(split_by)
+    not_kept: dict[str, str] = {}
+    for column in rows[0] if everything else [name for name in rows[0] if name == LABEL]:
+        if column in used or any(field.name == column for field in found):
+            continue
+        kind = columns.kind([row[column] for row in rows])
+        if problem_of_name(column):
+            not_kept[column] = "no name for a field"
+        elif kind == columns.CLASS or (column in USUAL_FIELDS and kind != columns.EMPTY):
+            found.append(Column(column, column))
+        else:
+            not_kept[column] = kind
+    return found, columns.not_kept(not_kept)
+
+
+def _check_listed_once(
+    rows: Sequence[Row], paths: Sequence[Path], spans: Sequence[tuple[float, float | None]]
+) -> None:
+    """Refuses a file, or the same part of it, that is listed twice, in whatever spelling."""
+    places = {path: user_files.place(path) for path in dict.fromkeys(paths)}
+    listed: dict[object, list[str]] = collections.defaultdict(list)
+    for row, path, span in zip(rows, paths, spans, strict=True):
+        listed[places[path], span].append(row[FILE] + _part(span))
+    twice = [names for names in listed.values() if len(names) > 1]
+    if twice:
+        names = " and ".join(dict.fromkeys(twice[0]))
+        others = f" ({len(twice) - 1} others, too)" if twice[1:] else ""
+        raise UserError(
+            f"The same clip is listed {len(twice[0])} times: {names}{others}. Keep one row of "
+            "each, with its tags joined by + for --tags; --events takes a list of events."
+        )
+
+
+def _part(span: tuple[float, float | None]) -> str:
+    """What the name of a part of a file ends in; "" for a whole one."""
+    start, end = span
+    return f"@{start:.9g}-{'' if end is None else f'{end:.9g}'}" if start or end else ""
+
+
+def _seconds(row: Row, column: str) -> float | None:
+    value = row.get(column, "")
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        point = value.replace(",", ".")
+        mend = f": write {point}" if re.fullmatch(r"\d+\.\d+", point) else ""
+        raise UserError(f'{row[FILE]}: {column} is "{value}", not seconds{mend}.')
+    return seconds

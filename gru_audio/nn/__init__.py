@@ -1,0 +1,1 @@
+"""Neural networks: recurrent cells and layers, convolutions, poolings, heads, and models."""

@@ -1,0 +1,57 @@
+"""Convolutions alone: what a CRNN is without its recurrent encoder."""
+
+from typing import Any
+
+import jax
+
+from gru_audio.nn.conv import ConvFront
+from gru_audio.nn.head import Head
+from gru_audio.nn.layer import Dropout, EncoderOutput
+from gru_audio.nn.model import Model, Outputs
+from gru_audio.settings import UserError, part
+
+
+class CnnClassifier(Model):
+    """Classifies sequences of frames by convolutions and pooling over time.
+
+    Attributes:
+      front: turns frames into fewer frames.
+      head: turns those into outputs.
+
+    Raises:
+      UserError: the head takes the last frame, which has not seen the others.
+    """
+
+    front: ConvFront = part(ConvFront)
+    head: Head = part(Head)
+
+    def __post_init__(self) -> None:
+        if self.head.pooling == "last":
+            raise UserError(
+                'config.model.pooling="last" takes a state that has seen every frame, which '
+                'config.model.name="cnn" has not: set it to "mean", "max" or "attention".'
+            )
+        super().__post_init__()
+
+    @property
+    def look_ahead(self) -> str:
+        """That of the front."""
+        return self.front.look_ahead
+
+    def output_lengths(self, lengths: Any) -> Any:
+        """Those of the front."""
+        return self.front.output_lengths(lengths)
+
+    def __call__(
+        self,
+        features: jax.Array,
+        lengths: jax.Array,
+        *,
+        state: None = None,
+        train: bool = False,
+        dropout: Dropout | None = None,
+    ) -> Outputs:
+        """As `Model`. Dropout acts before the output."""
+        frames, lengths = self.front(features, lengths, train=train)
+        encoded = EncoderOutput(frames, lengths, frames[:, -1])
+        return Outputs(self.head(encoded, dropout), lengths)

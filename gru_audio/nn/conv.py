@@ -1,0 +1,197 @@
+"""Blocks of convolutions over time and frequency (Cakir et al. 2017, arXiv 1702.06286)."""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TypeVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gru_audio.nn.batch_norm import BatchNorm
+from gru_audio.nn.convolution import convolution
+from gru_audio.nn.pooling import valid_frames
+from gru_audio.settings import UserError, setting
+
+Count = TypeVar("Count", int, jax.Array)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One convolution and the max-pooling after it; sizes are (time, frequency).
+
+    Attributes:
+      channels: of its output.
+      kernel: of the convolution.
+      stride: of the convolution.
+      pool: windows that do not overlap; (1, 1): none.
+    """
+
+    channels: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    pool: tuple[int, int] = (1, 1)
+
+    def __post_init__(self) -> None:
+        if min(self.channels, *self.kernel, *self.stride, *self.pool) < 1:
+            raise UserError(f"config.model.conv: every number must be at least 1 in {self}.")
+
+
+_NUMBER = r"(\d{1,5})"  # more digits are of no use, and could exhaust memory
+_SIZE = rf"{_NUMBER}x{_NUMBER}"
+_BLOCK = re.compile(rf"{_NUMBER} {_SIZE}(?: stride {_SIZE})?(?: pool {_SIZE})?")
+
+
+def parse_block(text: str) -> Block:
+    """The block that "CHANNELS TIMExFREQUENCY [stride TxF] [pool TxF]" describes.
+
+    Raises:
+      UserError: the text describes none.
+    """
+    match = _BLOCK.fullmatch(str(text))
+    if not match:
+        raise UserError(
+            f'config.model.conv: "{text}" is no block of convolutions. Write CHANNELS '
+            'TIMExFREQUENCY, and if wanted stride and pool: "32 3x3 stride 1x2 pool 2x1".'
+        )
+    channels, *sizes = (int(number or 1) for number in match.groups())
+    return Block(channels, *zip(sizes[::2], sizes[1::2], strict=True))
+
+
+class ConvFront(nn.Module):
+    """Blocks of convolution, batch norm or bias, ReLU and max-pooling.
+
+    A frame past an example's length is zero at the input of every block, and the padding of a
+    convolution does not depend on the length (as that of "SAME" with strides does), so that an
+    example gives in a padded batch what it gives alone.
+
+    With the padding "same" a step of n gives ceil(length / n) frames, of bands likewise. With
+    "valid" each output is of a whole window; but an example shorter than that is filled up with
+    zeros to one frame.
+
+    Attributes:
+      blocks: in order.
+      norm: batch norm after every convolution; otherwise it has a bias.
+      padding: "same" or "valid".
+      channels: the features are so many blocks of bands, such as static values and their deltas.
+      batch_axis: see `BatchNorm`.
+      dtype: of the convolutions; parameters stay float32.
+    """
+
+    blocks: tuple[Block, ...] = setting(
+        ("16 3x3 stride 1x2", "32 3x3 stride 1x2"),
+        key="conv",
+        high=64,
+        parse=lambda texts: tuple(map(parse_block, texts)),
+        doc='Blocks of convolutions: "CHANNELS TIMExFREQUENCY [stride TxF] [pool TxF]" for each.',
+    )
+    norm: bool = setting(
+        True, key="conv_norm", doc="Batch norm after each convolution; False: a bias."
+    )
+    padding: str = setting(
+        "same",
+        key="conv_padding",
+        choices=("same", "valid"),
+        doc='"valid" gives no output of less than a whole window.',
+    )
+    channels: int = setting(
+        1,
+        low=1,
+        high=2**16,
+        doc="The features are this many blocks of bands: frontend.deltas + 1.",
+    )
+    batch_axis: str | None = None
+    dtype: jax.typing.DTypeLike | None = None
+
+    @property
+    def subsampling(self) -> int:
+        """Input frames to one output frame."""
+        return math.prod(block.stride[0] * block.pool[0] for block in self.blocks)
+
+    @property
+    def look_ahead(self) -> str:
+        """As `Model.look_ahead`: kernels over time read frames on both sides."""
+        if any(block.kernel[0] > 1 for block in self.blocks):
+            return "config.model.conv without kernels over time, such as 16 1x3"
+        return ""
+
+    def output_lengths(self, lengths: Count) -> Count:
+        """How many frames it makes of so many."""
+        for block in self.blocks:
+            lengths = self._windows(lengths, block.kernel[0], block.stride[0])
+            lengths = self._windows(lengths, block.pool[0], block.pool[0])
+        return lengths
+
+    @nn.compact
+    def __call__(
+        self, features: jax.Array, lengths: jax.Array, *, train: bool
+    ) -> tuple[jax.Array, jax.Array]:
+        """(batch, time, features) -> (batch, frames, units), their lengths.
+
+        Raises:
+          UserError: the features do not divide into channels, or a block has too few bands.
+        """
+        x = _masked(self._images(features), lengths)
+        for number, block in enumerate(self.blocks):
+            x = self._convolution(x, block, number)
+            lengths = self._windows(lengths, block.kernel[0], block.stride[0])
+            if self.norm:
+                valid = valid_frames(lengths, x.shape[1])
+                x = BatchNorm(self.batch_axis, name=f"norm_{number}")(x, valid, train=train)
+            x = _masked(nn.relu(x), lengths)
+            x = self._max_pool(x, block)
+            lengths = self._windows(lengths, block.pool[0], block.pool[0])
+            x = _masked(x, lengths)
+        return x.reshape(*x.shape[:2], -1), lengths
+
+    def _images(self, features: jax.Array) -> jax.Array:
+        """(batch, time, channels x bands) -> (batch, time, bands, channels)."""
+        batch, time, width = features.shape
+        if width % self.channels:
+            raise UserError(
+                f"config.model.channels={self.channels} does not divide frames of {width} values."
+            )
+        return features.reshape(batch, time, self.channels, -1).swapaxes(2, 3)
+
+    def _convolution(self, x: jax.Array, block: Block, number: int) -> jax.Array:
+        if self.padding == "same":
+            around = [((size - 1) // 2, size // 2) for size in block.kernel]
+        else:
+            around = [(0, max(0, block.kernel[0] - x.shape[1])), (0, 0)]
+            if x.shape[2] < block.kernel[1]:
+                raise UserError(
+                    f"config.model.conv: a kernel of {block.kernel[1]} bands does not fit the "
+                    f"{x.shape[2]} that block {number + 1} reads: shorten it, or set "
+                    'config.model.conv_padding="same".'
+                )
+        return nn.Conv(
+            block.channels,
+            block.kernel,
+            block.stride,
+            around,
+            use_bias=not self.norm,
+            conv_general_dilated=convolution,
+            dtype=self.dtype,
+            name=f"conv_{number}",
+        )(x)
+
+    def _windows(self, length: Count, size: int, step: int) -> Count:
+        """Windows over so many frames or bands."""
+        if self.padding == "same":
+            return -(-length // step)
+        return (length > 0) * (1 + (length >= size) * ((length - size) // step))
+
+    def _max_pool(self, x: jax.Array, block: Block) -> jax.Array:
+        """Of values that are not negative, so that zeros may fill the last window."""
+        (high, wide), (time, bands) = block.pool, x.shape[1:3]
+        rows, columns = self._windows(time, high, high), self._windows(bands, wide, wide)
+        x = x[:, : rows * high, : columns * wide]
+        missing = rows * high - x.shape[1], columns * wide - x.shape[2]
+        x = jnp.pad(x, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))
+        return x.reshape(len(x), rows, high, columns, wide, -1).max((2, 4))
+
+
+def _masked(x: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Zeros past each example's length."""
+    return jnp.where(valid_frames(lengths, x.shape[1])[..., None, None], x, 0)

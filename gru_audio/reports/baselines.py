@@ -1,0 +1,376 @@
+"""Baselines: what simple predictors score on the test splits of a sweep.
+
+The trivial predictor ignores its input; each task defines its own (`Task.trivial_outputs`), and
+what it scores is chance level. The linear model is given the mean and the standard deviation over
+time of each feature. Both are fitted on the training examples of the same split. What was computed
+is kept in the workdir (`baselines.json`), so that a later report needs no data set.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from gru_audio.audio.frontends import make_frontend
+from gru_audio.audio.normalise import Normalisation, feature_sums
+from gru_audio.config import read_config
+from gru_audio.data import stream
+from gru_audio.data.fields import take
+from gru_audio.data.resident import CENTRE, Batch
+from gru_audio.data.source import Source
+from gru_audio.data.split import select
+from gru_audio.files import write_atomically
+from gru_audio.reports.results import Results, Run, setting_key, tested_source
+from gru_audio.settings import UserError
+from gru_audio.sweeps.status import read_json
+from gru_audio.tasks import make_task, target_field
+from gru_audio.tasks.metrics import measure
+from gru_audio.tasks.task import InputsAndTargets
+
+FILE = "baselines.json"
+EXAMPLES = 4000  # at most, for training and for testing, of a predictor that reads signals
+
+_VERSION = 1  # of how baselines are computed: a change of it discards what is kept
+_SECONDS = 10.0  # of a longer sound the middle is read
+_VALUES = 2**28  # samples or values read, at most: 1,600 clips of 10 s at 16 kHz
+_BATCH, _BATCH_VALUES = 64, 2**21  # examples, and samples or values, read at a time
+_DECIDES = ("target", "train", "validation", "test", "hold_out", "train_examples", "crop_seconds")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A predictor on one test split.
+
+    Attributes:
+        name: "majority class".
+        about: how it was made; "" if the name says it.
+        metrics: of the task, on the test split.
+    """
+
+    name: str
+    about: str
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A simple predictor on the test splits of a sweep.
+
+    Attributes:
+        name: "majority class".
+        about: how it was made; "" if the name says it.
+        variants: those that were given the same features and training examples.
+        values: replicate (see `setting_key`) -> test metric on that replicate's test split.
+    """
+
+    name: str
+    about: str
+    variants: tuple[str, ...]
+    values: Mapping[str, float]
+
+    @property
+    def value(self) -> float:
+        """The test metric, averaged over replicates."""
+        return float(np.mean(list(self.values.values())))
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """The baselines of a sweep.
+
+    Attributes:
+        trivial: the predictor that ignores its input: chance level. None if not computed.
+        linear: linear models, one for each kind of features and training set that variants have.
+        missing: why something was not computed; "" if everything was.
+    """
+
+    trivial: Baseline | None = None
+    linear: tuple[Baseline, ...] = ()
+    missing: str = ""
+
+    @property
+    def chance(self) -> float | None:
+        """The test metric of the trivial predictor; None if not computed."""
+        return self.trivial.value if self.trivial else None
+
+
+NO_BASELINES = Baselines()
+
+
+def find_baselines(
+    workdir: epath.PathLike, results: Results, variants: Mapping[str, Sequence[Run]]
+) -> Baselines:
+    """The baselines of some runs of each variant. Computes those that the workdir lacks.
+
+    Args:
+        workdir: of the sweep.
+        results: of the sweep.
+        variants: variant -> its runs whose test splits and features count.
+    """
+    variants = {variant: [run for run in runs if run.result] for variant, runs in variants.items()}
+    keys = {run.name: _key(results, run) for runs in variants.values() for run in runs}
+    by_key = {keys[run.name]: run for runs in variants.values() for run in runs}
+    path, missing = epath.Path(workdir) / FILE, ""
+    metric = results.metric.name
+    kept = _read(path, metric)
+    if lacking := {key: run for key, run in by_key.items() if key not in kept}:
+        try:
+            kept |= _compute(tested_source(results, next(iter(lacking.values()))), lacking)
+        except (UserError, OSError) as error:
+            missing = str(error)
+        else:
+            with contextlib.suppress(OSError):  # a workdir that is full can still be reported on
+                _write(path, kept)
+    scored = {name: kept.get(key, ()) for name, key in keys.items()}
+    return _gather(metric, variants, scored, missing)
+
+
+def _key(results: Results, run: Run) -> str:
+    """What decides the baselines of a run, as a digest."""
+    names = [f"data.{name}" for name in _DECIDES]
+    names += [name for name in run.config if name.startswith(("frontend.", "task."))]
+    if run.config.get("data.train_examples"):
+        names.append("seed")  # which draws them
+    decides = {name: run.config.get(name) for name in sorted(names)}
+    text = json.dumps([_VERSION, results.data_fingerprint, decides], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _write(path: epath.Path, kept: Mapping[str, Sequence[Scored]]) -> None:
+    text = json.dumps({key: [asdict(each) for each in found] for key, found in kept.items()})
+    write_atomically(path, text)
+
+
+def _read(path: epath.Path, metric: str) -> dict[str, Sequence[Scored]]:
+    """What an earlier report kept: key -> trivial, then linear. Damaged entries are left out."""
+    kept: Any = read_json(path)
+    found: dict[str, Sequence[Scored]] = {}
+    for key, entries in kept.items() if isinstance(kept, dict) else ():
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            scored = tuple(Scored(**entry) for entry in entries)
+            if scored and all(_is_whole(each, metric) for each in scored):
+                found[key] = scored
+    return found
+
+
+def _is_whole(scored: Scored, metric: str) -> bool:
+    named = isinstance(scored.name, str) and isinstance(scored.about, str)
+    return named and bool(np.isfinite(float(scored.metrics[metric])))
+
+
+def _gather(
+    metric: str,
+    variants: Mapping[str, Sequence[Run]],
+    scored: Mapping[str, Sequence[Scored]],
+    missing: str,
+) -> Baselines:
+    """The baselines of all variants, from those of their runs by name."""
+    trivial: dict[str, Scored] = {}
+    linear: list[tuple[list[str], dict[str, Scored]]] = []
+    for variant, runs in variants.items():
+        own: dict[str, Scored] = {}
+        for run in runs:
+            replicate = setting_key(run.replicate)
+            for each in scored[run.name][:1]:
+                trivial.setdefault(replicate, each)
+            for each in scored[run.name][1:]:
+                own[replicate] = each
+        for names, theirs in linear:
+            if all(theirs.get(replicate, each) == each for replicate, each in own.items()):
+                names.append(variant)
+                theirs |= own
+                break
+        else:
+            if own:
+                linear.append(([variant], own))
+    return Baselines(
+        trivial=_baseline(metric, list(variants), trivial) if trivial else None,
+        linear=tuple(_baseline(metric, names, own) for names, own in linear),
+        missing=missing,
+    )
+
+
+def _baseline(metric: str, variants: Sequence[str], scored: Mapping[str, Scored]) -> Baseline:
+    first = next(iter(scored.values()))
+    values = {replicate: float(each.metrics[metric]) for replicate, each in scored.items()}
+    return Baseline(first.name, first.about, tuple(variants), values)
+
+
+def _compute(source: Source, runs: Mapping[str, Run]) -> dict[str, Sequence[Scored]]:
+    """The trivial predictor and, where there are labels, the linear model of some runs, by key.
+
+    Raises:
+        UserError: a run has a config that this version does not know, or features are not finite.
+    """
+    splits = {key: _Split(source, read_config(run.config)) for key, run in runs.items()}
+    found: dict[str, Sequence[Scored]] = {}
+    alike: dict[Any, list[str]] = {}  # keys of runs that are given the same features
+    for key, split in splits.items():
+        found[key] = (_trivial(split),)
+        if split.task.output_names:
+            alike.setdefault((split.frontend, split.config.data.crop_seconds), []).append(key)
+    for keys in alike.values():
+        needed = [
+            splits[key].few(ids) for key in keys for ids in (splits[key].train, splits[key].test)
+        ]
+        vectors = _vectors(splits[keys[0]], np.unique(np.concatenate(needed)))
+        for key in keys:
+            found[key] = (*found[key], _linear(splits[key], vectors))
+    return found
+
+
+class _Split:
+    """The examples that a run was trained and tested on, as its task sees them."""
+
+    def __init__(self, source: Source, config: ConfigDict):
+        ids = select(source, config.data, config.seed)
+        self.train, self.test = ids["train"], ids["test"]
+        self.source, self.config = source, config
+        signal = source.signal
+        features = None if signal.is_sound else signal.width
+        self.frontend = make_frontend(config.frontend, signal.rate, features)
+        field = target_field(source, config)
+        self.task = make_task(config.task, field, self.frontend.features)
+        self.labels = self.task.labels(source.values(config.data.target))
+
+    @functools.cached_property
+    def features(self) -> Callable[[Batch], tuple[jax.Array, jax.Array]]:
+        """Features (B, T, F) and frame counts (B,) of a batch, not normalised; compiled."""
+        signal, frontend = self.source.signal, self.frontend
+        return jax.jit(lambda batch: frontend(signal.floats(batch.signal), batch.length))
+
+    @functools.cached_property
+    def blocks(self) -> np.ndarray:
+        """How many blocks of each example of the data set are read, int (N,)."""
+        signal, seconds = self.source.signal, self.config.data.crop_seconds
+        if signal.is_sound:
+            seconds = min(seconds or _SECONDS, _SECONDS)
+        blocks = -(-np.maximum(self.source.columns["length"], 1).astype(np.int64) // signal.block)
+        if seconds is None:
+            return blocks
+        return np.minimum(blocks, max(1, int(seconds * signal.rate) // signal.block))
+
+    def few(self, ids: np.ndarray) -> np.ndarray:
+        """As many of the ids (N,) as are read in reasonable time, ascending.
+
+        All trials follow one order of examples, so that those of several folds overlap.
+        """
+        signal = self.source.signal
+        values = signal.block * max(1, signal.width) * self.blocks.mean()
+        order = np.random.Generator(np.random.PCG64(0)).permutation(len(self.source))
+        return np.sort(ids[np.argsort(order[ids])[: min(EXAMPLES, int(_VALUES // values))]])
+
+    def batches(self, ids: np.ndarray) -> Iterator[tuple[np.ndarray, Batch]]:
+        """The examples `ids` in batches of a few shapes: ids (n,), and a batch of n or more."""
+        signal, blocks = self.source.signal, self.blocks[ids]
+        rounded = 2 ** np.ceil(np.log2(blocks)).astype(np.int64)
+        padded = signal.block * np.minimum(rounded, blocks.max())
+        for length in np.unique(padded):
+            alike = ids[padded == length]
+            size = int(np.clip(_BATCH_VALUES // (length * max(1, signal.width)), 1, _BATCH))
+            for begin in range(0, len(alike), size):
+                part = alike[begin : begin + size]
+                filled, crop = np.resize(part, size), np.full(size, CENTRE, np.float32)
+                rows = np.arange(size, dtype=np.int32)
+                yield (
+                    part,
+                    stream.read(self.source, self.labels, filled, rows, int(length), crop),
+                )
+
+    def inputs_and_targets_of(
+        self, ids: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, InputsAndTargets]]:
+        """What the task asks of the examples `ids`, in batches: ids (n,) and a problem of n."""
+        if self.task.output_names:  # then the labels say all that is asked
+            features = jnp.zeros((len(ids), 1, self.frontend.features))
+            labels = self.task.soft_labels(jax.tree.map(jnp.asarray, take(self.labels, ids)))
+            yield ids, self.task.inputs_and_targets(features, jnp.ones(len(ids), jnp.int32), labels)
+            return
+        for part, batch in self.batches(ids):
+            features, frames = self.features(batch)
+            labels = self.task.soft_labels(batch.labels)
+            prepared = self.task.inputs_and_targets(self._normalisation(features), frames, labels)
+            count = len(part)
+            yield part, jax.tree.map(lambda leaf, count=count: leaf[:count], prepared)
+
+    @functools.cached_property
+    def _normalisation(self) -> Normalisation:
+        """Of the features, as in training."""
+        if not self.config.frontend.normalise:
+            width = self.frontend.features
+            return Normalisation(jnp.zeros(width), jnp.ones(width))
+        sums = [
+            [np.asarray(a)[: len(part)] for a in feature_sums(*self.features(batch))]
+            for part, batch in self.batches(self.few(self.train))
+        ]
+        count, total, squares = (np.concatenate(a) for a in zip(*sums, strict=True))
+        return Normalisation.from_sums(count, total, squares)
+
+
+def _trivial(split: _Split) -> Scored:
+    """The predictor that ignores its input."""
+    task, train, test = split.task, split.train, split.test
+    if not task.output_names:
+        train, test = split.few(train), split.few(test)
+    sums = [task.target_sums(p.targets, p.lengths) for _, p in split.inputs_and_targets_of(train)]
+    total, count = (np.sum(a, axis=0, dtype=np.float64) for a in zip(*sums, strict=True))
+    mean = jnp.asarray(total / count, jnp.float32)
+    scores = []
+    for _, prepared in split.inputs_and_targets_of(test):
+        outputs = task.trivial_outputs(mean, prepared.lengths, prepared.inputs.shape[1])
+        scores.append(jax.device_get(task.score(outputs, prepared.targets, prepared.lengths)))
+    joined = {name: np.concatenate([each[name] for each in scores]) for name in scores[0]}
+    return Scored(task.trivial, "", measure(task.metrics, joined))
+
+
+def _vectors(split: _Split, ids: np.ndarray) -> dict[int, np.ndarray]:
+    """Mean and standard deviation over time of the features of each example, float32 (2 F,)."""
+
+    @jax.jit
+    def statistics(batch: Batch) -> jax.Array:
+        features, frames = split.features(batch)
+        valid = (jnp.arange(features.shape[1]) < frames[:, None])[..., None]
+        mean = jnp.mean(features, axis=1, where=valid)
+        spread = jnp.std(features, axis=1, where=valid)
+        return jnp.concatenate([mean, spread], axis=1)
+
+    found: dict[int, np.ndarray] = {}
+    for part, batch in split.batches(ids):
+        found |= zip(part.tolist(), np.asarray(statistics(batch)), strict=False)
+    return found
+
+
+def _linear(split: _Split, vectors: Mapping[int, np.ndarray]) -> Scored:
+    """The linear model of mean and standard deviation over time."""
+    train, test, task = split.few(split.train), split.few(split.test), split.task
+    inputs, tested = (np.stack([vectors[i] for i in ids.tolist()]) for ids in (train, test))
+    if not (np.isfinite(inputs).all() and np.isfinite(tested).all()):
+        raise UserError(f"Features of {split.source.name} are not finite.")
+    outputs = task.linear_outputs(inputs, take(split.labels, train), tested)
+    _, prepared = next(split.inputs_and_targets_of(test))
+    scores = jax.device_get(task.score(jnp.asarray(outputs), prepared.targets, prepared.lengths))
+    about = (
+        "logistic regression on the mean and standard deviation over time of "
+        f"{_features(split)}, {_of(len(train), len(split.train))} training examples"
+    )
+    if len(test) < len(split.test):
+        about += f", {_of(len(test), len(split.test))} test examples"
+    return Scored("linear model", about, measure(task.metrics, scores))
+
+
+def _features(split: _Split) -> str:
+    of_sound, name = split.frontend.of_sound, split.config.frontend.name
+    return f"{split.frontend.features} {f'{name} ' if of_sound else ''}features"
+
+
+def _of(used: int, there: int) -> str:
+    return f"{used:,}" if used == there else f"{used:,} of {there:,}"

@@ -1,0 +1,240 @@
+"""What some test examples sound and look like, and what the gates of a trained model do on them.
+
+All else in a report rests on the workdir's small files. Here alone the data set and a checkpoint
+are read; where they are not at hand the report goes without.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from gru_audio.audio.frontends import LogMel
+from gru_audio.audio.frontends.mel import mel
+from gru_audio.data import index
+from gru_audio.data.signal import Signal
+from gru_audio.data.source import Source
+from gru_audio.inference.trained_model import TrainedModel
+from gru_audio.reports.comparison import Comparison
+from gru_audio.reports.results import Run, tested_source
+from gru_audio.settings import UserError
+from gru_audio.sweeps.workdir import Workdir
+
+_SECONDS = 5.0  # of a longer sound the middle is shown
+_FRAMES = 500  # likewise
+_GATES = ("update", "reset", "forget", "input", "output")  # in this order; no candidates
+_GRUS = ("gru", "gru_reset_before")
+_BANDS, _LOWEST_HZ = 64, 20.0  # of a spectrogram
+_NBSP = "\N{NO-BREAK SPACE}"
+_SILENT = 0.25  # of a spectrogram, that is left blank
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The gates of one layer while it reads an excerpt.
+
+    Attributes:
+        gates: name -> (units, frames) in [0, 1]; units with the longest memory first.
+        start, duration: of the frames, in the excerpt's steps.
+    """
+
+    gates: Mapping[str, np.ndarray]
+    start: float
+    duration: float
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """An example, or the middle of a long one.
+
+    Attributes:
+        signal: what it is a sequence of.
+        steps: the sequence, (n,) samples or (n, features) frames, as stored.
+        length: of the whole example, in steps.
+        picture: (bands, columns) in [0, 1]: the log-mel spectrogram of a sound, else the frames;
+            the highest band first.
+        rows: ticks of the vertical axis: what they say, and their height in percent.
+        reading: None where there are no gates to show.
+    """
+
+    signal: Signal
+    steps: np.ndarray
+    length: int
+    picture: np.ndarray
+    rows: tuple[tuple[str, float], ...]
+    reading: Reading | None = None
+
+
+@dataclass(frozen=True)
+class Listener:
+    """The model whose gates are shown.
+
+    Attributes:
+        variant, run: its names.
+        layer: its path in the model.
+        slowest, fastest: time constants of those two units, in the signal's steps.
+    """
+
+    variant: str
+    run: str
+    layer: str
+    slowest: float
+    fastest: float
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Some test examples.
+
+    Attributes:
+        excerpts: by example id.
+        clips: their names in the data set, mostly those of files, by example id.
+        listener: whose gates they come with.
+        missing: why there are no excerpts, or no gates: one line.
+    """
+
+    excerpts: Mapping[int, Excerpt]
+    listener: Listener | None = None
+    missing: str = ""
+    clips: Mapping[int, str] = field(default_factory=dict)
+
+
+def listen(workdir: epath.PathLike, comparison: Comparison, examples: Sequence[int]) -> Heard:
+    """Reads test examples, and runs a model over them: that of a GRU variant where there is one."""
+    if not examples:
+        return Heard({})
+    try:
+        source = tested_source(comparison.results, comparison.variants[0].runs[0])
+        signals = source.signals(examples)
+        excerpts = [_excerpt(source.signal, each) for each in signals]
+    except (UserError, OSError) as error:
+        return Heard({}, missing=f"These examples cannot be shown here: {error}")
+    clips = {example: str(source.columns[index.CLIP][example]) for example in examples}
+    heard = Heard(dict(zip(examples, excerpts, strict=True)), clips=clips)
+    try:
+        listener, readings = _listen(Workdir(workdir), comparison, source, excerpts)
+    except UserError as error:
+        return replace(heard, missing=f"No gates are shown: {error}")
+    read = [replace(e, reading=r) for e, r in zip(excerpts, readings, strict=True)]
+    return replace(heard, excerpts=dict(zip(examples, read, strict=True)), listener=listener)
+
+
+def _excerpt(signal: Signal, clip: np.ndarray) -> Excerpt:
+    longest = round(_SECONDS * signal.rate) if signal.is_sound else _FRAMES
+    start = max(0, len(clip) - longest) // 2
+    steps = clip[start : start + longest]
+    values = signal.floats(steps)
+    picture = _log_mel(values, signal.rate) if signal.is_sound else values.T
+    least, most = np.quantile(picture, _SILENT if signal.is_sound else 0), picture.max()
+    picture = np.clip((picture - least) / (most - least or 1), 0, 1)
+    rows = _frequencies(signal.rate) if signal.is_sound else _numbers(len(picture))
+    return Excerpt(signal, steps, len(clip), picture[::-1], rows)
+
+
+def _frequencies(rate: int) -> tuple[tuple[str, float], ...]:
+    """Frequencies in Hz, and where they are in the spectrogram in percent of its height."""
+    low, high = (float(mel(hz)) for hz in (_LOWEST_HZ, rate / 2))
+    # The centres of the bands part the range in mel into equal parts; each band is a row.
+    height = [
+        (hz, ((float(mel(hz)) - low) / (high - low) * (_BANDS + 1) - 0.5) / _BANDS)
+        for hz in (500, 1000, 2000, 4000, 8000, 16000)
+    ]
+    shown = [(f"{hz:,}", 100 * at) for hz, at in height if 0.05 < at < 0.9]
+    return (*shown[-3:-1], (f"{shown[-1][0]}{_NBSP}Hz", shown[-1][1])) if shown else ()
+
+
+def _numbers(values: int) -> tuple[tuple[str, float], ...]:
+    """The first and the last value of a frame, by number, where there is room for two."""
+    return (("1", 0.0), (f"{values}", 100.0)) if values > 1 else ()
+
+
+def _log_mel(waveform: np.ndarray, rate: int) -> np.ndarray:
+    """Natural logarithm of the power in mel bands (bands, columns), a column every 10 ms.
+
+    Fine enough to look at whatever features the models are given, and in line with the waveform:
+    columns are centred on their times.
+    """
+    window = round(0.025 * rate)
+    n_fft = 1 << (4 * window - 1).bit_length()  # its finer bins leave no band of 64 empty
+    bands: dict[str, Any] = {"mels": _BANDS, "f_min": _LOWEST_HZ, "f_max": rate / 2}
+    frontend = LogMel(rate, n_fft=n_fft, floor=1e-10, **bands)
+    padded = np.pad(waveform, n_fft // 2)
+    features, _ = frontend(jnp.asarray(padded)[None], jnp.array([len(padded)]))
+    return np.asarray(features[0]).T
+
+
+def _listen(
+    workdir: Workdir, comparison: Comparison, source: Source, excerpts: Sequence[Excerpt]
+) -> tuple[Listener, list[Reading]]:
+    """The first model that has gates, and what they do; GRUs come first, then the best variants.
+
+    Raises:
+      UserError: no variant has a model at hand, or none has gates; of several reasons the first.
+    """
+    reasons = []
+    for variant in sorted(comparison.variants, key=lambda variant: not _is_gru(variant.runs[0])):
+        run = variant.runs[0].name
+        try:
+            trained = TrainedModel.load(workdir.model(run))
+            if trained.signal != source.signal:
+                raise UserError(f"{run} was trained on other signals than {source.name} holds.")
+            layer, gates = _gates(trained, excerpts)
+        except UserError as error:
+            reasons.append(error)
+            continue
+        memory = _time_constants(gates, trained.config.model.cell)
+        stride, start = _frame_times(trained)
+        readings = [_reading(each, np.argsort(-memory), stride, start) for each in gates]
+        slowest, fastest = (float(m) * stride for m in (memory.max(), memory.min()))
+        return Listener(variant.name, run, layer, slowest, fastest), readings
+    raise reasons[0]
+
+
+def _is_gru(run: Run) -> bool:
+    return run.config.get("model.cell") in _GRUS
+
+
+def _gates(
+    trained: TrainedModel, excerpts: Sequence[Excerpt]
+) -> tuple[str, list[dict[str, np.ndarray]]]:
+    """The last layer that reads forward, and of each excerpt its gates (frames, units).
+
+    Raises:
+      UserError: there are none.
+    """
+    found = trained.gates([excerpt.steps for excerpt in excerpts])
+    forward = [name for name in found[0] if "forward" in name]
+    layer = max(forward, key=lambda name: int(name.rpartition("_")[2]))
+    names = [name for name in _GATES if name in found[0][layer]]
+    if not names:
+        raise UserError(f'Cells of "{trained.config.model.cell}" have no gates.')
+    return layer, [{name: each[layer][name] for name in names} for each in found]
+
+
+def _time_constants(gates: Sequence[Mapping[str, np.ndarray]], cell: str) -> np.ndarray:
+    """Frames in which what a unit holds decays to 1/e, of the mean logarithm of what it keeps."""
+    kept = np.concatenate([each["forget" if "forget" in each else "update"] for each in gates])
+    if cell == "min_gru":  # its update gate says how much is written
+        kept = 1 - kept
+    return -1 / np.log(np.clip(kept, 1e-6, 1 - 1e-6)).mean(axis=0)
+
+
+def _frame_times(trained: TrainedModel) -> tuple[int, float]:
+    """From one frame of the recurrent layers to the next, and where the first begins, in steps.
+
+    A frame stands for the steps around the middle of what it was computed from.
+    """
+    program = trained.program()
+    front = getattr(program.model, "front", None)
+    hop = program.frontend.hop
+    return hop * (front.subsampling if front else 1), (program.frontend.samples(1) - hop) / 2
+
+
+def _reading(
+    gates: Mapping[str, np.ndarray], order: np.ndarray, stride: int, start: float
+) -> Reading:
+    frames = len(next(iter(gates.values())))
+    return Reading({name: g[:, order].T for name, g in gates.items()}, start, frames * stride)

@@ -1,0 +1,264 @@
+"""The report as one HTML page that needs nothing but itself.
+
+This file says what stands on the page, as text and figures; `page.html.jinja` says where and how.
+"""
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+
+from gru_audio.data.signal import Signal
+from gru_audio.reports import context, figures, media, svg, wording
+from gru_audio.reports.baselines import Baseline
+from gru_audio.reports.comparison import Comparison, Variant
+from gru_audio.reports.disagreement import Disagreement, Opinion
+from gru_audio.reports.figure_set import FigureSet
+from gru_audio.reports.gate_plots import Excerpt, Heard, Reading
+from gru_audio.reports.results import Run
+from gru_audio.reports.verdicts import Pair
+from gru_audio.sweeps.status import FINISHED, Standing
+
+_MINUTE = "%Y-%m-%d %H:%M UTC"
+_TIMES = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)  # between ticks of an axis
+_MOST_TICKS, _LAST_TICK = 5, 0.85  # of the axis of time; its end has a label of its own
+
+
+def render(
+    comparison: Comparison,
+    drawn: FigureSet,
+    disagreements: Sequence[Disagreement],
+    heard: Heard,
+) -> str:
+    """The page, from a comparison that may lack runs, variants or all of them.
+
+    Args:
+      comparison: of the variants.
+      drawn: its figures; the page links their files in the folder `figures`.
+      disagreements: the examples to be shown.
+      heard: what they sound and look like, as far as is known.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    results = comparison.results
+    title, _, details = results.description.strip().partition("\n")
+    return environment.get_template("page.html.jinja").render(
+        experiment=results.experiment,
+        title=title.rstrip(".") or results.experiment,
+        details=details.strip("\n"),
+        headline=wording.headline(comparison),
+        evidence=wording.evidence(comparison),
+        metric=results.metric.title,
+        clock=wording.clock(results)[1],
+        selection=results.selection.replace("/", " "),
+        classes=len(results.task.output_names),
+        output_words=results.task.output_words,
+        output_metric=results.task.output_metric.title,
+        example_metric=results.task.example_metric,
+        colours=svg.COLOURS,
+        data=context.data(comparison),
+        notes=context.notes(comparison),
+        finished=sum(run.standing.state == FINISHED for run in results.runs),
+        planned=len(results.runs),
+        progress=wording.progress(results),
+        legend=[(a.name, figures.arm_variable(comparison, a.name)) for a in comparison.variants],
+        variants=[_variant(comparison, variant) for variant in comparison.variants],
+        baselines=[_baseline(comparison, each) for each in context.baselines(comparison)],
+        drawn=any(variant.trials > 1 for variant in comparison.variants),
+        pairs=[_pair(comparison, pair) for pair in comparison.pairs],
+        figures=drawn,
+        examples=[_example(comparison, each, heard) for each in disagreements],
+        listener=wording.listener(heard),
+        unheard=heard.missing,
+        runs=[_run(comparison, run) for run in results.runs],
+        missing=[_missing(run) for run in results.runs if run.standing.state != FINISHED],
+        unread=[
+            run.name
+            for run in results.runs
+            if run.standing.state == FINISHED and not run.predictions["example"].size
+        ],
+        command=results.command,
+        environment=_environment(comparison),
+        differences=_differences(comparison),
+        config="\n".join(f"{name} = {json.dumps(v)}" for name, v in results.config.items()),
+        sampling=wording.sampling(comparison),
+        cautions=wording.cautions(comparison),
+        count_pairs=len(comparison.pairs),
+    )
+
+
+def _variant(comparison: Comparison, variant: Variant) -> dict[str, Any]:
+    scale = comparison.results.metric.scale
+    memory = [run.result.get("peak_memory_bytes") for run in variant.runs]
+    return {
+        "name": variant.name,
+        "colour": figures.arm_variable(comparison, variant.name),
+        "value": scale.value(variant.estimate.value),
+        "interval": scale.interval(variant.estimate),
+        "parameters": wording.number(wording.parameters(variant.runs, "total")),
+        "recurrent": wording.number(wording.parameters(variant.runs, "recurrent")),
+        "time": wording.duration(wording.mean_result(variant.runs, _seconds(comparison))),
+        "rate": wording.number(wording.mean_result(variant.runs, "steps_per_second")),
+        "memory": wording.memory(max((m for m in memory if m), default=None)),
+        "replicates": f"{len(variant.runs)} of {variant.planned}",
+        "trial": wording.setting(variant.trial) or wording.NOTHING,
+        "trials": wording.selected(variant, comparison.results),
+    }
+
+
+def _seconds(comparison: Comparison) -> str:
+    """The name in a run's result of the training time that the page shows."""
+    return wording.clock(comparison.results)[0]
+
+
+def _baseline(comparison: Comparison, baseline: Baseline) -> dict[str, str]:
+    return {
+        "name": baseline.name,
+        "about": context.about(comparison, baseline),
+        "value": comparison.results.metric.scale.value(baseline.value),
+    }
+
+
+def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
+    scale = comparison.results.metric.scale
+    return {
+        "names": wording.pair_name(pair),
+        "difference": scale.difference(pair.difference.value, sign=True),
+        "interval": scale.interval(pair.difference),
+        "p": wording.bare_p(pair.p),
+        "replicates": pair.replicates,
+        "words": wording.pair(pair, scale),
+    }
+
+
+def _example(comparison: Comparison, each: Disagreement, heard: Heard) -> dict[str, Any]:
+    """An example on which the variants differ: who says what, and what there is to hear and see."""
+    results, names = comparison.results, comparison.results.cluster_names
+    excerpt = heard.excerpts.get(each.example)
+    clip = heard.clips.get(each.example)
+    number = f"example {each.example} of {results.config.get('data.name', 'the data set')}"
+    return {
+        "label": each.truth or clip or number,
+        "clip": clip,
+        "number": number,
+        "cluster": names[each.cluster] if 0 <= each.cluster < len(names) else None,
+        "opinions": [_opinion(comparison, opinion, each.truth) for opinion in each.opinions],
+        "excerpt": excerpt and _excerpt(excerpt),
+    }
+
+
+def _opinion(comparison: Comparison, opinion: Opinion, truth: str | None) -> dict[str, Any]:
+    return {
+        "variant": opinion.variant,
+        "colour": figures.arm_variable(comparison, opinion.variant),
+        "value": comparison.results.task.example_metric.scale.value(opinion.value),
+        "right": None if opinion.right is None else f"{opinion.right} of {opinion.runs}",
+        "answer": opinion.answer,
+        "wrong": opinion.answer != truth,
+    }
+
+
+def _excerpt(excerpt: Excerpt) -> dict[str, Any]:
+    """Its media as data URIs; where they begin and how wide they are in percent of its time."""
+    signal, steps = excerpt.signal, len(excerpt.steps)
+    shown: dict[str, Any] = {
+        "title": "Log-mel spectrogram" if signal.is_sound else "Frames, value by value",
+        "picture": media.shade(excerpt.picture),
+        "audio": media.mp3(excerpt.steps, signal.rate) if signal.is_sound else None,
+        "waveform": media.waveform(excerpt.steps) if signal.is_sound else None,
+        "length": wording.length(steps, signal),
+        "times": times(steps, signal),
+        "rows": excerpt.rows,
+        "cut": wording.length(excerpt.length, signal) if excerpt.length > steps else None,
+        "gates": [],
+    }
+    return shown | (_gates(excerpt.reading, steps) if excerpt.reading else {})
+
+
+def times(steps: int, signal: Signal) -> list[tuple[str, float]]:
+    """Ticks of the axis of time: what they say, and where they are in percent."""
+    seconds = signal.is_sound
+    whole, unit = (steps / signal.rate, "s") if seconds else (float(steps), "frames")
+    choices = [t for t in _TIMES if seconds or t >= 1]
+    between = next((t for t in choices if whole / t <= _MOST_TICKS), whole)
+    count = int(_LAST_TICK * whole / between) + 1
+    ticks = [(f"{i * between:g}", 100 * i * between / whole) for i in range(count)]
+    last = f"{whole:.3g}" if seconds else f"{whole:.0f}"
+    return [*ticks, (f"{last}{wording.SPACE}{unit}", 100.0)]
+
+
+def _gates(reading: Reading, steps: int) -> dict[str, Any]:
+    return {
+        "gates": [(name, media.shade(values)) for name, values in reading.gates.items()],
+        "start": 100 * reading.start / steps,
+        "width": 100 * reading.duration / steps,
+    }
+
+
+def _run(comparison: Comparison, run: Run) -> dict[str, Any]:
+    scale = comparison.results.metric.scale
+    result = run.result
+    chosen = any(run in variant.runs for variant in comparison.variants)
+    selection = run.metric(comparison.results.selection)
+    test = run.metric(f"test/{comparison.results.metric.name}")
+    return {
+        "variant": run.variant,
+        "colour": figures.arm_variable(comparison, run.variant),
+        "trial": wording.setting(run.trial) or wording.NOTHING,
+        "replicate": wording.setting(run.replicate) or wording.NOTHING,
+        "state": run.standing.state,
+        "chosen": chosen,
+        "selection": wording.number(selection),
+        "test": wording.NOTHING if test is None else scale.value(test),
+        "steps": wording.number(result.get("steps")),
+        "best_step": wording.number(result.get("best_step")),
+        "time": wording.duration(result.get(_seconds(comparison))),
+        "compile": wording.duration(result.get("compile_seconds")),
+    }
+
+
+def _missing(run: Run) -> dict[str, str]:
+    standing = run.standing
+    setting = wording.setting({**run.trial, **run.replicate})
+    why = standing.failure or _last_heard(standing)
+    return {"name": run.name, "setting": setting, "state": standing.state, "why": why}
+
+
+def _last_heard(standing: Standing) -> str:
+    if standing.heartbeat is None:
+        return ""
+    when = standing.heartbeat.strftime(_MINUTE)
+    return f"step {standing.step:,} of {standing.steps:,} on {standing.host}, {when}"
+
+
+def _environment(comparison: Comparison) -> list[tuple[str, str]]:
+    results = comparison.results
+    rows = [
+        (name.replace("_", " "), ", ".join(map(str, values)))
+        for name, values in results.environment.items()
+    ]
+    if results.first:
+        rows.append(("set up", results.first.strftime(_MINUTE)))
+    if results.last:
+        rows.append(("last run finished", results.last.strftime(_MINUTE)))
+    name, clock = wording.clock(results)
+    seconds = [run.result[name] for run in results.runs if run.result.get(name)]
+    if seconds:
+        rows.append((f"training of all runs, {clock}", wording.duration(sum(seconds))))
+    return rows
+
+
+def _differences(comparison: Comparison) -> list[tuple[str, list[str]]]:
+    """Config keys that differ between variants, with their values; replicates aside."""
+    runs = [variant.runs[0] for variant in comparison.variants]
+    varied = {name for run in comparison.results.runs for name in run.replicate}
+    names = sorted({name for run in runs for name in run.config} - varied)
+    rows = [(name, [json.dumps(run.config.get(name)) for run in runs]) for name in names]
+    return [(name, values) for name, values in rows if len(set(values)) > 1]

@@ -1,0 +1,309 @@
+"""The files of a sweep as frozen dataclasses. Nothing here needs the sweep to be finished.
+
+A file that is missing or cut short (its run was killed, or is writing it now) leaves nothing in its
+place; what that means for a run is its `state`. The predictions of a finished run are compared with
+its metrics: where the two disagree, one of them is not this run's, and neither is used.
+
+Predictions are what the task keeps (`Task.stored`), with the `example` ids, ascending, and the
+`cluster` of each (speaker or recording), -1 where unknown.
+"""
+
+import datetime
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from gru_audio.config import default_config, override
+from gru_audio.data import npz
+from gru_audio.data.source import Source, open_source
+from gru_audio.files import read_bytes
+from gru_audio.settings import UserError
+from gru_audio.sweeps.status import (
+    FINISHED,
+    Standing,
+    read_json,
+    read_standings,
+    read_sweep,
+)
+from gru_audio.tasks import build_task
+from gru_audio.tasks.metrics import Metric, Predictions, measure, named, take
+from gru_audio.tasks.task import Stored, Task
+
+_AGREEMENT = 1e-5  # relative: between a stored metric and the one computed from predictions
+_NOBODYS = {"example": Stored("iu"), "cluster": Stored("iu")}  # in predictions of any task
+_NO_PREDICTIONS: Predictions = {name: np.zeros(0, np.int32) for name in _NOBODYS}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One metric during training: steps (points,) and values (points,)."""
+
+    steps: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: where it stands in the sweep, and what it has left behind so far.
+
+    Attributes:
+        name: folder of the run.
+        variant, draw, replicate: its place in the sweep.
+        config: the config as one level of dotted names; empty where not yet written.
+        curves: name of a metric -> its curve.
+        result: what `result.json` holds; empty until the run finishes.
+        predictions: on the test split; of no example until the run finishes.
+        damage: why the predictions of a finished run cannot be used; None if they can.
+        standing: its state, and how far it has come.
+    """
+
+    name: str
+    variant: str
+    trial: Mapping[str, Any]
+    replicate: Mapping[str, Any]
+    config: Mapping[str, Any]
+    curves: Mapping[str, Curve]
+    result: Mapping[str, Any]
+    predictions: Predictions
+    damage: str | None
+    standing: Standing
+
+    def metric(self, name: str) -> float | None:
+        """A final metric by its full name, such as "validation/loss"."""
+        split, _, metric = name.partition("/")
+        return (self.result.get("metrics", {}).get(split) or {}).get(metric)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A sweep and its runs. See `read_results`.
+
+    Attributes:
+        task: what the runs were trained to do, as far as `build_task` knows it.
+        metric: what the variants are compared by, of the test split.
+        selection: the validation metric that chooses among trials, such as "validation/loss".
+        margin: the smallest difference of the metric that matters; None for the metric's default.
+        halving: steps at which the worse trials of a variant are dropped; empty if none are.
+        cluster: the field whose examples belong together ("speaker"), if any.
+        data_fingerprint: of the data set that the runs were tested on, if known.
+        config: what all runs start from, as one level of dotted names.
+        environment: versions, devices, commit; of each all that there were, where the sweep went on
+            elsewhere.
+        first, last: when the sweep was set up and when its last run finished, if known.
+    """
+
+    experiment: str
+    description: str
+    command: str
+    task: Task
+    metric: Metric
+    selection: str
+    margin: float | None
+    halving: tuple[int, ...]
+    target: str
+    cluster: str | None
+    cluster_names: tuple[str, ...]
+    data_fingerprint: str | None
+    runs: tuple[Run, ...]
+    config: Mapping[str, Any]
+    environment: Mapping[str, tuple[Any, ...]]
+    first: datetime.datetime | None
+    last: datetime.datetime | None
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Names of the variants, in the order of the sweep."""
+        return tuple(dict.fromkeys(run.variant for run in self.runs))
+
+    def metric_of(self, name: str) -> Metric:
+        """The metric behind a full name, such as "train/loss"."""
+        return named(self.task.metrics, name.partition("/")[2], "metric")
+
+
+def setting_key(setting: Mapping[str, Any]) -> str:
+    """A draw or a replicate as text, the same whatever the order of its keys."""
+    return json.dumps(setting, sort_keys=True)
+
+
+def read_results(workdir: epath.PathLike, metric: str | None = None) -> Results:
+    """Reads a sweep's workdir.
+
+    Args:
+      workdir: of the sweep.
+      metric: what the variants are compared by; by default what the sweep says.
+
+    Raises:
+      UserError: there is no sweep in it, or this version does not know its task or metric.
+    """
+    workdir = epath.Path(workdir)
+    sweep = read_sweep(workdir)
+    task = _task(workdir, sweep)
+    where = "--metric" if metric else f"The metric of {workdir}"
+    compared = named(task.metrics, metric or sweep["metric"], where)
+    standings = read_standings(workdir, sweep, datetime.datetime.now(datetime.UTC))
+    runs = tuple(
+        _read_run(workdir / "runs" / entry["run"], entry, standing, task)
+        for entry, standing in zip(sweep["runs"], standings, strict=True)
+    )
+    finished = [_modified(workdir / "runs" / r.name / "result.json") for r in runs if r.result]
+    return Results(
+        experiment=sweep["experiment"],
+        description=sweep.get("description") or "",
+        command=sweep.get("command") or "",
+        task=task,
+        metric=compared,
+        selection=sweep["selection"],
+        margin=sweep.get("margin") if compared.name == sweep["metric"] else None,
+        halving=tuple((sweep.get("halving") or {}).get("rungs", ())),
+        target=sweep["target"],
+        cluster=sweep.get("cluster"),
+        cluster_names=tuple(sweep.get("cluster_names") or ()),
+        data_fingerprint=sweep.get("data_fingerprint"),
+        runs=runs,
+        config=sweep.get("config") or {},
+        environment=_join([sweep.get("environment"), *(r.result.get("environment") for r in runs)]),
+        first=_modified(workdir / "sweep.json"),
+        last=max((time for time in finished if time), default=None),
+    )
+
+
+def _task(workdir: epath.Path, sweep: Mapping[str, Any]) -> Task:
+    settings = {name: v for name, v in sweep["config"].items() if name.startswith("task.")}
+    try:
+        config = override(default_config(), settings)
+        return build_task(config.task, tuple(sweep["class_names"]))
+    except UserError as error:
+        raise UserError(
+            f"{workdir} holds a task that this version does not know: {error}"
+        ) from None
+
+
+def _join(environments: Iterable[Mapping[str, Any] | None]) -> dict[str, tuple[Any, ...]]:
+    """Name -> its different values."""
+    values: dict[str, dict[Any, None]] = {}
+    for environment in environments:
+        for name, value in (environment or {}).items():
+            if value is not None:
+                values.setdefault(name, {})[value] = None
+    return {name: tuple(found) for name, found in values.items()}
+
+
+def _read_run(folder: epath.Path, entry: Mapping[str, Any], standing: Standing, task: Task) -> Run:
+    result: dict[str, Any] = {}
+    predictions, damage = _NO_PREDICTIONS, None
+    if standing.state == FINISHED:
+        result = read_json(folder / "result.json") or {}
+        try:
+            predictions = _read_predictions(folder / "predictions" / "test.npz", task)
+            said = result["metrics"].get("test") or {}
+            found = measure(task.metrics, predictions) if predictions["example"].size else {}
+            damage = _disagreement(found, said, predictions["example"].size)
+            # An earlier version, or one without this metric, has not stored all of them.
+            defined = {name: value for name, value in found.items() if math.isfinite(value)}
+            result["metrics"] = {**result["metrics"], "test": defined | said}
+        except _Damaged as error:
+            damage = str(error)
+    return Run(
+        name=entry["run"],
+        variant=entry["variant"],
+        trial=entry["trial"],
+        replicate=entry["replicate"],
+        config=read_json(folder / "config.json") or {},
+        curves=_read_curves(folder / "metrics.jsonl"),
+        result=result,
+        predictions=_NO_PREDICTIONS if damage else predictions,
+        damage=damage,
+        standing=standing,
+    )
+
+
+def _read_curves(path: epath.Path) -> dict[str, Curve]:
+    """One curve per metric. Lines and values that are damaged or not finite are left out."""
+    points: dict[str, list[tuple[int, float]]] = {}
+    text = read_bytes(path).decode(errors="replace") if path.exists() else ""
+    for line in text.splitlines():
+        try:
+            record = json.loads(line)
+            step = int(record["step"])
+        except (KeyError, OverflowError, RecursionError, TypeError, ValueError):
+            continue
+        for name, value in record.items():
+            if "/" in name and isinstance(value, int | float) and math.isfinite(value):
+                points.setdefault(name, []).append((step, value))
+    return {
+        name: Curve(np.array([s for s, _ in pairs]), np.array([v for _, v in pairs], np.float64))
+        for name, pairs in points.items()
+    }
+
+
+class _Damaged(Exception):
+    """Predictions that cannot be used, and why."""
+
+
+def _read_predictions(path: epath.Path, task: Task) -> Predictions:
+    try:
+        arrays = npz.decode(read_bytes(path))
+    except FileNotFoundError as error:
+        raise _Damaged("its predictions are missing") from error
+    except (OSError, ValueError) as error:
+        raise _Damaged("its predictions are damaged") from error
+    demanded = {**_NOBODYS, **task.stored}
+    if missing := demanded.keys() - arrays.keys():
+        raise _Damaged(f"its predictions lack {', '.join(sorted(missing))}")
+    example = arrays["example"]
+    for name, stored in demanded.items():
+        array = arrays[name]
+        if array.shape != (example.size, *stored.shape):
+            raise _Damaged(f"its predictions hold {name} of shape {array.shape}")
+        if array.dtype.kind not in stored.kinds or not np.isfinite(array).all():
+            raise _Damaged(f"its predictions hold {name} that is not a finite number")
+        if stored.below and array.size and not 0 <= array.min() <= array.max() < stored.below:
+            raise _Damaged(f"its predictions hold {name} out of range")
+    if np.unique(example).size < example.size:
+        raise _Damaged("its predictions hold an example twice")
+    return take({name: arrays[name] for name in demanded}, np.argsort(example))
+
+
+def _disagreement(
+    found: Mapping[str, float], metrics: Mapping[str, float | None], examples: int
+) -> str | None:
+    """Why stored predictions are not those that the stored test metrics were computed from."""
+    if not examples:
+        return "it has no predictions" if metrics else None
+    for name, value in found.items():
+        stored = metrics.get(name)
+        if stored is None or (math.isnan(stored) and math.isnan(value)):
+            continue
+        if not math.isclose(value, stored, rel_tol=_AGREEMENT, abs_tol=_AGREEMENT):
+            return (
+                f"its predictions give a test {name} of {value:.6g}, its result.json says "
+                f"{stored:.6g}"
+            )
+    return None
+
+
+def _modified(path: epath.Path) -> datetime.datetime | None:
+    try:
+        return datetime.datetime.fromtimestamp(path.stat().mtime, datetime.UTC)
+    except OSError:
+        return None
+
+
+def tested_source(results: Results, run: Run) -> Source:
+    """The data set that a run was tested on.
+
+    Raises:
+      UserError: it is not prepared here, it has changed since, or the run's config is damaged.
+    """
+    name, folder = run.config.get("data.name"), run.config.get("data.dir")
+    if not isinstance(name, str) or not isinstance(folder, str | None):
+        raise UserError(f"the config of run {run.name} is missing or damaged.")
+    source = open_source(name, folder)
+    if source.fingerprint != results.data_fingerprint:
+        raise UserError(f"{source.name} has changed since the runs were tested on it.")
+    return source

@@ -1,0 +1,176 @@
+"""The runs of a sweep as CSV: one line a run, rounded, without a trace of the machine."""
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gru_audio.reports.comparison import Comparison
+from gru_audio.reports.results import Results, Run
+from gru_audio.sweeps.status import DAMAGED, FAILED, FINISHED
+
+_COMMIT = 12  # digits of a commit that tell it from others
+_METRIC, _COST = 6, 4  # significant digits
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # a spreadsheet computes such cells
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run.
+
+    Attributes:
+        run: its name.
+        variant, draw, replicate: its place in the sweep.
+        state: "finished", "failed", "damaged" or "unfinished"; of a run that is not finished the
+            fields below are None.
+        selected: whether it is of its variant's chosen trial, and compared.
+        total_parameters, recurrent_parameters: how many.
+        steps: updates done; step_cap: after how many it would have stopped in any case.
+        best_step: when validation was best.
+        dropped_at: the step at which halving ended it; None if it was not dropped.
+        seconds: of wall time in training, its share of the program it was part of.
+        cpu_seconds: of processor time, its share likewise; None on an accelerator, or if unknown.
+        steps_per_second: by its share of the wall time.
+        compile_seconds: of the whole program.
+        peak_memory_bytes: of a device.
+        metrics: "test/loss" -> value.
+    """
+
+    run: str
+    variant: str
+    trial: Mapping[str, Any]
+    replicate: Mapping[str, Any]
+    state: str
+    selected: bool
+    total_parameters: int | None
+    recurrent_parameters: int | None
+    steps: int | None
+    step_cap: int
+    best_step: int | None
+    dropped_at: int | None
+    seconds: float | None
+    cpu_seconds: float | None
+    steps_per_second: float | None
+    compile_seconds: float | None
+    peak_memory_bytes: int | None
+    metrics: Mapping[str, float]
+
+
+def runs_csv(comparison: Comparison) -> str:
+    """One line for each run; the last columns describe the sweep and are equal in all lines."""
+    return encode(RunRecord, run_records(comparison), about_sweep(comparison))
+
+
+def run_records(comparison: Comparison) -> tuple[RunRecord, ...]:
+    """The runs in the order of the sweep, which need not be finished."""
+    selected = {run.name for variant in comparison.variants for run in variant.runs}
+    return tuple(_record(run, run.name in selected) for run in comparison.results.runs)
+
+
+def about_sweep(comparison: Comparison) -> dict[str, Any]:
+    """What the runs of a sweep have in common.
+
+    Returns:
+        The experiment's name with its part; the test metric and whether higher is better; the
+        smallest difference that matters; the score of a model that ignores its input, or None; the
+        commit, kind of device and version of jax of the processes that ran it.
+    """
+    results = comparison.results
+    return {
+        "experiment": results.experiment,
+        "metric": results.metric.name,
+        "higher_is_better": results.metric.higher_is_better,
+        "margin": rounded(comparison.margin, _METRIC),
+        "baseline": rounded(comparison.baseline, _METRIC),
+        "commit": _all("commit", results, _short_commit),
+        "device": _all("device_kind", results),
+        "jax": _all("jax", results),
+    }
+
+
+def encode(kind: type, rows: Sequence[Any], about: Mapping[str, Any] | None = None) -> str:
+    """Dataclasses as CSV: a column for each field and each of their `metrics`, then `about`."""
+    about = about or {}
+    names = [field.name for field in dataclasses.fields(kind) if field.name != "metrics"]
+    metrics = sorted({name for row in rows for name in getattr(row, "metrics", ())})
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([*names, *metrics, *about])
+    for row in rows:
+        values = [getattr(row, name) for name in names]
+        values += [row.metrics.get(name) for name in metrics]
+        writer.writerow([_cell(value) for value in (*values, *about.values())])
+    return file.getvalue()
+
+
+def escaped(text: str) -> str:
+    """Text with a quote before it where a spreadsheet would take it for a formula."""
+    return f"'{text}" if text.startswith(_FORMULAS) else text
+
+
+def unescaped(cell: str) -> str:
+    """The inverse of `escaped`."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULAS) else cell
+
+
+def rounded(value: float | None, digits: int) -> Any:
+    """A number to so many significant digits; None stays None."""
+    return None if value is None else float(f"{value:.{digits}g}")
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return json.dumps(value, sort_keys=True)
+    if isinstance(value, str):
+        return escaped(value)
+    return int(value) if isinstance(value, bool) else value
+
+
+def _record(run: Run, selected: bool) -> RunRecord:
+    result = run.result
+    sizes = result.get("parameters") or {}
+    metrics = {
+        f"{split}/{name}": rounded(value, _METRIC)
+        for split, values in result.get("metrics", {}).items()
+        for name, value in (values or {}).items()
+        if value is not None
+    }
+    # Whether a run is running or waiting changes by the minute: both are "unfinished".
+    states = (FINISHED, FAILED, DAMAGED)
+    state = run.standing.state if run.standing.state in states else "unfinished"
+    return RunRecord(
+        run=run.name,
+        variant=run.variant,
+        trial=run.trial,
+        replicate=run.replicate,
+        state=DAMAGED if run.damage else state,
+        selected=selected,
+        total_parameters=sizes.get("total"),
+        recurrent_parameters=sizes.get("recurrent"),
+        steps=result.get("steps"),
+        step_cap=run.standing.steps,
+        best_step=result.get("best_step"),
+        dropped_at=result["steps"] if result.get("stopped_at_rung") else None,
+        metrics=metrics,
+        **_costs(result),
+    )
+
+
+def _costs(result: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("seconds", "cpu_seconds", "steps_per_second", "compile_seconds")
+    costs = {name: rounded(result.get(name), _COST) for name in names}
+    memory = rounded(result.get("peak_memory_bytes"), _COST)
+    return costs | {"peak_memory_bytes": None if memory is None else int(memory)}
+
+
+def _all(name: str, results: Results, form: Callable[[str], str] = str) -> str:
+    """A value of the environment; all its values, if the sweep was resumed elsewhere."""
+    return " and ".join(form(str(value)) for value in results.environment.get(name, ()))
+
+
+def _short_commit(commit: str) -> str:
+    digits, plus, changes = commit.partition("+")
+    return digits[:_COMMIT] + plus + changes

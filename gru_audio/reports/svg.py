@@ -1,0 +1,130 @@
+"""A figure in three forms: inline in the page, as an SVG file and as a PDF file.
+
+It is drawn once, in the colours of a light page. Inline, these become the page's CSS variables
+(`--ink`, `--variant-0`, ...), so that the figure follows a dark page. Text stays text in all forms.
+"""
+
+import html
+import io
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+WIDTH = 420
+# Light and dark page. After Okabe and Ito (2008): told apart by readers with any colour vision.
+ARM_COLOURS = (
+    ("#0072b2", "#4da3e0"),
+    ("#d55e00", "#f58a42"),
+    ("#009e73", "#2fc297"),
+    ("#b0558a", "#d98abb"),
+    ("#c28a00", "#e8b93c"),
+    ("#3f51a3", "#8f9eea"),
+    ("#7a5230", "#c09a74"),
+    ("#5c6670", "#a3adb8"),
+)
+PAGE_COLOURS = {
+    "--paper": ("#ffffff", "#14171a"),
+    "--ink": ("#16191d", "#e8ebee"),
+    "--muted": ("#5b6570", "#9aa5b0"),
+    "--rule": ("#e2e6ea", "#2b3138"),
+}
+COLOURS = PAGE_COLOURS | {f"--variant-{i}": pair for i, pair in enumerate(ARM_COLOURS)}
+
+PAPER, INK, MUTED, RULE = (light for light, _ in PAGE_COLOURS.values())
+_VARIABLES = {light: name for name, (light, _) in COLOURS.items()}
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,  # TrueType: publishers refuse matplotlib's default
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 12,
+    "text.parse_math": False,  # names may hold dollars
+    "text.color": INK,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.unicode_minus": True,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "grid.color": RULE,
+    "grid.linewidth": 1,
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with its name.
+
+    Attributes:
+        name: of its files, without suffix: letters, digits, "." and "-".
+        label: what it shows, for readers who do not see it.
+        figure: as drawn.
+    """
+
+    name: str
+    label: str
+    figure: Figure
+
+    def inline(self) -> str:
+        """An SVG element that takes its colours and typeface from the page around it."""
+        svg = self._saved("svg").decode()
+        svg = re.sub(r"<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+        svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+        svg = re.sub(r"font-family:[^;\"]*(; )?", "", svg)
+        svg = re.sub(r' transform="rotate\(-0 [^"]*"', "", svg)
+        svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0]), svg)
+        svg = re.sub(r"#[0-9a-f]{6}\b", _variable, svg)
+        svg = re.sub(r"\s*\n\s*", " ", svg)
+        width, height = self.figure.get_size_inches() * 72
+        size = f'viewBox="0 0 {width:g} {height:g}"'
+        head = f'<svg class="chart" role="img" aria-label="{html.escape(self.label)}" {size}>'
+        return re.sub(r"^<svg[^>]*>", head, svg).replace("xlink:href", "href").strip()
+
+    def files(self) -> dict[str, bytes]:
+        """Name -> contents of the figure as a file of its own, on white paper."""
+        return {f"{self.name}.{form}": self._saved(form) for form in ("svg", "pdf")}
+
+    def _saved(self, form: str) -> bytes:
+        """The same bytes whenever the same figure is saved."""
+        file = io.BytesIO()
+        nothing = dict.fromkeys(
+            ("Creator", "Date", "Format", "Type")
+            if form == "svg"
+            else ("Creator", "Producer", "CreationDate")
+        )
+        with matplotlib.rc_context(STYLE | {"svg.hashsalt": self.name}):
+            self.figure.savefig(file, format=form, transparent=True, metadata=nothing)
+        return file.getvalue()
+
+
+def arm_colour(number: int) -> str:
+    """A variant's colour on a light page."""
+    return ARM_COLOURS[number % len(ARM_COLOURS)][0]
+
+
+def arm_variable(number: int) -> str:
+    """The CSS variable that holds a variant's colour."""
+    return _VARIABLES[arm_colour(number)]
+
+
+def canvas(
+    height: int, *, left: int, bottom: int, right: int = 10, top: int = 32, width: int = WIDTH
+) -> tuple[Figure, Axes]:
+    """A figure whose axes are `height` units high, with margins in the same units."""
+    total = height + bottom + top
+    figure = Figure(figsize=(width / 72, total / 72), dpi=72)
+    axes = figure.add_axes(
+        (left / width, bottom / total, (width - left - right) / width, height / total)
+    )
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, which="both", labelsize=11)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _variable(colour: re.Match[str]) -> str:
+    name = _VARIABLES.get(colour[0])
+    return f"var({name})" if name else colour[0]

@@ -1,0 +1,156 @@
+r"""The comparison as tables: in Markdown for a README, in LaTeX for a paper.
+
+The LaTeX file is for `\input{table}` and needs the package booktabs.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from gru_audio.reports import context, wording
+from gru_audio.reports.comparison import Comparison
+from gru_audio.tasks.scale import MINUS, SPACE
+
+LEFT, RIGHT = "---", "---:"
+
+_IN_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{character: f"\\{character}" for character in "&%$#_"},
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "\n": " ",
+    "\N{LEFT DOUBLE QUOTATION MARK}": "``",
+    "\N{RIGHT DOUBLE QUOTATION MARK}": "''",
+    MINUS: "$-$",
+    SPACE: "~",
+    wording.NOTHING: "--",
+    # At the beginning of a row a bracket would be read as an argument of the row before it.
+    "[": "{[}",
+    "]": "{]}",
+}
+
+
+class _Table(NamedTuple):
+    """Headings, and the rows in parts that a rule separates; the first column is text."""
+
+    headings: tuple[str, ...]
+    parts: tuple[list[tuple[str, ...]], ...]
+
+
+def markdown_tables(comparison: Comparison) -> str:
+    """Headline, a table of variants and a table of pairs with verdicts."""
+    headline, evidence = wording.headline(comparison), wording.evidence(comparison)
+    lines = [f"**{escaped(headline)}.** {escaped(evidence)}", ""]
+    cautions = [wording.progress(comparison.results), *wording.cautions(comparison)]
+    for sentence in [*filter(None, cautions), *context.sentences(comparison)]:
+        lines += [escaped(sentence), ""]
+    blocks = []
+    if comparison.variants:
+        headings, parts = _variants(comparison)
+        rows = [(escaped(name), *cells) for part in parts for name, *cells in part]
+        blocks.append(markdown(dict(zip(headings, _sides(headings), strict=True)), rows))
+    if comparison.pairs:
+        headings, (differences,) = _pairs(comparison)
+        columns = dict(zip(headings, _sides(headings), strict=True)) | {"Verdict": LEFT}
+        verdicts = [wording.pair(p, comparison.results.metric.scale) for p in comparison.pairs]
+        rows = [
+            (escaped(name), *cells, escaped(verdict))
+            for (name, *cells), verdict in zip(differences, verdicts, strict=True)
+        ]
+        blocks.append(markdown(columns, rows))
+    return "\n".join(lines) + "\n" + "\n\n".join("\n".join(block) for block in blocks) + "\n"
+
+
+def latex_tables(comparison: Comparison) -> str:
+    """A table of variants and baselines, and one of pairs."""
+    headline = wording.headline(comparison).replace("\n", " ")
+    lines = [r"% Needs \usepackage{booktabs}.", f"% {headline}"]
+    tables = [_variants(comparison)] if comparison.variants else []
+    tables += [_pairs(comparison)] if comparison.pairs else []
+    for headings, parts in tables:
+        columns = "l" + "r" * (len(headings) - 1)
+        lines += ["", rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _in_latex(headings)]
+        for part in filter(None, parts):
+            lines += [r"\midrule", *map(_in_latex, part)]
+        lines += [r"\bottomrule", r"\end{tabular}"]
+    return "\n".join(lines) + "\n"
+
+
+def markdown(columns: Mapping[str, str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a table in Markdown.
+
+    Args:
+        columns: heading -> `LEFT` or `RIGHT`, where its cells stand.
+        rows: a cell for each column.
+    """
+    return [_in_markdown(columns), _in_markdown(columns.values()), *map(_in_markdown, rows)]
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is: for names, which may hold any character."""
+    return re.sub(r"[\\`*_\[\]<>~#$]", r"\\\g<0>", _one_line(text))
+
+
+def escaped_in_latex(text: str) -> str:
+    """Text for LaTeX; letters outside of ASCII stay as they are (UTF-8)."""
+    return "".join(_IN_LATEX.get(character, character) for character in text)
+
+
+def _variants(comparison: Comparison) -> _Table:
+    """The variants, then the baselines."""
+    metric, scale = comparison.results.metric.title, comparison.results.metric.scale
+    seconds, clock = wording.clock(comparison.results)
+    variants: list[tuple[str, ...]] = [
+        (
+            variant.name,
+            scale.value(variant.estimate.value),
+            scale.interval(variant.estimate),
+            wording.number(wording.parameters(variant.runs, "total")),
+            wording.duration(wording.mean_result(variant.runs, seconds)),
+            str(len(variant.runs)),
+        )
+        for variant in comparison.variants
+    ]
+    baselines: list[tuple[str, ...]] = [
+        (each.name.capitalize(), scale.value(each.value), "", "", "", "")
+        for each in context.baselines(comparison)
+    ]
+    time = f"{clock} a run"
+    headings = ("Variant", f"Test {metric}", "95 % interval", "Parameters", time, "Replicates")
+    return _Table(headings, (variants, baselines))
+
+
+def _pairs(comparison: Comparison) -> _Table:
+    metric, scale = comparison.results.metric.title, comparison.results.metric.scale
+    rows: list[tuple[str, ...]] = [
+        (
+            wording.pair_name(pair),
+            scale.difference(pair.difference.value, sign=True),
+            scale.interval(pair.difference),
+            wording.bare_p(pair.p),
+        )
+        for pair in comparison.pairs
+    ]
+    return _Table(("Difference", f"Test {metric}", "95 % interval", "p (Holm)"), (rows,))
+
+
+def _sides(headings: Sequence[str]) -> list[str]:
+    return [LEFT, *[RIGHT] * (len(headings) - 1)]
+
+
+def _in_latex(cells: Sequence[str]) -> str:
+    return f"{' & '.join(map(escaped_in_latex, cells))} \\\\"
+
+
+def _in_markdown(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(_one_line(cell).replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]+", " ", text)

@@ -1,0 +1,57 @@
+"""Reads a sweep and writes its report into one folder."""
+
+from etils import epath
+
+from gru_audio.files import refuse_links, write_atomically
+from gru_audio.reports import figure_set, page, tables
+from gru_audio.reports.baselines import find_baselines
+from gru_audio.reports.comparison import Comparison, chosen_runs, compare
+from gru_audio.reports.disagreement import disagreements
+from gru_audio.reports.gate_plots import listen
+from gru_audio.reports.results import read_results
+from gru_audio.reports.results_csv import runs_csv
+
+
+def read_comparison(workdir: epath.PathLike, metric: str | None = None) -> Comparison:
+    """The comparison of the runs in a workdir, with baselines where the data set is at hand.
+
+    Raises:
+      UserError: `workdir` holds no sweep, or one that cannot be reported on.
+    """
+    refuse_links(workdir)
+    results = read_results(workdir, metric)
+    return compare(results, find_baselines(workdir, results, chosen_runs(results)))
+
+
+def write_report(
+    workdir: epath.PathLike, output: epath.PathLike | None = None, metric: str | None = None
+) -> tuple[epath.Path, Comparison]:
+    """Writes `index.html`, its figures, `table.md`, `table.tex` and `results.csv`.
+
+    Args:
+      workdir: of the sweep, which may still be running.
+      output: folder for the report; by default `report` in the workdir.
+      metric: what the variants are compared by; by default the sweep's metric.
+
+    Returns:
+      The page, and what it says.
+
+    Raises:
+      UserError: `workdir` holds no sweep, or one that cannot be reported on.
+    """
+    comparison = read_comparison(workdir, metric)
+    output = epath.Path(output or epath.Path(workdir) / "report")
+    output.mkdir(parents=True, exist_ok=True)
+    write_atomically(output / "table.md", tables.markdown_tables(comparison), shared=True)
+    write_atomically(output / "table.tex", tables.latex_tables(comparison), shared=True)
+    write_atomically(output / "results.csv", runs_csv(comparison), shared=True)
+    examples = disagreements(comparison)
+    heard = listen(workdir, comparison, [each.example for each in examples])
+    drawn = figure_set.draw_figures(comparison)
+    for drawing in drawn:
+        for name, content in drawing.files().items():
+            write_atomically(output / "figures" / name, content, shared=True)
+    write_atomically(
+        output / "index.html", page.render(comparison, drawn, examples, heard), shared=True
+    )
+    return output / "index.html", comparison

@@ -1,1 +1,0 @@
-"""From arms, draws and replicates to groups of runs, and their execution."""

@@ -1,0 +1,1 @@
+"""From variants, trials and replicates to groups of runs, and their execution."""

@@ -1,0 +1,265 @@
+"""Runs a sweep: group by group, skipping what is finished and resuming what is not."""
+
+import contextlib
+import json
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+
+from gru_audio.config import flatten
+from gru_audio.data.split import ROLES, SCORED
+from gru_audio.files import refusal, write_atomically
+from gru_audio.inference.trained_model import TrainedModel
+from gru_audio.nn.size import count_parameters
+from gru_audio.settings import UserError
+from gru_audio.sweeps.halving import Halving, SuccessiveHalving
+from gru_audio.sweeps.planning import Plan
+from gru_audio.sweeps.shard import Shard
+from gru_audio.sweeps.status import read_groups
+from gru_audio.sweeps.sweep import Group
+from gru_audio.sweeps.workdir import Workdir, identity
+from gru_audio.tasks.metrics import measure, selected
+from gru_audio.training import distributed, logging
+from gru_audio.training.checkpoint import Checkpointer
+from gru_audio.training.hyper import hyperparameters, mixing
+from gru_audio.training.loader import LOADERS
+from gru_audio.training.logging import TensorBoardWriter, TrainProgress
+from gru_audio.training.placement import make_placement
+from gru_audio.training.population import Population
+from gru_audio.training.step import Program
+from gru_audio.training.stopping import Stop, Stopped, heed
+from gru_audio.training.trainer import LoopState, Member, train
+
+
+def execute(planned: Plan, workdir: Workdir) -> list[str]:
+    """Trains the unfinished runs of the shard. Returns the names of its runs that failed.
+
+    Raises:
+      UserError: the workdir is in use or holds another sweep, or the processes differ.
+      Stopped: a signal asked to stop; everything is saved.
+      OSError: the disk is full or read-only; what is saved stays.
+    """
+    same = json.dumps(identity(planned.description), sort_keys=True)
+    distributed.check_same("experiment, config and data set", same)
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(heed())
+        distributed.broadcast(lambda: stack.enter_context(workdir.lock(planned.shard)))
+        distributed.broadcast(lambda: workdir.claim(planned.description))
+        for i, of_group in enumerate(planned.groups):
+            if _finished(workdir, of_group):
+                continue
+            title = f"[{i + 1}/{len(planned.groups)}] {of_group.name} x{len(of_group.runs)}"
+            try:
+                train_group(planned, i, workdir, title, stop)
+            except Exception as error:
+                # Other processes may still train the group. A disk that is full fails the next
+                # group too.
+                if jax.process_count() > 1 or refusal(error):
+                    raise
+                # The other groups go on.
+                if isinstance(error, UserError):
+                    print(f"{title}: {error}", file=sys.stderr)
+                else:
+                    traceback.print_exc()
+                with contextlib.suppress(OSError):  # the disk may have failed
+                    failure = {"error": str(error), "type": type(error).__name__}
+                    for run in of_group.runs:
+                        if not workdir.finished(run):
+                            workdir.save_failure(run.name, failure)
+            if asked := distributed.all_reduce_max([stop.asked])[0]:
+                raise Stopped(int(asked), saved=True)
+        return distributed.broadcast(
+            lambda: [run.name for run in planned.runs if not workdir.finished(run)]
+        )
+
+
+def _finished(workdir: Workdir, of_group: Group) -> bool:
+    return distributed.broadcast(lambda: all(workdir.finished(run) for run in of_group.runs))
+
+
+def train_group(planned: Plan, index: int, workdir: Workdir, title: str, stop: Stop) -> None:
+    """Trains one group to its end, scores it, and writes the results of its runs."""
+    of_group, program, data = planned.groups[index], planned.programs[index], planned.data[index]
+    configs = [run.config for run in of_group.runs]
+    config, hyper = configs[0], hyperparameters(configs)
+    progress = TrainProgress(title, silent=not distributed.first())
+    directory = workdir.group(of_group.name)
+    done = distributed.broadcast(lambda: _done(planned, of_group, workdir, progress.say))
+    members = [
+        Member(run.name, run.config.train.steps, its)
+        for run, its in zip(of_group.runs, done, strict=True)
+    ]
+    competition = _competition(planned, of_group, program)
+    boards = TensorBoardWriter({m.name: workdir.run(m.name) for m in members if not m.done})
+    checkpointer = Checkpointer(directory, config.checkpoint.keep, boards, progress.say)
+    with _reported(checkpointer, of_group, planned.shard, stop):
+        with progress:
+            progress.say(f"{title}: reading data, compiling")
+            loader = LOADERS[config.data.loader](
+                program=program,
+                placement=make_placement(config.parallel, len(configs)),
+                data=data,
+                mixing=mixing(hyper),
+                max_steps=max(c.train.steps for c in configs),
+                threads=config.data.workers,
+            )
+            state = loader.initial_state(hyper)
+            population = Population(loader, state, config.parallel.shrink_gain)
+            prune = competition.pruned if competition else None
+            loop = train(population, members, config, checkpointer, stop, progress, prune)
+        checkpointer.close()
+        checkpointer.heartbeat(logging.SCORING)
+        progress.say(f"{title}: scoring")
+        _finish(planned, of_group, population, loop, checkpointer, workdir)
+
+
+def _done(
+    planned: Plan, of_group: Group, workdir: Workdir, say: Callable[[str], None]
+) -> list[bool]:
+    """Which runs other groups have finished. Reports runs that other groups have only begun."""
+    missing = {run.name for run in of_group.runs if not workdir.finished(run)}
+    if not workdir.group(of_group.name).exists():
+        for other in read_groups(workdir.root):
+            begun = [run for run in other["runs"] if run["run"] in missing and run["step"]]
+            if begun:
+                say(
+                    f"{of_group.name}: {len(begun)} of its runs start again, which "
+                    f"{other['group']} has begun; --shard {other['shard']} would resume them"
+                )
+    if planned.sweep.halving:  # all competitors must take part
+        return [False] * len(of_group.runs)
+    return [run.name not in missing for run in of_group.runs]
+
+
+def _competition(planned: Plan, of_group: Group, program: Program) -> SuccessiveHalving | None:
+    if planned.sweep.halving is None:
+        return None
+    selects = selected(program.task.metrics, of_group.runs[0].config.train.select)
+    return SuccessiveHalving(
+        halving=planned.sweep.halving,
+        variants=[run.variant for run in of_group.runs],
+        trials=[json.dumps(run.trial) for run in of_group.runs],
+        higher_is_better=selects.higher_is_better,
+    )
+
+
+@contextlib.contextmanager
+def _reported(
+    checkpointer: Checkpointer, of_group: Group, shard: Shard, stop: Stop
+) -> Iterator[None]:
+    """Writes to `status.json` that the group is at work, and how it ends."""
+    runs = [{"run": run.name, "step": 0} for run in of_group.runs]
+    checkpointer.heartbeat(logging.COMPILING, group=of_group.name, shard=str(shard), runs=runs)
+
+    def stopped(number: int) -> None:
+        checkpointer.heartbeat(logging.PREEMPTED if number == signal.SIGTERM else logging.STOPPED)
+
+    stop.last_words = stopped
+    try:
+        yield
+    except Stopped as error:
+        stopped(error.number)
+        raise
+    except Exception as error:
+        checkpointer.heartbeat(logging.FAILED, error=str(error))
+        raise
+    checkpointer.heartbeat(logging.FINISHED)
+
+
+def _finish(
+    planned: Plan,
+    of_group: Group,
+    population: Population,
+    loop: LoopState,
+    checkpointer: Checkpointer,
+    workdir: Workdir,
+) -> None:
+    """Scores the best weights on every split and writes each run's files, `result.json` last."""
+    data, program = population.data, population.program
+    population.restore_all()
+    scored = {role: SCORED if role == "train" else role for role in ROLES}
+    scores = {role: population.score(those, best=True) for role, those in scored.items()}
+    trained_states = jax.device_get(population.states())
+    if not distributed.first():
+        return
+    records: dict[str, list] = {run.name: [] for run in of_group.runs}
+    for record in checkpointer.records():
+        records[record["run"]].append(record)
+    cluster = of_group.runs[0].config.data.cluster
+    clusters = np.full(len(planned.source), -1)
+    if cluster:
+        clusters, _ = planned.source.classes(cluster, "config.data.cluster")
+
+    for m, run in enumerate(of_group.runs):
+        if workdir.finished(run):  # before a kill, or beside a run that fails
+            continue
+        directory = workdir.run(run.name)
+        write_atomically(directory / "config.json", json.dumps(flatten(run.config), indent=1))
+        logging.write_run_metrics(directory, records[run.name])
+        logging.write_events(directory, records[run.name])
+        if failure := loop.failure[m]:
+            workdir.save_failure(run.name, failure | {"type": "FloatingPointError"})
+            continue
+        ids = data.ids[m]["test"]
+        about = {"example": ids, "cluster": clusters[ids]}
+        workdir.save_predictions(run.name, "test", about | scores["test"][m])
+        weights, normalisation = jax.tree.map(
+            lambda a, m=m: a[m], (trained_states.best, trained_states.normalisation)
+        )
+        trained = TrainedModel(
+            config=run.config,
+            field=planned.source.field(run.config.data.target) if program.task.needs else None,
+            signal=program.signal,
+            longest=data.plan.padded[-1],
+            longest_clip=int(planned.source.columns["length"].max()),
+            weights=weights,
+            normalisation=normalisation,
+            about={
+                "run": run.name,
+                "data_fingerprint": planned.source.fingerprint,
+                "environment": planned.description["environment"],
+            },
+        )
+        trained.save(workdir.model(run.name))
+        share = loop.last_step[m] / sum(loop.last_step)
+        seconds = loop.seconds * share
+        result = {
+            "run": run.name,
+            "variant": run.variant,
+            "trial": dict(run.trial),
+            "replicate": dict(run.replicate),
+            "group": of_group.name,
+            "steps": loop.last_step[m],
+            "best_step": loop.best_step[m],
+            "updates_left_out": loop.skipped[m],
+            "stopped_at_rung": _rung(planned.sweep.halving, loop.pruned[m]),
+            "stopped_early": loop.last_step[m] < run.config.train.steps,
+            "examples": {role: len(data.ids[m][role]) for role in ROLES},
+            "parameters": {
+                counting: count_parameters(program.model, weights.params, counting)
+                for counting in ("total", "recurrent")
+            },
+            "metrics": {
+                role: measure(program.task.metrics, scores[role][m])
+                for role in scored
+                if scores[role][m]
+            },
+            "seconds": seconds,  # of wall time
+            "cpu_seconds": None if loop.cpu_seconds is None else loop.cpu_seconds * share,
+            "steps_per_second": loop.last_step[m] / max(seconds, 1e-9),
+            "compile_seconds": population.compile_time.wall,
+            "members": len(of_group.runs),
+            "peak_memory_bytes": max(loop.memory_bytes, population.memory_bytes),
+            "environment": planned.description["environment"],
+        }
+        (directory / "failure.json").unlink(missing_ok=True)
+        write_atomically(directory / "result.json", json.dumps(result, indent=1))
+
+
+def _rung(halving: Halving | None, step: int) -> int | None:
+    """Which rung, from 1, was at a step; None for a run that was never dropped."""
+    return halving.rungs.index(step) + 1 if halving and step else None

@@ -1,0 +1,203 @@
+"""From an experiment to groups that can start: everything is checked before any work."""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gru_audio.config import check, flatten, settings_in
+from gru_audio.data.group import GroupData, gather_data
+from gru_audio.data.source import Source, open_source
+from gru_audio.data.split import never_trained_on
+from gru_audio.settings import UserError
+from gru_audio.sweeps.halving import Halving
+from gru_audio.sweeps.shard import WHOLE, Shard, divide
+from gru_audio.sweeps.sweep import Group, Run, Sweep, expand, group
+from gru_audio.sweeps.workdir import environment
+from gru_audio.tasks import target_field
+from gru_audio.tasks.metrics import named, selected
+from gru_audio.training import distributed
+from gru_audio.training.placement import make_placement
+from gru_audio.training.program import make_program
+from gru_audio.training.step import Program
+
+_REMARKS = 10  # that are shown
+_SAME_IN_ALL_RUNS = ("data.name", "data.target", "data.cluster")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A shard of a sweep that has been checked from end to end: it can start.
+
+    Attributes:
+      shards: the groups of every shard.
+      shard: which of them this is.
+      sweep: what they are parts of.
+      source: the data set.
+      programs, data: of each of the shard's own groups.
+      description: of the whole sweep, for `sweep.json`.
+      remarks: what the user should know about the shard's runs before they start.
+    """
+
+    shards: list[list[Group]]
+    shard: Shard
+    sweep: Sweep
+    source: Source
+    programs: list[Program]
+    data: list[GroupData]
+    description: dict[str, Any]
+    remarks: list[str]
+
+    @property
+    def groups(self) -> list[Group]:
+        """The shard's own."""
+        return self.shards[self.shard.index - 1]
+
+    @property
+    def runs(self) -> list[Run]:
+        """The shard's own."""
+        return [run for of_group in self.groups for run in of_group.runs]
+
+
+def plan(
+    config: ConfigDict,
+    sweep: Sweep,
+    experiment: str,
+    about: str,
+    command: str,
+    shard: Shard = WHOLE,
+) -> Plan:
+    """Checks everything that can be known before any work.
+
+    Args:
+      config: the experiment's, with the overrides of the command line.
+      sweep: what to make of it.
+      experiment: its name.
+      about: what it is, its docstring.
+      command: how it was started.
+      shard: the part that is to be executed.
+
+    Raises:
+      UserError: anything that would stop a run later.
+    """
+    check(config)
+    runs = expand(config, sweep)
+    for run in runs:
+        check(run.config)
+    _check_comparable(config, runs)
+    groups = group(runs)
+    if sweep.halving:
+        _check_halving(sweep.halving, groups)
+    # Draws of a variant that compete must be in one group.
+    unit: Callable[[Run], Hashable] = (lambda r: r.variant) if sweep.halving else (lambda r: r.name)
+    shards = divide(groups, shard.count, unit)
+    source = open_source(config.data.name, config.data.dir)
+    field = target_field(source, config)
+    if config.data.cluster:
+        source.classes(config.data.cluster, "config.data.cluster")
+    programs, data = [], []
+    for of_group in shards[shard.index - 1]:
+        configs = [run.config for run in of_group.runs]
+        program = make_program(configs[0], source.signal, field)
+        selected(program.task.metrics, configs[0].train.select)  # raises if there is no such metric
+        programs.append(program)
+        labels = program.task.labels(source.values(config.data.target))
+        data.append(gather_data(source, configs, labels))
+        placement = make_placement(configs[0].parallel, len(configs))  # checks the devices
+        if configs[0].data.loader == "streamed":
+            placement.check_streaming()
+    program = make_program(config, source.signal, field)
+    description = _describe(config, sweep, experiment, about, command, groups, source, program)
+    remarks = _remarks(source, shards[shard.index - 1], data)
+    return Plan(shards, shard, sweep, source, programs, data, description, remarks)
+
+
+def _remarks(source: Source, groups: Sequence[Group], data: Sequence[GroupData]) -> list[str]:
+    """What is odd about the examples of runs, each remark once with the runs it is about."""
+    runs: dict[str, list[str]] = {}
+    for of_group, of_data in zip(groups, data, strict=True):
+        for run, ids in zip(of_group.runs, of_data.ids, strict=True):
+            for remark in never_trained_on(source, run.config.data, ids):
+                runs.setdefault(remark, []).append(run.name)
+    remarks = [
+        f"{names[0]}{f' and {len(names) - 1} more runs' if names[1:] else ''}: {remark}"
+        for remark, names in runs.items()
+    ]
+    more = [f"and {len(remarks) - _REMARKS} more such notes"] if len(remarks) > _REMARKS else []
+    return remarks[:_REMARKS] + more
+
+
+def _check_comparable(config: ConfigDict, runs: Sequence[Run]) -> None:
+    """All runs of a sweep learn the same thing, or their test metrics could not be compared."""
+    shared, settings = flatten(config), settings_in(config)
+    for run in runs:
+        for key, value in flatten(run.config).items():
+            same = key in _SAME_IN_ALL_RUNS or (key in settings and settings[key].machine)
+            if same and value != shared[key]:
+                raise UserError(
+                    f"Run {run.name} changes config.{key}: the runs of a sweep share it. "
+                    f"Set it in the experiment's config, or by --config.{key}."
+                )
+
+
+def _check_halving(halving: Halving, groups: Sequence[Group]) -> None:
+    """Draws of a variant compete where they train together, and are looked at."""
+    home: dict[str, str] = {}
+    for of_group in groups:
+        for run in of_group.runs:
+            if home.setdefault(run.variant, of_group.name) != of_group.name:
+                raise UserError(
+                    f"Halving: the runs of variant {run.variant} differ in more than numbers, so "
+                    "they are not one program. Make variants of what differs."
+                )
+            train, data = run.config.train, run.config.data
+            if not data.validation:
+                raise UserError("Halving needs a validation split (config.data.validation).")
+            halving.check(train.steps, train.eval_every)
+
+
+def _describe(
+    config: ConfigDict,
+    sweep: Sweep,
+    experiment: str,
+    about: str,
+    command: str,
+    groups: Sequence[Group],
+    source: Source,
+    program: Program,
+) -> dict[str, Any]:
+    """What `sweep.json` says: all that a report needs beside the results."""
+    task, cluster = program.task, config.data.cluster
+    return {
+        "experiment": experiment,
+        "description": about,
+        "command": command,
+        "config": flatten(config),
+        "variants": {name: dict(changes) for name, changes in sweep.variants.items()},
+        "trials": [dict(trial) for trial in sweep.trials],
+        "replicates": [dict(replicate) for replicate in sweep.replicates],
+        "halving": asdict(sweep.halving) if sweep.halving else None,
+        "metric": named(task.metrics, sweep.metric, "Sweep: metric").name,
+        "margin": sweep.margin,
+        "selection": config.train.select,
+        "target": config.data.target,
+        "cluster": cluster or None,
+        "class_names": list(task.output_names),
+        "cluster_names": list(source.classes(cluster, "config.data.cluster")[1])
+        if cluster
+        else None,
+        "data_fingerprint": source.fingerprint,
+        "runs": [
+            {
+                "run": run.name,
+                "variant": run.variant,
+                "trial": dict(run.trial),
+                "replicate": dict(run.replicate),
+                "group": of_group.name,
+            }
+            for of_group in groups
+            for run in of_group.runs
+        ],
+        "environment": environment() | distributed.environment(),
+    }

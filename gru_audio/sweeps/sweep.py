@@ -1,0 +1,141 @@
+"""What a sweep is: variants x trials x replicates, and how its runs fall into groups."""
+
+import hashlib
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gru_audio.config import override
+from gru_audio.settings import UserError
+from gru_audio.sweeps.halving import Halving
+from gru_audio.training.hyper import structure
+
+Changes = Mapping[str, Any]  # dotted config name -> value
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The runs of one experiment, as changes to its config.
+
+    Raises:
+      UserError: a part of it is of another type.
+
+    Attributes:
+      variants: what is compared, by name.
+      trials: settings of each variant, among which the validation split chooses.
+      replicates: repetitions, paired across variants: seeds, folds, held-out speakers.
+      halving: when the worse trials of a variant are dropped; never if None.
+      metric: what the variants are compared by, such as "macro_f1". If None, the first metric of
+        the task.
+      margin: the smallest difference of the test metric that matters: variants that surely differ
+        by less are equivalent. If None, that of the metric: 0.01 of an accuracy, 1 % of a loss.
+    """
+
+    variants: Mapping[str, Changes]
+    trials: Sequence[Changes] = field(default_factory=lambda: [{}])
+    replicates: Sequence[Changes] = field(default_factory=lambda: [{"seed": 0}])
+    halving: Halving | None = None
+    margin: float | None = None
+    metric: str | None = None
+
+    def __post_init__(self) -> None:
+        changes = self.variants.values() if isinstance(self.variants, Mapping) else (None,)
+        parts = {"variants": changes, "trials": self.trials, "replicates": self.replicates}
+        for name, part in parts.items():
+            if not isinstance(part, Iterable) or not all(map(_are_changes, part)):
+                what = "a dict of names to changes" if name == "variants" else "a list of changes"
+                raise UserError(
+                    f"Sweep: {name} must be {what}, and changes are a dict such as "
+                    '{"model.hidden": 64}.'
+                )
+        if not all(isinstance(name, str) for name in self.variants):
+            raise UserError("Sweep: the name of a variant must be a string.")
+        if self.margin is not None and not 0 < self.margin < math.inf:
+            raise UserError(f"Sweep: margin={self.margin} must be a positive number.")
+
+
+def _are_changes(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One config to be trained once, and its place in the sweep."""
+
+    name: str
+    variant: str
+    trial: Changes
+    replicate: Changes
+    config: ConfigDict
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that share one compiled program."""
+
+    name: str
+    runs: tuple[Run, ...]
+
+
+def folds(field: str, values: Sequence[str]) -> list[dict[str, str]]:
+    """The replicates of a cross-validation: each value is tested on, and the next validated on."""
+    validated = [*values[1:], *values[:1]]
+    return [
+        {"data.hold_out": f"{field}={tested}", "data.validation": f"{field}={following}"}
+        for tested, following in zip(values, validated, strict=True)
+    ]
+
+
+def expand(config: ConfigDict, sweep: Sweep) -> list[Run]:
+    """All runs of a sweep: every variant with every trial and every replicate.
+
+    Raises:
+      UserError: no runs, a key changed twice, or a change to a key that does not exist.
+    """
+    runs = []
+    for variant, variant_changes in sweep.variants.items():
+        for trial in sweep.trials:
+            for replicate in sweep.replicates:
+                changes = [*variant_changes, *trial, *replicate]
+                if len(changes) != len(set(changes)):
+                    raise UserError(
+                        f"Variant {variant}: a config key is changed twice among {changes}."
+                    )
+                name = "-".join([_legible(variant), *map(_label, (trial, replicate))]).rstrip("-")
+                full = override(config, {**variant_changes, **trial, **replicate})
+                runs.append(Run(re.sub("-+", "-", name), variant, trial, replicate, full))
+    if not runs:
+        raise UserError("The sweep makes no run: it needs a variant, a trial and a replicate.")
+    names = [run.name for run in runs]
+    if len(names) != len(set(names)):
+        raise UserError(f"Two runs of the sweep have one name: {sorted(names)}.")
+    return runs
+
+
+def group(runs: Sequence[Run]) -> list[Group]:
+    """Parts runs into groups of one structure, in the order in which they first appear."""
+    members: dict[tuple, list[Run]] = {}
+    for run in runs:
+        members.setdefault(structure(run.config), []).append(run)
+    groups = []
+    for key, of_group in members.items():
+        variants = "+".join(dict.fromkeys(_legible(run.variant) for run in of_group))
+        digest = hashlib.sha256(repr(key).encode()).hexdigest()[:8]
+        groups.append(Group(f"{variants[:40]}-{digest}", tuple(of_group)))
+    return groups
+
+
+def _label(changes: Changes) -> str:
+    """A short name of some changes: {"optimizer.learning_rate": 0.01} -> "learning_rate0.01"."""
+    return "-".join(
+        _legible(name.rpartition(".")[2] + (f"{v:g}" if isinstance(v, float) else str(v)))
+        for name, v in changes.items()
+    )
+
+
+def _legible(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.+]+", "_", text)

@@ -1,0 +1,278 @@
+"""The files of a workdir: where everything lies, and who may write it."""
+
+import contextlib
+import json
+import os
+import pathlib
+import platform
+import secrets
+import socket
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib import metadata
+from typing import IO, Any
+
+import numpy as np
+from etils import epath
+
+import gru_audio
+from gru_audio.config import differences, read_config, renamed
+from gru_audio.data import npz
+from gru_audio.files import lock, matching, open_own, read_json, refuse_links, write_atomically
+from gru_audio.settings import UserError, nearest
+from gru_audio.sweeps import status
+from gru_audio.sweeps.extension import raises_steps
+from gru_audio.sweeps.shard import WHOLE, Shard
+from gru_audio.sweeps.sweep import Run
+
+_PROJECT = "gru-audio"  # as `pyproject.toml` names it
+_PACKAGES = ("gru_audio", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+class Workdir:
+    """One sweep's directory."""
+
+    def __init__(self, root: epath.PathLike):
+        root = epath.Path(root)
+        # Orbax takes absolute paths only. An address such as gs://bucket/runs is one already.
+        self.root = root if "://" in str(root) else root.expanduser().absolute()
+
+    @property
+    def sweep_file(self) -> epath.Path:
+        return self.root / "sweep.json"
+
+    @property
+    def report(self) -> epath.Path:
+        return self.root / "report"
+
+    def group(self, name: str) -> epath.Path:
+        """Checkpoints and metrics segments of a group."""
+        return self.root / "groups" / name
+
+    def run(self, name: str) -> epath.Path:
+        """What is kept of a run."""
+        return self.root / "runs" / name
+
+    def model(self, run: str) -> epath.Path:
+        """A run's trained model."""
+        return self.run(run) / "model"
+
+    def find_model(self, run: str | None) -> epath.Path:
+        """The trained model of a run, or of the only run.
+
+        Raises:
+          UserError: no such run, or several to choose from.
+        """
+        runs = self.root / "runs"
+        found = sorted(path.name for path in runs.iterdir()) if runs.exists() else []
+        trained = [name for name in found if (self.model(name) / "model.json").exists()]
+        if not trained:
+            raise UserError(f"No finished run in {self.root}.")
+        if run is None and len(trained) > 1:
+            raise UserError(
+                f"Several runs in {self.root}: choose one by --run. {', '.join(trained)}."
+            )
+        if run is not None and run not in trained:
+            raise UserError(f'No finished run "{run}" in {self.root}.{nearest(run, trained)}')
+        return self.model(run or trained[0])
+
+    def finished(self, run: Run) -> bool:
+        """Whether a run has done all its steps; its result is written last."""
+        path = self.run(run.name) / "result.json"
+        if not path.exists():
+            return False
+        result = status.read_json(path)
+        if result is None or status.wrong_result(result, run.name):
+            return True  # damaged: whoever asks for the status is told what to do
+        return status.is_finished(result, run.config.train.steps)
+
+    @contextlib.contextmanager
+    def lock(self, shard: Shard = WHOLE) -> Iterator[None]:
+        """Holds a shard for this process; the system releases it whatever way the process ends.
+
+        Others may hold other shards meanwhile, but none of another number of shards: they would
+        train the same runs.
+
+        Raises:
+          UserError: another process is in the way, a link in the workdir leads outside of it, or
+            it cannot be written.
+        """
+        if "://" in str(self.root):  # object stores cannot lock
+            yield
+            return
+        with contextlib.ExitStack() as stack:
+            try:
+                self.root.mkdir(parents=True, exist_ok=True)
+                refuse_links(self.root)
+                file = stack.enter_context(open_own(self.root / shard.lock, "a+"))
+                self._take(file)
+                # Its own lock first: of two that come at once, one at least sees the other.
+                for path in matching(self.root, "lock*"):
+                    if shard.excludes(path.name):
+                        with open_own(path, "a+") as other:
+                            self._take(other, shared=True)  # others may look at the same time
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+                file.flush()
+            except OSError as error:
+                raise UserError(
+                    f"Cannot write to workdir {self.root}: {error.strerror}."
+                ) from error
+            yield
+
+    def _take(self, file: IO[str], shared: bool = False) -> None:
+        if not lock(file, shared=shared):
+            file.seek(0)
+            raise UserError(
+                f"Workdir {self.root} is in use by {file.read().strip() or 'another process'}. "
+                "Wait for it, stop it, or take another --workdir."
+            )
+
+    def claim(self, description: dict[str, Any]) -> None:
+        """Writes `sweep.json`, or checks that the one there describes the same sweep.
+
+        Where all runs can go on to more steps, `sweep.json` is written again with these. Other
+        versions, code or devices than it was begun with are reported: they may round differently.
+
+        Raises:
+          UserError: the workdir belongs to another config; the message shows the difference.
+        """
+        if not self.sweep_file.exists():
+            _create(self.sweep_file, json.dumps(description, indent=1))
+        # Another shard may have come first, a moment ago even.
+        there = status.current_names(read_json(self.sweep_file, finite=False))
+        now = json.loads(json.dumps(description))
+        before, after = identity(there), identity(now)
+        difference = [line for key in before for line in _difference(key, before[key], after[key])]
+        if difference and _but_steps(before) == _but_steps(after) and raises_steps(there, now):
+            extended = now | {"environment": there["environment"]}
+            write_atomically(self.sweep_file, json.dumps(extended, indent=1))
+            steps = f"{there['config']['train.steps']} to {now['config']['train.steps']}"
+            print(f"note: config.train.steps is raised from {steps}", file=sys.stderr)
+        elif difference:
+            raise UserError(
+                f"Workdir {self.root} holds another sweep; take another --workdir, or go back "
+                "to its settings (there -> now):\n  " + "\n  ".join(difference)
+            )
+        if other := _difference("environment", there["environment"], now["environment"]):
+            print(
+                "warning: this sweep was begun elsewhere, and may round differently there "
+                "(there -> now):\n  " + "\n  ".join(other),
+                file=sys.stderr,
+            )
+
+    def save_failure(self, run: str, failure: dict[str, Any]) -> None:
+        """Writes `failure.json` of a run."""
+        write_atomically(self.run(run) / "failure.json", json.dumps(failure, indent=1))
+
+    def failure(self, run: str) -> str:
+        """A line on a run that failed: why, as far as was told, and where it lies."""
+        path = self.run(run) / "failure.json"
+        why = f"{read_json(path, finite=False)['error']} " if path.exists() else ""
+        return f"failed: {run}: {why}(see {self.run(run)})"
+
+    def save_predictions(self, run: str, role: str, arrays: dict[str, np.ndarray]) -> None:
+        """Writes `predictions/ROLE.npz` of a run."""
+        write_atomically(self.run(run) / "predictions" / f"{role}.npz", npz.encode(arrays))
+
+
+def identity(description: dict[str, Any]) -> dict[str, Any]:
+    """What decides the numbers of a sweep, of its description; the rest may change on resume."""
+    keys = (
+        "experiment",
+        "config",
+        "variants",
+        "trials",
+        "replicates",
+        "halving",
+        "data_fingerprint",
+    )
+    identity = {key: description[key] for key in keys}
+    identity["config"] = differences(read_config(description["config"]))
+    identity["variants"] = {
+        variant: renamed(changes) for variant, changes in identity["variants"].items()
+    }
+    for key in ("trials", "replicates"):
+        identity[key] = [renamed(changes) for changes in identity[key]]
+    return identity
+
+
+def _but_steps(identity: dict[str, Any]) -> dict[str, Any]:
+    config = {key: value for key, value in identity["config"].items() if key != "train.steps"}
+    return identity | {"config": config}
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit and host, for the record."""
+    versions = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return versions | {
+        "python": platform.python_version(),
+        "commit": commit(pathlib.Path(gru_audio.__file__).parent),
+        "host_cores": cores,
+    }
+
+
+def commit(package: pathlib.Path) -> str | None:
+    """The commit that the code in a folder is of, with "+changes" where it differs from that.
+
+    Args:
+      package: the folder of `gru_audio`.
+
+    Returns:
+      None unless the folder lies at the top of this project's own repository. Installed into the
+      repository of another project, it has no commit, but a version.
+    """
+    # A hook of git sets these, and they may name another repository.
+    hooks = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+    environment = {name: value for name, value in os.environ.items() if name not in hooks}
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(package), *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, env=environment
+        ).stdout.strip()
+
+    try:
+        root = pathlib.Path(git("rev-parse", "--show-toplevel")).resolve()
+        project = tomllib.loads((root / "pyproject.toml").read_text())["project"]["name"]
+        if project != _PROJECT or package.resolve() != root / package.name:
+            return None
+        changes = "+changes" if git("status", "--porcelain", "--untracked-files=no") else ""
+        return git("rev-parse", "HEAD") + changes
+    except (OSError, KeyError, TypeError, ValueError, subprocess.CalledProcessError):
+        return None
+
+
+def _create(path: epath.Path, text: str) -> None:
+    """Writes a file that several processes may want to write: whole, and the first one stays."""
+    if "://" in str(path):  # an object store cannot tell: the last one stays
+        write_atomically(path, text)
+        return
+    own = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
+    try:
+        write_atomically(own, text)
+        try:
+            os.link(own, path)
+        except OSError:
+            if not path.exists():  # there are no hard links, as on a mounted bucket
+                own.replace(path)
+    except OSError as error:
+        raise UserError(f"Cannot write to workdir {path.parent}: {error.strerror}.") from error
+    finally:
+        for part in matching(path.parent, f".{path.name}.*.part"):  # also of who was killed here
+            part.unlink(missing_ok=True)
+
+
+def _difference(name: str, before: Any, after: Any) -> list[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        lines = []
+        for key in sorted({*before, *after}):
+            lines += _difference(f"{name}.{key}", before.get(key), after.get(key))
+        return lines
+    return [] if before == after else [f"{name}: {before} -> {after}"]

@@ -1,0 +1,35 @@
+"""Data sets of TFDS where TensorFlow is missing, or the name is."""
+
+import importlib.util
+
+import pytest
+
+from gru_audio.data.datasets.catalogue import catalogue_name
+from gru_audio.prepare import prepare
+from gru_audio.settings import UserError
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow") is not None, reason="TensorFlow is there"
+)
+def test_without_tensorflow_one_is_told_how_to_get_it(tmp_path):
+    with pytest.raises(UserError, match=r'without TensorFlow.*pip install "gru-audio\[tf\]"'):
+        prepare("tfds:speech_commands", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("tfds", "Say which one: tfds:NAME"),
+        ("tfds:", "Say which one: tfds:NAME"),
+        ("folder:cats", 'no data set "folder:cats"'),
+    ],
+)
+def test_a_missing_name_is_asked_for(tmp_path, recipe, message):
+    with pytest.raises(UserError, match=message):
+        prepare(recipe, tmp_path)
+
+
+def test_names_are_those_of_folders():
+    assert catalogue_name("crema_d") == "tfds_crema_d"
+    assert catalogue_name("xtreme_s/fleurs.en:2.0.0") == "tfds_xtreme_s_fleurs_en_2_0_0"

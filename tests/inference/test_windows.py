@@ -1,0 +1,91 @@
+"""A model on windows: the numbers that the cut clips have, and keeping up with sound."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gru_audio.audio.live import cut
+from gru_audio.inference.windows import Pace, label_live, label_recording
+from tests.tones import tiny
+from tests.trained import train
+
+SIZE, HOP = 2000, 700
+
+
+@pytest.fixture(scope="module")
+def trained(source):
+    return train(source, tiny({"model.bidirectional": True}), 10)
+
+
+@pytest.fixture(scope="module")
+def blocks(source):
+    """More than one batch of windows, in blocks that are none."""
+    sound = np.concatenate(source.signals(np.arange(12)))
+    return np.split(sound, range(1111, len(sound), 1111))
+
+
+def scored_one_by_one(trained, blocks):
+    """Each window as a clip without padding, by the model's own program."""
+    program = trained.program()
+    variables = {"params": trained.weights.params}
+    for window in cut(blocks, SIZE, HOP):
+        clip, length = window.samples[None] / np.float32(32768), np.array([len(window.samples)])
+        features, frames = program.frontend(clip, length)
+        logits = program.model.apply(variables, trained.normalisation(features), frames).values
+        yield np.exp(logits[0]) / np.exp(logits[0]).sum()
+
+
+def test_windows_of_a_recording_have_the_scores_of_the_clips_cut_from_it(trained, blocks):
+    found = list(label_recording(trained, blocks, SIZE, HOP))
+    assert len(found) > 32
+    expected = list(scored_one_by_one(trained, blocks))
+    np.testing.assert_allclose([f.probabilities for f in found], expected, rtol=1e-4, atol=1e-5)
+    assert found[0].start == 0
+    assert found[-1].end == sum(map(len, blocks))
+
+
+def test_live_windows_have_the_same_scores_and_smoothing_is_a_running_mean(trained, blocks):
+    recorded = list(label_recording(trained, blocks, SIZE, HOP))
+    patient = Pace(hop=1e9)
+    live = list(label_live(trained, blocks, SIZE, HOP, smooth=1, pace=patient))
+    smooth = list(label_live(trained, blocks, SIZE, HOP, smooth=3, pace=patient))
+    assert [(f.start, f.end) for f in live] == [(f.start, f.end) for f in recorded]
+    scores = np.array([f.probabilities for f in recorded])
+    np.testing.assert_allclose([f.probabilities for f in live], scores, rtol=1e-5, atol=1e-6)
+    for i, window in enumerate(smooth):
+        mean = scores[max(0, i - 2) : i + 1].mean(axis=0)
+        np.testing.assert_allclose(window.probabilities, mean, rtol=1e-5, atol=1e-6)
+
+
+def test_who_is_slower_than_the_sound_misses_windows(trained, blocks):
+    pace, shown = Pace(hop=0.02), []
+    for window in label_live(trained, blocks, SIZE, HOP, smooth=1, pace=pace):
+        shown.append(window)
+        time.sleep(0.08)  # four hops
+    assert pace.skipped > len(shown)
+    assert pace.skipped + len(shown) == len(list(cut(blocks, SIZE, HOP)))
+
+
+@given(st.lists(st.floats(0, 5), min_size=1, max_size=50))
+def test_a_window_begins_at_most_a_hop_late_where_one_comes_each_second(work):
+    """Against a clock: a window comes each second; work on it waits for that before."""
+    pace, free = Pace(hop=1.0), 0.0
+    for i, seconds in enumerate(work):
+        late = max(0.0, free - i)
+        if pace.skips():
+            assert late > 1 - 1e-6
+        else:
+            assert late < 1 + 1e-6
+            free = max(free, i) + seconds
+            pace.worked(seconds)
+
+
+def test_who_keeps_up_misses_nothing():
+    pace = Pace(hop=0.5)
+    for _ in range(100):
+        assert not pace.skips()
+        pace.worked(0.4)
+    assert pace.skipped == 0

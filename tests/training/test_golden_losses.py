@@ -1,0 +1,34 @@
+"""Training gives the losses that it gave before the code was restructured.
+
+On the machine that recorded them they were equal bit for bit. Other processors round differently.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.rolls import TO_FORETELL
+from tests.tones import NOISE, make_loader, steps, tiny
+
+RECORDED = json.loads((Path(__file__).parents[1] / "golden" / "losses.json").read_text())
+CASES = {
+    "noise": [
+        NOISE | {"data.buckets": 2, "seed": seed, "optimizer.learning_rate": rate}
+        for seed, rate in ((0, 0.01), (1, 0.02))
+    ],
+    "segments": [{"model.cell": "lstm", "train.tbptt_frames": 6, "model.dropout": 0.2}],
+    "convolutions": [
+        {"model.name": "crnn", "model.conv": ("4 3x3 stride 1x2",), "parallel.data": 2}
+    ],
+    "rolls": [{**TO_FORETELL, "train.tbptt_frames": 16}],
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_losses_are_those_recorded(request, case):
+    source = request.getfixturevalue("rolls" if case == "rolls" else "source")
+    configs = [tiny(changes) for changes in CASES[case]]
+    _, metrics = steps(make_loader(source, configs), configs, [12])
+    np.testing.assert_allclose(metrics["loss"], RECORDED[case], rtol=1e-3)
