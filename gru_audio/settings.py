@@ -1,8 +1,8 @@
 """Settings: the fields of a component that a config may set; and errors that a user can mend.
 
-A component is a dataclass (a linen module is one too). Its fields that are made by `setting` are
-keys of the config; those made by `part` are components themselves, whose keys it shares; all other
-fields are passed in by whoever makes it.
+A component is a dataclass (a linen module is one too). A field made by `setting` is a key of the
+config. A field made by `part` is a component itself; its settings are keys of the same section. The
+code that makes the component passes all other fields.
 """
 
 import dataclasses

@@ -181,8 +181,8 @@ def test_a_number_out_of_its_bounds(changes, message):
     [
         ({"data.name": "tonnes"}, 'no data set "tonnes".* Did you mean "tones"'),
         ({"data.train": "trainn"}, 'no split "trainn".* Did you mean "train"'),
-        ({"data.target": "lable"}, 'no class field "lable".* Did you mean "label"'),
-        ({"data.cluster": "grup"}, 'no class field "grup".* Did you mean "group"'),
+        ({"data.target": "lable"}, 'no field "lable".* Did you mean "label"'),
+        ({"data.cluster": "grup"}, 'no field "grup".* Did you mean "group"'),
         ({"data.hold_out": "group=anna"}, 'Did you mean "ann"'),
         ({"frontend.name": "logmel"}, 'Did you mean "log_mel"'),
         ({"frontend.mels": 200}, "mel"),

@@ -14,7 +14,8 @@ from gru_audio.nn.cells import CELLS
 from gru_audio.nn.layer import Layer
 from gru_audio.nn.size import model_size
 from gru_audio.settings import UserError
-from gru_audio.training.checkpoint import save_model
+from gru_audio.tasks.classification import Classification
+from gru_audio.tasks.metrics import measure, metrics_of, selected
 from tests.golden_configs import ROOT
 from tests.tones import NAME, make_loader, member, steps, tiny
 
@@ -39,7 +40,7 @@ def test_it_trains_is_stored_and_scores(data_dir, tmp_path, path, chosen):
     one = member(state, 0)
     trained = TrainedModel(
         read_config(json.loads(json.dumps(flatten(config)))),
-        source.class_names["label"],
+        source.field("label"),
         source.signal,
         8000,
         one.weights,
@@ -47,10 +48,15 @@ def test_it_trains_is_stored_and_scores(data_dir, tmp_path, path, chosen):
         {"run": "one"},
     )
     trained.save(tmp_path)
-    clips, labels = source.signals([0, 1, 2]), source.columns["label"][:3]
+    clips, labels = source.signals([0, 1, 2]), source.values("label")[:3]
     before = trained.scores(clips, labels)
     after = TrainedModel.load(tmp_path).scores(clips, labels)
     jax.tree.map(np.testing.assert_array_equal, before, after)
+    description = json.loads((tmp_path / "model.json").read_text())
+    description["config"]["model.cell"] = description["config"]["model.name"] = "unheard_of"
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    with pytest.raises(UserError, match="pass --experiment FILE"):  # it chooses no code by itself
+        TrainedModel.load(tmp_path)
 
 
 def test_the_simple_recurrent_unit_is_that_of_its_paper():
@@ -83,25 +89,27 @@ def test_its_parameters_are_counted():
         override(config, {"model.cell": "lstm"})
 
 
+def test_its_metric_is_measured_and_can_be_selected_on():
+    load_experiment(OWN_MODEL)
+    task = Classification(("a", "b", "c"))
+    probabilities = np.array([[0.5, 0.3, 0.2], [0.2, 0.3, 0.5], [0.6, 0.1, 0.3]])
+    scores = {"loss": np.ones(3), "label": np.array([1, 0, 0]), "probabilities": probabilities}
+    assert measure(metrics_of(task), scores)["top_two"] == pytest.approx(2 / 3)
+    assert selected(metrics_of(task), "validation/top_two").higher_is_better
+
+
 def test_a_name_that_is_taken_is_refused(tmp_path):
     path = tmp_path / "taken.py"
     before = dict(CELLS)
     for text, message in (
         (
-            "from gru_audio.nn import CELLS\nCELLS = {'gru': CELLS['lstm']}",
+            "from gru_audio.nn.cells import CELLS\nCELLS = {'gru': CELLS['lstm']}",
             'CELLS has "gru" already',
         ),
         ("CELLS = {'mine': 'gru'}", r'CELLS\["mine"\] is not one'),
+        ("METRICS = {'mine': len}", r'METRICS\["mine"\] is not one'),
     ):
         path.write_text(text)
         with pytest.raises(UserError, match=rf"taken\.py: {message}"):
             load_experiment(path)
     assert before == CELLS
-
-
-def test_a_stored_run_chooses_no_code(data_dir, tmp_path):
-    """Its config names a cell, and says how the user may load it."""
-    description = {"config": {"model.cell": "of_mine"}, "class_names": [], "about": {"run": "x"}}
-    save_model(tmp_path, {}, description)
-    with pytest.raises(UserError, match="pass --experiment FILE"):
-        TrainedModel.load(tmp_path)

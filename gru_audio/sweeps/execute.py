@@ -22,7 +22,7 @@ from gru_audio.sweeps.shard import Shard
 from gru_audio.sweeps.status import read_groups
 from gru_audio.sweeps.sweep import Group
 from gru_audio.sweeps.workdir import Workdir, identity
-from gru_audio.tasks.metrics import measure, selected
+from gru_audio.tasks.metrics import measure, metrics_of, selected
 from gru_audio.training import distributed, logging
 from gru_audio.training.checkpoint import Checkpointer
 from gru_audio.training.hyper import hyperparameters, mixing
@@ -138,7 +138,7 @@ def _done(
 def _competition(planned: Plan, of_group: Group, program: Program) -> SuccessiveHalving | None:
     if planned.sweep.halving is None:
         return None
-    selects = selected(program.task.metrics, of_group.runs[0].config.train.select)
+    selects = selected(metrics_of(program.task), of_group.runs[0].config.train.select)
     return SuccessiveHalving(
         halving=planned.sweep.halving,
         variants=[run.variant for run in of_group.runs],
@@ -244,7 +244,7 @@ def _finish(
                 for counting in ("total", "recurrent")
             },
             "metrics": {
-                role: measure(program.task.metrics, scores[role][m])
+                role: measure(metrics_of(program.task), scores[role][m])
                 for role in scored
                 if scores[role][m]
             },

@@ -6,7 +6,7 @@ The contribution of example i is V + N dV/dw_i, where V is the value, N the numb
 w_i the weight of the example, which is 1. It is the empirical influence function (Hampel 1974), or
 infinitesimal jackknife (Jaeckel 1972). The mean of the contributions is V. The variance of their
 mean estimates the variance of V, so the test of differences takes any metric for a mean
-(`reporting/statistics.py`).
+(`reports/statistics.py`).
 
 A metric is a subclass of `Mean` where it is a weighted mean of one number per example, else of
 `Metric`, which differentiates `value` numerically where there is no `contributions` of its own.
@@ -16,6 +16,7 @@ Metrics of tags are in `ranking.py`.
 import abc
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -222,6 +223,14 @@ class UnweightedAverageRecall(OverClasses):
 
 ACCURACY, LOSS = Accuracy(), Loss()
 MACRO_F1, UAR = MacroF1(), UnweightedAverageRecall()
+
+
+METRICS: dict[str, Metric] = {}  # of experiment files, beside those of the tasks
+
+
+def metrics_of(task: Any) -> tuple[Metric, ...]:
+    """The metrics of a task, the primary one first, and those of the experiment file."""
+    return (*task.metrics, *METRICS.values())
 
 
 def measure(metrics: Sequence[Metric], predictions: Predictions) -> dict[str, float]:

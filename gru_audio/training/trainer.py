@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from gru_audio.data.group import GroupData
 from gru_audio.settings import UserError
-from gru_audio.tasks.metrics import measure, selected
+from gru_audio.tasks.metrics import measure, metrics_of, selected
 from gru_audio.training import distributed
 from gru_audio.training.checkpoint import Checkpointer
 from gru_audio.training.loader import Scores, Series
@@ -214,7 +214,7 @@ class _Evaluator:
     def __init__(self, population: Population, config: ConfigDict):
         self._population, self._patience = population, config.train.patience
         self._has_split = bool(config.data.validation)
-        metric = selected(population.program.task.metrics, config.train.select)
+        metric = selected(metrics_of(population.program.task), config.train.select)
         self.metric, self._sign = metric.name, 1.0 if metric.higher_is_better else -1.0
 
     def evaluate(self, members: list[Member], state: LoopState, due: list[bool]) -> list[Record]:
@@ -233,7 +233,7 @@ class _Evaluator:
             if not scores[m]:
                 improved[m], state.best_step[m] = True, state.step
                 continue
-            metrics = measure(self._population.program.task.metrics, scores[m])
+            metrics = measure(metrics_of(self._population.program.task), scores[m])
             records.append(
                 {"run": member.name, "step": state.step}
                 | {f"validation/{name}": value for name, value in metrics.items()}
