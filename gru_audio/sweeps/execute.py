@@ -68,17 +68,17 @@ def execute(planned: Plan, workdir: Workdir) -> list[str]:
                 with contextlib.suppress(OSError):  # the disk may have failed
                     failure = {"error": str(error), "type": type(error).__name__}
                     for run in of_group.runs:
-                        if not workdir.finished(run.name):
+                        if not workdir.finished(run):
                             workdir.save_failure(run.name, failure)
             if asked := distributed.all_reduce_max([stop.asked])[0]:
                 raise Stopped(int(asked), saved=True)
         return distributed.broadcast(
-            lambda: [run.name for run in planned.runs if not workdir.finished(run.name)]
+            lambda: [run.name for run in planned.runs if not workdir.finished(run)]
         )
 
 
 def _finished(workdir: Workdir, of_group: Group) -> bool:
-    return distributed.broadcast(lambda: all(workdir.finished(run.name) for run in of_group.runs))
+    return distributed.broadcast(lambda: all(workdir.finished(run) for run in of_group.runs))
 
 
 def train_group(planned: Plan, index: int, workdir: Workdir, title: str, stop: Stop) -> None:
@@ -121,7 +121,7 @@ def _done(
     planned: Plan, of_group: Group, workdir: Workdir, say: Callable[[str], None]
 ) -> list[bool]:
     """Which runs other groups have finished. Reports runs that other groups have only begun."""
-    missing = {run.name for run in of_group.runs if not workdir.finished(run.name)}
+    missing = {run.name for run in of_group.runs if not workdir.finished(run)}
     if not workdir.group(of_group.name).exists():
         for other in read_groups(workdir.root):
             begun = [run for run in other["runs"] if run["run"] in missing and run["step"]]
@@ -195,7 +195,7 @@ def _finish(
         clusters, _ = planned.source.classes(cluster, "config.data.cluster")
 
     for m, run in enumerate(of_group.runs):
-        if workdir.finished(run.name):  # before a kill, or beside a run that fails
+        if workdir.finished(run):  # before a kill, or beside a run that fails
             continue
         directory = workdir.run(run.name)
         write_atomically(directory / "config.json", json.dumps(flatten(run.config), indent=1))

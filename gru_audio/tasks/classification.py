@@ -24,7 +24,7 @@ from gru_audio.tasks.metrics import (
     chosen,
     take,
 )
-from gru_audio.tasks.task import InputsAndTargets, Row, Stored
+from gru_audio.tasks.task import CLASS_WEIGHTS, InputsAndTargets, Row, Stored, balanced
 
 _NEVER = 1e-9  # probability of what was never seen in training
 
@@ -41,6 +41,11 @@ class Classification:
         traced=True,
         zero_is_off=True,
         doc="The share of each target that is spread over all classes.",
+    )
+    class_weight: str = setting(
+        "none",
+        choices=CLASS_WEIGHTS,
+        doc='"balanced": each class counts as much in the loss as any other, however rare it is.',
     )
 
     needs: ClassVar[type[Field] | None] = ClassField
@@ -67,6 +72,16 @@ class Classification:
         """Distributions over the classes (B, C) for labels (B,), smoothed (Szegedy 2016)."""
         return jax.nn.one_hot(labels, self.outputs) * (1 - smoothing) + smoothing / self.outputs
 
+    def class_weights(self, labels: np.ndarray) -> np.ndarray | None:
+        """The weight of each class, float32 (C,)."""
+        if self.class_weight == "none":
+            return None
+        return balanced(np.bincount(labels, minlength=self.outputs))
+
+    def weighted(self, soft: jax.Array, labels: jax.Array, weights: jax.Array) -> jax.Array:
+        """Distributions (B, C) times the weights of the true classes."""
+        return soft * weights[labels][:, None]
+
     def inputs_and_targets(
         self, features: jax.Array, lengths: jax.Array, labels: jax.Array
     ) -> InputsAndTargets:
@@ -76,9 +91,12 @@ class Classification:
     def loss(
         self, outputs: jax.Array, targets: jax.Array, lengths: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Cross-entropy in nats (B,) of logits and distributions (B, C); one term an example."""
+        """Cross-entropy in nats (B,) of logits and distributions (B, C); one term an example.
+
+        With class weights an example counts as many terms as its weight: the sum of its targets.
+        """
         loss = -jnp.sum(targets * jax.nn.log_softmax(outputs), axis=-1)
-        return loss, jnp.ones_like(loss)
+        return loss, jnp.ones_like(loss) if self.class_weight == "none" else targets.sum(-1)
 
     def score(
         self, outputs: jax.Array, targets: jax.Array, lengths: jax.Array

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from gru_audio.settings import setting
 from gru_audio.tasks.linear import log_probabilities
 from gru_audio.tasks.metrics import LOSS, Mean, Metric, Predictions
 from gru_audio.tasks.ranking import EER, MAP, AveragePrecision
-from gru_audio.tasks.task import InputsAndTargets, Row, Stored, log_odds
+from gru_audio.tasks.task import CLASS_WEIGHTS, InputsAndTargets, Row, Stored, balanced, log_odds
 
 _GIVEN = 0.5  # probability from which on a tag is given
 
@@ -36,6 +36,11 @@ class Tagging:
         traced=True,
         zero_is_off=True,
         doc="The share of each target that is moved to 1/2.",
+    )
+    class_weight: str = setting(
+        "none",
+        choices=CLASS_WEIGHTS,
+        doc='"balanced": of each tag, the examples that have it count as much as those without.',
     )
 
     needs: ClassVar[type[Field] | None] = TagsField
@@ -66,16 +71,38 @@ class Tagging:
         """Probabilities of the tags (B, tags), smoothed towards 1/2."""
         return labels * (1 - smoothing) + smoothing / 2
 
+    def class_weights(self, labels: np.ndarray) -> np.ndarray | None:
+        """The weights of each tag's absence and presence, float32 (tags, 2)."""
+        if self.class_weight == "none":
+            return None
+        present = labels.sum(0)
+        return balanced(np.stack([len(labels) - present, present], -1))
+
+    def weighted(
+        self, soft: jax.Array, labels: jax.Array, weights: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Probabilities that tags are absent and present, times weights: (B, tags) each."""
+        weight = jnp.where(labels > 0, weights[:, 1], weights[:, 0])
+        return weight * (1 - soft), weight * soft
+
     def inputs_and_targets(
-        self, features: jax.Array, lengths: jax.Array, labels: jax.Array
+        self, features: jax.Array, lengths: jax.Array, labels: Any
     ) -> InputsAndTargets:
         """To name the tags."""
         return InputsAndTargets(features, lengths, labels)
 
     def loss(
-        self, outputs: jax.Array, targets: jax.Array, lengths: jax.Array
+        self, outputs: jax.Array, targets: Any, lengths: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Binary cross-entropy in nats, averaged over tags (B,); one term an example."""
+        """Binary cross-entropy in nats, averaged over tags (B,); one term an example.
+
+        Targets are probabilities (B, tags). With weights (see `weighted`) an example counts as many
+        terms as the mean weight of its tags.
+        """
+        if isinstance(targets, tuple):
+            absent, present = targets
+            loss = absent * jax.nn.softplus(outputs) + present * jax.nn.softplus(-outputs)
+            return loss.mean(-1), (absent + present).mean(-1)
         loss = optax.sigmoid_binary_cross_entropy(outputs, targets).mean(-1)
         return loss, jnp.ones_like(loss)
 

@@ -92,6 +92,22 @@ class Task(Protocol):
     def soft_labels(self, labels: Any, smoothing: jax.Array | float = 0.0) -> Any:
         """What mixup may mix of the labels of a batch: a tree of arrays (B, ...)."""
 
+    def class_weights(self, labels: Any) -> Any:
+        """Weights of classes in the loss of training, a tree of arrays; None if all count alike.
+
+        Args:
+          labels: of a run's training examples, a tree of arrays (N, ...).
+        """
+
+    def weighted(self, soft: Any, labels: Any, weights: Any) -> Any:
+        """The soft labels of a batch times the weights of its examples, which mixup may mix.
+
+        Args:
+          soft: what `soft_labels` made of the labels.
+          labels: of the batch.
+          weights: from `class_weights`.
+        """
+
     def inputs_and_targets(
         self, features: jax.Array, lengths: jax.Array, labels: Any
     ) -> InputsAndTargets:
@@ -189,6 +205,13 @@ class SelfSupervised:
         """None, as there are no labels."""
         return labels
 
+    def class_weights(self, labels: Any) -> None:
+        """None: there are no classes."""
+
+    def weighted(self, soft: Any, labels: Any, weights: Any) -> Any:
+        """As `Task.weighted`."""
+        raise NotImplementedError
+
     def loss(
         self, outputs: jax.Array, targets: Any, lengths: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
@@ -223,6 +246,25 @@ class SelfSupervised:
     ) -> np.ndarray:
         """As `Task.linear_outputs`."""
         raise NotImplementedError
+
+
+CLASS_WEIGHTS = ("none", "balanced")
+
+
+def balanced(counts: np.ndarray) -> np.ndarray:
+    """Weights inversely proportional to the frequencies of classes, with mean one over examples.
+
+    Where classes are present, these are scikit-learn's "balanced" weights.
+
+    Args:
+      counts: examples of each class (..., C).
+
+    Returns:
+      float32 (..., C); 0 for a class without examples.
+    """
+    present = (counts > 0).sum(-1, keepdims=True)
+    weights = counts.sum(-1, keepdims=True) / np.maximum(present * counts, 1)
+    return np.where(counts > 0, weights, 0).astype(np.float32)
 
 
 def over_frames(losses: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:

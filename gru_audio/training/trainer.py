@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gru_audio.data.group import GroupData
+from gru_audio.settings import UserError
 from gru_audio.tasks.metrics import measure, metrics_of, selected
 from gru_audio.training import distributed
 from gru_audio.training.checkpoint import Checkpointer
@@ -133,6 +134,7 @@ def train(
         if restored
         else LoopState.initial([not member.done for member in members])
     )
+    _extend(state, members, config.train.patience)
     means = RunningMeans(config.train.log_every, len(members), METRICS)
     if state.means:
         means.restore(state.means)
@@ -253,6 +255,31 @@ class _Evaluator:
                     state.alive[m] = False
         self._population.copy_best(improved)
         return records
+
+
+def _extend(state: LoopState, members: list[Member], patience: int) -> None:
+    """Lets members go on whose number of steps was raised after they had done all of them.
+
+    Raises:
+      UserError: a member was trained elsewhere, and the group has gone on without it.
+    """
+    for m, member in enumerate(members):
+        ended = (
+            state.alive[m]
+            or member.done
+            or state.last_step[m] >= member.max_steps
+            or state.failure[m]
+            or state.pruned[m]
+            or (patience and state.evaluations[m] >= patience)
+        )
+        if ended:
+            continue
+        if state.last_step[m] < state.step:
+            raise UserError(
+                f"Run {member.name} was finished in another group, and this one has gone on "
+                "without it: give the same --shard as then."
+            )
+        state.alive[m] = True
 
 
 def _has_cpu_clock() -> bool:
