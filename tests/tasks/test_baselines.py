@@ -1,4 +1,4 @@
-"""What tasks give for a predictor that ignores its input, and for a linear one."""
+"""The trivial and the linear baseline of each task."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""To foretell frames: against PyTorch, SciPy and float64 formulas; padding never counts."""
+"""Prediction of frames, against PyTorch, SciPy and float64 formulas. Padding has no effect."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ both_distributions = pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 
 
 def sums(values):
-    """Of (B, T, ...) over the frames that count, in float64."""
+    """Returns the sums of (4, TIME, ...) over valid frames (4,), in float64."""
     per_frame = values.astype(np.float64).reshape(4, TIME, -1).sum(axis=-1)
     return np.where(VALID, per_frame, 0).sum(axis=1)
 
@@ -68,7 +68,7 @@ def test_huge_logits_stay_finite():
 
 @both_distributions
 def test_what_lies_in_padding_never_counts(distribution):
-    """Neither in losses nor in gradients, whatever it is."""
+    """Padding of any value changes neither losses nor gradients."""
     task = NextStep(WIDTH, distribution)
 
     def lost(outputs, targets):
@@ -89,7 +89,7 @@ def test_how_far_a_batch_is_padded_does_not_matter(distribution):
     close(task.loss(*longer, LENGTHS)[0], task.loss(LOGITS, ROLLS, LENGTHS)[0])
 
 
-def test_every_frame_is_foretold_from_those_before_it():
+def test_every_frame_is_predicted_from_earlier_frames():
     inputs, lengths, targets = NextStep(WIDTH).inputs_and_targets(ROLLS, LENGTHS, jnp.zeros(4))
     assert not np.any(inputs[:, 0])
     np.testing.assert_array_equal(inputs[:, 1:], ROLLS[:, :-1])
@@ -122,10 +122,10 @@ def test_metrics_of_a_split_count_every_frame_alike():
     logits = LOGITS.astype(np.float64)
     total = -sums(np.where(ROLLS == 1, log_expit(logits), log_expit(-logits)))
     np.testing.assert_allclose(metrics["loss"], total.sum() / LENGTHS.sum(), rtol=1e-6)
-    assert abs(metrics["loss"] - np.mean(total / LENGTHS)) > 0.01  # that of pieces alike
+    assert abs(metrics["loss"] - np.mean(total / LENGTHS)) > 0.01  # as for equal pieces
 
 
-def test_a_sequence_without_anything_to_foretell_weighs_nothing():
+def test_a_sequence_without_targets_has_no_weight():
     task = NextStep(WIDTH, first_frame=False)
     _, lengths, targets = task.inputs_and_targets(ROLLS, LENGTHS, jnp.zeros(4))
     scores = {k: np.asarray(v) for k, v in task.score(LOGITS[:, 1:], targets, lengths).items()}

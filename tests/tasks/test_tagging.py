@@ -1,4 +1,4 @@
-"""Several tags per clip, held against scikit-learn."""
+"""Several tags per clip, against scikit-learn."""
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +65,7 @@ def test_scores_tables_and_words_of_tags():
         )
 
 
-def test_tags_that_tell_nothing_do_not_count():
+def test_constant_tags_do_not_count():
     labels = LABELS[[1, 2, 1, 2]]  # all are music
     probabilities = np.array([[0.5, 0.1], [0.5, 0.9], [0.5, 0.2], [0.5, 0.8]])
     scores = {"loss": np.ones(4), "tags": labels, "probabilities": probabilities}
