@@ -1,4 +1,4 @@
-"""Batch norm against linen's own with a mask, and over a divided batch."""
+"""Batch norm against linen's with a mask, and over a divided batch."""
 
 import flax.linen as nn
 import jax
@@ -55,7 +55,7 @@ def test_no_cancellation_far_from_zero():
 
 
 def test_a_divided_batch_has_the_statistics_of_the_whole():
-    """Parts of unlike length, as two mapped rows: an axis name is all that the module needs."""
+    """Two parts of different lengths; the module only needs an axis name."""
     expected, stats = run(X, VALID)
     parts, part_stats = jax.vmap(lambda x, v: run(x, v, "data"), axis_name="data")(
         X.reshape(2, 2, 7, 3, 5), VALID.reshape(2, 2, 7)
