@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back to the bit, or is known to be damaged."""
+"""Checkpoints are restored bit by bit, or found to be damaged."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ from gru_audio.settings import UserError
 from gru_audio.training.checkpoint import Checkpoints, silence
 from tests.tones import assert_same
 
-silence()  # as the commands do: nothing below may print a stack trace
+silence()  # as the commands do, so that no traceback is printed
 MEMORY = {"step": 3, "best": [None, 0.1 + 0.2], "windows": {"loss": [1e-300, 2.5]}, "failure": [""]}
 
 
@@ -47,7 +47,7 @@ def save(directory, steps, keep=2):
 
 
 def restored(directory, until=None):
-    """What comes back, and what is said."""
+    """Returns what is restored, and the messages."""
     said: list[str] = []
     checkpoints = Checkpoints(directory, 2, said.append)
     try:
@@ -64,7 +64,7 @@ def assert_restored(found, step):
 
 @pytest.fixture
 def saved(tmp_path):
-    """Three saves, of which two are kept."""
+    """Saves three times; two checkpoints are kept."""
     directory = epath.Path(tmp_path / "checkpoints")
     save(directory, (3, 5, 12))
     return directory
@@ -91,12 +91,12 @@ def test_the_one_before_serves_when_the_latest_is_gone(saved):
 
 
 def test_an_earlier_one_may_be_asked_for(saved):
-    """As when the metrics since then are damaged. What lay past it is written again."""
+    """This happens if later metrics are damaged. Later steps are saved again."""
     assert_restored(restored(saved, until=11)[0], 5)
     assert folders(saved) == ["5"]
     save(saved, [12])
     assert_restored(restored(saved, until=12)[0], 12)
-    assert_restored(restored(saved, until=4)[0], 12)  # rather than none
+    assert_restored(restored(saved, until=4)[0], 12)  # instead of no checkpoint
 
 
 def test_what_is_saved_may_change_at_once(tmp_path):
@@ -109,7 +109,7 @@ def test_what_is_saved_may_change_at_once(tmp_path):
 
 
 def test_a_half_written_checkpoint_is_ignored(saved):
-    """A kill leaves a folder that was never renamed; some of its files are there."""
+    """A kill leaves a folder that was not renamed, with some of its files."""
     half = Path(saved / "20.orbax-checkpoint-tmp")
     shutil.copytree(saved / "12", half)
     files = sorted(path for path in half.rglob("*") if path.is_file())
@@ -123,11 +123,11 @@ def test_saving_goes_on_after_a_kill(saved):
     shutil.copytree(saved / "12", saved / "20.orbax-checkpoint-tmp")
     save(saved, [20])
     assert_restored(restored(saved)[0], 20)
-    assert folders(saved) == ["12", "20"]  # nothing half-written is left either
+    assert folders(saved) == ["12", "20"]  # no partial checkpoint is left
 
 
 def damages(content: bytes) -> Iterator[bytes | None]:
-    """A file's content, cut, emptied, gone, and with flipped bytes from beginning to end."""
+    """Yields damaged versions of a file: truncated, empty, missing, with flipped bytes."""
     yield from (content[: len(content) // 2], b"", None)
     for at in np.linspace(0, len(content) - 1, 6).astype(int):
         yield content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :]
@@ -135,7 +135,7 @@ def damages(content: bytes) -> Iterator[bytes | None]:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_damage_to_any_file_is_noticed_or_does_not_matter(saved, tmp_path, capfd):
-    """Never wrong numbers, never a stack trace; the one before serves, and it says so."""
+    """The previous checkpoint is used, with a message and without a traceback."""
     files = sorted(path for path in Path(saved / "12").rglob("*") if path.is_file())
     noticed = set()
     for file in files:
@@ -156,7 +156,7 @@ def test_damage_to_any_file_is_noticed_or_does_not_matter(saved, tmp_path, capfd
             else:
                 assert_restored(found, 12)
             shutil.rmtree(copy)
-    assert len(noticed) > len(files) / 3  # some files are there for Orbax's use alone
+    assert len(noticed) > len(files) / 3  # some files are used by Orbax only
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -191,7 +191,7 @@ def test_another_shape_is_no_damage(saved):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of two megabytes."""
+    """Mounts a disk of two megabytes."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
@@ -209,7 +209,7 @@ def free(disk):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("room", [0, 8_192, 300_000])
 def test_a_full_disk_does_not_end_training(small_disk, room, capfd):
-    """At whatever point of a save it fills up: the one before stays, and the room is given back."""
+    """The previous checkpoint stays, and the space of the failed one is freed."""
     arrays = {"a": np.random.default_rng(0).normal(size=100_000).astype(np.float32)}  # 400 kB
     said: list[str] = []
     checkpoints = Checkpoints(epath.Path(small_disk / "checkpoints"), 1, said.append)

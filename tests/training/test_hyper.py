@@ -1,4 +1,4 @@
-"""Hyperparameters: what is traced, what compiles away, and who may share a program."""
+"""Hyperparameters: which are traced, which are left out, and which runs share a program."""
 
 import numpy as np
 

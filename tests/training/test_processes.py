@@ -1,4 +1,4 @@
-"""What process 0 says arrives whole, in pieces too."""
+"""Messages of process 0 arrive complete, also in pieces."""
 
 import socket
 import subprocess

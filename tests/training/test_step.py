@@ -1,4 +1,4 @@
-"""A step gives the same numbers on any number of devices, and to a member of any group."""
+"""A step gives the same results on any number of devices, and in any group."""
 
 import jax
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 
 from tests.tones import NOISE, assert_same, make_loader, member, steps, tiny
 
-# Members that differ in everything that members of a group may differ in.
+# Members that differ in everything that may differ in a group.
 MEMBERS = [
     {"seed": 0, "data.hold_out": "group=ann", "train.weight_noise": 0.1},
     {"seed": 1, "data.hold_out": "group=ben", "model.dropout": 0.5, "augment.mixup": 0.1},
@@ -18,7 +18,7 @@ MEMBERS = [
 
 
 LONG = pytest.mark.reliability
-# With all noise, and a batch in two parts that eight devices can share.
+# All noise, and a batch in two parts that eight devices can share.
 SHARED = NOISE | {"train.batch_size": 16, "train.grad_accumulation": 2}
 
 
@@ -49,7 +49,7 @@ def test_the_loss_falls(one_device):
     ],
 )
 def test_devices_that_share_a_batch_change_nothing(source, one_device, mode, devices):
-    """Over 50 steps: noise is keyed by the row of the whole batch, and rows go to parts by it."""
+    """Over 50 steps. Noise and parts depend on the row of the whole batch."""
     shared = losses(source, {"parallel.mode": mode, "parallel.data": devices})
     np.testing.assert_allclose(shared, one_device, rtol=1e-5, atol=1e-5)
 
@@ -77,7 +77,7 @@ def in_a_group(source):
 
 @pytest.mark.parametrize("index", range(len(MEMBERS)))
 def test_a_member_is_what_it_is_alone(source, in_a_group, index):
-    """To the bit, on a CPU: folds, seeds and hyperparameters of others leave no trace."""
+    """Bit-identical on a CPU: other members have no effect."""
     configs = [tiny(NOISE | MEMBERS[index])]
     loader = make_loader(source, configs)
     state, metrics = steps(loader, configs, [20])
