@@ -27,20 +27,17 @@ import importlib
 from collections.abc import Sequence
 
 from absl import flags
-from ml_collections import config_flags
 from rich.console import Console
 
 from benchmarks import harness
 from gru_audio import command
-from gru_audio.config import check
 from gru_audio.settings import UserError, nearest
 from gru_audio.training.distributed import use_cpu_cores, use_platform
 
 NEED_A_CONFIG = ("frontend", "input", "memory", "scaling", "step", "sweep")
 BENCHMARKS = ("cells", "convolution", "kernels", "recurrence", *NEED_A_CONFIG)
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config",
+command.define_config(
     "experiments/spoken_digit.py",
     "The experiment; cells, convolution, recurrence and kernels do not use it.",
 )
@@ -68,9 +65,8 @@ def main(arguments: Sequence[str]) -> int:
     use_cpu_cores()  # as training does
     if _DEVICE.value:
         use_platform(_DEVICE.value)
-    if name in NEED_A_CONFIG:
-        check(_CONFIG.value)
-    options = harness.Options(_SECONDS.value, _CONFIG.value, _CHECK.value, _GRID.value)
+    config = command.config() if name in NEED_A_CONFIG else None
+    options = harness.Options(_SECONDS.value, config, _CHECK.value, _GRID.value)
     rows = importlib.import_module(f"benchmarks.{name}").measure(options)
     result = harness.record(name, command.command_line(), rows, _JSON.value)
     if _PLOT.value:

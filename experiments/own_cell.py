@@ -1,4 +1,4 @@
-"""A cell of one's own: the simple recurrent unit against the GRU, at equal parameters.
+"""Your own cell: the simple recurrent unit against the GRU, at equal parameters.
 
   python -m gru_audio.prepare spoken_digit
   python -m gru_audio.sweep --config experiments/own_cell.py --workdir runs/own_cell
@@ -7,8 +7,8 @@
 
 The cell is that of Lei et al. 2018 (arXiv 1709.02755, eq. 3-6): a step has no matrix product with
 the old state. Its highway adds the layer's input, here through a linear map, so that widths may
-differ. Whatever is in CELLS, MODELS, POOLINGS, FRONTENDS and TASKS of an experiment can be named in
-its config. It was not run.
+differ. A config can name what is in CELLS, MODELS, POOLINGS, FRONTENDS, TASKS and METRICS of its
+experiment file. It was not run.
 """
 
 import jax.numpy as jnp

@@ -1,11 +1,12 @@
-"""A model of one's own, a flax.nnx module: a perceptron over the mean frame against the GRU.
+"""Your own model and metric: a flax.nnx perceptron over the mean frame against the GRU.
 
   python -m gru_audio.prepare spoken_digit
   python -m gru_audio.sweep --config experiments/own_model.py --workdir runs/own_model
 
 A model of the package is a linen module; `flax.nnx.bridge.ToLinen` makes one of any nnx module. Its
 fields that `setting` makes are keys of the config: --config.model.name=perceptron
---config.model.hidden=64. It was not run.
+--config.model.hidden=64. The metric can be selected on (--config.train.select=validation/top_two),
+and `report --experiment experiments/own_model.py --metric top_two` compares by it. It was not run.
 """
 
 import flax.linen as nn
@@ -17,6 +18,7 @@ from gru_audio.config import default_config
 from gru_audio.nn.model import Model, Outputs
 from gru_audio.settings import setting
 from gru_audio.sweeps.sweep import Sweep
+from gru_audio.tasks.metrics import Mean
 
 
 class Network(nnx.Module):
@@ -55,6 +57,20 @@ class Perceptron(Model):
 
 
 MODELS = {"perceptron": Perceptron}
+
+
+class TopTwo(Mean):
+    """The share of examples whose class is among the two most probable ones."""
+
+    name = "top_two"
+
+    def terms(self, predictions):
+        """1 if it is, else 0."""
+        best = predictions["probabilities"].argsort(axis=-1)[:, -2:]
+        return (best == predictions["label"][:, None]).any(axis=-1), None
+
+
+METRICS = {"top_two": TopTwo()}
 
 
 def get_config():

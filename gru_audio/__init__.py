@@ -1,4 +1,4 @@
-"""GRUs and LSTMs on sound in JAX: from recordings to an honest comparison of recurrent networks."""
+"""Recurrent networks on audio in JAX: training, and honest comparison."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What all commands share: reading an experiment, and showing errors that a user can mend."""
+"""What all commands share: reading an experiment, and printing errors that a user can mend."""
 
 import functools
 import importlib.util
@@ -33,7 +33,7 @@ _NO_CONFIG = (
 )
 _LONGEST = 300  # characters of an error in a line
 
-_TABLES = {"CELLS", "FRONTENDS", "MODELS", "POOLINGS", "TASKS"}  # that an experiment may extend
+_TABLES = {"CELLS", "FRONTENDS", "METRICS", "MODELS", "POOLINGS", "TASKS"}  # of experiments, too
 _added: dict[tuple[str, str], str] = {}  # by table and name: the file that defined it
 _overrides: dict[str, str] = {}  # of the command line: dotted name -> what was typed
 
@@ -172,10 +172,12 @@ def _add_components(path: epath.PathLike, module: ModuleType) -> None:
     from gru_audio.nn.models import MODELS
     from gru_audio.nn.pooling import POOLINGS
     from gru_audio.tasks import TASKS
+    from gru_audio.tasks.metrics import METRICS, Metric
 
     tables: dict[str, dict[str, Any]] = {
         "CELLS": CELLS,
         "FRONTENDS": FRONTENDS,
+        "METRICS": METRICS,
         "MODELS": MODELS,
         "POOLINGS": POOLINGS,
         "TASKS": TASKS,
@@ -183,7 +185,8 @@ def _add_components(path: epath.PathLike, module: ModuleType) -> None:
     own = os.path.realpath(path)
     for kind in sorted(_TABLES & vars(module).keys()):
         for name, component in getattr(module, kind).items():
-            if not (isinstance(component, Cell) if kind == "CELLS" else callable(component)):
+            expected = {"CELLS": Cell, "METRICS": Metric}.get(kind)
+            if not (isinstance(component, expected) if expected else callable(component)):
                 raise UserError(f'{path}: {kind}["{name}"] is not one.')
             if name in tables[kind] and _added.get((kind, name)) != own:
                 raise UserError(f'{path}: {kind} has "{name}" already: take another name.')

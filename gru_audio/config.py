@@ -341,5 +341,10 @@ def check(config: Config) -> None:
             "config.augment.background needs examples to mix in: config.data.background, such as "
             '"label=noise".'
         )
+    if config.data.sampling == "balanced" == config.task.get("class_weight"):
+        raise UserError(
+            "config.data.sampling=balanced and config.task.class_weight=balanced would correct the "
+            "same imbalance twice: leave one of them at its default."
+        )
     if not config.data.validation and config.train.patience:
         raise UserError("config.train.patience needs a validation split (config.data.validation).")

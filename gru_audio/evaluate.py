@@ -1,11 +1,12 @@
-"""Scores a finished run on a split; also class by class or tag by tag, where there are any.
+"""Scores a finished run on a split, and each of its classes or tags.
 
   python -m gru_audio.evaluate --workdir runs/spoken_digit --run GRU-seed0
   python -m gru_audio.evaluate --workdir runs/one --split validation --json
 
---split is "train", "validation" or "test" as the run's config means them (so with what it held
-out), or any split of the data set by its own name. --data scores another prepared data set, whose
-classes or tags the model must know; --data_dir says where it lies.
+--split is "train", "validation" or "test" as the run's config defines them (with its hold-out), or
+the name of any split of the data set. --data scores another prepared data set; the model must know
+its classes or tags. --data_dir is the folder of prepared data sets. --experiment names the
+experiment file if it defines components of the run, such as a cell or a model.
 
 Every example is scored once: the whole clip, or its middle if it is longer than
 config.data.crop_seconds. `predict` labels clips in the same way.
@@ -27,11 +28,11 @@ from gru_audio.inference.printer import plain_console
 from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.settings import UserError, nearest
 from gru_audio.sweeps.workdir import Workdir
-from gru_audio.tasks.metrics import measure
+from gru_audio.tasks.metrics import measure, metrics_of
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run was trained.")
-_RUN = flags.DEFINE_string("run", None, "Which run, where there are several.")
-_SPLIT = flags.DEFINE_string("split", "test", "What to score.")
+_RUN = flags.DEFINE_string("run", None, "The run, if the workdir has several.")
+_SPLIT = flags.DEFINE_string("split", "test", "The split to score.")
 _DATA = flags.DEFINE_string("data", None, "Another prepared data set.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets are prepared.")
 _JSON = flags.DEFINE_bool("json", False, "Print JSON instead of a table.")
@@ -63,7 +64,7 @@ def main(_: Sequence[str]) -> None:
     labels = task.labels(take(_values(source, trained), ids))
     scores = trained.scores(source.signals(ids), labels)
 
-    metrics, rows = measure(task.metrics, scores), task.table(scores)
+    metrics, rows = measure(metrics_of(task), scores), task.table(scores)
     if _JSON.value:
         print(json.dumps({"split": _SPLIT.value, "metrics": metrics, "classes": rows}))
         return

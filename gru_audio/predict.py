@@ -1,4 +1,4 @@
-"""Labels sound with a finished run: files, long recordings, and what a microphone hears.
+"""Labels sound with a finished run: files, long recordings, and sound from a microphone.
 
   python -m gru_audio.predict --workdir runs/one clip.wav folder_of_sounds
   python -m gru_audio.predict --workdir runs/spoken_digit --run GRU-seed0 --top_k 3 --json *.flac
@@ -7,22 +7,23 @@
   python -m gru_audio.predict --workdir runs/one --live --follow being_recorded.wav
   arecord -t raw -f S16_LE -r 16000 | python -m gru_audio.predict --workdir runs/one --follow=-
 
-Takes files (WAV, AIFF, AU, CAF, FLAC, OGG, Opus, MP3; any rate, any number of channels) and
-folders, of which it takes all files but hidden ones, as `prepare folder` does. The run's own
-checkpoint is all it needs. A file that is no sound is reported and skipped; the exit code is then
-1.
+The arguments are files (WAV, AIFF, AU, CAF, FLAC, OGG, Opus, MP3; any rate, any number of channels)
+and folders. A folder stands for all its files except hidden ones, as in `prepare folder`. The
+command needs only the model of the run, not the data set. A file that is no sound is reported and
+skipped; the exit code is then 1.
 
-A file no longer than the longest clip of the run's data set is a clip. It gets one row, with the
-labels that `evaluate` scores: those of the whole clip, or of its middle if it is longer than
+A file that is not longer than the longest clip of the run's data set is a clip. It gets one row
+with the labels that `evaluate` scores: of the whole clip, or of its middle if it is longer than
 config.data.crop_seconds. A longer file is a recording. It is cut into windows of the longest length
-that the model was trained on, one every --hop (by default half a window), and gets a row for each
-stretch of one label; where two windows overlap, each has its half. Tags have a stretch each, which
-may overlap. --json gives every window. With --window SECONDS every file longer than that is a
-recording, and a shorter one is labelled whole.
+that the model was trained on, one every --hop (by default half a window). Each stretch of one label
+gets a row. Where two windows overlap, each labels its half. Each tag has its own stretches, which
+may overlap those of others. --json prints every window. With --window SECONDS, files longer than
+that are recordings, and shorter ones are labelled whole.
 
---live labels what the microphone hears (extra [live]), a window every --hop, until Ctrl-C. --follow
-does so with a WAV file that another program is writing, or with "-" reads 16-bit samples of one
-channel at --rate from standard input, to their end.
+--live labels the sound of the microphone (extra [live]), one window every --hop, until Ctrl-C.
+--follow FILE does the same with a WAV file that another program writes. --follow=- reads 16-bit
+samples of one channel at --rate from standard input until they end. --experiment names the
+experiment file if it defines components of the run, such as a cell or a model.
 """
 
 import contextlib
@@ -56,9 +57,9 @@ from gru_audio.sweeps.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run was trained.")
 command.define_experiment()
-_RUN = flags.DEFINE_string("run", None, "Which run, where there are several.")
-_TOP_K = flags.DEFINE_integer("top_k", 3, "How many labels of a clip or window.", lower_bound=1)
-_JSON = flags.DEFINE_bool("json", False, "Print one line of JSON a file or window.")
+_RUN = flags.DEFINE_string("run", None, "The run, if the workdir has several.")
+_TOP_K = flags.DEFINE_integer("top_k", 3, "Number of labels of a clip or window.", lower_bound=1)
+_JSON = flags.DEFINE_bool("json", False, "Print a line of JSON for each file or window.")
 _WINDOW = flags.DEFINE_float(
     "window", None, "Seconds that are labelled at a time; longer files are cut into such windows."
 )
@@ -66,16 +67,16 @@ _HOP = flags.DEFINE_float("hop", None, "Seconds from one window to the next.")
 _THRESHOLD = flags.DEFINE_float(
     "threshold",
     None,
-    "Give no labels where the best is less probable. In recordings, tags have stretches where they "
-    "are at least so probable, by default 0.5.",
+    "No label is given if the best is less probable. In recordings, a tag is given where it is at "
+    "least as probable. Default for tags in recordings: 0.5.",
     0.0,
     1.0,
 )
-_LIVE = flags.DEFINE_bool("live", False, "Label sound as it comes, from the microphone.")
+_LIVE = flags.DEFINE_bool("live", False, "Label the sound of the microphone.")
 _DEVICE = flags.DEFINE_string("device", None, 'Microphone: number or name; "list" lists them.')
 _FOLLOW = flags.DEFINE_string("follow", None, 'Live from a growing WAV file, or "-": raw samples.')
 _RATE = flags.DEFINE_float("rate", None, "Hz of raw samples; by default the model's.")
-_SMOOTH = flags.DEFINE_integer("smooth", 1, "Live: the mean of so many windows.", lower_bound=1)
+_SMOOTH = flags.DEFINE_integer("smooth", 1, "Live: average over this many windows.", lower_bound=1)
 
 _CLIPS = 512  # held in memory
 _ROUNDING = 1  # sample, by which resampling may round

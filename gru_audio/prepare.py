@@ -2,37 +2,35 @@
 
   python -m gru_audio.prepare spoken_digit                   recorded digits, downloaded
   python -m gru_audio.prepare spoken_digit --archive FILE    the same from a file you have
-  python -m gru_audio.prepare tts_digits                     digits spoken on the spot by eSpeak NG
-  python -m gru_audio.prepare gtzan --archive FILE           what one has to find for oneself
+  python -m gru_audio.prepare tts_digits                     digits that eSpeak NG speaks
+  python -m gru_audio.prepare gtzan --archive FILE           from an archive that you must provide
   python -m gru_audio.prepare tfds:crema_d                   any data set of sound that TFDS has
   python -m gru_audio.prepare folder --name my_sounds --folder DIR
   python -m gru_audio.prepare manifest --name my_sounds --manifest LIST.csv
   python -m gru_audio.prepare features --name my_features --archive FILE.npz
 
-A folder has a directory per class, with or without train/, validation/ and test/ above them. A
-manifest has the columns file and label, and may have split, speaker, group, fold, start and end
-(seconds); other columns with values that repeat become class fields, too, or those that --fields
-names. Either may come with an --archive (tar or zip) that holds the sounds.
+A folder has a directory for each class, with or without train/, validation/ and test/ above them. A
+manifest has the columns file and label. It may have split, speaker, group, fold, start and end
+(seconds). Other columns become class fields if their values repeat, or if --fields names them. Both
+may have an --archive (tar or zip) with the sounds.
 
-A field holds one class for each clip unless a flag says otherwise. --tags label takes
-"speech+music" as two tags and "none" as no tag. --text words takes a column as transcripts, of
-which "<none>" is an empty one. --numbers age takes it as numbers. --events FILE adds the field
-"events" from a table of file, onset, offset (seconds) and label; a row with a file alone says that
-the file has no events.
+A field has one class for each clip unless a flag says otherwise. With --tags label, "speech+music"
+means two tags and "none" means no tag. --text words reads a column as transcripts; "<none>" is an
+empty one. --numbers age reads a column as numbers. --events FILE adds the field "events" from a
+table of file, onset, offset (seconds) and label; a row with only a file says that it has no events.
 
-Without splits, clips are split at random, by the column group where there is one; --split_by keeps
-each value of something else (speaker, recording) within one split. Parts of a file, and files with
-the same content, stay together. Where there are splits, but none for validation, a part of train
-becomes it. What is odd about the clips is told as notes: copies across splits, classes that look
-alike or that nothing trains, files that have changed since.
+Without given splits, clips are split at random. The column group, or --split_by, keeps all clips of
+one speaker or recording within one split. Parts of a file, and files with the same content, stay
+together. If only the validation split is missing, it is taken from train. Notes report odd clips:
+copies across splits, classes that look alike or have no training clips, files that have changed.
 
-Features are frames that somebody has computed already: an .npz with features (N, T, F), or
-(frames, F) with offsets or lengths; a .csv or .tsv with a row a frame; a Kaldi .ark; or an archive
-of .npy or Sphinx .mfc files with a --manifest. Fields come from the other arrays or columns, or as
---fields says: label=targets:categories, where targets are numbers into categories.
+Features are frames that are already computed: an .npz with features (N, T, F), or (frames, F) with
+offsets or lengths; a .csv or .tsv with one row per frame; a Kaldi .ark; or an archive of .npy or
+Sphinx .mfc files with a --manifest. The other arrays or columns become fields. --fields
+label=targets:categories defines a field whose targets are numbers into categories.
 
-WAV, FLAC, Ogg and MP3 files of any rate and number of channels will do. It may be interrupted at
-any moment and started again: a data set is there as a whole or not at all.
+WAV, FLAC, Ogg and MP3 files may have any rate and number of channels. The command may be
+interrupted and started again at any moment: a data set is complete or absent.
 """
 
 import contextlib
@@ -61,13 +59,13 @@ from gru_audio.files import lock, matching, open_own
 from gru_audio.settings import UserError, nearest
 
 _DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Where data sets go; else $GRU_AUDIO_DATA, else the cache."
+    "data_dir", None, "Folder of data sets. Default: $GRU_AUDIO_DATA, or the cache."
 )
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Prepare it even if it is there already.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Prepare it even if it exists already.")
 
 _OPTIONS = (  # handed to the builder, each where it is given
-    flags.DEFINE_string("name", None, "What to call your data set."),
-    flags.DEFINE_string("folder", None, "Where your sounds lie."),
+    flags.DEFINE_string("name", None, "The name of your data set."),
+    flags.DEFINE_string("folder", None, "The folder with your sounds."),
     flags.DEFINE_string("archive", None, "A tar or zip file with the sounds, or a folder of it."),
     flags.DEFINE_string("manifest", None, "A CSV file that lists the sounds."),
     flags.DEFINE_string("clip", None, "The column with the names of sequences of features."),
@@ -77,37 +75,37 @@ _OPTIONS = (  # handed to the builder, each where it is given
         "Class fields: NAME or NAME=COLUMN, ...; in features NAME=COLUMN:NAMES.",
     ),
     flags.DEFINE_list(
-        "tags", None, "Fields of tags, of which a clip may have several: as --fields."
+        "tags", None, "Fields of tags, of which a clip may have several; as --fields."
     ),
-    flags.DEFINE_list("text", None, "Fields of text, such as transcripts: as --fields."),
-    flags.DEFINE_list("numbers", None, "Fields of numbers: as --fields."),
-    flags.DEFINE_string("separator", None, "Between the tags of a clip; by default +."),
+    flags.DEFINE_list("text", None, "Fields of text, such as transcripts; as --fields."),
+    flags.DEFINE_list("numbers", None, "Fields of numbers; as --fields."),
+    flags.DEFINE_string("separator", None, "Text between the tags of a clip. Default: +."),
     flags.DEFINE_string("events", None, "A table of events: file, onset, offset (s), label."),
     flags.DEFINE_string(
         "split", None, "The column with the splits of features; filtered or random for gtzan."
     ),
-    flags.DEFINE_float("segment_seconds", None, "Cuts the tracks of gtzan in parts this long."),
-    flags.DEFINE_string("drop", None, "A column: features with a value there are left out."),
-    flags.DEFINE_list("ignore", None, "Columns of a table that are numbers but no features."),
+    flags.DEFINE_float("segment_seconds", None, "Cut tracks of gtzan into parts of this length."),
+    flags.DEFINE_string("drop", None, "A column: features with a value in it are left out."),
+    flags.DEFINE_list("ignore", None, "Columns of numbers that are not features."),
     flags.DEFINE_integer(
         "rate",
         None,
-        "Frames of features a second; Hz of sound where TFDS does not say.",
+        "Frames of features per second; Hz of sound if TFDS does not say it.",
         lower_bound=1,
     ),
-    flags.DEFINE_integer("width", None, "Features in a frame of .mfc files.", lower_bound=1),
+    flags.DEFINE_integer("width", None, "Features per frame of .mfc files.", lower_bound=1),
     flags.DEFINE_string(
         "split_by",
         None,
-        "What must not be in two splits: a column of the manifest; for a folder, a regular "
-        "expression that finds it in the path of a file.",
+        "Clips with the same value stay in one split: a column of the manifest; for a folder, a "
+        "regular expression that finds the value in the path of a file.",
     ),
-    flags.DEFINE_list("fractions", None, "Of train, validation and test where drawn: 80,10,10."),
-    flags.DEFINE_integer("seed", None, "Of the random splits.", lower_bound=0),
-    flags.DEFINE_float("sample_rate", None, "Of the prepared sounds, in Hz.", lower_bound=1),
-    flags.DEFINE_enum("on_bad_file", None, [SKIP, REFUSE], "What to do about unusable sounds."),
-    flags.DEFINE_bool("keep_silence", None, "Take digital silence for a sound like others."),
-    flags.DEFINE_bool("verify", None, "Refuse what is not exactly the published data set."),
+    flags.DEFINE_list("fractions", None, "Sizes of random splits in percent: 80,10,10."),
+    flags.DEFINE_integer("seed", None, "Seed of the random splits.", lower_bound=0),
+    flags.DEFINE_float("sample_rate", None, "Rate of the prepared sounds in Hz.", lower_bound=1),
+    flags.DEFINE_enum("on_bad_file", None, [SKIP, REFUSE], "What to do with unusable sounds."),
+    flags.DEFINE_bool("keep_silence", None, "Keep clips of digital silence."),
+    flags.DEFINE_bool("verify", None, "Refuse all but the published data set."),
 )
 
 _INTERVAL = 10  # seconds between lines of progress where there is no terminal

@@ -5,7 +5,7 @@
   python -m gru_audio.report --workdir runs/spoken_digit --metric macro_f1
 
 The sweep may still be running, or runs may have failed: the page says what is missing. The same
-command writes the report again.
+command writes the report again. --experiment names the experiment file if it defines the task.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a sweep or of a 
 command.define_experiment()
 _OUTPUT = flags.DEFINE_string("output", None, "Directory for the report. Default: WORKDIR/report.")
 _METRIC = flags.DEFINE_string(
-    "metric", None, "What the variants are compared by. Default: the sweep's metric."
+    "metric", None, "The metric that compares the variants. Default: that of the sweep."
 )
 flags.mark_flag_as_required("workdir")
 

@@ -1,22 +1,22 @@
-"""Runs an experiment's sweep: all its variants, trials and replicates, and writes the report.
+"""Trains all runs of an experiment (variants, trials and replicates), and writes the report.
 
   python -m gru_audio.sweep --config experiments/spoken_digit.py --workdir runs/spoken_digit
   python -m gru_audio.sweep --config experiments/spoken_digit.py --workdir runs/x --plan
   python -m gru_audio.sweep --config experiments/spoken_digit.py --workdir runs/x --shard 2/3
   python -m gru_audio.sweep --status runs/spoken_digit
 
-Runs that differ in numbers only (learning rate, dropout, seed, held-out speaker, ...) form a group
-and train together in one compiled program; --plan shows the groups and does nothing else. The same
-command on the same --workdir skips what is finished and resumes what is not. A run that fails does
-not stop the others; the exit code then is 1. Any value of the config can be set with
---config.NAME=VALUE.
+Runs that differ only in numbers (learning rate, dropout, seed, held-out speaker, ...) form a group
+and train together in one compiled program. --plan shows the groups and does nothing else. The same
+command on the same --workdir skips finished runs and resumes the others. A run that fails does not
+stop the others; the exit code is then 1. --config.NAME=VALUE sets a value of the config;
+--help_config lists the names.
 
---shard I/N runs the I-th of N parts of the work. Shards share a workdir and may run at the same
-time, on machines that share its disk too; the numbers do not depend on N. With another N later,
-finished runs are skipped, and those half done start again.
+--shard I/N runs part I of N parts of the work. Shards share a workdir. They may run at the same
+time, also on several machines that share its disk. The numbers do not depend on N. If N changes
+later, finished runs are skipped, and unfinished runs start again.
 
---status shows where every run stands, from any machine that sees the workdir; the exit code is 1 if
-one has failed. --json prints it for programs.
+--status shows the progress of every run, on any machine that can read the workdir. The exit code is
+1 if a run has failed. --json prints the status as JSON.
 """
 
 import datetime

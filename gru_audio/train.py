@@ -4,10 +4,11 @@ r"""Trains one run of an experiment.
   python -m gru_audio.train --config experiments/spoken_digit.py --workdir runs/lstm \
       --config.model.cell=lstm --config.optimizer.learning_rate=0.002
 
-Any value of the config can be set with --config.NAME=VALUE; --help_config lists the names.
-The same command on the same --workdir resumes where the run stopped, for whatever reason it did.
-The trained model, its metrics and predictions are written to WORKDIR/runs/RUN, a report to
-WORKDIR/report/index.html.
+--config.NAME=VALUE sets a value of the config; --help_config lists the names. The same command on
+the same --workdir resumes a run that stopped for any reason. With a larger --config.train.steps a
+run continues, even if it has finished, and gives the same result as a run of that many steps; this
+needs --config.optimizer.schedule=constant. The model, its metrics and its predictions are written
+to WORKDIR/runs/RUN, and a report to WORKDIR/report/index.html.
 """
 
 import sys

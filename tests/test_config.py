@@ -165,6 +165,10 @@ def test_every_number_is_taken_and_can_be_used_or_is_refused_in_a_line(data_dir,
         ({"optimizer.b1": 1 - 1e-12}, "below 1"),  # rounds to 1 in float32
         ({"model.hidden": True}, "Config key model.hidden: True is not of type int"),
         ({"parallel.vmap_members": -1}, "vmap_members=-1 must be at least 0"),
+        (
+            {"data.sampling": "balanced", "task.class_weight": "balanced"},
+            "would correct the same imbalance twice",
+        ),
     ],
 )
 def test_a_number_out_of_its_bounds(changes, message):
@@ -238,6 +242,7 @@ def test_setting_a_name_swaps_the_keys():
         ({"optimizer.momentum": 0.9}, "belongs to optimizer.name=rmsprop or sgd: here it is adam"),
         ({"optimizer.schedule": "constant", "optimizer.final_fraction": 0.1}, "here it is const"),
         ({"task.name": "adding", "task.label_smoothing": 0.1}, "task.name=classification or tag"),
+        ({"task.name": "adding", "task.class_weight": "balanced"}, "task.name=classification or"),
     ],
 )
 def test_a_key_of_what_is_not_chosen_says_where_it_belongs(changes, message):

@@ -14,6 +14,8 @@ from gru_audio.nn.cells import CELLS
 from gru_audio.nn.layer import Layer
 from gru_audio.nn.size import model_size
 from gru_audio.settings import UserError
+from gru_audio.tasks.classification import Classification
+from gru_audio.tasks.metrics import measure, metrics_of, selected
 from tests.golden_configs import ROOT
 from tests.tones import NAME, make_loader, member, steps, tiny
 
@@ -87,6 +89,15 @@ def test_its_parameters_are_counted():
         override(config, {"model.cell": "lstm"})
 
 
+def test_its_metric_is_measured_and_can_be_selected_on():
+    load_experiment(OWN_MODEL)
+    task = Classification(("a", "b", "c"))
+    probabilities = np.array([[0.5, 0.3, 0.2], [0.2, 0.3, 0.5], [0.6, 0.1, 0.3]])
+    scores = {"loss": np.ones(3), "label": np.array([1, 0, 0]), "probabilities": probabilities}
+    assert measure(metrics_of(task), scores)["top_two"] == pytest.approx(2 / 3)
+    assert selected(metrics_of(task), "validation/top_two").higher_is_better
+
+
 def test_a_name_that_is_taken_is_refused(tmp_path):
     path = tmp_path / "taken.py"
     before = dict(CELLS)
@@ -96,6 +107,7 @@ def test_a_name_that_is_taken_is_refused(tmp_path):
             'CELLS has "gru" already',
         ),
         ("CELLS = {'mine': 'gru'}", r'CELLS\["mine"\] is not one'),
+        ("METRICS = {'mine': len}", r'METRICS\["mine"\] is not one'),
     ):
         path.write_text(text)
         with pytest.raises(UserError, match=rf"taken\.py: {message}"):

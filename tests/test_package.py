@@ -1,4 +1,4 @@
-"""The package as a whole: its version, its commands, and the rules of the house."""
+"""The package as a whole: its version, its commands, and the rules of the package."""
 
 import ast
 import functools
@@ -19,26 +19,25 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 COMMANDS = ("prepare", "train", "sweep", "evaluate", "predict", "report")
 
-# From the ground up: a room imports only from itself and from the rooms before it.
+# From the bottom up: a package imports only from itself and from those before it.
 LAYERS = (
     ("settings",),
     ("files",),
     ("paths",),
-    ("rnn",),
+    ("nn",),
     ("audio",),
     ("data",),
-    ("models",),
     ("tasks",),
     ("training", "config"),
-    ("labelling",),
-    ("sweeping",),
-    ("reporting",),
+    ("inference",),
+    ("sweeps",),
+    ("reports",),
     ("command",),
     COMMANDS,
 )
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
 
-# Who alone may import a package, by path within gru_audio: files, or folders with a slash.
+# The only files and folders (with a slash) of gru_audio that may import a dependency.
 OWNERS = {
     "orbax": ("training/checkpoint.py",),
     "tensorflow_datasets": ("data/datasets/", "data/source.py"),
@@ -46,7 +45,7 @@ OWNERS = {
     "torch": (),
     "sounddevice": ("audio/live.py",),
 }
-# What is said of devices and of processes, and where alone.
+# Names of meshes and of processes, and the only file that may use them.
 SCALE_WORDS = {
     "training/placement.py": {"make_mesh", "Mesh", "shard_map", "pmap"},
     "training/distributed.py": {"multihost_utils", "jax.distributed"},
@@ -90,7 +89,7 @@ def normalised(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
 
 
-def test_a_room_imports_only_from_rooms_below_it():
+def test_a_package_imports_only_from_packages_below_it():
     for file in FILES:
         if file == PACKAGE / "__init__.py":
             assert imports(file) <= {"sys", "gru_audio.training.stopping"}
@@ -100,23 +99,23 @@ def test_a_room_imports_only_from_rooms_below_it():
             top, _, rest = module.partition(".")
             assert top not in ("experiments", "benchmarks"), f"{name_of(file)} imports {top}"
             if top == "gru_audio" and rest:  # the package itself knows its version alone
-                room = rest.partition(".")[0]
-                assert LEVELS[room] <= level, f"{name_of(file)}: {module} lies above"
+                package = rest.partition(".")[0]
+                assert LEVELS[package] <= level, f"{name_of(file)}: {module} lies above"
 
 
-def test_a_package_is_imported_by_its_keeper_alone():
+def test_a_dependency_is_imported_by_its_owner_alone():
     for file in FILES:
         for package in third_party(file) & OWNERS.keys():
             assert name_of(file).startswith(OWNERS[package])
 
 
-def test_only_one_room_knows_of_meshes_and_one_of_processes():
+def test_only_one_file_uses_meshes_and_one_uses_processes():
     for file in FILES:
         attributes = [node for node in nodes(file) if isinstance(node, ast.Attribute)]
         words = {name for node in attributes for name in (node.attr, ast.unparse(node))}
         words |= {module.rpartition(".")[2] for module in imports(file)}
-        for room in SCALE_WORDS.keys() - {name_of(file)}:
-            assert not words & SCALE_WORDS[room], name_of(file)
+        for package in SCALE_WORDS.keys() - {name_of(file)}:
+            assert not words & SCALE_WORDS[package], name_of(file)
 
 
 def test_no_path_of_a_user_is_part_of_a_pattern():

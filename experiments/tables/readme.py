@@ -101,11 +101,11 @@ There values are compared in kind: *solved* below {SOLVED:g} of the floor, *part
 {LEARNT:g} of it, *at the floor* above. A value is **reproduced in kind** if every replicate is of
 the published kind, and undecided if only some are. What was not run stays empty.
 
-Draws are the settings that were tried. Where halving ends the worse ones early in training, only
-the others are trained to the end, and the best of these is shown. Times are of training, on the
-device that is named. CPU time is processor time of the training process. Wall time stands where
-that is not known. The machine may have been busy with other work, so variants are not to be
-compared by wall time."""
+Trials are the hyperparameter settings that were tried. Where successive halving prunes the worse
+ones early, only the others are trained to the end, and the best of these is shown. Times are of
+training, on the device that is named. CPU time is processor time of the training process. Wall time
+stands where that is not known. The machine may have been busy with other work, so variants are not
+to be compared by wall time."""
 
 
 def _summary(papers: Sequence[Paper]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gru_audio.data import stream
-from gru_audio.data.plan import Plan, make_plan, rows_to_examples
+from gru_audio.data.plan import Plan, make_plan, quotas, rows_to_examples
 from gru_audio.data.resident import Mixing
 from gru_audio.data.source import Source
 from gru_audio.data.split import BACKGROUND, select, trainable
@@ -25,6 +25,7 @@ class GroupData:
       plan: what the batches of all members have in common.
       ids: for every member, examples by role: see `select`.
       seeds: members' seeds, uint32 (M,).
+      classes: of every example (N,), from which batches draw equally often; None: no matter which.
     """
 
     source: Source
@@ -32,16 +33,33 @@ class GroupData:
     plan: Plan
     ids: list[dict[str, np.ndarray]]
     seeds: np.ndarray
+    classes: np.ndarray | None = None
 
     @functools.cached_property
     def tables(self) -> list[list[np.ndarray]]:
         """What each member draws its batches from, by bucket."""
-        lengths = self.source.columns["length"]
-        return [self.plan.tables(ids["train"], lengths[ids["train"]]) for ids in self.ids]
+        lengths, classes = self.source.columns["length"], self.classes
+        tables = [self.plan.tables(ids["train"], lengths[ids["train"]]) for ids in self.ids]
+        if classes is None:
+            return tables
+        return [[t[np.argsort(classes[t], kind="stable")] for t in member] for member in tables]
+
+    @functools.cached_property
+    def counts(self) -> np.ndarray:
+        """The number of examples in each member's tables, int32 (M, buckets).
+
+        With `classes`, the members' quotas, int32 (M, buckets, 2, classes): see `plan.quotas`.
+        """
+        if self.classes is None:
+            return np.array([[len(table) for table in tables] for tables in self.tables], np.int32)
+        found = [quotas([self.classes[table] for table in tables]) for tables in self.tables]
+        most = max(quota.shape[-1] for quota in found)
+        return np.stack([np.pad(q, ((0, 0), (0, 0), (0, most - q.shape[-1]))) for q in found])
 
     def schedule(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Each member's buckets and visits of the steps `start` to `stop`, int32 (M, steps)."""
-        sizes = [tuple(map(len, tables)) for tables in self.tables]
+        draws = self.counts if self.classes is None else self.counts[:, :, 0].sum(-1)
+        sizes = [tuple(of_member) for of_member in draws.tolist()]
         distinct = {size: self.plan.schedule(size, start, stop) for size in set(sizes)}
         buckets, visits = zip(*(distinct[size] for size in sizes), strict=True)
         return np.stack(buckets), np.stack(visits)
@@ -63,9 +81,9 @@ class GroupData:
     def clips(self, member: int, step: int) -> list[str]:
         """Names of the clips in a member's batch of a step (0-based), in order of rows."""
         bucket, visit = (a[member, 0] for a in self.schedule(step, step + 1))
-        table, size = self.tables[member][bucket], self.plan.batch_size
-        rows = np.arange(size, dtype=np.int32)
-        ids = rows_to_examples(table, len(table), self.seeds[member], bucket, visit, rows, size)
+        table, count = self.tables[member][bucket], self.counts[member][bucket]
+        rows, size = np.arange(self.plan.batch_size, dtype=np.int32), self.plan.batch_size
+        ids = rows_to_examples(table, count, self.seeds[member], bucket, visit, rows, size)
         return [str(clip) for clip in self.source.columns["clip"][ids]]
 
     def reader(
@@ -73,7 +91,7 @@ class GroupData:
     ) -> stream.Reader:
         """Reads the batches of some members, of each the rows at these places of the batch."""
         own = self.take(np.asarray(members))
-        drawn_from = own.tables, own.backgrounds(), own.seeds
+        drawn_from = own.tables, own.counts, own.backgrounds(), own.seeds
         return stream.Reader(self.source, self.labels, self.plan, *drawn_from, rows, mixing)
 
 
@@ -84,8 +102,14 @@ def gather_data(source: Source, configs: list[ConfigDict], labels: Any) -> Group
       source: the data set.
       configs: of the members.
       labels: what their task makes of the values of its field, a tree of arrays (N, ...).
+
+    Raises:
+      UserError: the config asks for examples or classes that the data set lacks.
     """
     data, train = configs[0].data, configs[0].train
+    classes = None
+    if data.sampling == "balanced":
+        classes, _ = source.classes(data.target, "config.data.sampling=balanced")
     crop = data.crop_seconds
     plan = make_plan(
         source.columns["length"],
@@ -102,4 +126,5 @@ def gather_data(source: Source, configs: list[ConfigDict], labels: Any) -> Group
         plan=plan,
         ids=[select(source, config.data, config.seed) for config in configs],
         seeds=np.array([config.seed for config in configs], np.uint32),
+        classes=classes,
     )

@@ -6,9 +6,10 @@ lengths of its own training examples, so that it sees each of them equally often
 out. The order of the visits follows from the data seed: runs with the same shares have the same
 order, and runs with almost the same shares have almost the same. Which examples of the bucket form
 a batch follows from (member seed, bucket, visit): each bucket is shuffled again, without
-replacement, every time it has been gone through. Nothing here has state, so a resumed run, a run
-fed from disk and a run fed from device memory see the same batches; nothing depends on the other
-runs of a group.
+replacement, every time it has been gone through. Balanced sampling does the same to each class of
+a bucket's examples, and interleaves the classes (see `quotas`). Nothing here has state, so a
+resumed run, a run fed from disk and a run fed from device memory see the same batches; nothing
+depends on the other runs of a group.
 
 The functions on examples take NumPy and JAX arrays alike: the streaming feed calls them on the
 host, the compiled step calls them on the device, and they agree to the bit.
@@ -166,6 +167,30 @@ def _least_waste(blocks: np.ndarray, buckets: int, grid: int = 128) -> np.ndarra
     return edges[sorted(chosen)].astype(np.int64)
 
 
+def quotas(classes: Sequence[np.ndarray]) -> np.ndarray:
+    """How often each bucket draws from each class so that all classes are drawn equally often.
+
+    Each class has as many draws as the largest class has examples. They are divided over the
+    buckets in proportion to the class's examples there, by largest remainders.
+
+    Args:
+      classes: of the examples in each bucket's table, int (P,) of values from 0.
+
+    Returns:
+      int32 (buckets, 2, C): draws, then examples, of each class in each bucket. Shares of buckets
+      in `Plan.schedule` are their draws.
+    """
+    number = 1 + max(int(part.max(initial=-1)) for part in classes)
+    examples = np.stack([np.bincount(part, minlength=number) for part in classes]).astype(np.int64)
+    totals = examples.sum(axis=0)
+    wanted = examples * totals.max(), np.maximum(totals, 1)
+    draws, remainders = wanted[0] // wanted[1], wanted[0] % wanted[1]
+    missing = np.where(totals > 0, totals.max(), 0) - draws.sum(axis=0)
+    ranks = np.argsort(np.argsort(-remainders, axis=0, kind="stable"), axis=0)
+    draws += ranks < missing
+    return np.stack([draws, examples], axis=1).astype(np.int32)
+
+
 def rows_to_examples(
     table: Array,
     count: Array,
@@ -179,7 +204,8 @@ def rows_to_examples(
 
     Args:
       table: examples of the bucket, int32 (P,), of which the first `count` are real.
-      count: number of real examples, a scalar.
+      count: number of real examples, a scalar; or, for balanced sampling, the bucket's draws and
+        examples of each class (2, C), as `quotas` gives them: the table is sorted by class.
       seed: member seed, a uint32 scalar.
       bucket: index of the bucket, a scalar.
       visit: how often the bucket came before, a scalar.
@@ -201,9 +227,36 @@ def rows_to_places(
     """
     place, key = _place(seed, bucket, visit, rows, batch_size)
     xp = rows.__array_namespace__()
-    count = xp.reshape(xp.asarray(count).astype(xp.uint32), (1,))
-    key = mix(key + place // count)
-    return _shuffled(place % count, count, key).astype(xp.int32)
+    count = xp.asarray(count)
+    if count.ndim == 2:
+        return _balanced_places(count, place, key)
+    count = xp.reshape(count.astype(xp.uint32), (1,))
+    return _without_replacement(place, count, key).astype(xp.int32)
+
+
+def _balanced_places(quota: Array, place: Array, key: Array) -> Array:
+    """Where in a table that is sorted by class the draws `place` of a bucket stand, int32 (R,).
+
+    A pass of the bucket takes as many examples of each class as the quota says, in shuffled order.
+    Each class goes through its examples at its own pace, shuffled again for each time.
+    """
+    xp = place.__array_namespace__()
+    draws, examples = quota[0], quota[1]
+    ends = xp.cumsum(draws, dtype=np.int32)
+    total = xp.reshape(ends[-1].astype(xp.uint32), (1,))
+    slot = _without_replacement(place, total, key).astype(xp.int32)
+    chosen = xp.searchsorted(ends, slot, side="right").astype(xp.int32)
+    in_pass = (slot - (ends - draws)[chosen]).astype(xp.uint32)
+    drawn = place // total * draws[chosen].astype(xp.uint32) + in_pass  # of the class before
+    count = examples[chosen].astype(xp.uint32)
+    key = mix(key + np.uint32(0x165667B1) * (chosen.astype(xp.uint32) + np.uint32(1)))
+    begins = xp.cumsum(examples, dtype=np.int32) - examples
+    return begins[chosen] + _without_replacement(drawn, count, key).astype(xp.int32)
+
+
+def _without_replacement(place: Array, count: Array, key: Array) -> Array:
+    """What the draws `place` take of range(count), all of it before any again: uint32 (R,)."""
+    return _shuffled(place % count, count, mix(key + place // count))
 
 
 def crop_fractions(seed: Array, bucket: Array, visit: Array, rows: Array, batch_size: int) -> Array:

@@ -58,6 +58,11 @@ class DataSettings:
         high=_COUNT,
         doc="Score this many training examples at the end of a run; 0: all.",
     )
+    sampling: str = setting(
+        "shuffled",
+        choices=("shuffled", "balanced"),
+        doc='What is drawn equally often: "shuffled": examples; "balanced": classes of `target`.',
+    )
     loader: str = setting(
         "resident",
         choices=("resident", "streamed"),

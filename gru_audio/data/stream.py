@@ -30,6 +30,7 @@ class Reader:
       labels: of every example, a tree of arrays (N, ...).
       plan: what forms a batch.
       tables: a member's examples by bucket, as `Plan.tables` gives them, one a member.
+      counts: of the examples in these tables (M, buckets), or quotas (M, buckets, 2, classes).
       backgrounds: a member's background clips, one a member; none where there are none.
       seeds: the members' seeds (M,).
       rows: what to read of the whole batch, places in it, int32 (R,).
@@ -40,6 +41,7 @@ class Reader:
     labels: Any
     plan: Plan
     tables: list[list[np.ndarray]]
+    counts: np.ndarray
     backgrounds: list[np.ndarray]
     seeds: np.ndarray
     rows: np.ndarray
@@ -78,31 +80,37 @@ class Reader:
         visits = np.broadcast_to(np.asarray(visits, np.int32), members)
         padded = padded or self.plan.padded[buckets.max()]
         rows = [self.rows] * len(buckets)
-        tables = [table[bucket] for table, bucket in zip(self.tables, buckets, strict=True)]
+        drawn_from = [
+            (tables[bucket], counts[bucket])
+            for tables, counts, bucket in zip(self.tables, self.counts, buckets, strict=True)
+        ]
         read = functools.partial(self._read, buckets=buckets, visits=visits, padded=padded)
         partner = background = None
         if self.mixing.partners:
             partners = [partner_rows(self.rows, v, self.plan.batch_size) for v in visits]
-            partner = read(rows_to_examples, tables, places=partners)
+            partner = read(rows_to_examples, drawn_from, places=partners)
         if self.mixing.background:
-            background = read(rows_to_background, self.backgrounds, places=rows)
-        return read(rows_to_examples, tables, places=rows), Mixed(partner, background)
+            backgrounds = [(clips, len(clips)) for clips in self.backgrounds]
+            background = read(rows_to_background, backgrounds, places=rows)
+        return read(rows_to_examples, drawn_from, places=rows), Mixed(partner, background)
 
     def _read(
         self,
         to_examples: Callable[..., np.ndarray],
-        tables: Sequence[np.ndarray],
+        drawn_from: Sequence[tuple[np.ndarray, np.ndarray | int]],
         *,
         buckets: np.ndarray,
         visits: np.ndarray,
         padded: int,
         places: Sequence[np.ndarray],
     ) -> Batch:
-        """What a function of the plan draws from each member's table for some places."""
+        """What a function of the plan draws from each member's table and count for some places."""
         size, parts = self.plan.batch_size, []
-        for table, *order in zip(tables, self.seeds, buckets, visits, places, strict=True):
+        for (table, count), *order in zip(
+            drawn_from, self.seeds, buckets, visits, places, strict=True
+        ):
             seed, bucket, visit, rows = order
-            ids = to_examples(table, len(table), seed, bucket, visit, rows, size)
+            ids = to_examples(table, count, seed, bucket, visit, rows, size)
             crop = crop_fractions(seed, bucket, visit, rows, size)
             longest = self.plan.padded[bucket]
             parts.append(read(self.source, self.labels, ids, self.rows, padded, crop, longest))

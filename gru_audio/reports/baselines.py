@@ -33,7 +33,7 @@ from gru_audio.reports.results import Results, Run, setting_key, tested_source
 from gru_audio.settings import UserError
 from gru_audio.sweeps.status import read_json
 from gru_audio.tasks import make_task, target_field
-from gru_audio.tasks.metrics import measure
+from gru_audio.tasks.metrics import measure, metrics_of
 from gru_audio.tasks.task import InputsAndTargets
 
 FILE = "baselines.json"
@@ -329,7 +329,7 @@ def _trivial(split: _Split) -> Scored:
         outputs = task.trivial_outputs(mean, prepared.lengths, prepared.inputs.shape[1])
         scores.append(jax.device_get(task.score(outputs, prepared.targets, prepared.lengths)))
     joined = {name: np.concatenate([each[name] for each in scores]) for name in scores[0]}
-    return Scored(task.trivial, "", measure(task.metrics, joined))
+    return Scored(task.trivial, "", measure(metrics_of(task), joined))
 
 
 def _vectors(split: _Split, ids: np.ndarray) -> dict[int, np.ndarray]:
@@ -364,7 +364,7 @@ def _linear(split: _Split, vectors: Mapping[int, np.ndarray]) -> Scored:
     )
     if len(test) < len(split.test):
         about += f", {_of(len(test), len(split.test))} test examples"
-    return Scored("linear model", about, measure(task.metrics, scores))
+    return Scored("linear model", about, measure(metrics_of(task), scores))
 
 
 def _features(split: _Split) -> str:

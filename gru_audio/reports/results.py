@@ -31,7 +31,7 @@ from gru_audio.sweeps.status import (
     read_sweep,
 )
 from gru_audio.tasks import build_task
-from gru_audio.tasks.metrics import Metric, Predictions, measure, named, take
+from gru_audio.tasks.metrics import Metric, Predictions, measure, metrics_of, named, take
 from gru_audio.tasks.task import Stored, Task
 
 _AGREEMENT = 1e-5  # relative: between a stored metric and the one computed from predictions
@@ -122,7 +122,7 @@ class Results:
 
     def metric_of(self, name: str) -> Metric:
         """The metric behind a full name, such as "train/loss"."""
-        return named(self.task.metrics, name.partition("/")[2], "metric")
+        return named(metrics_of(self.task), name.partition("/")[2], "metric")
 
 
 def setting_key(setting: Mapping[str, Any]) -> str:
@@ -144,7 +144,7 @@ def read_results(workdir: epath.PathLike, metric: str | None = None) -> Results:
     sweep = read_sweep(workdir)
     task = _task(workdir, sweep)
     where = "--metric" if metric else f"The metric of {workdir}"
-    compared = named(task.metrics, metric or sweep["metric"], where)
+    compared = named(metrics_of(task), metric or sweep["metric"], where)
     standings = read_standings(workdir, sweep, datetime.datetime.now(datetime.UTC))
     runs = tuple(
         _read_run(workdir / "runs" / entry["run"], entry, standing, task)
@@ -201,7 +201,7 @@ def _read_run(folder: epath.Path, entry: Mapping[str, Any], standing: Standing, 
         try:
             predictions = _read_predictions(folder / "predictions" / "test.npz", task)
             said = result["metrics"].get("test") or {}
-            found = measure(task.metrics, predictions) if predictions["example"].size else {}
+            found = measure(metrics_of(task), predictions) if predictions["example"].size else {}
             damage = _disagreement(found, said, predictions["example"].size)
             # An earlier version, or one without this metric, has not stored all of them.
             defined = {name: value for name, value in found.items() if math.isfinite(value)}

@@ -22,7 +22,7 @@ from gru_audio.sweeps.shard import Shard
 from gru_audio.sweeps.status import read_groups
 from gru_audio.sweeps.sweep import Group
 from gru_audio.sweeps.workdir import Workdir, identity
-from gru_audio.tasks.metrics import measure, selected
+from gru_audio.tasks.metrics import measure, metrics_of, selected
 from gru_audio.training import distributed, logging
 from gru_audio.training.checkpoint import Checkpointer
 from gru_audio.training.hyper import hyperparameters, mixing
@@ -68,17 +68,17 @@ def execute(planned: Plan, workdir: Workdir) -> list[str]:
                 with contextlib.suppress(OSError):  # the disk may have failed
                     failure = {"error": str(error), "type": type(error).__name__}
                     for run in of_group.runs:
-                        if not workdir.finished(run.name):
+                        if not workdir.finished(run):
                             workdir.save_failure(run.name, failure)
             if asked := distributed.all_reduce_max([stop.asked])[0]:
                 raise Stopped(int(asked), saved=True)
         return distributed.broadcast(
-            lambda: [run.name for run in planned.runs if not workdir.finished(run.name)]
+            lambda: [run.name for run in planned.runs if not workdir.finished(run)]
         )
 
 
 def _finished(workdir: Workdir, of_group: Group) -> bool:
-    return distributed.broadcast(lambda: all(workdir.finished(run.name) for run in of_group.runs))
+    return distributed.broadcast(lambda: all(workdir.finished(run) for run in of_group.runs))
 
 
 def train_group(planned: Plan, index: int, workdir: Workdir, title: str, stop: Stop) -> None:
@@ -121,7 +121,7 @@ def _done(
     planned: Plan, of_group: Group, workdir: Workdir, say: Callable[[str], None]
 ) -> list[bool]:
     """Which runs other groups have finished. Reports runs that other groups have only begun."""
-    missing = {run.name for run in of_group.runs if not workdir.finished(run.name)}
+    missing = {run.name for run in of_group.runs if not workdir.finished(run)}
     if not workdir.group(of_group.name).exists():
         for other in read_groups(workdir.root):
             begun = [run for run in other["runs"] if run["run"] in missing and run["step"]]
@@ -138,7 +138,7 @@ def _done(
 def _competition(planned: Plan, of_group: Group, program: Program) -> SuccessiveHalving | None:
     if planned.sweep.halving is None:
         return None
-    selects = selected(program.task.metrics, of_group.runs[0].config.train.select)
+    selects = selected(metrics_of(program.task), of_group.runs[0].config.train.select)
     return SuccessiveHalving(
         halving=planned.sweep.halving,
         variants=[run.variant for run in of_group.runs],
@@ -195,7 +195,7 @@ def _finish(
         clusters, _ = planned.source.classes(cluster, "config.data.cluster")
 
     for m, run in enumerate(of_group.runs):
-        if workdir.finished(run.name):  # before a kill, or beside a run that fails
+        if workdir.finished(run):  # before a kill, or beside a run that fails
             continue
         directory = workdir.run(run.name)
         write_atomically(directory / "config.json", json.dumps(flatten(run.config), indent=1))
@@ -244,7 +244,7 @@ def _finish(
                 for counting in ("total", "recurrent")
             },
             "metrics": {
-                role: measure(program.task.metrics, scores[role][m])
+                role: measure(metrics_of(program.task), scores[role][m])
                 for role in scored
                 if scores[role][m]
             },

@@ -16,7 +16,7 @@ from gru_audio.sweeps.shard import WHOLE, Shard, divide
 from gru_audio.sweeps.sweep import Group, Run, Sweep, expand, group
 from gru_audio.sweeps.workdir import environment
 from gru_audio.tasks import target_field
-from gru_audio.tasks.metrics import named, selected
+from gru_audio.tasks.metrics import metrics_of, named, selected
 from gru_audio.training import distributed
 from gru_audio.training.placement import make_placement
 from gru_audio.training.program import make_program
@@ -100,7 +100,9 @@ def plan(
     for of_group in shards[shard.index - 1]:
         configs = [run.config for run in of_group.runs]
         program = make_program(configs[0], source.signal, field)
-        selected(program.task.metrics, configs[0].train.select)  # raises if there is no such metric
+        selected(
+            metrics_of(program.task), configs[0].train.select
+        )  # raises if there is no such metric
         programs.append(program)
         labels = program.task.labels(source.values(config.data.target))
         data.append(gather_data(source, configs, labels))
@@ -178,7 +180,7 @@ def _describe(
         "trials": [dict(trial) for trial in sweep.trials],
         "replicates": [dict(replicate) for replicate in sweep.replicates],
         "halving": asdict(sweep.halving) if sweep.halving else None,
-        "metric": named(task.metrics, sweep.metric, "Sweep: metric").name,
+        "metric": named(metrics_of(task), sweep.metric, "Sweep: metric").name,
         "margin": sweep.margin,
         "selection": config.train.select,
         "target": config.data.target,

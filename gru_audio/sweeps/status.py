@@ -150,6 +150,21 @@ def wrong_result(result: Mapping[str, Any], run: str) -> str | None:
     return None
 
 
+def is_finished(result: Mapping[str, Any], steps: int) -> bool:
+    """Whether a result is that of a run of so many steps, to which it may have been extended."""
+    return result.get("stopped_early", True) or result["steps"] >= steps
+
+
+def settings_of(sweep: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a run, one of the sweep's "runs", by dotted names."""
+    return {
+        **sweep["config"],
+        **sweep["variants"][entry["variant"]],
+        **entry["trial"],
+        **entry["replicate"],
+    }
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -181,14 +196,7 @@ def _wrong_sweep(sweep: Mapping[str, Any]) -> str | None:
             return 'an entry of "runs" is incomplete'
         if not isinstance(sweep["variants"].get(entry["variant"]), dict):
             return f"run {entry['run']} is of an unknown variant"
-        settings = (
-            sweep["config"],
-            sweep["variants"][entry["variant"]],
-            entry["trial"],
-            entry["replicate"],
-        )
-        steps = [each["train.steps"] for each in settings if "train.steps" in each]
-        if not steps or not _is_count(steps[-1]):
+        if not _is_count(settings_of(sweep, entry).get("train.steps")):
             return f'run {entry["run"]} has no "train.steps"'
     return None
 
@@ -213,15 +221,14 @@ def _standing(
     now: datetime.datetime,
 ) -> Standing:
     folder = workdir / "runs" / entry["run"]
-    settings = {**sweep["config"], **sweep["variants"][entry["variant"]]}
-    settings |= {**entry["trial"], **entry["replicate"]}
+    steps = settings_of(sweep, entry)["train.steps"]
     heartbeat = datetime.datetime.fromisoformat(group["heartbeat"]).astimezone() if group else None
     step, best, failure = run.get("step", 0), run.get("best"), None
     result = read_json(folder / "result.json")
     if result and (wrong := wrong_result(result, entry["run"])):
         state = DAMAGED
         failure = f"result.json is damaged: {wrong}. Delete {folder} to train the run again."
-    elif result:
+    elif result and is_finished(result, steps):
         split, _, metric = sweep["selection"].partition("/")
         state, step = FINISHED, result["steps"]
         best = (result["metrics"].get(split) or {}).get(metric)
@@ -242,7 +249,7 @@ def _standing(
         run=entry["run"],
         state=state,
         step=step,
-        steps=settings["train.steps"],
+        steps=steps,
         best=best,
         heartbeat=heartbeat,
         host=group.get("host"),

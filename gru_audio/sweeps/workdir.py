@@ -22,8 +22,10 @@ from gru_audio.config import differences, read_config, renamed
 from gru_audio.data import npz
 from gru_audio.files import lock, matching, open_own, read_json, refuse_links, write_atomically
 from gru_audio.settings import UserError, nearest
+from gru_audio.sweeps import status
+from gru_audio.sweeps.extension import raises_steps
 from gru_audio.sweeps.shard import WHOLE, Shard
-from gru_audio.sweeps.status import current_names
+from gru_audio.sweeps.sweep import Run
 
 _PROJECT = "gru-audio"  # as `pyproject.toml` names it
 _PACKAGES = ("gru_audio", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -76,9 +78,15 @@ class Workdir:
             raise UserError(f'No finished run "{run}" in {self.root}.{nearest(run, trained)}')
         return self.model(run or trained[0])
 
-    def finished(self, run: str) -> bool:
-        """Whether a run is done; its result is written last."""
-        return (self.run(run) / "result.json").exists()
+    def finished(self, run: Run) -> bool:
+        """Whether a run has done all its steps; its result is written last."""
+        path = self.run(run.name) / "result.json"
+        if not path.exists():
+            return False
+        result = status.read_json(path)
+        if result is None or status.wrong_result(result, run.name):
+            return True  # damaged: whoever asks for the status is told what to do
+        return status.is_finished(result, run.config.train.steps)
 
     @contextlib.contextmanager
     def lock(self, shard: Shard = WHOLE) -> Iterator[None]:
@@ -125,7 +133,8 @@ class Workdir:
     def claim(self, description: dict[str, Any]) -> None:
         """Writes `sweep.json`, or checks that the one there describes the same sweep.
 
-        Other versions, code or devices than it was begun with are told: they may round differently.
+        Where all runs can go on to more steps, `sweep.json` is written again with these. Other
+        versions, code or devices than it was begun with are reported: they may round differently.
 
         Raises:
           UserError: the workdir belongs to another config; the message shows the difference.
@@ -133,11 +142,16 @@ class Workdir:
         if not self.sweep_file.exists():
             _create(self.sweep_file, json.dumps(description, indent=1))
         # Another shard may have come first, a moment ago even.
-        there = current_names(read_json(self.sweep_file, finite=False))
+        there = status.current_names(read_json(self.sweep_file, finite=False))
         now = json.loads(json.dumps(description))
         before, after = identity(there), identity(now)
         difference = [line for key in before for line in _difference(key, before[key], after[key])]
-        if difference:
+        if difference and _but_steps(before) == _but_steps(after) and raises_steps(there, now):
+            extended = now | {"environment": there["environment"]}
+            write_atomically(self.sweep_file, json.dumps(extended, indent=1))
+            steps = f"{there['config']['train.steps']} to {now['config']['train.steps']}"
+            print(f"note: config.train.steps is raised from {steps}", file=sys.stderr)
+        elif difference:
             raise UserError(
                 f"Workdir {self.root} holds another sweep; take another --workdir, or go back "
                 "to its settings (there -> now):\n  " + "\n  ".join(difference)
@@ -183,6 +197,11 @@ def identity(description: dict[str, Any]) -> dict[str, Any]:
     for key in ("trials", "replicates"):
         identity[key] = [renamed(changes) for changes in identity[key]]
     return identity
+
+
+def _but_steps(identity: dict[str, Any]) -> dict[str, Any]:
+    config = {key: value for key, value in identity["config"].items() if key != "train.steps"}
+    return identity | {"config": config}
 
 
 def environment() -> dict[str, Any]:

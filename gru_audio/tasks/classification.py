@@ -24,7 +24,7 @@ from gru_audio.tasks.metrics import (
     chosen,
     take,
 )
-from gru_audio.tasks.task import InputsAndTargets, Row, Stored
+from gru_audio.tasks.task import CLASS_WEIGHTS, InputsAndTargets, Row, Stored, balanced
 
 _EPSILON = 1e-9  # added to class frequencies, because a class may be absent from training
 
@@ -42,8 +42,14 @@ class Classification:
         zero_is_off=True,
         doc="The share of each target that is spread over all classes.",
     )
+    class_weight: str = setting(
+        "none",
+        choices=CLASS_WEIGHTS,
+        doc='"balanced": each class counts as much in the loss as any other, however rare it is.',
+    )
 
     needs: ClassVar[type[Field] | None] = ClassField
+    causal: ClassVar[bool] = False
     several: ClassVar[bool] = False
     per_frame: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (ACCURACY, LOSS, MACRO_F1, UAR)
@@ -66,6 +72,16 @@ class Classification:
         """Returns smoothed distributions (B, C) of class numbers (B,) (Szegedy et al. 2016)."""
         return jax.nn.one_hot(labels, self.outputs) * (1 - smoothing) + smoothing / self.outputs
 
+    def class_weights(self, labels: np.ndarray) -> np.ndarray | None:
+        """Returns the weight of each class, float32 (C,); None without class weights."""
+        if self.class_weight == "none":
+            return None
+        return balanced(np.bincount(labels, minlength=self.outputs))
+
+    def weighted(self, soft: jax.Array, labels: jax.Array, weights: jax.Array) -> jax.Array:
+        """Returns the distributions (B, C) multiplied by the weights of the true classes."""
+        return soft * weights[labels][:, None]
+
     def inputs_and_targets(
         self, features: jax.Array, lengths: jax.Array, labels: jax.Array
     ) -> InputsAndTargets:
@@ -75,9 +91,13 @@ class Classification:
     def loss(
         self, outputs: jax.Array, targets: jax.Array, lengths: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Returns the cross-entropy in nats (B,) of logits (B, C), and one term per example."""
+        """Returns the cross-entropy in nats (B,) of logits (B, C), and the number of terms (B,).
+
+        An example is one term. With class weights it counts as much as its weight, which is the sum
+        of its targets.
+        """
         loss = -jnp.sum(targets * jax.nn.log_softmax(outputs), axis=-1)
-        return loss, jnp.ones_like(loss)
+        return loss, jnp.ones_like(loss) if self.class_weight == "none" else targets.sum(-1)
 
     def score(
         self, outputs: jax.Array, targets: jax.Array, lengths: jax.Array

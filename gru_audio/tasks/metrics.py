@@ -15,6 +15,7 @@ are in `ranking.py`.
 import abc
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -223,6 +224,14 @@ class UnweightedAverageRecall(OverClasses):
 
 ACCURACY, LOSS = Accuracy(), Loss()
 MACRO_F1, UAR = MacroF1(), UnweightedAverageRecall()
+
+
+METRICS: dict[str, Metric] = {}  # metrics of experiment files, in addition to those of tasks
+
+
+def metrics_of(task: Any) -> tuple[Metric, ...]:
+    """Returns the metrics of a task, the primary one first, and of the experiment file."""
+    return (*task.metrics, *METRICS.values())
 
 
 def measure(metrics: Sequence[Metric], predictions: Predictions) -> dict[str, float]:

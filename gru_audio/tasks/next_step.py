@@ -38,6 +38,7 @@ class NextStep(SelfSupervised):
         True, doc="The first frame is predicted as well, from a frame of zeros."
     )
 
+    causal: ClassVar[bool] = True
     per_frame: ClassVar[bool] = True
     trivial: ClassVar[str] = "mean of each value over the training frames"
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from gru_audio.settings import setting
 from gru_audio.tasks.linear import log_probabilities
 from gru_audio.tasks.metrics import LOSS, Mean, Metric, Predictions
 from gru_audio.tasks.ranking import EER, MAP, AveragePrecision
-from gru_audio.tasks.task import InputsAndTargets, Row, Stored, log_odds
+from gru_audio.tasks.task import CLASS_WEIGHTS, InputsAndTargets, Row, Stored, balanced, log_odds
 
 _THRESHOLD = 0.5  # least probability of a predicted tag
 
@@ -37,8 +37,14 @@ class Tagging:
         zero_is_off=True,
         doc="The share of each target that is moved to 1/2.",
     )
+    class_weight: str = setting(
+        "none",
+        choices=CLASS_WEIGHTS,
+        doc='"balanced": of each tag, the examples that have it count as much as those without.',
+    )
 
     needs: ClassVar[type[Field] | None] = TagsField
+    causal: ClassVar[bool] = False
     several: ClassVar[bool] = True
     per_frame: ClassVar[bool] = False
     output_metric: ClassVar[Metric] = _OfOneTag()
@@ -65,16 +71,38 @@ class Tagging:
         """Returns probabilities of the tags (B, tags), smoothed towards 1/2."""
         return labels * (1 - smoothing) + smoothing / 2
 
+    def class_weights(self, labels: np.ndarray) -> np.ndarray | None:
+        """Returns the weights of each tag's absence and presence, float32 (tags, 2)."""
+        if self.class_weight == "none":
+            return None
+        present = labels.sum(0)
+        return balanced(np.stack([len(labels) - present, present], -1))
+
+    def weighted(
+        self, soft: jax.Array, labels: jax.Array, weights: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns weighted probabilities that tags are absent and present, (B, tags) each."""
+        weight = jnp.where(labels > 0, weights[:, 1], weights[:, 0])
+        return weight * (1 - soft), weight * soft
+
     def inputs_and_targets(
-        self, features: jax.Array, lengths: jax.Array, labels: jax.Array
+        self, features: jax.Array, lengths: jax.Array, labels: Any
     ) -> InputsAndTargets:
         """Returns the features as inputs and the probabilities as targets."""
         return InputsAndTargets(features, lengths, labels)
 
     def loss(
-        self, outputs: jax.Array, targets: jax.Array, lengths: jax.Array
+        self, outputs: jax.Array, targets: Any, lengths: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Returns the mean over tags of binary cross-entropy in nats (B,); one term per example."""
+        """Returns the mean over tags of binary cross-entropy in nats (B,), and the terms (B,).
+
+        An example is one term. With class weights (see `weighted`) it counts as much as the mean
+        weight of its tags.
+        """
+        if isinstance(targets, tuple):
+            absent, present = targets
+            loss = absent * jax.nn.softplus(outputs) + present * jax.nn.softplus(-outputs)
+            return loss.mean(-1), (absent + present).mean(-1)
         loss = optax.sigmoid_binary_cross_entropy(outputs, targets).mean(-1)
         return loss, jnp.ones_like(loss)
 

@@ -48,6 +48,7 @@ class Task(Protocol):
 
     Attributes:
       needs: type of the target field; None for a self-supervised task.
+      causal: whether outputs must not depend on later frames.
       output_names: names of the classes or tags; () if the outputs have no names.
       several: whether an example may have several of `output_names` at once.
       per_frame: whether the model has an output for every frame, not one for the whole example.
@@ -61,6 +62,7 @@ class Task(Protocol):
     """
 
     needs: ClassVar[type[Field] | None]
+    causal: ClassVar[bool]
     several: ClassVar[bool]
     per_frame: ClassVar[bool]
     output_metric: ClassVar[Metric]
@@ -89,6 +91,22 @@ class Task(Protocol):
 
     def soft_labels(self, labels: Any, smoothing: jax.Array | float = 0.0) -> Any:
         """Returns labels that mixup can average, a tree of float arrays (B, ...)."""
+
+    def class_weights(self, labels: Any) -> Any:
+        """Returns class weights of the training loss, a tree of arrays; None: equal weights.
+
+        Args:
+          labels: labels of the training examples, a tree of arrays (N, ...).
+        """
+
+    def weighted(self, soft: Any, labels: Any, weights: Any) -> Any:
+        """Returns the soft labels of a batch multiplied by class weights; mixup can average them.
+
+        Args:
+          soft: result of `soft_labels`.
+          labels: labels of the batch.
+          weights: result of `class_weights`.
+        """
 
     def inputs_and_targets(
         self, features: jax.Array, lengths: jax.Array, labels: Any
@@ -168,6 +186,7 @@ class SelfSupervised:
 
     needs: ClassVar[type[Field] | None] = None
     output_names: ClassVar[tuple[str, ...]] = ()
+    causal: ClassVar[bool] = False
     several: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (LOSS,)
     output_metric: ClassVar[Metric] = LOSS
@@ -188,10 +207,17 @@ class SelfSupervised:
         """Returns the labels, which are ()."""
         return labels
 
+    def class_weights(self, labels: Any) -> None:
+        """Returns None, because there are no classes."""
+
+    def weighted(self, soft: Any, labels: Any, weights: Any) -> Any:
+        """See `Task.weighted`."""
+        raise NotImplementedError
+
     def loss(
         self, outputs: jax.Array, targets: Any, lengths: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """As `Task.loss`."""
+        """See `Task.loss`."""
         raise NotImplementedError
 
     def score(self, outputs: jax.Array, targets: Any, lengths: jax.Array) -> dict[str, jax.Array]:
@@ -220,8 +246,28 @@ class SelfSupervised:
     def linear_outputs(
         self, training: np.ndarray, labels: np.ndarray, test: np.ndarray
     ) -> np.ndarray:
-        """As `Task.linear_outputs`."""
+        """See `Task.linear_outputs`."""
         raise NotImplementedError
+
+
+CLASS_WEIGHTS = ("none", "balanced")
+
+
+def balanced(counts: np.ndarray) -> np.ndarray:
+    """Returns weights that are inversely proportional to class frequencies.
+
+    Their mean over examples is one. For classes with examples they equal scikit-learn's "balanced"
+    weights.
+
+    Args:
+      counts: number of examples of each class (..., C).
+
+    Returns:
+      float32 (..., C); 0 for a class without examples.
+    """
+    present = (counts > 0).sum(-1, keepdims=True)
+    weights = counts.sum(-1, keepdims=True) / np.maximum(present * counts, 1)
+    return np.where(counts > 0, weights, 0).astype(np.float32)
 
 
 def over_frames(losses: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -16,6 +16,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -242,7 +243,8 @@ class Checkpointer:
         loop = distributed.broadcast(read)
         if loop is not None:
             states = distributed.broadcast_arrays(lambda: found and found[0], abstract)
-            population.restore(states)
+            # More steps may be asked for than when the checkpoint was written.
+            population.restore(replace(states, hyper=population.hyper()))
         return loop
 
     def add(self, records: list[Record]) -> None:

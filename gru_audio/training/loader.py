@@ -7,6 +7,7 @@ loaders follow the same plan and give the same numbers.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ import numpy as np
 
 from gru_audio.audio.normalise import Normalisation, feature_sums
 from gru_audio.data import resident, stream
+from gru_audio.data.fields import take
 from gru_audio.data.group import GroupData
 from gru_audio.data.plan import (
     crop_fractions,
@@ -112,10 +114,16 @@ class Loader(ABC):
         normalisations = distributed.broadcast_arrays(
             self._normalisations, Normalisation(like, like)
         )
-        arguments = placement.put(
-            jax.tree.map(placement.pad, (self.data.seeds, hyper, normalisations)), Kind.MEMBER
-        )
-        return placement.run("init", self.program.init, arguments, (Kind.MEMBER,) * 3, Kind.MEMBER)
+        of_members = (self.data.seeds, hyper, normalisations, self._class_weights())
+        arguments = placement.put(jax.tree.map(placement.pad, of_members), Kind.MEMBER)
+        kinds = (Kind.MEMBER,) * len(arguments)
+        return placement.run("init", self.program.init, arguments, kinds, Kind.MEMBER)
+
+    def _class_weights(self) -> Any:
+        """Each member's weights of classes, every leaf (M, ...); None without."""
+        labels = [take(self.data.labels, ids["train"]) for ids in self.data.ids]
+        weights = [self.program.task.class_weights(of_member) for of_member in labels]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *weights)
 
     def _normalisations(self) -> Normalisation:
         """Statistics of each member's training examples, every leaf (M, F).
@@ -182,8 +190,7 @@ class ResidentLoader(Loader):
             return placement.pad(table), placement.pad(counts[:, 0])
 
         examples, _ = stacked([np.concatenate(tables) for tables in data.tables])
-        sizes = np.array([[len(part) for part in tables] for tables in data.tables], np.int32)
-        tables = examples, placement.pad(sizes), None
+        tables = examples, placement.pad(data.counts), None
         if self.mixing.background:
             tables = *tables[:2], stacked(data.backgrounds())
         self._tables = placement.put(tables, Kind.MEMBER)
@@ -207,8 +214,9 @@ class ResidentLoader(Loader):
 
     def _many_steps(self, state, alive, tables, buckets, visits, data, count):
         """One member on one device: `count` steps, or none if it is not alive."""
-        plan, (examples, sizes, backgrounds) = self.data.plan, tables
+        plan, (examples, counts, backgrounds) = self.data.plan, tables
         size, padded = plan.batch_size, jnp.array(plan.padded)
+        sizes = counts if counts.ndim == 1 else counts[:, 1].sum(-1)
         begins = jnp.cumsum(sizes) - sizes  # of the buckets among the examples
         rows = jnp.asarray(self._rows_of_devices())
         rows = rows[0] if len(rows) == 1 else rows[jax.lax.axis_index(DATA)]
@@ -216,7 +224,7 @@ class ResidentLoader(Loader):
         def chosen(state, bucket, visit, places):
             """Examples and crops of these places of the batch."""
             order = (state.seed, bucket, visit, places, size)
-            places = begins[bucket] + rows_to_places(sizes[bucket], *order)
+            places = begins[bucket] + rows_to_places(counts[bucket], *order)
             return examples[places], crop_fractions(*order)
 
         def chosen_background(state, bucket, visit):

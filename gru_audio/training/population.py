@@ -91,6 +91,10 @@ class Population:
         mask[: self.size] = improved[self._here]
         self._state = self._copy_best(self._state, placement.put(mask, Kind.MEMBER))
 
+    def hyper(self) -> dict[str, np.ndarray]:
+        """Hyperparameters of all members, float32 (M,) each, while all are on the devices."""
+        return jax.device_get(self._loader.placement.gather(self._state.hyper))
+
     def abstract(self) -> TrainState:
         """Shapes of what `states` returns."""
         return self._whole.placement.abstract(self._state)

@@ -8,8 +8,6 @@ from gru_audio.data.signal import Signal
 from gru_audio.nn.models import make_model
 from gru_audio.settings import UserError
 from gru_audio.tasks import make_task
-from gru_audio.tasks.next_step import NextStep
-from gru_audio.tasks.task import SelfSupervised
 from gru_audio.training.step import DATA, Program
 
 
@@ -36,13 +34,15 @@ def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Pro
             "set config.frontend.normalise=False."
         )
     deltas = config.frontend.get("deltas", 0)
-    if deltas and isinstance(task, SelfSupervised):
+    if deltas and task.needs is None:  # the inputs themselves are the targets
         raise UserError(
             f"config.task.name={config.task.name} must be causal, and deltas are not: "
             "set config.frontend.deltas=0."
         )
-    if isinstance(task, NextStep) and not model.causal:
-        raise UserError(f"config.task.name=next_step needs a causal model: set {model.look_ahead}.")
+    if task.causal and not model.causal:
+        raise UserError(
+            f"config.task.name={config.task.name} needs a causal model: set {model.look_ahead}."
+        )
     if config.train.tbptt_frames:
         try:
             model.initial_state(1)

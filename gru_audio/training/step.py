@@ -61,6 +61,7 @@ class TrainState:
       hyper: traced hyperparameters, dotted name -> float32 ().
       seed: uint32 (): initialisation, order of examples and noise follow from it.
       normalisation: statistics of the features of this member's training examples.
+      class_weights: of this member's training examples, as its task takes them; None without.
     """
 
     step: jax.Array
@@ -71,6 +72,7 @@ class TrainState:
     hyper: dict[str, jax.Array]
     seed: jax.Array
     normalisation: Normalisation
+    class_weights: Any = None
 
 
 @struct.dataclass
@@ -137,7 +139,11 @@ class Program:
     skip_nonfinite: int
 
     def init(
-        self, seed: jax.Array, hyper: dict[str, jax.Array], normalisation: Normalisation
+        self,
+        seed: jax.Array,
+        hyper: dict[str, jax.Array],
+        normalisation: Normalisation,
+        class_weights: Any = None,
     ) -> TrainState:
         """A new member. The model is initialised on two frames: no shape depends on the number."""
         features = jnp.zeros((1, 2, self.frontend.features))
@@ -145,7 +151,8 @@ class Program:
         weights = Weights(state.pop("params"), state)
         opt_state = optimizer.make_optimizer(self.optimizer, hyper).init(weights.params)
         zero = jnp.zeros((), jnp.int32)
-        return TrainState(zero, zero, weights, weights, opt_state, hyper, seed, normalisation)
+        about = hyper, seed, normalisation, class_weights
+        return TrainState(zero, zero, weights, weights, opt_state, *about)
 
     def train_step(
         self, state: TrainState, batch: Batch, mixed: Mixed = UNMIXED
@@ -338,14 +345,20 @@ class Program:
         """Features (B, T, F), not normalised, and numbers of valid frames (B,)."""
         return self.frontend(self.signal.floats(batch.signal), batch.length)
 
+    def _training_labels(self, state: TrainState, batch: Batch) -> Any:
+        """Labels of a batch, smoothed and weighted as the member asks."""
+        soft = self.task.soft_labels(batch.labels, state.hyper.get("task.label_smoothing", 0.0))
+        if state.class_weights is None:
+            return soft
+        return self.task.weighted(soft, batch.labels, state.class_weights)
+
     def augmented(
         self, state: TrainState, keys: jax.Array, batch: Batch, mixed: Mixed
     ) -> InputsAndTargets:
         """Inputs and targets of a batch in training. `keys` are of its rows, (B, uses)."""
         hyper, rate = state.hyper, self.signal.rate / 1000
         waveform, length = self.signal.floats(batch.signal), batch.length
-        smoothing = hyper.get("task.label_smoothing", 0.0)
-        labels = self.task.soft_labels(batch.labels, smoothing)
+        labels = self._training_labels(state, batch)
         if "augment.speed" in hyper:
             most = hyper["augment.speed"]
             waveform, length = augment.speed(keys[:, uses.SPEED], waveform, length, most)
@@ -369,7 +382,7 @@ class Program:
             other = self.signal.floats(partner.signal)
             waveform, share = augment.mixup(keys[:, uses.MIXUP], waveform, other, alpha)
             length = jnp.maximum(length, partner.length)
-            others = self.task.soft_labels(partner.labels, smoothing)
+            others = self._training_labels(state, partner)
             labels = jax.tree.map(functools.partial(_mixed_labels, share), labels, others)
         features, frames = self.frontend(waveform, length)
         prepared = self.task.inputs_and_targets(state.normalisation(features), frames, labels)

@@ -13,7 +13,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gru_audio.data.group import GroupData
-from gru_audio.tasks.metrics import measure, selected
+from gru_audio.settings import UserError
+from gru_audio.tasks.metrics import measure, metrics_of, selected
 from gru_audio.training import distributed
 from gru_audio.training.checkpoint import Checkpointer
 from gru_audio.training.loader import Scores, Series
@@ -133,6 +134,7 @@ def train(
         if restored
         else LoopState.initial([not member.done for member in members])
     )
+    _extend(state, members, config.train.patience)
     means = RunningMeans(config.train.log_every, len(members), METRICS)
     if state.means:
         means.restore(state.means)
@@ -212,7 +214,7 @@ class _Evaluator:
     def __init__(self, population: Population, config: ConfigDict):
         self._population, self._patience = population, config.train.patience
         self._has_split = bool(config.data.validation)
-        metric = selected(population.program.task.metrics, config.train.select)
+        metric = selected(metrics_of(population.program.task), config.train.select)
         self.metric, self._sign = metric.name, 1.0 if metric.higher_is_better else -1.0
 
     def evaluate(self, members: list[Member], state: LoopState, due: list[bool]) -> list[Record]:
@@ -231,7 +233,7 @@ class _Evaluator:
             if not scores[m]:
                 improved[m], state.best_step[m] = True, state.step
                 continue
-            metrics = measure(self._population.program.task.metrics, scores[m])
+            metrics = measure(metrics_of(self._population.program.task), scores[m])
             records.append(
                 {"run": member.name, "step": state.step}
                 | {f"validation/{name}": value for name, value in metrics.items()}
@@ -253,6 +255,31 @@ class _Evaluator:
                     state.alive[m] = False
         self._population.copy_best(improved)
         return records
+
+
+def _extend(state: LoopState, members: list[Member], patience: int) -> None:
+    """Lets members go on whose number of steps was raised after they had done all of them.
+
+    Raises:
+      UserError: a member was trained elsewhere, and the group has gone on without it.
+    """
+    for m, member in enumerate(members):
+        ended = (
+            state.alive[m]
+            or member.done
+            or state.last_step[m] >= member.max_steps
+            or state.failure[m]
+            or state.pruned[m]
+            or (patience and state.evaluations[m] >= patience)
+        )
+        if ended:
+            continue
+        if state.last_step[m] < state.step:
+            raise UserError(
+                f"Run {member.name} was finished in another group, and this one has gone on "
+                "without it: give the same --shard as then."
+            )
+        state.alive[m] = True
 
 
 def _has_cpu_clock() -> bool:

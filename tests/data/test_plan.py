@@ -13,6 +13,7 @@ from gru_audio.data.plan import (
     make_plan,
     pad_tables,
     partner_rows,
+    quotas,
     rows_to_examples,
 )
 
@@ -267,3 +268,87 @@ def test_long_clips_are_cropped():
     plan = plan_of(longest=20 * BLOCK)
     assert plan.padded[-1] == 20 * BLOCK
     assert plan.bucket_of(np.array([10**6]))[0] == len(plan.padded) - 1
+
+
+CLASSES = np.random.default_rng(2).choice(4, size=1000, p=[0.6, 0.3, 0.09, 0.01])
+
+
+def balanced(plan, ids, lengths=LENGTHS, classes=CLASSES):
+    """Tables sorted by class, and quotas."""
+    tables = plan.tables(ids, lengths[ids])
+    tables = [table[np.argsort(classes[table], kind="stable")] for table in tables]
+    return tables, quotas([classes[table] for table in tables])
+
+
+def test_quotas_are_even_over_classes_and_follow_lengths():
+    tables, found = balanced(plan_of(), np.arange(1000))
+    draws, examples = found[:, 0], found[:, 1]
+    np.testing.assert_array_equal(examples.sum(axis=0), np.bincount(CLASSES))
+    np.testing.assert_array_equal(draws.sum(axis=0), np.bincount(CLASSES).max())
+    exact = examples / examples.sum(axis=0) * np.bincount(CLASSES).max()
+    assert np.abs(draws - exact).max() < 1
+    assert ((draws > 0) == (examples > 0)).all()
+    np.testing.assert_array_equal(examples.sum(axis=1), [len(table) for table in tables])
+
+
+def test_balanced_sampling_draws_classes_equally_often_and_from_all_buckets():
+    plan = plan_of()
+    tables, found = balanced(plan, np.arange(1000))
+    steps = 60 * plan.epoch_steps
+    buckets, visits = plan.schedule(found[:, 0].sum(-1), 0, steps)
+    assert len(set(buckets.tolist())) == len(plan.padded)
+    rows, seen = np.arange(16, dtype=np.int32), np.zeros(1000, int)
+    for bucket in range(len(tables)):
+        # The rows of several visits are those of one larger batch.
+        count = 16 * (visits[buckets == bucket].max() + 1)
+        rows = np.arange(count, dtype=np.int32)
+        drawn = rows_to_examples(tables[bucket], found[bucket], np.uint32(3), bucket, 0, rows, 16)
+        np.add.at(seen, drawn, 1)
+        assert (LENGTHS[drawn] <= plan.padded[bucket]).all()
+    of_class = np.bincount(CLASSES, weights=seen)
+    np.testing.assert_allclose(of_class / seen.sum(), 0.25, atol=0.003)
+    for number in range(4):
+        its = seen[number == CLASSES]
+        np.testing.assert_allclose(its, its.mean(), atol=max(3, 0.1 * its.mean()))
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=5), st.integers(1, 64), st.integers(0, 99))
+@settings(deadline=None, max_examples=40)
+def test_every_pass_of_a_class_takes_each_of_its_examples_once(sizes, batch, seed):
+    sizes = sizes if any(sizes) else [1]
+    classes = np.repeat(np.arange(len(sizes)), sizes)
+    table, (quota,) = np.arange(len(classes), dtype=np.int32), quotas([classes])
+    steps = -(-4 * quota[0].sum() // batch)
+    rows = np.arange(batch, dtype=np.int32)
+    order = [(np.uint32(seed), 1, visit, rows, batch) for visit in range(steps)]
+    drawn = np.concatenate([rows_to_examples(table, quota, *its) for its in order])
+    whole = drawn[: len(drawn) // quota[0].sum() * quota[0].sum()]
+    for one in np.split(whole, len(whole) // quota[0].sum()):
+        np.testing.assert_array_equal(np.bincount(classes[one], minlength=quota.shape[1]), quota[0])
+    for number in np.flatnonzero(sizes):
+        count = sizes[number]
+        # Classes draw at places of their own in a pass: only whole passes are in order.
+        taken = np.bincount(whole[classes[whole] == number], minlength=len(classes))
+        taken = taken[classes == number]
+        assert taken.max() - taken.min() <= 1, (count, taken)
+
+
+def test_balanced_sampling_is_the_same_on_host_and_device_and_beside_others():
+    tables, found = balanced(plan_of(), np.arange(0, 1000, 3))
+    padded = np.pad(found, ((0, 0), (0, 0), (0, 3)))  # as beside a member with more classes
+    rows = np.arange(64, dtype=np.int32)
+    on_device = jax.jit(
+        lambda table, quota, seed, bucket, visit: rows_to_examples(
+            table, quota, seed, bucket, visit, rows=jnp.asarray(rows), batch_size=64
+        )
+    )
+    for bucket, seed, visit in [(0, 0, 0), (1, 5, 3), (2, 2**32 - 1, 123_456)]:
+        order = (np.uint32(seed), bucket, np.int32(visit))
+        on_host = rows_to_examples(tables[bucket], found[bucket], *order, rows, 64)
+        found_there = on_device(np.resize(tables[bucket], 400), padded[bucket], *order)
+        np.testing.assert_array_equal(found_there, on_host)
+        halves = [
+            rows_to_examples(tables[bucket], found[bucket], *order, r, 64)
+            for r in np.split(rows, 2)
+        ]
+        np.testing.assert_array_equal(np.concatenate(halves), on_host)

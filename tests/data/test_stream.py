@@ -33,7 +33,8 @@ def reader(source):
     table = plan.tables(ids, lengths[ids])
     rows = np.arange(4, dtype=np.int32)
     backgrounds = [ids[::3], ids[1::3]]
-    drawn_from = [table, table], backgrounds, SEEDS
+    counts = np.array([[len(part) for part in table]] * 2)
+    drawn_from = [table, table], counts, backgrounds, SEEDS
     return Reader(source, source.values("label"), plan, *drawn_from, rows, Mixing(True, True))
 
 

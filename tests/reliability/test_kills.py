@@ -54,4 +54,4 @@ def test_killed_again_and_again_and_resumed_to_the_same_bits(
     if kills >= 50:  # fewer may miss what is short
         assert {"before the first checkpoint", "training", "saving", "finishing"} <= set(fell)
     where = ", ".join(f"{count} {phase}" for phase, count in fell.most_common())
-    outcome(f"SIGKILL of {what} ({where})", kills, "the same bits as the sweep left in peace")
+    outcome(f"SIGKILL of {what} ({where})", kills, "the same bits as the sweep that was not killed")

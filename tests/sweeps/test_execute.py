@@ -1,6 +1,7 @@
 """Executing a sweep: what fails stays alone, what is finished stays as it is."""
 
 import contextlib
+import datetime
 import json
 import time
 from pathlib import Path
@@ -11,11 +12,14 @@ import pytest
 
 from gru_audio.data.split import SCORED, select
 from gru_audio.inference.trained_model import TrainedModel
+from gru_audio.reports.results import read_results
 from gru_audio.settings import UserError
 from gru_audio.sweeps.execute import execute
 from gru_audio.sweeps.planning import plan
+from gru_audio.sweeps.status import FINISHED, WAITING, read_standings, read_sweep
 from gru_audio.sweeps.sweep import Sweep
 from gru_audio.sweeps.workdir import Workdir
+from tests.commands import leavings
 from tests.tones import tiny
 
 SEEDS = [{"seed": 0}, {"seed": 1}]
@@ -183,3 +187,29 @@ def test_another_config_is_refused(done, data_dir):
     _, workdir = done
     with pytest.raises(UserError, match=r"config\.model\.hidden: 8 -> 9"):
         execute(planned(data_dir, **{"model.hidden": 9}), workdir)
+
+
+def test_a_finished_sweep_goes_on_to_more_steps(done, data_dir, tmp_path, capsys):
+    """Then it is as if it had had them from the beginning."""
+    _, whole = done
+    workdir, sweep = Workdir(tmp_path), Sweep({"GRU": {}}, replicates=SEEDS)
+    shorter = planned(data_dir, sweep, **{"train.steps": 10})
+    assert execute(shorter, workdir) == []
+    longer = planned(data_dir, sweep)
+    workdir.claim(longer.description)  # and is killed
+    assert "config.train.steps is raised from 10 to 20" in capsys.readouterr().err
+
+    def standings():
+        now = datetime.datetime.now(datetime.UTC)
+        found = read_standings(workdir.root, read_sweep(workdir.root), now)
+        return {(each.state, each.step, each.steps) for each in found}
+
+    assert standings() == {(WAITING, 10, 20)}
+    assert not any(run.result for run in read_results(workdir.root).runs)
+    assert execute(longer, workdir) == []
+    assert standings() == {(FINISHED, 20, 20)}
+    found, expected = leavings(tmp_path), leavings(Path(whole.root))
+    for run in longer.runs:
+        np.testing.assert_equal(found[run.name], expected[run.name])
+    with pytest.raises(UserError, match=r"train\.steps: 20 -> 10"):
+        execute(shorter, workdir)

@@ -11,6 +11,7 @@ from sklearn.metrics import (
     log_loss,
     precision_recall_fscore_support,
 )
+from sklearn.utils.class_weight import compute_class_weight
 
 from gru_audio.config import default_config
 from gru_audio.data.fields import ClassField
@@ -111,3 +112,37 @@ def test_make_task():
     assert make_task(config, ClassField(("x", "y")), 40).outputs == 2
     with pytest.raises(UserError, match='Did you mean "classification"'):
         config.name = "clasification"
+
+
+WEIGHTED = Classification(TASK.output_names, class_weight="balanced")
+RARE = np.repeat(np.arange(5), [30, 20, 9, 4, 1]).astype(np.int32)
+
+
+def test_class_weights_are_scikit_learns():
+    weights = WEIGHTED.class_weights(RARE)
+    expected = compute_class_weight("balanced", classes=np.arange(5), y=RARE)
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+    assert weights[RARE].mean() == pytest.approx(1)
+    without = WEIGHTED.class_weights(RARE[RARE != 2])
+    expected = compute_class_weight("balanced", classes=np.array([0, 1, 3, 4]), y=RARE[RARE != 2])
+    np.testing.assert_allclose(without, np.insert(expected, 2, 0), rtol=1e-6)
+    assert TASK.class_weights(RARE) is None
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_weighted_loss_is_the_mean_over_weights(smoothing):
+    weights = WEIGHTED.class_weights(RARE)
+    targets = WEIGHTED.weighted(WEIGHTED.soft_labels(RARE, smoothing), RARE, weights)
+    loss, terms = WEIGHTED.loss(LOGITS, targets, LENGTHS)
+    np.testing.assert_allclose(terms, weights[RARE], rtol=1e-5)
+    logs = log_softmax(LOGITS.astype(np.float64), axis=-1)
+    hard = log_loss(RARE, np.exp(logs), sample_weight=weights[RARE])
+    uniform = np.average(-logs.mean(axis=1), weights=weights[RARE])
+    expected = (1 - smoothing) * hard + smoothing * uniform
+    np.testing.assert_allclose(loss.sum() / terms.sum(), expected, rtol=1e-5)
+
+
+def test_scores_are_not_weighted():
+    plain, weighted = (t.score(LOGITS, t.soft_labels(RARE), LENGTHS) for t in (TASK, WEIGHTED))
+    for name, values in plain.items():
+        np.testing.assert_array_equal(weighted[name], values)

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import sklearn.metrics
+from sklearn.metrics import log_loss
+from sklearn.utils.class_weight import compute_sample_weight
 
 from gru_audio.data.fields import ClassField, NumberField, TagsField
 from gru_audio.settings import UserError
@@ -81,3 +83,41 @@ def test_it_needs_a_field_of_tags(field):
         make_task(CONFIG, field, 8)
     with pytest.raises(UserError, match="no clip has any of its labels"):
         make_task(CONFIG, TagsField(()), 8)
+
+
+def test_the_weighted_loss_of_each_tag_is_scikit_learns():
+    task = Tagging(("music", "speech"), class_weight="balanced")
+    rng = np.random.default_rng(0)
+    labels = (rng.random((50, 2)) < [0.1, 0.7]).astype(np.float32)
+    outputs = rng.normal(size=(50, 2)).astype(np.float32)
+    weights = task.class_weights(labels)
+    loss, terms = task.loss(
+        outputs, task.weighted(task.soft_labels(labels), labels, weights), jnp.ones(50)
+    )
+    expected, total = 0.0, np.zeros(50)
+    for tag in range(2):
+        its = compute_sample_weight("balanced", labels[:, tag])
+        chance = 1 / (1 + np.exp(-outputs[:, tag].astype(np.float64)))
+        expected += log_loss(labels[:, tag], chance, sample_weight=its) / 2
+        total += its / 2
+    np.testing.assert_allclose(terms, total, rtol=1e-6)
+    np.testing.assert_allclose(loss.sum() / terms.sum(), expected, rtol=1e-5)
+    plain = TASK.score(outputs, TASK.soft_labels(labels), jnp.ones(50))
+    scores = task.score(outputs, task.soft_labels(labels), jnp.ones(50))
+    np.testing.assert_array_equal(scores["loss"], plain["loss"])
+    assert TASK.class_weights(labels) is None
+
+
+def test_weights_and_probabilities_of_tags_mix():
+    """The loss of a mix is the mix of losses; a tag that all have has one weight."""
+    task = Tagging(("music", "speech"), class_weight="balanced")
+    labels = LABELS[[1, 2, 2, 1]]
+    weights = task.class_weights(labels)
+    np.testing.assert_allclose(weights[0], [0, 1])
+    outputs = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
+    soft = task.weighted(task.soft_labels(labels, 0.1), labels, weights)
+    others = jax.tree.map(lambda a: jnp.roll(a, 1, axis=0), soft)
+    mixed = jax.tree.map(lambda a, b: 0.3 * a + 0.7 * b, soft, others)
+    (one, two, both) = (task.loss(outputs, t, jnp.ones(4)) for t in (soft, others, mixed))
+    for a, b, c in zip(one, two, both, strict=True):
+        np.testing.assert_allclose(c, 0.3 * a + 0.7 * b, rtol=1e-5)

@@ -6,10 +6,13 @@ from typing import ClassVar
 import jax
 import numpy as np
 import pytest
+from sklearn.utils.class_weight import compute_class_weight
 
+from gru_audio.data.group import gather_data
 from gru_audio.data.plan import crop_fractions, rows_to_examples
 from gru_audio.data.source import Source
 from gru_audio.data.stream import read
+from gru_audio.settings import UserError
 from tests.tones import NOISE, assert_same, fresh, make_loader, member, steps, tiny
 
 CHANGES = {"data.buckets": 2, "data.crop_seconds": 0.3, "model.dropout": 0.2, "augment.mixup": 0.4}
@@ -43,14 +46,26 @@ def test_resident_and_streamed_give_the_same_bits(streamed, configs, trained):
 
 
 def test_members_that_hold_out_others_are_what_they_are_alone(source):
-    """At some steps members are in different buckets."""
-    held_out = {"data.buckets": 2, "model.recurrent_init": "uniform", "train.steps": 12}
+    """At some steps members are in different buckets. Quotas and class weights differ, too."""
+    held_out = {
+        "data.buckets": 2,
+        "data.train_examples": 33,
+        "data.sampling": "balanced",
+        "task.class_weight": "balanced",
+        "model.recurrent_init": "uniform",
+        "train.steps": 12,
+    }
     settings = [held_out | {"data.hold_out": f"group={who}"} for who in ("ann", "ben")]
     group = [tiny(changes) for changes in settings]
     resident = make_loader(source, group)
     buckets, _ = resident.data.schedule(0, 12)
     assert (buckets[0] != buckets[1]).any()
     state, metrics = steps(resident, group, [12])
+    for m, ids in enumerate(resident.data.ids):
+        labels = source.columns["label"][ids["train"]]
+        expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+        np.testing.assert_allclose(state.class_weights[m], expected, rtol=1e-6)
+    assert (state.class_weights[0] != state.class_weights[1]).any()
     alone = [tiny(settings[1])]
     own_state, own_metrics = steps(make_loader(source, alone), alone, [12])
     assert_same(member(state, 1), member(own_state, 0))
@@ -169,3 +184,9 @@ def test_normalisation_is_of_the_members_own_training_examples(source):
         normalisation = member(state.normalisation, m)
         np.testing.assert_allclose(normalisation.mean, frames.mean(axis=0), rtol=1e-5)
         np.testing.assert_allclose(normalisation.std, frames.std(axis=0), rtol=1e-4)
+
+
+def test_balanced_sampling_needs_classes(rolls):
+    config = tiny({"data.name": rolls.name, "data.target": "", "data.sampling": "balanced"})
+    with pytest.raises(UserError, match=r"data\.sampling=balanced needs a field of classes"):
+        gather_data(rolls, [config], ())

@@ -152,3 +152,16 @@ def test_a_group_that_is_done_does_nothing_more(source, tmp_path):
     again = Outcome(source, tmp_path, {}, {"seed": 1})
     assert again.all_records == first.all_records
     assert_same(again.state, first.state)
+
+
+def test_more_steps_give_what_a_longer_run_gives(source, tmp_path):
+    """Bit for bit, in the middle of a window of the metrics; who has no patience left has ended."""
+    members = {"optimizer.learning_rate": 0.0}, {"seed": 1}
+    options = {"train.patience": 2, "train.log_every": 4}
+    whole = Outcome(source, tmp_path / "whole", *members, **options)
+    first = Outcome(source, tmp_path / "parts", *members, **options, **{"train.steps": 15})
+    assert first.memory.last_step == [15, 15]
+    longer = Outcome(source, tmp_path / "parts", *members, **options)
+    assert longer.memory.last_step == [15, 20]
+    for m in range(2):
+        same_member(longer, whole, m)
