@@ -121,7 +121,7 @@ for _chosen in reversed(ELSEWHERE):
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_every_number_is_taken_and_can_be_used_or_is_refused_in_a_line(data_dir, name):
+def test_every_number_is_usable_or_refused_in_one_line(data_dir, name):
     """The check rejects values that would fail later, or take unlimited time and memory."""
     kind, chosen = NUMBERS[name]
     values = [0, 1, -1, -(2**70), 2**31, 2**40, 2**70, 10**30]
@@ -200,13 +200,13 @@ def test_a_number_out_of_its_bounds(changes, message):
         ({"parallel.member": 1000}, "there are 8"),
     ],
 )
-def test_a_plan_refuses_what_its_data_or_devices_cannot_serve(data_dir, changes, message):
+def test_a_plan_refuses_what_data_or_devices_do_not_allow(data_dir, changes, message):
     config = tiny({"data.dir": str(data_dir)})
     with pytest.raises(UserError, match=f"(?s){message}"):
         plan(override(config, changes), ONE, "experiment", "", "")
 
 
-def test_what_a_data_set_is_made_with_is_told(tmp_path):
+def test_the_settings_of_a_data_set_are_reported(tmp_path):
     with pytest.raises(UserError, match=r"python -m gru_audio\.prepare spoken_digit"):
         open_source("spoken_digit", tmp_path)
 
@@ -218,7 +218,7 @@ def test_nearest():
     assert nearest("b; a", ["a", "b"]) == " Separate them by commas: b,a"
 
 
-def test_setting_a_name_swaps_the_keys():
+def test_a_new_name_replaces_the_keys():
     config = default_config()
     config.model.hidden, config.model.cell = 7, "lstm"
     config.model.forget_bias = 2.0
@@ -245,7 +245,7 @@ def test_setting_a_name_swaps_the_keys():
         ({"task.name": "adding", "task.class_weight": "balanced"}, "task.name=classification or"),
     ],
 )
-def test_a_key_of_what_is_not_chosen_says_where_it_belongs(changes, message):
+def test_a_key_of_another_component_names_its_owner(changes, message):
     for order in (changes, dict(reversed(changes.items()))):
         with pytest.raises(UserError, match=message):
             override(default_config(), order)
@@ -355,7 +355,7 @@ def get_config():
     ],
     ids=lambda value: None if isinstance(value, list) else value.split()[0],
 )
-def test_a_command_says_it_in_one_line(tmp_path, environment, flags, message):
+def test_a_command_reports_an_error_in_one_line(tmp_path, environment, flags, message):
     experiment = tmp_path / "experiment.py"
     experiment.write_text(EXPERIMENT)
     command = [sys.executable, "-m", "gru_audio.train", "--config", experiment]

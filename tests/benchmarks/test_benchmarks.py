@@ -93,7 +93,7 @@ def test_speed_is_work_per_time_against_the_fastest_form_of_a_peer(monkeypatch):
     assert harness.judged(first, {"PyTorch": 5.1})["bar"] == "MISSED (5.1 / PyTorch)"
 
 
-def test_the_file_holds_what_there_is_so_far(tmp_path):
+def test_the_file_contains_all_rows_so_far(tmp_path):
     path = tmp_path / "result.json"
 
     def rows():
@@ -121,7 +121,7 @@ def test_input(data_dir):
         assert word in text
 
 
-def test_a_step_loses_what_pytorch_loses(data_dir):
+def test_a_step_has_the_loss_of_pytorch(data_dir):
     """Before the first update, with packed and with padded clips."""
     pytest.importorskip("torch")
     from benchmarks import step

@@ -21,7 +21,7 @@ def dumped(tmp_path):
     jax.config.update("jax_dump_ir_to", "")
 
 
-def test_a_shared_batch_is_worked_on_at_the_precision_of_the_case(dumped):
+def test_a_shared_batch_has_the_precision_of_the_case(dumped):
     data = make_data(Case("gru", len(jax.devices()), 3, 4, 5))
     for file in dumped.iterdir():
         file.unlink()
@@ -32,7 +32,7 @@ def test_a_shared_batch_is_worked_on_at_the_precision_of_the_case(dumped):
     assert all("HIGHEST" in product for product in products)
 
 
-def test_cudnn_gets_the_weights_of_the_problem():
+def test_cudnn_gets_the_same_weights():
     """JAX's reference implementation of cuDNN agrees with float64."""
     case = Case("lstm", 2, 5, 3, 4, bidirectional=True)
     data = make_data(case)
@@ -48,7 +48,7 @@ def test_cudnn_gets_the_weights_of_the_problem():
     np.testing.assert_allclose(outputs, data.truth()[0], atol=1e-5)
 
 
-def test_a_wrong_result_does_not_pass_whoever_gives_it():
+def test_wrong_results_do_not_pass():
     """Errors of one percent, or NaN, do not pass."""
     data = make_data(Case("gru", 3, 5, 4, 6))
     right = ours(data, "scan")

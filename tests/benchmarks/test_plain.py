@@ -44,7 +44,7 @@ def test_every_experiment_can_be_made_plain(name):
     assert found.frontend.mels == config.frontend.get("mels", found.frontend.mels)
 
 
-def test_so_can_one_that_has_it_all():
+def test_plain_removes_all_other_settings():
     """Settings that no experiment has, or not all at once."""
     ornate = {
         "frontend.name": "mfcc",

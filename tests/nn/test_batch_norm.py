@@ -41,7 +41,7 @@ def test_evaluation_uses_running_statistics():
     np.testing.assert_allclose(y, 2 * (X - 3) / 2 + 1, atol=1e-5)
 
 
-def test_padding_has_no_share():
+def test_padding_has_no_effect_on_statistics():
     y, stats = run(X, VALID)
     y2, stats2 = run(jnp.where(VALID[..., None, None], X, 1e6), VALID)
     np.testing.assert_array_equal(y[VALID], y2[VALID])

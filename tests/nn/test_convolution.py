@@ -44,7 +44,7 @@ def test_values_and_gradients(shape, kernel_shape, strides, padding):
     )
 
 
-def test_in_a_loop_no_convolution_is_left_that_eigen_does_not_take():
+def test_all_convolutions_in_a_loop_run_with_eigen():
     """Checks that dimensions have Eigen's order: batch first, features last."""
 
     def many(kernel, inputs):

@@ -176,7 +176,7 @@ def test_outputs_for_every_frame_need_every_frame(name, changes):
         ({"dense": ("64 rellu",)}, 'Unknown activation "rellu". Did you mean "relu"'),
     ],
 )
-def test_what_does_not_go_together_stops_before_any_work(changes, message):
+def test_invalid_combinations_stop_before_any_work(changes, message):
     with pytest.raises(UserError, match=message):
         model_of(**changes)
 
@@ -250,7 +250,7 @@ def test_a_model_that_cannot_run_in_pieces_says_so(changes, message):
         model_of(**changes).initial_state(1)
 
 
-def test_a_model_that_declares_nothing_is_not_taken_for_causal():
+def test_a_model_without_declarations_is_not_causal():
     class Undeclared(Model):
         pass
 

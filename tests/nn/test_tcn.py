@@ -166,7 +166,7 @@ def test_initial_weights(kernel_init, deviations):
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
-def test_it_begins_as_the_authors_block_does_in_pytorch():
+def test_the_initialisation_is_that_of_the_authors_block():
     """The authors' `TemporalBlock`: weight_norm, then N(0, 0.01) for all convolutions."""
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)

@@ -130,7 +130,7 @@ def test_counting_loses_the_cross_entropy_of_every_step():
 
 
 @every_task
-def test_what_lies_in_padding_never_counts(name):
+def test_padding_has_no_effect(name):
     """Padding of any value changes neither losses nor gradients."""
     task, draw = CASES[name]
     sequences, _ = draw()
@@ -151,7 +151,7 @@ def test_what_lies_in_padding_never_counts(name):
 
 
 @pytest.mark.parametrize("name", ["copy_memory", "counting"])
-def test_metrics_count_every_step_alike(name):
+def test_metrics_weight_every_step_equally(name):
     task, draw = CASES[name]
     sequences, _ = draw()
     targets = task.inputs_and_targets(padded(sequences), LENGTHS, NOTHING).targets
@@ -164,7 +164,7 @@ def test_metrics_count_every_step_alike(name):
     assert abs(expected - np.mean(loss / LENGTHS)) > 1e-3  # that of sequences alike
 
 
-def test_who_copies_all_loses_nothing_and_who_forgets_one_symbol_loses_it():
+def test_a_copy_has_no_loss_except_for_wrong_symbols():
     sequences, output_names = to_copy()
     answered = np.zeros((3, TIME), int)
     for row, answer in zip(answered, output_names, strict=True):

@@ -175,7 +175,7 @@ def test_contributions_of_an_equal_error_rate_give_its_spread():
     assert math.sqrt(np.mean(spreads)) == pytest.approx(np.std(values), rel=0.1)
 
 
-def test_metrics_of_tags_do_not_count_what_all_or_none_have():
+def test_metrics_leave_out_constant_tags():
     found = of_tags(0)
     found["tags"][:, 0], found["tags"][:, 1] = 1, 0
     only = {name: found[name][:, [2]] for name in ("tags", "probabilities")}
@@ -217,7 +217,7 @@ class Kappa(Metric):
         )
 
 
-def test_metrics_of_a_users_own():
+def test_user_defined_metrics():
     found = of_classes(1)
     top = sklearn.metrics.top_k_accuracy_score(
         found["label"], found["probabilities"], k=2, labels=range(CLASSES)
@@ -232,7 +232,7 @@ def test_metrics_of_a_users_own():
     assert contributions.var() / 60 == pytest.approx(jackknife, rel=0.1)
 
 
-def test_of_many_examples_those_of_a_cluster_share_what_they_contribute():
+def test_examples_of_a_cluster_share_contributions():
     found = of_classes(0, count=2500)
     found["cluster"] = np.random.default_rng(0).integers(0, 40, 2500)
     exact = UAR.contributions(found)

@@ -51,7 +51,7 @@ def test_bernoulli_against_pytorch():
     close(loss, sums(expected.numpy()))
 
 
-def test_gaussian_is_the_likelihood_at_unit_variance_but_for_a_constant():
+def test_gaussian_is_the_likelihood_at_unit_variance_up_to_a_constant():
     loss, terms = NextStep(WIDTH, "gaussian").loss(LOGITS, REALS, LENGTHS)
     at_best = norm.logpdf(0.0)
     close(loss, sums(at_best - norm.logpdf(REALS.astype(np.float64), LOGITS)))
@@ -67,7 +67,7 @@ def test_huge_logits_stay_finite():
 
 
 @both_distributions
-def test_what_lies_in_padding_never_counts(distribution):
+def test_padding_has_no_effect(distribution):
     """Padding of any value changes neither losses nor gradients."""
     task = NextStep(WIDTH, distribution)
 
@@ -83,7 +83,7 @@ def test_what_lies_in_padding_never_counts(distribution):
 
 
 @both_distributions
-def test_how_far_a_batch_is_padded_does_not_matter(distribution):
+def test_the_length_of_padding_has_no_effect(distribution):
     task, more = NextStep(WIDTH, distribution), ((0, 0), (0, 7), (0, 0))
     longer = [np.pad(a, more, constant_values=3.0) for a in (LOGITS, ROLLS)]
     close(task.loss(*longer, LENGTHS)[0], task.loss(LOGITS, ROLLS, LENGTHS)[0])
@@ -97,7 +97,7 @@ def test_every_frame_is_predicted_from_earlier_frames():
     np.testing.assert_array_equal(lengths, LENGTHS)
 
 
-def test_or_the_first_frame_is_only_given():
+def test_the_first_frame_can_be_input_only():
     task = NextStep(WIDTH, first_frame=False)
     inputs, lengths, targets = task.inputs_and_targets(ROLLS, LENGTHS, jnp.zeros(4))
     np.testing.assert_array_equal(inputs, ROLLS[:, :-1])
@@ -115,7 +115,7 @@ def test_the_two_differ_by_the_loss_of_the_first_frame():
     np.testing.assert_array_equal(of_rest, terms - 1)
 
 
-def test_metrics_of_a_split_count_every_frame_alike():
+def test_metrics_weight_every_frame_equally():
     task = NextStep(WIDTH)
     scores = {k: np.asarray(v) for k, v in task.score(LOGITS, ROLLS, LENGTHS).items()}
     metrics = measure(task.metrics, scores)
@@ -158,6 +158,6 @@ def test_make_task():
     ],
     ids=str,
 )
-def test_what_cannot_be_asked_is_refused(changes, message):
+def test_invalid_tasks_are_refused(changes, message):
     with pytest.raises(UserError, match=message):
         made(**changes)

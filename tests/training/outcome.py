@@ -20,11 +20,11 @@ class Outcome:
 
     def __init__(self, source, folder, *members, **common):
         configs = [tiny(STEPS | common | changes) for changes in members]
-        self.config, self.loader, self.said = configs[0], make_loader(source, configs), []
+        self.config, self.loader, self.messages = configs[0], make_loader(source, configs), []
         folder = epath.Path(folder)
         named = [Member(f"run{m}", config.train.steps) for m, config in enumerate(configs)]
         boards = TensorBoardWriter({member.name: folder / member.name for member in named})
-        checkpointer = Checkpointer(folder, 10, boards, self.said.append)
+        checkpointer = Checkpointer(folder, 10, boards, self.messages.append)
         state = self.loader.initial_state(hyperparameters(configs))
         self.population = Population(self.loader, state, self.config.parallel.shrink_gain)
         progress = TrainProgress("test")
@@ -46,9 +46,9 @@ class Outcome:
         return {r["step"]: r["validation/loss"] for r in self.records(m, "validation/")}
 
 
-def same_member(one, other, m, its=None):
-    its = m if its is None else its
-    assert_same(member(one.state, m), member(other.state, its))
-    assert one.records(m) == other.records(its)
+def same_member(one, other, m, other_m=None):
+    other_m = m if other_m is None else other_m
+    assert_same(member(one.state, m), member(other.state, other_m))
+    assert one.records(m) == other.records(other_m)
     for name in ("last_step", "best", "best_step", "failure", "alive"):
-        assert getattr(one.memory, name)[m] == getattr(other.memory, name)[its], name
+        assert getattr(one.memory, name)[m] == getattr(other.memory, name)[other_m], name

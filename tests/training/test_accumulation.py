@@ -59,7 +59,7 @@ def test_devices_share_each_part():
 
 
 @pytest.mark.reliability  # for its length
-def test_batch_norm_is_over_each_part_and_moves_once_a_part():
+def test_batch_norm_is_over_each_part_and_updated_once_per_part():
     """The model is applied twice, the second time with the updated statistics."""
     changes = CRNN | {"train.grad_accumulation": 2, "optimizer.name": "sgd"}
     program = program_of(changes)
@@ -108,7 +108,7 @@ def test_batch_norms_parts_do_not_depend_on_the_devices(source):
     np.testing.assert_allclose(shared, whole, rtol=1e-5, atol=1e-5)
 
 
-def test_memory_is_that_of_a_part():
+def test_memory_is_that_of_one_part():
     size = {"model.hidden": 32, "train.batch_size": 64}
     whole, parts = (
         memory(compiled_step(size | {"train.grad_accumulation": parts}, 400)) for parts in (1, 8)

@@ -38,7 +38,7 @@ def shown(board, name="train/loss"):
     return [(event.step, event.value, event.wall_time) for event in board.Scalars(name)]
 
 
-def test_a_board_grows_before_the_eyes_of_who_looks_at_it(boards, board):
+def test_a_board_grows_while_it_is_read(boards, board):
     boards.add(FIRST)
     assert shown(board) == [(50, 2.5, 1.0)]
     boards.add(SECOND)

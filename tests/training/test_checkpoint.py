@@ -48,10 +48,10 @@ def save(directory, steps, keep=2):
 
 def restored(directory, until=None):
     """Returns what is restored, and the messages."""
-    said: list[str] = []
-    checkpoints = Checkpoints(directory, 2, said.append)
+    messages: list[str] = []
+    checkpoints = Checkpoints(directory, 2, messages.append)
     try:
-        return checkpoints.restore(abstract(), until), said
+        return checkpoints.restore(abstract(), until), messages
     finally:
         checkpoints.close()
 
@@ -74,23 +74,23 @@ def test_nothing_to_restore(tmp_path):
     assert restored(epath.Path(tmp_path / "checkpoints")) == (None, [])
 
 
-def test_the_latest_comes_back_to_the_bit_as_arrays_of_the_host(saved):
-    found, said = restored(saved)
+def test_the_latest_is_restored_bit_by_bit(saved):
+    found, messages = restored(saved)
     assert_restored(found, 12)
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(found[0]))
-    assert not said
+    assert not messages
 
 
 def test_only_the_latest_are_kept(saved):
     assert folders(saved) == ["12", "5"]
 
 
-def test_the_one_before_serves_when_the_latest_is_gone(saved):
+def test_the_previous_one_is_used_if_the_latest_is_missing(saved):
     shutil.rmtree(saved / "12")
     assert_restored(restored(saved)[0], 5)
 
 
-def test_an_earlier_one_may_be_asked_for(saved):
+def test_an_earlier_checkpoint_can_be_restored(saved):
     """This happens if later metrics are damaged. Later steps are saved again."""
     assert_restored(restored(saved, until=11)[0], 5)
     assert folders(saved) == ["5"]
@@ -99,7 +99,7 @@ def test_an_earlier_one_may_be_asked_for(saved):
     assert_restored(restored(saved, until=4)[0], 12)  # instead of no checkpoint
 
 
-def test_what_is_saved_may_change_at_once(tmp_path):
+def test_arrays_may_change_during_a_save(tmp_path):
     checkpoints = Checkpoints(epath.Path(tmp_path), 1, pytest.fail)
     arrays = jax.tree.map(np.array, state(3))
     checkpoints.save(3, arrays, MEMORY)
@@ -108,7 +108,7 @@ def test_what_is_saved_may_change_at_once(tmp_path):
     assert_restored(restored(epath.Path(tmp_path))[0], 3)
 
 
-def test_a_half_written_checkpoint_is_ignored(saved):
+def test_an_incomplete_checkpoint_is_ignored(saved):
     """A kill leaves a folder that was not renamed, with some of its files."""
     half = Path(saved / "20.orbax-checkpoint-tmp")
     shutil.copytree(saved / "12", half)
@@ -119,7 +119,7 @@ def test_a_half_written_checkpoint_is_ignored(saved):
     assert_restored(restored(saved)[0], 12)
 
 
-def test_saving_goes_on_after_a_kill(saved):
+def test_saving_continues_after_a_kill(saved):
     shutil.copytree(saved / "12", saved / "20.orbax-checkpoint-tmp")
     save(saved, [20])
     assert_restored(restored(saved)[0], 20)
@@ -134,7 +134,7 @@ def damages(content: bytes) -> Iterator[bytes | None]:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_damage_to_any_file_is_noticed_or_does_not_matter(saved, tmp_path, capfd):
+def test_damage_to_any_file_is_detected_or_has_no_effect(saved, tmp_path, capfd):
     """The previous checkpoint is used, with a message and without a traceback."""
     files = sorted(path for path in Path(saved / "12").rglob("*") if path.is_file())
     noticed = set()
@@ -146,11 +146,11 @@ def test_damage_to_any_file_is_noticed_or_does_not_matter(saved, tmp_path, capfd
             (copy / name).unlink()
             if damaged is not None:
                 (copy / name).write_bytes(damaged)
-            found, said = restored(copy)
-            if said:
+            found, messages = restored(copy)
+            if messages:
                 assert_restored(found, 5)
-                assert said[0].startswith("checkpoint 12 is damaged (")
-                assert said[0].endswith("); resumes from step 5")
+                assert messages[0].startswith("checkpoint 12 is damaged (")
+                assert messages[0].endswith("); resumes from step 5")
                 assert folders(copy) == ["5", "damaged-12"]
                 noticed.add(name)
             else:
@@ -160,7 +160,7 @@ def test_damage_to_any_file_is_noticed_or_does_not_matter(saved, tmp_path, capfd
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_training_goes_on_from_before_the_damage(saved):
+def test_training_continues_from_before_the_damage(saved):
     shutil.rmtree(saved / "12" / "default")
     assert_restored(restored(saved)[0], 5)
     save(saved, [12])
@@ -171,15 +171,15 @@ def test_training_goes_on_from_before_the_damage(saved):
 def test_all_are_damaged(saved):
     for step in ("5", "12"):
         (saved / step / "_CHECKPOINT_METADATA").write_text("{")
-    found, said = restored(saved)
+    found, messages = restored(saved)
     assert found is None
-    assert len(said) == 1
-    assert "checkpoint 12 is damaged" in said[0]
-    assert said[0].endswith("none is left: starts again")
+    assert len(messages) == 1
+    assert "checkpoint 12 is damaged" in messages[0]
+    assert messages[0].endswith("none is left: starts again")
     assert folders(saved) == ["damaged-12", "damaged-5"]
 
 
-def test_another_shape_is_no_damage(saved):
+def test_another_shape_is_not_damage(saved):
     checkpoints = Checkpoints(saved, 2, pytest.fail)
     other = abstract() | {"step": jax.ShapeDtypeStruct((10**15,), np.int32)}  # never allocated
     expected = r"step is int32\[2\] there, int32\[1000000000000000\] here"
@@ -211,8 +211,8 @@ def free(disk):
 def test_a_full_disk_does_not_end_training(small_disk, room, capfd):
     """The previous checkpoint stays, and the space of the failed one is freed."""
     arrays = {"a": np.random.default_rng(0).normal(size=100_000).astype(np.float32)}  # 400 kB
-    said: list[str] = []
-    checkpoints = Checkpoints(epath.Path(small_disk / "checkpoints"), 1, said.append)
+    messages: list[str] = []
+    checkpoints = Checkpoints(epath.Path(small_disk / "checkpoints"), 1, messages.append)
     checkpoints.save(3, arrays, {"step": 3})
     assert checkpoints.wait()
     fill = small_disk / "fill"
@@ -224,7 +224,7 @@ def test_a_full_disk_does_not_end_training(small_disk, room, capfd):
         assert free(small_disk) == before
         assert folders(small_disk / "checkpoints") == ["3"]
     reason = "could not be written (No space left on device); training goes on"
-    assert said == [f"checkpoint at step {step} {reason}" for step in (4, 5)]
+    assert messages == [f"checkpoint at step {step} {reason}" for step in (4, 5)]
     fill.unlink()
     checkpoints.save(5, arrays, {"step": 5})
     assert checkpoints.wait()
@@ -259,7 +259,7 @@ else:
 """
 
 
-def test_one_of_several_processes_saves_and_restores_alone(tmp_path, environment):
+def test_only_process_0_saves_and_restores(tmp_path, environment):
     with socket.socket() as free_port:
         free_port.bind(("localhost", 0))
         port = str(free_port.getsockname()[1])
@@ -297,7 +297,7 @@ def model(tmp_path):
     return directory
 
 
-def test_a_model_comes_back(model):
+def test_a_model_is_restored(model):
     loaded, description = load_model(model)
     assert_same(loaded["params"], ARRAYS["params"])
     assert_same(loaded["normalisation"], ARRAYS["normalisation"])
@@ -310,7 +310,7 @@ def test_a_model_without_its_description_is_not_finished(model):
         load_model(model)
 
 
-def test_a_damaged_model_is_noticed(model):
+def test_a_damaged_model_is_detected(model):
     content = (model / "arrays.npz").read_bytes()
     at = content.index(np.arange(3, dtype=np.float32).tobytes())
     for damaged in (content[:-30], b"", content[: at + 4] + b"\x01" + content[at + 5 :]):

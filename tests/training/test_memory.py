@@ -24,5 +24,5 @@ def test_with_rematerialisation(sample_rate):
     assert memory(step) < 2 * GIB
 
 
-def test_without_it_takes_several_times_as_much():
+def test_without_rematerialisation_memory_is_several_times_larger():
     assert memory(compiled_step(MINUTE, FRAMES)) > 5 * GIB

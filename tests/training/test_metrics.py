@@ -36,7 +36,7 @@ def test_windows_do_not_depend_on_calls(calls):
 
 
 @pytest.mark.parametrize("kill", [1, 7, 10])
-def test_windows_take_up_where_a_checkpoint_left_off(kill):
+def test_windows_continue_from_a_checkpoint(kill):
     before = RunningMeans(7, 2, ("loss",))
     ended = before.add(0, {"loss": SERIES[:, :kill]})
     state = json.loads(json.dumps(before.state()))
@@ -51,7 +51,7 @@ def records(start, stop):
     return [{"run": "a", "step": step, "train/loss": 1 / step} for step in steps]
 
 
-def test_segments_come_back_in_order(tmp_path):
+def test_segments_are_read_in_order(tmp_path):
     segments = LogSegments(epath.Path(tmp_path), pytest.fail)
     for start, stop in ((90, 1200), (0, 90)):
         segments.write(start, stop, records(start, stop))
@@ -74,11 +74,11 @@ def test_rewinding_drops_what_is_past_a_checkpoint(tmp_path):
 @pytest.fixture
 def three(tmp_path):
     """Returns three log segments, their files, and the messages."""
-    said: list[str] = []
-    segments = LogSegments(epath.Path(tmp_path), said.append)
+    messages: list[str] = []
+    segments = LogSegments(epath.Path(tmp_path), messages.append)
     for start, stop in ((0, 10), (10, 20), (20, 30)):
         segments.write(start, stop, records(start, stop))
-    return segments, sorted(tmp_path.iterdir()), said
+    return segments, sorted(tmp_path.iterdir()), messages
 
 
 def damages(content):
@@ -90,8 +90,8 @@ def damages(content):
     yield b"".join(lines[:3] + lines[4:])
 
 
-def test_a_damaged_segment_is_noticed_and_read_past(three):
-    segments, files, said = three
+def test_a_damaged_segment_is_detected_and_skipped(three):
+    segments, files, messages = three
     content = files[1].read_bytes()
     for damaged in damages(content):
         files[1].write_bytes(damaged)
@@ -102,14 +102,14 @@ def test_a_damaged_segment_is_noticed_and_read_past(three):
         assert list(segments.records()) == records(0, 10) + records(20, 30)
     segments.rewind(30)
     segments.rewind(10)  # an earlier checkpoint allows this
-    told = "the metrics of steps 11 to 20 are damaged and "
-    assert said == [f"{told}lost", f"{told}computed again"]
+    start = "the metrics of steps 11 to 20 are damaged and "
+    assert messages == [f"{start}lost", f"{start}computed again"]
     segments.write(10, 30, records(10, 30))
     assert list(segments.records()) == records(0, 30)
     assert segments.whole_until() == 30
 
 
-def test_a_missing_segment_is_noticed(three):
+def test_a_missing_segment_is_detected(three):
     segments, files, _ = three
     files[0].unlink()
     assert segments.whole_until() == 0

@@ -44,7 +44,7 @@ def assert_kept(state, before):
         assert_same(getattr(state, name), getattr(before, name))
 
 
-def test_what_is_not_finite_changes_nothing_but_the_counts(stepped):
+def test_an_update_that_is_not_finite_changes_only_the_counts(stepped):
     program, state, step = stepped
     batch = noise(program, FRAMES)
     state, counts = poisoned(state), []
@@ -58,7 +58,7 @@ def test_what_is_not_finite_changes_nothing_but_the_counts(stepped):
     assert counts[:3] == [(1, 2, False), (2, 3, False), (3, 3, True)]
 
 
-def test_a_finite_loss_with_infinite_gradients_is_left_out_too(stepped):
+def test_infinite_gradients_of_a_finite_loss_are_skipped(stepped):
     program, state, step = stepped
     params = jax.tree.map(jnp.copy, state.weights.params)
     params["front"]["norm_0"]["scale"] *= 1e-30
@@ -89,7 +89,7 @@ def trained(source, changes, count, members=({},)):
 
 
 @pytest.mark.parametrize("loader", ["resident", "streamed"])
-def test_a_frozen_member_is_stepped_no_more(source, loader):
+def test_a_frozen_member_does_not_change(source, loader):
     """The other member continues as in a single run."""
     members = ({}, {"seed": 1, "optimizer.learning_rate": 0.01})
     state, metrics = trained(source, {"data.loader": loader}, 6, members)
@@ -104,7 +104,7 @@ def test_a_frozen_member_is_stepped_no_more(source, loader):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(member(state.opt_state, 0)))
 
 
-def test_updates_that_may_be_left_out_do_not_stop_it(source):
+def test_skipped_updates_within_the_limit_do_not_stop_a_member(source):
     state, metrics = trained(source, {"train.skip_nonfinite": 10}, 6)
     losses = metrics["loss"][0]
     bad = int(np.flatnonzero(~np.isfinite(losses))[0])

@@ -75,7 +75,7 @@ def of_each_piece(first_frame=True):
 
 
 @pytest.mark.parametrize("first_frame", [True, False])
-def test_a_share_is_that_of_every_piece_on_its_own(first_frame):
+def test_a_gradient_sum_is_that_of_single_pieces(first_frame):
     *_, share = share_of({"task.first_frame": first_frame})
     losses, gradients = of_each_piece(first_frame)
     close(share.loss, losses.sum())
@@ -84,7 +84,7 @@ def test_a_share_is_that_of_every_piece_on_its_own(first_frame):
     assert all(np.any(leaf) for leaf in jax.tree.leaves(gradients))
 
 
-def test_what_lies_in_padding_changes_nothing():
+def test_padding_changes_nothing():
     *_, clean = share_of({})
     *_, dirty = share_of({}, fill=200)
     assert_same(dirty, clean)
@@ -101,7 +101,7 @@ def after_a_step(parts):
     return state.weights.params, after.weights.params, metrics
 
 
-def test_a_step_goes_by_the_mean_over_frames():
+def test_a_step_uses_the_mean_over_frames():
     """The loss is the mean over frames, not the mean of the pieces' means."""
     before, after, metrics = after_a_step(parts=1)
     losses, gradients = of_each_piece()
@@ -207,7 +207,7 @@ def test_lengths_are_padded_to_few_frames(loader, rolls):
     assert padded[-1] - lengths.max() < rolls.signal.block == 8
 
 
-def test_frames_reach_the_model_as_they_are(rolls, loader, config):
+def test_frames_reach_the_model_unchanged(rolls, loader, config):
     reader = loader.data.reader([0], np.arange(8, dtype=np.int32), Mixing())
     batch = jax.tree.map(lambda leaf: leaf[0], reader.step(1, 0)[0])
     prepared = loader.program.inputs_and_targets(normalisation_of(loader, config), batch)
@@ -216,7 +216,7 @@ def test_frames_reach_the_model_as_they_are(rolls, loader, config):
     assert set(np.unique(prepared.targets)) == {0, 1}
 
 
-def test_unless_they_are_to_be_normalised(rolls, loader):
+def test_frames_can_be_normalised(rolls, loader):
     config = tiny(OF_TWO_LENGTHS | {"frontend.normalise": True, "task.distribution": "gaussian"})
     train = np.concatenate(rolls.signals(loader.data.ids[0]["train"]))
     close(normalisation_of(make_loader(rolls, [config]), config).mean, train.mean(axis=0))
@@ -246,7 +246,7 @@ def test_resident_and_streamed_give_the_same_bits(rolls, loader, trained):
         assert_same(scores_of(streamed, state, role), scores_of(loader, state, role))
 
 
-def test_devices_that_share_a_batch_change_nothing(rolls, trained):
+def test_sharing_a_batch_between_devices_changes_nothing(rolls, trained):
     """Each device has rows of different lengths, in two parts."""
     configs = [tiny(OF_TWO_LENGTHS | {"parallel.data": 2, "train.grad_accumulation": 2})]
     _, metrics = steps(make_loader(rolls, configs), configs, [20])
@@ -256,7 +256,7 @@ def test_devices_that_share_a_batch_change_nothing(rolls, trained):
     )
 
 
-def test_a_split_is_scored_as_every_piece_on_its_own(rolls, loader, trained):
+def test_a_split_is_scored_like_single_pieces(rolls, loader, trained):
     one, ids = member(trained[0], 0), loader.data.ids[0]["test"][:3]
     total, frames = 0.0, 0
     for piece in rolls.signals(ids):
@@ -271,7 +271,7 @@ def test_a_split_is_scored_as_every_piece_on_its_own(rolls, loader, trained):
     assert LOSS.value(scores) == pytest.approx(total / frames, rel=1e-5)
 
 
-def test_a_saved_model_scores_as_the_feed_that_trained_it(tmp_path, rolls, loader, config, trained):
+def test_a_saved_model_has_the_scores_of_its_loader(tmp_path, rolls, loader, config, trained):
     one = member(trained[0], 0)
     longest = loader.data.plan.padded[-1]
     saved = TrainedModel(
@@ -313,7 +313,7 @@ def test_augmentation_of_sound_is_refused(name):
         ({"model.name": "crnn", "model.conv": ("4 3x1",)}, "without kernels over time"),
     ],
 )
-def test_the_next_frame_is_shown_to_no_model(changes, setting):
+def test_models_that_read_later_frames_are_refused(changes, setting):
     with pytest.raises(UserError, match=f"next_step needs a causal model: set .*{setting}"):
         program_of(changes)
     program_of({"model.name": "crnn", "model.conv": ("4 1x3",)})

@@ -136,7 +136,7 @@ def memory_hungry(x):
     return {"sum": (grid @ grid @ grid.T).sum()}
 
 
-def test_as_many_members_side_by_side_as_fit():
+def test_as_many_members_in_one_vmap_as_fit():
     """The number follows from the memory of one and two members, and does not change results."""
     members = {"by": RNG.normal(size=12).astype(np.float32)}
 
@@ -157,7 +157,7 @@ def test_as_many_members_side_by_side_as_fit():
 
 
 @pytest.mark.parametrize(("room", "members"), [(12, 12), (11, 6), (5, 4), (2, 2), (1, 1)])
-def test_a_compiler_that_finds_no_room_is_asked_for_fewer_members(room, members):
+def test_fewer_members_if_the_compiler_runs_out_of_memory(room, members):
     """Simulates a compiler that runs out of memory, as on a TPU."""
 
     def compiled(vmap_members):

@@ -21,7 +21,7 @@ def unpacked(source, tmp_path_factory):
     return Outcome(source, tmp_path_factory.mktemp("whole"), *MEMBERS, **TWO_DEVICES, **NEVER)
 
 
-def test_those_that_go_on_move_to_devices_of_their_own(source, tmp_path, unpacked):
+def test_remaining_members_move_to_other_devices(source, tmp_path, unpacked):
     assert unpacked.population.size == 4
     packed = Outcome(source, tmp_path, *MEMBERS, **TWO_DEVICES, **ALWAYS)
     assert packed.population.size == 2
@@ -52,7 +52,7 @@ def test_resumed_when_some_have_left(source, tmp_path, unpacked, devices):
 
 
 @pytest.mark.reliability  # for its length
-def test_side_by_side_a_group_shrinks_when_half_have_stopped(source, tmp_path, unpacked):
+def test_a_vmapped_group_shrinks_when_half_have_stopped(source, tmp_path, unpacked):
     members = [MEMBERS[i] for i in (0, 2, 1, 3)]  # one of each kind on a device
     settings = TWO_DEVICES | {"parallel.vmap_members": 2}
     packed = Outcome(source, tmp_path, *members, **settings, **ALWAYS)
@@ -63,7 +63,7 @@ def test_side_by_side_a_group_shrinks_when_half_have_stopped(source, tmp_path, u
 
 
 @pytest.mark.reliability  # for its length
-def test_side_by_side_a_member_is_what_it_is_alone(source):
+def test_a_vmapped_member_equals_a_single_run(source):
     """Losses agree to 1e-5 over 100 steps with all noise. A NaN member does not affect others."""
     configs = [
         tiny(NOISE | {"seed": seed, "parallel.vmap_members": 0, "optimizer.learning_rate": rate})

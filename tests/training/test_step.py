@@ -48,7 +48,7 @@ def test_the_loss_falls(one_device):
         ),
     ],
 )
-def test_devices_that_share_a_batch_change_nothing(source, one_device, mode, devices):
+def test_sharing_a_batch_between_devices_changes_nothing(source, one_device, mode, devices):
     """Over 50 steps. Noise and parts depend on the row of the whole batch."""
     shared = losses(source, {"parallel.mode": mode, "parallel.data": devices})
     np.testing.assert_allclose(shared, one_device, rtol=1e-5, atol=1e-5)
@@ -61,12 +61,12 @@ def test_batch_norm_is_over_the_whole_batch(source):
         for configs in ([tiny(changes)], [tiny(changes | {"parallel.data": 2})])
     )
     np.testing.assert_allclose(whole[1]["loss"], shared[1]["loss"], rtol=1e-5, atol=1e-5)
-    for leaf, its in zip(
+    for leaf, expected in zip(
         jax.tree.leaves(whole[0].weights.model_state),
         jax.tree.leaves(shared[0].weights.model_state),
         strict=True,
     ):
-        np.testing.assert_allclose(leaf, its, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(leaf, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def in_a_group(source):
 
 
 @pytest.mark.parametrize("index", range(len(MEMBERS)))
-def test_a_member_is_what_it_is_alone(source, in_a_group, index):
+def test_a_member_equals_a_single_run(source, in_a_group, index):
     """Bit-identical on a CPU: other members have no effect."""
     configs = [tiny(NOISE | MEMBERS[index])]
     loader = make_loader(source, configs)
@@ -86,7 +86,7 @@ def test_a_member_is_what_it_is_alone(source, in_a_group, index):
     assert_same(member(group_state, index), member(state, 0))
 
 
-def test_devices_that_share_members_change_nothing(source):
+def test_sharing_members_between_devices_changes_nothing(source):
     configs = [tiny({"seed": seed}) for seed in range(3)]
     alone = steps(make_loader(source, configs), configs, [20])
     configs = [tiny({"seed": seed, "parallel.member": 2}) for seed in range(3)]

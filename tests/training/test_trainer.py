@@ -78,7 +78,7 @@ def test_early_stopping_ends_one_member_and_not_the_other(source, tmp_path, two)
     same_member(outcome, two, 1)
 
 
-def test_horizons_may_differ_within_a_group(source, tmp_path):
+def test_numbers_of_steps_may_differ_within_a_group(source, tmp_path):
     cosine = {"optimizer.schedule": "cosine"}
     short, long = {"train.steps": 12}, {"seed": 1, "train.steps": 20}
     both = Outcome(source, tmp_path / "both", short, long, **cosine)
@@ -91,7 +91,7 @@ def test_horizons_may_differ_within_a_group(source, tmp_path):
 
 
 @pytest.mark.parametrize("call_seconds", [ONE_STEP, MANY_STEPS])
-def test_a_member_whose_loss_is_no_number_fails_alone(source, tmp_path, two, call_seconds):
+def test_a_member_with_a_nan_loss_fails_alone(source, tmp_path, two, call_seconds):
     members = ({"optimizer.learning_rate": 3e38}, {"seed": 1})
     options = {"train.log_every": 1, "parallel.call_seconds": call_seconds}
     outcome = Outcome(source, tmp_path, *members, **options)
@@ -111,7 +111,7 @@ def test_a_member_whose_loss_is_no_number_fails_alone(source, tmp_path, two, cal
     assert outcome.records(1, "validation/") == two.records(1, "validation/")
 
 
-def test_a_validation_loss_that_is_no_number_is_a_failure_too(source, tmp_path):
+def test_a_nan_validation_loss_is_a_failure(source, tmp_path):
     blown = {"optimizer.learning_rate": 3e38, "train.steps": 1}
     outcome = Outcome(source, tmp_path, blown, {"seed": 1, "train.steps": 1})
     failure, none = outcome.memory.failure

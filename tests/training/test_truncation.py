@@ -102,7 +102,7 @@ def test_within_micro_batches_and_with_rematerialisation(source):
 
 
 @pytest.mark.reliability  # for its length
-def test_memory_grows_with_the_sound_alone():
+def test_memory_grows_only_with_the_sound():
     """Only samples and features grow with the length; activations are those of a segment."""
     size = {"model.hidden": 64, "train.batch_size": 16, "frontend.name": "raw"}
     short, long = (

@@ -13,7 +13,7 @@ from tests.tones import SPEAKERS, fresh, make_loader, tiny
 GOES_ON = np.array([True, False, True])
 
 
-def test_members_go_on_together_while_one_does():
+def test_the_loop_runs_while_any_member_is_active():
     together = jax.vmap(any_member, out_axes=None)  # not allowed with one index per member
     assert together(GOES_ON)
     assert not together(np.zeros(3, bool))
@@ -25,14 +25,14 @@ def test_members_share_the_longest_bucket():
     assert max_over_members(jnp.int32(1)) == 1
 
 
-def test_who_has_stopped_stays_as_he_is():
+def test_stopped_members_do_not_change():
     new, old = {"a": jnp.arange(3.0), "b": jnp.ones((3, 2))}, {"a": -jnp.ones(3)}
     kept = jax.vmap(where_active)(GOES_ON, new, old | {"b": jnp.zeros((3, 2))})
     np.testing.assert_array_equal(kept["a"], [0, -1, 2])
     np.testing.assert_array_equal(kept["b"], [[1, 1], [0, 0], [1, 1]])
 
 
-def test_what_all_members_share_is_kept_for_each():
+def test_shared_values_are_kept_for_each_member():
     kept = jax.vmap(where_active, in_axes=(0, None, 0))(GOES_ON, jnp.float32(7), jnp.arange(3.0))
     np.testing.assert_array_equal(kept, [7, 1, 7])
 
@@ -64,7 +64,7 @@ def trained(source, configs, vmap_members):
     return loader, jax.device_get(state), joined
 
 
-def test_one_length_is_worked_on_at_a_step(source, configs):
+def test_one_padded_length_is_computed_per_step(source, configs):
     """The program computes one padded length, where a plain `vmap` would compute all.
 
     Each member equals a single run, whenever the others stop.
