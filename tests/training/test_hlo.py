@@ -62,7 +62,7 @@ def test_one_reduction_an_update(source, changes, groups):
     assert found == [("all-reduce", parameters + 1, groups)]
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("grad_accumulation", [1, 2])
 def test_batch_norm_adds_its_statistics(source, grad_accumulation):
     changes = CRNN | TWO_BY_TWO | {"train.grad_accumulation": grad_accumulation}
     found, parameters = collectives(source, changes)
