@@ -1,1 +1,1 @@
-"""What is measured about speed and memory: one question a file, and the harness that asks it."""
+"""Benchmarks of speed and memory: one file per benchmark, and a common harness."""

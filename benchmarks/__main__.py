@@ -1,25 +1,26 @@
-"""Runs a benchmark: contestants take turns in one process; prints medians and quartiles.
+"""Runs a benchmark. Contestants take turns in one process; the result is medians and quartiles.
 
   python -m benchmarks step
   python -m benchmarks step --config experiments/spoken_digit.py --seconds 30 --json step.json
   benchmarks/on_gpu.sh results/                       all of them, a JSON file each
 
-recurrence  one recurrent layer, forward and backward: our implementations against linen, PyTorch
-         and, on a GPU, cuDNN; --check first compares every one of them with float64, --grid takes
-         many more sizes, --plot FILE draws the result
-cells    one layer of every cell, forward and backward, beside the LSTM at equal width
-convolution  the gradients of convolutions against those that JAX derives, in a loop and alone
-kernels  the settings of the Pallas kernels against one another, on a GPU or TPU
-frontend the log-mel frontend against JAX, PyTorch and SciPy
-input    what resident and streamed input cost beside a constant batch
-step     a training step of GRU and LSTM against PyTorch (which the extra [bench] installs)
-scaling  what more devices bring, and by a model of the cost to how many sharing a batch pays; a CPU
-         makes devices to check the losses by: XLA_FLAGS=--xla_force_host_platform_device_count=8
-sweep    many runs in one program against the same runs one after another, and against PyTorch
-memory   what each way to train on long recordings saves in memory, and what it costs in time
+recurrence   one recurrent layer, forward and backward: our implementations against linen, PyTorch
+             and, on a GPU, cuDNN; --check first compares all implementations with float64, --grid
+             measures many more sizes, --plot FILE draws the result
+cells        one layer of every cell, forward and backward, against the LSTM of equal width
+convolution  our gradients of convolutions against those that JAX derives, in a loop and outside
+kernels      settings of the Pallas kernels, on a GPU or TPU
+frontend     the log-mel frontend against JAX, PyTorch and SciPy
+input        resident and streamed input against a constant batch
+step         a training step of GRU and LSTM against PyTorch (which the extra [bench] installs)
+scaling      speed on several devices, and an estimate of how many devices can usefully share a
+             batch; virtual devices of a CPU can check the losses:
+             XLA_FLAGS=--xla_force_host_platform_device_count=8
+sweep        many runs in one program against single runs, and against PyTorch
+memory       memory and time of each method for training on long recordings
 
-Run it in a checkout, on a machine that does nothing else. Any value of the config can be set with
---config.NAME=VALUE.
+Run it in a checkout, on an otherwise idle machine. --config.NAME=VALUE sets any value of the
+config.
 """
 
 import importlib
@@ -38,24 +39,26 @@ BENCHMARKS = ("cells", "convolution", "kernels", "recurrence", *NEED_A_CONFIG)
 
 command.define_config(
     "experiments/spoken_digit.py",
-    "The experiment; cells, convolution, recurrence and kernels need none.",
+    "The experiment; cells, convolution, recurrence and kernels do not use it.",
 )
 _SECONDS = flags.DEFINE_float(
-    "seconds", 20.0, "For each comparison, without compilation.", lower_bound=0.0
+    "seconds", 20.0, "Duration of each comparison, without compilation.", lower_bound=0.0
 )
 _DEVICE = flags.DEFINE_enum(
-    "device", None, ["cpu", "gpu", "tpu"], "Where to run, if not on the best device there is."
+    "device", None, ["cpu", "gpu", "tpu"], "Where to run; by default on the best device."
 )
-_CHECK = flags.DEFINE_bool("check", False, "recurrence: compare every one with float64 first.")
-_GRID = flags.DEFINE_bool("grid", False, "recurrence: 60 sizes of each cell, not four.")
-_JSON = flags.DEFINE_string("json", None, "File for the numbers.")
-_PLOT = flags.DEFINE_string("plot", None, "File for a picture of the speeds: .svg, .png or .pdf.")
+_CHECK = flags.DEFINE_bool(
+    "check", False, "recurrence: first compare all implementations with float64."
+)
+_GRID = flags.DEFINE_bool("grid", False, "recurrence: 60 sizes of each cell instead of 4.")
+_JSON = flags.DEFINE_string("json", None, "File for the results.")
+_PLOT = flags.DEFINE_string("plot", None, "File for a figure of the speeds: .svg, .png or .pdf.")
 
 
 def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 2 or arguments[1] not in BENCHMARKS:
-        given = " ".join(arguments[1:])
-        raise UserError(f'Say which benchmark, not "{given}".{nearest(given, BENCHMARKS)}')
+        text = " ".join(arguments[1:])
+        raise UserError(f'Unknown benchmark "{text}".{nearest(text, BENCHMARKS)}')
     name = arguments[1]
     if name != "recurrence" and (_CHECK.value or _GRID.value):
         raise UserError("--check and --grid are for the benchmark recurrence.")

@@ -1,10 +1,10 @@
-"""What a step of each cell costs at one width: time and memory of a layer beside the LSTM's."""
+"""Time and memory of one layer of each cell, against an LSTM of equal width."""
 
 import functools
 from collections.abc import Iterator, Sequence
 
 from benchmarks.harness import Contestant, Options, Row, compete, say
-from benchmarks.layers import Case, make_problem, ours
+from benchmarks.layers import Case, make_data, ours
 from gru_audio.nn.cells import CELLS
 
 PEER = "lstm"
@@ -19,13 +19,13 @@ def measure(
     """Times forward and backward of one layer of each cell.
 
     Args:
-      options: of the command line.
+      options: options of the command line.
       sizes: batch, time, features and units.
-      cells: keys of `CELLS`, the LSTM among them.
+      cells: keys of `CELLS`, including the LSTM.
     """
 
     def contestant(case: Case) -> Contestant:
-        return ours(make_problem(case), "auto").contestant()
+        return ours(make_data(case), "auto").contestant()
 
     for size in sizes:
         cases = {cell: Case(cell, *size) for cell in cells}

@@ -1,4 +1,4 @@
-"""What convolutions cost where training happens, inside a compiled loop: our gradients or JAX's."""
+"""Our gradients of convolutions against those that JAX derives, in a compiled loop and outside."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -22,10 +22,10 @@ def measure(
     sizes: Sequence[tuple[int, int, int]] = SIZES,
     blocks: Sequence[str] = BLOCKS,
 ) -> Iterator[Row]:
-    """Times steps of gradient descent on some blocks of convolutions.
+    """Times steps of gradient descent on blocks of convolutions.
 
     Args:
-      options: of the command line.
+      options: options of the command line.
       sizes: batch, time and bands.
       blocks: as in ``config.model.conv``, without pooling.
     """
@@ -52,7 +52,7 @@ def _contestant(
     blocks: Sequence[str],
     steps: int,
 ) -> Contestant:
-    """Steps of descent, in a loop where there are several."""
+    """Compiles `steps` steps of gradient descent; several steps are in a loop."""
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.normal(size=(*size, 1)), jnp.float32)
     parsed = [parse_block(block) for block in blocks]
@@ -64,18 +64,18 @@ def _contestant(
 
     def loss(kernels: list[jax.Array], x: jax.Array) -> jax.Array:
         for kernel, block in zip(kernels, parsed, strict=True):
-            around = [((width - 1) // 2, width // 2) for width in kernel.shape[:2]]
-            x = jax.nn.relu(convolve(x, kernel, block.stride, around))
+            padding = [((width - 1) // 2, width // 2) for width in kernel.shape[:2]]
+            x = jax.nn.relu(convolve(x, kernel, block.stride, padding))
         return jnp.mean(x**2)
 
     def step(kernels: list[jax.Array], images: jax.Array) -> list[jax.Array]:
         gradients = jax.grad(loss)(kernels, images)
         return jax.tree.map(lambda k, g: k - 1e-3 * g, kernels, gradients)
 
-    def many(kernels: list[jax.Array], images: jax.Array) -> list[jax.Array]:
+    def run(kernels: list[jax.Array], images: jax.Array) -> list[jax.Array]:
         if steps == 1:
             return step(kernels, images)
         return jax.lax.fori_loop(0, steps, lambda _, k: step(k, images), kernels)
 
-    call = jax.jit(many).lower(kernels, images).compile()
+    call = jax.jit(run).lower(kernels, images).compile()
     return Contestant(turn(lambda: jax.block_until_ready(call(kernels, images))), steps=steps)

@@ -1,4 +1,4 @@
-"""A run or a group of runs of an experiment's config, ready to take steps."""
+"""Runs of an experiment's config, set up for timing."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -22,8 +22,8 @@ from gru_audio.training.program import make_program
 from gru_audio.training.step import Program, TrainState
 
 _ONE_DEVICE = {"parallel.mode": "pjit", "parallel.data": 1, "parallel.member": 1}
-# What a plain classifier takes over from an experiment: its data, its size and how it begins.
-_TAKEN_OVER = (
+# Keys that `plain` copies from an experiment: data, size and initialisation.
+_COPIED = (
     *("seed", "data.", "parallel."),
     *("frontend.normalise", "frontend.window_ms", "frontend.hop_ms", "frontend.n_fft"),
     *("frontend.mels", "frontend.f_min", "frontend.f_max", "frontend.floor"),
@@ -38,7 +38,7 @@ _MAX_STEPS = 100_000  # more than any benchmark takes
 
 @dataclass(frozen=True)
 class Setting:
-    """A config, and what follows from it."""
+    """A config with the program, placement, data and hyperparameters that it defines."""
 
     config: ConfigDict
     program: Program
@@ -55,29 +55,29 @@ class Setting:
         return mixing(self.hyper)
 
     def loader(self, kind: str) -> Loader:
-        """A new loader, "resident" or "streamed"."""
+        """Makes a loader, "resident" or "streamed"."""
         threads = self.config.data.workers
         return LOADERS[kind](
             self.program, replace(self.placement), self.data, self.mixing, _MAX_STEPS, threads
         )
 
     def reader(self) -> Reader:
-        """Reads the plan's batches on the host."""
+        """Makes a reader of the plan's batches on the host."""
         rows = np.arange(self.batch_size, dtype=np.int32)
         return self.data.reader(range(len(self.data.seeds)), rows, self.mixing)
 
     def start(self) -> tuple[Batch, TrainState]:
-        """The first batch of the length that most steps have, and the state to begin with."""
+        """Returns the first batch of the most frequent length, and the initial state."""
         sizes = list(map(len, self.data.tables[0]))
         batch, _ = self.reader().step(int(np.argmax(sizes)), 0)
         return batch, self.loader("streamed").initial_state(self.hyper)
 
 
 def source_of(config: ConfigDict) -> Source:
-    """The data set of a config.
+    """Opens the data set of a config.
 
     Raises:
-      UserError: it is not prepared.
+      UserError: the data set is not prepared.
     """
     return open_source(config.data.name, config.data.dir)
 
@@ -85,13 +85,13 @@ def source_of(config: ConfigDict) -> Source:
 def make_setting(
     config: ConfigDict, source: Source, parallel: Mapping[str, Any] | None = None, members: int = 1
 ) -> Setting:
-    """The setting of a config on its data set: one run on one device, if not said otherwise.
+    """Makes the setting of a config on its data set; by default, one run on one device.
 
     Args:
-      config: an experiment's.
+      config: config of an experiment.
       source: its data set.
-      parallel: what to change in where it runs, by dotted names.
-      members: runs, which differ in their seeds.
+      parallel: changes to `config.parallel`, by dotted name.
+      members: number of runs, which differ in their seeds.
     """
     config = override(config, _ONE_DEVICE | dict(parallel or {}))
     configs = [override(config, {"seed": config.seed + m}) for m in range(members)]
@@ -107,38 +107,39 @@ def make_setting(
 
 
 def plain(config: ConfigDict) -> ConfigDict:
-    """A model and a step that PyTorch can have too, without random numbers.
+    """Returns the config of a model and a training step without random numbers.
 
-    Layers of a cell on normalised log-mel, the last state of which one dense layer reads, trained
-    by clipped Adam. All settings but their sizes are those of the default config.
+    It is simple enough to be written in PyTorch: recurrent layers on normalised log-mel features, a
+    linear output of the last state, and Adam with clipping. Sizes and initialisation are those of
+    `config`. All other settings are the defaults.
     """
-    taken = {name: value for name, value in flatten(config).items() if name.startswith(_TAKEN_OVER)}
-    return override(default_config(), taken | _PLAIN)
+    copied = {name: value for name, value in flatten(config).items() if name.startswith(_COPIED)}
+    return override(default_config(), copied | _PLAIN)
 
 
 def training(
-    setting: Setting, steps: int, work: float = 1.0, losses_of: int = 0
+    setting: Setting, steps: int, work: float = 1.0, loss_steps: int = 0
 ) -> Callable[[], Contestant]:
-    """Makes a contestant that trains on resident data.
+    """Returns a maker of a contestant that trains on resident data.
 
     Args:
-      setting: of the runs.
-      steps: of a turn.
-      work: of a step.
-      losses_of: so many first steps, before the rounds, whose losses are kept as "losses".
+      setting: setting of the runs.
+      steps: steps per turn.
+      work: work of one step.
+      loss_steps: number of steps before the first round. Their losses are in the row, as "losses".
     """
 
     def make() -> Contestant:
         loader, alive = setting.loader("resident"), np.ones(len(setting.data.seeds), bool)
         state = loader.initial_state(setting.hyper)
         losses = []
-        if losses_of:
-            state, metrics = loader.train(state, alive, 0, losses_of)
+        if loss_steps:
+            state, metrics = loader.train(state, alive, 0, loss_steps)
             losses = np.asarray(metrics["loss"]).tolist()
 
         def turn(round_: int) -> None:
             nonlocal state
-            start = losses_of + round_ * steps
+            start = loss_steps + round_ * steps
             state, _ = loader.train(state, alive, start, start + steps)
 
         turn(0)  # compiles
@@ -152,5 +153,5 @@ def training(
 
 
 def first(tree):
-    """The first member of a tree that is stacked over members."""
+    """Returns the first member of a tree whose leaves are (members, ...)."""
     return jax.tree.map(lambda leaf: leaf[0], tree)

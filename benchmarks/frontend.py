@@ -1,7 +1,7 @@
-"""The log-mel frontend: both of our ways to the spectrum, against JAX, PyTorch and SciPy.
+"""The log-mel frontend by FFT and by matrix product, against JAX, PyTorch and SciPy.
 
-That of a config, on 64 clips of one second at 16 kHz. All but SciPy, which runs on one core of the
-host, run on the device. "error" is the greatest difference of a feature from SciPy's in float64.
+The input is 64 clips of one second at 16 kHz. SciPy runs on one core of the host, and all others
+run on the device. "error" is the largest difference of a feature from SciPy in float64.
 """
 
 import dataclasses
@@ -15,8 +15,7 @@ import numpy as np
 import scipy.fft
 
 from benchmarks.harness import Contestant, Options, Row, compete, turn
-from gru_audio.audio.frontends.log_mel import LogMel, hann
-from gru_audio.audio.frontends.mel import mel_bands
+from gru_audio.audio.frontends.log_mel import LogMel, hann, mel_bands
 from gru_audio.audio.normalise import Normalisation
 from gru_audio.settings import make
 
@@ -28,8 +27,8 @@ def measure(options: Options, clips: int = CLIPS) -> Iterator[Row]:
     """Times the contestants.
 
     Args:
-      options: of the command line; the config's frontend is taken as "log_mel".
-      clips: of the batch.
+      options: options of the command line. The frontend of the config is used as "log_mel".
+      clips: batch size.
     """
     assert options.config
     log_mel = make(LogMel, options.config.frontend, sample_rate=SAMPLE_RATE)
@@ -79,19 +78,19 @@ def _by_jax(log_mel: LogMel, waveform: jax.Array) -> jax.Array:
     window[start : start + log_mel.window] = hann(log_mel.window)
     _, _, spectrum = jax.scipy.signal.stft(
         waveform,
-        window=window,  # type: ignore[arg-type]  # an array will do, says its text
+        window=window,  # type: ignore[arg-type]  # arrays are allowed
         nperseg=log_mel.fft_size,
         noverlap=log_mel.fft_size - log_mel.hop,
         boundary=None,
         padded=False,
     )
-    power = jnp.abs(spectrum * window.sum()) ** 2  # it divides by the window's sum
+    power = jnp.abs(spectrum * window.sum()) ** 2  # stft divides by the sum of the window
     mel = jnp.swapaxes(power, 1, 2) @ _bands(log_mel).T.astype(np.float32)
     return jnp.log(jnp.maximum(mel, log_mel.floor))
 
 
 def _scipy(log_mel: LogMel, waveform: np.ndarray) -> np.ndarray:
-    """In the type of the waveform."""
+    """Computes log-mel features in the type of the waveform."""
     start = (log_mel.fft_size - log_mel.window) // 2
     frames = np.lib.stride_tricks.sliding_window_view(waveform[:, start:], log_mel.window, axis=1)
     count = log_mel.frames(waveform.shape[1])

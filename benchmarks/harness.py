@@ -1,8 +1,8 @@
-"""Fair timing: contestants take turns in one process, and medians come with quartiles.
+"""Timing: contestants take turns in one process, and results are medians with quartiles.
 
-A benchmark is a function `measure` that yields rows. A row is a dict of JSON values, and its key
-"table" is the title of the table that it belongs to. Values that are dicts of "q1", "median" and
-"q3" are spreads over the rounds.
+A benchmark is a function `measure` that yields rows. A row is a dict of JSON values. Its key
+"table" is the title of its table. A value that is a dict of "q1", "median" and "q3" summarises the
+rounds.
 """
 
 import json
@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-_PAUSE = 0.005  # seconds between turns: thread pools spin for a while before they sleep
+_PAUSE = 0.005  # seconds between turns, because idle thread pools spin for a while
 LEAST_ROUNDS = 8
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "torch")
 
@@ -34,13 +34,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks of a benchmark.
+    """Options of the command line.
 
     Attributes:
-      seconds: for each comparison, without compilation.
-      config: an experiment's; benchmarks that need none ignore it.
-      check: whether results are compared with float64 first.
-      grid: whether many more sizes are measured.
+      seconds: duration of each comparison, without compilation.
+      config: config of an experiment; not used by all benchmarks.
+      check: whether to compare results with float64 first.
+      grid: whether to measure many more sizes.
     """
 
     seconds: float
@@ -51,14 +51,14 @@ class Options:
 
 @dataclass(frozen=True)
 class Contestant:
-    """Something that is ready to be timed.
+    """Compiled code that can be timed.
 
     Attributes:
-      turn: does its work and returns when the work is done; or several such functions by what they
-        do, of which the last is the one whose speed is compared. They take the round's number.
-      steps: in one turn; times are given for one step.
-      work: of one step; the speed is work per time.
-      about: more about it, for its row.
+      turn: a function of the number of the round, which returns when its work is done; or several
+        such functions by name. The speed of the last one is compared.
+      steps: steps in one turn. Times are per step.
+      work: work of one step. Speed is work per time.
+      about: other values for the row.
     """
 
     turn: Callable[[int], Any] | Mapping[str, Callable[[int], Any]]
@@ -70,18 +70,18 @@ class Contestant:
 def compete(
     makers: Mapping[str, Callable[[], Contestant]], seconds: float, peers: Sequence[str] = ()
 ) -> list[Row]:
-    """Times contestants in turns.
+    """Times contestants that take turns.
 
     Args:
-      makers: compile a contestant, by its name. One that fails gets a row that says why.
-      seconds: for all rounds together.
-      peers: names of contestants whose speed is the unit: a row's "speed" says for each peer how
-        many times as fast the contestant is, round by round. "PyTorch" means the fastest of
-        "PyTorch, packed" and "PyTorch, padded" where there is no contestant of just this name.
+      makers: functions that compile a contestant, by name. If one fails, its row has the error.
+      seconds: duration of all rounds together.
+      peers: names of contestants to compare with. A row's "speed" is, for each peer, the ratio of
+        the speeds in each round. "PyTorch" is the fastest of "PyTorch, packed" and "PyTorch,
+        padded" if no contestant has exactly this name.
 
     Returns:
-      A row for each contestant: "contestant", "ms" for a step (or "forward_ms" for a turn that is
-      called "forward"), "speed", and what the contestant tells about itself.
+      A row for each contestant: "contestant", "ms" for a step (or "forward_ms" for the turn
+      "forward"), "speed", and the values of `Contestant.about`.
     """
     ready, failed = made(makers)
     turns: dict[tuple[str, str], Callable[[int], Any]] = {}
@@ -109,7 +109,7 @@ def _fastest(times: Mapping[str, np.ndarray], peer: str) -> str | None:
 
 
 def made(makers: Mapping[str, Callable[[], T]]) -> tuple[dict[str, T], dict[str, str]]:
-    """The results of all makers that succeed, and the first line of the others' errors."""
+    """Returns the results of the makers that succeed, and the first line of other errors."""
     ready, failed = {}, {}
     for name, make in makers.items():
         say(f"  {name}")
@@ -124,16 +124,16 @@ def made(makers: Mapping[str, Callable[[], T]]) -> tuple[dict[str, T], dict[str,
 def interleave(
     contestants: Mapping[Any, Callable[[int], Any]], seconds: float
 ) -> dict[Any, np.ndarray]:
-    """Wall times of contestants that take turns, so that what slows the machine slows all.
+    """Measures contestants that take turns, so that other load on the machine slows all equally.
 
     Args:
-      contestants: by name; each is called with the number of the round and returns when its work is
-        done. The order moves on by one each round.
-      seconds: for all rounds together; there are at least `LEAST_ROUNDS`, and one before that
-        which does not count.
+      contestants: functions by name. Each is called with the number of the round and returns when
+        its work is done. The order is rotated by one each round.
+      seconds: duration of all rounds together. There are at least `LEAST_ROUNDS` rounds, after one
+        round that is not counted.
 
     Returns:
-      Seconds, (rounds,) for each contestant: row i of all of them is one round.
+      Wall time in seconds, (rounds,) for each contestant.
     """
     names = list(contestants)
     times: list[list[float]] = []
@@ -153,7 +153,7 @@ def interleave(
 
 
 def turn(run: Callable[[], Any], steps: int = 1) -> Callable[[int], None]:
-    """A turn out of a function without arguments, called so many times."""
+    """Returns a turn that calls a function without arguments `steps` times."""
 
     def contestant(_: int) -> None:
         for _ in range(steps):
@@ -163,33 +163,33 @@ def turn(run: Callable[[], Any], steps: int = 1) -> Callable[[int], None]:
 
 
 def stepping(step: Callable[[], Any], steps: int) -> Callable[[], Contestant]:
-    """Makes a contestant that takes so many steps in a turn."""
+    """Returns a maker of a contestant with `steps` steps per turn."""
     return lambda: Contestant(turn(step, steps), steps)
 
 
 def spread(values: np.ndarray) -> Spread:
-    """Median and quartiles."""
+    """Returns median and quartiles."""
     q1, median, q3 = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
     return {"q1": q1, "median": median, "q3": q3}
 
 
 def speed(ours: np.ndarray, peer: np.ndarray) -> Spread:
-    """How many times as fast as the peer: the ratio of times, taken round by round."""
+    """Returns the speed relative to the peer: the ratio of the times in each round."""
     return spread(peer / ours)
 
 
 def judged(row: Row, bars: Mapping[str, float]) -> Row:
-    """The row, with whether its speed against each peer is at least what is demanded."""
-    said = []
-    for peer, least in bars.items():
+    """Returns the row, with whether its speed reaches the minimum for each peer."""
+    verdicts = []
+    for peer, minimum in bars.items():
         if found := row.get("speed", {}).get(peer):
             value = found["median"] if isinstance(found, dict) else found
-            said.append(f"{'met' if value >= least else 'MISSED'} ({least:g} / {peer})")
-    return row | {"bar": ", ".join(said)} if said else row
+            verdicts.append(f"{'met' if value >= minimum else 'MISSED'} ({minimum:g} / {peer})")
+    return row | {"bar": ", ".join(verdicts)} if verdicts else row
 
 
 def host() -> Row:
-    """Machine, threads and versions, for the record."""
+    """Returns machine, cores and versions."""
     versions = {}
     for package in _PACKAGES:
         try:
@@ -209,7 +209,7 @@ def host() -> Row:
 
 
 def cores() -> int:
-    """Cores this process may run on."""
+    """Returns the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -225,12 +225,12 @@ def _processor() -> str:
 
 
 def say(text: str) -> None:
-    """What a benchmark is about to do, to the user who waits."""
+    """Prints a progress message to standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
 def record(name: str, command: str, rows: Iterable[Row], path: str | None) -> Row:
-    """Runs a benchmark to its end; the file `path` holds all rows so far at any time."""
+    """Runs a benchmark, and writes all rows so far to `path` after each row."""
     result: Row = {"benchmark": name, "command": command, "host": host(), "rows": []}
     for row in rows:
         result["rows"].append(row)
@@ -240,7 +240,7 @@ def record(name: str, command: str, rows: Iterable[Row], path: str | None) -> Ro
 
 
 def show(result: Row, console: Console) -> None:
-    """Prints the tables of a result: medians, with quartiles in brackets."""
+    """Prints the tables of a result: medians with quartiles in brackets."""
     about = result["host"]
     versions = ", ".join(f"{package} {version}" for package, version in about["versions"].items())
     console.print(
@@ -260,7 +260,7 @@ def show(result: Row, console: Console) -> None:
 
 
 def _flat(row: Row) -> Row:
-    """The row without its table; its speeds are columns of their own."""
+    """Returns the row without its table, and with a column for each speed."""
     flat: Row = {}
     for name, value in row.items():
         if name == "speed":
@@ -285,11 +285,11 @@ def _cell(name: str, value: Any) -> str:
 
 
 def plot(result: Row, path: str) -> None:
-    """Draws the speeds of all contestants against the first peer, a panel for each table.
+    """Draws the speeds of all contestants relative to the first peer, with a panel per table.
 
     Args:
-      result: of `record`.
-      path: of the picture, whose suffix says in what format.
+      result: result of `record`.
+      path: file of the figure. Its suffix determines the format.
     """
     rows = [row for row in result["rows"] if row.get("speed") and "case" in row]
     titles = list(dict.fromkeys(row["table"] for row in rows))

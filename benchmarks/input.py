@@ -1,10 +1,11 @@
-"""What input costs: resident and streamed data against batches that already lie on the device.
+"""The cost of input: resident and streamed data against constant batches on the device.
 
-  resident  steps from data in device memory, many steps a call, against the same steps given one
-            batch of each length that already lies on the device
-  streamed  the same for data read by Grain, one step a call
+  resident  many steps per call with data in device memory, against the same steps with one constant
+            batch of each length
+  streamed  one step per call with data that Grain reads, against one step per call with a constant
+            batch
 
-At the size of the config and at a larger one.
+Measures the size of the config and a larger one.
 """
 
 import resource
@@ -25,23 +26,23 @@ from gru_audio.training.placement import Kind
 from gru_audio.training.step import METRICS, TrainState
 
 LARGER = {"model.hidden": 256, "train.batch_size": 64}
-# The peer of each, and the least speed beside it.
+# The peer of each loader, and the smallest speed relative to it.
 PEERS = {"resident": {"constant": 0.95}, "streamed": {"constant, one a call": 0.85}}
-STREAMED_FROM_MS = 20.0  # the streamed bar is for steps of at least this
-_TURN_SECONDS = 1.0  # at most; long beside the few batches that Grain reads in others' turns
-_MOST_STEPS = 200  # of a turn
-_HOST_BATCHES = 50  # read for the times on the host
+STREAMED_FROM_MS = 20.0  # the minimum for streamed data applies to steps of at least 20 ms
+_TURN_SECONDS = 1.0  # at most; long, because Grain reads some batches during other turns
+_MOST_STEPS = 200  # per turn
+_HOST_BATCHES = 50  # batches for the times on the host
 _ALIVE = np.ones(1, bool)
 
-Steps = Callable[[TrainState, int, int], TrainState]  # from one step to another
+Steps = Callable[[TrainState, int, int], TrainState]  # (state, first step, last step) -> state
 
 
 def measure(options: Options, larger: Mapping[str, Any] = LARGER) -> Iterator[Row]:
     """Times both loaders and their peers over the same steps.
 
     Args:
-      options: of the command line.
-      larger: the changes of the config that make the larger size; {} leaves it out.
+      options: options of the command line.
+      larger: changes to the config for the larger size; {}: no larger size.
 
     Raises:
       UserError: the data set is not prepared.
@@ -68,7 +69,7 @@ def _measure_size(setting: Setting, seconds: float, name: str) -> Iterator[Row]:
     }
     states = {kind: jax.tree.map(jnp.copy, fresh) for kind in steps}
 
-    # Once each, to compile: all lengths come in an epoch.
+    # Compiles: an epoch contains all lengths.
     epoch = min(setting.data.plan.epoch_steps, _MOST_STEPS)
     for kind, run in steps.items():
         states[kind] = run(states[kind], 0, epoch)
@@ -123,24 +124,24 @@ def _by_steps(loader: Loader) -> Steps:
 
 
 def _constant(setting: Setting, state: TrainState) -> tuple[Steps, Steps]:
-    """The peers: the steps of the plan, each given the one batch of its length, on the device.
+    """Compiles the peers: the steps of the plan with one constant batch of each length.
 
     Returns:
-      Many steps a call, and one step a call; both bring the metrics to the host, as loaders do.
+      Many steps per call, and one step per call. Both fetch the metrics, as loaders do.
     """
     program, placement, reader = setting.program, setting.placement, setting.reader()
     sizes = list(map(len, setting.data.tables[0]))
-    # A bucket without examples is never visited.
-    shown = [bucket if size else int(np.argmax(sizes)) for bucket, size in enumerate(sizes)]
-    given = [placement.put(reader.step(bucket, 0), Kind.ROWS) for bucket in shown]
+    # A bucket without examples is never visited, so any batch will do.
+    buckets = [bucket if size else int(np.argmax(sizes)) for bucket, size in enumerate(sizes)]
+    batches = [placement.put(reader.step(bucket, 0), Kind.ROWS) for bucket in buckets]
 
-    def many_steps(state, given, buckets, count):
+    def many_steps(state, batches, buckets, count):
         def body(i, carry):
             state, series = carry
-            keys = program.keys(state, given[0][0].row)
+            keys = program.keys(state, batches[0][0].row)
             branches = [
                 lambda state, keys, batch=batch: program.gradients(state, keys, *batch)
-                for batch in given
+                for batch in batches
             ]
             share = jax.lax.switch(buckets[i], branches, state, keys)
             state, metrics = program.update(state, share)
@@ -161,23 +162,23 @@ def _constant(setting: Setting, state: TrainState) -> tuple[Steps, Steps]:
 
     kinds = (Kind.MEMBER, Kind.ROWS, Kind.SHARED, Kind.SHARED)
     call = placement.compile(
-        many_steps, (state, given, *call_arguments(0, 1)), kinds, Kind.MEMBER, donate=(0,)
+        many_steps, (state, batches, *call_arguments(0, 1)), kinds, Kind.MEMBER, donate=(0,)
     )
     calls = [
         placement.compile(
             one_step, (state, batch), (Kind.MEMBER, Kind.ROWS), Kind.MEMBER, donate=(0,)
         )
-        for batch in given
+        for batch in batches
     ]
 
     def many(state: TrainState, start: int, stop: int) -> TrainState:
-        state, metrics = call(state, given, *call_arguments(start, stop))
+        state, metrics = call(state, batches, *call_arguments(start, stop))
         jax.device_get(metrics)
         return state
 
     def one(state: TrainState, start: int, stop: int) -> TrainState:
         for bucket in schedule(start, stop):
-            state, metrics = calls[bucket](state, given[bucket])
+            state, metrics = calls[bucket](state, batches[bucket])
             jax.device_get(metrics)
         return state
 
@@ -185,7 +186,7 @@ def _constant(setting: Setting, state: TrainState) -> tuple[Steps, Steps]:
 
 
 def _host_microseconds(setting: Setting) -> tuple[Row, Row]:
-    """A clip's time on the host, one thread: read alone; and read, placed and put together."""
+    """Returns microseconds per clip of one host thread for reading, and for reading a batch."""
     reader, source = setting.reader(), setting.data.source
     (buckets,), (visits,) = setting.data.schedule(0, _HOST_BATCHES)
     ids = np.random.default_rng(0).integers(len(source), size=(_HOST_BATCHES, setting.batch_size))

@@ -1,7 +1,7 @@
-"""The settings of a Pallas kernel against one another, to choose its defaults by.
+"""Settings of the Pallas kernels, to choose their defaults.
 
-Forward and backward of the recurrence alone, by all its arguments. A setting that does not compile
-gets a row that says so. Speeds are against the loop in plain XLA.
+Measures forward and backward pass of the recurrence alone, with the gradients of all arguments. A
+setting that does not compile has a row with the error. Speeds are relative to the loop in XLA.
 """
 
 import functools
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.harness import Contestant, Options, Row, compete, say, turn
-from benchmarks.layers import Case, make_problem
+from benchmarks.layers import Case, make_data
 from benchmarks.recurrence import SHAPES
 from gru_audio.nn.cells import CELLS
 from gru_audio.nn.kernels.gpu import PallasGpu
@@ -31,10 +31,10 @@ CASES = tuple(
 
 
 def settings(platform: str) -> dict[str, Loops]:
-    """What is worth a try on a platform, by a description of it.
+    """Returns the kernels to measure on a platform, by a description of their settings.
 
     Raises:
-      UserError: no kernel runs there.
+      UserError: no kernel runs on the platform.
     """
     if platform == "gpu":
         choices = itertools.product((8, 16, 64), (4, 8), (True, False))
@@ -47,18 +47,18 @@ def settings(platform: str) -> dict[str, Loops]:
     if platform == "tpu":
         sizes = itertools.product((8, 32, 128), (32, 128, 256))
         return {f"{frames} frames, rows {rows}": PallasTpu(frames, rows) for frames, rows in sizes}
-    raise UserError("The kernels are for GPUs and TPUs: there is nothing to set on a CPU.")
+    raise UserError("The Pallas kernels run on GPUs and TPUs only.")
 
 
 def measure(
     options: Options, cases: Sequence[Case] = CASES, tried: Mapping[str, Loops] | None = None
 ) -> Iterator[Row]:
-    """Times every setting on every case, and yields the fastest first.
+    """Times every setting on every case. The fastest setting of a case comes first.
 
     Args:
-      options: of the command line.
-      cases: what to time.
-      tried: the kernels by a description of their settings; None: those of the platform.
+      options: options of the command line.
+      cases: the cases.
+      tried: kernels by a description of their settings; None: those of the platform.
     """
     tried = {PEER: Loop(), **(settings(jax.default_backend()) if tried is None else tried)}
     for case in cases:
@@ -73,7 +73,7 @@ def measure(
 
 
 def _contestant(case: Case, loops: Loops) -> Contestant:
-    cell, layer = CELLS[case.cell], make_problem(case).params["forward_0"]
+    cell, layer = CELLS[case.cell], make_data(case).params["forward_0"]
     params = {name: jnp.asarray(layer[name]) for name in (*cell.kernels, *cell.vectors)}
     shape = (len(cell.gates), case.time, case.batch, case.hidden)
     projections = tuple(jax.random.normal(jax.random.key(0), shape, case.dtype))

@@ -1,4 +1,4 @@
-"""One recurrent layer by all its implementations in JAX, with the same weights and inputs."""
+"""One recurrent layer in all JAX implementations, with the same weights and inputs."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from gru_audio.nn.cells import CELLS
 from gru_audio.nn.layer import Encoder
 from gru_audio.nn.weights import to_linen, to_torch
 
-# How products of float32 arrays are computed; a CPU has the first alone.
+# JAX's precision of products of float32 arrays. A CPU has only the first one.
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
 LINEN = {"gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
 
@@ -26,11 +26,11 @@ class Case:
     """One recurrent layer and its input.
 
     Attributes:
-      cell: a key of `gru_audio.nn.CELLS`.
-      batch, time, features, hidden: of the input (batch, time, features) and of the layer.
-      precision: a key of `PRECISIONS`; "bfloat16" is the type of the inputs and weights too.
-      ragged: lengths between half of the time and all of it, instead of all.
-      bidirectional: two layers, one in each direction.
+      cell: a key of `gru_audio.nn.cells.CELLS`.
+      batch, time, features, hidden: sizes of the input (batch, time, features) and the layer.
+      precision: a key of `PRECISIONS`. With "bfloat16", inputs and weights have this type, too.
+      ragged: whether lengths vary between half of `time` and `time`.
+      bidirectional: whether there are two layers, one in each direction.
     """
 
     cell: str
@@ -44,7 +44,7 @@ class Case:
 
     @property
     def size(self) -> str:
-        """As tables name it."""
+        """The description in tables."""
         words = [f"{self.batch} x {self.time} x {self.features}, {self.hidden} units"]
         words += ["ragged"] * self.ragged + ["both directions"] * self.bidirectional
         return ", ".join(words)
@@ -59,7 +59,7 @@ class Case:
 
     @property
     def matmul_flops(self) -> int:
-        """Of forward and backward: a product forward needs two backward."""
+        """Operations of forward and backward pass. Each product needs two in the backward pass."""
         cell = CELLS[self.cell]
         blocks = (
             len(cell.gates) * self.features + sum(map(len, cell.kernels.values())) * self.hidden
@@ -67,21 +67,21 @@ class Case:
         return 3 * 2 * self.batch * self.time * blocks * self.hidden * self.directions
 
     def encoder(self, implementation: str, **changes: Any) -> Encoder:
-        """The layer by one of our implementations."""
+        """Makes the layer with one of our implementations."""
         settings = {"bidirectional": self.bidirectional, "dtype": self.dtype} | changes
         return Encoder(self.hidden, self.cell, implementation=implementation, **settings)
 
 
 @dataclass(frozen=True)
-class InputsAndTargets:
-    """A case with numbers: float32, the same for all contestants.
+class LayerData:
+    """Weights and inputs of a case, float32, the same for all contestants.
 
     Attributes:
       case: the case.
-      params: of an `Encoder`.
+      params: parameters of an `Encoder`.
       inputs: (batch, time, features).
-      lengths: int32 (batch,), or None where all frames are valid.
-      weight: (batch, time, units), the gradient that comes to the outputs; zero in the padding.
+      lengths: int32 (batch,); None: all frames are valid.
+      weight: gradient of the outputs (batch, time, units), zero in the padding.
     """
 
     case: Case
@@ -91,7 +91,7 @@ class InputsAndTargets:
     weight: np.ndarray
 
     def truth(self) -> tuple[np.ndarray, Any, np.ndarray]:
-        """Outputs, and gradients by parameters and inputs, by our scan in float64."""
+        """Returns outputs and gradients of parameters and inputs, from our scan in float64."""
         with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
             wide = jax.tree.map(lambda a: np.asarray(a, np.float64), self.params)
             encoder: Any = self.case.encoder("scan", dtype=None)
@@ -103,8 +103,8 @@ class InputsAndTargets:
             return jax.device_get(both(wide, np.float64(self.inputs)))
 
 
-def make_problem(case: Case) -> InputsAndTargets:
-    """Draws the numbers of a case: uniform weights within 1/sqrt(hidden), normal inputs."""
+def make_data(case: Case) -> LayerData:
+    """Draws uniform weights within 1/sqrt(hidden), and normal inputs."""
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(case.batch, case.time, case.features)).astype(np.float32)
     lengths = None
@@ -116,13 +116,11 @@ def make_problem(case: Case) -> InputsAndTargets:
     weight = rng.normal(size=(case.batch, case.time, case.directions * case.hidden))
     if lengths is not None:
         weight *= (np.arange(case.time) < lengths[:, None])[..., None]
-    return InputsAndTargets(
-        case, jax.device_get(params), inputs, lengths, weight.astype(np.float32)
-    )
+    return LayerData(case, jax.device_get(params), inputs, lengths, weight.astype(np.float32))
 
 
 def with_gradients(run: Callable, weight: Any) -> Callable:
-    """From (params, inputs) to the outputs of `run` and the gradients by params and inputs."""
+    """Returns a function from (params, inputs) to the outputs of `run` and both gradients."""
 
     def both(params, inputs):
         def loss(params, inputs):
@@ -137,24 +135,24 @@ def with_gradients(run: Callable, weight: Any) -> Callable:
 
 
 def error(found: Any, truth: Any) -> float:
-    """The greatest difference in a tree, relative to its array's greatest value; NaN if any is."""
+    """Returns the largest difference in a tree, relative to the largest value of its array."""
     differences = jax.tree.map(
         lambda a, b: float(np.max(np.abs(np.float64(a) - b)) / np.max(np.abs(b))), found, truth
     )
-    return float(np.max(jax.tree.leaves(differences)))  # `max` would pass a NaN over
+    return float(np.max(jax.tree.leaves(differences)))  # Python's `max` would ignore NaN
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer that is ready to run.
+    """A compiled layer.
 
     Attributes:
       forward: computes the outputs.
-      both: computes them and all gradients: by the inputs and by every weight.
-      result: runs once: outputs, gradients of our parameters (None where they are held
-        otherwise), gradient of the inputs; arrays of the host.
-      compile_seconds: of both; None where nothing is compiled.
-      temporary_bytes: of `both`, by the compiler's count.
+      both: computes the outputs and the gradients of inputs and weights.
+      result: returns host arrays: outputs, gradients of our parameters (None if the layer has other
+        parameters), gradient of the inputs.
+      compile_seconds: compilation time of both; None: nothing is compiled.
+      temporary_bytes: temporary memory of `both`, according to the compiler.
     """
 
     forward: Callable[[], Any]
@@ -164,39 +162,39 @@ class Layer:
     temporary_bytes: int | None = None
 
     def error(self, truth: tuple[Any, Any, Any]) -> float:
-        """The greatest relative difference from the truth, over outputs and gradients."""
+        """Returns the largest relative difference from the truth, over outputs and gradients."""
         pairs = zip(self.result(), truth, strict=True)
         return float(np.max([error(found, true) for found, true in pairs if found is not None]))
 
     def contestant(self, **about: Any) -> Contestant:
-        """Forward, and forward and backward, of which the speeds are compared."""
+        """Returns the contestant. The speed of forward and backward pass together is compared."""
         memory = {"temporary_bytes": self.temporary_bytes, "compile_seconds": self.compile_seconds}
         turns = {"forward": turn(self.forward), "both": turn(self.both)}
         return Contestant(turns, about=about | memory)
 
 
-def ours(prepared: InputsAndTargets, implementation: str) -> Layer:
-    """The layer by one of our implementations, on one device."""
-    apply: Any = prepared.case.encoder(implementation).apply
+def ours(data: LayerData, implementation: str) -> Layer:
+    """Compiles one of our implementations on one device."""
+    apply: Any = data.case.encoder(implementation).apply
     return _compiled(
-        prepared,
-        lambda params, inputs: apply({"params": params}, inputs, prepared.lengths).frames,
-        prepared.params,
-        of_params=lambda gradient: gradient,
+        data,
+        lambda params, inputs: apply({"params": params}, inputs, data.lengths).frames,
+        data.params,
+        to_our_params=lambda gradient: gradient,
     )
 
 
-def shared(prepared: InputsAndTargets, implementation: str) -> Layer:
-    """Ours, with the batch shared by all devices and the weights' gradients added up."""
+def shared(data: LayerData, implementation: str) -> Layer:
+    """Compiles one of our implementations, with the batch divided over all devices."""
     mesh = jax.make_mesh((len(jax.devices()),), ("data",), axis_types=(AxisType.Auto,))
     whole, rows = PartitionSpec(), PartitionSpec("data")
-    apply: Any = prepared.case.encoder(implementation).apply
-    lengths = () if prepared.lengths is None else (prepared.lengths,)
+    apply: Any = data.case.encoder(implementation).apply
+    lengths = () if data.lengths is None else (data.lengths,)
 
     def of_device(params, inputs, *lengths):
         return apply({"params": params}, inputs, *lengths).frames
 
-    each = jax.shard_map(
+    sharded = jax.shard_map(
         of_device,
         mesh=mesh,
         in_specs=(whole, rows, *(rows for _ in lengths)),
@@ -204,22 +202,22 @@ def shared(prepared: InputsAndTargets, implementation: str) -> Layer:
         check_vma=False,
     )
     return _compiled(
-        prepared,
-        lambda params, inputs: each(params, inputs, *lengths),
-        prepared.params,
-        of_params=lambda gradient: gradient,
+        data,
+        lambda params, inputs: sharded(params, inputs, *lengths),
+        data.params,
+        to_our_params=lambda gradient: gradient,
         shardings=(NamedSharding(mesh, whole), NamedSharding(mesh, rows)),
     )
 
 
-def linen(prepared: InputsAndTargets) -> Layer:
-    """Linen's own layer; its outputs go on in the padding, where no gradient comes to them."""
-    case = prepared.case
+def linen(data: LayerData) -> Layer:
+    """Compiles linen's layer, with its outputs in the padding set to zero."""
+    case = data.case
 
     def layer() -> nn.RNN:
         return nn.RNN(LINEN[case.cell](case.hidden, dtype=case.dtype, param_dtype=jnp.float32))
 
-    params: Any = {name: to_linen(case.cell, layer) for name, layer in prepared.params.items()}
+    params: Any = {name: to_linen(case.cell, layer) for name, layer in data.params.items()}
     if case.bidirectional:
         module: nn.Module = nn.Bidirectional(layer(), layer())
         params = {f"{d}_rnn": {"cell": params[f"{d}_0"]} for d in ("forward", "backward")}
@@ -227,21 +225,21 @@ def linen(prepared: InputsAndTargets) -> Layer:
         module, params = layer(), {"cell": params["forward_0"]}
 
     def run(params, inputs):
-        frames: Any = module.apply({"params": params}, inputs, seq_lengths=prepared.lengths)
-        if prepared.lengths is None:
+        frames: Any = module.apply({"params": params}, inputs, seq_lengths=data.lengths)
+        if data.lengths is None:
             return frames
-        return jnp.where((jnp.arange(case.time) < prepared.lengths[:, None])[..., None], frames, 0)
+        return jnp.where((jnp.arange(case.time) < data.lengths[:, None])[..., None], frames, 0)
 
-    return _compiled(prepared, run, params)
+    return _compiled(data, run, params)
 
 
-def cudnn(prepared: InputsAndTargets) -> Layer:
-    """`jax.experimental.rnn`: LSTM in float32 on a GPU alone."""
+def cudnn(data: LayerData) -> Layer:
+    """Compiles `jax.experimental.rnn`, which is an LSTM in float32 on GPUs."""
     from jax.experimental import rnn
 
-    case = prepared.case
+    case = data.case
     sizes = (case.features, case.hidden, 1, 0.0, case.bidirectional)
-    lengths = prepared.lengths
+    lengths = data.lengths
     if lengths is None:
         lengths = np.full(case.batch, case.time, np.int32)
     start = jnp.zeros((case.directions, case.batch, case.hidden))
@@ -249,11 +247,11 @@ def cudnn(prepared: InputsAndTargets) -> Layer:
     def run(weights, inputs):
         return rnn.lstm(inputs, start, start, weights, lengths, *sizes)[0]
 
-    return _compiled(prepared, run, cudnn_weights(prepared.params))
+    return _compiled(data, run, cudnn_weights(data.params))
 
 
 def cudnn_weights(params: Mapping[str, Any]) -> np.ndarray:
-    """An LSTM's weights as cuDNN has them: PyTorch's, flat, the biases of all directions last."""
+    """Returns an LSTM's weights in cuDNN's order: flat PyTorch weights, then all biases."""
     state = to_torch("lstm", params)
     directions = ("l0", "l0_reverse") if len(params) > 1 else ("l0",)
     return np.concatenate(
@@ -267,28 +265,28 @@ def cudnn_weights(params: Mapping[str, Any]) -> np.ndarray:
 
 
 def _compiled(
-    prepared: InputsAndTargets,
+    data: LayerData,
     run: Callable,
     params: Any,
-    of_params: Callable = lambda gradient: None,
+    to_our_params: Callable = lambda gradient: None,
     shardings: tuple[Any, Any] = (None, None),
 ) -> Layer:
     """Compiles `run`, from (params, inputs) to outputs, and its gradients.
 
     Args:
-      problem: of which inputs and weight are taken.
+      data: the inputs and the gradient of the outputs.
       run: the layer.
-      params: of the layer.
-      of_params: turns the gradient by `params` into one by the problem's; or into None.
-      shardings: where params and inputs lie, if not on the default device.
+      params: its parameters.
+      to_our_params: converts the gradient of `params` to a gradient of `data.params`, or to None.
+      shardings: shardings of params and inputs; None: the default device.
     """
-    dtype = prepared.case.dtype
+    dtype = data.case.dtype
     params = jax.tree.map(lambda a: jax.device_put(a, shardings[0]), params)
     inputs, weight = (
         jax.device_put(jnp.asarray(array, dtype), shardings[1])
-        for array in (prepared.inputs, prepared.weight)
+        for array in (data.inputs, data.weight)
     )
-    with jax.default_matmul_precision(PRECISIONS[prepared.case.precision]):
+    with jax.default_matmul_precision(PRECISIONS[data.case.precision]):
         began = time.perf_counter()
         forward = jax.jit(run).lower(params, inputs).compile()
         both = jax.jit(with_gradients(run, weight)).lower(params, inputs).compile()
@@ -297,7 +295,7 @@ def _compiled(
 
     def result():
         frames, d_params, d_inputs = jax.device_get(both(params, inputs))
-        return frames, of_params(d_params), d_inputs
+        return frames, to_our_params(d_params), d_inputs
 
     return Layer(
         lambda: jax.block_until_ready(forward(params, inputs)),

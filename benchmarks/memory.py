@@ -1,9 +1,9 @@
-"""Long recordings: what each way to save memory saves, and what it costs in time.
+"""Memory and time of each method for training on long recordings.
 
-One training step from sound (white noise of 15 s: the time does not depend on what is in it), by
-each way alone and by none. The memory of one minute, 64 clips and 512 units is the compiler's
-count: nothing of that size is run. bfloat16 is left out on a CPU, which computes it in float32 and
-slowly. Memory is arguments, results and what lies between.
+Measures one training step from sound (15 s of white noise) with each method alone and with none.
+For clips of one minute, batch 64 and 512 units, the memory is the compiler's figure, and nothing is
+run. bfloat16 is left out on a CPU, which emulates it slowly. Memory includes arguments, results and
+temporaries.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
 RUN = {"seconds": 15, "model.hidden": 256, "train.batch_size": 16}
 COUNTED = {"seconds": 60, "model.hidden": 512, "train.batch_size": 64}
 
-_COMMON = {  # what all ways can do, on one device, and none of them yet
+_COMMON = {  # one device, no method, and nothing that a method does not support
     "augment.mixup": 0.0,
     "model.name": "rnn_classifier",
     "model.bidirectional": False,
@@ -56,13 +56,13 @@ def measure(
     counted: Mapping[str, Any] = COUNTED,
     ways: Sequence[str] = tuple(WAYS),
 ) -> Iterator[Row]:
-    """Times a step by each way.
+    """Times a step with each method.
 
     Args:
-      options: of the command line; the data of the config are not used.
-      run: the size that is run: "seconds" of a clip, and changes to the config.
-      counted: the size whose memory alone is counted.
-      ways: which of `WAYS` to take, `NONE` among them.
+      options: options of the command line. The data set of the config is not used.
+      run: the size to run: "seconds" of a clip, and changes to the config.
+      counted: the size of which only the memory is measured.
+      ways: keys of `WAYS`, including `NONE`.
     """
     assert options.config
     config = override(options.config, _COMMON)
@@ -97,7 +97,7 @@ def measure(
 def _step(
     config: ConfigDict, size: Mapping[str, Any], abstract: bool = False
 ) -> tuple[Compiled, TrainState, Batch]:
-    """A step for clips of a size, with a fresh state and a batch, or with their shapes only."""
+    """Compiles a step for clips of a size; returns it with state and batch, or their shapes."""
     config = override(config, {name: value for name, value in size.items() if name != "seconds"})
     program = make_program(config, Signal(SAMPLE_RATE), ClassField(tuple(map(str, range(CLASSES)))))
     placement, rows = make_placement(config.parallel, 1), config.train.batch_size

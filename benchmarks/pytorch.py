@@ -1,4 +1,4 @@
-"""The peer: the same layer, classifier, frontend and optimizer in PyTorch, as people write them."""
+"""The same layer, classifier, frontend and optimizer in idiomatic PyTorch."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -10,21 +10,20 @@ import torch
 
 from benchmarks.experiment import Setting, first
 from benchmarks.harness import cores
-from benchmarks.layers import InputsAndTargets, Layer
-from gru_audio.audio.frontends.log_mel import LogMel, hann
-from gru_audio.audio.frontends.mel import mel_bands
+from benchmarks.layers import Layer, LayerData
+from gru_audio.audio.frontends.log_mel import LogMel, hann, mel_bands
 from gru_audio.audio.normalise import Normalisation
 from gru_audio.nn.weights import to_torch
 
 LAYERS = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM, "rnn": torch.nn.RNN}
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-FORMS = ("packed", "padded")  # two ways to serve clips of several lengths
+FORMS = ("packed", "padded")  # two ways to process clips of different lengths
 
 torch.set_num_threads(cores())
 
 
 class Classifier(torch.nn.Module):
-    """`nn.GRU` (or another layer), its state after the last frame of each clip, `nn.Linear`."""
+    """`nn.GRU` (or another layer) and `nn.Linear` on the state after each clip's last frame."""
 
     def __init__(self, cell: str, params: Mapping[str, Any], form: str):
         super().__init__()
@@ -40,7 +39,7 @@ class Classifier(torch.nn.Module):
         )
 
     def forward(self, features: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
-        """Logits of features (B, T, F) with frame counts (B,)."""
+        """Returns logits of features (B, T, F) with frame counts (B,)."""
         if self.form == "packed":
             packed = torch.nn.utils.rnn.pack_padded_sequence(
                 features, frames, batch_first=True, enforce_sorted=False
@@ -54,7 +53,7 @@ class Classifier(torch.nn.Module):
 
 
 class Frontend(torch.nn.Module):
-    """Normalised log-mel features of int16 samples, by `torch.stft`."""
+    """Normalised log-mel features of int16 samples, with `torch.stft`."""
 
     bands: torch.Tensor
     window: torch.Tensor
@@ -73,7 +72,7 @@ class Frontend(torch.nn.Module):
         self.register_buffer("std", torch.tensor(np.asarray(normalisation.std)))
 
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
-        """Features (B, T, F) of audio (B, L)."""
+        """Returns features (B, T, F) of audio (B, L)."""
         about = self.about
         spectrum = torch.stft(
             audio.float() / 32768,
@@ -92,18 +91,18 @@ class Frontend(torch.nn.Module):
 def training_steps(
     setting: Setting, features: np.ndarray | None = None
 ) -> dict[str, Callable[[], float]]:
-    """Steps of Adam (PyTorch's fused one) on the first batch, by the name of their form.
+    """Returns steps of PyTorch's fused Adam on the first batch, by the name of their form.
 
-    Each goes on from the setting's initial weights and returns the loss before its update.
+    They start from the setting's initial weights. A step returns the loss before its update.
 
     Args:
-      setting: of a config that is `plain`.
-      features: (B, T, F), to begin from; None: they are computed from sound in each step.
+      setting: setting of a config from `plain`.
+      features: (B, T, F); None: each step computes them from sound.
     """
     batch, state = setting.start()
     batch, member = first(batch), first(jax.device_get(state))
     _, frames = jax.device_get(jax.jit(setting.program.features)(batch))
-    counts = torch.tensor(frames, dtype=torch.int64)  # packing wants them on the host
+    counts = torch.tensor(frames, dtype=torch.int64)  # packing needs them on the host
     classes = torch.tensor(batch.labels, dtype=torch.int64, device=DEVICE)
     audio = torch.tensor(batch.signal, device=DEVICE)
     ready = None if features is None else torch.tensor(features, device=DEVICE)
@@ -130,28 +129,28 @@ def training_steps(
     return {f"PyTorch, {form}": step_of(form) for form in FORMS}
 
 
-def layer(prepared: InputsAndTargets, *, compiled: bool = False) -> Layer:
-    """`nn.GRU` or `nn.LSTM`, of cuDNN on a GPU, with the weights of the problem.
+def layer(data: LayerData, *, compiled: bool = False) -> Layer:
+    """Makes an `nn.GRU` or `nn.LSTM`, which uses cuDNN on a GPU.
 
     Args:
-      problem: ragged lengths are packed, as PyTorch wants them.
-      compiled: by `torch.compile`.
+      data: weights and inputs. Ragged lengths are packed.
+      compiled: whether to use `torch.compile`.
 
     Raises:
-      Exception: whatever `torch.compile` raises where it does not work.
+      Exception: `torch.compile` fails.
     """
-    case = prepared.case
+    case = data.case
     torch.backends.cuda.matmul.allow_tf32 = case.precision == "tf32"
     torch.backends.cudnn.allow_tf32 = case.precision == "tf32"
     dtype = torch.bfloat16 if case.precision == "bfloat16" else torch.float32
     eager = LAYERS[case.cell](
         case.features, case.hidden, batch_first=True, bidirectional=case.bidirectional
     )
-    eager.load_state_dict(_tensors(to_torch(case.cell, prepared.params)))
+    eager.load_state_dict(_tensors(to_torch(case.cell, data.params)))
     eager = eager.to(DEVICE, dtype)
-    inputs = torch.tensor(prepared.inputs, device=DEVICE, dtype=dtype, requires_grad=True)
-    weight = torch.tensor(prepared.weight, device=DEVICE, dtype=dtype)
-    lengths = None if prepared.lengths is None else torch.tensor(prepared.lengths)
+    inputs = torch.tensor(data.inputs, device=DEVICE, dtype=dtype, requires_grad=True)
+    weight = torch.tensor(data.weight, device=DEVICE, dtype=dtype)
+    lengths = None if data.lengths is None else torch.tensor(data.lengths)
     called: Any = torch.compile(eager) if compiled else eager
 
     def outputs() -> torch.Tensor:

@@ -1,8 +1,8 @@
-"""One recurrent layer: our implementations against linen, PyTorch and, on a GPU, cuDNN through JAX.
+"""One recurrent layer: our implementations against linen, PyTorch and, on a GPU, JAX's cuDNN.
 
-All contestants have the same weights and inputs. "both" is forward and backward, with the gradients
-by the inputs and by every weight; speeds are of it. "error" is the greatest difference from a scan
-in float64, relative to the greatest value, over outputs and gradients.
+All contestants have the same weights and inputs. "both" is the forward and backward pass, with the
+gradients of inputs and weights; speeds refer to it. "error" is the largest difference from a scan
+in float64, over outputs and gradients, relative to the largest value.
 """
 
 import dataclasses
@@ -21,11 +21,11 @@ from benchmarks.layers import (
     LINEN,
     PRECISIONS,
     Case,
-    InputsAndTargets,
     Layer,
+    LayerData,
     cudnn,
     linen,
-    make_problem,
+    make_data,
     ours,
     shared,
 )
@@ -42,20 +42,20 @@ GRID = tuple(
     for time in (100, 500, 1600)
 )
 TOLERANCES = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2}
-# What a cell may have more: one whose candidate has no bound makes much of small differences.
+# Factors of the tolerance. A cell with an unbounded candidate amplifies small differences.
 UNBOUNDED = {"li_gru": 6.0}
-# Least speed against a peer, by platform, cell and contestant: geometric mean over `SHAPES`.
+# Smallest speed relative to a peer, as geometric mean over `SHAPES`.
 BARS = {
     ("cpu", "gru", "loop"): {"linen": 1.3, "PyTorch": 1.8},
     ("cpu", "gru", "auto, 2 devices"): {"linen": 1.7},
     ("cpu", "lstm", "loop"): {"linen": 1.2},
     ("gpu", "gru", "pallas_gpu"): {"linen": 3.0, "PyTorch": 0.9},
 }
-_PEAK_SIZE = {"cpu": 2048}  # of the square matrices whose product is the measure of the machine
+_PEAK_SIZE = {"cpu": 2048}  # size of the square matrices whose product measures the peak
 
 
 def cases(grid: bool = False) -> list[Case]:
-    """GRU and LSTM at all `SHAPES`, and the first shape in other ways; or at all of `GRID`."""
+    """Returns GRU and LSTM at all `SHAPES`, and variations of the first one; or all of `GRID`."""
     plain = [Case(cell, *shape) for cell in LINEN for shape in (GRID if grid else SHAPES)]
     if grid:
         return plain
@@ -68,16 +68,16 @@ def cases(grid: bool = False) -> list[Case]:
 
 
 def precisions() -> tuple[str, ...]:
-    """Those that are worth a row here: a CPU has no TF32."""
+    """Returns the precisions of this platform. Only a GPU has TF32."""
     return tuple(p for p in PRECISIONS if p != "tf32" or jax.default_backend() == "gpu")
 
 
 def measure(options: Options, timed: Sequence[Case] | None = None) -> Iterator[Row]:
-    """Checks against float64 if asked to, then times every case, then takes means over them.
+    """Times every case, then takes means over cases.
 
     Args:
-      options: of the command line.
-      timed: what to time; None: `cases`.
+      options: options of the command line. With `check`, it first compares with float64.
+      timed: the cases; None: `cases`.
     """
     peaks = {precision: _peak(precision) for precision in precisions()}
     for precision, gflops in peaks.items():
@@ -95,14 +95,14 @@ def measure(options: Options, timed: Sequence[Case] | None = None) -> Iterator[R
 def _measure_case(case: Case, seconds: float, peak_gflops: float) -> Iterator[Row]:
     name = f"{case.size}, {case.precision}"
     say(f"{case.cell}, {name}")
-    prepared = make_problem(case)
-    truth = prepared.truth()
+    data = make_data(case)
+    truth = data.truth()
 
     def contestant(make: Callable[[], Layer]) -> Contestant:
         layer = make()
         return layer.contestant(error=layer.error(truth))
 
-    makers = {n: functools.partial(contestant, make) for n, make in _layers(prepared).items()}
+    makers = {n: functools.partial(contestant, make) for n, make in _layers(data).items()}
     for row in compete(makers, seconds, PEERS):
         if "failed" not in row:
             median = row["both_ms"]["median"] / 1e3
@@ -111,45 +111,45 @@ def _measure_case(case: Case, seconds: float, peak_gflops: float) -> Iterator[Ro
         yield {"table": case.cell, "case": name, **row}
 
 
-def _layers(prepared: InputsAndTargets) -> dict[str, Callable[[], Layer]]:
-    case = prepared.case
+def _layers(data: LayerData) -> dict[str, Callable[[], Layer]]:
+    case = data.case
     found: dict[str, Callable[[], Layer]] = {}
     if case.cell in LINEN:
-        found["linen"] = lambda: linen(prepared)
+        found["linen"] = lambda: linen(data)
     for name in usable(CELLS[case.cell], case.hidden, case.dtype):
-        found[name] = functools.partial(ours, prepared, name)
+        found[name] = functools.partial(ours, data, name)
     devices = len(jax.devices())
     if devices > 1 and case.batch % devices == 0 and case.cell in LINEN:
-        found[f"auto, {devices} devices"] = lambda: shared(prepared, "auto")
+        found[f"auto, {devices} devices"] = lambda: shared(data, "auto")
     if case.cell in LINEN and importlib.util.find_spec("torch"):
         from benchmarks.pytorch import layer
 
-        found["PyTorch"] = lambda: layer(prepared)
-        found["PyTorch, compiled"] = lambda: layer(prepared, compiled=True)
+        found["PyTorch"] = lambda: layer(data)
+        found["PyTorch, compiled"] = lambda: layer(data, compiled=True)
     if case.cell == "lstm" and jax.default_backend() == "gpu" and case.precision == "float32":
-        found["jax.experimental.rnn"] = lambda: cudnn(prepared)
+        found["jax.experimental.rnn"] = lambda: cudnn(data)
     return found
 
 
 def _checks() -> Iterator[Row]:
-    """Every implementation that runs here, every cell, both directions, ragged, all precisions."""
+    """Checks all implementations, cells and precisions, in both directions, with ragged lengths."""
     for cell in CELLS:
         for precision in precisions():
             case = Case(cell, 24, 37, 20, 96, precision, ragged=True, bidirectional=True)
-            prepared = make_problem(case)
+            data = make_data(case)
             names = usable(CELLS[cell], case.hidden, case.dtype)
-            yield from checked(prepared, {n: functools.partial(ours, prepared, n) for n in names})
+            yield from checked(data, {n: functools.partial(ours, data, n) for n in names})
 
 
-def checked(prepared: InputsAndTargets, layers: Mapping[str, Callable[[], Layer]]) -> Iterator[Row]:
-    """Whether each is near enough to float64: one tolerance for all, linen's scan among them.
+def checked(data: LayerData, layers: Mapping[str, Callable[[], Layer]]) -> Iterator[Row]:
+    """Yields for each layer whether its error is within the tolerance.
 
     Args:
-      problem: what they were made for.
-      layers: what makes them, by name; one that cannot be made has not passed.
+      data: weights and inputs of the layers.
+      layers: functions that compile a layer, by name. A layer that fails has not passed.
     """
-    case, truth = prepared.case, prepared.truth()
-    most = TOLERANCES[case.precision] * UNBOUNDED.get(case.cell, 1.0)
+    case, truth = data.case, data.truth()
+    tolerance = TOLERANCES[case.precision] * UNBOUNDED.get(case.cell, 1.0)
     table = "Compared with float64: both directions, ragged lengths"
     for name, make in layers.items():
         say(f"check: {case.cell}, {case.precision}, {name}")
@@ -159,11 +159,11 @@ def checked(prepared: InputsAndTargets, layers: Mapping[str, Callable[[], Layer]
         except Exception as exception:
             yield row | {"failed": str(exception)[:200], "passed": False}
             continue
-        yield row | {"error": found, "passed": found <= most}
+        yield row | {"error": found, "passed": found <= tolerance}
 
 
 def _peak(precision: str) -> float:
-    """GFLOP/s of a large square matrix product in a precision."""
+    """Returns GFLOP/s of a large square matrix product."""
     size = _PEAK_SIZE.get(jax.default_backend(), 8192)
     dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
     with jax.default_matmul_precision(PRECISIONS[precision]):
@@ -174,7 +174,7 @@ def _peak(precision: str) -> float:
 
 
 def _means(measured: Sequence[tuple[Case, Row]]) -> Iterator[Row]:
-    """Geometric means over the plain cases in float32, of contestants that ran all of them."""
+    """Yields geometric means over the float32 cases that are not ragged or bidirectional."""
     table = "Speed against the peers, geometric mean over the shapes"
     for cell in LINEN:
         rows = [

@@ -1,25 +1,26 @@
-"""Scaling: what more devices bring, measured here and by a model of the cost.
+"""Scaling to several devices: measurements, and an estimate from a cost model.
 
-Measured, at 1, 2, 4, ... devices that take turns:
+Measurements with 1, 2, 4, ... devices:
 
-  strong   one run's batch is shared: efficiency is the share of n-fold speed
-  weak     the batch grows with the devices: likewise
-  members  every device has a run of its own, as in a sweep: likewise
-  losses   how far the first steps' losses of the shared batch are from those of one device
+  strong   the devices share the batch of one run; efficiency is the speed on n devices, divided by
+           n times the speed on one device
+  weak     the batch grows with the number of devices
+  members  every device has its own run, as in a sweep
+  losses   differences between the first losses with a shared batch and those on one device
 
-On a CPU the devices are virtual and share the cores: the losses mean something there, the speeds do
-not.
+On a CPU the devices are virtual and share the cores. There the losses are meaningful, but the
+speeds are not.
 
-The model says to how many chips sharing a batch pays, from times taken on one device. A step on n
+The model estimates how many chips can usefully share a batch, from times on one device. A step on n
 devices takes
 
     step(n) = fixed + shared / n + reduce(n)
     reduce(n) = 2 (n - 1) / n * bytes / bandwidth + 2 (n - 1) * latency
 
-`fixed` and `shared` follow from the time of a step with the whole batch and with half of it: a
-recurrence takes its time steps one after another, however few rows there are, and that part no
-device takes away. `reduce` is a ring all-reduce of the gradients (Patarasu and Yuan 2009). It pays
-to the largest n at which the efficiency step(1) / (n step(n)) is at least a half.
+`fixed` and `shared` follow from the times of a step with the whole batch and with half of it. The
+time steps of a recurrence are sequential, so a part of the time does not depend on the number of
+rows. `reduce` is a ring all-reduce of the gradients (Patarasu and Yuan 2009). Sharing is considered
+useful up to the largest n at which the efficiency step(1) / (n step(n)) is at least a half.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,25 +34,25 @@ from benchmarks.harness import Options, Row, compete
 from gru_audio.config import override
 
 ONE = "one device"
-_CHECKED_STEPS = 50  # whose losses are compared
-_MOST_STEPS = 200  # of a turn
-_PAYS = 0.5  # efficiency
+_CHECKED_STEPS = 50  # first steps, whose losses are compared
+_MOST_STEPS = 200  # per turn
+_MIN_EFFICIENCY = 0.5
 _MOST_CHIPS = 4096
 
 
 class Link(NamedTuple):
-    """What joins the chips.
+    """The connection between chips.
 
     Attributes:
       bandwidth: bytes/s that a chip sends.
-      latency: seconds from one chip to the next; an order of magnitude, no measurement.
+      latency: seconds from one chip to the next; an order of magnitude, not a measurement.
     """
 
     bandwidth: float
     latency: float
 
 
-# Half of what the makers call bidirectional, and of one ring.
+# Half of the bidirectional bandwidth that the manufacturers give.
 LINKS: Mapping[str, Link] = {
     "TPU v5e, inter-chip interconnect (1.6 Tbit/s a chip, Google)": Link(100e9, 1e-6),
     "H100/H200, NVLink 4 (900 GB/s both ways, NVIDIA)": Link(450e9, 1e-6),
@@ -63,8 +64,8 @@ def measure(options: Options, most: int = 1024) -> Iterator[Row]:
     """Times the devices, and applies the model.
 
     Args:
-      options: of the command line; the seconds are for each contestant.
-      most: devices to use.
+      options: options of the command line. The duration is for each contestant.
+      most: largest number of devices.
 
     Raises:
       UserError: the data set is not prepared.
@@ -74,7 +75,7 @@ def measure(options: Options, most: int = 1024) -> Iterator[Row]:
     batch = config.train.batch_size
     one = make_setting(config, source)
     half = override(config, {"train.batch_size": max(1, batch // 2)})
-    # name -> devices, the setting, and the work of a step
+    # name -> number of devices, setting, and work of a step
     entrants: dict[str, tuple[int, Setting, float]] = {
         ONE: (1, one, 1),
         "half of the batch": (1, make_setting(half, source), 0.5),
@@ -112,7 +113,7 @@ def measure(options: Options, most: int = 1024) -> Iterator[Row]:
 
 
 def model(setting: Setting, whole: float, half: float) -> Iterator[Row]:
-    """To how many chips sharing a batch pays, by the seconds of a step with all and half of it."""
+    """Yields the estimates from the seconds of a step with the whole and with half of the batch."""
     shared = min(max(2 * (whole - half), 0.0), whole)
     params = setting.loader("resident").initial_state(setting.hyper).weights.params
     reduced = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
@@ -128,14 +129,16 @@ def model(setting: Setting, whole: float, half: float) -> Iterator[Row]:
 
 
 def efficiency(n: int, fixed: float, shared: float, reduced_bytes: int, link: Link) -> float:
-    """step(1) / (n step(n)) of the model above; times in seconds."""
+    """Returns step(1) / (n step(n)) of the model above, from times in seconds."""
     reduce = 2 * (n - 1) / n * reduced_bytes / link.bandwidth + 2 * (n - 1) * link.latency
     return (fixed + shared) / (n * (fixed + shared / n + reduce))
 
 
 def pays_to(fixed: float, shared: float, reduced_bytes: int, link: Link) -> int:
-    """The most chips, in powers of two, at which the efficiency is at least a half."""
+    """Returns the largest power of two of chips with an efficiency of at least a half."""
     n = 1
-    while n < _MOST_CHIPS and efficiency(2 * n, fixed, shared, reduced_bytes, link) >= _PAYS:
+    while (
+        n < _MOST_CHIPS and efficiency(2 * n, fixed, shared, reduced_bytes, link) >= _MIN_EFFICIENCY
+    ):
         n *= 2
     return n

@@ -1,7 +1,7 @@
-"""A training step of a plain classifier, GRU and LSTM, against the same step in eager PyTorch.
+"""A training step of a GRU and an LSTM classifier, against the same step in eager PyTorch.
 
-At the size of the config and at a larger one, from features and from sound. Both have the same
-weights to begin with and train on one batch over and over. All that draws random numbers is off.
+Measures the size of the config and a larger one, from features and from sound. Both contestants
+have the same initial weights and train on one batch repeatedly, without random numbers.
 """
 
 import importlib.util
@@ -33,9 +33,9 @@ def measure(
     """Times the steps.
 
     Args:
-      options: of the command line.
-      larger: the changes of the config that make the larger size; {} leaves it out.
-      cells: which PyTorch has too.
+      options: options of the command line.
+      larger: changes to the config for the larger size; {}: no larger size.
+      cells: cells that PyTorch has.
 
     Raises:
       UserError: PyTorch is missing, or the data set is not prepared.
@@ -53,7 +53,7 @@ def measure(
 
 
 def _compete(setting: Setting, seconds: float, start: str, name: str) -> Iterator[Row]:
-    """Ours and PyTorch's.
+    """Times our step and PyTorch's.
 
     Raises:
       RuntimeError: the losses before the first update differ by more than `SAME_LOSS`.
@@ -73,7 +73,7 @@ def _compete(setting: Setting, seconds: float, start: str, name: str) -> Iterato
     losses = {contestant: step() for contestant, step in steps.items()}
     difference = max(losses.values()) - min(losses.values())
     if not difference <= SAME_LOSS:
-        raise RuntimeError(f"These should be one and the same loss: {losses}.")
+        raise RuntimeError(f"The losses differ: {losses}.")
     about = {
         "frames": features.shape[1],
         "mean_valid_frames": float(np.mean(frames)),
@@ -91,12 +91,15 @@ def _compete(setting: Setting, seconds: float, start: str, name: str) -> Iterato
 def our_step(
     setting: Setting, state: TrainState, arguments: tuple
 ) -> tuple[Callable[[], float], float]:
-    """A step that goes on from a copy of `state` and returns the loss; and seconds to compile it.
+    """Compiles a training step.
 
     Args:
-      setting: of one run.
-      state: to begin with.
-      arguments: a batch, for a step from sound; or a batch with its features and frame counts.
+      setting: setting of one run.
+      state: initial state, which is copied.
+      arguments: a batch, for a step from sound; or a batch, its features and its frame counts.
+
+    Returns:
+      A function that trains one step and returns the loss, and the compilation time in seconds.
     """
     program, placement = setting.program, setting.placement
 

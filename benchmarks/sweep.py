@@ -1,14 +1,14 @@
-"""Many runs in one program, against the same runs one after another.
+"""Many runs in one program, against single runs.
 
-Two tables, each with contestants that take turns:
+There are two tables:
 
-  the experiment   its steps as configured: groups of several sizes against one run alone on one
-                   device
-  plain            the same without noise and with clips of one length, so that PyTorch can compete:
-                   eager `nn.GRU`, run by run, on the GPU (cuDNN) where there is one; the faster of
-                   its two forms, clips packed or padded, is the peer
+  the experiment   groups of several sizes against one run on one device, with the config of the
+                   experiment
+  plain            the same without noise and with clips of one length, against eager `nn.GRU` in
+                   PyTorch, one run at a time, on the GPU if there is one; the peer is the faster
+                   of packed and padded clips
 
-A step of a group is a step of all its runs, so that speeds are runs' steps per time.
+A step of a group is a step of all its runs. Speeds are steps of single runs per time.
 """
 
 import importlib.util
@@ -25,8 +25,8 @@ from gru_audio.data.source import Source
 ALONE = "alone"
 _ONE_LENGTH = {"data.buckets": 1, "data.crop_seconds": 0.5}
 _TURN_STEPS = 20
-# Least speed against one run alone, by the runs of the group. On a GPU 16 runs may take twice as
-# long as one, and 64 runs six times as long.
+# Smallest speed relative to one run, by the number of runs. On a GPU, 16 runs may take twice as
+# long as one run, and 64 runs six times as long.
 BARS = {"cpu": {8: 1.5}, "gpu": {16: 16 / 2, 64: 64 / 6}}
 
 
@@ -34,8 +34,8 @@ def measure(options: Options, sizes: Sequence[int] | None = None) -> Iterator[Ro
     """Times the groups.
 
     Args:
-      options: of the command line; the seconds are for each contestant.
-      sizes: runs in a group; None: those that have bars on this platform.
+      options: options of the command line. The duration is for each contestant.
+      sizes: numbers of runs in a group; None: the numbers in `BARS` for this platform.
 
     Raises:
       UserError: the data set is not prepared.
@@ -66,7 +66,7 @@ def measure(options: Options, sizes: Sequence[int] | None = None) -> Iterator[Ro
 def groups(
     config: ConfigDict, source: Source, sizes: Sequence[int]
 ) -> dict[str, Callable[[], Contestant]]:
-    """One run alone on one device, and groups of several sizes on all devices."""
+    """Returns makers of one run on one device, and of groups of several sizes on all devices."""
     makers = {ALONE: training(make_setting(config, source), _TURN_STEPS)}
     for size in sizes:
         setting = make_setting(config, source, {"parallel.member": 0}, members=size)
@@ -75,7 +75,7 @@ def groups(
 
 
 def pytorch(config: ConfigDict, source: Source) -> dict[str, Callable[[], Contestant]]:
-    """One run in each of PyTorch's forms."""
+    """Returns makers of one run in PyTorch, with packed and with padded clips."""
     from benchmarks.pytorch import training_steps
 
     steps = training_steps(make_setting(config, source))

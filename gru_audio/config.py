@@ -1,8 +1,8 @@
 """The config of a run: the settings of the components that it uses.
 
-An experiment's `get_config()` starts from `default_config()` and changes what differs. A section
-such as `model` holds `name`, and the keys of the component of that name. Setting the name swaps the
-keys. Where both components have a key, its value stays if it differs from the default.
+An experiment's `get_config()` starts from `default_config()` and changes some values. A section
+such as `model` contains `name` and the keys of the component of that name. A new name replaces
+these keys. A key that both components have keeps its value if that is not the default.
 """
 
 import copy
@@ -54,7 +54,7 @@ _SECTIONS: Mapping[str, type] = {
     "checkpoint": CheckpointSettings,
     "parallel": ParallelSettings,
 }
-_RENAMED = {  # in the configs of runs of earlier versions
+_RENAMED = {  # keys in the configs of earlier versions
     "model.tcn_kernel": "model.kernel",
     "data.feed": "data.loader",
     "train.accumulate": "train.grad_accumulation",
@@ -65,16 +65,16 @@ _RENAMED = {  # in the configs of runs of earlier versions
 
 
 class UnknownChoice(UserError):
-    """A config names something that is not in its table."""
+    """A value is not one of the choices of its key."""
 
 
 class Section(ConfigDict):
-    """Values of the settings of a component, and of the components that these values choose.
+    """Values of the settings of a component and of the components that these values choose.
 
     Args:
-      path: stands before its keys: "model.".
+      path: prefix of the keys: "model.".
       component: a dataclass.
-      values: other than the defaults; of all keys that they bring.
+      values: values by key; all other keys have their defaults.
     """
 
     def __init__(self, path: str, component: type, values: Mapping[str, Any] | None = None):
@@ -86,13 +86,13 @@ class Section(ConfigDict):
         self.lock()
 
     def _hold(self, name: str, value: Any) -> None:
-        """Sets an attribute that is no key."""
+        """Sets an attribute that is not a key."""
         object.__setattr__(self, f"_{name}", value)
 
     def _swap(self, values: Mapping[str, Any]) -> None:
-        """Holds the keys that the values bring, all others at their defaults."""
+        """Takes over `values` and the keys that exist with them. Other keys have their defaults."""
         self._hold("settings", settings_of(self._component, chosen(values)))
-        self._hold("fields", {key: its.default for key, its in self._settings.items()})
+        self._hold("fields", {key: spec.default for key, spec in self._settings.items()})
         for key in self._fields.keys() & values.keys():
             self._fields[key] = values[key]
 
@@ -122,23 +122,25 @@ class Section(ConfigDict):
         self.set(key, value)
 
     def set(self, key: str, value: Any, *, typed: bool = False) -> None:
-        """Sets a key, or takes what a person types for its value; see `Config.put`."""
+        """Sets a key. See `Config.put` for `typed` and the errors."""
         if key not in self._settings:
             raise KeyError(self.unknown(key))
-        name, its = f"{self._path}{key}", self._settings[key]
+        name, spec = f"{self._path}{key}", self._settings[key]
         try:
-            value = its.read(value) if typed else its.cast(value)
+            value = spec.read(value) if typed else spec.cast(value)
         except TypeError as error:
             raise TypeError(f"Config key {name}: {error}") from error
-        if its.choices is not None and value not in its.choices:
-            raise UnknownChoice(f'config.{name}="{value}" is unknown.{nearest(value, its.choices)}')
+        if spec.choices is not None and value not in spec.choices:
+            raise UnknownChoice(
+                f'config.{name}="{value}" is unknown.{nearest(value, spec.choices)}'
+            )
         self._fields[key] = value
         if key in self._selectors:
             differing = {k: v for k, v in self._fields.items() if v != self._settings[k].default}
             self._swap(differing)
 
     def unknown(self, key: str) -> str:
-        """Says why there is no such key, and which there is."""
+        """Returns why a key does not exist, and the nearest one that does."""
         name = f"{self._path}{key}"
         fixed: dict[str, Any] = {}
         for selector in filter(self._selectors.__contains__, self._settings):
@@ -146,7 +148,7 @@ class Section(ConfigDict):
             def brings(value: Any, selector: str = selector) -> bool:
                 values = {**fixed, selector: value}
                 possible = settings_of(
-                    self._component, lambda k, its: [values[k]] if k in values else its.options
+                    self._component, lambda k, spec: [values[k]] if k in values else spec.options
                 )
                 return key in possible
 
@@ -163,7 +165,7 @@ class Section(ConfigDict):
 
 
 class Config(Section):
-    """The config of a run: `seed`, and a section for each kind of component."""
+    """The config of a run: `seed` and one section for each kind of component."""
 
     def __init__(
         self,
@@ -172,12 +174,12 @@ class Config(Section):
         values: Mapping[str, Any] | None = None,
     ):
         super().__init__(path, component, values)
-        for name, of_section in _SECTIONS.items():
-            given = (values or {}).get(name)
-            self._fields[name] = Section(f"{name}.", of_section) if given is None else given
+        for name, section_component in _SECTIONS.items():
+            value = (values or {}).get(name)
+            self._fields[name] = Section(f"{name}.", section_component) if value is None else value
 
     def sections(self) -> Iterator[Section]:
-        """Its sections, and itself for keys without one."""
+        """Yields the config itself, for keys without a section, and its sections."""
         yield self
         yield from (self[name] for name in _SECTIONS)
 
@@ -185,14 +187,16 @@ class Config(Section):
         """Sets a key by its dotted name.
 
         Args:
-          name: "model.hidden".
-          value: of its type; or, if `typed`, what a person types on a command line.
+          name: such as "model.hidden".
+          value: a value of the key's type or, if `typed`, text from a command line.
 
         Raises:
-          UserError: there is no such key, or the value has another type.
+          UserError: the key does not exist, or the value has another type.
         """
-        head, _, key = name.rpartition(".")
-        section = self if not head else self[head] if head in _SECTIONS else None
+        section_name, _, key = name.rpartition(".")
+        section = (
+            self if not section_name else self[section_name] if section_name in _SECTIONS else None
+        )
         if section is None or name in _SECTIONS:
             raise UserError(f'Unknown config key "{name}".{nearest(name, flatten(self))}')
         try:
@@ -202,21 +206,21 @@ class Config(Section):
 
 
 def default_config() -> Config:
-    """Every setting of the default components at its default."""
+    """Returns the settings of the default components, all at their defaults."""
     return Config()
 
 
 def settings_in(config: Config) -> dict[str, Setting]:
-    """The settings of a config by their dotted names, in order."""
+    """Returns the settings of a config by dotted name, in order."""
     return {
-        section._path + key: its
+        section._path + key: spec
         for section in config.sections()
-        for key, its in section._settings.items()
+        for key, spec in section._settings.items()
     }
 
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
-    """The config as one level: dotted names in order, tuples as lists (so that JSON keeps them)."""
+    """Returns values by dotted name, in alphabetical order; tuples become lists, as in JSON."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, ConfigDict):
@@ -227,9 +231,9 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 
 
 def differences(config: Config) -> dict[str, Any]:
-    """What decides the numbers of a run, beside the defaults of the components that it uses.
+    """Returns the values that affect results and are not the defaults, by dotted name.
 
-    So a new setting of a component changes nothing for those who leave it at its default.
+    Defaults are left out so that a new setting does not change the identity of existing runs.
     """
     settings = settings_in(config)
     return {
@@ -244,15 +248,15 @@ def _plain(value: Any) -> Any:
 
 
 def override(config: Config, changes: Mapping[str, Any], *, typed: bool = False) -> Config:
-    """A copy of `config` with dotted names changed, whatever their order.
+    """Returns a copy of a config with changed values. The order of the changes does not matter.
 
     Args:
-      config: is left as it is.
-      changes: dotted name -> value.
-      typed: whether the values are what a person types on a command line.
+      config: not modified.
+      changes: values by dotted name.
+      typed: whether the values are text from a command line.
 
     Raises:
-      UserError: an unknown key, or a value of the wrong type.
+      UserError: a key does not exist, or a value has another type.
     """
     config = copy.deepcopy(config)
     for name, value in _ordered(config, changes):
@@ -261,36 +265,38 @@ def override(config: Config, changes: Mapping[str, Any], *, typed: bool = False)
 
 
 def _ordered(config: Config, changes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The changes, those first that bring keys; each is to be made before the next is taken."""
-    left = dict(changes)
+    """Yields changes of selectors first. The caller applies each before it takes the next."""
+    remaining = dict(changes)
     for section in config.sections():
         done: set[str] = set()
         while keys := [k for k in section._settings if k in section._selectors - done]:
             done.add(keys[0])
-            if (name := section._path + keys[0]) in left:
-                yield name, left.pop(name)
-    yield from left.items()
+            if (name := section._path + keys[0]) in remaining:
+                yield name, remaining.pop(name)
+    yield from remaining.items()
 
 
 def renamed(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Changes by dotted names that old runs may have stored, under the names of today."""
+    """Returns the changes with dotted names of earlier versions replaced by the current ones."""
     return {_RENAMED.get(name, name): value for name, value in changes.items()}
 
 
 def read_config(flat: Mapping[str, Any]) -> Config:
-    """The config that a run stored.
+    """Returns the config that a run stored.
 
-    Old runs stored the keys of all components. Those of components that are not chosen are ignored,
-    and keys that were not there yet have their defaults.
+    Earlier versions stored the keys of all components. Keys of components that are not chosen are
+    ignored. Keys that are missing have their defaults.
 
     Args:
-      flat: as `flatten` returned it.
+      flat: result of `flatten`.
 
     Raises:
-      UserError: a key that no component has, or a value of the wrong type.
+      UserError: no component has a key, or a value has another type.
     """
     config = default_config()
-    known = {f"{name}.{key}" for name, its in _SECTIONS.items() for key in settings_of(its)}
+    known = {
+        f"{name}.{key}" for name, component in _SECTIONS.items() for key in settings_of(component)
+    }
     try:
         for name, value in _ordered(config, renamed(flat)):
             if name in settings_in(config) or name not in known:
@@ -302,27 +308,27 @@ def read_config(flat: Mapping[str, Any]) -> Config:
 
 
 def describe(config: Config) -> str:
-    """Every key of a config: value, unit, bounds and what it means, a paragraph each."""
+    """Returns a text with a paragraph per key: value, default, unit, bounds and meaning."""
     lines = []
-    for name, its in settings_in(config).items():
-        head, _, key = name.rpartition(".")
-        value = config[head][key] if head else config[key]
-        default = "" if value == its.default else f" (default {json.dumps(its.default)})"
-        about = "; ".join(filter(None, (its.unit, its.bounds)))
+    for name, spec in settings_in(config).items():
+        section_name, _, key = name.rpartition(".")
+        value = config[section_name][key] if section_name else config[key]
+        default = "" if value == spec.default else f" (default {json.dumps(spec.default)})"
+        about = "; ".join(filter(None, (spec.unit, spec.bounds)))
         lines.append(f"{name} = {json.dumps(value)}{default}{about and f'  [{about}]'}")
-        lines += textwrap.wrap(its.doc, 96, initial_indent="    ", subsequent_indent="    ")
+        lines += textwrap.wrap(spec.doc, 96, initial_indent="    ", subsequent_indent="    ")
     return "\n".join(lines)
 
 
 def check(config: Config) -> None:
-    """Raises `UserError` for values that no run could use, whatever its data."""
+    """Raises `UserError` for values that are invalid for any data set."""
     for section in config.sections():
-        for key, its in section._settings.items():
-            if refusal := its.refusal(section[key]):
-                shown = "" if its.kind is tuple else f"={section[key]}"
+        for key, spec in section._settings.items():
+            if refusal := spec.refusal(section[key]):
+                shown = "" if spec.kind is tuple else f"={section[key]}"
                 raise UserError(f"config.{section._path}{key}{shown} {refusal}.")
-            if its.parse is not None:
-                its.parse(section[key])
+            if spec.parse is not None:
+                spec.parse(section[key])
     Augmentation(**config.augment)
     parts = config.parallel.data * config.train.grad_accumulation
     if config.train.batch_size % parts:

@@ -1,8 +1,8 @@
-"""Settings: the fields of a component that a config may set; and errors that a user can mend.
+"""Settings of components, and the errors that a user can correct.
 
-A component is a dataclass (a linen module is one too). A field made by `setting` is a key of the
-config. A field made by `part` is a component itself; its settings are keys of the same section. The
-code that makes the component passes all other fields.
+A component is a dataclass; linen modules are dataclasses, too. It has three kinds of fields. A
+field made by `setting` is a key of the config. A field made by `part` is another component, and the
+keys of that component are keys of the config as well. All other fields are arguments of `make`.
 """
 
 import dataclasses
@@ -17,14 +17,14 @@ T = TypeVar("T")
 
 
 class UserError(ValueError):
-    """An error that the user can mend: commands print the message alone, without a traceback."""
+    """An error that the user can correct. Commands print its message without a traceback."""
 
 
-_LISTED = 20  # choices; more are not all shown
+_LISTED = 20  # a longer list of choices is not shown
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """A hint that names the choice closest to `name`, and the choices unless they are many."""
+    """Returns a hint: the choice closest to `name`, and all choices if they are few."""
     choices = sorted(choices)
     parts = [part.strip() for part in name.split(";")]
     if len(parts) > 1 and set(parts) <= set(choices):
@@ -35,12 +35,15 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 
 def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
-    """Returns ``table[name]``, or raises a `UserError` with the nearest name that is there.
+    """Returns ``table[name]``.
 
     Args:
-      kind: what the table holds, for the message: "cell", "pooling", ...
-      name: the key asked for.
-      table: what may be asked for.
+      kind: what the table contains, for the message: "cell", "pooling", ...
+      name: a key of the table.
+      table: all choices.
+
+    Raises:
+      UserError: the name is not in the table. The message suggests the nearest one.
     """
     if name not in table:
         raise UserError(f'Unknown {kind} "{name}".{nearest(name, table)}')
@@ -49,29 +52,29 @@ def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a config may put into a field of a component.
+    """The description of a config key: type, default, bounds and meaning.
 
     Attributes:
-      default: its value in the default config. None: the user may leave it open.
-      doc: what it means, for those who write configs.
-      unit: of a number.
-      kind: its type, where the default is None: str, int or float.
-      low, high: the least and greatest value of a number, which must have both. They may be far
-        beyond use: they keep what a config from others could ask for in time and memory bounded.
-      above, below: in place of `low` and `high`, bounds that are not allowed themselves.
-      choices: the names that are allowed. Where it is a table of components, the keys of the
-        chosen one are keys of the config as well.
-      key: its name in the config, if it is not that of the field.
-      parse: from the value in the config to that of the field.
-      when: another key that stands before this one, and a test of its value. The config has this
-        key where the test passes.
-      traced: a number that may differ between the members of a group. The step takes it as an
-        argument, so the field itself keeps its default.
-      zero_is_off: of a traced number: where it is zero in all members, its code is not compiled.
-      per_run: it tells apart runs of one experiment: a seed, a held-out speaker, a fold. Members
-        of a group may differ in it, but for the field that is named in "FIELD=VALUE".
-      machine: it says where and how fast a run goes or how often it saves. It does not decide
-        numbers, and a resumed run may change it.
+      default: value in the default config. None: the user may leave the key unset.
+      doc: meaning, for users who write configs.
+      unit: unit of a number.
+      kind: type, if the default is None: str, int or float.
+      low, high: smallest and largest value. Every number needs a lower and an upper bound, which
+        may be far beyond useful values: it limits the time and memory that a config can demand.
+      above, below: exclusive bounds, instead of `low` and `high`.
+      choices: allowed names. If this is a table of components, the keys of the chosen component
+        are keys of the config, too.
+      key: name in the config; None: the name of the field.
+      parse: converts the value in the config to the value of the field.
+      when: an earlier key and a test of its value. The config has this key only if the test passes.
+      traced: the number may differ between the members of a group. It is an argument of the
+        training step, and the field keeps its default.
+      zero_is_off: for a traced number: if it is zero in all members, its code is not compiled.
+      per_run: the key distinguishes runs of one experiment, such as a seed, a held-out speaker or a
+        fold. Members of a group may differ in it. If its values have the form "FIELD=VALUE", they
+        may differ in VALUE only.
+      machine: the key decides where and how fast a run computes, or how often it saves. It does not
+        change results, and a resumed run may have another value.
     """
 
     default: Any
@@ -102,7 +105,7 @@ class Setting:
 
     @property
     def options(self) -> Sequence[Any]:
-        """The values on which keys of other settings may depend; () if none do."""
+        """The values that other settings may depend on; () if no setting can."""
         if self.choices is not None:
             return tuple(self.choices)
         if self.kind is int and self.low is not None and self.high is not None:
@@ -111,7 +114,7 @@ class Setting:
 
     @property
     def bounds(self) -> str:
-        """The values that are allowed, in words; "" if all are."""
+        """The allowed values in words; "" if all are allowed."""
         if self.choices is not None:
             return "one of " + ", ".join(self.choices)
         return f"{self._lower} and {self._upper}" if self.kind in (int, float) else ""
@@ -125,10 +128,10 @@ class Setting:
         return f"at most {self.high}" if self.below is None else f"below {self.below}"
 
     def cast(self, value: Any) -> Any:
-        """The value in the type of the setting.
+        """Returns the value in the type of the setting.
 
         Raises:
-          TypeError: it has another type.
+          TypeError: the value has another type.
         """
         if value is None and self.default is None:
             return None
@@ -141,10 +144,10 @@ class Setting:
         raise TypeError(f"{_shown(value)} is not of type {self.kind.__name__}.")
 
     def read(self, text: str) -> Any:
-        """The value that is typed so on a command line: "1e-3", "true", "None", "64 relu, 32 relu".
+        """Parses text from a command line: "1e-3", "true", "None", "64 relu, 32 relu".
 
         Raises:
-          TypeError: it is the text of another type.
+          TypeError: the text does not describe a value of this type.
         """
         text = text.strip()
         if self.default is None and text == "None":
@@ -162,7 +165,7 @@ class Setting:
         return self.cast(text)
 
     def refusal(self, value: Any) -> str | None:
-        """Why it may not be this value of its type; None if it may."""
+        """Returns why a value of the right type is not allowed; None if it is allowed."""
         if self.kind is tuple and self.high is not None and len(value) > self.high:
             return f"has {len(value)} parts: at most {self.high:g}"
         if self.kind not in (int, float) or value is None:
@@ -174,7 +177,7 @@ class Setting:
             return f"must be a number, {self._lower} and {self._upper}"
         if value < least or (self.above is not None and value == least):
             return f"must be {self._lower}" if most > 1 else f"must be {self.bounds}"
-        # Also below its bound once it is rounded to float32.
+        # A value below the bound may reach it when it is rounded to float32.
         if value > most or (self.below is not None and np.float32(value) >= most):
             return f"must be {self._upper}" if most > 1 else f"must be {self.bounds}"
         return None
@@ -196,87 +199,88 @@ def _shown(value: Any) -> str:
 
 
 def setting(default: Any, **attributes: Any) -> Any:
-    """A field of a component that is a key of the config; for the attributes see `Setting`."""
-    described = Setting(default=default, **attributes)
-    value = default if described.parse is None else described.parse(default)
-    return dataclasses.field(default=value, metadata={"setting": described})
+    """Declares a field of a component as a key of the config. See `Setting` for the attributes."""
+    spec = Setting(default=default, **attributes)
+    value = default if spec.parse is None else spec.parse(default)
+    return dataclasses.field(default=value, metadata={"setting": spec})
 
 
 def part(component: type) -> Any:
-    """A field of a component that is a component itself."""
+    """Declares a field of a component as another component."""
     return dataclasses.field(metadata={"part": component})
 
 
 def is_component(thing: Any) -> bool:
-    """Whether a table's entry is a component, not a function or a description."""
+    """Returns whether an entry of a table is a component, not a function or a text."""
     return isinstance(thing, type) and dataclasses.is_dataclass(thing)
 
 
-Possible = Callable[[str, Setting], Iterable[Any]]  # the values that a setting may have
+Possible = Callable[[str, Setting], Iterable[Any]]  # the values that a key may have
 
 
-def anything(key: str, its: Setting) -> Iterable[Any]:
-    """All values on which other settings may depend."""
-    return its.options
+def anything(key: str, spec: Setting) -> Iterable[Any]:
+    """Returns all values that other settings may depend on."""
+    return spec.options
 
 
 def chosen(values: Mapping[str, Any]) -> Possible:
-    """The values given, and otherwise the defaults."""
-    return lambda key, its: [values.get(key, its.default)]
+    """Returns a `Possible` of one value per key: from `values`, or else the default."""
+    return lambda key, spec: [values.get(key, spec.default)]
 
 
 def settings_of(component: type, possible: Possible = anything) -> dict[str, Setting]:
-    """The settings by key, in order, that a component brings with any of the values possible."""
+    """Returns the settings of a component by key, in order, for all possible values."""
     found: dict[str, Setting] = {}
-    for name, its, of_part in _fields(component):
-        if of_part is not None:
-            found |= settings_of(of_part, possible)
-        if its is None:
+    for name, spec, component_type in _fields(component):
+        if component_type is not None:
+            found |= settings_of(component_type, possible)
+        if spec is None:
             continue
-        if its.when is not None:
-            key, test = its.when
+        if spec.when is not None:
+            key, test = spec.when
             if key not in found or not any(map(test, possible(key, found[key]))):
                 continue
-        key = its.key or name
-        found[key] = its
-        if isinstance(its.choices, Mapping):
-            for choice in possible(key, its):
-                if is_component(its.choices.get(choice)):
-                    found |= settings_of(its.choices[choice], possible)
+        key = spec.key or name
+        found[key] = spec
+        if isinstance(spec.choices, Mapping):
+            for choice in possible(key, spec):
+                if is_component(spec.choices.get(choice)):
+                    found |= settings_of(spec.choices[choice], possible)
     return found
 
 
 def selectors(component: type) -> set[str]:
-    """The keys on whose values other keys of the component depend."""
-    everything = settings_of(component)
+    """Returns the keys whose values decide which other keys a component has."""
+    settings = settings_of(component)
     tables = {
         key
-        for key, its in everything.items()
-        if isinstance(its.choices, Mapping) and any(map(is_component, its.choices.values()))
+        for key, spec in settings.items()
+        if isinstance(spec.choices, Mapping) and any(map(is_component, spec.choices.values()))
     }
-    return tables | {its.when[0] for its in everything.values() if its.when}
+    return tables | {spec.when[0] for spec in settings.values() if spec.when}
 
 
-def make(component: type[T], values: Mapping[str, Any], **given: Any) -> T:
+def make(component: type[T], values: Mapping[str, Any], **arguments: Any) -> T:
     """Makes a component.
 
     Args:
       component: a dataclass.
-      values: by key, of its settings and those of its parts; others are ignored.
-      given: by name, of its other fields and those of its parts; others are ignored.
+      values: values of its settings and of those of its parts, by key. Other keys are ignored.
+      arguments: values of its other fields and of those of its parts, by name. Other names are
+        ignored.
     """
-    taken: dict[str, Any] = {}
-    for name, described, of_part in _fields(component):
-        if of_part is not None:
-            taken[name] = make(of_part, values, **given)
-        elif described is None:
-            taken |= {name: given[name]} if name in given else {}
-        elif (key := described.key or name) in values and not described.traced:
-            taken[name] = described.parse(values[key]) if described.parse else values[key]
-    return component(**taken)
+    fields: dict[str, Any] = {}
+    for name, spec, component_type in _fields(component):
+        if component_type is not None:
+            fields[name] = make(component_type, values, **arguments)
+        elif spec is None:
+            fields |= {name: arguments[name]} if name in arguments else {}
+        elif (key := spec.key or name) in values and not spec.traced:
+            fields[name] = spec.parse(values[key]) if spec.parse else values[key]
+    return component(**fields)
 
 
 def _fields(component: type) -> Iterator[tuple[str, Setting | None, type | None]]:
-    """Name, setting and component of every field."""
+    """Yields the name, the setting and the component of each field."""
     for field in dataclasses.fields(component):
         yield field.name, field.metadata.get("setting"), field.metadata.get("part")

@@ -13,7 +13,7 @@ NAME = "jsb_chorales"
 SPLITS = {"train": "traindata", "validation": "validdata", "test": "testdata"}
 
 # Changes to `tests.tones.TINY`.
-TO_FORETELL: Mapping[str, Any] = {
+NEXT_STEP: Mapping[str, Any] = {
     "data.name": NAME,
     "data.target": "",
     "data.cluster": "",

@@ -1,4 +1,4 @@
-"""The config: overriding it, and refusing what no run could use."""
+"""The config: overrides, checks, and configs of earlier versions."""
 
 import json
 import math
@@ -105,7 +105,7 @@ def test_impossible_values(changes, message):
         check(override(default_config(), changes))
 
 
-# Sections that hold, one after another, the keys of all components.
+# Configs that together contain the keys of all components.
 ELSEWHERE = (
     {},
     {"model.name": "crnn", "model.cell": "lstm", "model.pooling": "multi_head_attention"},
@@ -113,7 +113,7 @@ ELSEWHERE = (
     {"frontend.name": "pcen", "optimizer.name": "rmsprop"},
     {"frontend.name": "raw", "optimizer.name": "sgd"},
 )
-NUMBERS = {}  # name -> type, and what must be chosen for it
+NUMBERS = {}  # key -> type, and the choices that it depends on
 for _chosen in reversed(ELSEWHERE):
     for _name, _its in settings_in(override(default_config(), _chosen)).items():
         if _its.kind in (int, float):
@@ -121,8 +121,8 @@ for _chosen in reversed(ELSEWHERE):
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_every_number_is_taken_and_can_be_used_or_is_refused_in_a_line(data_dir, name):
-    """No value may get past the check and fail later, or take time and memory at will."""
+def test_every_number_is_usable_or_refused_in_one_line(data_dir, name):
+    """The check rejects values that would fail later, or take unlimited time and memory."""
     kind, chosen = NUMBERS[name]
     values = [0, 1, -1, -(2**70), 2**31, 2**40, 2**70, 10**30]
     values += [] if kind is int else [math.nan, math.inf, -math.inf, 1e-300, 1e300, 3.4e38, 0.5]
@@ -162,7 +162,7 @@ def test_every_number_is_taken_and_can_be_used_or_is_refused_in_a_line(data_dir,
         ({"frontend.f_max": math.nan}, "f_max=nan must be a number"),
         ({"frontend.n_fft": 2**30}, "n_fft=1073741824 must be at most 131072"),
         ({"augment.background": 1.5}, "background=1.5 must be at least 0 and at most 1"),
-        ({"optimizer.b1": 1 - 1e-12}, "below 1"),  # 1 in float32
+        ({"optimizer.b1": 1 - 1e-12}, "below 1"),  # rounds to 1 in float32
         ({"model.hidden": True}, "Config key model.hidden: True is not of type int"),
         ({"parallel.vmap_members": -1}, "vmap_members=-1 must be at least 0"),
         (
@@ -200,13 +200,13 @@ def test_a_number_out_of_its_bounds(changes, message):
         ({"parallel.member": 1000}, "there are 8"),
     ],
 )
-def test_a_plan_refuses_what_its_data_or_devices_cannot_serve(data_dir, changes, message):
+def test_a_plan_refuses_what_data_or_devices_do_not_allow(data_dir, changes, message):
     config = tiny({"data.dir": str(data_dir)})
     with pytest.raises(UserError, match=f"(?s){message}"):
         plan(override(config, changes), ONE, "experiment", "", "")
 
 
-def test_what_a_data_set_is_made_with_is_told(tmp_path):
+def test_the_settings_of_a_data_set_are_reported(tmp_path):
     with pytest.raises(UserError, match=r"python -m gru_audio\.prepare spoken_digit"):
         open_source("spoken_digit", tmp_path)
 
@@ -218,13 +218,13 @@ def test_nearest():
     assert nearest("b; a", ["a", "b"]) == " Separate them by commas: b,a"
 
 
-def test_setting_a_name_swaps_the_keys():
+def test_a_new_name_replaces_the_keys():
     config = default_config()
     config.model.hidden, config.model.cell = 7, "lstm"
     config.model.forget_bias = 2.0
     config.model.name = "tcn"
     assert "cell" not in config.model and config.model.kernel == 3
-    assert config.model.hidden == 7  # which both have
+    assert config.model.hidden == 7  # keys of both
     config.model.name = "crnn"
     assert (config.model.hidden, config.model.cell) == (7, "gru")
 
@@ -245,7 +245,7 @@ def test_setting_a_name_swaps_the_keys():
         ({"task.name": "adding", "task.class_weight": "balanced"}, "task.name=classification or"),
     ],
 )
-def test_a_key_of_what_is_not_chosen_says_where_it_belongs(changes, message):
+def test_a_key_of_another_component_names_its_owner(changes, message):
     for order in (changes, dict(reversed(changes.items()))):
         with pytest.raises(UserError, match=message):
             override(default_config(), order)
@@ -264,7 +264,7 @@ def test_the_order_of_changes_does_not_matter(names):
 
 
 def test_configs_of_old_runs_are_read():
-    """They stored the keys of all components, one of which has another name today."""
+    """Old configs contain the keys of all components, and one key was renamed since."""
     old = flatten(override(default_config(), {"model.name": "tcn", "model.hidden": 9}))
     old |= {"model.cell": "lstm", "model.heads": 4, "frontend.frame_size": 80}
     old |= {"model.tcn_kernel": 8}
@@ -281,7 +281,7 @@ def test_a_name_that_only_an_experiment_defines_says_how_to_load_it():
 
 
 def grown(table, name, **fields):
-    """The component of a name with one more setting."""
+    """Returns a component with one more setting."""
     more = {field: setting(value, doc="New.") for field, value in fields.items()}
     annotations = {field: type(value) for field, value in fields.items()}
     old = table[name]
@@ -302,7 +302,7 @@ def grown(table, name, **fields):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_new_setting_changes_no_identity(monkeypatch, table, name, section):
-    """Not of experiments that choose its component, and not of those that do not."""
+    """A new setting does not change the identity of existing runs."""
     experiments = {part: PARTS[part] for part in ("quickstart", "bai2018-copy_memory_1000")}
 
     def identities():
@@ -334,7 +334,7 @@ def test_a_new_setting_changes_no_identity(monkeypatch, table, name, section):
     assert flatten(config)[key] == "none"
     assert identities() == before
     assert identity(description(override(config, {key: "some"})))["config"][key] == "some"
-    if name not in chosen:  # what was stored before there was the setting
+    if name not in chosen:  # stored before the setting existed
         assert identity({**description(config), "config": stored}) == identity(description(config))
 
 
@@ -355,7 +355,7 @@ def get_config():
     ],
     ids=lambda value: None if isinstance(value, list) else value.split()[0],
 )
-def test_a_command_says_it_in_one_line(tmp_path, environment, flags, message):
+def test_a_command_reports_an_error_in_one_line(tmp_path, environment, flags, message):
     experiment = tmp_path / "experiment.py"
     experiment.write_text(EXPERIMENT)
     command = [sys.executable, "-m", "gru_audio.train", "--config", experiment]

@@ -1,4 +1,4 @@
-"""Batch normalisation over the valid frames of a padded, possibly divided, batch."""
+"""Batch normalisation over the valid frames of a padded batch, on one or several devices."""
 
 from typing import Any
 
@@ -10,16 +10,16 @@ import jax.numpy as jnp
 class BatchNorm(nn.Module):
     """Normalises each channel over all valid frames of the batch (Ioffe and Szegedy 2015).
 
-    Padding has no share in the statistics; with ``batch_axis`` they are those of the whole batch,
-    not of one device's part. Running statistics live in the collection "batch_stats" and move only
-    when that is mutable, as in linen's own. They and the normalisation are computed in float32.
+    The statistics exclude padding. With ``batch_axis`` they cover the whole batch, not one device's
+    part of it. Running statistics are in the collection "batch_stats" and are updated only if it is
+    mutable, as in linen's own module. Everything is computed in float32.
 
-    Where a batch goes through the model in parts (gradient accumulation), "the batch" is one part:
-    each is normalised by its own statistics, and the running ones move once a part.
+    With gradient accumulation the batch goes through the model in parts. Each part is normalised by
+    its own statistics and updates the running statistics once.
 
     Attributes:
-      batch_axis: the mesh axis over which the batch is divided; None outside of one.
-      momentum: of the running statistics.
+      batch_axis: the mesh axis over which the batch is divided; None: there is none.
+      momentum: decay of the running statistics.
       epsilon: added to the variance.
     """
 
@@ -34,8 +34,8 @@ class BatchNorm(nn.Module):
         Args:
           x: (batch, time, ..., channels).
           valid: bool (batch, time).
-          train: normalise with the batch's statistics and update the running ones; otherwise
-            normalise with the running ones.
+          train: True: normalises with the statistics of the batch, and updates the running ones.
+            False: normalises with the running statistics.
         """
         dtype, channels = x.dtype, x.shape[-1]
         x = x.astype(jnp.float32)
@@ -55,7 +55,7 @@ class BatchNorm(nn.Module):
         return normalised.astype(dtype)
 
     def _statistics(self, x: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Mean and (biased) variance of each channel; the variance about the mean, for accuracy."""
+        """Returns mean and (biased) variance of each channel, in two passes for accuracy."""
         valid = valid.reshape(*valid.shape, *[1] * (x.ndim - 2))
         axes = tuple(range(x.ndim - 1))
         frames, total = self._total((valid.sum(dtype=x.dtype), jnp.sum(x, axes, where=valid)))

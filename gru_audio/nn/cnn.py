@@ -1,4 +1,4 @@
-"""Convolutions alone: what a CRNN is without its recurrent encoder."""
+"""A convolutional network: the CRNN without its recurrent encoder."""
 
 from typing import Any
 
@@ -15,11 +15,11 @@ class CnnClassifier(Model):
     """Classifies sequences of frames by convolutions and pooling over time.
 
     Attributes:
-      front: turns frames into fewer frames.
-      head: turns those into outputs.
+      front: the convolutions.
+      head: pools the frames of `front` and computes the outputs.
 
     Raises:
-      UserError: the head takes the last frame, which has not seen the others.
+      UserError: the head takes the last frame, which does not depend on all frames.
     """
 
     front: ConvFront = part(ConvFront)
@@ -28,18 +28,18 @@ class CnnClassifier(Model):
     def __post_init__(self) -> None:
         if self.head.pooling == "last":
             raise UserError(
-                'config.model.pooling="last" takes a state that has seen every frame, which '
-                'config.model.name="cnn" has not: set it to "mean", "max" or "attention".'
+                'config.model.pooling="last" needs a state that depends on every frame, which '
+                'config.model.name="cnn" does not have: set it to "mean", "max" or "attention".'
             )
         super().__post_init__()
 
     @property
     def look_ahead(self) -> str:
-        """That of the front."""
+        """The value of `front`."""
         return self.front.look_ahead
 
     def output_lengths(self, lengths: Any) -> Any:
-        """Those of the front."""
+        """Returns the output lengths of `front`."""
         return self.front.output_lengths(lengths)
 
     def __call__(
@@ -51,7 +51,7 @@ class CnnClassifier(Model):
         train: bool = False,
         dropout: Dropout | None = None,
     ) -> Outputs:
-        """As `Model`. Dropout acts before the output."""
+        """See `Model`. Dropout is applied before the output."""
         frames, lengths = self.front(features, lengths, train=train)
         encoded = EncoderOutput(frames, lengths, frames[:, -1])
         return Outputs(self.head(encoded, dropout), lengths)

@@ -19,13 +19,13 @@ Count = TypeVar("Count", int, jax.Array)
 
 @dataclass(frozen=True)
 class Block:
-    """One convolution and the max-pooling after it; sizes are (time, frequency).
+    """A convolution followed by max-pooling. Sizes are (time, frequency).
 
     Attributes:
-      channels: of its output.
-      kernel: of the convolution.
-      stride: of the convolution.
-      pool: windows that do not overlap; (1, 1): none.
+      channels: output channels.
+      kernel: size of the kernel.
+      stride: stride of the convolution.
+      pool: size of the pooling windows, which do not overlap; (1, 1): no pooling.
     """
 
     channels: int
@@ -38,22 +38,22 @@ class Block:
             raise UserError(f"config.model.conv: every number must be at least 1 in {self}.")
 
 
-_NUMBER = r"(\d{1,5})"  # more digits are of no use, and could exhaust memory
+_NUMBER = r"(\d{1,5})"  # larger numbers could exhaust the memory
 _SIZE = rf"{_NUMBER}x{_NUMBER}"
 _BLOCK = re.compile(rf"{_NUMBER} {_SIZE}(?: stride {_SIZE})?(?: pool {_SIZE})?")
 
 
 def parse_block(text: str) -> Block:
-    """The block that "CHANNELS TIMExFREQUENCY [stride TxF] [pool TxF]" describes.
+    """Parses "CHANNELS TIMExFREQUENCY [stride TxF] [pool TxF]".
 
     Raises:
-      UserError: the text describes none.
+      UserError: the text has another form.
     """
     match = _BLOCK.fullmatch(str(text))
     if not match:
         raise UserError(
-            f'config.model.conv: "{text}" is no block of convolutions. Write CHANNELS '
-            'TIMExFREQUENCY, and if wanted stride and pool: "32 3x3 stride 1x2 pool 2x1".'
+            f'config.model.conv: "{text}" is not a block of convolutions. Write CHANNELS '
+            'TIMExFREQUENCY, optionally with stride and pool: "32 3x3 stride 1x2 pool 2x1".'
         )
     channels, *sizes = (int(number or 1) for number in match.groups())
     return Block(channels, *zip(sizes[::2], sizes[1::2], strict=True))
@@ -62,21 +62,20 @@ def parse_block(text: str) -> Block:
 class ConvFront(nn.Module):
     """Blocks of convolution, batch norm or bias, ReLU and max-pooling.
 
-    A frame past an example's length is zero at the input of every block, and the padding of a
-    convolution does not depend on the length (as that of "SAME" with strides does), so that an
-    example gives in a padded batch what it gives alone.
+    The outputs for an example do not depend on the padding of the batch: frames past its length are
+    zero at the input of every block, and the padding of a convolution does not depend on the length
+    (XLA's "SAME" does, with strides).
 
-    With the padding "same" a step of n gives ceil(length / n) frames, of bands likewise. With
-    "valid" each output is of a whole window; but an example shorter than that is filled up with
-    zeros to one frame.
+    With "same" padding, a stride of n gives ceil(length / n) frames or bands. With "valid" padding,
+    each output covers a whole window, and shorter examples are padded with zeros to one window.
 
     Attributes:
-      blocks: in order.
-      norm: batch norm after every convolution; otherwise it has a bias.
+      blocks: the blocks in order.
+      norm: batch norm after every convolution; False: a bias.
       padding: "same" or "valid".
-      channels: the features are so many blocks of bands, such as static values and their deltas.
+      channels: number of blocks of bands in the features, such as static values and their deltas.
       batch_axis: see `BatchNorm`.
-      dtype: of the convolutions; parameters stay float32.
+      dtype: type of the convolutions; None: that of inputs and parameters. Parameters stay float32.
     """
 
     blocks: tuple[Block, ...] = setting(
@@ -106,18 +105,18 @@ class ConvFront(nn.Module):
 
     @property
     def subsampling(self) -> int:
-        """Input frames to one output frame."""
+        """Number of input frames per output frame."""
         return math.prod(block.stride[0] * block.pool[0] for block in self.blocks)
 
     @property
     def look_ahead(self) -> str:
-        """As `Model.look_ahead`: kernels over time read frames on both sides."""
+        """See `Model.look_ahead`. Kernels over time read frames on both sides."""
         if any(block.kernel[0] > 1 for block in self.blocks):
             return "config.model.conv without kernels over time, such as 16 1x3"
         return ""
 
     def output_lengths(self, lengths: Count) -> Count:
-        """How many frames it makes of so many."""
+        """Returns the number of output frames for a number of input frames."""
         for block in self.blocks:
             lengths = self._windows(lengths, block.kernel[0], block.stride[0])
             lengths = self._windows(lengths, block.pool[0], block.pool[0])
@@ -127,10 +126,18 @@ class ConvFront(nn.Module):
     def __call__(
         self, features: jax.Array, lengths: jax.Array, *, train: bool
     ) -> tuple[jax.Array, jax.Array]:
-        """(batch, time, features) -> (batch, frames, units), their lengths.
+        """Runs all blocks.
+
+        Args:
+          features: (batch, time, features).
+          lengths: int (batch,), valid frames.
+          train: see `BatchNorm`.
+
+        Returns:
+          Frames (batch, frames, units) and their lengths (batch,).
 
         Raises:
-          UserError: the features do not divide into channels, or a block has too few bands.
+          UserError: the features are not divisible by `channels`, or a block has too few bands.
         """
         x = _masked(self._images(features), lengths)
         for number, block in enumerate(self.blocks):
@@ -146,7 +153,7 @@ class ConvFront(nn.Module):
         return x.reshape(*x.shape[:2], -1), lengths
 
     def _images(self, features: jax.Array) -> jax.Array:
-        """(batch, time, channels x bands) -> (batch, time, bands, channels)."""
+        """Reshapes (batch, time, channels x bands) to (batch, time, bands, channels)."""
         batch, time, width = features.shape
         if width % self.channels:
             raise UserError(
@@ -156,9 +163,9 @@ class ConvFront(nn.Module):
 
     def _convolution(self, x: jax.Array, block: Block, number: int) -> jax.Array:
         if self.padding == "same":
-            around = [((size - 1) // 2, size // 2) for size in block.kernel]
+            padding = [((size - 1) // 2, size // 2) for size in block.kernel]
         else:
-            around = [(0, max(0, block.kernel[0] - x.shape[1])), (0, 0)]
+            padding = [(0, max(0, block.kernel[0] - x.shape[1])), (0, 0)]
             if x.shape[2] < block.kernel[1]:
                 raise UserError(
                     f"config.model.conv: a kernel of {block.kernel[1]} bands does not fit the "
@@ -169,7 +176,7 @@ class ConvFront(nn.Module):
             block.channels,
             block.kernel,
             block.stride,
-            around,
+            padding,
             use_bias=not self.norm,
             conv_general_dilated=convolution,
             dtype=self.dtype,
@@ -177,21 +184,21 @@ class ConvFront(nn.Module):
         )(x)
 
     def _windows(self, length: Count, size: int, step: int) -> Count:
-        """Windows over so many frames or bands."""
+        """Returns the number of windows over `length` frames or bands."""
         if self.padding == "same":
             return -(-length // step)
         return (length > 0) * (1 + (length >= size) * ((length - size) // step))
 
     def _max_pool(self, x: jax.Array, block: Block) -> jax.Array:
-        """Of values that are not negative, so that zeros may fill the last window."""
+        """Pools non-negative values: zeros may pad the last window."""
         (high, wide), (time, bands) = block.pool, x.shape[1:3]
         rows, columns = self._windows(time, high, high), self._windows(bands, wide, wide)
         x = x[:, : rows * high, : columns * wide]
-        missing = rows * high - x.shape[1], columns * wide - x.shape[2]
-        x = jnp.pad(x, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))
+        padding = rows * high - x.shape[1], columns * wide - x.shape[2]
+        x = jnp.pad(x, ((0, 0), (0, padding[0]), (0, padding[1]), (0, 0)))
         return x.reshape(len(x), rows, high, columns, wide, -1).max((2, 4))
 
 
 def _masked(x: jax.Array, lengths: jax.Array) -> jax.Array:
-    """Zeros past each example's length."""
+    """Sets frames past each example's length to zero."""
     return jnp.where(valid_frames(lengths, x.shape[1])[..., None, None], x, 0)

@@ -1,8 +1,8 @@
-"""Two-dimensional convolution whose gradients are fast on a CPU too, inside a compiled loop.
+"""Two-dimensional convolution with gradients that are fast on a CPU inside a compiled loop.
 
-XLA:CPU runs a convolution by Eigen if its dimensions are in Eigen's order, and by plain loops
-otherwise. It brings others into that order, but not inside a loop or a branch, where training
-happens; and the gradients that JAX derives are others. Here they are written in that order.
+XLA:CPU runs a convolution with Eigen if its dimensions have Eigen's order, and with slow loops
+otherwise. It can reorder dimensions, but not inside a loop or a branch, where training runs. The
+gradients that JAX derives have another order. This module writes them in Eigen's order.
 """
 
 import functools
@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-_ORDER = ("NHWC", "HWIO", "NHWC")  # Eigen's, of inputs, kernel and outputs
+_ORDER = ("NHWC", "HWIO", "NHWC")  # Eigen's order for inputs, kernel and outputs
 
 Padding = tuple[tuple[int, int], ...]
 
@@ -24,14 +24,14 @@ def convolution(
     padding: Sequence[tuple[int, int]],
     **plain: Any,
 ) -> jax.Array:
-    """`jax.lax.conv_general_dilated` without dilation, as linen's `Conv` takes it.
+    """Computes `jax.lax.conv_general_dilated` without dilation, for linen's `Conv`.
 
     Args:
       inputs: (batch, height, width, channels).
       kernel: (height, width, channels, features).
       strides: for height and width.
-      padding: before and after, for height and width.
-      plain: what linen's `Conv` says of a convolution that has neither dilation nor groups.
+      padding: (before, after) for height and width.
+      plain: other arguments of linen's `Conv`, which must not ask for dilation or groups.
 
     Returns:
       (batch, new height, new width, features).
@@ -53,25 +53,27 @@ def _forward(inputs, kernel, strides, padding):
 
 
 def _backward(strides: tuple[int, ...], padding: Padding, saved, gradient):
-    """Both gradients are convolutions with the outputs' one, spread out by the strides."""
+    """Computes both gradients as convolutions with the dilated gradient of the outputs."""
     inputs, kernel = saved
-    spread = [(n - 1) * stride + 1 for n, stride in zip(gradient.shape[1:3], strides, strict=True)]
-    of_inputs, of_kernel = [], []
-    for size, taps, wide, (before, _) in zip(
-        inputs.shape[1:3], kernel.shape[:2], spread, padding, strict=True
+    dilated_sizes = [
+        (n - 1) * stride + 1 for n, stride in zip(gradient.shape[1:3], strides, strict=True)
+    ]
+    inputs_padding, kernel_padding = [], []
+    for size, taps, dilated, (before, _) in zip(
+        inputs.shape[1:3], kernel.shape[:2], dilated_sizes, padding, strict=True
     ):
-        of_inputs.append((taps - 1 - before, size - wide + before))
-        of_kernel.append((before, wide + taps - 1 - size - before))
-    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+        inputs_padding.append((taps - 1 - before, size - dilated + before))
+        kernel_padding.append((before, dilated + taps - 1 - size - before))
+    flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     inputs_gradient = jax.lax.conv_general_dilated(
-        gradient, turned, (1, 1), of_inputs, lhs_dilation=strides, dimension_numbers=_ORDER
+        gradient, flipped, (1, 1), inputs_padding, lhs_dilation=strides, dimension_numbers=_ORDER
     )
-    # Channels stand for examples, and examples for channels.
+    # The convolution treats channels as examples, and examples as channels.
     kernel_gradient = jax.lax.conv_general_dilated(
         inputs.transpose(3, 1, 2, 0),
         gradient.transpose(1, 2, 0, 3),
         (1, 1),
-        of_kernel,
+        kernel_padding,
         rhs_dilation=strides,
         dimension_numbers=_ORDER,
     )

@@ -1,4 +1,4 @@
-"""A convolutional front before a recurrent encoder (Cakir et al. 2017, arXiv 1702.06286)."""
+"""Convolutions followed by a recurrent encoder (Cakir et al. 2017, arXiv 1702.06286)."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from gru_audio.settings import part
 
 
 class CrnnClassifier(Model):
-    """Classifies sequences of frames, or every frame that the front leaves of them.
+    """Classifies sequences of frames, or every output frame of the convolutions.
 
     Attributes:
-      front: turns frames into fewer frames.
-      encoder: turns those into frames.
-      head: turns those into outputs.
+      front: the convolutions.
+      encoder: the recurrent layers.
+      head: computes the outputs.
     """
 
     front: ConvFront = part(ConvFront)
@@ -28,13 +28,13 @@ class CrnnClassifier(Model):
 
     @property
     def look_ahead(self) -> str:
-        """Bidirectional layers read from the end, kernels over time read frames on both sides."""
+        """See `Model.look_ahead`. Bidirectional layers and kernels over time read later frames."""
         if self.encoder.bidirectional:
             return "config.model.bidirectional=False"
         return self.front.look_ahead
 
     def output_lengths(self, lengths: Any) -> Any:
-        """Those of the front."""
+        """Returns the output lengths of `front`."""
         return self.front.output_lengths(lengths)
 
     def __call__(
@@ -46,6 +46,6 @@ class CrnnClassifier(Model):
         train: bool = False,
         dropout: Dropout | None = None,
     ) -> Outputs:
-        """As `Model`. Dropout acts between layers and before the output."""
+        """See `Model`. Dropout is applied between layers and before the output."""
         frames, lengths = self.front(features, lengths, train=train)
         return Outputs(self.head(self.encoder(frames, lengths, dropout=dropout), dropout), lengths)

@@ -1,4 +1,4 @@
-"""What turns an encoder's frames into outputs."""
+"""The head of a model: it computes outputs from the frames of an encoder."""
 
 import functools
 import re
@@ -25,7 +25,7 @@ class Hidden:
     """A dense layer between pooling and output.
 
     Attributes:
-      units: how many.
+      units: number of units.
       activation: a key of `ACTIVATIONS`.
     """
 
@@ -34,33 +34,31 @@ class Hidden:
 
 
 def parse_hidden(text: str) -> Hidden:
-    """The layer that "UNITS ACTIVATION" describes.
+    """Parses "UNITS ACTIVATION".
 
     Raises:
-      UserError: the text describes none.
+      UserError: the text has another form.
     """
     match = re.fullmatch(r"([1-9]\d{0,5}) (\w+)", str(text))
     if not match:
         raise UserError(
-            f'config.model.dense: "{text}" is no layer. Write UNITS ACTIVATION: "64 relu".'
+            f'config.model.dense: "{text}" is not a layer. Write UNITS ACTIVATION: "64 relu".'
         )
     choose("activation", match[2], ACTIVATIONS)
     return Hidden(int(match[1]), match[2])
 
 
 class Head(nn.Module):
-    """Pooling over time, dropout, dense layers, a linear output.
-
-    All in float32, whatever the encoder computes in.
+    """Pooling over time, dropout, dense layers and a linear output, all in float32.
 
     Attributes:
-      outputs: how many, such as classes.
+      outputs: number of outputs, such as classes.
       pooling: a key of `gru_audio.nn.pooling.POOLINGS`; None: outputs for every frame.
-      heads: of multi-head attention.
+      heads: number of attention heads.
       dense: layers before the output.
-      output_init: what the output's weights begin with, a key of `INITIALISERS`.
-      output_bias: what its biases begin with. Where ones are rare, the logarithm of their odds
-        spares the first steps (Lin et al. 2017, arXiv 1708.02002, section 3.3).
+      output_init: initial weights of the output, a key of `INITIALISERS`.
+      output_bias: initial biases of the output. If positive targets are rare, the logarithm of
+        their odds speeds up the first steps (Lin et al. 2017, arXiv 1708.02002, section 3.3).
     """
 
     outputs: int
@@ -70,24 +68,22 @@ class Head(nn.Module):
         low=1,
         high=1024,
         when=("pooling", lambda name: takes_heads(POOLINGS[name])),
-        doc="Heads of the attention.",
+        doc="Number of attention heads.",
     )
     dense: tuple[Hidden, ...] = setting(
         (),
         high=64,
         parse=lambda texts: tuple(map(parse_hidden, texts)),
-        doc='Layers between pooling and output: "64 relu", "32 linear".',
+        doc='Dense layers between pooling and output: "64 relu", "32 linear".',
     )
     output_init: str = setting(
-        "lecun_normal", choices=INITIALISERS, doc="What the weights of the output begin with."
+        "lecun_normal", choices=INITIALISERS, doc="Initial weights of the output."
     )
-    output_bias: float = setting(
-        0.0, low=-1e6, high=1e6, doc="What the biases of the output begin with."
-    )
+    output_bias: float = setting(0.0, low=-1e6, high=1e6, doc="Initial biases of the output.")
 
     @nn.compact
     def __call__(self, encoded: EncoderOutput, dropout: Dropout | None = None) -> jax.Array:
-        """Logits (batch, outputs), or (batch, time, outputs) of every frame, float32."""
+        """Returns float32 logits, (batch, outputs), or (batch, time, outputs) for every frame."""
         x = encoded.frames
         if self.pooling is not None:
             pool = choose("pooling", self.pooling, POOLINGS)
@@ -96,7 +92,7 @@ class Head(nn.Module):
             x = pool(encoded)
         x = x.astype(jnp.float32)
         if dropout is not None:
-            x = dropout(x, 0)  # the encoder's layers are salted from 1
+            x = dropout(x, 0)  # the layers of the encoder have the salts 1, 2, ...
         for number, layer in enumerate(self.dense):
             x = nn.Dense(layer.units, name=f"dense_{number}")(x)
             x = ACTIVATIONS[layer.activation](x)

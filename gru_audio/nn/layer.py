@@ -259,13 +259,11 @@ class Encoder(nn.Module):
         high=2**16,
         unit="units",
         when=("cell", lambda name: CELLS[name].projectable),
-        doc="The width to which a layer's output is projected; 0: it is not.",
+        doc="Width of the projection of a layer's output; 0: no projection.",
     )
-    kernel_init: str = setting(
-        "lecun_normal", choices=INITIALISERS, doc="What the input weights begin with."
-    )
+    kernel_init: str = setting("lecun_normal", choices=INITIALISERS, doc="Initial input weights.")
     recurrent_init: str = setting(
-        "orthogonal", choices=INITIALISERS, doc="What the recurrent weights begin with."
+        "orthogonal", choices=INITIALISERS, doc="Initial recurrent weights."
     )
     bias_init: str = "zeros"
     forget_bias: float = setting(
@@ -273,24 +271,21 @@ class Encoder(nn.Module):
         low=-1e6,
         high=1e6,
         when=("cell", lambda name: "f" in CELLS[name].gates),
-        doc="What the bias of a forget gate begins with.",
+        doc="Initial bias of a forget gate.",
     )
     implementation: str = setting(
-        "auto", choices=IMPLEMENTATIONS, doc="How the recurrence runs; all give the same numbers."
+        "auto",
+        choices=IMPLEMENTATIONS,
+        doc="Implementation of the recurrence; all compute the same results.",
     )
     remat_frames: int = setting(
         0,
         low=0,
         high=2**31 - 1,
         unit="frames",
-        doc="The backward pass computes this many frames again at a time; 0: it keeps all.",
+        doc="The backward pass recomputes this many frames at a time; 0: it stores everything.",
     )
     dtype: jax.typing.DTypeLike | None = None
-
-    @property
-    def subsampling(self) -> int:
-        """Number of input frames per output frame."""
-        return 1
 
     def initial_carry(self, batch: int) -> EncoderCarry:
         """Returns the carry before the first frame: zeros, (batch, hidden) each."""

@@ -1,4 +1,4 @@
-"""What every model declares and returns."""
+"""The interface of models."""
 
 from typing import Any, ClassVar, NamedTuple
 
@@ -10,12 +10,12 @@ from gru_audio.settings import UserError
 
 
 class Outputs(NamedTuple):
-    """What a model returns.
+    """The result of a model.
 
     Attributes:
-      values: float32 logits, (batch, outputs) of whole clips or (batch, time, outputs) of frames.
-      lengths: int (batch,), how many frames of the model are valid.
-      state: what the model needs to go on with the following frames; None if it cannot.
+      values: float32 logits, (batch, outputs) for whole clips or (batch, time, outputs) for frames.
+      lengths: int (batch,), number of valid output frames.
+      state: state for the following frames; None if the model cannot run in pieces.
     """
 
     values: jax.Array
@@ -24,36 +24,36 @@ class Outputs(NamedTuple):
 
 
 class Model(nn.Module):
-    """A network from frames (batch, time, features) to `Outputs`.
+    """A network that maps frames (batch, time, features) to `Outputs`.
 
-    Nothing about a model is inferred from its fields: a subclass declares what follows.
+    A subclass declares its properties. They are not inferred from its fields.
 
     Attributes:
-      recurrent: names of the submodules that are recurrent layers, whose parameters are counted
-        apart.
+      recurrent: names of the submodules that are recurrent layers. Their parameters can be counted
+        separately.
     """
 
     recurrent: ClassVar[tuple[str, ...]] = ()
 
     @property
     def look_ahead(self) -> str:
-        """The setting to change so that no frame's output reads later frames; "" if none does."""
+        """The setting that makes the model causal, such as "KEY=VALUE"; "" if it is causal."""
         raise NotImplementedError(f"{type(self).__name__} must declare look_ahead.")
 
     @property
     def causal(self) -> bool:
-        """Whether the output of a frame depends on that frame and earlier ones alone."""
+        """Whether the output of a frame depends only on that frame and earlier frames."""
         return not self.look_ahead
 
     def output_lengths(self, lengths: Any) -> Any:
-        """How many frames the model makes of so many, an int or an int array; all by default."""
+        """Returns the number of output frames for numbers of input frames, an int or an array."""
         return lengths
 
     def initial_state(self, batch: int) -> Any:
-        """The state before the first frame.
+        """Returns the state before the first frame.
 
         Raises:
-          UserError: the model cannot run in pieces; the message says which setting to change.
+          UserError: the model cannot run in pieces. The message names the setting to change.
         """
         raise UserError(f"{type(self).__name__} cannot run in pieces: it carries no state.")
 
@@ -66,19 +66,19 @@ class Model(nn.Module):
         train: bool = False,
         dropout: Dropout | None = None,
     ) -> Outputs:
-        """Runs on whole sequences, or on the next piece of them.
+        """Runs the model on whole sequences, or on the next piece of them.
 
         Args:
-          features: frames (batch, time, features); those past an example's length do not count.
+          features: frames (batch, time, features). Frames past an example's length have no effect.
           lengths: int (batch,), valid frames.
-          state: of the piece before, or `initial_state`; None for whole sequences.
-          train: batch norm uses and updates the batch's statistics.
-          dropout: None: off.
+          state: state after the previous piece, or `initial_state`; None for whole sequences.
+          train: whether batch norm uses the statistics of the batch and updates the running ones.
+          dropout: None: no dropout.
         """
         raise NotImplementedError
 
     def step(self, state: Any, features: jax.Array) -> tuple[Any, Outputs]:
-        """Runs on the next frames (batch, time, features), all of them valid."""
+        """Runs the model on the next frames (batch, time, features), all of which are valid."""
         batch, time = features.shape[:2]
         outputs = self(features, jax.numpy.full(batch, time), state=state)
         return outputs.state, outputs

@@ -1,4 +1,4 @@
-"""The models that a config may name, and their making."""
+"""The models that a config can select."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from gru_audio.nn.rnn_classifier import RnnClassifier
 from gru_audio.nn.tcn import TcnClassifier
 from gru_audio.settings import UserError, choose, make, setting
 
-_LONG = 65  # frames: a model that keeps the length of all shorter sequences keeps any
+_CHECKED_LENGTHS = range(1, 65)  # enough to tell whether a model keeps all lengths
 
 MODELS: dict[str, type[Model]] = {
     "cnn": CnnClassifier,
@@ -23,7 +23,7 @@ MODELS: dict[str, type[Model]] = {
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The section `model` of a config: what all models have."""
+    """The section `model` of a config: the settings of all models."""
 
     name: str = setting("rnn_classifier", choices=MODELS, doc="The model.")
     dropout: float = setting(
@@ -32,13 +32,12 @@ class ModelSettings:
         below=1,
         traced=True,
         zero_is_off=True,
-        doc="The share of values that are dropped: between layers and before the output; in a "
-        "TCN after convolutions.",
+        doc="Dropout rate, between layers and before the output; in a TCN after convolutions.",
     )
     compute_dtype: str = setting(
         "float32",
         choices=("float32", "bfloat16"),
-        doc="The type that layers compute in; parameters and outputs stay float32.",
+        doc="The type of computation in layers; parameters and outputs stay float32.",
     )
 
 
@@ -48,25 +47,25 @@ def make_model(
     """Makes the model that ``config`` describes.
 
     Args:
-      config: the ``model`` part of a config.
-      outputs: how many, such as classes.
-      per_frame: outputs for every frame, so that ``config.pooling`` has no effect.
-      batch_axis: the mesh axis over which the batch is divided inside the step; None elsewhere.
+      config: the ``model`` section of a config.
+      outputs: number of outputs, such as classes.
+      per_frame: whether there are outputs for every frame; ``config.pooling`` then has no effect.
+      batch_axis: the mesh axis over which the batch is divided; None: there is none.
 
     Raises:
-      UserError: values that the model cannot have.
+      UserError: a value is invalid for the model.
     """
     values = {**config, "pooling": None} if per_frame else config
-    made = make(
+    model = make(
         choose("model", config.name, MODELS),
         values,
         outputs=outputs,
         batch_axis=batch_axis,
         dtype=config.compute_dtype,
     )
-    if per_frame and any(made.output_lengths(count) != count for count in range(1, _LONG)):
+    if per_frame and any(model.output_lengths(count) != count for count in _CHECKED_LENGTHS):
         raise UserError(
             "config.model.conv: outputs for every frame need every frame: no stride and no pool "
             'over time, and config.model.conv_padding="same".'
         )
-    return made
+    return model

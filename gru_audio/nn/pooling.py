@@ -1,6 +1,6 @@
-"""From an encoder's output to one vector an example (batch, units), over its valid frames only.
+"""Pooling: one vector per example (batch, units) from the valid frames of an encoder.
 
-Sums are in float32, whatever type the encoder computes in.
+Sums are computed in float32.
 """
 
 import inspect
@@ -14,30 +14,30 @@ from gru_audio.nn.layer import EncoderOutput
 
 
 def valid_frames(lengths: jax.Array, time: int) -> jax.Array:
-    """Bool (batch, time): True before each example's length, and for the first frame always."""
+    """Returns bool (batch, time): True before each example's length, and for the first frame."""
     return jnp.arange(time) < jnp.maximum(lengths, 1)[:, None]
 
 
 def last(encoded: EncoderOutput) -> jax.Array:
-    """In each direction the output that has seen every frame."""
+    """Returns the output of each direction that depends on every frame."""
     return encoded.last
 
 
 def mean(encoded: EncoderOutput) -> jax.Array:
-    """The mean. An encoder's frames past the length are zero and add nothing."""
+    """Returns the mean of the frames. An encoder's frames past the length are zero."""
     return encoded.frames.sum(1, dtype=jnp.float32) / jnp.maximum(encoded.lengths, 1)[:, None]
 
 
 def maximum(encoded: EncoderOutput) -> jax.Array:
-    """The greatest value of each unit."""
+    """Returns the maximum of each unit."""
     valid = valid_frames(encoded.lengths, encoded.frames.shape[1])
     return jnp.max(encoded.frames, axis=1, initial=-jnp.inf, where=valid[..., None])
 
 
 def attention(encoded: EncoderOutput) -> jax.Array:
-    """Mean weighted by the softmax of a learnt linear score (Raffel and Ellis 2015, 1512.08756).
+    """Returns the mean weighted by the softmax of a linear score (Raffel and Ellis 2015).
 
-    It has a parameter, so it must be called inside a linen module's compact method.
+    See arXiv 1512.08756. The score is learnt, so call this inside a module's compact method.
     """
     valid = valid_frames(encoded.lengths, encoded.frames.shape[1])
     score = nn.Dense(1, use_bias=False, name="attention")(encoded.frames)
@@ -46,13 +46,13 @@ def attention(encoded: EncoderOutput) -> jax.Array:
 
 
 def multi_head_attention(encoded: EncoderOutput, heads: int = 4) -> jax.Array:
-    """Means weighted by likeness to the middle frame, as each head sees it, side by side.
+    """Returns the weighted means of several attention heads, concatenated.
 
-    A head's query is an affine map of the middle valid frame; the weights are the softmax over time
-    of its dot products with the frames. One head is the Att-RNN of de Andrade et al. 2018 (arXiv
-    1808.08929), four are the MHAtt-RNN of Rybakov et al. 2020 (arXiv 2005.06720).
+    The query of a head is an affine map of the middle valid frame. The weights are the softmax over
+    time of the dot products of query and frames. One head is the Att-RNN of de Andrade et al. 2018
+    (arXiv 1808.08929), four heads are the MHAtt-RNN of Rybakov et al. 2020 (arXiv 2005.06720).
 
-    It has parameters, so it must be called inside a linen module's compact method.
+    The query is learnt, so call this inside a module's compact method.
 
     Returns:
       (batch, heads x units).
@@ -77,5 +77,5 @@ POOLINGS: dict[str, Callable[..., jax.Array]] = {
 
 
 def takes_heads(pooling: Callable[..., jax.Array]) -> bool:
-    """Whether a pooling is an attention of several heads."""
+    """Returns whether a pooling function has several attention heads."""
     return "heads" in inspect.signature(pooling).parameters

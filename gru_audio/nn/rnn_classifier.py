@@ -1,4 +1,4 @@
-"""A recurrent encoder, and a head: pooling over time, a linear output."""
+"""A recurrent encoder with a head."""
 
 import jax
 
@@ -9,11 +9,11 @@ from gru_audio.settings import UserError, part
 
 
 class RnnClassifier(Model):
-    """Classifies sequences of frames, or every frame of them.
+    """Classifies sequences of frames, or every frame.
 
     Attributes:
-      encoder: turns frames into frames.
-      head: turns those into outputs.
+      encoder: the recurrent layers.
+      head: computes the outputs.
     """
 
     encoder: Encoder = part(Encoder)
@@ -23,11 +23,11 @@ class RnnClassifier(Model):
 
     @property
     def look_ahead(self) -> str:
-        """Bidirectional layers read from the end."""
+        """See `Model.look_ahead`. Bidirectional layers read later frames."""
         return "config.model.bidirectional=False" if self.encoder.bidirectional else ""
 
     def initial_state(self, batch: int) -> EncoderCarry:
-        """The carry of every layer: zeros."""
+        """Returns the initial carry of every layer: zeros."""
         if self.encoder.bidirectional:
             raise UserError(
                 "config.model.bidirectional reads from the end and cannot run in pieces: "
@@ -44,7 +44,7 @@ class RnnClassifier(Model):
         train: bool = False,
         dropout: Dropout | None = None,
     ) -> Outputs:
-        """As `Model`. Dropout acts between layers and before the output."""
+        """See `Model`. Dropout is applied between layers and before the output."""
         del train  # there is no batch norm
         encoded = self.encoder(features, lengths, carry=state, dropout=dropout)
         return Outputs(self.head(encoded, dropout), encoded.lengths, encoded.carry)

@@ -1,4 +1,4 @@
-"""How many parameters a model has."""
+"""The number of parameters of a model."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -19,20 +19,20 @@ COUNTINGS: Mapping[str, Callable[[Model, Mapping[str, Any]], Any]] = {
 
 
 def count_parameters(model: Model, params: Mapping[str, Any], counting: str = "total") -> int:
-    """The number of trained numbers in a model's parameters, arrays or their shapes.
+    """Returns the number of parameters of a model.
 
     Args:
-      model: which declares the submodules that are recurrent.
-      params: its parameters.
-      counting: "total"; or "recurrent", the input and recurrent weights and biases of its recurrent
-        layers, as Chung et al. 2014 (arXiv 1412.3555) compare their models.
+      model: the model.
+      params: its parameters, arrays or shapes.
+      counting: "total", or "recurrent" for the input and recurrent weights and biases of its
+        recurrent layers only, as Chung et al. 2014 (arXiv 1412.3555) count them.
     """
     counted = choose("counting", counting, COUNTINGS)(model, params)
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(counted))
 
 
 def model_size(config: ConfigDict, features: int, outputs: int, counting: str = "total") -> int:
-    """`count_parameters` of the model that the ``model`` part of a config describes, not made."""
+    """Returns `count_parameters` of the model of a config's ``model`` section."""
     model = make_model(config, outputs)
     frames, lengths = jnp.zeros((1, 1, features)), jnp.ones(1, jnp.int32)
     variables = jax.eval_shape(model.init, jax.random.key(0), frames, lengths)

@@ -1,10 +1,10 @@
 """A temporal convolutional network (Bai, Kolter and Koltun 2018, arXiv 1803.01271).
 
-Parameters begin as in the authors' code (github.com/locuslab/TCN, commit 2f8c2b8, `TCN/tcn.py`).
-It draws the weights of all convolutions from N(0, 0.01). But PyTorch's weight normalisation then
-computes those of the causal convolutions again from parameters of its own, so that they begin with
-PyTorch's default. The shortcut is not normalised and does begin with N(0, 0.01). Biases begin with
-PyTorch's default.
+The initialisation is that of the authors' code (github.com/locuslab/TCN, commit 2f8c2b8,
+`TCN/tcn.py`). The code draws the weights of all convolutions from N(0, 0.01). But for the causal
+convolutions, PyTorch's weight normalisation then overwrites them from its own parameters, which
+have PyTorch's default initialisation. The shortcut is not normalised and keeps N(0, 0.01). Biases
+have PyTorch's default.
 """
 
 import flax.linen as nn
@@ -19,22 +19,23 @@ from gru_audio.nn.model import Model, Outputs
 from gru_audio.nn.pooling import valid_frames
 from gru_audio.settings import UserError, part, setting
 
-_LONGEST = 2**20  # frames that an output may depend on
+_MAX_FIELD = 2**20  # frames that an output may depend on
 
 
 class CausalConv(nn.Module):
-    """A dilated convolution over time that sees no later frame, with weight normalisation.
+    """A causal dilated convolution over time, with weight normalisation.
 
-    ``y[t] = bias + sum_i x[t - (kernel_size - 1 - i) * dilation] @ w[i]``, frames before the first
-    being zero, and ``w = scale * kernel / ||kernel||`` with one norm and one scale for each output
-    channel (Salimans and Kingma 2016, arXiv 1602.07868). It begins with ``w = kernel``.
+    ``y[t] = bias + sum_i x[t - (kernel_size - 1 - i) * dilation] @ w[i]``, where frames before the
+    first are zero, and ``w = scale * kernel / ||kernel||`` with one norm and one scale per output
+    channel (Salimans and Kingma 2016, arXiv 1602.07868). Initially ``w = kernel``.
 
     Attributes:
       features: output channels.
       kernel_size: frames that an output reads.
-      dilation: from one of them to the next.
-      kernel_init: a key of `INITIALISERS`; biases begin uniform within 1/sqrt(fan in).
-      dtype: of the products; parameters and their norms stay float32.
+      dilation: distance between these frames.
+      kernel_init: a key of `INITIALISERS`. Biases are initially uniform within 1/sqrt(fan in).
+      dtype: type of the products; None: that of inputs and parameters. Parameters and norms stay
+        float32.
     """
 
     features: int
@@ -45,7 +46,7 @@ class CausalConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """(batch, time, channels) -> (batch, time, features)."""
+        """Maps (batch, time, channels) to (batch, time, features)."""
         time, channels = x.shape[1:]
         shape = (self.kernel_size, channels, self.features)
         kernel = self.param("kernel", INITIALISERS[self.kernel_init], shape)
@@ -54,8 +55,7 @@ class CausalConv(nn.Module):
         bias = self.param("bias", uniform_bias(self.kernel_size * channels), (self.features,))
         x, kernel, bias = promote_dtype(x, kernel * (scale / norm), bias, dtype=self.dtype)
 
-        # One matrix product: in a loop, as over the steps of a call, XLA's own convolution is many
-        # times slower on a CPU.
+        # One matrix product: inside a loop on a CPU, XLA's convolution is many times slower.
         offsets = [i * self.dilation for i in range(self.kernel_size)]
         padded = jnp.pad(x, ((0, 0), (offsets[-1], 0), (0, 0)))
         read = jnp.concatenate([padded[:, start : start + time] for start in offsets], axis=-1)
@@ -63,11 +63,10 @@ class CausalConv(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two causal convolutions, each with ReLU and dropout, added to what they read; ReLU.
+    """Two causal convolutions with ReLU and dropout, a residual connection, and a ReLU.
 
-    Where widths differ, what is added goes through a linear map of each frame, without weight
-    normalisation, which begins with N(0, 0.01). Dropout is of single values, as in the code of the
-    paper, whose text speaks of whole channels.
+    If input and output have different widths, the shortcut is a linear map of each frame. Dropout
+    drops single values, as in the authors' code; the text of the paper describes whole channels.
 
     Attributes are those of `CausalConv`.
     """
@@ -80,7 +79,7 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, dropout: Dropout | None, salt: int) -> jax.Array:
-        """(batch, time, channels) -> (batch, time, features); takes `salt` and `salt` + 1."""
+        """Maps (batch, time, channels) to (batch, time, features). Uses `salt` and `salt + 1`."""
         y = x
         for i in range(2):
             conv = CausalConv(
@@ -109,12 +108,12 @@ class ResidualBlock(nn.Module):
 class TcnEncoder(nn.Module):
     """A stack of residual blocks; the dilation of block ``i`` is ``2^i``.
 
-    An output depends on its own frame and those before it; see `receptive_field`. Being
-    causal, it gives an example in a padded batch what it gives alone.
+    An output depends on its own frame and earlier frames only (see `receptive_field`), so the
+    outputs for an example do not depend on the padding of the batch.
 
     Attributes:
       hidden: channels of every block.
-      layers: blocks.
+      layers: number of blocks.
       kernel_size, kernel_init, dtype: see `CausalConv`.
     """
 
@@ -133,11 +132,11 @@ class TcnEncoder(nn.Module):
         Args:
           inputs: frames.
           lengths: int (batch,), valid frames.
-          dropout: after every convolution, salted with its number from 1.
+          dropout: applied after every convolution; its number, from 1, is the salt.
 
         Returns:
-          Frames, and the last valid one. There is no carry: the next frame would need more than
-          that.
+          All frames, and the last valid frame. There is no carry, because the next frame would need
+          all frames of the receptive field.
         """
         valid = valid_frames(lengths, inputs.shape[1])[..., None]
         frames = jnp.where(valid, inputs, 0)
@@ -158,19 +157,19 @@ class TcnEncoder(nn.Module):
 
 
 def receptive_field(layers: int, kernel_size: int) -> int:
-    """Frames that an output depends on, its own among them."""
+    """Returns the number of frames that an output depends on, its own included."""
     return 1 + 2 * (kernel_size - 1) * (2**layers - 1)
 
 
 class TcnClassifier(Model):
-    """Classifies sequences of frames, or every frame of them, without any recurrence.
+    """Classifies sequences of frames, or every frame, without recurrence.
 
     Attributes:
-      head: turns the blocks' frames into outputs. In the authors' code its weights begin with
-        "normal_0.01" for the adding problem and for copying, with "uniform_fan_in" for music.
-      hidden, layers, kernel_init, dtype: see `TcnEncoder`. The paper's text gives "normal_0.01" for
-        the causal convolutions; its code begins with "uniform_fan_in".
-      kernel: its `kernel_size`.
+      head: computes the outputs. In the authors' code, the initial weights are "normal_0.01" for
+        adding and copying, and "uniform_fan_in" for music.
+      hidden, layers, kernel_init, dtype: see `TcnEncoder`. For the causal convolutions, the paper's
+        text says "normal_0.01", but its code uses "uniform_fan_in".
+      kernel: the `kernel_size`.
 
     Raises:
       UserError: an output would depend on too many frames.
@@ -178,26 +177,26 @@ class TcnClassifier(Model):
 
     head: Head = part(Head)
     hidden: int = setting(128, low=1, high=2**16, unit="units", doc="Channels of a block.")
-    layers: int = setting(1, low=1, high=64, doc="Blocks; each reads twice as far as the last.")
+    layers: int = setting(1, low=1, high=64, doc="Blocks; each doubles the dilation.")
     kernel: int = setting(
         3, low=1, high=100, unit="frames", doc="Frames that each convolution reads."
     )
     kernel_init: str = setting(
-        "lecun_normal", choices=INITIALISERS, doc="What the convolutions begin with."
+        "lecun_normal", choices=INITIALISERS, doc="Initial weights of the convolutions."
     )
     dtype: jax.typing.DTypeLike | None = None
 
     def __post_init__(self) -> None:
-        if receptive_field(self.layers, self.kernel) > _LONGEST:
+        if receptive_field(self.layers, self.kernel) > _MAX_FIELD:
             raise UserError(
                 f"config.model.layers={self.layers} and kernel={self.kernel} read more than "
-                f"{_LONGEST} frames: lower one of them."
+                f"{_MAX_FIELD} frames: lower one of them."
             )
         super().__post_init__()
 
     @property
     def look_ahead(self) -> str:
-        """Nothing: all convolutions are causal."""
+        """See `Model.look_ahead`. All convolutions are causal."""
         return ""
 
     @nn.compact
@@ -210,10 +209,7 @@ class TcnClassifier(Model):
         train: bool = False,
         dropout: Dropout | None = None,
     ) -> Outputs:
-        """As `Model`. Dropout acts after every convolution, as in the paper not before the output.
-
-        It carries no state: the next frame would need all frames in reach of the convolutions.
-        """
+        """See `Model`. As in the paper, dropout follows every convolution, but not the pooling."""
         del train  # there is no batch norm
         encoder = TcnEncoder(
             self.hidden,

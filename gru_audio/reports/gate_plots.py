@@ -13,7 +13,7 @@ import numpy as np
 from etils import epath
 
 from gru_audio.audio.frontends import LogMel
-from gru_audio.audio.frontends.mel import mel
+from gru_audio.audio.frontends.log_mel import mel
 from gru_audio.data import index
 from gru_audio.data.signal import Signal
 from gru_audio.data.source import Source

@@ -1,4 +1,4 @@
-"""What turns data fields and model outputs into a loss and metrics: one file per kind of task."""
+"""Tasks: they turn data fields and model outputs into targets, a loss and metrics."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -27,16 +27,16 @@ TASKS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """The section `task` of a config: what all tasks have."""
+    """The section `task` of a config: the settings of all tasks."""
 
     name: str = setting("classification", choices=TASKS, doc="The task.")
 
 
 def target_field(source: Source, config: ConfigDict) -> Field | None:
-    """The field of `config.data.target`; None if there is none.
+    """Returns the field `config.data.target` of a data set; None if there is no target.
 
     Raises:
-      UserError: the data set has no such field, or the task needs one of another type.
+      UserError: the data set has no such field, or the task needs a field of another type.
     """
     field = source.field(config.data.target)
     needs = choose("task", config.task.name, TASKS).needs
@@ -53,7 +53,7 @@ def target_field(source: Source, config: ConfigDict) -> Field | None:
 
 
 def _how_to_get_tags(source: Source, target: str) -> str:
-    """How to prepare a data set so that a field of classes becomes one of tags."""
+    """Returns the command that prepares the data set again, with the target as a field of tags."""
     sounds = {
         "Manifest": "--manifest LIST.csv",
         "Features": "--archive FILE",
@@ -69,15 +69,15 @@ def _how_to_get_tags(source: Source, target: str) -> str:
 
 
 def make_task(config: ConfigDict, field: Field | None, features: int) -> Task:
-    """The task that `config.name` asks for.
+    """Makes the task `config.name`.
 
     Args:
-      config: the `task` part of a config.
-      field: that it learns from; None if there is none.
-      features: values in a frame.
+      config: the `task` section of a config.
+      field: the target field; None if there is none.
+      features: values per frame.
 
     Raises:
-      UserError: an unknown name, or a task that this data cannot have.
+      UserError: the name is unknown, or the data does not suit the task.
     """
     task = build_task(config, field.names if isinstance(field, ClassesField) else (), features)
     needs = task.needs
@@ -96,10 +96,10 @@ def make_task(config: ConfigDict, field: Field | None, features: int) -> Task:
 
 
 def build_task(config: ConfigDict, output_names: tuple[str, ...], features: int = 0) -> Task:
-    """The task that `config.name` asks for, as far as its data is known: enough for a report.
+    """Makes the task `config.name` without a check of the data, which is enough for reports.
 
     Raises:
-      UserError: an unknown name.
+      UserError: the name is unknown.
     """
     return make(
         choose("task", config.name, TASKS), config, output_names=output_names, features=features
@@ -107,10 +107,10 @@ def build_task(config: ConfigDict, output_names: tuple[str, ...], features: int 
 
 
 def metric_called(name: str) -> Metric:
-    """The metric of a name, for results whose task is not known.
+    """Returns the metric `name` of any task, for results whose task is unknown.
 
     Raises:
-      UserError: no task has it.
+      UserError: no task has this metric.
     """
     tasks = (make(task, {}, output_names=("any",), features=1) for task in TASKS.values())
     return named([metric for task in tasks for metric in metrics_of(task)], name, "metric")

@@ -1,4 +1,4 @@
-"""One label per clip: cross-entropy, with label smoothing and mixed targets."""
+"""Classification: one class per clip, with cross-entropy, label smoothing and mixup."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ from gru_audio.tasks.metrics import (
 )
 from gru_audio.tasks.task import CLASS_WEIGHTS, InputsAndTargets, Row, Stored, balanced
 
-_NEVER = 1e-9  # probability of what was never seen in training
+_EPSILON = 1e-9  # added to class frequencies, because a class may be absent from training
 
 
 @dataclass(frozen=True)
 class Classification:
-    """Classification of a clip into one of `answers`."""
+    """Classification of a clip into one of the classes `output_names`."""
 
     output_names: tuple[str, ...]
     label_smoothing: float = setting(
@@ -61,39 +61,40 @@ class Classification:
 
     @property
     def outputs(self) -> int:
-        """As many as classes."""
+        """Number of classes."""
         return len(self.output_names)
 
     def labels(self, values: Values) -> Values:
-        """Numbers of classes, int32 (N,)."""
+        """Returns class numbers, int32 (N,)."""
         return values
 
     def soft_labels(self, labels: jax.Array, smoothing: jax.Array | float = 0.0) -> jax.Array:
-        """Distributions over the classes (B, C) for labels (B,), smoothed (Szegedy 2016)."""
+        """Returns smoothed distributions (B, C) of class numbers (B,) (Szegedy et al. 2016)."""
         return jax.nn.one_hot(labels, self.outputs) * (1 - smoothing) + smoothing / self.outputs
 
     def class_weights(self, labels: np.ndarray) -> np.ndarray | None:
-        """The weight of each class, float32 (C,)."""
+        """Returns the weight of each class, float32 (C,); None without class weights."""
         if self.class_weight == "none":
             return None
         return balanced(np.bincount(labels, minlength=self.outputs))
 
     def weighted(self, soft: jax.Array, labels: jax.Array, weights: jax.Array) -> jax.Array:
-        """Distributions (B, C) times the weights of the true classes."""
+        """Returns the distributions (B, C) multiplied by the weights of the true classes."""
         return soft * weights[labels][:, None]
 
     def inputs_and_targets(
         self, features: jax.Array, lengths: jax.Array, labels: jax.Array
     ) -> InputsAndTargets:
-        """To name the class."""
+        """Returns the features as inputs and the distributions as targets."""
         return InputsAndTargets(features, lengths, labels)
 
     def loss(
         self, outputs: jax.Array, targets: jax.Array, lengths: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Cross-entropy in nats (B,) of logits and distributions (B, C); one term an example.
+        """Returns the cross-entropy in nats (B,) of logits (B, C), and the number of terms (B,).
 
-        With class weights an example counts as many terms as its weight: the sum of its targets.
+        An example is one term. With class weights it counts as much as its weight, which is the sum
+        of its targets.
         """
         loss = -jnp.sum(targets * jax.nn.log_softmax(outputs), axis=-1)
         return loss, jnp.ones_like(loss) if self.class_weight == "none" else targets.sum(-1)
@@ -101,14 +102,14 @@ class Classification:
     def score(
         self, outputs: jax.Array, targets: jax.Array, lengths: jax.Array
     ) -> dict[str, jax.Array]:
-        """Loss, class, and class probabilities."""
+        """Returns the loss (B,), the class (B,) and the class probabilities (B, C)."""
         loss, _ = self.loss(outputs, targets, lengths)
         label = targets.argmax(-1).astype(jnp.int32)
         return {"loss": loss, "label": label, "probabilities": jax.nn.softmax(outputs)}
 
     @property
     def stored(self) -> Mapping[str, Stored]:
-        """As `score` keeps them."""
+        """Description of what `score` returns."""
         return {
             "loss": Stored("f"),
             "label": Stored("iu", below=self.outputs),
@@ -116,43 +117,43 @@ class Classification:
         }
 
     def target_sums(self, targets: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """How many examples each class has (C,), and how many there are."""
+        """Returns the number of examples of each class (C,), and of all classes."""
         return targets.sum(0), jnp.float32(len(targets))
 
     def trivial_outputs(self, mean: jax.Array, lengths: jax.Array, steps: int) -> jax.Array:
-        """The classes with their frequencies in training: the largest class is the answer."""
-        return jnp.broadcast_to(jnp.log(mean + _NEVER), (len(lengths), self.outputs))
+        """Returns the log-frequencies of the classes in the training split, (B, C)."""
+        return jnp.broadcast_to(jnp.log(mean + _EPSILON), (len(lengths), self.outputs))
 
     def linear_outputs(
         self, training: np.ndarray, labels: np.ndarray, test: np.ndarray
     ) -> np.ndarray:
-        """Log-probabilities of the classes by logistic regression."""
+        """Returns log-probabilities of the classes by logistic regression, (M, C)."""
         return log_probabilities(training, labels, test, self.outputs)
 
     def table(self, predictions: Predictions) -> list[Row]:
-        """Recall and precision of each class; None where it has no example, or is never taken."""
+        """Returns recall and precision of each class; None where they are undefined."""
         counts = self.confusion(predictions)
         rows = []
-        for name, hits, there, taken in zip(
+        for name, hits, actual, predicted in zip(
             self.output_names, counts.diagonal(), counts.sum(1), counts.sum(0), strict=True
         ):
-            row: Row = {"class": name, "examples": int(there)}
-            row["recall"] = float(hits / there) if there else None
-            row["precision"] = float(hits / taken) if taken else None
+            row: Row = {"class": name, "examples": int(actual)}
+            row["recall"] = float(hits / actual) if actual else None
+            row["precision"] = float(hits / predicted) if predicted else None
             rows.append(row)
         return rows
 
-    def of_output(self, predictions: Predictions, answer: int) -> Predictions | None:
-        """The examples of a class."""
-        rows = predictions["label"] == answer
+    def of_output(self, predictions: Predictions, output: int) -> Predictions | None:
+        """Returns the predictions for the examples of a class; None if there are none."""
+        rows = predictions["label"] == output
         return take(predictions, rows) if rows.any() else None
 
     def confusion(self, predictions: Predictions) -> np.ndarray:
-        """Counts by true and predicted class, int (classes, classes)."""
+        """Returns counts by true and predicted class, int (C, C)."""
         pairs = predictions["label"] * self.outputs + chosen(predictions)
         return np.bincount(pairs, minlength=self.outputs**2).reshape(self.outputs, self.outputs)
 
     def in_words(self, predictions: Predictions, row: int) -> tuple[str, str]:
-        """The class and the most probable class."""
-        answer = predictions["probabilities"][row].argmax()
-        return self.output_names[predictions["label"][row]], self.output_names[answer]
+        """Returns the true class and the most probable class."""
+        predicted = predictions["probabilities"][row].argmax()
+        return self.output_names[predictions["label"][row]], self.output_names[predicted]

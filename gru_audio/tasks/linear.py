@@ -1,34 +1,34 @@
-"""A linear classifier of vectors: what a network on sequences should beat."""
+"""Logistic regression on fixed-size vectors: a baseline for networks on sequences."""
 
 import warnings
 
 import numpy as np
 
-_LEAST = -30.0  # log-probability of a class without a training example
+_MIN_LOG_PROBABILITY = -30.0
 _ITERATIONS = 300
 
 
 def log_probabilities(
     training: np.ndarray, labels: np.ndarray, test: np.ndarray, classes: int
 ) -> np.ndarray:
-    """Class log-probabilities by logistic regression, fitted on standardised features.
+    """Returns class log-probabilities by logistic regression on standardised features.
 
     Args:
-      training: (N, D), finite.
-      labels: class of each (N,) int.
-      test: (M, D), finite.
-      classes: how many there are; those without a training example become very unlikely.
+      training: vectors (N, D), finite.
+      labels: their classes, int (N,).
+      test: vectors (M, D), finite.
+      classes: number of classes. Classes without a training example have log-probability -30.
 
     Returns:
       float64 (M, classes).
     """
-    # Importing scikit-learn takes a second, which those who only train should not wait for.
+    # Importing scikit-learn takes a second, and training does not need it.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    result = np.full((len(test), classes), _LEAST)
+    result = np.full((len(test), classes), _MIN_LOG_PROBABILITY)
     present = np.unique(labels)
     if len(present) == 1:
         result[:, present[0]] = 0.0
@@ -37,5 +37,6 @@ def log_probabilities(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # nearly converged is good enough
         model.fit(training.astype(np.float64), labels)
-    result[:, present] = np.maximum(model.predict_log_proba(test.astype(np.float64)), _LEAST)
+    log_p = model.predict_log_proba(test.astype(np.float64))
+    result[:, present] = np.maximum(log_p, _MIN_LOG_PROBABILITY)
     return result

@@ -1,16 +1,15 @@
-"""Metrics: numbers that say how good predictions are, and what each example contributes to them.
+"""Metrics: the quality of predictions, and the contribution of each example to it.
 
-Predictions are what `Task.score` keeps: a mapping from names to arrays with one row per example.
+Predictions are the result of `Task.score`: a mapping from names to arrays with a row per example.
 
 The contribution of example i is V + N dV/dw_i, where V is the value, N the number of examples, and
-w_i the weight of the example, which is 1. It is the empirical influence function (Hampel 1974), or
-infinitesimal jackknife (Jaeckel 1972). The mean of the contributions is V. The variance of their
-mean estimates the variance of V, so the test of differences takes any metric for a mean
-(`reports/statistics.py`).
+w_i = 1 the weight of the example. This is the empirical influence function (Hampel 1974), or
+infinitesimal jackknife (Jaeckel 1972). The mean of the contributions is V, and the variance of
+their mean estimates the variance of V. So `reports/statistics.py` can treat any metric as a mean.
 
-A metric is a subclass of `Mean` where it is a weighted mean of one number per example, else of
-`Metric`, which differentiates `value` numerically where there is no `contributions` of its own.
-Metrics of tags are in `ranking.py`.
+A metric that is a weighted mean of one number per example is a subclass of `Mean`. Other metrics
+are subclasses of `Metric`, which differentiates `value` numerically by default. Metrics of tags
+are in `ranking.py`.
 """
 
 import abc
@@ -24,23 +23,23 @@ from gru_audio.settings import UserError, nearest
 from gru_audio.tasks.scale import PERCENT, PLAIN, Scale
 
 Predictions = Mapping[str, np.ndarray]
-Weights = np.ndarray | None  # of the examples (N,), at least 0; None: 1 each
+Weights = np.ndarray | None  # weights of the examples (N,), at least 0; None: all 1
 
-_STEP = 1e-4  # of a weight, for numerical derivatives
-_GROUPS = 1000  # of examples, at most, whose weights are varied together
+_STEP = 1e-4  # change of a weight, for numerical derivatives
+_GROUPS = 1000  # groups of examples whose weights are varied together
 
 
 class Metric(abc.ABC):
-    """A number that says how good predictions are; a subclass sets the attributes.
+    """A measure of the quality of predictions. Subclasses set the attributes.
 
     Attributes:
-      name: in configs, flags and files, such as "macro_f1".
-      title: in sentences, such as "macro-F1"; by default the name.
-      higher_is_better: its direction.
-      bounds: the smallest and the largest value.
-      margin: the smallest difference that matters by default.
-      margin_is_relative: whether `margin` is a share of the better score.
-      scale: how values are written.
+      name: name in configs, flags and files, such as "macro_f1".
+      title: name in sentences, such as "macro-F1"; by default `name` with spaces.
+      higher_is_better: whether larger values are better.
+      bounds: smallest and largest possible value.
+      margin: default of the smallest relevant difference.
+      margin_is_relative: whether `margin` is a fraction of the better score.
+      scale: how values are printed.
     """
 
     name: str
@@ -57,42 +56,43 @@ class Metric(abc.ABC):
 
     @property
     def perfect(self) -> float:
-        """The best value there can be."""
+        """The best possible value."""
         return self.bounds[1] if self.higher_is_better else self.bounds[0]
 
     def margin_at(self, score: float) -> float:
-        """The smallest difference that matters, where the better variant has this score."""
+        """Returns the smallest relevant difference if the better variant has this score."""
         return self.margin * abs(score) if self.margin_is_relative else self.margin
 
     @abc.abstractmethod
     def value(self, predictions: Predictions, weights: Weights = None) -> float:
-        """The metric of predictions, in float64; NaN where it is not defined."""
+        """Returns the metric of predictions, in float64; NaN where it is undefined."""
 
     def contributions(self, predictions: Predictions) -> np.ndarray:
-        """What each example contributes, float64 (N,); the mean is the value.
+        """Returns the contribution of each example, float64 (N,). Their mean is the value.
 
-        Here by central differences of the weights, to about 6 digits. Of more than 1,000 examples
-        those of a group, all of one cluster, are varied together and share what they contribute.
+        This implementation uses central differences of the weights, accurate to about 6 digits.
+        More than 1,000 examples are divided into groups within clusters. The weights of a group
+        change together, and its examples get the same contribution.
         """
         count = len(next(iter(predictions.values())))
         group = _groups(predictions.get("cluster", np.zeros(count, np.int64)))
         derivative = np.empty(group.max() + 1)
-        for each in range(derivative.size):
-            chosen = group == each
-            up, down = (self.value(predictions, 1.0 + step * chosen) for step in (_STEP, -_STEP))
-            derivative[each] = (up - down) / (2 * _STEP * chosen.sum())
+        for i in range(derivative.size):
+            members = group == i
+            up, down = (self.value(predictions, 1.0 + step * members) for step in (_STEP, -_STEP))
+            derivative[i] = (up - down) / (2 * _STEP * members.sum())
         return around(self.value(predictions), derivative[group])
 
 
 class Mean(Metric):
-    """A weighted mean of one number per example, such as a loss, or errors per word."""
+    """A weighted mean of one number per example, such as the loss or errors per word."""
 
     @abc.abstractmethod
     def terms(self, predictions: Predictions) -> tuple[np.ndarray, Weights]:
-        """The number (N,) of each example, and its weight, such as its number of words."""
+        """Returns a number per example (N,) and its weight, such as the number of words (N,)."""
 
     def value(self, predictions: Predictions, weights: Weights = None) -> float:
-        """The weighted mean."""
+        """Returns the weighted mean; NaN if all weights are zero."""
         values, own = self.terms(predictions)
         if own is None and weights is None:
             return float(values.mean(dtype=np.float64))
@@ -103,7 +103,7 @@ class Mean(Metric):
         return float((values * weight).sum()) / whole if whole else math.nan
 
     def contributions(self, predictions: Predictions) -> np.ndarray:
-        """The numbers themselves, where all weights are equal."""
+        """Returns the numbers themselves if all weights are equal, else by the delta method."""
         values, own = self.terms(predictions)
         values = values.astype(np.float64)
         if own is None or (own == own[0]).all():
@@ -112,12 +112,12 @@ class Mean(Metric):
 
 
 class Accuracy(Mean):
-    """The share of examples whose most probable class is theirs."""
+    """The fraction of examples whose most probable class is the true class."""
 
     name = "accuracy"
 
     def terms(self, predictions: Predictions) -> tuple[np.ndarray, Weights]:
-        """1 for right, 0 for wrong."""
+        """Returns True for correct predictions."""
         return chosen(predictions) == predictions["label"], None
 
 
@@ -128,7 +128,7 @@ class Recall(Accuracy):
 
 
 class Loss(Mean):
-    """The mean loss; each example counts by its number of terms, if that is stored."""
+    """The mean loss, weighted by each example's number of terms if predictions contain it."""
 
     name = "loss"
     higher_is_better = False
@@ -137,61 +137,62 @@ class Loss(Mean):
     scale = PLAIN
 
     def terms(self, predictions: Predictions) -> tuple[np.ndarray, Weights]:
-        """The mean loss of the example's terms, and how many those are."""
+        """Returns each example's mean loss (N,) and its number of terms (N,)."""
         weight = predictions.get("weight")
         return predictions["loss"], None if weight is None else weight.astype(np.float64)
 
 
 class TrueProbability(Mean):
-    """The probability that the true class is given."""
+    """The mean predicted probability of the true class."""
 
     name = "probability"
     title = "probability of the true class"
 
     def terms(self, predictions: Predictions) -> tuple[np.ndarray, Weights]:
-        """The probability of the label."""
+        """Returns the probability of each example's label (N,)."""
         label = predictions["label"]
         return predictions["probabilities"][np.arange(label.size), label], None
 
 
 class OverClasses(Metric):
-    """A mean over classes; those without an example do not count.
+    """A mean over classes; classes without an example are left out.
 
-    The score of a class is a function of three sums over examples: those of the class that are
-    found, those of the class, and those that are taken for it.
+    The score of a class is a function of three sums of weights: `hits`, the examples of the class
+    that are predicted correctly; `actual`, all examples of the class; and `predicted`, all examples
+    for which the class is predicted.
     """
 
     @abc.abstractmethod
-    def of_class(self, found: np.ndarray, there: np.ndarray, taken: np.ndarray) -> np.ndarray:
-        """Scores and their derivatives by the three sums, (4, classes), of sums (classes,)."""
+    def of_class(self, hits: np.ndarray, actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        """Returns the scores, and their derivatives by the three sums (C,), as an array (4, C)."""
 
     def value(self, predictions: Predictions, weights: Weights = None) -> float:
-        """The mean over classes."""
+        """Returns the mean over classes; NaN if no class has an example."""
         scores, _, present = self._of_classes(predictions, weights)
         return float(scores[present].mean()) if present.any() else math.nan
 
     def contributions(self, predictions: Predictions) -> np.ndarray:
-        """By the chain rule through the sums."""
-        scores, (by_found, by_there, by_taken), present = self._of_classes(predictions, None)
-        label, answer = predictions["label"], chosen(predictions)
-        derivative = np.where(answer == label, by_found[label], 0.0)
-        derivative += by_there[label] + by_taken[answer]
+        """Returns the contributions by the chain rule through the three sums."""
+        scores, (by_hits, by_actual, by_predicted), present = self._of_classes(predictions, None)
+        label, prediction = predictions["label"], chosen(predictions)
+        derivative = np.where(prediction == label, by_hits[label], 0.0)
+        derivative += by_actual[label] + by_predicted[prediction]
         return around(float(scores[present].mean()), derivative / present.sum())
 
     def _of_classes(
         self, predictions: Predictions, weights: Weights
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Scores (C,), their derivatives (3, C), and which classes count (C,)."""
-        label, answer = predictions["label"], chosen(predictions)
+        """Returns scores (C,), their derivatives (3, C), and which classes have examples (C,)."""
+        label, prediction = predictions["label"], chosen(predictions)
         weight = np.ones(label.size) if weights is None else weights
         count = predictions["probabilities"].shape[-1]
-        found, there, taken = (
-            np.bincount(label, weight * (answer == label), count),
+        hits, actual, predicted = (
+            np.bincount(label, weight * (prediction == label), count),
             np.bincount(label, weight, count),
-            np.bincount(answer, weight, count),
+            np.bincount(prediction, weight, count),
         )
-        present = there > 0
-        sums = (np.where(present, each, 1.0) for each in (found, there, taken))
+        present = actual > 0
+        sums = (np.where(present, each, 1.0) for each in (hits, actual, predicted))
         scores, *derivatives = self.of_class(*sums)
         return scores, np.where(present, derivatives, 0.0), present
 
@@ -202,11 +203,11 @@ class MacroF1(OverClasses):
     name = "macro_f1"
     title = "macro-F1"
 
-    def of_class(self, found: np.ndarray, there: np.ndarray, taken: np.ndarray) -> np.ndarray:
-        """Twice those found over those of the class and those taken for it."""
-        both = there + taken
-        scores = 2 * found / both
-        return np.stack([scores, 2 / both, -scores / both, -scores / both])
+    def of_class(self, hits: np.ndarray, actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        """Returns `2 hits / (actual + predicted)` and its derivatives."""
+        total = actual + predicted
+        scores = 2 * hits / total
+        return np.stack([scores, 2 / total, -scores / total, -scores / total])
 
 
 class UnweightedAverageRecall(OverClasses):
@@ -215,34 +216,34 @@ class UnweightedAverageRecall(OverClasses):
     name = "uar"
     title = "unweighted average recall"
 
-    def of_class(self, found: np.ndarray, there: np.ndarray, taken: np.ndarray) -> np.ndarray:
-        """Those found over those of the class."""
-        scores = found / there
-        return np.stack([scores, 1 / there, -scores / there, np.zeros_like(taken)])
+    def of_class(self, hits: np.ndarray, actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        """Returns `hits / actual` and its derivatives."""
+        scores = hits / actual
+        return np.stack([scores, 1 / actual, -scores / actual, np.zeros_like(predicted)])
 
 
 ACCURACY, LOSS = Accuracy(), Loss()
 MACRO_F1, UAR = MacroF1(), UnweightedAverageRecall()
 
 
-METRICS: dict[str, Metric] = {}  # of experiment files, beside those of the tasks
+METRICS: dict[str, Metric] = {}  # metrics of experiment files, in addition to those of tasks
 
 
 def metrics_of(task: Any) -> tuple[Metric, ...]:
-    """The metrics of a task, the primary one first, and those of the experiment file."""
+    """Returns the metrics of a task, the primary one first, and of the experiment file."""
     return (*task.metrics, *METRICS.values())
 
 
 def measure(metrics: Sequence[Metric], predictions: Predictions) -> dict[str, float]:
-    """Name -> value of each metric."""
+    """Returns the value of each metric by name."""
     return {metric.name: metric.value(predictions) for metric in metrics}
 
 
 def named(metrics: Sequence[Metric], name: str | None, where: str) -> Metric:
-    """The metric of a name, or the first if the name is None.
+    """Returns the metric `name`, or the first one if the name is None.
 
     Raises:
-      UserError: there is none; `where` says what named it, such as "--metric".
+      UserError: no metric has this name. The message begins with `where`, such as "--metric".
     """
     known = {metric.name: metric for metric in metrics}
     if name is None:
@@ -253,10 +254,10 @@ def named(metrics: Sequence[Metric], name: str | None, where: str) -> Metric:
 
 
 def selected(metrics: Sequence[Metric], select: str) -> Metric:
-    """The metric that `config.train.select` names, such as "validation/loss".
+    """Returns the metric that `config.train.select` names, such as "validation/loss".
 
     Raises:
-      UserError: there is none.
+      UserError: there is no such metric.
     """
     valid = {f"validation/{metric.name}": metric for metric in metrics}
     if select not in valid:
@@ -265,28 +266,28 @@ def selected(metrics: Sequence[Metric], select: str) -> Metric:
 
 
 def chosen(predictions: Predictions) -> np.ndarray:
-    """The most probable class of each example, int (N,)."""
+    """Returns the most probable class of each example, int (N,)."""
     return predictions["probabilities"].argmax(axis=-1)
 
 
 def take(predictions: Predictions, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """The predictions of some examples, by their rows or a mask."""
+    """Returns the predictions of some examples, selected by rows or a mask."""
     return {name: array[rows] for name, array in predictions.items()}
 
 
 def linearized(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Contributions (..., N) whose mean is a ratio of sums over N, by the delta method."""
+    """Returns contributions (..., N) whose mean is a ratio of sums over N, by the delta method."""
     ratio = numerator.sum(-1, keepdims=True) / denominator.sum(-1, keepdims=True)
     return ratio + (numerator - ratio * denominator) / denominator.mean(-1, keepdims=True)
 
 
 def around(value: float, derivative: np.ndarray) -> np.ndarray:
-    """Contributions from derivatives by the weights; rounding aside their sum is zero."""
+    """Returns contributions from derivatives by the weights, whose sum is zero but for rounding."""
     return value + derivative.size * (derivative - derivative.mean())
 
 
 def _groups(cluster: np.ndarray) -> np.ndarray:
-    """The group (N,) of each example: `_GROUPS` in all, or somewhat more, each of one cluster."""
+    """Returns the group of each example (N,): about `_GROUPS` groups, each in one cluster."""
     if cluster.size <= _GROUPS:
         return np.arange(cluster.size)
     order = np.argsort(cluster, kind="stable")

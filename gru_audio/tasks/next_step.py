@@ -1,4 +1,4 @@
-"""To foretell the next frame from those before it: a generative model of sequences."""
+"""Prediction of the next frame from the frames before it: a generative model of sequences."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,20 +15,19 @@ BERNOULLI, GAUSSIAN = DISTRIBUTIONS = ("bernoulli", "gaussian")
 
 @dataclass(frozen=True)
 class NextStep(SelfSupervised):
-    """Foretells every frame of a sequence, value by value.
+    """Prediction of every frame of a sequence, with independent values.
 
-    "bernoulli" is for frames of zeros and ones, such as piano rolls: the loss is the negative
+    "bernoulli" is for frames of zeros and ones, such as piano rolls. The loss is the negative
     log-likelihood in nats, summed over the values of a frame and averaged over frames, as in
     Boulanger-Lewandowski et al. 2012 (arXiv 1206.6392). "gaussian" is half the squared error,
-    summed and averaged alike: that likelihood at unit variance, but for a constant.
-
-    The first frame is foretold from a frame of zeros (`first_frame`), or only given, as Bai et al.
-    2018 (arXiv 1803.01271) have it.
+    summed and averaged in the same way. Up to a constant it is the negative log-likelihood at unit
+    variance.
 
     Attributes:
-      features: values in a frame.
+      features: values per frame.
       distribution: one of `DISTRIBUTIONS`.
-      first_frame: whether the first frame is foretold and counted.
+      first_frame: whether the first frame is predicted, from a frame of zeros, and counted in the
+        loss. Bai et al. 2018 (arXiv 1803.01271) only use it as input.
     """
 
     features: int
@@ -45,27 +44,27 @@ class NextStep(SelfSupervised):
 
     @property
     def requires_raw_values(self) -> bool:
-        """Zeros and ones must stay what they are."""
+        """True for zeros and ones, which must not be normalised."""
         return self.distribution == BERNOULLI
 
     @property
     def outputs(self) -> int:
-        """One for each value."""
+        """Number of values per frame."""
         return self.features
 
     def inputs_and_targets(
         self, features: jax.Array, lengths: jax.Array, labels: jax.Array
     ) -> InputsAndTargets:
-        """Inputs are the frames one step late."""
+        """Returns as inputs the frames delayed by one step, and as targets the frames."""
         if self.first_frame:
-            late = jnp.pad(features, ((0, 0), (1, 0), (0, 0)))[:, :-1]
-            return InputsAndTargets(late, lengths, features)
+            delayed = jnp.pad(features, ((0, 0), (1, 0), (0, 0)))[:, :-1]
+            return InputsAndTargets(delayed, lengths, features)
         return InputsAndTargets(features[:, :-1], lengths - 1, features[:, 1:])
 
     def loss(
         self, outputs: jax.Array, targets: jax.Array, lengths: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """The sum over an example's frames (B,), and how many those are (B,)."""
+        """Returns each example's summed loss (B,) and its number of frames (B,)."""
         if self.distribution == BERNOULLI:
             losses = optax.sigmoid_binary_cross_entropy(outputs, targets)
         else:
@@ -73,11 +72,11 @@ class NextStep(SelfSupervised):
         return over_frames(losses.sum(-1), lengths)
 
     def target_sums(self, targets: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The sum of each value over valid frames (features,), and how many frames those are."""
+        """Returns the sum of each value over valid frames (features,), and their number."""
         valid = jnp.arange(targets.shape[1]) < lengths[:, None]
         return jnp.sum(targets, axis=(0, 1), where=valid[..., None]), valid.sum(dtype=jnp.float32)
 
     def trivial_outputs(self, mean: jax.Array, lengths: jax.Array, steps: int) -> jax.Array:
-        """Every value of every frame with its frequency, or its mean, in training."""
+        """Returns each value's log-odds, or its mean, in the training split, (B, T, features)."""
         output = log_odds(mean) if self.distribution == BERNOULLI else mean
         return jnp.broadcast_to(output, (len(lengths), steps, self.outputs))

@@ -1,4 +1,4 @@
-"""Metrics of tags: how well scores rank the examples with a tag before those without."""
+"""Metrics of tags: how well scores separate examples with a tag from examples without it."""
 
 import abc
 import math
@@ -8,37 +8,37 @@ import numpy as np
 
 from gru_audio.tasks.metrics import Metric, Predictions, Weights, around
 
-_SLOPE_WIDTH = 2.0  # standard errors of misses less false alarms; see `EqualErrorRate`
+_SLOPE_WIDTH = 2.0  # standard errors of misses minus false alarms; see `EqualErrorRate`
 
 
 class OverTags(Metric):
-    """A mean over tags of what ranks the examples with a tag before those without.
+    """A mean over tags of a score of the ranking of the examples.
 
-    Tags that all examples have, or none, are not defined and do not count.
+    Tags that all examples have, or that none has, are left out: their score is undefined.
     """
 
     @abc.abstractmethod
     def of_tag(self, ranked: "Ranked") -> float:
-        """The score of one tag."""
+        """Returns the score of one tag."""
 
     @abc.abstractmethod
     def contributions_of_tag(self, ranked: "Ranked") -> np.ndarray:
-        """What each example contributes to it (N,), where all weights are 1."""
+        """Returns each example's contribution to the score (N,), if all weights are 1."""
 
     def of_tags(self, predictions: Predictions, weights: Weights = None) -> list[float]:
-        """The score of each tag; NaN where it is not defined."""
+        """Returns the score of each tag; NaN where it is undefined."""
         return [
             self.of_tag(ranked) if ranked.is_defined else math.nan
             for ranked in _ranked_by_tag(predictions, weights)
         ]
 
     def value(self, predictions: Predictions, weights: Weights = None) -> float:
-        """The mean over tags; NaN without any that is defined."""
+        """Returns the mean over tags; NaN if no tag has a score."""
         scores = [score for score in self.of_tags(predictions, weights) if not math.isnan(score)]
         return float(np.mean(scores)) if scores else math.nan
 
     def contributions(self, predictions: Predictions) -> np.ndarray:
-        """The mean over tags."""
+        """Returns the mean over tags of each example's contributions (N,)."""
         rows = [
             self.contributions_of_tag(ranked)
             for ranked in _ranked_by_tag(predictions, None)
@@ -48,13 +48,13 @@ class OverTags(Metric):
 
 
 class Ranked(NamedTuple):
-    """The examples from the highest score to the lowest; equal scores share a threshold.
+    """Examples ranked by score. Each distinct score is a threshold, and 0 is the strictest one.
 
     Attributes:
       true: whether an example has the tag, bool (N,).
-      threshold: from which threshold on an example is taken, int (N,); 0 is the strictest.
-      hits: weight of the examples with the tag that are taken at each threshold (T,).
-      alarms: weight of those without it (T,).
+      threshold: the strictest threshold at which an example is detected, int (N,).
+      hits: weight of the detected examples with the tag at each threshold (T,).
+      alarms: weight of the detected examples without the tag at each threshold (T,).
     """
 
     true: np.ndarray
@@ -64,9 +64,9 @@ class Ranked(NamedTuple):
 
     @classmethod
     def of(cls, scores: np.ndarray, true: np.ndarray, weights: Weights = None) -> "Ranked":
-        """Ranks examples (N,) by their scores (N,)."""
+        """Ranks examples by their scores (N,)."""
         order = np.argsort(-scores, kind="stable")
-        last = np.flatnonzero(np.diff(scores[order], append=-np.inf))  # of equal scores
+        last = np.flatnonzero(np.diff(scores[order], append=-np.inf))  # last of equal scores
         threshold = np.empty(scores.size, np.int64)
         threshold[order] = np.searchsorted(last, np.arange(scores.size))
         weight = np.ones(scores.size) if weights is None else weights
@@ -75,41 +75,40 @@ class Ranked(NamedTuple):
 
     @property
     def is_defined(self) -> bool:
-        """Whether there are examples of both kinds."""
+        """Whether there are examples with the tag and examples without it."""
         return bool(self.hits[-1] > 0 and self.alarms[-1] > 0)
 
 
 class AveragePrecision(OverTags):
-    """Precision averaged over recall, without interpolation; the mean over tags is mAP."""
+    """Average precision: precision averaged over recall, without interpolation."""
 
     name = "map"
     title = "mAP"
 
     def of_tag(self, ranked: Ranked) -> float:
-        """The sum over thresholds of the recall gained times the precision."""
+        """Returns the sum over thresholds of precision times increase in recall."""
         gained = np.diff(ranked.hits, prepend=0.0)
         return float(np.sum(gained * _precision(ranked)) / ranked.hits[-1])
 
     def contributions_of_tag(self, ranked: Ranked) -> np.ndarray:
-        """By the derivatives of hits and alarms at an example's threshold and all after it."""
+        """Returns contributions by the derivatives at an example's and all later thresholds."""
         value, precision = self.of_tag(ranked), _precision(ranked)
         gained = np.diff(ranked.hits, prepend=0.0)
         gained /= ranked.hits + ranked.alarms
-        later_hits, later_taken = (
-            np.cumsum(each[::-1])[::-1][ranked.threshold] for each in (gained, gained * precision)
+        later_hits, later_detected = (
+            np.cumsum(terms[::-1])[::-1][ranked.threshold] for terms in (gained, gained * precision)
         )
         derivative = np.where(ranked.true, precision[ranked.threshold] + later_hits - value, 0.0)
-        return around(value, (derivative - later_taken) / ranked.hits[-1])
+        return around(value, (derivative - later_detected) / ranked.hits[-1])
 
 
 class EqualErrorRate(OverTags):
-    """Where misses and false alarms are equally likely, on the lines between thresholds.
+    """The rate at which misses and false alarms are equally frequent.
 
-    To first order the rate is a mean of the misses and the false alarms at its threshold, weighted
-    by the slope of the ROC curve there: where few examples with the tag lie near the threshold,
-    moving it costs few misses, so misses count much. The slope is that of the chord over 2 standard
-    errors of their difference to both sides, since between two thresholds the curve is flat or
-    vertical.
+    It is interpolated linearly between thresholds. To first order it is a weighted mean of the
+    misses and the false alarms at its threshold. The weights follow from the slope of the ROC curve
+    there. Between two thresholds the curve is flat or vertical. So the slope is that of a chord,
+    which extends 2 standard errors of the difference of the two rates to either side.
     """
 
     name = "eer"
@@ -117,50 +116,55 @@ class EqualErrorRate(OverTags):
     higher_is_better = False
 
     def of_tag(self, ranked: Ranked) -> float:
-        """The misses where the ROC curve crosses the diagonal."""
+        """Returns the rate of misses where it equals the rate of false alarms."""
         value, *_ = self._crossing(ranked)
         return value
 
     def contributions_of_tag(self, ranked: Ranked) -> np.ndarray:
-        """Each example's miss or false alarm at the threshold, weighted by the slope."""
-        value, after, way, gap, alarm = self._crossing(ranked)
+        """Returns each example's miss or false alarm at the threshold, weighted by the slope."""
+        value, after, position, difference, alarm = self._crossing(ranked)
         with_tag, without = ranked.hits[-1], ranked.alarms[-1]
         count = with_tag + without
         variance = (value * (1 - value) + 1 / count) * (1 / with_tag + 1 / without)
         width = min(_SLOPE_WIDTH * math.sqrt(variance), 1.0)
-        ends = np.interp([-width, width], gap[::-1], alarm[::-1])
-        of_misses = float(ends[0] - ends[1]) / (2 * width)  # the other share is of false alarms
-        # The examples at the threshold are taken in part, so that both rates are the value.
-        taken = np.where(ranked.threshold < after - 1, 1.0, 0.0)
-        taken[ranked.threshold == after - 1] = way
-        misses = of_misses * ranked.true * (1 - taken - value) * count / with_tag
-        alarms = (1 - of_misses) * ~ranked.true * (taken - value) * count / without
+        ends = np.interp([-width, width], difference[::-1], alarm[::-1])
+        miss_weight = float(ends[0] - ends[1]) / (
+            2 * width
+        )  # weight of misses; the rest is for alarms
+        # Examples at the threshold are detected in part, so that both rates equal the value.
+        detected = np.where(ranked.threshold < after - 1, 1.0, 0.0)
+        detected[ranked.threshold == after - 1] = position
+        misses = miss_weight * ranked.true * (1 - detected - value) * count / with_tag
+        alarms = (1 - miss_weight) * ~ranked.true * (detected - value) * count / without
         return value + misses + alarms
 
     @staticmethod
     def _crossing(ranked: Ranked) -> tuple[float, int, float, np.ndarray, np.ndarray]:
-        """The rate, where it is on the curve, and the curve.
+        """Finds the point at which the ROC curve has equal rates.
+
+        The curve has T + 1 points, from the point where no example is detected to the point where
+        all are.
 
         Returns:
-          The rate; the first point of the curve with as many false alarms as misses; how far from
-          the point before it to it the curve crosses; misses less false alarms, and false alarms,
-          from the point where nothing is taken to the point where all is taken (T + 1,).
+          The rate; the first point at which false alarms are at least as frequent as misses; the
+          position between the point before it (0) and this point (1); the difference of misses and
+          false alarms at all points (T + 1,); false alarms at all points (T + 1,).
         """
         miss = np.concatenate([[1.0], 1 - ranked.hits / ranked.hits[-1]])
         alarm = np.concatenate([[0.0], ranked.alarms / ranked.alarms[-1]])
         after = int(np.argmax(alarm >= miss))
-        gap = miss - alarm
-        way = float(gap[after - 1] / (gap[after - 1] - gap[after]))
-        value = float(miss[after - 1] + way * (miss[after] - miss[after - 1]))
-        return value, after, way, gap, alarm
+        difference = miss - alarm
+        position = float(difference[after - 1] / (difference[after - 1] - difference[after]))
+        value = float(miss[after - 1] + position * (miss[after] - miss[after - 1]))
+        return value, after, position, difference, alarm
 
 
 MAP, EER = AveragePrecision(), EqualErrorRate()
 
 
 def _precision(ranked: Ranked) -> np.ndarray:
-    taken = ranked.hits + ranked.alarms
-    return np.divide(ranked.hits, taken, out=np.zeros_like(taken), where=taken > 0)
+    detected = ranked.hits + ranked.alarms
+    return np.divide(ranked.hits, detected, out=np.zeros_like(detected), where=detected > 0)
 
 
 def _ranked_by_tag(predictions: Predictions, weights: Weights) -> list[Ranked]:

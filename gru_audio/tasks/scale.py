@@ -1,4 +1,4 @@
-"""How the values of a metric are written: factor, decimals, unit."""
+"""How the values of a metric are printed: factor, decimals, unit."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -6,11 +6,11 @@ from typing import Protocol
 MINUS = "\N{MINUS SIGN}"
 SPACE = "\N{NO-BREAK SPACE}"
 
-_ROUNDING = 1e-9  # a smaller number is a rounding error of zero
+_ROUNDING = 1e-9  # smaller numbers are rounding errors
 
 
 class Interval(Protocol):
-    """A value between two ends: a confidence interval, or the range of a few replicates."""
+    """A value with a confidence interval, or with the range of a few replicates."""
 
     @property
     def value(self) -> float: ...
@@ -27,13 +27,14 @@ class Interval(Protocol):
 
 @dataclass(frozen=True)
 class Scale:
-    """How numbers are written.
+    """How numbers are printed.
 
     Attributes:
-      factor: what a number is multiplied by.
-      decimals: how many it has.
-      unit, difference_unit: what follows a value, and a difference of two values.
-      small: numbers below it have `decimals` significant digits instead: losses may be tiny.
+      factor: factor of all numbers.
+      decimals: number of decimals.
+      unit, difference_unit: unit of a value, and of a difference of two values.
+      small: smaller numbers are printed with `decimals` significant digits, because a loss may be
+        tiny.
     """
 
     factor: float
@@ -43,7 +44,7 @@ class Scale:
     small: float = 0.0
 
     def number(self, value: float, *, sign: bool = False) -> str:
-        """The bare number, as on an axis."""
+        """Returns a number without a unit, as on an axis."""
         scaled = value * self.factor
         style = "g" if _ROUNDING < abs(scaled) < self.small else "f"
         text = f"{scaled:{'+' if sign else ''}.{self.decimals}{style}}"
@@ -52,29 +53,29 @@ class Scale:
         return text.replace("e-0", "e-").replace("-", MINUS)
 
     def value(self, value: float) -> str:
-        """The number with its unit."""
+        """Returns a number with its unit."""
         return self.number(value) + self.unit
 
     def difference(self, value: float, *, sign: bool = False) -> str:
-        """A difference with its unit."""
+        """Returns a difference with its unit."""
         return self.number(value, sign=sign) + self.difference_unit
 
     def interval(self, estimate: Interval) -> str:
-        """The interval in brackets; the range of two replicates in parentheses."""
+        """Returns an interval in brackets, or a range in parentheses."""
         low, high = self.number(estimate.low), self.number(estimate.high)
         if estimate.is_interval:
             return f"[{low},{SPACE}{high}]"
         return f"({low}{SPACE}to{SPACE}{high})" if estimate.low < estimate.high else ""
 
     def estimate(self, estimate: Interval) -> str:
-        """The value with its unit, and the interval."""
+        """Returns a value with its unit and its interval."""
         return f"{self.value(estimate.value)} {self.interval(estimate)}".rstrip()
 
     @property
     def axis_unit(self) -> str:
-        """What an axis label adds: " (%)" or nothing."""
+        """The suffix of an axis label: " (%)" or nothing."""
         return f" ({self.unit.strip()})" if self.unit else ""
 
 
 PERCENT = Scale(100, 1, f"{SPACE}%", f"{SPACE}points")
-PLAIN = Scale(1, 3, small=0.1)  # nats, squared errors
+PLAIN = Scale(1, 3, small=0.1)  # for nats and squared errors

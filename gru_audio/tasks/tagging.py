@@ -1,4 +1,4 @@
-"""Any number of tags per clip: binary cross-entropy, mean average precision, equal error rate."""
+"""Tagging: any number of tags per clip, with binary cross-entropy, mAP and equal error rate."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from gru_audio.tasks.metrics import LOSS, Mean, Metric, Predictions
 from gru_audio.tasks.ranking import EER, MAP, AveragePrecision
 from gru_audio.tasks.task import CLASS_WEIGHTS, InputsAndTargets, Row, Stored, balanced, log_odds
 
-_GIVEN = 0.5  # probability from which on a tag is given
+_THRESHOLD = 0.5  # least probability of a predicted tag
 
 
 class _OfOneTag(AveragePrecision):
@@ -26,7 +26,7 @@ class _OfOneTag(AveragePrecision):
 
 @dataclass(frozen=True)
 class Tagging:
-    """Which of the tags `answers` a clip has; the model has an output for each."""
+    """Detection of the tags `output_names` of a clip, with one output per tag."""
 
     output_names: tuple[str, ...]
     label_smoothing: float = setting(
@@ -55,24 +55,24 @@ class Tagging:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Those of the ranking of examples by each tag; only the loss where no tags are known."""
+        """Metrics of ranking, and the loss; only the loss if the tags are unknown."""
         return (MAP, EER, LOSS) if self.output_names else (LOSS,)
 
     @property
     def outputs(self) -> int:
-        """As many as tags."""
+        """Number of tags."""
         return len(self.output_names)
 
     def labels(self, values: Values) -> Values:
-        """Which tags there are, float32 (N, tags) of 0 and 1."""
+        """Returns which tags each example has, float32 (N, tags) of 0 and 1."""
         return values
 
     def soft_labels(self, labels: jax.Array, smoothing: jax.Array | float = 0.0) -> jax.Array:
-        """Probabilities of the tags (B, tags), smoothed towards 1/2."""
+        """Returns probabilities of the tags (B, tags), smoothed towards 1/2."""
         return labels * (1 - smoothing) + smoothing / 2
 
     def class_weights(self, labels: np.ndarray) -> np.ndarray | None:
-        """The weights of each tag's absence and presence, float32 (tags, 2)."""
+        """Returns the weights of each tag's absence and presence, float32 (tags, 2)."""
         if self.class_weight == "none":
             return None
         present = labels.sum(0)
@@ -81,23 +81,23 @@ class Tagging:
     def weighted(
         self, soft: jax.Array, labels: jax.Array, weights: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Probabilities that tags are absent and present, times weights: (B, tags) each."""
+        """Returns weighted probabilities that tags are absent and present, (B, tags) each."""
         weight = jnp.where(labels > 0, weights[:, 1], weights[:, 0])
         return weight * (1 - soft), weight * soft
 
     def inputs_and_targets(
         self, features: jax.Array, lengths: jax.Array, labels: Any
     ) -> InputsAndTargets:
-        """To name the tags."""
+        """Returns the features as inputs and the probabilities as targets."""
         return InputsAndTargets(features, lengths, labels)
 
     def loss(
         self, outputs: jax.Array, targets: Any, lengths: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Binary cross-entropy in nats, averaged over tags (B,); one term an example.
+        """Returns the mean over tags of binary cross-entropy in nats (B,), and the terms (B,).
 
-        Targets are probabilities (B, tags). With weights (see `weighted`) an example counts as many
-        terms as the mean weight of its tags.
+        An example is one term. With class weights (see `weighted`) it counts as much as the mean
+        weight of its tags.
         """
         if isinstance(targets, tuple):
             absent, present = targets
@@ -109,14 +109,14 @@ class Tagging:
     def score(
         self, outputs: jax.Array, targets: jax.Array, lengths: jax.Array
     ) -> dict[str, jax.Array]:
-        """Loss, which tags there are, and the probability of each."""
+        """Returns the loss (B,), the tags (B, tags) and their probabilities (B, tags)."""
         loss, _ = self.loss(outputs, targets, lengths)
         tags = (targets > 0.5).astype(jnp.uint8)
         return {"loss": loss, "tags": tags, "probabilities": jax.nn.sigmoid(outputs)}
 
     @property
     def stored(self) -> Mapping[str, Stored]:
-        """As `score` keeps them; without names of tags, only the loss is certain."""
+        """Description of what `score` returns; only the loss if the tags are unknown."""
         if not self.output_names:
             return {"loss": Stored("f")}
         tags = (self.outputs,)
@@ -127,22 +127,22 @@ class Tagging:
         }
 
     def target_sums(self, targets: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """How many examples each tag has (tags,), and how many there are."""
+        """Returns the number of examples with each tag (tags,), and of all examples."""
         return targets.sum(0), jnp.float32(len(targets))
 
     def trivial_outputs(self, mean: jax.Array, lengths: jax.Array, steps: int) -> jax.Array:
-        """Each tag with its frequency in training."""
+        """Returns the log-odds of each tag in the training split, (B, tags)."""
         return jnp.broadcast_to(log_odds(mean), (len(lengths), self.outputs))
 
     def linear_outputs(
         self, training: np.ndarray, labels: np.ndarray, test: np.ndarray
     ) -> np.ndarray:
-        """Log-odds of each tag by a logistic regression of its own."""
-        of_tags = [log_probabilities(training, column, test, 2) for column in labels.astype(int).T]
-        return np.stack([each[:, 1] - each[:, 0] for each in of_tags], axis=1)
+        """Returns log-odds (M, tags) by a separate logistic regression for each tag."""
+        log_p = [log_probabilities(training, column, test, 2) for column in labels.astype(int).T]
+        return np.stack([tag[:, 1] - tag[:, 0] for tag in log_p], axis=1)
 
     def table(self, predictions: Predictions) -> list[Row]:
-        """How well each tag is found; None where all or no examples have it."""
+        """Returns the metrics of each tag; None where all examples or no examples have it."""
         columns = (MAP.of_tags(predictions), EER.of_tags(predictions))
         scores = ([None if math.isnan(x) else x for x in column] for column in columns)
         counts = predictions["tags"].sum(axis=0).tolist()
@@ -151,21 +151,21 @@ class Tagging:
             for tag, count, ap, eer in zip(self.output_names, counts, *scores, strict=True)
         ]
 
-    def of_output(self, predictions: Predictions, answer: int) -> Predictions | None:
-        """All examples, with one tag; None where all or none have it."""
-        one = {name: predictions[name][:, [answer]] for name in ("tags", "probabilities")}
+    def of_output(self, predictions: Predictions, output: int) -> Predictions | None:
+        """Returns the predictions of one tag; None if all examples or no examples have it."""
+        one = {name: predictions[name][:, [output]] for name in ("tags", "probabilities")}
         return {**predictions, **one} if np.ptp(one["tags"]) else None
 
     def confusion(self, predictions: Predictions) -> None:
-        """None: no tag is taken for another."""
+        """Returns None, because tags are detected independently."""
 
     def in_words(self, predictions: Predictions, row: int) -> tuple[str, str] | None:
-        """The tags, and those given; None where an earlier version did not store them."""
+        """Returns the true and the predicted tags; None if the file has no tags (old versions)."""
         if "tags" not in predictions:
             return None
-        given = predictions["probabilities"][row] >= _GIVEN
-        return self._joined(predictions["tags"][row] > 0), self._joined(given)
+        predicted = predictions["probabilities"][row] >= _THRESHOLD
+        return self._joined(predictions["tags"][row] > 0), self._joined(predicted)
 
-    def _joined(self, chosen: np.ndarray) -> str:
-        names = [tag for tag, has in zip(self.output_names, chosen, strict=True) if has]
+    def _joined(self, selected: np.ndarray) -> str:
+        names = [tag for tag, has in zip(self.output_names, selected, strict=True) if has]
         return "+".join(names) or "none"

@@ -1,4 +1,4 @@
-"""What every task offers: it turns features into a problem, and outputs into losses and metrics."""
+"""The interface of tasks, and helpers that several tasks use."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ import numpy as np
 from gru_audio.data.fields import Field, Values
 from gru_audio.tasks.metrics import LOSS, Mean, Metric, Predictions
 
-Row = dict[str, Any]  # of a table: column -> text, count, share, or None where undefined
+Row = dict[str, Any]  # of a table: column -> text, count or fraction; None where undefined
 
 
 @dataclass(frozen=True)
 class Stored:
-    """An array that a task keeps of predictions, as it must be in a file.
+    """The description of an array of stored predictions, for checks of files.
 
     Attributes:
-      kinds: letters of NumPy's `dtype.kind`.
-      shape: of one example.
-      below: what its values, from 0, must be below; None for any finite value.
+      kinds: allowed letters of NumPy's `dtype.kind`.
+      shape: shape of one example.
+      below: values must be in [0, below); None: any finite value is allowed.
     """
 
     kinds: str
@@ -30,12 +30,12 @@ class Stored:
 
 
 class InputsAndTargets(NamedTuple):
-    """What a model is given, and what is asked of it.
+    """Inputs and targets of a model.
 
     Attributes:
       inputs: (B, T, F).
-      frames: valid ones (B,).
-      targets: as the task's loss takes them; of a task per frame each leaf begins (B, T, ...).
+      lengths: number of valid frames (B,).
+      targets: a tree of arrays (B, ...), or (B, T, ...) if the task is per frame.
     """
 
     inputs: jax.Array
@@ -44,21 +44,21 @@ class InputsAndTargets(NamedTuple):
 
 
 class Task(Protocol):
-    """A task of some number of outputs.
+    """A task.
 
     Attributes:
-      needs: the type of field that it learns from; None where the signal tells all.
-      answers: what the probabilities of an example are of; () where it has none.
-      causal: whether no output may depend on later frames, as where the next frame is predicted.
-      several: whether an example may have several of the answers at once.
-      per_frame: whether there is an output for every frame, or one for the whole example.
-      metrics: what is measured of predictions, the loss among it. The first is primary: variants
-        are compared by it. A config may select on any.
-      answer_metric: how well one of `answers` is found; see `of_answer`.
-      example_metric: how well a single example is answered.
-      answer_words: what one of `answers` is, and several are: ("class", "classes").
-      as_stored: whether the features must be the values of the data set, not normalised ones.
-      trivial: the name of the predictor that ignores its input; see `trivial_outputs`.
+      needs: type of the target field; None for a self-supervised task.
+      causal: whether outputs must not depend on later frames.
+      output_names: names of the classes or tags; () if the outputs have no names.
+      several: whether an example may have several of `output_names` at once.
+      per_frame: whether the model has an output for every frame, not one for the whole example.
+      metrics: metrics of predictions, including the loss. Variants are compared by the first one.
+        A config may select the best weights by any of them.
+      output_metric: metric of one of `output_names`; see `of_output`.
+      example_metric: metric of a single example.
+      output_words: singular and plural of what `output_names` are: ("class", "classes").
+      requires_raw_values: whether features must not be normalised.
+      trivial: name of the predictor that ignores its input; see `trivial_outputs`.
     """
 
     needs: ClassVar[type[Field] | None]
@@ -84,103 +84,105 @@ class Task(Protocol):
         """Width of the model's output."""
 
     def labels(self, values: Values) -> Any:
-        """The task's labels of N examples, a tree of arrays (N, ...), from the values of its field.
+        """Returns the labels of N examples, a tree of arrays (N, ...), from the field's values.
 
-        This runs once, on the host. Batches carry the labels of their examples.
+        This runs once, on the host. A batch contains the labels of its examples.
         """
 
     def soft_labels(self, labels: Any, smoothing: jax.Array | float = 0.0) -> Any:
-        """What mixup may mix of the labels of a batch: a tree of arrays (B, ...)."""
+        """Returns labels that mixup can average, a tree of float arrays (B, ...)."""
 
     def class_weights(self, labels: Any) -> Any:
-        """Weights of classes in the loss of training, a tree of arrays; None if all count alike.
+        """Returns class weights of the training loss, a tree of arrays; None: equal weights.
 
         Args:
-          labels: of a run's training examples, a tree of arrays (N, ...).
+          labels: labels of the training examples, a tree of arrays (N, ...).
         """
 
     def weighted(self, soft: Any, labels: Any, weights: Any) -> Any:
-        """The soft labels of a batch times the weights of its examples, which mixup may mix.
+        """Returns the soft labels of a batch multiplied by class weights; mixup can average them.
 
         Args:
-          soft: what `soft_labels` made of the labels.
-          labels: of the batch.
-          weights: from `class_weights`.
+          soft: result of `soft_labels`.
+          labels: labels of the batch.
+          weights: result of `class_weights`.
         """
 
     def inputs_and_targets(
         self, features: jax.Array, lengths: jax.Array, labels: Any
     ) -> InputsAndTargets:
-        """The problem that normalised features (B, T, F), frames (B,) and soft labels pose."""
+        """Returns inputs and targets from features (B, T, F), lengths (B,) and soft labels.
+
+        Features are normalised if the config says so.
+        """
 
     def loss(
         self, outputs: jax.Array, targets: Any, lengths: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Of each example the sum of what is lost (B,), and how many terms the sum has (B,).
+        """Returns each example's summed loss (B,) and its number of terms (B,).
 
-        The loss of a batch, or of a split, is the one summed over the other.
+        The loss of a batch, or of a split, is the total loss divided by the total number of terms.
 
         Args:
-          outputs: of the model, (B, outputs), or (B, T, outputs) of a task per frame.
-          targets: of the problem.
-          frames: valid ones (B,).
+          outputs: outputs of the model: (B, outputs), or (B, T, outputs) if the task is per frame.
+          targets: as `inputs_and_targets` returns them.
+          lengths: number of valid frames (B,).
         """
 
     def score(self, outputs: jax.Array, targets: Any, lengths: jax.Array) -> dict[str, jax.Array]:
-        """What an evaluation keeps of every example (B, ...): all that the metrics need."""
+        """Returns the arrays (B, ...) that metrics need of each example."""
 
     @property
     def stored(self) -> Mapping[str, Stored]:
-        """What `score` keeps, by name."""
+        """Descriptions of the arrays that `score` returns, by name."""
 
     def table(self, predictions: Predictions) -> list[Row]:
-        """A row for each of `answers`: its name, its number of examples, then shares."""
+        """Returns a row for each of `output_names`: name, number of examples, then fractions."""
 
-    def of_output(self, predictions: Predictions, answer: int) -> Predictions | None:
-        """What of predictions tells how well one of `answers` is found; None if nothing does.
+    def of_output(self, predictions: Predictions, output: int) -> Predictions | None:
+        """Returns the predictions to which `output_metric` applies for one of `output_names`.
 
-        `answer_metric` measures it.
+        The result is None if the metric is undefined.
         """
 
     def confusion(self, predictions: Predictions) -> np.ndarray | None:
-        """Counts by true and given answer, if each example has one of each."""
+        """Returns counts by true and predicted class, if the task has classes."""
 
     def in_words(self, predictions: Predictions, row: int) -> tuple[str, str] | None:
-        """What is true of an example, and what the model answered; None without answers."""
+        """Returns the true and the predicted label of an example; None without `output_names`."""
 
     def target_sums(self, targets: Any, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Sums of targets over the examples of a batch, and the number of targets summed.
+        """Returns sums of the targets of a batch, and the number of targets.
 
-        Over the training examples they give the mean target, which is all that a predictor needs
-        that ignores its input.
+        The mean target of the training split is the argument of `trivial_outputs`.
         """
 
     def trivial_outputs(self, mean: jax.Array, lengths: jax.Array, steps: int) -> jax.Array:
-        """Outputs, as of a model, of the predictor that ignores its input.
+        """Returns the outputs of the predictor that ignores its input.
 
         Args:
-          mean: of the training targets.
-          frames: valid ones (B,).
-          steps: T, of a task per frame.
+          mean: mean of the training targets.
+          lengths: number of valid frames (B,).
+          steps: number of frames T; used only if the task is per frame.
 
         Returns:
-          (B, outputs), or (B, T, outputs) of a task per frame.
+          Outputs (B, outputs), or (B, T, outputs) if the task is per frame.
         """
 
     def linear_outputs(
         self, training: np.ndarray, labels: np.ndarray, test: np.ndarray
     ) -> np.ndarray:
-        """Outputs (M, outputs) of a linear model; only tasks with answers have one.
+        """Returns the outputs (M, outputs) of a linear model; only for tasks with labels.
 
         Args:
           training: vectors (N, D), finite.
-          labels: of them (N, ...).
+          labels: their labels (N, ...).
           test: vectors (M, D), finite.
         """
 
 
 class SelfSupervised:
-    """What tasks have in common that ask for something the signal itself tells: no labels."""
+    """Base class of tasks whose targets are computed from the signal, without labels."""
 
     needs: ClassVar[type[Field] | None] = None
     output_names: ClassVar[tuple[str, ...]] = ()
@@ -194,57 +196,57 @@ class SelfSupervised:
 
     @property
     def requires_raw_values(self) -> bool:
-        """True: what the signal tells is read off its values."""
+        """True, because the targets are computed from the values of the data set."""
         return True
 
     def labels(self, values: Values) -> tuple[()]:
-        """None: the signal tells all."""
+        """Returns (), because there are no labels."""
         return ()
 
     def soft_labels(self, labels: Any, smoothing: jax.Array | float = 0.0) -> Any:
-        """None, as there are no labels."""
+        """Returns the labels, which are ()."""
         return labels
 
     def class_weights(self, labels: Any) -> None:
-        """None: there are no classes."""
+        """Returns None, because there are no classes."""
 
     def weighted(self, soft: Any, labels: Any, weights: Any) -> Any:
-        """As `Task.weighted`."""
+        """See `Task.weighted`."""
         raise NotImplementedError
 
     def loss(
         self, outputs: jax.Array, targets: Any, lengths: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """As `Task.loss`."""
+        """See `Task.loss`."""
         raise NotImplementedError
 
     def score(self, outputs: jax.Array, targets: Any, lengths: jax.Array) -> dict[str, jax.Array]:
-        """The mean of an example's terms, and how many it has."""
+        """Returns each example's mean loss (B,) and its number of terms (B,)."""
         loss, terms = self.loss(outputs, targets, lengths)
         return {"loss": loss / jnp.maximum(terms, 1), "weight": terms}
 
     @property
     def stored(self) -> Mapping[str, Stored]:
-        """As `score` keeps them."""
+        """Description of what `score` returns."""
         return {"loss": Stored("f"), "weight": Stored("f")}
 
     def table(self, predictions: Predictions) -> list[Row]:
-        """Empty."""
+        """Returns an empty table."""
         return []
 
-    def of_output(self, predictions: Predictions, answer: int) -> None:
-        """None."""
+    def of_output(self, predictions: Predictions, output: int) -> None:
+        """Returns None."""
 
     def confusion(self, predictions: Predictions) -> None:
-        """None."""
+        """Returns None."""
 
     def in_words(self, predictions: Predictions, row: int) -> None:
-        """None."""
+        """Returns None."""
 
     def linear_outputs(
         self, training: np.ndarray, labels: np.ndarray, test: np.ndarray
     ) -> np.ndarray:
-        """As `Task.linear_outputs`."""
+        """See `Task.linear_outputs`."""
         raise NotImplementedError
 
 
@@ -252,12 +254,13 @@ CLASS_WEIGHTS = ("none", "balanced")
 
 
 def balanced(counts: np.ndarray) -> np.ndarray:
-    """Weights inversely proportional to the frequencies of classes, with mean one over examples.
+    """Returns weights that are inversely proportional to class frequencies.
 
-    Where classes are present, these are scikit-learn's "balanced" weights.
+    Their mean over examples is one. For classes with examples they equal scikit-learn's "balanced"
+    weights.
 
     Args:
-      counts: examples of each class (..., C).
+      counts: number of examples of each class (..., C).
 
     Returns:
       float32 (..., C); 0 for a class without examples.
@@ -268,13 +271,12 @@ def balanced(counts: np.ndarray) -> np.ndarray:
 
 
 def over_frames(losses: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Losses (B, T) summed over valid frames (B,), and how many those are (B,)."""
-    counted = jnp.arange(losses.shape[1]) < lengths[:, None]
-    return jnp.sum(losses, axis=1, where=counted), counted.sum(1, dtype=jnp.float32)
+    """Returns losses (B, T) summed over valid frames (B,), and the number of valid frames (B,)."""
+    valid = jnp.arange(losses.shape[1]) < lengths[:, None]
+    return jnp.sum(losses, axis=1, where=valid), valid.sum(1, dtype=jnp.float32)
 
 
 def log_odds(probability: jax.Array) -> jax.Array:
-    """Logits of probabilities; of 0 and 1 those of almost 0 and almost 1."""
-    almost = 1e-6
-    p = jnp.clip(probability, almost, 1 - almost)
+    """Returns the logits of probabilities, which are clipped to [1e-6, 1 - 1e-6]."""
+    p = jnp.clip(probability, 1e-6, 1 - 1e-6)
     return jnp.log(p) - jnp.log1p(-p)

@@ -1,1 +1,1 @@
-"""One training step and what is around it: state, parallel execution, saving, metrics, loop."""
+"""Training: the step, its parallel execution, the loop, checkpoints and metrics."""

@@ -1,8 +1,8 @@
 """Saving and restoring a group; the only module that imports Orbax.
 
-A checkpoint holds the stacked train states of the members and the state of the loop. The metrics of
-its steps are on disk before it is. Of several processes only process 0 has files: the others help
-to gather what is saved, and receive what was restored.
+A checkpoint contains the stacked train states of the members and the state of the loop. The metrics
+of its steps are written before it. Only process 0 has files. Other processes help to gather the
+states, and receive the restored ones.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from gru_audio.training.logging import Heartbeat, LogSegments, Record, TensorBoa
 from gru_audio.training.population import Population
 
 Tree = Any
-Say = Callable[[str], None]  # shows a line to the user
+Say = Callable[[str], None]  # prints a line for the user
 
 _RETRY_SECONDS = 5.0  # between attempts to save a finished group on a full disk,
 _GIVE_UP_SECONDS = 600.0  # which end after this time
@@ -46,7 +46,7 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 def silence() -> None:
     """Keeps Orbax and asyncio from printing stack traces of errors that are reported here.
 
-    Every read and write beside one that failed would print its own.
+    Every concurrent read and write would print its own.
     """
     logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
@@ -60,7 +60,7 @@ class Checkpoints:
     """The checkpoints of one group, by step, written in the background by process 0.
 
     A checkpoint becomes visible when it is complete, by a rename, and an older one is deleted after
-    that. So there is a complete one at any moment of a kill. Checksums detect later damage.
+    that. So there is a complete one at any time. Checksums detect later damage.
     """
 
     def __init__(self, directory: epath.Path, keep: int, say: Say):
@@ -95,7 +95,7 @@ class Checkpoints:
     def restore(
         self, abstract: Tree, until: int | None = None
     ) -> tuple[Tree, dict[str, Any]] | None:
-        """States (host arrays) and loop state of the newest undamaged checkpoint; None if none.
+        """Returns states (host arrays) and loop state of the newest undamaged checkpoint, or None.
 
         Damaged checkpoints are renamed, and `say` gets a line.
 
@@ -172,11 +172,11 @@ class Checkpoints:
         self._manager = self._open()
 
     def _read(self, step: int, abstract: Tree) -> tuple[Tree, dict[str, Any]]:
-        """States and loop state of a checkpoint; checks sizes first, then contents.
+        """Returns states and loop state of a checkpoint, after checks of sizes and contents.
 
         Raises:
           UserError: the checkpoint belongs to another config.
-          Exception: of any kind if it is damaged.
+          Exception: any exception, if the checkpoint is damaged.
         """
         sealed = self._manager.metadata(step).custom_metadata
         if "loop" not in sealed and "memory" in sealed:
@@ -216,7 +216,7 @@ class Checkpointer:
     def __init__(self, directory: epath.Path, keep: int, boards: TensorBoardWriter, say: Say):
         """Keeps the latest `keep` checkpoints in `directory`."""
         self._say, self._boards = say, boards
-        self._records: list[Record] = []  # that no segment holds yet
+        self._records: list[Record] = []  # that are not in a segment yet
         self._step, self._saved_at = 0, time.monotonic()
         if distributed.first():
             self._segments = LogSegments(directory / "metrics", say)
@@ -227,7 +227,7 @@ class Checkpointer:
         """Restores the latest undamaged checkpoint and cuts the metrics back to it.
 
         Returns:
-          The loop state; None if there is no checkpoint, and the population stays as it is.
+          The loop state; None if there is no checkpoint. Then the population does not change.
         """
         found, abstract = None, population.abstract()
 
@@ -243,7 +243,7 @@ class Checkpointer:
         loop = distributed.broadcast(read)
         if loop is not None:
             states = distributed.broadcast_arrays(lambda: found and found[0], abstract)
-            # More steps may be asked for than when the checkpoint was written.
+            # The number of steps may have been raised since the checkpoint was written.
             population.restore(replace(states, hyper=population.hyper()))
         return loop
 
@@ -258,7 +258,7 @@ class Checkpointer:
 
     @property
     def age(self) -> float:
-        """Seconds since the last save, or since the start."""
+        """Returns the seconds since the last save, or since the start."""
         return time.monotonic() - self._saved_at
 
     def save(self, population: Population, loop: dict[str, Any]) -> None:
@@ -295,7 +295,7 @@ class Checkpointer:
         return self._checkpoints.wait() and self._step == step
 
     def records(self) -> list[Record]:
-        """All metrics in order of steps; in process 0 only."""
+        """Returns all metrics in order of steps; in process 0 only."""
         return list(self._segments.records())
 
     def close(self) -> None:
@@ -305,7 +305,7 @@ class Checkpointer:
 
 
 def _sealed(arrays: Tree, loop: dict[str, Any]) -> dict[str, Any]:
-    """The metadata of a checkpoint: the loop state, and checksums."""
+    """Returns the metadata of a checkpoint: the loop state and checksums."""
     layout, content = _described(arrays), _content(arrays)
     seal = _seal(loop, layout, content)
     return {"loop": loop, "layout": layout, "content": content, "seal": seal}
@@ -317,7 +317,7 @@ def _seal(loop: dict[str, Any], layout: dict[str, str], content: str) -> str:
 
 
 def _content(arrays: Tree) -> str:
-    """A checksum of all bits of the arrays."""
+    """Returns a checksum of all bits of the arrays."""
     digest = hashlib.sha256()
     for _, leaf in sorted(named_leaves(arrays).items()):
         digest.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)
@@ -325,18 +325,18 @@ def _content(arrays: Tree) -> str:
 
 
 def _described(tree: Tree) -> dict[str, str]:
-    """Type and shape of each array, as messages show them."""
+    """Returns type and shape of each array, for messages."""
     return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in named_leaves(tree).items()}
 
 
 def named_leaves(tree: Tree) -> dict[str, Any]:
-    """The leaves of a tree by their paths, such as "weights/params/head/bias"."""
+    """Returns the leaves of a tree by path, such as "weights/params/head/bias"."""
     leaves = jax.tree.leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def _reason(error: Exception) -> str:
-    """An error message in a few words."""
+    """Returns a short form of an error message."""
     text = str(error)
     for number in _DISK_ERRORS:
         if os.strerror(number) in text:

@@ -1,8 +1,8 @@
-"""The devices of this machine, and several processes that work as one.
+"""The devices of this machine, and communication between processes.
 
-All processes run the same commands on the same plan. Clocks, files and signals differ between them,
-so decisions that depend on these are agreed on here first. Only process 0 touches the workdir. A
-single process exchanges nothing.
+All processes run the same commands with the same plan. Clocks, files and signals differ between
+processes, so these functions make decisions that depend on them equal. Only process 0 uses the
+workdir. A single process does not communicate.
 """
 
 import json
@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from gru_audio.settings import UserError
 
 _JOINED = "GRU_AUDIO_JOINED"  # folder in which launch/local.py looks for a file per process
-_HEARTBEAT_SECONDS = 30  # a process that is silent for longer counts as dead
+_HEARTBEAT_SECONDS = 30  # after which a silent process is considered dead
 _CHUNK = 2**28  # bytes sent at a time
 _USABLE = 0.9  # of a device's memory; the rest is for arrays that live between calls
 Tree = Any
@@ -60,7 +60,7 @@ def join(parallel: ConfigDict) -> None:
 
 
 def leave(code: int) -> None:
-    """Ends this process at once if it is one of several; returns if it is alone.
+    """Ends this process at once if it is one of several; otherwise returns.
 
     A regular exit would wait for the other processes, which wait for this one.
     """
@@ -75,7 +75,7 @@ def first() -> bool:
 
 
 def all_reduce_max(values: Sequence[float]) -> list[float]:
-    """The maximum of each value over all processes."""
+    """Returns the maximum of each value over all processes."""
     if jax.process_count() == 1:
         return list(values)
     gathered = multihost_utils.process_allgather(np.array(values, np.float32))
@@ -83,7 +83,7 @@ def all_reduce_max(values: Sequence[float]) -> list[float]:
 
 
 def broadcast(make: Callable[[], Any]) -> Any:
-    """Calls `make` in process 0 and returns its value, which JSON can hold, in all processes.
+    """Calls `make` in process 0, and returns its value (of JSON types) in all processes.
 
     Raises:
       UserError: in all processes, if `make` raises one.
@@ -103,7 +103,7 @@ def broadcast(make: Callable[[], Any]) -> Any:
 
 
 def broadcast_arrays(make: Callable[[], Tree], abstract: Tree) -> Tree:
-    """As `broadcast`, for a pytree of host arrays with the shapes and types of `abstract`."""
+    """Like `broadcast`, for a pytree of host arrays with the shapes and types of `abstract`."""
     if jax.process_count() == 1:
         return make()
     data = b""
@@ -153,7 +153,7 @@ def use_platform(name: str) -> None:
 
 
 def environment() -> dict[str, object]:
-    """Devices and platform, as results record them."""
+    """Returns devices and platform, for records of results."""
     devices = jax.devices()
     return {
         "platform": devices[0].platform,
@@ -164,7 +164,7 @@ def environment() -> dict[str, object]:
 
 
 def device_memory() -> int | None:
-    """Bytes of a device's memory that programs may take; None if the device does not tell."""
+    """Returns the usable bytes of a device's memory; None if unknown."""
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" not in stats:
         return None
@@ -173,7 +173,7 @@ def device_memory() -> int | None:
 
 
 def _broadcast_bytes(data: bytes) -> bytes:
-    """The bytes of process 0, sent in chunks that fit a device."""
+    """Returns the bytes of process 0, which are sent in chunks."""
     sizes = np.array(divmod(len(data), _CHUNK), np.int32)
     chunks, rest = multihost_utils.broadcast_one_to_all(sizes)
     received = bytearray()

@@ -1,8 +1,8 @@
-"""Hyperparameters: every number that may differ between the members of a group.
+"""Hyperparameters: the numbers that may differ between the members of a group.
 
-They travel in the train state as traced values, so that one compiled program serves all members.
-Some are off at zero. Where such a number is zero in every member it is left out of the tree, and
-its code is not compiled: all members of a group must agree on whether it is zero.
+They are traced values in the train state, so that all members share one compiled program. Some
+hyperparameters switch a feature off at zero. All members of a group must agree on whether such a
+number is zero. If it is, it is not in the tree, and the code of the feature is not compiled.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,33 +15,33 @@ from gru_audio.data.resident import Mixing
 
 
 def hyperparameters(configs: Sequence[Config]) -> dict[str, np.ndarray]:
-    """The hyperparameters of a group: dotted name -> float32 (members,)."""
+    """Returns the hyperparameters of a group by dotted name, float32 (members,)."""
     flat = [flatten(config) for config in configs]
-    traced = {name: its for name, its in settings_in(configs[0]).items() if its.traced}
+    traced = {name: spec for name, spec in settings_in(configs[0]).items() if spec.traced}
     columns = {name: np.array([f[name] for f in flat], np.float32) for name in sorted(traced)}
     return {n: v for n, v in columns.items() if not traced[n].zero_is_off or v.any()}
 
 
 def mixing(hyper: Mapping[str, Any]) -> Mixing:
-    """What the hyperparameters of a group ask to be mixed into its examples."""
+    """Returns what the training steps of a group mix into its examples."""
     return Mixing("augment.mixup" in hyper, "augment.background" in hyper)
 
 
 def structure(config: Config) -> tuple[tuple[str, Any], ...]:
-    """What must be equal for two configs to be members of one group, hashable.
+    """Returns what members of one group have in common, as a hashable value.
 
-    Like `differences` it holds nothing that is at its default.
+    Like `differences`, it leaves out defaults.
     """
     settings = settings_in(config)
     found: list[tuple[str, Any]] = []
     for name, value in differences(config).items():
-        its = settings[name]
-        if its.traced and its.zero_is_off and bool(value) != bool(its.default):
+        spec = settings[name]
+        if spec.traced and spec.zero_is_off and bool(value) != bool(spec.default):
             found.append((name, bool(value)))
-        elif its.per_run and isinstance(value, str):
-            field, is_value, _ = value.partition("=")  # folds of a field are members of one group
-            if field + is_value != its.default:
+        elif spec.per_run and isinstance(value, str):
+            field, is_value, _ = value.partition("=")  # the folds of a field are in one group
+            if field + is_value != spec.default:
                 found.append((name, field + is_value))
-        elif not its.traced and not its.per_run:
+        elif not spec.traced and not spec.per_run:
             found.append((name, tuple(value) if isinstance(value, list) else value))
     return tuple(found)

@@ -1,6 +1,6 @@
-"""Random keys, by what they are for: (member's seed, step, row of the global batch, use).
+"""Random keys, each derived from (seed of the member, step, row of the global batch, use).
 
-So no draw depends on how many devices share a batch, nor on how it is parted.
+So random numbers do not depend on the number of devices or on gradient accumulation.
 """
 
 import jax
@@ -8,21 +8,22 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-# Uses of a member's key, and of a step's key for a row: no two draws are alike.
+# Uses of a member's key, and of a step's key for a row.
 _INIT, _STEP = range(2)
 TIME_SHIFT, GAIN, MIXUP, SPEC_AUGMENT, DROPOUT, SPEED, BACKGROUND = _ROW_USES = range(7)
-_FIRST = 5  # of them came first; the others are numbered apart, so that old draws stay
-_LATER = np.uint32(2**31)  # no row of a batch comes to this number,
-_WEIGHT_NOISE = 2**32 - 1  # nor to this one
+_FIRST = 5  # uses of the first version; later ones have other numbers, so that these keep theirs
+# No row of a batch reaches these numbers.
+_LATER = np.uint32(2**31)
+_WEIGHT_NOISE = 2**32 - 1
 
 
 @struct.dataclass
 class Keys:
-    """Typed keys of the random draws of one step.
+    """Typed keys of one step.
 
     Attributes:
-      step: what all others come from, ().
-      rows: for what is drawn for each row of this device, one a use (B, uses).
+      step: the key that all others are derived from, ().
+      rows: keys for each row of this device and each use (B, uses).
     """
 
     step: jax.Array
@@ -30,22 +31,22 @@ class Keys:
 
     @property
     def weight_noise(self) -> jax.Array:
-        """The key of the noise on the weights, the same for all rows."""
+        """The key of the weight noise, which is the same for all rows."""
         return jax.random.fold_in(self.step, _WEIGHT_NOISE)
 
     def of_segment(self, number: jax.Array) -> "Keys":
-        """Other keys for each row, of a segment of time of it."""
+        """Returns keys for a segment of time of each row."""
         fold = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (0, None))
         return Keys(self.step, fold(self.rows, number))
 
 
 def initial_key(seed: jax.Array) -> jax.Array:
-    """What a member is initialised by."""
+    """Returns the key of a member's initialisation."""
     return jax.random.fold_in(jax.random.key(seed), _INIT)
 
 
 def step_keys(seed: jax.Array, step: jax.Array, rows: jax.Array) -> Keys:
-    """The keys of a member's step for the given rows (B,) of the global batch."""
+    """Returns the keys of a member's step for rows (B,) of the global batch."""
     member = jax.random.fold_in(jax.random.key(seed), _STEP)
     key = jax.random.fold_in(member, step)
     first, later = jnp.split(jnp.arange(len(_ROW_USES), dtype=jnp.uint32), [_FIRST])

@@ -1,7 +1,7 @@
-"""How the examples of a group reach its training steps: from device memory, or from disk.
+"""Loaders pass the examples of a group to its training steps, from device memory or from disk.
 
 A loader trains the members of a group over a range of steps and scores them on a split. Both
-loaders follow the same plan and give the same numbers.
+loaders follow the same plan and give the same results.
 """
 
 from abc import ABC, abstractmethod
@@ -31,8 +31,8 @@ from gru_audio.training.placement import Kind, Placement
 from gru_audio.training.step import DATA, METRICS, Program, TrainState, Weights
 from gru_audio.training.vmapped import any_member, max_over_members, where_active
 
-_CALL_STEPS = 1000  # at most this many steps in one call: the size of its buffer of metrics
-_SCORE_BATCH = 32  # examples scored at a time on a device: fixed, so that scores never change
+_CALL_STEPS = 1000  # steps in one call; also the size of its buffer of metrics
+_SCORE_BATCH = 32  # examples per device; constant, so that scores do not change
 
 Scores = dict[str, np.ndarray]
 Series = dict[str, np.ndarray]  # metrics (members, steps)
@@ -43,12 +43,12 @@ class Loader(ABC):
     """Trains and scores the members of a group on their data.
 
     Attributes:
-      program: what is computed.
-      placement: on which devices.
+      program: the program of the runs.
+      placement: the devices.
       data: the examples of each member.
       mixing: what the step mixes into examples.
-      max_steps: the most steps of any member.
-      threads: for reading from disk.
+      max_steps: largest number of steps of a member.
+      threads: number of threads that read from disk.
     """
 
     program: Program
@@ -63,7 +63,7 @@ class Loader(ABC):
         self._set_up()
 
     def take(self, members: np.ndarray, placement: Placement) -> "Loader":
-        """A loader of some of the members."""
+        """Returns a loader of some of the members."""
         return replace(self, placement=placement, data=self.data.take(members))
 
     @abstractmethod
@@ -74,25 +74,25 @@ class Loader(ABC):
     def train(
         self, state: TrainState, alive: np.ndarray, start: int, stop: int
     ) -> tuple[TrainState, Series]:
-        """Steps `start` to `stop`, at most `call_steps`, of the members that are alive (M,).
+        """Trains the members that are `alive` (M,) from step `start` to `stop`.
 
-        `state` is donated. Metrics are zero for members that are not alive, and past the step at
-        which a member is frozen.
+        There are at most `call_steps` steps. `state` is donated. Metrics are zero for members that
+        are not alive, and after the step at which a member is frozen.
         """
 
     @property
     @abstractmethod
     def call_steps(self) -> int:
-        """The most steps of one call."""
+        """Largest number of steps in one call."""
 
     @abstractmethod
     def _score_chunk(
         self, weights: Weights, normalisation: Normalisation, bucket: int, ids: np.ndarray
     ) -> Scores:
-        """Host scores of the examples `ids` (padded members, rows)."""
+        """Returns host scores of the examples `ids` (padded members, rows)."""
 
     def score(self, weights: Weights, normalisation: Normalisation, role: str) -> list[Scores]:
-        """Scores of each member's examples of a role, in the order of `data.ids[member][role]`."""
+        """Returns each member's scores on a role, in the order of `data.ids[member][role]`."""
         parts = self.data.parts(role)
         stacked, counts = pad_tables(parts)
         per_member: list[list[Scores]] = [[] for _ in parts]
@@ -108,7 +108,7 @@ class Loader(ABC):
         return [_in_order(chunks, part) for chunks, part in zip(per_member, parts, strict=True)]
 
     def initial_state(self, hyper: dict[str, np.ndarray]) -> TrainState:
-        """New members with their normalisation."""
+        """Returns new members with their normalisation."""
         placement = self.placement
         like = jnp.zeros((placement.members, self.program.frontend.features))
         normalisations = distributed.broadcast_arrays(
@@ -120,13 +120,13 @@ class Loader(ABC):
         return placement.run("init", self.program.init, arguments, kinds, Kind.MEMBER)
 
     def _class_weights(self) -> Any:
-        """Each member's weights of classes, every leaf (M, ...); None without."""
+        """Returns each member's class weights, with leaves (M, ...); None without class weights."""
         labels = [take(self.data.labels, ids["train"]) for ids in self.data.ids]
         weights = [self.program.task.class_weights(of_member) for of_member in labels]
         return jax.tree.map(lambda *leaves: np.stack(leaves), *weights)
 
     def _normalisations(self) -> Normalisation:
-        """Statistics of each member's training examples, every leaf (M, F).
+        """Returns statistics of each member's training examples, with leaves (M, F).
 
         Each example that any member trains on is summed once. The sums are added in float64, so
         that the statistics of a member do not depend on its group.
@@ -157,18 +157,18 @@ class Loader(ABC):
         return jax.tree.map(lambda *leaves: np.stack(leaves), *members)
 
     def _centred(self, ids: np.ndarray, padded: int) -> Batch:
-        """The examples `ids`, read on the host. Long ones are cropped in the middle."""
+        """Reads the examples `ids` on the host. Long ones are cropped in the middle."""
         rows = np.arange(len(ids), dtype=np.int32)
         crop = np.full(len(ids), CENTRE, np.float32)
         return stream.read(self.data.source, self.data.labels, ids, rows, padded, crop)
 
     def _rows_of_devices(self) -> np.ndarray:
-        """The rows of a batch that each device takes: int32 (devices, rows)."""
+        """Returns the rows of a batch on each device, int32 (devices, rows)."""
         devices, parts = self.placement.data_devices, self.program.grad_accumulation
         return rows_by_device(self.data.plan.batch_size, devices, parts).reshape(devices, -1)
 
     def _mask(self, alive: np.ndarray) -> jax.Array:
-        """`alive` (M,) on the devices; False for padding."""
+        """Puts `alive` (M,) on the devices, with False for padding."""
         padded = np.zeros(self.placement.padded_members, bool)
         padded[: len(alive)] = alive
         return self.placement.put(padded, Kind.MEMBER)
@@ -213,28 +213,28 @@ class ResidentLoader(Loader):
         return state, {k: v[:, : stop - start] for k, v in self.placement.fetch(series).items()}
 
     def _many_steps(self, state, alive, tables, buckets, visits, data, count):
-        """One member on one device: `count` steps, or none if it is not alive."""
+        """Trains one member on one device for `count` steps, or for none if it is not alive."""
         plan, (examples, counts, backgrounds) = self.data.plan, tables
         size, padded = plan.batch_size, jnp.array(plan.padded)
         sizes = counts if counts.ndim == 1 else counts[:, 1].sum(-1)
-        begins = jnp.cumsum(sizes) - sizes  # of the buckets among the examples
+        begins = jnp.cumsum(sizes) - sizes  # first example of each bucket
         rows = jnp.asarray(self._rows_of_devices())
         rows = rows[0] if len(rows) == 1 else rows[jax.lax.axis_index(DATA)]
 
         def chosen(state, bucket, visit, places):
-            """Examples and crops of these places of the batch."""
+            """Returns examples and crops of places in the batch."""
             order = (state.seed, bucket, visit, places, size)
             places = begins[bucket] + rows_to_places(counts[bucket], *order)
             return examples[places], crop_fractions(*order)
 
         def chosen_background(state, bucket, visit):
-            """Background clips and crops."""
+            """Returns background clips and crops."""
             order = (state.seed, bucket, visit, rows, size)
             table, clips = backgrounds
             return rows_to_background(table, clips, *order), crop_fractions(*order)
 
         def gradients_at(length):
-            """The part of a step that depends on the padded length; compiling it takes a second."""
+            """Returns the part of a step that depends on the padded length."""
 
             def gradients(state, keys, longest, *chosen):
                 def load(rows, *chosen):
@@ -258,7 +258,7 @@ class ResidentLoader(Loader):
             if self.mixing.background:
                 background = chosen_background(state, bucket, visit)
             keys = self.program.keys(state, rows)
-            # Members in one `vmap` are padded alike, to the longest bucket of any of them.
+            # Members in one `vmap` are padded to the longest bucket of any of them.
             common = max_over_members(jnp.where(active(state), bucket, 0))
             operands = (state, keys, padded[bucket], own, partners, background)
             gradients = jax.lax.switch(common, at_lengths, *operands)
@@ -300,7 +300,7 @@ class StreamedLoader(Loader):
     def _set_up(self) -> None:
         data, placement = self.data, self.placement
         members, rows = placement.local(data.plan.batch_size)
-        # Padding repeats members: each is read once.
+        # Padding repeats members, but each is read once.
         self._read, self._held = np.unique(
             placement.pad(np.arange(placement.members))[members], return_inverse=True
         )
@@ -327,14 +327,14 @@ class StreamedLoader(Loader):
         return state, {k: v[:, None] for k, v in self.placement.fetch(metrics).items()}
 
     def _steps(self, start: int) -> Iterator[tuple[np.ndarray, tuple[Batch, Mixed]]]:
-        """For each step all members' buckets, and batches padded to the longest of these."""
+        """Yields for each step all members' buckets, and batches padded to the longest of them."""
         buckets, visits = self.data.schedule(start, self.max_steps)
         padded = np.array(self.data.plan.padded)[buckets.max(axis=0)]
         own = buckets[self._read], visits[self._read]
         return zip(buckets.T, self._reader.stream(*own, padded, self.threads), strict=False)
 
     def _one_step(self, state, alive, batch, mixed, bucket):
-        """A step of one member. `bucket` is given if its batch is padded further than its own."""
+        """Trains one member for one step. `bucket` is None if the batch has its padded length."""
 
         def gradients_at(length):
             def gradients(state, keys):
@@ -360,7 +360,7 @@ class StreamedLoader(Loader):
     def _score_chunk(self, weights, normalisation, bucket, ids):
         rows = ids.shape[1]
         own = ids[self.placement.local(rows)]
-        # Members share clips: each is read once.
+        # Members share clips, but each is read once.
         read, places = np.unique(own, return_inverse=True)
         clips = self._centred(read, self.data.plan.padded[bucket])
         held = jax.tree.map(lambda a: a[places.reshape(own.shape)], clips)
@@ -377,7 +377,7 @@ LOADERS: dict[str, type[Loader]] = {"resident": ResidentLoader, "streamed": Stre
 
 
 def _in_order(chunks: list[Scores], parts: list[np.ndarray]) -> Scores:
-    """Joins scores made bucket by bucket, in ascending order of examples; {} for none."""
+    """Joins the scores of all buckets, in ascending order of examples; {} for no examples."""
     if not any(map(len, parts)):
         return {}
     order = np.argsort(np.concatenate(parts))

@@ -1,7 +1,7 @@
-"""What a run tells while it trains: log segments, TensorBoard files, status and progress.
+"""Outputs of a run during training: log segments, TensorBoard files, status and progress.
 
 A log segment is an immutable file with the metrics of all members from one checkpoint to the next.
-On resume the segments past the checkpoint are deleted and written again, with the same numbers.
+On resume, segments after the checkpoint are deleted and written again with the same values.
 Object stores can neither append nor lock, but they can write whole files.
 """
 
@@ -44,7 +44,7 @@ COMPILING, TRAINING, SCORING = "compiling", "training", "scoring"
 FINISHED, FAILED = "finished", "failed"
 STOPPED, PREEMPTED = "stopped", "preempted"  # by Ctrl-C, by SIGTERM
 
-_EVENTS = "events.out.tfevents.0"  # TensorBoard looks for the middle part of the name
+_EVENTS = "events.out.tfevents.0"  # TensorBoard searches for the middle part of the name
 _NO_SCALARS = ("run", "step", "seconds")
 _HEARTBEAT_SECONDS = 5.0  # between heartbeats of one state
 _LINE_SECONDS = 15.0  # between plain lines of progress
@@ -52,9 +52,9 @@ _LINE_SECONDS = 15.0  # between plain lines of progress
 
 @dataclass(frozen=True)
 class Elapsed:
-    """A duration, or a reading of two clocks: only differences of readings have a meaning.
+    """A duration, or a reading of two clocks. Only differences of readings are meaningful.
 
-    On a busy machine wall time includes other work. Processor time counts this process alone.
+    On a busy machine wall time includes other work. Processor time is that of this process only.
 
     Attributes:
       wall: seconds.
@@ -87,7 +87,7 @@ class LogSegments:
         self._directory, self._say = directory, say
 
     def whole_until(self) -> int:
-        """The step up to which all metrics are there and undamaged."""
+        """Returns the step up to which all metrics are present and undamaged."""
         reached = 0
         for start, stop, path in self._files():
             if start > reached or _read(path) is None:
@@ -96,7 +96,7 @@ class LogSegments:
         return reached
 
     def rewind(self, step: int) -> None:
-        """Deletes every segment that goes past `step`. Reports damaged ones."""
+        """Deletes every segment that ends after `step`. Reports damaged ones."""
         for start, stop, path in self._files():
             if _read(path) is None:
                 outcome = "computed again" if stop > step else "lost"
@@ -108,14 +108,14 @@ class LogSegments:
         """Writes the segment of the steps `start` + 1 to `stop`.
 
         Raises:
-          OSError: it cannot be written.
+          OSError: the file cannot be written.
         """
         lines = "".join(json.dumps(_plain(record)) + "\n" for record in records)
         end = json.dumps({"records": len(records), "crc32": zlib.crc32(lines.encode())})
         write_atomically(self._directory / f"{start:09d}-{stop:09d}.jsonl", f"{lines}{end}\n")
 
     def records(self) -> Iterator[Record]:
-        """All records of undamaged segments, in order of steps."""
+        """Returns all records of undamaged segments, in order of steps."""
         for _, _, path in self._files():
             yield from _read(path) or []
 
@@ -128,7 +128,7 @@ class LogSegments:
 
 
 def _read(path: epath.Path) -> list[Record] | None:
-    """The records of a segment; `None` if it is damaged."""
+    """Returns the records of a segment; None if it is damaged."""
     try:
         *lines, end = read_bytes(path).splitlines(keepends=True)
         found = {"records": len(lines), "crc32": zlib.crc32(b"".join(lines))}
@@ -158,10 +158,10 @@ class RunningMeans:
     def add(
         self, step: int, values: dict[str, np.ndarray]
     ) -> list[tuple[int, dict[str, np.ndarray]]]:
-        """Adds the values (members, steps) of the steps after `step`.
+        """Adds values (members, steps) of the steps after `step`.
 
         Returns:
-          The windows that end among them: last step, and means (members,) by name.
+          For each window that ends in these steps: last step, and means (members,) by name.
         """
         ended = []
         count = next(iter(values.values())).shape[1]
@@ -176,7 +176,7 @@ class RunningMeans:
         return ended
 
     def state(self) -> dict[str, list[float]]:
-        """The unfinished window, as a checkpoint stores it."""
+        """Returns the unfinished window, for a checkpoint."""
         return {name: total.tolist() for name, total in self._sums.items()}
 
     def restore(self, state: dict[str, list[float]]) -> None:
@@ -185,7 +185,7 @@ class RunningMeans:
 
 
 def _plain(record: Record) -> Record:
-    """The record with None for NaN and infinity, which JSON does not have."""
+    """Replaces NaN and infinity, which JSON does not have, by None."""
     return {
         k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()
     }
@@ -194,8 +194,8 @@ def _plain(record: Record) -> Record:
 class TensorBoardWriter:
     """The TensorBoard event files of the runs of a group; they grow with every save.
 
-    An event file is a sequence of framed records, so it can be appended to. On an object store it
-    cannot: the file appears there when its run has ended. Errors are ignored until then.
+    Records are appended to the event files. An object store does not support this: there the file
+    is written when its run has ended, and earlier errors are ignored.
     """
 
     def __init__(self, directories: Mapping[str, epath.Path]):
@@ -205,7 +205,7 @@ class TensorBoardWriter:
         }
 
     def reset(self, records: Iterable[Record]) -> None:
-        """Makes the files hold these records and no others."""
+        """Replaces the contents of the files by these records."""
         for directory, of_run in self._by_directory(records):
             with contextlib.suppress(OSError):
                 write_events(directory, of_run)
@@ -229,7 +229,7 @@ class TensorBoardWriter:
 
 
 def write_events(directory: epath.Path, records: Iterable[Record]) -> None:
-    """Writes a run's event file. A file that is the same is left alone: TensorBoard may read it.
+    """Writes a run's event file, unless it is unchanged, because TensorBoard may be reading it.
 
     Raises:
       OSError: it cannot be written.
@@ -248,7 +248,7 @@ def _event_file(records: Iterable[Record]) -> bytes:
 
 
 def _scalars(records: Iterable[Record]) -> bytes:
-    """A scalar for each finite value, at its step and its second of training."""
+    """Returns a scalar for each finite value, with its step and its second of training."""
     return _framed(
         Event(
             step=record["step"],
@@ -270,7 +270,7 @@ def _framed(events: Iterable[Event]) -> bytes:
 
 
 class Heartbeat:
-    """Writes `status.json`: state of a group, progress, time, and the process at work."""
+    """Writes `status.json`: state of a group, progress, time, and the process."""
 
     def __init__(self, file: epath.Path):
         self._file, self._written_at = file, -_HEARTBEAT_SECONDS
@@ -282,7 +282,7 @@ class Heartbeat:
         }
 
     def beat(self, state: str, **news: Any) -> None:
-        """Updates the state and `news`; writes at most once in a few seconds while the state stays.
+        """Updates the state and `news`. Writes the same state at most once in a few seconds.
 
         Only observers read the file, so errors are ignored.
         """
@@ -299,10 +299,10 @@ def _now() -> str:
 
 
 class TrainProgress:
-    """Progress of one group, a context manager: a live line on a terminal, else plain lines."""
+    """Progress of one group, as a context manager: a live line on a terminal, else plain lines."""
 
     def __init__(self, title: str, silent: bool = False):
-        """`silent`: print nothing, because another process does."""
+        """`silent`: whether to print nothing, because another process prints."""
         self._title, self._silent, self._total = title, silent, 0
         self._console = Console(file=sys.stderr)
         self._live = self._console.is_terminal and not silent
@@ -339,7 +339,7 @@ class TrainProgress:
             self.say(f"{self._title}: resumes at step {step}")
 
     def step(self, step: int, steps_per_second: float, text: str) -> None:
-        """Shows the current step; `text` holds the latest metrics."""
+        """Shows the current step and the latest metrics, `text`."""
         text = f"{steps_per_second:.1f} steps/s  {text}"
         self._bar.update(self._task, completed=step, text=text)
         now = time.monotonic()

@@ -1,7 +1,7 @@
-"""Optimizers and learning rate schedules whose every number may be a traced hyperparameter.
+"""Optimizers and learning rate schedules whose numbers may be traced hyperparameters.
 
-Optax's own schedules and aliases test their arguments in Python, which fails for traced values;
-its transformations do not. So each step puts the chain together from traced values.
+Optax's schedules and aliases check their arguments in Python, which fails for traced values. Its
+transformations do not. So each step builds the chain of transformations from traced values.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class Adam:
 
     @staticmethod
     def scaling(hyper: Hyper) -> list[optax.GradientTransformation]:
-        """From gradients to a step of unit learning rate."""
+        """Returns transformations from gradients to updates of unit learning rate."""
         names = ("optimizer.b1", "optimizer.b2", "optimizer.eps")
         return [optax.scale_by_adam(*(hyper[name] for name in names))]
 
@@ -57,7 +57,7 @@ class Sgd:
 
     @staticmethod
     def scaling(hyper: Hyper) -> list[optax.GradientTransformation]:
-        """As `Adam.scaling`."""
+        """See `Adam.scaling`."""
         name = "optimizer.momentum"
         return [optax.trace(hyper[name])] if name in hyper else []
 
@@ -71,7 +71,7 @@ class RmsProp(Sgd):
 
     @staticmethod
     def scaling(hyper: Hyper) -> list[optax.GradientTransformation]:
-        """As `Adam.scaling`."""
+        """See `Adam.scaling`."""
         rms = optax.scale_by_rms(hyper["optimizer.decay"], hyper["optimizer.eps"])
         return [rms, *Sgd.scaling(hyper)]
 
@@ -86,44 +86,46 @@ OPTIMIZERS: dict[str, type[Adam] | type[Sgd]] = {
 
 @dataclass(frozen=True)
 class Constant:
-    """The learning rate stays."""
+    """A constant learning rate."""
 
     @staticmethod
     def factor(progress: jax.Array, hyper: Hyper) -> jax.Array:
-        """The share of the peak, where `progress` goes from 0 to 1."""
+        """Returns the fraction of the peak learning rate; `progress` rises from 0 to 1."""
         return jnp.ones(())
 
 
 @dataclass(frozen=True)
 class Cosine:
-    """The learning rate falls along half a cosine."""
+    """A learning rate that falls along half a cosine."""
 
-    final_fraction: float = _fraction(0.01, "The share of the learning rate at the last step.")
+    final_fraction: float = _fraction(
+        0.01, "Learning rate at the last step, as a fraction of its peak."
+    )
 
     @staticmethod
     def factor(progress: jax.Array, hyper: Hyper) -> jax.Array:
-        """As `Constant.factor`."""
+        """See `Constant.factor`."""
         final = hyper["optimizer.final_fraction"]
         return final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
 
 
 @dataclass(frozen=True)
 class Linear(Cosine):
-    """The learning rate falls along a line."""
+    """A learning rate that falls linearly."""
 
     @staticmethod
     def factor(progress: jax.Array, hyper: Hyper) -> jax.Array:
-        """As `Constant.factor`."""
+        """See `Constant.factor`."""
         return 1 - (1 - hyper["optimizer.final_fraction"]) * progress
 
 
 @dataclass(frozen=True)
 class Exponential(Cosine):
-    """The learning rate falls by the same factor each step."""
+    """A learning rate that falls by the same factor at each step."""
 
     @staticmethod
     def factor(progress: jax.Array, hyper: Hyper) -> jax.Array:
-        """As `Constant.factor`."""
+        """See `Constant.factor`."""
         return jnp.maximum(hyper["optimizer.final_fraction"], 1e-8) ** progress
 
 
@@ -137,14 +139,12 @@ SCHEDULES: dict[str, type[Constant] | type[Cosine]] = {
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """The section `optimizer` of a config: what all optimizers have."""
+    """The section `optimizer` of a config: the settings of all optimizers."""
 
     name: str = setting("adam", choices=OPTIMIZERS, doc="The optimizer.")
-    learning_rate: float = setting(
-        1e-3, low=0, high=_FLOAT, traced=True, doc="The learning rate at its peak."
-    )
+    learning_rate: float = setting(1e-3, low=0, high=_FLOAT, traced=True, doc="Peak learning rate.")
     schedule: str = setting(
-        "cosine", choices=SCHEDULES, doc="The course of the learning rate after the warm-up."
+        "cosine", choices=SCHEDULES, doc="Schedule of the learning rate after the warm-up."
     )
     warmup_steps: int = setting(
         50,
@@ -153,7 +153,7 @@ class OptimizerSettings:
         unit="steps",
         traced=True,
         zero_is_off=True,
-        doc="The steps in which the learning rate rises from 0.",
+        doc="Steps in which the learning rate rises linearly from 0.",
     )
     weight_decay: float = setting(
         0.0,
@@ -161,7 +161,7 @@ class OptimizerSettings:
         high=_FLOAT,
         traced=True,
         zero_is_off=True,
-        doc="Decoupled for adamw, added to the gradient for the others; spares biases and gains.",
+        doc="Decoupled for adamw, else added to the gradient; not applied to biases and gains.",
     )
     clip_norm: float = setting(
         1.0,
@@ -169,30 +169,31 @@ class OptimizerSettings:
         high=_FLOAT,
         traced=True,
         zero_is_off=True,
-        doc="The greatest norm of the whole gradient; 0: it is not clipped.",
+        doc="Largest norm of the whole gradient; 0: no clipping.",
     )
 
 
 def make_optimizer(name: str, hyper: Hyper) -> optax.GradientTransformation:
-    """The chain from gradients to a step of unit learning rate, against the gradient's direction.
+    """Returns the chain from gradients to updates of unit learning rate.
 
-    Weight decay is decoupled for "adamw" (Loshchilov and Hutter 2019) and added to the gradient for
-    the others; it spares vectors (biases, gains).
+    The updates point in the direction of the gradient. Weight decay is decoupled for "adamw"
+    (Loshchilov and Hutter 2019) and added to the gradient for other optimizers. It is not applied
+    to vectors (biases, gains).
     """
-    chosen = OPTIMIZERS[name]
+    optimizer = OPTIMIZERS[name]
     chain = []
     if "optimizer.clip_norm" in hyper:
         chain.append(optax.clip_by_global_norm(hyper["optimizer.clip_norm"]))
     decay = []
     if "optimizer.weight_decay" in hyper:
         decay = [optax.add_decayed_weights(hyper["optimizer.weight_decay"], mask=_matrices)]
-    scaling = chosen.scaling(hyper)
-    chain += [*scaling, *decay] if chosen.decoupled else [*decay, *scaling]
-    return optax.chain(*chain) if chain else optax.identity()  # plain sgd is the latter
+    scaling = optimizer.scaling(hyper)
+    chain += [*scaling, *decay] if optimizer.decoupled else [*decay, *scaling]
+    return optax.chain(*chain) if chain else optax.identity()  # identity: plain SGD
 
 
 def learning_rate(schedule: str, hyper: Hyper, step: jax.Array) -> jax.Array:
-    """The learning rate at a step (0-based): linear warm-up, then the schedule to the last step."""
+    """Returns the learning rate at a step (0-based): linear warm-up, then the schedule."""
     peak = hyper["optimizer.learning_rate"]
     warmup = hyper.get("optimizer.warmup_steps", jnp.zeros(()))
     step = step.astype(jnp.float32)

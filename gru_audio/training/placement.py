@@ -1,14 +1,14 @@
-"""Where members and batches lie: the device mesh, and calls that span it.
+"""The placement of members and batches on a mesh of devices, and calls on the whole mesh.
 
-Everything else is written for one member on one device. A `Placement` compiles such a function into
-a call on many members and devices, in one of two modes:
+Other code is written for one member on one device. A `Placement` compiles such a function into a
+call on many members and devices, in one of two modes:
 
   pjit  `jit(shard_map(f))` over a mesh with the axes `member` and `data`
   pmap  `pmap(f)` over the axis `data`; every device holds all members (one process only)
 
-The mesh may span several processes. All of them then put the same arrays and make the same calls.
-On a CPU the members of a device run one after another (`lax.map`): this is faster there, and
-bit-equal to a run alone. On an accelerator they run in one `vmap`, as many as the memory holds.
+The mesh may span several processes, which all put the same arrays and make the same calls. On a CPU
+the members of a device run one after another (`lax.map`). This is faster there, and bit-identical
+to a single run. On an accelerator they run in one `vmap`, as many at a time as fit into memory.
 """
 
 import sys
@@ -28,7 +28,7 @@ from gru_audio.training.distributed import device_memory
 from gru_audio.training.logging import Elapsed
 from gru_audio.training.step import DATA
 
-MEMBERS = "member"  # the mesh axis over which members are divided
+MEMBERS = "member"  # the mesh axis that divides the members
 Tree = Any  # a pytree of arrays
 
 
@@ -45,10 +45,10 @@ class Compiled:
     """A compiled call.
 
     Attributes:
-      call: takes and returns arrays as it was compiled for.
-      memory_bytes: arguments, results and temporaries on a device, as the compiler counts; None if
-        it does not.
-      compile_time: spent on it, and on what was tried before.
+      call: the compiled function.
+      memory_bytes: memory of arguments, results and temporaries on a device, according to the
+        compiler; None if unknown.
+      compile_time: compilation time, including earlier attempts.
     """
 
     call: Callable[..., Tree]
@@ -66,12 +66,12 @@ class Placement:
     Attributes:
       mode: "pjit" or "pmap".
       mesh: of shape (member, data).
-      members: real members. Padding fills the mesh and is never stepped.
-      vmap_members: members that a device steps in one `vmap`; 0: as many as fit.
-      device_bytes: memory of a device that programs may take; None: no limit.
-      deterministic: whether a GPU must give the same bits each time.
-      compile_time: spent on compilation so far.
-      memory_bytes: the most that one call takes on a device.
+      members: number of members without padding. Padding fills the mesh and is never trained.
+      vmap_members: members of a device in one `vmap`; 0: as many as fit.
+      device_bytes: usable memory of a device; None: no limit.
+      deterministic: whether results on a GPU must be bit-identical each time.
+      compile_time: compilation time so far.
+      memory_bytes: largest memory of one call on a device.
     """
 
     mode: str
@@ -103,7 +103,7 @@ class Placement:
 
     @property
     def member_devices(self) -> int:
-        """Devices over which the members are divided."""
+        """Number of devices that divide the members."""
         return self.mesh.shape[MEMBERS]
 
     @property
@@ -112,26 +112,26 @@ class Placement:
 
     @property
     def members_of_device(self) -> int:
-        """Members on each device, with padding."""
+        """Number of members on each device, including padding."""
         return self.padded_members // self.member_devices
 
     def pad(self, array: np.ndarray) -> np.ndarray:
-        """Repeats the first member until the mesh is filled: (members, ...) -> (padded, ...)."""
+        """Fills the mesh with copies of the first member: (members, ...) to (padded, ...)."""
         fill = np.repeat(array[:1], self.padded_members - self.members, axis=0)
         return np.concatenate([array, fill])
 
     def gather(self, tree: Tree) -> Tree:
-        """Arrays as they are saved: without padding, whole on every device."""
+        """Returns arrays for saving: without padding, and replicated on every device."""
         return self._real(tree)
 
     def fetch(self, tree: Tree) -> Tree:
-        """Host arrays of the real members, in every process."""
+        """Returns host arrays of the members without padding, in every process."""
         if jax.process_count() > 1:
             return jax.device_get(self.gather(tree))
         return jax.tree.map(lambda a: a[: self.members], jax.device_get(tree))
 
     def abstract(self, tree: Tree) -> Tree:
-        """Shapes and shardings that `gather` would return for `tree`."""
+        """Returns shapes and shardings of `gather(tree)`."""
         everywhere = NamedSharding(self.mesh, P())
         return jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(
@@ -141,40 +141,40 @@ class Placement:
         )
 
     def scatter(self, tree: Tree) -> Tree:
-        """The inverse of `gather`: pads the members and spreads them."""
+        """Pads the members and shards them; the inverse of `gather`."""
         return self.put(jax.tree.map(lambda a: self.pad(np.asarray(a)), tree), Kind.MEMBER)
 
     def put(self, tree: Tree, kind: Kind) -> Tree:
-        """Puts host arrays, the same in all processes, on the devices. Members must be padded."""
+        """Puts padded host arrays, which are the same in all processes, on the devices."""
         sharding = self.sharding(kind)
         if jax.process_count() == 1:
             return jax.device_put(tree, sharding)
 
-        def spread(a):
+        def put(a):
             a = np.asarray(a)
             return jax.make_array_from_callback(a.shape, sharding, lambda part: a[part])
 
-        with jax.transfer_guard("allow"):  # JAX takes this transfer for an implicit one
-            return jax.tree.map(spread, tree)
+        with jax.transfer_guard("allow"):  # JAX considers this transfer implicit
+            return jax.tree.map(put, tree)
 
     def check_streaming(self) -> None:
-        """Checks that a process holds whole members, or a part of one member: see `local`.
+        """Checks that each process holds whole members or a part of one member; see `local`.
 
         Raises:
-          UserError: it holds neither.
+          UserError: a process holds parts of several members.
         """
         own, data = jax.local_device_count(), self.data_devices
         if jax.process_count() > 1 and own % data and data % own:
             raise UserError(
                 f"config.data.loader=streamed with {own} devices a process: config.parallel.data="
-                f"{data} must divide that or be a multiple of it."
+                f"{data} must divide that number or be a multiple of it."
             )
 
     def local(self, rows: int) -> tuple[slice, slice]:
-        """The padded members, and the rows of a batch, that lie in this process."""
+        """Returns the padded members and the rows of a batch that this process holds."""
         shape = (self.padded_members, rows)
         places = self.sharding(Kind.ROWS).addressable_devices_indices_map(shape).values()
-        # A device holds one interval of each axis, and so does a process.
+        # Each device, and so each process, holds one interval of each axis.
         ends = np.array(
             [
                 [part.indices(size)[:2] for part, size in zip(place or (), shape, strict=True)]
@@ -185,17 +185,17 @@ class Placement:
         return slice(first[0], last[0]), slice(first[1], last[1])
 
     def put_local(self, tree: Tree, rows: int) -> Tree:
-        """Puts this process's part, as `local` names it, as `Kind.ROWS` of all processes."""
+        """Puts the part of this process (see `local`) of an array of `Kind.ROWS`."""
         sharding, head = self.sharding(Kind.ROWS), (self.padded_members, rows)
 
-        def spread(a):
+        def put(a):
             return jax.make_array_from_process_local_data(sharding, a, head + a.shape[2:])
 
         with jax.transfer_guard("allow"):
-            return jax.tree.map(spread, tree)
+            return jax.tree.map(put, tree)
 
     def sharding(self, kind: Kind) -> NamedSharding:
-        """The sharding of arrays of a kind. Under pmap every device holds all of them."""
+        """Returns the sharding of arrays of a kind. With pmap every device holds all arrays."""
         return NamedSharding(self.mesh, kind.value if self.mode == "pjit" else P())
 
     def run(
@@ -207,9 +207,10 @@ class Placement:
         result: Kind,
         donate: tuple[int, ...] = (),
     ) -> Tree:
-        """Calls a function on all members and devices; compiles it at the first call of a key.
+        """Calls a function on all members and devices. The first call with a key compiles it.
 
-        Args as for `compile`; functions of one key must be the same, and their arguments alike.
+        See `compile` for the other arguments. All calls with a key must pass the same function, and
+        arguments of the same shapes and types.
         """
         if key not in self._calls:
             call = self.compile(function, arguments, kinds, result, donate)
@@ -226,15 +227,15 @@ class Placement:
         result: Kind,
         donate: tuple[int, ...] = (),
     ) -> Compiled:
-        """Compiles a function, written for one member on one device, for all of them.
+        """Compiles a function of one member on one device for all members and devices.
 
         Args:
-          function: gets every argument without its member axis, and its own part of `ROWS`. It may
-            reduce over the mesh axis `DATA`.
-          arguments: arrays, or their shapes with shardings.
-          kinds: one for each argument.
-          result: kind of everything that is returned.
-          donate: arguments whose memory the results may take.
+          function: receives all arguments without the member axis, and this device's part of
+            `ROWS`. It may reduce over the mesh axis `DATA`.
+          arguments: arrays, or shapes with shardings.
+          kinds: the kind of each argument.
+          result: the kind of all results.
+          donate: indices of donated arguments.
         """
 
         def compiled(vmap_members: int) -> Compiled:
@@ -247,7 +248,7 @@ class Placement:
         return replace(call, compile_time=Elapsed.now() - began)
 
     def _fitting(self, compiled: Callable[[int], Compiled]) -> Compiled:
-        """The call with as many members in one `vmap` as the memory holds."""
+        """Returns the call with the most members in one `vmap` that fit into memory."""
         if self.members_of_device == 1:
             return compiled(1)
         whole = _if_it_fits(compiled, self.members_of_device)
@@ -258,7 +259,7 @@ class Placement:
             return one
         each = max(1, (two.memory_bytes or 0) - (one.memory_bytes or 0))
         fitting = 1 + self._free_bytes(one) // each
-        # Only divisors: `lax.map` would compile a remainder by itself.
+        # Only divisors, because `lax.map` would compile a remainder separately.
         divisors = [n for n in range(1, self.members_of_device) if self.members_of_device % n == 0]
         for members in sorted((n for n in divisors if 2 < n <= fitting), reverse=True):
             if best := _if_it_fits(compiled, members):
@@ -266,11 +267,11 @@ class Placement:
         return two if 2 in divisors and fitting >= 2 else one
 
     def _free_bytes(self, call: Compiled) -> int:
-        """Bytes of a device's memory that a call leaves."""
+        """Returns the free bytes of a device's memory during a call."""
         return (self.device_bytes or sys.maxsize) - (call.memory_bytes or 0)
 
     def _jit(self, function, kinds, result, donate, vmap_members):
-        """The function on all members and devices, not yet traced."""
+        """Returns the jitted function of all members and devices."""
 
         def per_device(*arguments):
             mapped = [a for a, kind in zip(arguments, kinds, strict=True) if kind != Kind.SHARED]
@@ -302,7 +303,7 @@ class Placement:
         return jax.jit(sharded, donate_argnums=donate)
 
     def _pmap(self, per_device, kinds, result, donate):
-        """`pmap` inside a `jit` that splits the rows over the devices and joins them again."""
+        """Returns a jitted function that divides rows over devices, calls `pmap` and joins rows."""
         devices = self.data_devices
         mapped = jax.pmap(
             lambda _, *arguments: per_device(*arguments),
@@ -323,7 +324,7 @@ class Placement:
                 jax.tree.map(cut, a) if kind == Kind.ROWS else a
                 for a, kind in zip(arguments, kinds, strict=True)
             )
-            # pmap needs an argument to spread, and there may be no rows.
+            # pmap needs a mapped argument, and there may be no rows.
             results = mapped(np.arange(devices), *arguments)
             return jax.tree.map(join, results) if result == Kind.ROWS else results
 
@@ -331,23 +332,27 @@ class Placement:
 
 
 def make_placement(parallel: ConfigDict, members: int) -> Placement:
-    """Chooses devices for a group: `parallel.data` of them share a batch, the rest its members.
+    """Chooses the devices of a group: `parallel.data` devices share a batch.
+
+    The other mesh axis divides the members.
 
     Raises:
-      UserError: there are fewer devices than the config asks for, or the mode cannot do it.
+      UserError: there are too few devices, or the mode does not support the request.
     """
     devices, hosts = jax.devices(), jax.process_count()
     data = parallel.data
     if data > len(devices):
         raise UserError(f"config.parallel.data={data}, but there are {len(devices)} devices.")
     if parallel.mode == "pmap" and hosts > 1:
-        raise UserError("config.parallel.mode=pmap serves one process: take pjit for several.")
+        raise UserError(
+            "config.parallel.mode=pmap supports one process only: use pjit for several."
+        )
     most = 1 if parallel.mode == "pmap" else len(devices) // data
-    # Each process must hold a part, even if it is padding.
+    # Each process must hold a part, which may be padding.
     member = parallel.member or (most if hosts > 1 else min(most, members))
     if member > most:
         if parallel.mode == "pmap":
-            raise UserError("config.parallel.mode=pmap does not part members: leave member at 0.")
+            raise UserError("config.parallel.mode=pmap does not divide members: leave member at 0.")
         raise UserError(
             f"config.parallel.member={member} x data={data} needs {member * data} devices, but "
             f"there are {len(devices)}."
@@ -357,7 +362,7 @@ def make_placement(parallel: ConfigDict, members: int) -> Placement:
     if idle:
         raise UserError(
             f"config.parallel.member={member} x data={data} leaves process {min(idle)} of "
-            f"{hosts} without a device: all must take part."
+            f"{hosts} without a device: every process needs one."
         )
     vmap_members = parallel.vmap_members
     if vmap_members is None:
@@ -370,10 +375,10 @@ def make_placement(parallel: ConfigDict, members: int) -> Placement:
 
 
 def make_mesh(devices: Sequence[jax.Device], member: int, data: int) -> Mesh:
-    """The first devices, process by process, as a mesh of shape (member, data).
+    """Returns a mesh (member, data) of the first devices, ordered by process.
 
-    `jax.make_mesh` would follow the torus of a TPU: it mixes the devices of several processes, but
-    each process must hold one part of the members and rows; and it refuses three chips of eight.
+    `jax.make_mesh` follows the torus of a TPU. It mixes the devices of several processes, but each
+    process must hold one part of the members and rows. And it does not allow three of eight chips.
     """
     ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
     chosen = np.array(ordered[: member * data]).reshape(member, data)
@@ -381,7 +386,7 @@ def make_mesh(devices: Sequence[jax.Device], member: int, data: int) -> Mesh:
 
 
 def _if_it_fits(compiled: Callable[[int], Compiled], members: int) -> Compiled | None:
-    """The call; None if the compiler itself runs out of memory, as on TPUs."""
+    """Returns the call; None if the compiler runs out of memory, as it may on TPUs."""
     try:
         return compiled(members)
     except jax.errors.JaxRuntimeError as error:
@@ -393,7 +398,7 @@ def _if_it_fits(compiled: Callable[[int], Compiled], members: int) -> Compiled |
 def _memory_bytes(compiled) -> int | None:
     try:
         sizes = compiled.memory_analysis()
-    except Exception:  # a backend may not offer it
+    except Exception:  # not every backend implements it
         return None
     if sizes is None:
         return None

@@ -1,8 +1,8 @@
-"""The members of a group on their devices: first all of them, later those that still train.
+"""The members of a group on their devices: first all members, later those that still train.
 
-A program runs every member that it was compiled for, and a device whose members have stopped idles.
-Once enough have stopped, the others move together into a smaller program. Callers do not notice:
-members keep their numbers, and what is saved is always the state of all of them.
+A program runs every member that it was compiled for, and a device whose members have stopped is
+idle. Once enough members have stopped, the others move into a smaller program. Callers need not
+know: members keep their indices, and checkpoints always contain all members.
 """
 
 from dataclasses import replace
@@ -23,22 +23,22 @@ class Population:
     """The train states of a group, and the loader of the members that are on the devices."""
 
     def __init__(self, loader: Loader, state: TrainState, gain: float):
-        """A whole group.
+        """Takes over a whole group.
 
         Args:
-          loader: of all members.
-          state: of all members, padded, on the devices. It is donated.
-          gain: a smaller program must save this multiple of the time that compiling it takes.
+          loader: loader of all members.
+          state: padded state of all members, on the devices. It is donated.
+          gain: a smaller program must save this multiple of its compilation time.
         """
         self._whole, self._loader, self._state, self._gain = loader, loader, state, gain
-        self._spent = Elapsed()  # on compilation for loaders that are no longer used
+        self._spent = Elapsed()  # compilation time of loaders that are no longer used
         self._here = np.arange(loader.placement.members)  # members on the devices
         self._host: TrainState | None = None  # all members, once some have left the devices
         self._copy_best = jax.jit(_copy_best, donate_argnums=(0,))
 
     @property
     def program(self) -> Program:
-        """What is computed."""
+        """The program of the members."""
         return self._whole.program
 
     @property
@@ -48,18 +48,18 @@ class Population:
 
     @property
     def call_steps(self) -> int:
-        """The most steps of one call."""
+        """Largest number of steps in one call."""
         return self._whole.call_steps
 
     @property
     def compile_time(self) -> Elapsed:
-        """Spent on compilation so far."""
+        """Compilation time so far."""
         placements = {id(loader): loader.placement for loader in (self._whole, self._loader)}
         return sum((p.compile_time for p in placements.values()), self._spent)
 
     @property
     def memory_bytes(self) -> int:
-        """The most that one call takes on a device, as the compiler counts."""
+        """Largest memory of one call on a device, according to the compiler."""
         return self._whole.placement.memory_bytes
 
     @property
@@ -68,7 +68,7 @@ class Population:
         return len(self._here)
 
     def train(self, alive: np.ndarray, start: int, stop: int) -> Series:
-        """Steps `start` to `stop` of the members that are alive (M,); see `Loader.train`."""
+        """Trains the members that are `alive` (M,) from `start` to `stop`; see `Loader.train`."""
         self._state, metrics = self._loader.train(self._state, alive[self._here], start, stop)
         series = {k: np.zeros((len(alive), stop - start), v.dtype) for k, v in metrics.items()}
         for name, values in metrics.items():
@@ -76,7 +76,7 @@ class Population:
         return series
 
     def score(self, role: str, best: bool = False) -> list[Scores]:
-        """Each member's scores on a role, by its current or best weights; {} if not on a device."""
+        """Returns each member's scores on a role; {} for members that are not on a device."""
         scores: list[Scores] = [{} for _ in self.data.ids]
         weights = self._state.best if best else self._state.weights
         found = self._loader.score(weights, self._state.normalisation, role)
@@ -92,15 +92,15 @@ class Population:
         self._state = self._copy_best(self._state, placement.put(mask, Kind.MEMBER))
 
     def hyper(self) -> dict[str, np.ndarray]:
-        """Hyperparameters of all members, float32 (M,) each, while all are on the devices."""
+        """Returns hyperparameters of all members, float32 (M,), while all are on the devices."""
         return jax.device_get(self._loader.placement.gather(self._state.hyper))
 
     def abstract(self) -> TrainState:
-        """Shapes of what `states` returns."""
+        """Returns the shapes of `states()`."""
         return self._whole.placement.abstract(self._state)
 
     def states(self) -> TrainState:
-        """All members, without padding: arrays that this process can read."""
+        """Returns the states of all members without padding, readable by this process."""
         here = self._loader.placement.gather(self._state)
         if self._host is None:
             return here
@@ -123,14 +123,14 @@ class Population:
             self.restore(jax.tree.map(np.asarray, self.states()))
 
     def shrink(self, alive: np.ndarray, seconds: float) -> bool:
-        """Takes stopped members off the devices if that halves the work and pays.
+        """Removes stopped members from the devices, if that halves the work and saves time.
 
         Args:
-          alive: members that go on (M,).
-          seconds: that training would still take without a change.
+          alive: members that continue (M,).
+          seconds: remaining training time without a change.
 
         Returns:
-          Whether it did.
+          Whether members were removed.
         """
         staying = np.flatnonzero(alive)
         if not len(staying):
@@ -155,7 +155,7 @@ class Population:
 
 
 def _work(placement: Placement, alive: np.ndarray) -> int:
-    """Members that the busiest device steps: in one `vmap` all of them, else those alive."""
+    """Returns the work of the busiest device: in one `vmap` all members, else those alive."""
     padded = np.zeros(placement.padded_members, bool)
     padded[: len(alive)] = alive if placement.vmap_members == 1 else True
     return int(padded.reshape(placement.member_devices, -1).sum(axis=1).max())

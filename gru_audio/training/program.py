@@ -1,4 +1,4 @@
-"""From a config to the program of a run: makes and checks everything that is static."""
+"""Construction of the program of a run from a config, with checks of the combination."""
 
 from ml_collections import ConfigDict
 
@@ -12,10 +12,15 @@ from gru_audio.training.step import DATA, Program
 
 
 def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Program:
-    """The program of a config on signals of a kind, with labels of a field or without.
+    """Makes the program of a config.
+
+    Args:
+      config: a whole config.
+      signal: the kind of signal of the data set.
+      field: the target field; None if there is none.
 
     Raises:
-      UserError: a name or a number that no program could use.
+      UserError: a value is invalid, or values do not go together.
     """
     features = None if signal.is_sound else signal.width
     frontend = make_frontend(config.frontend, signal.rate, features)
@@ -25,18 +30,18 @@ def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Pro
         _check_augmentation(config.augment)
     if task.requires_raw_values and config.frontend.normalise:
         raise UserError(
-            f"config.task.name={config.task.name} reads values as they are stored: "
+            f"config.task.name={config.task.name} needs unnormalised values: "
             "set config.frontend.normalise=False."
         )
     deltas = config.frontend.get("deltas", 0)
     if deltas and task.needs is None:  # the inputs themselves are the targets
         raise UserError(
-            f"config.task.name={config.task.name} may not look ahead, as deltas do: "
+            f"config.task.name={config.task.name} must be causal, and deltas are not: "
             "set config.frontend.deltas=0."
         )
     if task.causal and not model.causal:
         raise UserError(
-            f"config.task.name={config.task.name} may not look ahead: set {model.look_ahead}."
+            f"config.task.name={config.task.name} needs a causal model: set {model.look_ahead}."
         )
     if config.train.tbptt_frames:
         try:

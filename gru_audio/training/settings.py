@@ -1,4 +1,4 @@
-"""What a config says of training itself, of saving, and of the devices."""
+"""The sections `train`, `checkpoint` and `parallel` of a config."""
 
 from dataclasses import dataclass
 
@@ -12,26 +12,26 @@ _FLOAT = 3e38  # nearly the largest float32
 class TrainSettings:
     """The section `train` of a config."""
 
-    batch_size: int = setting(32, low=1, high=2**20, unit="examples", doc="Examples of an update.")
-    steps: int = setting(3000, low=1, high=_COUNT, traced=True, doc="Updates.")
+    batch_size: int = setting(32, low=1, high=2**20, unit="examples", doc="Examples per update.")
+    steps: int = setting(3000, low=1, high=_COUNT, traced=True, doc="Number of updates.")
     grad_accumulation: int = setting(
         1,
         low=1,
         high=2**20,
-        doc="The parts of a batch that go through the model one after another, to save memory.",
+        doc="A batch goes through the model in this many parts, which saves memory.",
     )
     tbptt_frames: int = setting(
         0,
         low=0,
         high=_COUNT,
         unit="frames",
-        doc="Gradients flow back through this many frames; 0: through all.",
+        doc="Gradients are propagated back through this many frames; 0: through all frames.",
     )
     skip_nonfinite: int = setting(
         0,
         low=0,
         high=_COUNT,
-        doc="This many updates may be left out for NaN or infinity before a run stops.",
+        doc="Updates that may be skipped because of NaN or infinity before a run stops.",
     )
     weight_noise: float = setting(
         0.0,
@@ -39,7 +39,7 @@ class TrainSettings:
         high=_FLOAT,
         traced=True,
         zero_is_off=True,
-        doc="The standard deviation of noise on the weights, drawn for each update.",
+        doc="Standard deviation of the noise that is added to the weights at each update.",
     )
     log_every: int = setting(
         50, low=1, high=_COUNT, unit="steps", doc="Steps that are averaged in one record."
@@ -51,9 +51,7 @@ class TrainSettings:
         unit="steps",
         doc="Steps between evaluations.",
     )
-    select: str = setting(
-        "validation/loss", doc="The metric that chooses the best parameters of a run."
-    )
+    select: str = setting("validation/loss", doc="Metric that selects the best weights of a run.")
     patience: int = setting(
         0,
         low=0,
@@ -73,12 +71,14 @@ class CheckpointSettings:
         high=_COUNT,
         unit="steps",
         machine=True,
-        doc="Steps between checkpoints; 0: time alone decides.",
+        doc="Steps between checkpoints; 0: only time decides.",
     )
     every_seconds: float = setting(
         60.0, low=0, high=1e9, unit="s", machine=True, doc="Time between checkpoints."
     )
-    keep: int = setting(2, low=1, high=10**6, machine=True, doc="Checkpoints that are kept.")
+    keep: int = setting(
+        2, low=1, high=10**6, machine=True, doc="Number of checkpoints that are kept."
+    )
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,10 @@ class ParallelSettings:
     """The section `parallel` of a config."""
 
     mode: str = setting(
-        "pjit", choices=("pjit", "pmap"), machine=True, doc="How a program is divided over devices."
+        "pjit",
+        choices=("pjit", "pmap"),
+        machine=True,
+        doc="How JAX divides a program over devices.",
     )
     data: int = setting(1, low=1, high=2**20, machine=True, doc="Devices that share a batch.")
     member: int = setting(
@@ -94,7 +97,7 @@ class ParallelSettings:
         low=0,
         high=2**20,
         machine=True,
-        doc="Devices that share the runs of a group; 0: all that are left.",
+        doc="Devices that share the runs of a group; 0: all remaining ones.",
     )
     call_seconds: float = setting(
         2.0,
@@ -102,7 +105,7 @@ class ParallelSettings:
         high=1e9,
         unit="s",
         machine=True,
-        doc="Aimed length of a call to the device.",
+        doc="Target duration of a call to the device.",
     )
     vmap_members: int | None = setting(
         None,
@@ -110,7 +113,7 @@ class ParallelSettings:
         low=0,
         high=2**20,
         machine=True,
-        doc="Runs that a device steps at a time; 0: as many as fit; None: one on a CPU, else 0.",
+        doc="Runs of a device in one vmap; 0: as many as fit in memory; None: 1 on a CPU, else 0.",
     )
     memory_gb: float | None = setting(
         None,
@@ -119,17 +122,17 @@ class ParallelSettings:
         high=1e6,
         unit="GiB",
         machine=True,
-        doc="Memory of a device that may be used; None: nearly all.",
+        doc="Usable memory of a device; None: nearly all.",
     )
     shrink_gain: float = setting(
         2.0,
         low=0,
         high=1e9,
         machine=True,
-        doc="Compile for fewer members where this many seconds are saved for each one it takes.",
+        doc="Compile again for fewer members if that saves this many times the compilation time.",
     )
     deterministic: bool = setting(
-        False, machine=True, doc="On a GPU: the same bits each time, more slowly."
+        False, machine=True, doc="On a GPU: bit-identical results each time, but slower."
     )
     coordinator: str = setting(
         "",
@@ -137,8 +140,8 @@ class ParallelSettings:
         doc='"": one process; "auto": JAX finds the others; HOST:PORT of the first process.',
     )
     processes: int = setting(
-        1, low=1, high=2**20, machine=True, doc="With HOST:PORT: how many processes there are."
+        1, low=1, high=2**20, machine=True, doc="With HOST:PORT: the number of processes."
     )
     process: int = setting(
-        0, low=0, high=2**20, machine=True, doc="With HOST:PORT: the number of this process."
+        0, low=0, high=2**20, machine=True, doc="With HOST:PORT: the index of this process."
     )

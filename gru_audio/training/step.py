@@ -33,7 +33,7 @@ from gru_audio.training import optimizer
 from gru_audio.training.keys import Keys, initial_key, step_keys
 
 DATA = "data"  # the mesh axis over which the rows of a batch are divided
-METRICS = ("loss", "gradient_norm")  # of every training step
+METRICS = ("loss", "gradient_norm")  # metrics of every training step
 UNMIXED = Mixed()
 
 Params = Any  # a pytree of trained arrays
@@ -42,7 +42,7 @@ ModelState = Any  # the other collections of a model: batch norm's running stati
 
 @struct.dataclass
 class Weights:
-    """All that a model needs to map features to outputs."""
+    """The parameters and the state of a model."""
 
     params: Params
     model_state: ModelState
@@ -55,13 +55,13 @@ class TrainState:
     Attributes:
       step: updates so far, int32 (). Skipped updates count.
       skipped: updates skipped because loss or gradients were not finite, int32 ().
-      weights: the current ones.
-      best: those at the best evaluation so far.
+      weights: current weights.
+      best: weights of the best evaluation so far.
       opt_state: the optimizer's state.
       hyper: traced hyperparameters, dotted name -> float32 ().
       seed: uint32 (): initialisation, order of examples and noise follow from it.
       normalisation: statistics of the features of this member's training examples.
-      class_weights: of this member's training examples, as its task takes them; None without.
+      class_weights: result of `Task.class_weights` for this member; None: no class weights.
     """
 
     step: jax.Array
@@ -82,7 +82,7 @@ class GradientSum:
     Attributes:
       loss: summed loss ().
       weight: number of terms in that sum ().
-      gradients: of the summed loss, like the parameters.
+      gradients: gradients of the summed loss.
       model_state: batch norm's statistics after these examples.
     """
 
@@ -93,7 +93,7 @@ class GradientSum:
 
     @classmethod
     def zero(cls, weights: Weights) -> "GradientSum":
-        """The sum over no examples."""
+        """Returns the sum over no examples."""
         zero = jnp.zeros(())
         return cls(zero, zero, jax.tree.map(jnp.zeros_like, weights.params), weights.model_state)
 
@@ -115,9 +115,9 @@ class Program:
       frontend: maps the signal to features.
       normalise: whether features are normalised by the statistics of the training split.
       model: maps features to `Outputs`.
-      task: makes inputs and targets of features and labels, and losses of outputs.
-      optimizer, schedule: their names.
-      time_masks, frequency_masks: how many of each SpecAugment draws.
+      task: computes inputs, targets and losses.
+      optimizer, schedule: names.
+      time_masks, frequency_masks: numbers of SpecAugment masks.
       blocks: number of blocks of the same bands in the features (deltas add blocks).
       grad_accumulation: micro-batches in a batch.
       tbptt_frames: gradients flow back through at most this many frames; 0: through all.
@@ -145,7 +145,7 @@ class Program:
         normalisation: Normalisation,
         class_weights: Any = None,
     ) -> TrainState:
-        """A new member. The model is initialised on two frames: no shape depends on the number."""
+        """Returns a new member. No shape of a model depends on the number of frames."""
         features = jnp.zeros((1, 2, self.frontend.features))
         state = dict(self.model.init(initial_key(seed), features, jnp.array([2]), train=False))
         weights = Weights(state.pop("params"), state)
@@ -157,12 +157,12 @@ class Program:
     def train_step(
         self, state: TrainState, batch: Batch, mixed: Mixed = UNMIXED
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """One update from this device's rows of a batch.
+        """Computes one update from this device's rows of a batch.
 
         Args:
           state: of the member.
           batch: rows in the order of `gru_audio.data.plan.rows_by_device`.
-          mixed: examples to mix into the batch, as the hyperparameters ask.
+          mixed: examples to mix into the batch, according to the hyperparameters.
 
         Returns:
           The new state; loss and gradient norm of the whole batch, () each.
@@ -176,7 +176,7 @@ class Program:
         return self.update(state, gradients)
 
     def keys(self, state: TrainState, rows: jax.Array) -> Keys:
-        """Random keys of this step for rows (B,) of the global batch."""
+        """Returns random keys of this step for rows (B,) of the global batch."""
         return step_keys(state.seed, state.step, rows)
 
     def gradients(
@@ -186,7 +186,7 @@ class Program:
         *examples: Any,
         load: Callable[..., tuple[Batch, Mixed]] = lambda batch, mixed=UNMIXED: (batch, mixed),
     ) -> GradientSum:
-        """Summed loss and gradients over this device's rows, one micro-batch after another.
+        """Returns summed loss and gradients of this device's rows, in micro-batches.
 
         Args:
           state: of the member.
@@ -214,11 +214,11 @@ class Program:
     def batch_gradients(
         self, state: TrainState, model_state: ModelState, keys: Keys, prepared: InputsAndTargets
     ) -> GradientSum:
-        """Summed loss and gradients of one micro-batch, whole or segment by segment.
+        """Returns summed loss and gradients of one micro-batch, whole or in segments of time.
 
-        Segments follow one another and hand on the model's state; gradients do not flow between
-        them. A task with one target per example is asked for it after every segment, weighted by
-        the share of the example's frames in the segment.
+        The state of the model passes between segments, but gradients do not. A task with one target
+        per example has a loss after every segment, weighted by the fraction of the example's frames
+        in the segment.
         """
         loss_and_gradients = jax.value_and_grad(self._loss, has_aux=True)
 
@@ -264,7 +264,7 @@ class Program:
         carry: Any,
         weight: jax.Array | float,
     ) -> tuple[jax.Array, tuple[jax.Array, ModelState, Any]]:
-        """Summed loss of some examples; their number of terms, and the model's states afterwards.
+        """Returns summed loss, number of terms, and the states of the model afterwards.
 
         Args:
           params: differentiated.
@@ -273,7 +273,7 @@ class Program:
           keys: of the rows.
           problem: inputs and targets.
           carry: the state after the segment before; None for whole sequences.
-          weight: of each example, () or (B,).
+          weight: weight of each example, () or (B,).
         """
         dropout = None
         if "model.dropout" in hyper:
@@ -295,13 +295,13 @@ class Program:
     def update(
         self, state: TrainState, gradients: GradientSum
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """Sums over devices and takes the optimizer's step.
+        """Sums over devices and updates the weights.
 
-        An update that is not finite is skipped. One too many freezes the member: see `frozen`.
+        An update that is not finite is skipped. Too many of them freeze the member; see `frozen`.
         """
-        # Loss and weight in one array: otherwise XLA reduces the one that is known early by itself.
+        # Loss and weight are in one array. Otherwise XLA reduces the first one separately.
         sums = jnp.stack([gradients.loss, gradients.weight]), gradients.gradients
-        if jax.lax.axis_size(DATA) > 1:  # with one device the bits must be those of any mesh
+        if jax.lax.axis_size(DATA) > 1:  # results must be bit-identical on any mesh
             sums = jax.lax.psum(sums, DATA)
         (loss, weight), mean = sums
         loss, mean = jax.tree.map(lambda a: a / weight, (loss, mean))
@@ -329,24 +329,24 @@ class Program:
     def score(
         self, weights: Weights, normalisation: Normalisation, batch: Batch
     ) -> dict[str, jax.Array]:
-        """What the task keeps of every example for its metrics, (B, ...) each."""
+        """Returns the arrays (B, ...) that the task's metrics need."""
         inputs, frames, targets = self.inputs_and_targets(normalisation, batch)
         variables = {"params": weights.params, **weights.model_state}
         outputs: Any = self.model.apply(variables, inputs, frames, train=False)
         return self.task.score(outputs.values, targets, outputs.lengths)
 
     def inputs_and_targets(self, normalisation: Normalisation, batch: Batch) -> InputsAndTargets:
-        """Inputs and targets of a batch at evaluation, without noise."""
+        """Returns inputs and targets of a batch at evaluation, without noise."""
         features, frames = self.features(batch)
         labels = self.task.soft_labels(batch.labels)
         return self.task.inputs_and_targets(normalisation(features), frames, labels)
 
     def features(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """Features (B, T, F), not normalised, and numbers of valid frames (B,)."""
+        """Returns unnormalised features (B, T, F) and numbers of valid frames (B,)."""
         return self.frontend(self.signal.floats(batch.signal), batch.length)
 
     def _training_labels(self, state: TrainState, batch: Batch) -> Any:
-        """Labels of a batch, smoothed and weighted as the member asks."""
+        """Returns the labels of a batch with the member's smoothing and class weights."""
         soft = self.task.soft_labels(batch.labels, state.hyper.get("task.label_smoothing", 0.0))
         if state.class_weights is None:
             return soft
@@ -355,7 +355,7 @@ class Program:
     def augmented(
         self, state: TrainState, keys: jax.Array, batch: Batch, mixed: Mixed
     ) -> InputsAndTargets:
-        """Inputs and targets of a batch in training. `keys` are of its rows, (B, uses)."""
+        """Returns inputs and targets of a batch in training, with keys of its rows (B, uses)."""
         hyper, rate = state.hyper, self.signal.rate / 1000
         waveform, length = self.signal.floats(batch.signal), batch.length
         labels = self._training_labels(state, batch)
@@ -405,7 +405,7 @@ class Program:
 
 
 def _padded(inputs_and_targets: tuple[Any, Any], length: int, per_frame: bool) -> tuple[Any, Any]:
-    """Inputs, and targets per frame, (B, T, ...) padded with zeros to (B, length, ...)."""
+    """Pads inputs and targets per frame (B, T, ...) with zeros to (B, length, ...)."""
 
     def pad(a: jax.Array) -> jax.Array:
         return jnp.pad(a, ((0, 0), (0, length - a.shape[1]), *[(0, 0)] * (a.ndim - 2)))
@@ -415,13 +415,13 @@ def _padded(inputs_and_targets: tuple[Any, Any], length: int, per_frame: bool) -
 
 
 def _mixed_labels(share: jax.Array, labels: jax.Array, others: jax.Array) -> jax.Array:
-    """Soft labels (B, ...) of the mix of two examples; `share` (B,) is that of the first."""
+    """Mixes the soft labels (B, ...) of two examples; `share` (B,) is the first one's part."""
     share = share.reshape(-1, *[1] * (labels.ndim - 1))
     return share * labels + (1 - share) * others
 
 
 def _with_noise(params: Params, key: jax.Array, deviation: jax.Array) -> Params:
-    """Gaussian noise on every weight, drawn for each step (Graves 2011; Chung et al. 2014)."""
+    """Adds Gaussian noise to every weight (Graves 2011; Chung et al. 2014)."""
     leaves, tree = jax.tree.flatten(params)
     noisy = [
         w + deviation * jax.random.normal(k, w.shape, w.dtype)

@@ -1,9 +1,9 @@
-"""Signals that end a command: Ctrl-C (SIGINT), and SIGTERM, which precedes the loss of a machine.
+"""Signals that end a command: Ctrl-C (SIGINT), and SIGTERM, which schedulers send before a kill.
 
-While training has something to save, a signal sets a flag that the loop looks at (`heed`).
-Elsewhere it raises `Stopped`. Neither is sure to help: native code may run for minutes, and Python
-drops an exception that is raised in a callback. So a small process, `watcher.py`, hears of every
-signal and ends this one after a while, or at once when Ctrl-C is pressed again.
+While training can save its state, a signal sets a flag that the training loop checks (`heed`). At
+other times it raises `Stopped`. Neither is reliable: native code may run for minutes, and Python
+drops an exception that is raised in a callback. So a small process, `watcher.py`, receives every
+signal and ends this process after a grace period, or at once if Ctrl-C is pressed again.
 """
 
 import contextlib
@@ -21,27 +21,27 @@ from gru_audio.training import watcher
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 75}  # 75: EX_TEMPFAIL of sysexits.h
 
 _GRACE_SECONDS = 5  # from a signal to the end of a command that has nothing to save
-_SAVING_SECONDS = 25  # the same while there is; schedulers kill after 30
+_SAVING_SECONDS = 25  # the same if there is something to save; schedulers kill after 30 s
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked for an end.
+    """A signal asked the command to end.
 
-    It is no `Exception`: a library that catches all of these must not catch this one.
+    This is not an `Exception`, so that libraries that catch all exceptions do not catch it.
     """
 
     def __init__(self, number: int, saved: bool = False):
-        """`number`: of the signal; `saved`: whether all that was learnt is on disk."""
+        """Initialises with the signal's number, and with whether the state of training is saved."""
         super().__init__(number, saved)
         self.number, self.saved = signal.Signals(number), saved
 
 
 class Stop:
-    """Whether an end was asked for, while something is to be saved.
+    """The flag that a signal sets while training can save its state.
 
     Attributes:
-      asked: the number of the signal, 0 while there was none.
-      last_words: called with that number should the process end before anybody looked.
+      asked: number of the signal; 0: there was none.
+      last_words: called with that number if the process ends before the loop has seen the flag.
     """
 
     def __init__(self) -> None:
@@ -50,17 +50,17 @@ class Stop:
 
 
 class _Command:
-    """The command that this process runs; signals end it."""
+    """The command that this process runs, and its reaction to signals."""
 
     def __init__(self) -> None:
         self.asked = 0
-        # Whether an exception is of use. In an import it may come out as another one.
+        # Whether a signal raises an exception. An import may turn it into another exception.
         self.cleans_up = False
-        self.stop: Stop | None = None  # while something is to be saved
+        self.stop: Stop | None = None  # set while training can save its state
         self._wakeup = -1
 
     def begin(self) -> None:
-        """Takes over the signals, and starts the watcher."""
+        """Installs the signal handlers and starts the watcher."""
         for number in _signals():
             signal.signal(number, self._raise)
         show, drop = sys.excepthook, sys.unraisablehook
@@ -83,29 +83,29 @@ class _Command:
                 [sys.executable, "-I", "-S", watcher.__file__, str(os.getpid())],
                 stdin=reader,
                 stdout=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C on a terminal is not for the watcher
-                cwd="/",  # lest it keep a disk from being unmounted
+                start_new_session=True,  # Ctrl-C must not reach the watcher
+                cwd="/",  # so that it does not prevent unmounting a disk
             )
             threading.Thread(target=self._obey, args=(process,), daemon=True).start()
-        except (OSError, RuntimeError):  # too many processes: signals then do what Python can
+        except (OSError, RuntimeError):  # too many processes: continue without a watcher
             os.close(self._wakeup)
             self._wakeup = -1
             return
         finally:
             os.close(reader)
-        # The system's part of a handler writes there at once, Python's may have to wait.
+        # The C part of a handler writes to this pipe at once; the Python part may have to wait.
         signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
         os.register_at_fork(before=_block, after_in_parent=_unblock, after_in_child=_forget)
         self.grace(_GRACE_SECONDS)
 
     def grace(self, seconds: int) -> None:
-        """Sets the time from a signal that is yet to come to the end."""
+        """Sets the time from a future signal to the end of the process."""
         if self._wakeup >= 0:
             with contextlib.suppress(OSError):
                 os.write(self._wakeup, bytes([watcher.GRACE + seconds]))
 
     def end(self, number: int) -> NoReturn:
-        """Ends the process at once, whatever else it is doing."""
+        """Ends the process at once."""
         stop, message = self.stop, self._message(number)
         if stop is not None:
             with contextlib.suppress(Exception):
@@ -120,9 +120,9 @@ class _Command:
         os._exit(EXIT_CODES[signal.Signals(number)])
 
     def leave(self, stopped: KeyboardInterrupt) -> NoReturn:
-        """Ends the process after `Stopped` has come all the way up.
+        """Ends the process after an uncaught `Stopped`.
 
-        Not by the interpreter's own way: it frees what native threads still use, which crashes.
+        The interpreter's normal exit would free memory that native threads still use, and crash.
         """
         number, saved = signal.SIGINT, False
         if isinstance(stopped, Stopped):
@@ -148,15 +148,15 @@ class _Command:
             self.end(self.asked)
 
     def _obey(self, process: "subprocess.Popen[bytes]") -> None:
-        """Does what the watcher says, for as long as there is one."""
+        """Follows the messages of the watcher until it ends."""
         assert process.stdout is not None
-        while said := process.stdout.read(1):
-            number = said[0] % watcher.END
-            if said[0] >= watcher.END:
+        while message := process.stdout.read(1):
+            number = message[0] % watcher.END
+            if message[0] >= watcher.END:
                 self.end(number)
             if self.stop is not None and number == signal.SIGINT:
                 _say(
-                    f"stopping after what is being computed, or in {_SAVING_SECONDS} s; "
+                    f"stopping after the current call, or in {_SAVING_SECONDS} s; "
                     "Ctrl-C again stops at once"
                 )
 
@@ -165,10 +165,10 @@ _command: _Command | None = None
 
 
 def begin(*, cleans_up: bool = False) -> None:
-    """Makes signals end this process, a command, with a message and a code of `EXIT_CODES`.
+    """Makes signals end this process with a message and a code of `EXIT_CODES`.
 
     Args:
-      cleans_up: they raise `Stopped` from now on, as there is something to be cleaned up.
+      cleans_up: whether signals raise `Stopped`, so that the command can clean up.
     """
     global _command
     if _command is None:
@@ -178,24 +178,24 @@ def begin(*, cleans_up: bool = False) -> None:
 
 
 def program() -> str:
-    """The module that runs as the program, such as "gru_audio.train"; "" if it is no module."""
-    if sys.argv[:1] == ["-m"]:  # while Python looks for it
+    """Returns the module that runs as the program, such as "gru_audio.train"; "" if none does."""
+    if sys.argv[:1] == ["-m"]:  # while Python imports it
         return sys.orig_argv[sys.orig_argv.index("-m") + 1] if "-m" in sys.orig_argv else ""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return spec.name.removesuffix(".__main__") if spec else ""
 
 
 def resumes() -> bool:
-    """Whether the same command goes on where this one is stopped."""
+    """Returns whether the same command, started again, resumes."""
     return program() in ("gru_audio.train", "gru_audio.sweep")
 
 
 @contextlib.contextmanager
 def heed() -> Iterator[Stop]:
-    """Turns signals into `Stop.asked`, and gives the process time to save.
+    """Lets signals set `Stop.asked`, and gives the process time to save.
 
     Raises:
-      Stopped: a signal came and nobody has raised it since.
+      Stopped: at the end, if there was a signal.
     """
     stop = Stop()
 
@@ -224,7 +224,7 @@ _before_fork = threading.local()
 
 
 def _block() -> None:
-    """Lets no signal come before a forked process has forgotten what to do about it."""
+    """Blocks signals until a forked process has restored the default handlers."""
     _before_fork.mask = signal.pthread_sigmask(signal.SIG_BLOCK, EXIT_CODES)
 
 
@@ -233,8 +233,8 @@ def _unblock() -> None:
 
 
 def _forget() -> None:
-    """In a process forked from this one: its signals are its own."""
-    with contextlib.suppress(ValueError):  # in no main thread
+    """Restores the default handlers in a forked process."""
+    with contextlib.suppress(ValueError):  # not in the main thread
         signal.set_wakeup_fd(-1)
         for number in _signals():
             signal.signal(number, signal.SIG_DFL)
@@ -242,11 +242,11 @@ def _forget() -> None:
 
 
 def _signals() -> list[signal.Signals]:
-    """Those that end a command. A job in the background of a simple shell ignores Ctrl-C."""
+    """Returns the signals that end a command. Background jobs of some shells ignore SIGINT."""
     return [number for number in EXIT_CODES if signal.getsignal(number) != signal.SIG_IGN]
 
 
 def _say(message: str) -> None:
-    """Unlike `print` it waits for no other thread, and nothing interrupts it."""
+    """Prints to standard error without waiting for other threads and without interruption."""
     with contextlib.suppress(OSError):
         os.write(2, f"{message}\n".encode())

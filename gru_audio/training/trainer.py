@@ -1,7 +1,7 @@
-"""The training loop of a group: calls to the devices, evaluations, saves; all members in step.
+"""The training loop of a group: calls to the devices, evaluations and saves.
 
-All randomness and all numbers follow from the plan and the train state. When calls, saves and kills
-happen changes wall times only.
+All members are at the same step. All results follow from the plan and the train state. The times of
+calls, saves and kills have no effect on them.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,12 +24,12 @@ from gru_audio.training.step import METRICS
 from gru_audio.training.stopping import Stop, Stopped
 
 _FIRST_CALL_STEPS = 4  # until the duration of a step is known
-_CLIPS_SHOWN = 3  # of a batch that was not finite; `failure.json` has all
+_CLIPS_SHOWN = 3  # clips of a batch in a message; `failure.json` has all clips
 
 
 @dataclass
 class LoopState:
-    """What the loop knows beside the train states; checkpoints hold it. Lists are by member.
+    """The state of the loop, which checkpoints contain. Lists have one item per member.
 
     Attributes:
       step: updates done by the members that are alive.
@@ -38,14 +38,14 @@ class LoopState:
       last_step: updates done by each member.
       best: best value of the selection metric; None before the first evaluation.
       best_step: step of that value.
-      evaluations: since that value.
+      evaluations: number of evaluations since that step.
       pruned: step at which successive halving ended the member, else 0.
       skipped: updates skipped because they were not finite.
-      failure: what ended the member early: "error", "step", "clips" of the batch; None if nothing.
+      failure: why the member failed: "error", "step", "clips" of the batch; None: no failure.
       means: unfinished means of the training metrics.
       seconds: wall time of training and evaluation, without compilation.
-      cpu_seconds: processor time of the same; None if it is not known (`_has_cpu_clock`).
-      memory_bytes: the most that one call took on a device, in any process that trained the group.
+      cpu_seconds: processor time of the same; None if unknown (`_has_cpu_clock`).
+      memory_bytes: largest memory of one call on a device, over all processes so far.
     """
 
     step: int
@@ -64,7 +64,7 @@ class LoopState:
 
     @classmethod
     def initial(cls, alive: list[bool]) -> "LoopState":
-        """The state before the first step, which only members that are alive will take."""
+        """Returns the state before the first step."""
         zeros = [0] * len(alive)
         return cls(
             step=0,
@@ -80,7 +80,7 @@ class LoopState:
         )
 
     def scores(self) -> list[float | None]:
-        """The best value of each member, None if it has failed."""
+        """Returns the best value of each member; None if it has failed."""
         pairs = zip(self.best, self.failure, strict=True)
         return [None if failed else best for best, failed in pairs]
 
@@ -93,14 +93,14 @@ class LoopState:
 
 @dataclass(frozen=True)
 class Member:
-    """One run of the group, as the loop needs it."""
+    """One run of the group."""
 
     name: str
     max_steps: int
-    done: bool = False  # another group has finished it
+    done: bool = False  # finished in another group
 
 
-# From a step, `LoopState.scores()` and `LoopState.pruned` to the members to prune now.
+# Maps a step, `LoopState.scores()` and `LoopState.pruned` to the members to prune.
 Prune = Callable[[int, Sequence[float | None], Sequence[int]], Sequence[int]]
 
 
@@ -113,17 +113,17 @@ def train(
     progress: TrainProgress,
     prune: Prune | None = None,
 ) -> LoopState:
-    """Trains a group to its end, from its latest checkpoint if there is one.
+    """Trains a group to its end, starting from its latest checkpoint if there is one.
 
     Args:
-      population: trains and scores the members; new.
+      population: the new members.
       members: the runs.
-      config: of any member: the loop reads what all have in common (`train`, `checkpoint`,
+      config: config of any member, for the values that all have in common (`train`, `checkpoint`,
         `parallel`).
-      checkpointer: where the group saves.
+      checkpointer: saves and restores the group.
       stop: whether a signal asked to stop.
-      progress: what the user sees.
-      prune: chooses members that end at a step because others do better.
+      progress: shows progress to the user.
+      prune: selects members that end at a step because others are better.
 
     Raises:
       Stopped: a signal asked to stop; the state is saved.
@@ -178,7 +178,7 @@ def train(
             if end >= member.max_steps:
                 state.alive[m] = False
 
-        # From here on all processes must do the same, whatever their clocks and signals say.
+        # From here on all processes must do the same, although clocks and signals differ.
         step_seconds, late, asked = distributed.all_reduce_max(
             [
                 elapsed.wall / (end - start),
@@ -218,7 +218,7 @@ class _Evaluator:
         self.metric, self._sign = metric.name, 1.0 if metric.higher_is_better else -1.0
 
     def evaluate(self, members: list[Member], state: LoopState, due: list[bool]) -> list[Record]:
-        """Scores the members that are due; updates best weights and who is alive.
+        """Scores members, and updates their best weights and whether they are alive.
 
         Without a validation split the latest weights are the best.
         """
@@ -258,7 +258,7 @@ class _Evaluator:
 
 
 def _extend(state: LoopState, members: list[Member], patience: int) -> None:
-    """Lets members go on whose number of steps was raised after they had done all of them.
+    """Continues members whose number of steps was raised after their last step.
 
     Raises:
       UserError: a member was trained elsewhere, and the group has gone on without it.
@@ -283,7 +283,7 @@ def _extend(state: LoopState, members: list[Member], patience: int) -> None:
 
 
 def _has_cpu_clock() -> bool:
-    """Whether this process's processor time measures the work: it does all of it, on the CPU."""
+    """Returns whether this process does all work on the CPU, so that its clock measures it."""
     return jax.default_backend() == "cpu" and jax.process_count() == 1
 
 
@@ -294,7 +294,7 @@ def _call_steps(step_seconds: float, call_seconds: float, most: int) -> int:
 
 
 def _next_event(start: int, members: list[Member], state: LoopState, config: ConfigDict) -> int:
-    """The next step of an evaluation, a save by step or a member's end: no call goes past it."""
+    """Returns the next step of an evaluation, a save or a member's end, where a call must end."""
     every = config.train.eval_every
     events = [start + every - start % every]
     if save := config.checkpoint.every_steps:
@@ -304,7 +304,7 @@ def _next_event(start: int, members: list[Member], state: LoopState, config: Con
 
 
 def _due(step: int, members: list[Member], state: LoopState, config: ConfigDict) -> list[bool]:
-    """Members to evaluate: the end of another member must not give one more evaluations."""
+    """Returns the members to evaluate. The end of one member must not evaluate others."""
     regular = step % config.train.eval_every == 0
     return [
         alive and (regular or member.max_steps == step)
@@ -351,13 +351,13 @@ def _train_records(
         | {f"train/{name}": float(values[m]) for name, values in means.items()}
         | {"seconds": state.seconds}
         for m, member in enumerate(members)
-        # A member that failed in this call still has the windows that ended before.
+        # A member that failed in this call keeps the windows that ended before.
         if state.alive[m] or step <= state.last_step[m]
     ]
 
 
 def _status(members: list[Member], state: LoopState, series: Series) -> list[dict[str, Any]]:
-    """The progress of each member, as `status.json` holds it."""
+    """Returns the progress of each member, for `status.json`."""
     losses = [loss if np.isfinite(loss) else None for loss in series["loss"][:, -1].tolist()]
     return [
         {
@@ -373,6 +373,6 @@ def _status(members: list[Member], state: LoopState, series: Series) -> list[dic
 
 
 def _median(records: list[Record], metric: str) -> str:
-    """The median over members of a metric of the last evaluation, for the progress line."""
+    """Returns the median over members of a validation metric, for the progress line."""
     values = [record[f"validation/{metric}"] for record in records]
     return f"  validation {metric} {np.median(values):.4f}" if values else ""

@@ -1,7 +1,7 @@
-"""What members in one `vmap` share: when their loop ends, and the padded length of a step.
+"""Values that all members of one `vmap` share: the loop condition and the padded length of a step.
 
-JAX would turn the index of a loop under per-member conditions into an array, and a branch that is
-chosen by it into all branches. A member that is alone is not changed by these functions.
+If they differed between members, JAX would batch the loop index and execute all branches of a
+`switch`. Without `vmap`, these functions do nothing.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ Tree = Any  # a pytree of arrays
 
 @custom_vmap
 def any_member(condition: jax.Array) -> jax.Array:
-    """Whether the condition holds for any member: bool (), the same for all of them."""
+    """Returns whether the condition holds for any member, bool ()."""
     return condition
 
 
@@ -26,7 +26,7 @@ def _(members: int, batched: list[bool], condition: jax.Array) -> tuple[jax.Arra
 
 @custom_vmap
 def max_over_members(bucket: jax.Array) -> jax.Array:
-    """The largest bucket of any member: int32 (), the same for all of them."""
+    """Returns the largest bucket of all members, int32 ()."""
     return bucket
 
 
@@ -37,9 +37,9 @@ def _(members: int, batched: list[bool], bucket: jax.Array) -> tuple[jax.Array, 
 
 @custom_vmap
 def where_active(active: jax.Array, new: Tree, old: Tree) -> Tree:
-    """The new arrays of an active member, the old ones of another.
+    """Returns the new arrays for active members and the old arrays for others.
 
-    A member that is alone is active: otherwise its loop would have ended.
+    Without `vmap`, the member is active, because its loop would have ended otherwise.
     """
     return new
 

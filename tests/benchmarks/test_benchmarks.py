@@ -1,4 +1,4 @@
-"""The benchmarks yield all their numbers, and the numbers agree with one another. Not speeds."""
+"""Benchmarks yield all their rows, with consistent values. Speeds are not tested."""
 
 import io
 import json
@@ -31,7 +31,7 @@ QUICK = Options(seconds=0.0)
 
 
 def rows_of(rows):
-    """All rows of a benchmark, as they come back from its file; every spread is in order."""
+    """Returns all rows of a benchmark after JSON, with a check of all spreads."""
     rows = json.loads(json.dumps(list(rows)))
     check_spreads(rows)
     return rows
@@ -58,7 +58,7 @@ def test_contestants_take_turns():
     for number, taken in enumerate(rounds):
         assert {i for i, _ in taken} == {number}
         assert sorted(n for _, n in taken) == ["a", "b", "c"]
-    assert len({taken[0][1] for taken in rounds}) == 3, "nobody is always the first"
+    assert len({taken[0][1] for taken in rounds}) == 3, "no contestant is always the first"
     assert {len(values) for values in times.values()} == {len(rounds) - 1}
 
 
@@ -67,13 +67,13 @@ def test_spread_is_median_and_quartiles():
 
 
 def test_speed_is_compared_round_by_round():
-    """A machine that slows down for some rounds slows both, and changes nothing."""
+    """If the machine is slow for some rounds, the ratio does not change."""
     slowness = np.array([1.0, 1.0, 8.0, 2.0])
     assert speed(2 * slowness, 3 * slowness) == {"q1": 1.5, "median": 1.5, "q3": 1.5}
 
 
 def test_speed_is_work_per_time_against_the_fastest_form_of_a_peer(monkeypatch):
-    """By hand: 4 runs' steps in 8 s / 2 steps, against 5 s for one step and 6 s."""
+    """4 units of work in 8 s / 2 steps, against 5 s and 6 s for one step."""
     taken = {("ours", ""): 8.0, ("PyTorch, packed", ""): 6.0, ("PyTorch, padded", ""): 5.0}
     monkeypatch.setattr(
         harness, "interleave", lambda turns, seconds: {k: np.full(3, taken[k]) for k in turns}
@@ -93,7 +93,7 @@ def test_speed_is_work_per_time_against_the_fastest_form_of_a_peer(monkeypatch):
     assert harness.judged(first, {"PyTorch": 5.1})["bar"] == "MISSED (5.1 / PyTorch)"
 
 
-def test_the_file_holds_what_there_is_so_far(tmp_path):
+def test_the_file_contains_all_rows_so_far(tmp_path):
     path = tmp_path / "result.json"
 
     def rows():
@@ -107,7 +107,7 @@ def test_the_file_holds_what_there_is_so_far(tmp_path):
 
 
 def test_input(data_dir):
-    config = tiny({"data.dir": str(data_dir)})  # one size: compiling a second tells nothing new
+    config = tiny({"data.dir": str(data_dir)})  # one size only, to save compilation
     *steps, host = rows_of(input.measure(Options(0.0, config), larger={}))
     assert {row["case"] for row in steps} == {"hidden 8, batch 8"}
     found = {row["contestant"]: row for row in steps}
@@ -121,8 +121,8 @@ def test_input(data_dir):
         assert word in text
 
 
-def test_a_step_loses_what_pytorch_loses(data_dir):
-    """Before any update, with packed and with padded clips."""
+def test_a_step_has_the_loss_of_pytorch(data_dir):
+    """Before the first update, with packed and with padded clips."""
     pytest.importorskip("torch")
     from benchmarks import step
     from benchmarks.pytorch import training_steps
@@ -165,7 +165,7 @@ def test_memory():
 
 @pytest.mark.reliability  # for its length
 def test_scaling(data_dir):
-    """Where the devices are virtual, what counts is that the losses do not depend on them."""
+    """On virtual devices, only the losses are meaningful."""
     config = tiny({"data.dir": str(data_dir), "model.recurrent_init": "uniform"})
     rows = rows_of(scaling.measure(Options(0.0, config), most=2))
     found = {row.get("contestant"): row for row in rows}
@@ -178,7 +178,7 @@ def test_scaling(data_dir):
 def test_sharing_a_batch_pays_until_the_fixed_part_or_the_reduction_outweighs_it():
     free, slow = scaling.Link(1e30, 0.0), scaling.Link(1e9, 0.0)
     assert scaling.efficiency(1, 1.0, 3.0, 10**9, slow) == 1
-    assert scaling.efficiency(8, 0.0, 1.0, 10**9, free) == 1  # nothing fixed, nothing to reduce
+    assert scaling.efficiency(8, 0.0, 1.0, 10**9, free) == 1  # no fixed time, no reduction
     # Half of the time is fixed: on two devices (1 + 1) / (2 (1 + 1/2)).
     assert scaling.efficiency(2, 1.0, 1.0, 10**9, free) == pytest.approx(2 / 3)
     assert scaling.pays_to(1.0, 1.0, 10**9, free) == 2  # at four devices 2 / 5
@@ -243,7 +243,7 @@ def test_recurrence_is_shown_and_drawn(layers, tmp_path):
 
 
 def test_products_are_counted_by_the_cell():
-    """By hand: 2 flops, forward once and backward twice; 5 x 7 frames of 3 features, 4 units."""
+    """2 operations, once forward and twice backward; 5 x 7 frames, 3 features, 4 units."""
     frames = 3 * 2 * 5 * 7
     assert Case("gru", 5, 7, 3, 4).matmul_flops == frames * 3 * (3 + 4) * 4
     assert Case("lstm", 5, 7, 3, 4, bidirectional=True).matmul_flops == frames * 4 * 7 * 4 * 2
@@ -274,7 +274,7 @@ def test_frontend():
 
 
 def test_kernels():
-    """The loop against the kernel for GPUs in the interpreter, and one that cannot be."""
+    """The loop, the interpreted GPU kernel, and a kernel that cannot run."""
     tried = {"interpreted": PallasGpu(interpret=True), "on a CPU": PallasGpu()}
     rows = rows_of(kernels.measure(QUICK, [Case("gru", 3, 5, 4, 6)], tried))
     found = {row["contestant"]: row for row in rows}
@@ -291,5 +291,5 @@ def test_a_wrong_command_says_what_to_type(environment):
 
 
 def test_kernels_need_an_accelerator():
-    with pytest.raises(UserError, match="nothing to set on a CPU"):
+    with pytest.raises(UserError, match="run on GPUs and TPUs only"):
         kernels.settings("cpu")

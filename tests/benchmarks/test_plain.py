@@ -1,4 +1,4 @@
-"""What PyTorch is compared on: of every experiment a classifier and a step that it has too."""
+"""The plain config of every experiment, which can be written in PyTorch."""
 
 import pytest
 
@@ -17,7 +17,7 @@ CLASSES = ("no", "yes", "perhaps")
 
 
 def check_plain(config):
-    """By hand: in a GRU's layer three gates of d x h, h x h and h, and h of its second bias."""
+    """A GRU layer has three gates with d x h, h x h and h weights, and a second bias of h."""
     check(config)
     model = config.model
     d, h, outputs = config.frontend.mels, model.hidden, len(CLASSES)
@@ -44,8 +44,8 @@ def test_every_experiment_can_be_made_plain(name):
     assert found.frontend.mels == config.frontend.get("mels", found.frontend.mels)
 
 
-def test_so_can_one_that_has_it_all():
-    """What no experiment has yet, or not all at once."""
+def test_plain_removes_all_other_settings():
+    """Settings that no experiment has, or not all at once."""
     ornate = {
         "frontend.name": "mfcc",
         "frontend.deltas": 2,

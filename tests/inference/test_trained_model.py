@@ -182,10 +182,10 @@ def saved(both, tmp_path):
         ({"model.layers": 5000}, "layers=5000 must be at most 64"),
         ({"model.name": "tcn", "model.layers": 64}, "read more than"),
         ({"model.hidden": 2**70}, "must be at most"),
-        ({"model.dense": ["999999999999 relu"]}, "is no layer"),
+        ({"model.dense": ["999999999999 relu"]}, "is not a layer"),
         ({"model.dense": ["9 relu"] * 1000}, "has 1000 parts: at most 64"),
         ({"model.name": "crnn", "model.conv": ["1 3x3"] * 1000}, "has 1000 parts: at most 64"),
-        ({"model.name": "crnn", "model.conv": [["1 3x3"]]}, "no block"),
+        ({"model.name": "crnn", "model.conv": [["1 3x3"]]}, "not a block"),
     ],
 )
 def test_a_config_that_the_arrays_do_not_fit(saved, changes, why):

@@ -1,4 +1,4 @@
-"""Batch norm against linen's own with a mask, and over a divided batch."""
+"""Batch norm against linen's with a mask, and over a divided batch."""
 
 import flax.linen as nn
 import jax
@@ -41,7 +41,7 @@ def test_evaluation_uses_running_statistics():
     np.testing.assert_allclose(y, 2 * (X - 3) / 2 + 1, atol=1e-5)
 
 
-def test_padding_has_no_share():
+def test_padding_has_no_effect_on_statistics():
     y, stats = run(X, VALID)
     y2, stats2 = run(jnp.where(VALID[..., None, None], X, 1e6), VALID)
     np.testing.assert_array_equal(y[VALID], y2[VALID])
@@ -55,7 +55,7 @@ def test_no_cancellation_far_from_zero():
 
 
 def test_a_divided_batch_has_the_statistics_of_the_whole():
-    """Parts of unlike length, as two mapped rows: an axis name is all that the module needs."""
+    """Two parts of different lengths; the module only needs an axis name."""
     expected, stats = run(X, VALID)
     parts, part_stats = jax.vmap(lambda x, v: run(x, v, "data"), axis_name="data")(
         X.reshape(2, 2, 7, 3, 5), VALID.reshape(2, 2, 7)

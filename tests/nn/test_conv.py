@@ -1,4 +1,4 @@
-"""Blocks of convolutions: how they are written, what they compute, and what they do to lengths."""
+"""Blocks of convolutions: parsing, values and lengths."""
 
 import functools
 

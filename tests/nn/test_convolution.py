@@ -1,4 +1,4 @@
-"""The convolution with gradients of its own, held against those that JAX derives."""
+"""Our gradients of convolutions against those that JAX derives."""
 
 import jax
 import jax.numpy as jnp
@@ -44,8 +44,8 @@ def test_values_and_gradients(shape, kernel_shape, strides, padding):
     )
 
 
-def test_in_a_loop_no_convolution_is_left_that_eigen_does_not_take():
-    """Eigen takes what is in its order of dimensions: batch first, features last."""
+def test_all_convolutions_in_a_loop_run_with_eigen():
+    """Checks that dimensions have Eigen's order: batch first, features last."""
 
     def many(kernel, inputs):
         gradient = jax.grad(

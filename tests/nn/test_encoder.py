@@ -80,7 +80,6 @@ def test_shapes():
     assert encoded.lengths.dtype == jnp.int32
     assert encoded.lengths.shape == (BATCH,)
     assert jax.tree.map(jnp.shape, encoded.carry) == ((((BATCH, HIDDEN),) * 2,) * 2,) * 2
-    assert encoder.subsampling == 1
 
 
 def test_layer_norm_against_its_formula():

@@ -1,4 +1,4 @@
-"""What every model promises, and its making from a config."""
+"""The interface of all models, and their construction from a config."""
 
 import functools
 
@@ -17,7 +17,7 @@ from gru_audio.settings import UserError
 
 BATCH, TIME, FEATURES = 3, 13, 12
 LENGTHS = jnp.array([13, 6, 1], jnp.int32)
-# Keys of all models: `read_config` takes those of the one that is chosen.
+# Keys of all models; `read_config` ignores those of other models.
 SMALL = {
     "model.hidden": 6,
     "model.conv": ("4 3x3 stride 2x2", "5 3x3 stride 2x2"),
@@ -35,7 +35,7 @@ def model_of(**changes):
 def made(name, **changes):
     model = model_of(name=name, **changes)
     variables = jax.jit(model.init)(jax.random.key(1), INPUTS, LENGTHS)
-    if "batch_stats" in variables:  # as if it had been trained
+    if "batch_stats" in variables:  # nonzero, as after training
         stats = jax.tree.map(lambda leaf: leaf + 0.5, variables["batch_stats"])
         variables = {**variables, "batch_stats": stats}
     return model, variables
@@ -123,7 +123,7 @@ def test_fields_reach_the_model():
     [("rnn_classifier", False), ("rnn_classifier", True), ("crnn", False), ("tcn", True)],
 )
 def test_outputs_begin_with_their_bias(name, per_frame):
-    """Where its weights begin with zero, that is all there is."""
+    """With zero weights, the outputs equal the biases."""
     changes = {"model.name": name, "model.output_init": "zeros", "model.output_bias": -3.0}
     config = read_config(SMALL | changes)
     model = make_model(config.model, 4, per_frame=per_frame)
@@ -166,17 +166,17 @@ def test_outputs_for_every_frame_need_every_frame(name, changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "cnn"}, '"last" takes a state .* set it to "mean"'),
+        ({"name": "cnn"}, '"last" needs a state .* set it to "mean"'),
         (
             {"name": "crnn", "conv": ("16 3*3",)},
-            '"16 3\\*3" is no block of convolutions',
+            '"16 3\\*3" is not a block of convolutions',
         ),
         ({"name": "crnn", "conv": ("16 3x3 stride 0x1",)}, "must be at least 1 in Block"),
-        ({"dense": ("64",)}, '"64" is no layer. Write UNITS ACTIVATION'),
+        ({"dense": ("64",)}, '"64" is not a layer. Write UNITS ACTIVATION'),
         ({"dense": ("64 rellu",)}, 'Unknown activation "rellu". Did you mean "relu"'),
     ],
 )
-def test_what_does_not_go_together_stops_before_any_work(changes, message):
+def test_invalid_combinations_stop_before_any_work(changes, message):
     with pytest.raises(UserError, match=message):
         model_of(**changes)
 
@@ -194,7 +194,7 @@ def test_what_does_not_go_together_stops_before_any_work(changes, message):
     ],
 )
 def test_a_causal_model_reads_no_later_frame(changes, setting):
-    """A model says what it is, and a change of the last frame shows whether that is true."""
+    """A change of the last frame shows whether a model is causal, as it declares."""
     frozen = tuple(sorted({"conv": ("4 3x3",), "layers": 2, **changes}.items()))
     config = {f"model.{key}": value for key, value in dict(frozen).items()}
     model = make_model(read_config(SMALL | config).model, 4, per_frame=True)
@@ -250,7 +250,7 @@ def test_a_model_that_cannot_run_in_pieces_says_so(changes, message):
         model_of(**changes).initial_state(1)
 
 
-def test_a_model_that_declares_nothing_is_not_taken_for_causal():
+def test_a_model_without_declarations_is_not_causal():
     class Undeclared(Model):
         pass
 

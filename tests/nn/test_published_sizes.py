@@ -1,7 +1,6 @@
-"""Published networks for keyword spotting, to the last parameter where their counts are known.
+"""Parameter counts of published networks for keyword spotting.
 
-A GRU of TensorFlow 1 resets before its product and has three biases a unit, as "gru_reset_before"
-here; its LSTM has four and three peepholes, as "lstm_peephole".
+The GRU of TensorFlow 1 equals "gru_reset_before" here, and its LSTM "lstm_peephole".
 """
 
 import pytest
@@ -71,7 +70,7 @@ def test_lstm_of_kws_streaming():
 
 
 def test_crnn_of_kws_streaming():
-    """467K; 467,772 with Keras' six biases a unit of a GRU, of which two pairs add up."""
+    """467K; 467,772 with Keras' six biases per GRU unit, of which two pairs are redundant."""
     found = size(
         20,
         name="crnn",
@@ -90,10 +89,10 @@ def test_crnn_of_kws_streaming():
     ids=["700K", "750K"],
 )
 def test_mhatt_rnn_of_kws_streaming(features, dense, keras):
-    """What its pages call 700K and 750K, by their commands and the code of the model.
+    """The networks called 700K and 750K, from their commands and code.
 
-    Keras' convolutions have biases before batch norm, which takes them out again, and its GRUs two
-    more biases a unit.
+    Keras' convolutions have biases before batch norm, which removes them, and its GRUs two more
+    biases per unit.
     """
     found = size(
         features,

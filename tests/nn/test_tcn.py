@@ -29,7 +29,7 @@ def config_of(**changes):
 
 @functools.cache
 def made(**changes):
-    """A model, and parameters of a size at which nothing in it is near zero."""
+    """Returns a model with large parameters."""
     model = make_model(config_of(**changes), OUTPUTS)
     variables = jax.jit(model.init)(jax.random.key(1), INPUTS, LENGTHS)
     leaves, tree = jax.tree.flatten(variables)
@@ -42,7 +42,7 @@ def made(**changes):
 
 @functools.cache
 def encoder():
-    """The stack of blocks as a function of its inputs."""
+    """Returns the stack of blocks as a function of its inputs."""
     _, variables = made()
     stack = TcnEncoder(HIDDEN, LAYERS, KERNEL)
     return jax.jit(functools.partial(stack.apply, {"params": variables["params"]["encoder"]}))
@@ -125,7 +125,7 @@ def test_receptive_field(kernel, layers):
     stack = TcnEncoder(2, layers, kernel)
     inputs, lengths = jnp.ones((1, seen + 3, 2)), jnp.array([seen + 3])
     variables = jax.jit(stack.init)(jax.random.key(0), inputs, lengths)
-    positive = jax.tree.map(jnp.abs, variables)  # so that each ReLU lets everything pass
+    positive = jax.tree.map(jnp.abs, variables)  # so that each ReLU is the identity
 
     def last(inputs):
         return stack.apply(positive, inputs, lengths).frames[:, -1].sum()
@@ -136,14 +136,14 @@ def test_receptive_field(kernel, layers):
 
 @functools.cache
 def begun(kernel_init):
-    """Parameters at the beginning, of one wide block: 32 features, 512 channels, a kernel of 3."""
+    """Returns initial parameters of a block with 32 features, 512 channels and kernel 3."""
     stack = TcnEncoder(512, 1, 3, kernel_init)
     variables = jax.jit(stack.init)(jax.random.key(0), jnp.zeros((1, 1, 32)), jnp.ones(1, int))
     return jax.tree.map(np.asarray, variables["params"]["block_0"])
 
 
 def effective(conv):
-    """The weights that a convolution multiplies by."""
+    """Returns the normalised weights of a convolution."""
     return conv["scale"] * conv["kernel"] / np.sqrt((conv["kernel"] ** 2).sum((0, 1)))
 
 
@@ -161,13 +161,13 @@ def test_initial_weights(kernel_init, deviations):
         weights = effective(block[name])
         assert np.mean(weights) == pytest.approx(0, abs=0.05 * deviation)
         assert np.std(weights) == pytest.approx(deviation, rel=0.03)
-    # Not normalised, so that what the authors' code draws stays.
+    # Not normalised, so it keeps the weights that the authors' code draws.
     assert np.std(block["shortcut"]["kernel"]) == pytest.approx(0.01, rel=0.03)
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
-def test_it_begins_as_the_authors_block_does_in_pytorch():
-    """Their `TemporalBlock`: weight_norm, then N(0, 0.01) for the weights of all convolutions."""
+def test_the_initialisation_is_that_of_the_authors_block():
+    """The authors' `TemporalBlock`: weight_norm, then N(0, 0.01) for all convolutions."""
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
 
@@ -180,7 +180,7 @@ def test_it_begins_as_the_authors_block_does_in_pytorch():
         conv.weight.data.normal_(0, 0.01)
     for name, channels in (("conv_0", 32), ("conv_1", 512), ("shortcut", 32)):
         conv, own = theirs[name], begun("uniform_fan_in")[name]
-        conv(torch.zeros(1, channels, 3))  # computes a normalised weight again
+        conv(torch.zeros(1, channels, 3))  # recomputes a normalised weight
         weights = own["kernel"] if name == "shortcut" else effective(own)
         for ours, drawn in ((weights, conv.weight), (own["bias"], conv.bias)):
             shares = 0.5, 0.9, 0.99
@@ -189,7 +189,7 @@ def test_it_begins_as_the_authors_block_does_in_pytorch():
 
 
 def size_by_formula(features, hidden, layers, kernel):
-    """Two convolutions a block, each with a bias and a scale; a linear map where widths differ."""
+    """Two convolutions per block with bias and scale, and a linear map if widths differ."""
     convolutions = kernel * hidden * (features + (2 * layers - 1) * hidden) + 4 * layers * hidden
     return convolutions + (hidden * (features + 1) if hidden != features else 0)
 
@@ -221,7 +221,7 @@ def test_learning():
         "model.name": "tcn",
         "model.hidden": 16,
         "model.layers": 2,
-        "model.output_init": "zeros",  # it knows nothing at first: a loss of ln 3
+        "model.output_init": "zeros",  # initial loss: ln 3
         "model.dropout": 0.1,
         "optimizer.learning_rate": 0.02,
     }

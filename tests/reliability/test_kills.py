@@ -15,7 +15,7 @@ from tests.commands import (
     run,
     write_experiment,
 )
-from tests.rolls import TO_FORETELL
+from tests.rolls import NEXT_STEP
 
 AT_ONCE = 2  # sweeps beside each other, since a start is one core's work
 
@@ -24,7 +24,7 @@ OFTEN = (
     "'checkpoint.every_steps': 10, 'parallel.member': 0"
 )
 OF_SOUND = f"**NOISE, {OFTEN}"
-OF_FRAMES = f"**{dict(TO_FORETELL)}, 'train.weight_noise': 0.05, 'model.dropout': 0.2, {OFTEN}"
+OF_FRAMES = f"**{dict(NEXT_STEP)}, 'train.weight_noise': 0.05, 'model.dropout': 0.2, {OFTEN}"
 
 
 @pytest.mark.reliability

@@ -17,7 +17,7 @@ from gru_audio.reports import baselines
 from gru_audio.reports.baselines import FILE, find_baselines
 from gru_audio.reports.results import read_results
 from tests.reports.workdirs import Made, write_workdir
-from tests.rolls import TO_FORETELL, made_rolls
+from tests.rolls import NEXT_STEP, made_rolls
 from tests.tones import tiny
 
 FOLDS = ("group=ann", "group=ben", "group=cid")
@@ -178,7 +178,7 @@ def test_few_examples_are_enough_and_said(tmp_path, source, data_dir, monkeypatc
 
 
 def test_the_trivial_predictor_of_rolls_knows_how_often_notes_sound(tmp_path, rolls, data_dir):
-    workdir_of(tmp_path, rolls, data_dir, {"gru": {}}, [TO_FORETELL], metric="loss")
+    workdir_of(tmp_path, rolls, data_dir, {"gru": {}}, [NEXT_STEP], metric="loss")
     found = found_in(tmp_path)
     pieces = made_rolls()
     train, test = np.concatenate(pieces["train"]), np.concatenate(pieces["test"])

@@ -1,4 +1,4 @@
-"""What tasks give for a predictor that ignores its input, and for a linear one."""
+"""The trivial and the linear baseline of each task."""
 
 import math
 
@@ -74,7 +74,7 @@ def test_the_trivial_class_is_the_largest_and_loses_the_entropy():
     assert trivial_loss(task, prepared) == pytest.approx(entropy([1, 2, 1]), abs=1e-6)
 
 
-def test_copying_by_guessing_loses_what_the_literature_says():
+def test_the_loss_of_guessing_in_the_copy_task():
     task, lengths = CopyMemory(), np.array([30, 26], np.int32)
     sequence = np.zeros((2, 30, 1), np.float32)
     for row, count in zip(sequence, lengths, strict=True):
@@ -86,7 +86,7 @@ def test_copying_by_guessing_loses_what_the_literature_says():
     np.testing.assert_allclose(loss / terms, 10 * math.log(8) / lengths, rtol=1e-5)
 
 
-def test_padding_does_not_count():
+def test_padding_has_no_effect_on_baselines():
     for name in ("bernoulli", "gaussian", "counting"):
         task, prepared = problem_of(name)
         valid = np.arange(prepared.inputs.shape[1]) < np.asarray(prepared.lengths)[:, None]
@@ -113,7 +113,7 @@ def test_the_linear_classifier_is_logistic_regression_of_standardised_features()
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_a_class_without_examples_is_never_the_answer():
+def test_a_class_without_examples_is_never_predicted():
     labels = np.array([0, 3] * 10)
     x = vectors(labels, 4)
     found = Classification(("a", "b", "c", "d")).linear_outputs(x, labels, x)
@@ -122,7 +122,7 @@ def test_a_class_without_examples_is_never_the_answer():
     assert set(one.argmax(axis=1)) == {0} and np.isfinite(one).all()
 
 
-def test_every_tag_has_a_classifier_of_its_own():
+def test_every_tag_has_its_own_classifier():
     task = TASKS["tagging"]
     labels = TAGS[RNG.integers(0, 4, 200)]
     x = labels * 5.0 + RNG.normal(0, 1, (200, 3))

@@ -28,7 +28,7 @@ LENGTHS = np.ones(64, np.int32)
 
 
 def loss_of(logits, targets):
-    """The loss of each clip, which is one term."""
+    """Returns the loss of each clip."""
     loss, terms = TASK.loss(logits, targets, jnp.ones(len(logits), jnp.int32))
     assert terms.shape == loss.shape
     return loss
@@ -89,7 +89,7 @@ def test_scores_and_metrics_against_scikit_learn():
 
 def test_the_table_and_the_words_of_classes_against_scikit_learn():
     given = {"label": np.where(LABELS == 3, 2, LABELS), "probabilities": LOGITS.copy()}
-    given["probabilities"][:, 4] = -np.inf  # never taken
+    given["probabilities"][:, 4] = -np.inf  # never predicted
     answer = given["probabilities"].argmax(axis=1)
     confusion = TASK.confusion(given)
     np.testing.assert_array_equal(confusion, confusion_matrix(given["label"], answer))

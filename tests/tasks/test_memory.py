@@ -1,4 +1,4 @@
-"""Adding, copying and counting against plain Python; padding never counts."""
+"""Adding, copying and counting against plain Python. Padding has no effect."""
 
 import math
 
@@ -21,7 +21,7 @@ NOTHING = np.zeros(3, np.float32)  # for labels
 
 
 def padded(sequences, fill=0.0):
-    """A batch (3, TIME, values) with anything past the sequences."""
+    """Returns a batch (3, TIME, values) with arbitrary padding."""
     batch = np.full((3, TIME, np.shape(sequences[0])[-1]), fill, np.float32)
     for row, sequence in zip(batch, sequences, strict=True):
         row[: len(sequence)] = sequence
@@ -29,7 +29,7 @@ def padded(sequences, fill=0.0):
 
 
 def to_add():
-    """Marked numbers, and their sums."""
+    """Returns marked numbers and their sums."""
     sequences, sums = [], []
     for lengths in LENGTHS:
         numbers, first, second = RNG.random(lengths).tolist(), 3, int(lengths) - 2
@@ -40,7 +40,7 @@ def to_add():
 
 
 def to_copy():
-    """Ten symbols, blanks, eleven nines; and what is to be said at each step."""
+    """Returns ten symbols, blanks and eleven nines; and the target at each step."""
     sequences, output_names = [], []
     for lengths in LENGTHS:
         symbols, blanks = RNG.integers(1, 9, 10).tolist(), int(lengths) - 20
@@ -50,7 +50,7 @@ def to_copy():
 
 
 def to_count():
-    """Brackets, and whether all are closed."""
+    """Returns brackets, and whether all are closed."""
     sequences, output_names = [], []
     for lengths in LENGTHS:
         sequence, answer, depth = [], [], 0
@@ -130,8 +130,8 @@ def test_counting_loses_the_cross_entropy_of_every_step():
 
 
 @every_task
-def test_what_lies_in_padding_never_counts(name):
-    """Neither in losses nor in gradients, whatever it is."""
+def test_padding_has_no_effect(name):
+    """Padding of any value changes neither losses nor gradients."""
     task, draw = CASES[name]
     sequences, _ = draw()
     outputs, garbage = outputs_of(task), RNG.normal(0, 1e4, (3, TIME, task.outputs))
@@ -151,7 +151,7 @@ def test_what_lies_in_padding_never_counts(name):
 
 
 @pytest.mark.parametrize("name", ["copy_memory", "counting"])
-def test_metrics_count_every_step_alike(name):
+def test_metrics_weight_every_step_equally(name):
     task, draw = CASES[name]
     sequences, _ = draw()
     targets = task.inputs_and_targets(padded(sequences), LENGTHS, NOTHING).targets
@@ -164,7 +164,7 @@ def test_metrics_count_every_step_alike(name):
     assert abs(expected - np.mean(loss / LENGTHS)) > 1e-3  # that of sequences alike
 
 
-def test_who_copies_all_loses_nothing_and_who_forgets_one_symbol_loses_it():
+def test_a_copy_has_no_loss_except_for_wrong_symbols():
     sequences, output_names = to_copy()
     answered = np.zeros((3, TIME), int)
     for row, answer in zip(answered, output_names, strict=True):

@@ -28,7 +28,7 @@ OF_CLASSES = (ACCURACY, LOSS, MACRO_F1, UAR)
 
 
 def of_classes(seed, count=200):
-    """Predictions of classes of unequal frequency; class 3 has no example, but is taken."""
+    """Returns predictions of unequally frequent classes. Class 3 is predicted, but absent."""
     rng = np.random.default_rng(seed)
     label = rng.choice(CLASSES, count, p=[0.5, 0.3, 0.15, 0.0, 0.05])
     scores = rng.random((count, CLASSES))
@@ -38,7 +38,7 @@ def of_classes(seed, count=200):
 
 
 def of_tags(seed, count=200, digits=2):
-    """Predictions of tags, with many equal scores; likelier where scores are high."""
+    """Returns predictions of tags, with many equal scores that correlate with the tags."""
     rng = np.random.default_rng(seed)
     scores = np.round(rng.random((count, TAGS)), digits)
     tags = (rng.random((count, TAGS)) < 0.1 + 0.6 * scores).astype(np.uint8)
@@ -46,7 +46,7 @@ def of_tags(seed, count=200, digits=2):
 
 
 def weights_of(seed, count=200):
-    """Random weights; some are 0, as in a resample of the examples."""
+    """Returns random weights. Some are 0, as in a bootstrap sample."""
     return np.random.default_rng(100 + seed).poisson(1.0, count).astype(np.float64)
 
 
@@ -86,7 +86,7 @@ def test_metrics_of_classes_against_scikit_learn(seed, weighted):
         assert metric.value(found, weights) == pytest.approx(references[metric.name], rel=1e-12)
     if not weighted:
         balanced = sklearn.metrics.balanced_accuracy_score(label[answer != 3], answer[answer != 3])
-        kept_rows = take(found, answer != 3)  # scikit-learn warns of classes that are only taken
+        kept_rows = take(found, answer != 3)  # scikit-learn warns of classes without examples
         assert UAR.value(kept_rows) == pytest.approx(balanced, rel=1e-12)
 
 
@@ -106,7 +106,7 @@ def test_metrics_of_tags_against_scikit_learn(seed, weighted):
 
 
 class Numeric(Metric):
-    """Another metric's value, with the contributions that every metric has."""
+    """The value of another metric, with the default contributions."""
 
     name = "numeric"
 
@@ -151,7 +151,7 @@ def test_what_is_right_or_wrong_contributes_1_or_0():
     found = of_classes(0)
     right = found["probabilities"].argmax(axis=1) == found["label"]
     np.testing.assert_array_equal(ACCURACY.contributions(found), right)
-    # With as many examples of each class, the recall of a class is hits less a constant.
+    # With equally many examples per class, the recall is hits minus a constant.
     even = take(found, np.concatenate([np.flatnonzero(found["label"] == c)[:8] for c in (0, 1)]))
     right = even["probabilities"].argmax(axis=1) == even["label"]
     apart = UAR.contributions(even) - right
@@ -159,7 +159,7 @@ def test_what_is_right_or_wrong_contributes_1_or_0():
 
 
 def test_contributions_of_an_equal_error_rate_give_its_spread():
-    """Of normal scores, against the standard deviation over many data sets."""
+    """Compares with the standard deviation over many data sets of normal scores."""
     rng = np.random.default_rng(0)
     values, spreads = [], []
     for _ in range(400):
@@ -169,13 +169,13 @@ def test_contributions_of_an_equal_error_rate_give_its_spread():
         contributions = EER.contributions(found)
         values.append(EER.value(found))
         assert contributions.mean() == pytest.approx(values[-1], abs=1e-12)
-        # As many of both kinds in each data set: their means do not vary.
+        # All data sets have the same number of examples with and without the tag.
         kinds = [contributions[true], contributions[~true]]
         spreads.append(sum(kind.size * kind.var() for kind in kinds) / 400**2)
     assert math.sqrt(np.mean(spreads)) == pytest.approx(np.std(values), rel=0.1)
 
 
-def test_metrics_of_tags_do_not_count_what_all_or_none_have():
+def test_metrics_leave_out_constant_tags():
     found = of_tags(0)
     found["tags"][:, 0], found["tags"][:, 1] = 1, 0
     only = {name: found[name][:, [2]] for name in ("tags", "probabilities")}
@@ -195,7 +195,7 @@ def test_the_best_and_the_worst_order(scores, rate):
 
 
 class TopTwo(Mean):
-    """What a user writes for a metric that is a mean."""
+    """A user-defined metric that is a mean."""
 
     name = "top_two"
 
@@ -205,7 +205,7 @@ class TopTwo(Mean):
 
 
 class Kappa(Metric):
-    """What a user writes for any other: Cohen's kappa."""
+    """A user-defined metric that is not a mean: Cohen's kappa."""
 
     name = "kappa"
     bounds = (-1.0, 1.0)
@@ -217,7 +217,7 @@ class Kappa(Metric):
         )
 
 
-def test_metrics_of_a_users_own():
+def test_user_defined_metrics():
     found = of_classes(1)
     top = sklearn.metrics.top_k_accuracy_score(
         found["label"], found["probabilities"], k=2, labels=range(CLASSES)
@@ -228,11 +228,11 @@ def test_metrics_of_a_users_own():
     contributions = Kappa().contributions(found)
     assert contributions.mean() == pytest.approx(Kappa().value(found))
     left_out = [Kappa().value(take(found, np.arange(60) != i)) for i in range(60)]
-    jackknife = 59 * np.var(left_out)  # of the variance of the value
+    jackknife = 59 * np.var(left_out)  # relative to the variance of the value
     assert contributions.var() / 60 == pytest.approx(jackknife, rel=0.1)
 
 
-def test_of_many_examples_those_of_a_cluster_share_what_they_contribute():
+def test_examples_of_a_cluster_share_contributions():
     found = of_classes(0, count=2500)
     found["cluster"] = np.random.default_rng(0).integers(0, 40, 2500)
     exact = UAR.contributions(found)

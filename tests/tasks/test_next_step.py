@@ -1,4 +1,4 @@
-"""To foretell frames: against PyTorch, SciPy and float64 formulas; padding never counts."""
+"""Prediction of frames, against PyTorch, SciPy and float64 formulas. Padding has no effect."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ both_distributions = pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 
 
 def sums(values):
-    """Of (B, T, ...) over the frames that count, in float64."""
+    """Returns the sums of (4, TIME, ...) over valid frames (4,), in float64."""
     per_frame = values.astype(np.float64).reshape(4, TIME, -1).sum(axis=-1)
     return np.where(VALID, per_frame, 0).sum(axis=1)
 
@@ -51,7 +51,7 @@ def test_bernoulli_against_pytorch():
     close(loss, sums(expected.numpy()))
 
 
-def test_gaussian_is_the_likelihood_at_unit_variance_but_for_a_constant():
+def test_gaussian_is_the_likelihood_at_unit_variance_up_to_a_constant():
     loss, terms = NextStep(WIDTH, "gaussian").loss(LOGITS, REALS, LENGTHS)
     at_best = norm.logpdf(0.0)
     close(loss, sums(at_best - norm.logpdf(REALS.astype(np.float64), LOGITS)))
@@ -67,8 +67,8 @@ def test_huge_logits_stay_finite():
 
 
 @both_distributions
-def test_what_lies_in_padding_never_counts(distribution):
-    """Neither in losses nor in gradients, whatever it is."""
+def test_padding_has_no_effect(distribution):
+    """Padding of any value changes neither losses nor gradients."""
     task = NextStep(WIDTH, distribution)
 
     def lost(outputs, targets):
@@ -83,13 +83,13 @@ def test_what_lies_in_padding_never_counts(distribution):
 
 
 @both_distributions
-def test_how_far_a_batch_is_padded_does_not_matter(distribution):
+def test_the_length_of_padding_has_no_effect(distribution):
     task, more = NextStep(WIDTH, distribution), ((0, 0), (0, 7), (0, 0))
     longer = [np.pad(a, more, constant_values=3.0) for a in (LOGITS, ROLLS)]
     close(task.loss(*longer, LENGTHS)[0], task.loss(LOGITS, ROLLS, LENGTHS)[0])
 
 
-def test_every_frame_is_foretold_from_those_before_it():
+def test_every_frame_is_predicted_from_earlier_frames():
     inputs, lengths, targets = NextStep(WIDTH).inputs_and_targets(ROLLS, LENGTHS, jnp.zeros(4))
     assert not np.any(inputs[:, 0])
     np.testing.assert_array_equal(inputs[:, 1:], ROLLS[:, :-1])
@@ -97,7 +97,7 @@ def test_every_frame_is_foretold_from_those_before_it():
     np.testing.assert_array_equal(lengths, LENGTHS)
 
 
-def test_or_the_first_frame_is_only_given():
+def test_the_first_frame_can_be_input_only():
     task = NextStep(WIDTH, first_frame=False)
     inputs, lengths, targets = task.inputs_and_targets(ROLLS, LENGTHS, jnp.zeros(4))
     np.testing.assert_array_equal(inputs, ROLLS[:, :-1])
@@ -115,17 +115,17 @@ def test_the_two_differ_by_the_loss_of_the_first_frame():
     np.testing.assert_array_equal(of_rest, terms - 1)
 
 
-def test_metrics_of_a_split_count_every_frame_alike():
+def test_metrics_weight_every_frame_equally():
     task = NextStep(WIDTH)
     scores = {k: np.asarray(v) for k, v in task.score(LOGITS, ROLLS, LENGTHS).items()}
     metrics = measure(task.metrics, scores)
     logits = LOGITS.astype(np.float64)
     total = -sums(np.where(ROLLS == 1, log_expit(logits), log_expit(-logits)))
     np.testing.assert_allclose(metrics["loss"], total.sum() / LENGTHS.sum(), rtol=1e-6)
-    assert abs(metrics["loss"] - np.mean(total / LENGTHS)) > 0.01  # that of pieces alike
+    assert abs(metrics["loss"] - np.mean(total / LENGTHS)) > 0.01  # as for equal pieces
 
 
-def test_a_sequence_without_anything_to_foretell_weighs_nothing():
+def test_a_sequence_without_targets_has_no_weight():
     task = NextStep(WIDTH, first_frame=False)
     _, lengths, targets = task.inputs_and_targets(ROLLS, LENGTHS, jnp.zeros(4))
     scores = {k: np.asarray(v) for k, v in task.score(LOGITS[:, 1:], targets, lengths).items()}
@@ -158,6 +158,6 @@ def test_make_task():
     ],
     ids=str,
 )
-def test_what_cannot_be_asked_is_refused(changes, message):
+def test_invalid_tasks_are_refused(changes, message):
     with pytest.raises(UserError, match=message):
         made(**changes)

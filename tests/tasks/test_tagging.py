@@ -1,4 +1,4 @@
-"""Several tags per clip, held against scikit-learn."""
+"""Several tags per clip, against scikit-learn."""
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +67,7 @@ def test_scores_tables_and_words_of_tags():
         )
 
 
-def test_tags_that_tell_nothing_do_not_count():
+def test_constant_tags_do_not_count():
     labels = LABELS[[1, 2, 1, 2]]  # all are music
     probabilities = np.array([[0.5, 0.1], [0.5, 0.9], [0.5, 0.2], [0.5, 0.8]])
     scores = {"loss": np.ones(4), "tags": labels, "probabilities": probabilities}
@@ -96,10 +96,10 @@ def test_the_weighted_loss_of_each_tag_is_scikit_learns():
     )
     expected, total = 0.0, np.zeros(50)
     for tag in range(2):
-        its = compute_sample_weight("balanced", labels[:, tag])
+        weight = compute_sample_weight("balanced", labels[:, tag])
         chance = 1 / (1 + np.exp(-outputs[:, tag].astype(np.float64)))
-        expected += log_loss(labels[:, tag], chance, sample_weight=its) / 2
-        total += its / 2
+        expected += log_loss(labels[:, tag], chance, sample_weight=weight) / 2
+        total += weight / 2
     np.testing.assert_allclose(terms, total, rtol=1e-6)
     np.testing.assert_allclose(loss.sum() / terms.sum(), expected, rtol=1e-5)
     plain = TASK.score(outputs, TASK.soft_labels(labels), jnp.ones(50))

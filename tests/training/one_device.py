@@ -1,4 +1,4 @@
-"""What the step does to one member on one device, without a loader or a data set."""
+"""A training step of one member on one device, without a loader or a data set."""
 
 import functools
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ FAST: Mapping[str, Any] = {"model.recurrent_init": "uniform"}  # to compile
 
 
 def on_one_device(function):
-    """Compiles a function that reduces over the devices for one of them."""
+    """Compiles a function that reduces over devices, for one device."""
 
     @jax.jit
     def call(*arguments):
@@ -39,7 +39,7 @@ def program_of(changes: Mapping[str, Any]) -> Program:
 
 
 def fresh_state(program: Program, changes: Mapping[str, Any]) -> TrainState:
-    """A member before its first step, on features that are taken as they are."""
+    """Returns a member before its first step, on features without normalisation."""
     hyper = {name: values[0] for name, values in hyperparameters([tiny(changes)]).items()}
     width = program.frontend.features
     return jax.jit(program.init)(
@@ -48,7 +48,7 @@ def fresh_state(program: Program, changes: Mapping[str, Any]) -> TrainState:
 
 
 def noise(program: Program, frames: list[int]) -> Batch:
-    """Clips of white noise, as long as so many frames."""
+    """Returns clips of white noise with the given number of frames."""
     lengths = np.array([program.frontend.samples(count) for count in frames], np.int32)
     audio = np.random.default_rng(0).normal(0, 3000, (len(frames), lengths.max()))
     inside = np.arange(lengths.max()) < lengths[:, None]
@@ -59,7 +59,7 @@ def noise(program: Program, frames: list[int]) -> Batch:
 
 
 def compiled_step(changes: Mapping[str, Any], frames: int, sample_rate: int = RATE) -> Compiled:
-    """A training step from int16 samples, compiled for clips of so many frames and not run."""
+    """Compiles a training step from int16 samples without running it."""
     config = override(tiny(FAST), changes)
     program = make_program(config, Signal(sample_rate), ClassField(CLASSES))
     placement, rows = make_placement(config.parallel, 1), config.train.batch_size
@@ -87,6 +87,6 @@ def compiled_step(changes: Mapping[str, Any], frames: int, sample_rate: int = RA
 
 
 def memory(compiled: Compiled) -> int:
-    """Bytes of arguments and intermediate results."""
+    """Returns the bytes of arguments and temporaries."""
     sizes = compiled.call.memory_analysis()
     return sizes.argument_size_in_bytes + sizes.temp_size_in_bytes

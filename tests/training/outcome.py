@@ -1,4 +1,4 @@
-"""A group trained by the loop in a folder, as the tests of the loop and of packs look at it."""
+"""Helpers that train a group and read its results."""
 
 import jax
 from etils import epath
@@ -11,20 +11,20 @@ from gru_audio.training.stopping import Stop
 from gru_audio.training.trainer import Member, train
 from tests.tones import assert_same, make_loader, member, tiny
 
-ONE_STEP, MANY_STEPS = 0.0, 1e9  # seconds a call is to take
+ONE_STEP, MANY_STEPS = 0.0, 1e9  # target duration of a call in seconds
 STEPS = {"train.steps": 20, "train.eval_every": 5, "parallel.call_seconds": MANY_STEPS}
 
 
 class Outcome:
-    """A group trained in a folder, or trained on."""
+    """Trains a group in a folder, or resumes it."""
 
     def __init__(self, source, folder, *members, **common):
         configs = [tiny(STEPS | common | changes) for changes in members]
-        self.config, self.loader, self.said = configs[0], make_loader(source, configs), []
+        self.config, self.loader, self.messages = configs[0], make_loader(source, configs), []
         folder = epath.Path(folder)
         named = [Member(f"run{m}", config.train.steps) for m, config in enumerate(configs)]
         boards = TensorBoardWriter({member.name: folder / member.name for member in named})
-        checkpointer = Checkpointer(folder, 10, boards, self.said.append)
+        checkpointer = Checkpointer(folder, 10, boards, self.messages.append)
         state = self.loader.initial_state(hyperparameters(configs))
         self.population = Population(self.loader, state, self.config.parallel.shrink_gain)
         progress = TrainProgress("test")
@@ -34,7 +34,7 @@ class Outcome:
         self.all_records = checkpointer.records()
 
     def records(self, m, kind=""):
-        """A member's records without wall times."""
+        """Returns a member's records without wall times."""
         return [
             {k: v for k, v in record.items() if k not in ("seconds", "run")}
             for record in self.all_records
@@ -42,13 +42,13 @@ class Outcome:
         ]
 
     def lost(self, m):
-        """Its validation losses by step."""
+        """Returns a member's validation losses by step."""
         return {r["step"]: r["validation/loss"] for r in self.records(m, "validation/")}
 
 
-def same_member(one, other, m, its=None):
-    its = m if its is None else its
-    assert_same(member(one.state, m), member(other.state, its))
-    assert one.records(m) == other.records(its)
+def same_member(one, other, m, other_m=None):
+    other_m = m if other_m is None else other_m
+    assert_same(member(one.state, m), member(other.state, other_m))
+    assert one.records(m) == other.records(other_m)
     for name in ("last_step", "best", "best_step", "failure", "alive"):
-        assert getattr(one.memory, name)[m] == getattr(other.memory, name)[its], name
+        assert getattr(one.memory, name)[m] == getattr(other.memory, name)[other_m], name

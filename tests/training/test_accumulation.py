@@ -1,4 +1,4 @@
-"""A batch in micro-batches, one after another, gives the update of the whole batch."""
+"""Gradient accumulation gives the update of the whole batch."""
 
 import functools
 
@@ -46,7 +46,7 @@ def whole(source):
     ids=str,
 )
 def test_without_batch_norm_it_changes_nothing(source, whole, changes):
-    """With all noise on: it is keyed by the row of the whole batch, as mixup's partners are."""
+    """All noise and mixup's partners depend on the row of the whole batch only."""
     np.testing.assert_allclose(losses(source, changes), whole, rtol=1e-5, atol=1e-5)
 
 
@@ -59,8 +59,8 @@ def test_devices_share_each_part():
 
 
 @pytest.mark.reliability  # for its length
-def test_batch_norm_is_over_each_part_and_moves_once_a_part():
-    """By hand: the model applied twice, the second time with the statistics the first one left."""
+def test_batch_norm_is_over_each_part_and_updated_once_per_part():
+    """The model is applied twice, the second time with the updated statistics."""
     changes = CRNN | {"train.grad_accumulation": 2, "optimizer.name": "sgd"}
     program = program_of(changes)
     state, batch = fresh_state(program, changes), noise(program, [8, 3, 5, 1, 8, 6, 7, 2])
@@ -108,9 +108,9 @@ def test_batch_norms_parts_do_not_depend_on_the_devices(source):
     np.testing.assert_allclose(shared, whole, rtol=1e-5, atol=1e-5)
 
 
-def test_memory_is_that_of_a_part():
+def test_memory_is_that_of_one_part():
     size = {"model.hidden": 32, "train.batch_size": 64}
     whole, parts = (
         memory(compiled_step(size | {"train.grad_accumulation": parts}, 400)) for parts in (1, 8)
     )
-    assert parts < whole / 3  # what is left is of one size: parameters, their moments, the sound
+    assert parts < whole / 3  # the rest has a constant size: parameters, their moments, the sound

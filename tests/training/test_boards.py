@@ -1,4 +1,4 @@
-"""What TensorBoard itself reads of a run that trains."""
+"""TensorBoard reads the files of a run during training."""
 
 import pytest
 from etils import epath
@@ -29,7 +29,7 @@ def boards(tmp_path):
 
 @pytest.fixture
 def board(tmp_path):
-    """What TensorBoard has read of run a, which reads on."""
+    """Returns what TensorBoard has read of run a so far."""
     return EventAccumulator(str(tmp_path / "a" / "tensorboard"))
 
 
@@ -38,7 +38,7 @@ def shown(board, name="train/loss"):
     return [(event.step, event.value, event.wall_time) for event in board.Scalars(name)]
 
 
-def test_a_board_grows_before_the_eyes_of_who_looks_at_it(boards, board):
+def test_a_board_grows_while_it_is_read(boards, board):
     boards.add(FIRST)
     assert shown(board) == [(50, 2.5, 1.0)]
     boards.add(SECOND)
@@ -66,12 +66,12 @@ def test_a_whole_board_is_not_replaced_and_a_damaged_one_is(boards, board, tmp_p
     inode = path.stat().st_ino
     write_events(epath.Path(tmp_path / "a"), of_a(FIRST + SECOND))
     assert path.stat().st_ino == inode
-    path.write_bytes(path.read_bytes()[:-9])  # killed while it was written
+    path.write_bytes(path.read_bytes()[:-9])  # killed during a write
     write_events(epath.Path(tmp_path / "a"), of_a(FIRST + SECOND))
     assert shown(board) == [(50, 2.5, 1.0), (100, 1.25, 3.0)]
 
 
-def test_a_board_that_cannot_be_written_stops_nobody(boards, tmp_path):
+def test_an_unwritable_board_does_not_stop_training(boards, tmp_path):
     (tmp_path / "a").write_text("in the way")
     boards.add(FIRST)
     boards.reset([])

@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back to the bit, or is known to be damaged."""
+"""Checkpoints are restored bit by bit, or found to be damaged."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ from gru_audio.settings import UserError
 from gru_audio.training.checkpoint import Checkpoints, silence
 from tests.tones import assert_same
 
-silence()  # as the commands do: nothing below may print a stack trace
+silence()  # as the commands do, so that no traceback is printed
 MEMORY = {"step": 3, "best": [None, 0.1 + 0.2], "windows": {"loss": [1e-300, 2.5]}, "failure": [""]}
 
 
@@ -47,11 +47,11 @@ def save(directory, steps, keep=2):
 
 
 def restored(directory, until=None):
-    """What comes back, and what is said."""
-    said: list[str] = []
-    checkpoints = Checkpoints(directory, 2, said.append)
+    """Returns what is restored, and the messages."""
+    messages: list[str] = []
+    checkpoints = Checkpoints(directory, 2, messages.append)
     try:
-        return checkpoints.restore(abstract(), until), said
+        return checkpoints.restore(abstract(), until), messages
     finally:
         checkpoints.close()
 
@@ -64,7 +64,7 @@ def assert_restored(found, step):
 
 @pytest.fixture
 def saved(tmp_path):
-    """Three saves, of which two are kept."""
+    """Saves three times; two checkpoints are kept."""
     directory = epath.Path(tmp_path / "checkpoints")
     save(directory, (3, 5, 12))
     return directory
@@ -74,32 +74,32 @@ def test_nothing_to_restore(tmp_path):
     assert restored(epath.Path(tmp_path / "checkpoints")) == (None, [])
 
 
-def test_the_latest_comes_back_to_the_bit_as_arrays_of_the_host(saved):
-    found, said = restored(saved)
+def test_the_latest_is_restored_bit_by_bit(saved):
+    found, messages = restored(saved)
     assert_restored(found, 12)
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(found[0]))
-    assert not said
+    assert not messages
 
 
 def test_only_the_latest_are_kept(saved):
     assert folders(saved) == ["12", "5"]
 
 
-def test_the_one_before_serves_when_the_latest_is_gone(saved):
+def test_the_previous_one_is_used_if_the_latest_is_missing(saved):
     shutil.rmtree(saved / "12")
     assert_restored(restored(saved)[0], 5)
 
 
-def test_an_earlier_one_may_be_asked_for(saved):
-    """As when the metrics since then are damaged. What lay past it is written again."""
+def test_an_earlier_checkpoint_can_be_restored(saved):
+    """This happens if later metrics are damaged. Later steps are saved again."""
     assert_restored(restored(saved, until=11)[0], 5)
     assert folders(saved) == ["5"]
     save(saved, [12])
     assert_restored(restored(saved, until=12)[0], 12)
-    assert_restored(restored(saved, until=4)[0], 12)  # rather than none
+    assert_restored(restored(saved, until=4)[0], 12)  # instead of no checkpoint
 
 
-def test_what_is_saved_may_change_at_once(tmp_path):
+def test_arrays_may_change_during_a_save(tmp_path):
     checkpoints = Checkpoints(epath.Path(tmp_path), 1, pytest.fail)
     arrays = jax.tree.map(np.array, state(3))
     checkpoints.save(3, arrays, MEMORY)
@@ -108,8 +108,8 @@ def test_what_is_saved_may_change_at_once(tmp_path):
     assert_restored(restored(epath.Path(tmp_path))[0], 3)
 
 
-def test_a_half_written_checkpoint_is_ignored(saved):
-    """A kill leaves a folder that was never renamed; some of its files are there."""
+def test_an_incomplete_checkpoint_is_ignored(saved):
+    """A kill leaves a folder that was not renamed, with some of its files."""
     half = Path(saved / "20.orbax-checkpoint-tmp")
     shutil.copytree(saved / "12", half)
     files = sorted(path for path in half.rglob("*") if path.is_file())
@@ -119,23 +119,23 @@ def test_a_half_written_checkpoint_is_ignored(saved):
     assert_restored(restored(saved)[0], 12)
 
 
-def test_saving_goes_on_after_a_kill(saved):
+def test_saving_continues_after_a_kill(saved):
     shutil.copytree(saved / "12", saved / "20.orbax-checkpoint-tmp")
     save(saved, [20])
     assert_restored(restored(saved)[0], 20)
-    assert folders(saved) == ["12", "20"]  # nothing half-written is left either
+    assert folders(saved) == ["12", "20"]  # no partial checkpoint is left
 
 
 def damages(content: bytes) -> Iterator[bytes | None]:
-    """A file's content, cut, emptied, gone, and with flipped bytes from beginning to end."""
+    """Yields damaged versions of a file: truncated, empty, missing, with flipped bytes."""
     yield from (content[: len(content) // 2], b"", None)
     for at in np.linspace(0, len(content) - 1, 6).astype(int):
         yield content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_damage_to_any_file_is_noticed_or_does_not_matter(saved, tmp_path, capfd):
-    """Never wrong numbers, never a stack trace; the one before serves, and it says so."""
+def test_damage_to_any_file_is_detected_or_has_no_effect(saved, tmp_path, capfd):
+    """The previous checkpoint is used, with a message and without a traceback."""
     files = sorted(path for path in Path(saved / "12").rglob("*") if path.is_file())
     noticed = set()
     for file in files:
@@ -146,21 +146,21 @@ def test_damage_to_any_file_is_noticed_or_does_not_matter(saved, tmp_path, capfd
             (copy / name).unlink()
             if damaged is not None:
                 (copy / name).write_bytes(damaged)
-            found, said = restored(copy)
-            if said:
+            found, messages = restored(copy)
+            if messages:
                 assert_restored(found, 5)
-                assert said[0].startswith("checkpoint 12 is damaged (")
-                assert said[0].endswith("); resumes from step 5")
+                assert messages[0].startswith("checkpoint 12 is damaged (")
+                assert messages[0].endswith("); resumes from step 5")
                 assert folders(copy) == ["5", "damaged-12"]
                 noticed.add(name)
             else:
                 assert_restored(found, 12)
             shutil.rmtree(copy)
-    assert len(noticed) > len(files) / 3  # some files are there for Orbax's use alone
+    assert len(noticed) > len(files) / 3  # some files are used by Orbax only
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_training_goes_on_from_before_the_damage(saved):
+def test_training_continues_from_before_the_damage(saved):
     shutil.rmtree(saved / "12" / "default")
     assert_restored(restored(saved)[0], 5)
     save(saved, [12])
@@ -171,15 +171,15 @@ def test_training_goes_on_from_before_the_damage(saved):
 def test_all_are_damaged(saved):
     for step in ("5", "12"):
         (saved / step / "_CHECKPOINT_METADATA").write_text("{")
-    found, said = restored(saved)
+    found, messages = restored(saved)
     assert found is None
-    assert len(said) == 1
-    assert "checkpoint 12 is damaged" in said[0]
-    assert said[0].endswith("none is left: starts again")
+    assert len(messages) == 1
+    assert "checkpoint 12 is damaged" in messages[0]
+    assert messages[0].endswith("none is left: starts again")
     assert folders(saved) == ["damaged-12", "damaged-5"]
 
 
-def test_another_shape_is_no_damage(saved):
+def test_another_shape_is_not_damage(saved):
     checkpoints = Checkpoints(saved, 2, pytest.fail)
     other = abstract() | {"step": jax.ShapeDtypeStruct((10**15,), np.int32)}  # never allocated
     expected = r"step is int32\[2\] there, int32\[1000000000000000\] here"
@@ -191,7 +191,7 @@ def test_another_shape_is_no_damage(saved):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of two megabytes."""
+    """Mounts a disk of two megabytes."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
@@ -209,10 +209,10 @@ def free(disk):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("room", [0, 8_192, 300_000])
 def test_a_full_disk_does_not_end_training(small_disk, room, capfd):
-    """At whatever point of a save it fills up: the one before stays, and the room is given back."""
+    """The previous checkpoint stays, and the space of the failed one is freed."""
     arrays = {"a": np.random.default_rng(0).normal(size=100_000).astype(np.float32)}  # 400 kB
-    said: list[str] = []
-    checkpoints = Checkpoints(epath.Path(small_disk / "checkpoints"), 1, said.append)
+    messages: list[str] = []
+    checkpoints = Checkpoints(epath.Path(small_disk / "checkpoints"), 1, messages.append)
     checkpoints.save(3, arrays, {"step": 3})
     assert checkpoints.wait()
     fill = small_disk / "fill"
@@ -224,7 +224,7 @@ def test_a_full_disk_does_not_end_training(small_disk, room, capfd):
         assert free(small_disk) == before
         assert folders(small_disk / "checkpoints") == ["3"]
     reason = "could not be written (No space left on device); training goes on"
-    assert said == [f"checkpoint at step {step} {reason}" for step in (4, 5)]
+    assert messages == [f"checkpoint at step {step} {reason}" for step in (4, 5)]
     fill.unlink()
     checkpoints.save(5, arrays, {"step": 5})
     assert checkpoints.wait()
@@ -259,7 +259,7 @@ else:
 """
 
 
-def test_one_of_several_processes_saves_and_restores_alone(tmp_path, environment):
+def test_only_process_0_saves_and_restores(tmp_path, environment):
     with socket.socket() as free_port:
         free_port.bind(("localhost", 0))
         port = str(free_port.getsockname()[1])
@@ -297,7 +297,7 @@ def model(tmp_path):
     return directory
 
 
-def test_a_model_comes_back(model):
+def test_a_model_is_restored(model):
     loaded, description = load_model(model)
     assert_same(loaded["params"], ARRAYS["params"])
     assert_same(loaded["normalisation"], ARRAYS["normalisation"])
@@ -310,7 +310,7 @@ def test_a_model_without_its_description_is_not_finished(model):
         load_model(model)
 
 
-def test_a_damaged_model_is_noticed(model):
+def test_a_damaged_model_is_detected(model):
     content = (model / "arrays.npz").read_bytes()
     at = content.index(np.arange(3, dtype=np.float32).tobytes())
     for damaged in (content[:-30], b"", content[: at + 4] + b"\x01" + content[at + 5 :]):

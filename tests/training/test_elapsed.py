@@ -6,7 +6,7 @@ import time
 from gru_audio.training.logging import Elapsed
 
 
-def test_sleep_takes_wall_time_alone():
+def test_sleep_takes_wall_time_only():
     began = Elapsed.now()
     time.sleep(0.3)
     slept = Elapsed.now() - began
@@ -14,7 +14,7 @@ def test_sleep_takes_wall_time_alone():
     assert slept.cpu < 0.15
 
 
-def test_work_takes_processor_time_on_whatever_thread():
+def test_work_takes_processor_time_on_any_thread():
     def work():
         deadline = time.thread_time() + 0.2
         while time.thread_time() < deadline:

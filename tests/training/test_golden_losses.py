@@ -1,6 +1,6 @@
-"""Training gives the losses that it gave before the code was restructured.
+"""Training gives the recorded losses of an earlier version.
 
-On the machine that recorded them they were equal bit for bit. Other processors round differently.
+On the machine that recorded them, they are bit-identical. Other processors round differently.
 """
 
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.rolls import TO_FORETELL
+from tests.rolls import NEXT_STEP
 from tests.tones import NOISE, make_loader, steps, tiny
 
 RECORDED = json.loads((Path(__file__).parents[1] / "golden" / "losses.json").read_text())
@@ -22,7 +22,7 @@ CASES = {
     "convolutions": [
         {"model.name": "crnn", "model.conv": ("4 3x3 stride 1x2",), "parallel.data": 2}
     ],
-    "rolls": [{**TO_FORETELL, "train.tbptt_frames": 16}],
+    "rolls": [{**NEXT_STEP, "train.tbptt_frames": 16}],
 }
 
 

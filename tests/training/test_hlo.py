@@ -1,4 +1,4 @@
-"""What devices say to each other in a training step, read from the compiled program."""
+"""The collectives in the compiled program of a training step."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from tests.tones import fresh, make_loader, tiny
 
 CRNN = {"model.name": "crnn", "model.conv": ("4 3x3 stride 1x2",), "frontend.hop_ms": 40.0}
 TWO_BY_TWO = {"parallel.data": 2, "parallel.member": 2}
-STATISTICS = 4  # of a batch norm: count and sum, squares, and as many on the way back
+STATISTICS = 4  # of batch norm: count and sum, squares, and the same number in the backward pass
 
 _COLLECTIVE = re.compile(
     r"= (?P<shapes>.*?) (?P<name>all-\w+|reduce-scatter|collective-\w+|ragged-\w+|send|recv)"
@@ -22,7 +22,7 @@ _OF_MESH = re.compile(r"replica_groups=mesh\['member'=(\d+),'data'=(\d+)\] \{'da
 
 
 def groups_of(line):
-    """Which devices a collective lets talk to one another."""
+    """Returns the groups of devices of a collective."""
     if match := _OF_MESH.search(line):
         member, data = map(int, match.groups())
         return np.arange(member * data).reshape(member, data).tolist()
@@ -30,7 +30,7 @@ def groups_of(line):
 
 
 def collectives(source, changes):
-    """Those of the training call of two members: (name, arrays, groups of devices) each."""
+    """Returns (name, arrays, groups of devices) of each collective with two members."""
     configs = [tiny(changes | {"seed": seed}) for seed in range(2)]
     loader = make_loader(source, configs)
     state = fresh(loader, configs)
@@ -57,7 +57,7 @@ def collectives(source, changes):
     ids=str,
 )
 def test_one_reduction_an_update(source, changes, groups):
-    """Of all gradients and the loss at once, however many parts they come from."""
+    """One reduction covers all gradients and the loss, for any number of parts."""
     found, parameters = collectives(source, changes)
     assert found == [("all-reduce", parameters + 1, groups)]
 

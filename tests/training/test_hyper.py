@@ -1,4 +1,4 @@
-"""Hyperparameters: what is traced, what compiles away, and who may share a program."""
+"""Hyperparameters: which are traced, which are left out, and which runs share a program."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from tests.tones import tiny
 
 REQUIRED = {f"optimizer.{name}" for name in ("learning_rate", "b1", "b2", "eps")} | {"train.steps"}
 OPTIONAL = {
-    name for name, its in settings_in(tiny()).items() if its.traced and name not in REQUIRED
+    name for name, spec in settings_in(tiny()).items() if spec.traced and name not in REQUIRED
 }
 
 
@@ -18,7 +18,7 @@ def test_what_is_zero_in_every_member_is_absent():
     np.testing.assert_array_equal(hyper["model.dropout"], np.array([0, 0.3], np.float32))
 
 
-def test_every_leaf_has_one_number_a_member():
+def test_every_leaf_has_one_number_per_member():
     configs = [tiny(dict.fromkeys(OPTIONAL, 0.5 * (i + 1)) | INTEGERS) for i in range(3)]
     hyper = hyperparameters(configs)
     assert hyper.keys() == {*REQUIRED, *OPTIONAL}
@@ -28,7 +28,7 @@ def test_every_leaf_has_one_number_a_member():
 INTEGERS = {"optimizer.warmup_steps": 7}
 
 
-def test_numbers_do_not_part_members():
+def test_traced_numbers_do_not_separate_groups():
     same = structure(tiny())
     for changes in (
         {"seed": 3},
@@ -43,7 +43,7 @@ def test_numbers_do_not_part_members():
     assert held_out[0] == held_out[1]
 
 
-def test_everything_else_does():
+def test_everything_else_separates_groups():
     same = structure(tiny())
     for changes in (
         {"model.dropout": 0.1},

@@ -1,4 +1,4 @@
-"""The feeds: resident and streamed follow one plan, and scores come back in order."""
+"""Resident and streamed loaders follow the same plan, and return scores in order."""
 
 from dataclasses import replace
 from typing import ClassVar
@@ -45,11 +45,8 @@ def test_resident_and_streamed_give_the_same_bits(streamed, configs, trained):
     assert_same(state, trained[0])
 
 
-def test_members_that_hold_out_others_are_what_they_are_alone(source):
-    """They are in different buckets at some steps, in device memory and from disk.
-
-    Quotas and weights of their classes are their own, too.
-    """
+def test_members_that_hold_out_different_groups_equal_single_runs(source):
+    """At some steps members are in different buckets. Quotas and class weights differ, too."""
     held_out = {
         "data.buckets": 2,
         "data.train_examples": 33,
@@ -81,7 +78,7 @@ def test_members_that_hold_out_others_are_what_they_are_alone(source):
 
 @pytest.mark.reliability  # for its length
 def test_with_all_noise_they_agree(source):
-    """The compiler fuses a step on its own in another way than one in a loop."""
+    """The compiler fuses operations differently inside a loop."""
     losses = []
     for changes, calls in (({}, [20]), (STREAMED, [1] * 20)):
         configs = [tiny(NOISE | changes)]
@@ -103,7 +100,7 @@ def test_a_member_that_is_not_alive_is_left_as_it_is(resident, configs):
 
 
 def test_the_first_loss_is_that_of_the_plans_first_batch(source):
-    """Without noise it is the mean of the scores of the untrained model."""
+    """Without noise, the first loss is the mean score of the untrained model."""
     configs = [tiny({"seed": 5})]
     loader = make_loader(source, configs)
     state, (bucket, visit) = fresh(loader, configs), (0, 0)
@@ -141,7 +138,7 @@ def test_scores_are_in_the_order_of_the_ids(source, resident, streamed, trained,
 
 
 class Recorded(Source):
-    """A data set that remembers which clips were asked for."""
+    """A data set that records which clips were read."""
 
     asked: ClassVar[list[int]] = []
 
@@ -159,7 +156,7 @@ def test_a_clip_that_members_share_is_read_once(source, streamed, trained):
     clips, chunks = data.ids[0]["validation"], len(data.plan.padded)
     np.testing.assert_array_equal(clips, data.ids[1]["validation"])
     assert set(Recorded.asked) >= set(clips)
-    assert len(Recorded.asked) <= len(clips) + chunks  # one stands for the rows that are left over
+    assert len(Recorded.asked) <= len(clips) + chunks  # one clip fills the remaining rows
 
 
 def test_a_role_without_examples_has_no_scores(source):

@@ -1,4 +1,4 @@
-"""A minute of sound, 64 clips at a time, trains on a device of 8 GiB."""
+"""Training on 64 clips of one minute fits into 8 GiB."""
 
 import pytest
 
@@ -19,10 +19,10 @@ FRAMES = 6000
 
 @pytest.mark.parametrize("sample_rate", [8000, 16000])
 def test_with_rematerialisation(sample_rate):
-    """From int16 samples to new parameters; compiled, not run."""
+    """Compiles a step from int16 samples without running it."""
     step = compiled_step(MINUTE | {"model.remat_frames": 100}, FRAMES, sample_rate)
     assert memory(step) < 2 * GIB
 
 
-def test_without_it_takes_several_times_as_much():
+def test_without_rematerialisation_memory_is_several_times_larger():
     assert memory(compiled_step(MINUTE, FRAMES)) > 5 * GIB

@@ -1,4 +1,4 @@
-"""Metrics: windows, segments, and the files made of them."""
+"""Metrics: running means, log segments, and their files."""
 
 import json
 
@@ -14,7 +14,7 @@ SERIES = np.random.default_rng(0).normal(size=(2, 40)).astype(np.float32)
 
 
 def in_windows(calls):
-    """The windows of `SERIES` when it comes in calls of these lengths."""
+    """Returns the records of `SERIES` for calls of these lengths."""
     windows, ended, start = RunningMeans(7, 2, ("loss",)), [], 0
     for count in calls:
         ended += windows.add(start, {"loss": SERIES[:, start : start + count]})
@@ -36,7 +36,7 @@ def test_windows_do_not_depend_on_calls(calls):
 
 
 @pytest.mark.parametrize("kill", [1, 7, 10])
-def test_windows_take_up_where_a_checkpoint_left_off(kill):
+def test_windows_continue_from_a_checkpoint(kill):
     before = RunningMeans(7, 2, ("loss",))
     ended = before.add(0, {"loss": SERIES[:, :kill]})
     state = json.loads(json.dumps(before.state()))
@@ -51,7 +51,7 @@ def records(start, stop):
     return [{"run": "a", "step": step, "train/loss": 1 / step} for step in steps]
 
 
-def test_segments_come_back_in_order(tmp_path):
+def test_segments_are_read_in_order(tmp_path):
     segments = LogSegments(epath.Path(tmp_path), pytest.fail)
     for start, stop in ((90, 1200), (0, 90)):
         segments.write(start, stop, records(start, stop))
@@ -73,16 +73,16 @@ def test_rewinding_drops_what_is_past_a_checkpoint(tmp_path):
 
 @pytest.fixture
 def three(tmp_path):
-    """Three segments, their files, and what is said of them."""
-    said: list[str] = []
-    segments = LogSegments(epath.Path(tmp_path), said.append)
+    """Returns three log segments, their files, and the messages."""
+    messages: list[str] = []
+    segments = LogSegments(epath.Path(tmp_path), messages.append)
     for start, stop in ((0, 10), (10, 20), (20, 30)):
         segments.write(start, stop, records(start, stop))
-    return segments, sorted(tmp_path.iterdir()), said
+    return segments, sorted(tmp_path.iterdir()), messages
 
 
 def damages(content):
-    """A file's content damaged in each way: cut, emptied, a bit flipped anywhere, a line lost."""
+    """Yields damaged versions of a file: truncated, empty, with a flipped bit, without a line."""
     yield from (content[:-1], content[: len(content) // 2], b"", b"\xff" * 9)
     for at in range(0, len(content), 7):
         yield content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :]
@@ -90,26 +90,26 @@ def damages(content):
     yield b"".join(lines[:3] + lines[4:])
 
 
-def test_a_damaged_segment_is_noticed_and_read_past(three):
-    segments, files, said = three
+def test_a_damaged_segment_is_detected_and_skipped(three):
+    segments, files, messages = three
     content = files[1].read_bytes()
     for damaged in damages(content):
         files[1].write_bytes(damaged)
-        if damaged == content[:-1]:  # the last line feed tells nothing
+        if damaged == content[:-1]:  # the last line feed carries no information
             assert segments.whole_until() == 30
             continue
         assert segments.whole_until() == 10
         assert list(segments.records()) == records(0, 10) + records(20, 30)
     segments.rewind(30)
-    segments.rewind(10)  # as a checkpoint before the damage lets one do
-    told = "the metrics of steps 11 to 20 are damaged and "
-    assert said == [f"{told}lost", f"{told}computed again"]
+    segments.rewind(10)  # an earlier checkpoint allows this
+    start = "the metrics of steps 11 to 20 are damaged and "
+    assert messages == [f"{start}lost", f"{start}computed again"]
     segments.write(10, 30, records(10, 30))
     assert list(segments.records()) == records(0, 30)
     assert segments.whole_until() == 30
 
 
-def test_a_missing_segment_is_noticed(three):
+def test_a_missing_segment_is_detected(three):
     segments, files, _ = three
     files[0].unlink()
     assert segments.whole_until() == 0
@@ -119,7 +119,7 @@ def test_a_missing_segment_is_noticed(three):
 
 def test_whole_segments_reach_to_the_last(three):
     assert three[0].whole_until() == 30
-    three[0].write(30, 30, [])  # a save again, of the same step
+    three[0].write(30, 30, [])  # a second save of the same step
     assert three[0].whole_until() == 30
 
 

@@ -1,4 +1,4 @@
-"""An update that is not finite is left out, and too many of them freeze the member."""
+"""Updates that are not finite are skipped, and too many of them stop the member."""
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +10,13 @@ from tests.training.one_device import fresh_state, noise, on_one_device, program
 
 FRAMES = [8, 3, 5, 1, 8, 6, 7, 2]
 KEPT = ("weights", "best", "opt_state", "hyper", "seed", "normalisation")
-# After the update of a huge learning rate the loss is no number.
+# After an update with a huge learning rate the loss is NaN.
 HUGE = {"optimizer.learning_rate": 3e38}
 
 
 @pytest.fixture(scope="module")
 def stepped():
-    """A program that may skip two updates, a state after one good step, and the step."""
+    """Returns a program that may skip two updates, a state after one step, and the step."""
     changes = {
         "model.name": "crnn",
         "model.conv": ("2 3x3 stride 1x2",),
@@ -32,7 +32,7 @@ def stepped():
 
 
 def poisoned(state):
-    """With one weight that is no number."""
+    """Returns the state with one weight set to NaN."""
     params = jax.tree.map(jnp.copy, state.weights.params)
     output = params["head"]["output"]
     output["bias"] = output["bias"].at[0].set(jnp.nan)
@@ -44,7 +44,7 @@ def assert_kept(state, before):
         assert_same(getattr(state, name), getattr(before, name))
 
 
-def test_what_is_not_finite_changes_nothing_but_the_counts(stepped):
+def test_an_update_that_is_not_finite_changes_only_the_counts(stepped):
     program, state, step = stepped
     batch = noise(program, FRAMES)
     state, counts = poisoned(state), []
@@ -54,11 +54,11 @@ def test_what_is_not_finite_changes_nothing_but_the_counts(stepped):
         assert np.isnan(metrics["loss"])
         assert_kept(state, before)
         counts.append((int(state.skipped), int(state.step), bool(program.frozen(state))))
-    # The third is one too many: it does not count as a step.
+    # The third exceeds the limit and does not count as a step.
     assert counts[:3] == [(1, 2, False), (2, 3, False), (3, 3, True)]
 
 
-def test_a_finite_loss_with_infinite_gradients_is_left_out_too(stepped):
+def test_infinite_gradients_of_a_finite_loss_are_skipped(stepped):
     program, state, step = stepped
     params = jax.tree.map(jnp.copy, state.weights.params)
     params["front"]["norm_0"]["scale"] *= 1e-30
@@ -74,7 +74,7 @@ def test_a_finite_loss_with_infinite_gradients_is_left_out_too(stepped):
 
 
 def trained(source, changes, count, members=({},)):
-    """Fresh members, called for `count` steps and for two more."""
+    """Trains new members for `count` steps, and then for two more."""
     configs = [tiny(HUGE | changes | its) for its in members]
     loader = make_loader(source, configs)
     state, alive, series, start = fresh(loader, configs), np.ones(len(configs), bool), [], 0
@@ -89,8 +89,8 @@ def trained(source, changes, count, members=({},)):
 
 
 @pytest.mark.parametrize("loader", ["resident", "streamed"])
-def test_a_frozen_member_is_stepped_no_more(source, loader):
-    """And the other goes on as it would alone."""
+def test_a_frozen_member_does_not_change(source, loader):
+    """The other member continues as in a single run."""
     members = ({}, {"seed": 1, "optimizer.learning_rate": 0.01})
     state, metrics = trained(source, {"data.loader": loader}, 6, members)
     losses = metrics["loss"][0]
@@ -104,7 +104,7 @@ def test_a_frozen_member_is_stepped_no_more(source, loader):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(member(state.opt_state, 0)))
 
 
-def test_updates_that_may_be_left_out_do_not_stop_it(source):
+def test_skipped_updates_within_the_limit_do_not_stop_a_member(source):
     state, metrics = trained(source, {"train.skip_nonfinite": 10}, 6)
     losses = metrics["loss"][0]
     bad = int(np.flatnonzero(~np.isfinite(losses))[0])

@@ -1,4 +1,4 @@
-"""Optimizers against Optax's own, schedules against PyTorch's and closed forms."""
+"""Optimizers against Optax, schedules against PyTorch and closed forms."""
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +24,12 @@ TARGET = jax.tree.map(lambda a: a + 1, PARAMS)
 
 
 def gradients(params, scale):
-    """Of a quadratic whose steepness changes from step to step."""
+    """Returns gradients of a quadratic function that changes from step to step."""
     return jax.tree.map(lambda p, t: scale * (p - t), params, TARGET)
 
 
 def ours(name, hyper, updates=20):
-    """Parameters after some updates, all numbers traced."""
+    """Returns parameters after some updates with traced hyperparameters."""
 
     @jax.jit
     def update(hyper, params, state, scale):

@@ -1,4 +1,4 @@
-"""Tasks that ask for every frame: losses are sums over frames, however a batch is parted."""
+"""Tasks per frame: losses are sums over frames, for any division of the batch."""
 
 import functools
 import shutil
@@ -16,7 +16,7 @@ from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.settings import UserError
 from gru_audio.tasks.metrics import LOSS
 from gru_audio.training.program import make_program
-from tests.rolls import TO_FORETELL
+from tests.rolls import NEXT_STEP
 from tests.tones import assert_same, fresh, make_loader, member, steps, tiny
 from tests.training.one_device import FAST, fresh_state, on_one_device
 from tests.training.outcome import Outcome, same_member
@@ -31,13 +31,11 @@ close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
 
 
 def program_of(changes):
-    return make_program(
-        tiny({**FAST, **TO_FORETELL, **changes}), signal.frames(WIDTH, "uint8"), None
-    )
+    return make_program(tiny({**FAST, **NEXT_STEP, **changes}), signal.frames(WIDTH, "uint8"), None)
 
 
 def batch_of(fill=0):
-    """Pieces in a padded batch; past their end lies `fill`."""
+    """Returns a batch of pieces padded with `fill`."""
     length = np.array(FRAMES, np.int32)
     inside = np.arange(TIME) < length[:, None]
     rows = np.arange(len(FRAMES), dtype=np.int32)
@@ -45,19 +43,19 @@ def batch_of(fill=0):
 
 
 def share_of(changes, fill=0):
-    """The share of a batch, with the program and state that made it."""
+    """Returns the gradient sum of a batch, with its program and state."""
     changes = {**MODEL, **changes}
     program, batch = program_of(changes), batch_of(fill)
-    state = fresh_state(program, TO_FORETELL | changes)
+    state = fresh_state(program, NEXT_STEP | changes)
     keys = program.keys(state, batch.row)
     return program, state, jax.jit(lambda s, k, b: program.gradients(s, k, b))(state, keys, batch)
 
 
 @functools.cache
 def of_each_piece(first_frame=True):
-    """Losses of the pieces on their own, without padding, by another formula; and the gradients.
+    """Returns losses of single pieces by another formula, and their gradients.
 
-    At the weights that a fresh state has.
+    The weights are the initial ones.
     """
     program = program_of(MODEL)
 
@@ -68,16 +66,16 @@ def of_each_piece(first_frame=True):
         chances = jax.nn.sigmoid(outputs.values[0])
         return -jnp.log(jnp.where(targets == 1, chances, 1 - chances)).sum()
 
-    params, pieces = fresh_state(program, TO_FORETELL | MODEL).weights.params, []
+    params, pieces = fresh_state(program, NEXT_STEP | MODEL).weights.params, []
     for roll, frames in zip(jnp.asarray(ROLLS, jnp.float32), FRAMES, strict=True):
-        if frames > (not first_frame):  # else there is nothing to foretell
+        if frames > (not first_frame):  # a piece of one frame has no target
             pieces.append(jax.jit(jax.value_and_grad(loss))(params, roll[:frames]))
     losses, gradients = zip(*pieces, strict=True)
     return np.array(losses), jax.tree.map(lambda *leaves: sum(leaves), *gradients)
 
 
 @pytest.mark.parametrize("first_frame", [True, False])
-def test_a_share_is_that_of_every_piece_on_its_own(first_frame):
+def test_a_gradient_sum_is_that_of_single_pieces(first_frame):
     *_, share = share_of({"task.first_frame": first_frame})
     losses, gradients = of_each_piece(first_frame)
     close(share.loss, losses.sum())
@@ -86,7 +84,7 @@ def test_a_share_is_that_of_every_piece_on_its_own(first_frame):
     assert all(np.any(leaf) for leaf in jax.tree.leaves(gradients))
 
 
-def test_what_lies_in_padding_changes_nothing():
+def test_padding_changes_nothing():
     *_, clean = share_of({})
     *_, dirty = share_of({}, fill=200)
     assert_same(dirty, clean)
@@ -94,17 +92,17 @@ def test_what_lies_in_padding_changes_nothing():
 
 @functools.cache
 def after_a_step(parts):
-    """The weights before and after it, and its metrics."""
+    """Returns the weights before and after a step, and its metrics."""
     changes = {**MODEL, "optimizer.name": "sgd", "optimizer.learning_rate": RATE}
     program = program_of(changes | {"train.grad_accumulation": parts})
-    state = fresh_state(program, TO_FORETELL | changes)
+    state = fresh_state(program, NEXT_STEP | changes)
     step = on_one_device(lambda state, batch: program.train_step(state, batch))
     after, metrics = step(state, batch_of())
     return state.weights.params, after.weights.params, metrics
 
 
-def test_a_step_goes_by_the_mean_over_frames():
-    """Not by the mean of the pieces' means: that is why terms are counted."""
+def test_a_step_uses_the_mean_over_frames():
+    """The loss is the mean over frames, not the mean of the pieces' means."""
     before, after, metrics = after_a_step(parts=1)
     losses, gradients = of_each_piece()
     close(metrics["loss"], losses.sum() / sum(FRAMES))
@@ -153,7 +151,7 @@ def test_truncation_against_a_loop_over_segments():
 
 
 def test_truncation_changes_the_gradients_and_not_the_loss():
-    """The state goes on from segment to segment."""
+    """The state is passed from segment to segment."""
     *_, whole = share_of({})
     *_, parts = share_of({"train.tbptt_frames": SEGMENT})
     close(parts.loss, whole.loss)
@@ -174,7 +172,7 @@ def test_a_segment_as_long_as_the_pieces_is_the_whole_piece(frames):
 
 # Data sets of frames
 
-OF_TWO_LENGTHS = {**FAST, **TO_FORETELL, "data.buckets": 2}
+OF_TWO_LENGTHS = {**FAST, **NEXT_STEP, "data.buckets": 2}
 STREAMED = {"data.loader": "streamed"}
 
 
@@ -209,7 +207,7 @@ def test_lengths_are_padded_to_few_frames(loader, rolls):
     assert padded[-1] - lengths.max() < rolls.signal.block == 8
 
 
-def test_frames_reach_the_model_as_they_are(rolls, loader, config):
+def test_frames_reach_the_model_unchanged(rolls, loader, config):
     reader = loader.data.reader([0], np.arange(8, dtype=np.int32), Mixing())
     batch = jax.tree.map(lambda leaf: leaf[0], reader.step(1, 0)[0])
     prepared = loader.program.inputs_and_targets(normalisation_of(loader, config), batch)
@@ -218,7 +216,7 @@ def test_frames_reach_the_model_as_they_are(rolls, loader, config):
     assert set(np.unique(prepared.targets)) == {0, 1}
 
 
-def test_unless_they_are_to_be_normalised(rolls, loader):
+def test_frames_can_be_normalised(rolls, loader):
     config = tiny(OF_TWO_LENGTHS | {"frontend.normalise": True, "task.distribution": "gaussian"})
     train = np.concatenate(rolls.signals(loader.data.ids[0]["train"]))
     close(normalisation_of(make_loader(rolls, [config]), config).mean, train.mean(axis=0))
@@ -248,8 +246,8 @@ def test_resident_and_streamed_give_the_same_bits(rolls, loader, trained):
         assert_same(scores_of(streamed, state, role), scores_of(loader, state, role))
 
 
-def test_devices_that_share_a_batch_change_nothing(rolls, trained):
-    """However unequal the lengths of their rows; each takes its own in two parts."""
+def test_sharing_a_batch_between_devices_changes_nothing(rolls, trained):
+    """Each device has rows of different lengths, in two parts."""
     configs = [tiny(OF_TWO_LENGTHS | {"parallel.data": 2, "train.grad_accumulation": 2})]
     _, metrics = steps(make_loader(rolls, configs), configs, [20])
     np.testing.assert_allclose(metrics["loss"], trained[1]["loss"], rtol=1e-5, atol=1e-5)
@@ -258,7 +256,7 @@ def test_devices_that_share_a_batch_change_nothing(rolls, trained):
     )
 
 
-def test_a_split_is_scored_as_every_piece_on_its_own(rolls, loader, trained):
+def test_a_split_is_scored_like_single_pieces(rolls, loader, trained):
     one, ids = member(trained[0], 0), loader.data.ids[0]["test"][:3]
     total, frames = 0.0, 0
     for piece in rolls.signals(ids):
@@ -273,7 +271,7 @@ def test_a_split_is_scored_as_every_piece_on_its_own(rolls, loader, trained):
     assert LOSS.value(scores) == pytest.approx(total / frames, rel=1e-5)
 
 
-def test_a_saved_model_scores_as_the_feed_that_trained_it(tmp_path, rolls, loader, config, trained):
+def test_a_saved_model_has_the_scores_of_its_loader(tmp_path, rolls, loader, config, trained):
     one = member(trained[0], 0)
     longest = loader.data.plan.padded[-1]
     saved = TrainedModel(
@@ -293,7 +291,7 @@ def test_a_saved_model_scores_as_the_feed_that_trained_it(tmp_path, rolls, loade
 
 @pytest.mark.reliability
 def test_resuming_from_a_checkpoint_gives_the_same_bits(rolls, tmp_path):
-    options = {**FAST, **TO_FORETELL, "train.weight_noise": 0.05, "checkpoint.every_steps": 5}
+    options = {**FAST, **NEXT_STEP, "train.weight_noise": 0.05, "checkpoint.every_steps": 5}
     whole = Outcome(rolls, tmp_path, {}, **options)
     for path in (tmp_path / "checkpoints").iterdir():
         if int(path.name) > 5:
@@ -315,7 +313,7 @@ def test_augmentation_of_sound_is_refused(name):
         ({"model.name": "crnn", "model.conv": ("4 3x1",)}, "without kernels over time"),
     ],
 )
-def test_the_next_frame_is_shown_to_no_model(changes, setting):
-    with pytest.raises(UserError, match=f"next_step may not look ahead: set .*{setting}"):
+def test_models_that_read_later_frames_are_refused(changes, setting):
+    with pytest.raises(UserError, match=f"next_step needs a causal model: set .*{setting}"):
         program_of(changes)
     program_of({"model.name": "crnn", "model.conv": ("4 1x3",)})

@@ -1,4 +1,4 @@
-"""Layouts: where members and rows lie, and that it does not matter."""
+"""Placements: results do not depend on where members and rows are."""
 
 import os
 
@@ -50,7 +50,7 @@ def test_devices_go_to_the_batch_first_and_then_to_members(members, parallel, sh
     [
         ({"data": 16}, "config.parallel.data=16, but there are 8 devices"),
         ({"member": 3, "data": 4}, "needs 12 devices, but there are 8"),
-        ({"member": 2, "mode": "pmap"}, "pmap does not part members"),
+        ({"member": 2, "mode": "pmap"}, "pmap does not divide members"),
     ],
 )
 def test_what_the_devices_cannot_do(parallel, message):
@@ -78,7 +78,7 @@ def test_gather_and_scatter(mode):
 
 
 def standardised(scale, rows, offset):
-    """One member on one device: needs the other devices' rows for the mean."""
+    """A function of one member on one device, with a mean over devices."""
     mean = jax.lax.psum(rows.sum(), DATA) / jax.lax.psum(rows.size, DATA)
     return scale["by"] * (rows - mean) + offset
 
@@ -131,13 +131,13 @@ def test_donated_memory_is_taken():
 
 
 def memory_hungry(x):
-    """Members' temporaries of some hundred kilobytes."""
+    """Has temporaries of some hundred kilobytes per member."""
     grid = jnp.sin(x["by"] * jnp.arange(256.0)[:, None] * jnp.arange(256.0))
     return {"sum": (grid @ grid @ grid.T).sum()}
 
 
-def test_as_many_members_side_by_side_as_fit():
-    """By the slope from one to two; the result is the same whatever their number."""
+def test_as_many_members_in_one_vmap_as_fit():
+    """The number follows from the memory of one and two members, and does not change results."""
     members = {"by": RNG.normal(size=12).astype(np.float32)}
 
     def compiled(**parallel):
@@ -152,13 +152,13 @@ def test_as_many_members_side_by_side_as_fit():
         call, found = compiled(memory_gb=limit / 2**30)
         assert limit / 3 < call.memory_bytes <= limit
         np.testing.assert_allclose(found, expected, rtol=1e-4)
-    least, _ = compiled(memory_gb=1e-9)  # nothing fits: then one after another
+    least, _ = compiled(memory_gb=1e-9)  # nothing fits: one member at a time
     assert least.memory_bytes < 0.2 * whole.memory_bytes
 
 
 @pytest.mark.parametrize(("room", "members"), [(12, 12), (11, 6), (5, 4), (2, 2), (1, 1)])
-def test_a_compiler_that_finds_no_room_is_asked_for_fewer_members(room, members):
-    """As a TPU's does; here it is made up, and counts bytes that promise more."""
+def test_fewer_members_if_the_compiler_runs_out_of_memory(room, members):
+    """Simulates a compiler that runs out of memory, as on a TPU."""
 
     def compiled(vmap_members):
         if vmap_members > room:
@@ -169,7 +169,7 @@ def test_a_compiler_that_finds_no_room_is_asked_for_fewer_members(room, members)
     assert placement._fitting(compiled).call == members
 
 
-def test_other_errors_of_a_compiler_are_told():
+def test_other_errors_of_a_compiler_are_raised():
     def compiled(vmap_members):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
@@ -186,7 +186,7 @@ def test_a_mesh_is_in_the_order_of_the_devices(member, data):
 
 @pytest.mark.parametrize(("member", "data"), [(16, 1), (3, 4), (2, 8), (7, 1)])
 def test_a_process_has_one_part_of_the_members_on_a_tpu_too(member, data):
-    """Four hosts of a torus, whose devices are not numbered host by host."""
+    """Four hosts of a torus, whose devices are not ordered by host."""
     pytest.importorskip("libtpu", reason="needs pip install libtpu")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     devices = topologies.get_topology_desc("v5e:4x4", "tpu").devices

@@ -1,4 +1,4 @@
-"""Members that stop leave the devices to the others, and nobody can tell from the numbers."""
+"""Stopped members leave the devices, and the results of the others do not change."""
 
 import shutil
 
@@ -12,7 +12,7 @@ from tests.training.outcome import Outcome, same_member
 SHORT, LONG = {"train.steps": 10}, {"train.steps": 30}
 TWO_DEVICES = {"parallel.member": 2, "checkpoint.every_steps": 5, "train.eval_every": 10}
 NEVER, ALWAYS = {"parallel.shrink_gain": 1e9}, {"parallel.shrink_gain": 0.0}
-# Those that go on are on one device of the two.
+# The remaining members are on one of two devices.
 MEMBERS = [LONG | {"seed": 0}, LONG | {"seed": 1}, SHORT | {"seed": 2}, SHORT | {"seed": 3}]
 
 
@@ -21,7 +21,7 @@ def unpacked(source, tmp_path_factory):
     return Outcome(source, tmp_path_factory.mktemp("whole"), *MEMBERS, **TWO_DEVICES, **NEVER)
 
 
-def test_those_that_go_on_move_to_devices_of_their_own(source, tmp_path, unpacked):
+def test_remaining_members_move_to_other_devices(source, tmp_path, unpacked):
     assert unpacked.population.size == 4
     packed = Outcome(source, tmp_path, *MEMBERS, **TWO_DEVICES, **ALWAYS)
     assert packed.population.size == 2
@@ -29,7 +29,7 @@ def test_those_that_go_on_move_to_devices_of_their_own(source, tmp_path, unpacke
         same_member(packed, unpacked, m)
     spent = packed.population.compile_time
     packed.population.restore_all()
-    assert packed.population.compile_time == spent  # also what has been left again counts
+    assert packed.population.compile_time == spent  # includes programs that are no longer used
     for role in ("validation", "test"):
         for its, other in zip(
             packed.population.score(role, best=True),
@@ -41,7 +41,7 @@ def test_those_that_go_on_move_to_devices_of_their_own(source, tmp_path, unpacke
 
 @pytest.mark.parametrize("devices", [2, 1])
 def test_resumed_when_some_have_left(source, tmp_path, unpacked, devices):
-    """A checkpoint holds all members, whoever was on the devices when it was made."""
+    """A checkpoint contains all members, on the devices or not."""
     Outcome(source, tmp_path, *MEMBERS, **TWO_DEVICES, **ALWAYS)
     for step in (20, 25, 30):
         shutil.rmtree(tmp_path / "checkpoints" / str(step))
@@ -52,7 +52,7 @@ def test_resumed_when_some_have_left(source, tmp_path, unpacked, devices):
 
 
 @pytest.mark.reliability  # for its length
-def test_side_by_side_a_group_shrinks_when_half_have_stopped(source, tmp_path, unpacked):
+def test_a_vmapped_group_shrinks_when_half_have_stopped(source, tmp_path, unpacked):
     members = [MEMBERS[i] for i in (0, 2, 1, 3)]  # one of each kind on a device
     settings = TWO_DEVICES | {"parallel.vmap_members": 2}
     packed = Outcome(source, tmp_path, *members, **settings, **ALWAYS)
@@ -63,8 +63,8 @@ def test_side_by_side_a_group_shrinks_when_half_have_stopped(source, tmp_path, u
 
 
 @pytest.mark.reliability  # for its length
-def test_side_by_side_a_member_is_what_it_is_alone(source):
-    """With all noise, to 1e-5 over 100 steps; one that turns NaN does not touch the others."""
+def test_a_vmapped_member_equals_a_single_run(source):
+    """Losses agree to 1e-5 over 100 steps with all noise. A NaN member does not affect others."""
     configs = [
         tiny(NOISE | {"seed": seed, "parallel.vmap_members": 0, "optimizer.learning_rate": rate})
         for seed, rate in ((0, 0.01), (1, 3e38), (2, 0.002))
@@ -77,8 +77,8 @@ def test_side_by_side_a_member_is_what_it_is_alone(source):
         np.testing.assert_allclose(together["loss"][m], metrics["loss"][0], rtol=1e-5, atol=1e-5)
 
 
-def test_where_nothing_is_saved_nobody_moves(source, tmp_path):
-    """One after another, those that have stopped cost nothing where they are."""
+def test_without_a_gain_members_stay(source, tmp_path):
+    """Where members run one after another, stopped members take no time."""
     members = [MEMBERS[i] for i in (0, 2, 1, 3)]
     outcome = Outcome(source, tmp_path, *members, **TWO_DEVICES, **ALWAYS)
     assert outcome.population.size == 4

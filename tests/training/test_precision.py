@@ -1,4 +1,4 @@
-"""bfloat16 where the work is, float32 where small differences add up."""
+"""bfloat16 for large products, float32 for sums of small differences."""
 
 import functools
 
@@ -24,7 +24,7 @@ MODELS = [
 
 
 def dtypes(tree):
-    """Names of the types of a tree's arrays, counts aside."""
+    """Returns the types of a tree's floating-point arrays."""
     return {leaf.dtype.name for leaf in jax.tree.leaves(tree)} - {"int32"}
 
 
@@ -42,7 +42,7 @@ def test_the_type_of_every_part(model):
     )
     captured = captured["intermediates"]
     for part, parts in captured.items():
-        # What the encoder carries from step to step stays wide.
+        # The carry of the encoder stays float32.
         wide = {"encoder": {"bfloat16", "float32"}, "front": {"bfloat16"}}
         assert dtypes(parts) == wide.get(part, {"float32"}), part
     assert {"encoder", "head"} <= captured.keys()
@@ -59,7 +59,7 @@ def test_the_type_of_every_part(model):
 
 @pytest.mark.parametrize("cell", ["gru", "lstm_peephole"])
 def test_gradients_add_up_over_time_in_float32(cell):
-    """Sums of many thousand frames: in bfloat16 each would stand still at some 256 addends."""
+    """Sums over thousands of frames: a bfloat16 sum would stop growing after about 256 terms."""
     inputs = 1 + jax.random.normal(jax.random.key(0), (1, 4000, 3))
 
     def gradients(dtype):

@@ -1,4 +1,4 @@
-"""What process 0 says arrives whole, in pieces too."""
+"""Messages of process 0 arrive complete, also in pieces."""
 
 import socket
 import subprocess
@@ -20,7 +20,7 @@ assert all((heard[name] == arrays[name]).all() for name in arrays)
 """
 
 
-def test_what_process_0_says_arrives_whole_in_pieces(environment):
+def test_messages_of_process_0_arrive_complete_in_pieces(environment):
     with socket.socket() as free_port:
         free_port.bind(("localhost", 0))
         port = str(free_port.getsockname()[1])

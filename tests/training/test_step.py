@@ -1,4 +1,4 @@
-"""A step gives the same numbers on any number of devices, and to a member of any group."""
+"""A step gives the same results on any number of devices, and in any group."""
 
 import jax
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 
 from tests.tones import NOISE, assert_same, make_loader, member, steps, tiny
 
-# Members that differ in everything that members of a group may differ in.
+# Members that differ in everything that may differ in a group.
 MEMBERS = [
     {"seed": 0, "data.hold_out": "group=ann", "train.weight_noise": 0.1},
     {"seed": 1, "data.hold_out": "group=ben", "model.dropout": 0.5, "augment.mixup": 0.1},
@@ -18,7 +18,7 @@ MEMBERS = [
 
 
 LONG = pytest.mark.reliability
-# With all noise, and a batch in two parts that eight devices can share.
+# All noise, and a batch in two parts that eight devices can share.
 SHARED = NOISE | {"train.batch_size": 16, "train.grad_accumulation": 2}
 
 
@@ -48,8 +48,8 @@ def test_the_loss_falls(one_device):
         ),
     ],
 )
-def test_devices_that_share_a_batch_change_nothing(source, one_device, mode, devices):
-    """Over 50 steps: noise is keyed by the row of the whole batch, and rows go to parts by it."""
+def test_sharing_a_batch_between_devices_changes_nothing(source, one_device, mode, devices):
+    """Over 50 steps. Noise and parts depend on the row of the whole batch."""
     shared = losses(source, {"parallel.mode": mode, "parallel.data": devices})
     np.testing.assert_allclose(shared, one_device, rtol=1e-5, atol=1e-5)
 
@@ -61,12 +61,12 @@ def test_batch_norm_is_over_the_whole_batch(source):
         for configs in ([tiny(changes)], [tiny(changes | {"parallel.data": 2})])
     )
     np.testing.assert_allclose(whole[1]["loss"], shared[1]["loss"], rtol=1e-5, atol=1e-5)
-    for leaf, its in zip(
+    for leaf, expected in zip(
         jax.tree.leaves(whole[0].weights.model_state),
         jax.tree.leaves(shared[0].weights.model_state),
         strict=True,
     ):
-        np.testing.assert_allclose(leaf, its, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(leaf, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +76,8 @@ def in_a_group(source):
 
 
 @pytest.mark.parametrize("index", range(len(MEMBERS)))
-def test_a_member_is_what_it_is_alone(source, in_a_group, index):
-    """To the bit, on a CPU: folds, seeds and hyperparameters of others leave no trace."""
+def test_a_member_equals_a_single_run(source, in_a_group, index):
+    """Bit-identical on a CPU: other members have no effect."""
     configs = [tiny(NOISE | MEMBERS[index])]
     loader = make_loader(source, configs)
     state, metrics = steps(loader, configs, [20])
@@ -86,7 +86,7 @@ def test_a_member_is_what_it_is_alone(source, in_a_group, index):
     assert_same(member(group_state, index), member(state, 0))
 
 
-def test_devices_that_share_members_change_nothing(source):
+def test_sharing_members_between_devices_changes_nothing(source):
     configs = [tiny({"seed": seed}) for seed in range(3)]
     alone = steps(make_loader(source, configs), configs, [20])
     configs = [tiny({"seed": seed, "parallel.member": 2}) for seed in range(3)]

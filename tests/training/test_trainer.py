@@ -1,4 +1,4 @@
-"""The loop: looks, stops, failures and saves, none of which may touch another member's numbers."""
+"""The training loop: evaluations, stops, failures and saves do not affect other members."""
 
 import math
 import shutil
@@ -13,7 +13,7 @@ from tests.training.outcome import MANY_STEPS, ONE_STEP, Outcome, same_member
 
 @pytest.fixture(scope="module")
 def two(source, tmp_path_factory):
-    """Two members of different seeds."""
+    """Two members with different seeds."""
     return Outcome(source, tmp_path_factory.mktemp("two"), {}, {"seed": 1})
 
 
@@ -66,7 +66,7 @@ def test_selection_by_accuracy_takes_the_first_of_the_highest(source, tmp_path):
 
 
 def test_early_stopping_ends_one_member_and_not_the_other(source, tmp_path, two):
-    """A learning rate of zero never improves after the first look."""
+    """With a learning rate of zero, only the first evaluation is an improvement."""
     still = {"optimizer.learning_rate": 0.0}
     outcome = Outcome(source, tmp_path, still, {"seed": 1}, **{"train.patience": 2})
     memory = outcome.memory
@@ -78,20 +78,20 @@ def test_early_stopping_ends_one_member_and_not_the_other(source, tmp_path, two)
     same_member(outcome, two, 1)
 
 
-def test_horizons_may_differ_within_a_group(source, tmp_path):
+def test_numbers_of_steps_may_differ_within_a_group(source, tmp_path):
     cosine = {"optimizer.schedule": "cosine"}
     short, long = {"train.steps": 12}, {"seed": 1, "train.steps": 20}
     both = Outcome(source, tmp_path / "both", short, long, **cosine)
     assert both.memory.last_step == [12, 20]
-    assert [r["step"] for r in both.records(0, "validation/")] == [5, 10, 12]  # at its end too
-    # One member's end gives another no look more, which could change its best weights.
+    assert [r["step"] for r in both.records(0, "validation/")] == [5, 10, 12]  # also at its end
+    # The end of one member must not cause an evaluation of another.
     assert [r["step"] for r in both.records(1, "validation/")] == [5, 10, 15, 20]
     shorts = Outcome(source, tmp_path / "short", short, {"seed": 2, "train.steps": 12}, **cosine)
     same_member(both, shorts, 0)
 
 
 @pytest.mark.parametrize("call_seconds", [ONE_STEP, MANY_STEPS])
-def test_a_member_whose_loss_is_no_number_fails_alone(source, tmp_path, two, call_seconds):
+def test_a_member_with_a_nan_loss_fails_alone(source, tmp_path, two, call_seconds):
     members = ({"optimizer.learning_rate": 3e38}, {"seed": 1})
     options = {"train.log_every": 1, "parallel.call_seconds": call_seconds}
     outcome = Outcome(source, tmp_path, *members, **options)
@@ -102,7 +102,7 @@ def test_a_member_whose_loss_is_no_number_fails_alone(source, tmp_path, two, cal
     assert failure["clips"] == outcome.loader.data.clips(0, step)
     assert len(failure["clips"]) == 8
     assert step < 5
-    # Whatever the length of a call, the losses before are kept and none after.
+    # For any length of a call, exactly the losses before the failure are kept.
     assert [record["step"] for record in outcome.records(0)] == list(range(1, step + 1))
     assert all(math.isfinite(record["train/loss"]) for record in outcome.records(0))
     assert memory.last_step[1] == 20
@@ -111,7 +111,7 @@ def test_a_member_whose_loss_is_no_number_fails_alone(source, tmp_path, two, cal
     assert outcome.records(1, "validation/") == two.records(1, "validation/")
 
 
-def test_a_validation_loss_that_is_no_number_is_a_failure_too(source, tmp_path):
+def test_a_nan_validation_loss_is_a_failure(source, tmp_path):
     blown = {"optimizer.learning_rate": 3e38, "train.steps": 1}
     outcome = Outcome(source, tmp_path, blown, {"seed": 1, "train.steps": 1})
     failure, none = outcome.memory.failure
@@ -129,7 +129,7 @@ def test_without_validation_the_last_weights_are_the_best(source, tmp_path, two)
 
 
 def test_resuming_from_any_checkpoint_gives_the_same_bits(source, tmp_path):
-    """Also where it falls amid a window of the training metrics."""
+    """Also if it is within a window of the training metrics."""
     options = {"checkpoint.every_steps": 3, "train.log_every": 4}
     members = ({}, {"seed": 1, "train.steps": 13})
     whole = Outcome(source, tmp_path / "whole", *members, **options)

@@ -1,4 +1,4 @@
-"""Truncated back-propagation: segments in turn, the state carried on, gradients cut."""
+"""Truncated back-propagation: the state passes between segments, gradients do not."""
 
 import functools
 
@@ -27,7 +27,7 @@ close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
 
 
 def share_of(changes, batch_of=noise):
-    """Loss and gradients of a batch of noise, summed over it, with all that made them."""
+    """Returns summed loss and gradients of a batch of noise, with program, state and batch."""
     changes = MODEL | changes
     program = program_of(changes)
     state, batch = fresh_state(program, changes), batch_of(program, FRAMES)
@@ -75,7 +75,7 @@ def test_a_segment_as_long_as_the_clips_is_the_whole_clip():
 
 
 def test_the_state_is_carried_on():
-    """What pools to the final state gives, after the last segment, what it gives for all frames."""
+    """The final state after the last segment is that of the whole sequence."""
     changes = {"model.layers": 2}
     program = program_of(changes)
     variables = {"params": fresh_state(program, changes).weights.params}
@@ -89,7 +89,7 @@ def test_the_state_is_carried_on():
 
 @pytest.mark.reliability  # for its length
 def test_within_micro_batches_and_with_rematerialisation(source):
-    """All of it at once, with all noise, gives what truncation alone does."""
+    """With all noise and other features, the result is that of truncation alone."""
     losses = []
     for changes in (
         {},
@@ -102,8 +102,8 @@ def test_within_micro_batches_and_with_rematerialisation(source):
 
 
 @pytest.mark.reliability  # for its length
-def test_memory_grows_with_the_sound_alone():
-    """Of it there are samples and features; activations are those of one segment."""
+def test_memory_grows_only_with_the_sound():
+    """Only samples and features grow with the length; activations are those of a segment."""
     size = {"model.hidden": 64, "train.batch_size": 16, "frontend.name": "raw"}
     short, long = (
         memory(compiled_step(size | {"train.tbptt_frames": 50}, frames)) for frames in (500, 2000)

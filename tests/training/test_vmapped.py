@@ -1,4 +1,4 @@
-"""Members side by side: each is what it is alone, and only one length of clips is worked on."""
+"""Members in one vmap: each equals a single run, and only one padded length is computed."""
 
 import re
 
@@ -13,8 +13,8 @@ from tests.tones import SPEAKERS, fresh, make_loader, tiny
 GOES_ON = np.array([True, False, True])
 
 
-def test_members_go_on_together_while_one_does():
-    together = jax.vmap(any_member, out_axes=None)  # refused, were it one for each member
+def test_the_loop_runs_while_any_member_is_active():
+    together = jax.vmap(any_member, out_axes=None)  # not allowed with one index per member
     assert together(GOES_ON)
     assert not together(np.zeros(3, bool))
     assert not any_member(jnp.bool_(False))
@@ -25,23 +25,23 @@ def test_members_share_the_longest_bucket():
     assert max_over_members(jnp.int32(1)) == 1
 
 
-def test_who_has_stopped_stays_as_he_is():
+def test_stopped_members_do_not_change():
     new, old = {"a": jnp.arange(3.0), "b": jnp.ones((3, 2))}, {"a": -jnp.ones(3)}
     kept = jax.vmap(where_active)(GOES_ON, new, old | {"b": jnp.zeros((3, 2))})
     np.testing.assert_array_equal(kept["a"], [0, -1, 2])
     np.testing.assert_array_equal(kept["b"], [[1, 1], [0, 0], [1, 1]])
 
 
-def test_what_all_members_share_is_kept_for_each():
+def test_shared_values_are_kept_for_each_member():
     kept = jax.vmap(where_active, in_axes=(0, None, 0))(GOES_ON, jnp.float32(7), jnp.arange(3.0))
     np.testing.assert_array_equal(kept, [7, 1, 7])
 
 
 @pytest.fixture(scope="module")
 def configs():
-    """Four members; the second is frozen once its learning rate has made its loss no number.
+    """Four members. The second one stops because its loss becomes NaN.
 
-    Each holds out another speaker, so that they visit the buckets in orders of their own.
+    Each member holds out another speaker, so their orders of buckets differ.
     """
     settings = {"data.buckets": 3, "parallel.member": 1, "train.steps": 12}
     rates = enumerate((0.01, 3e38, 0.02, 0.005))
@@ -52,7 +52,7 @@ def configs():
 
 
 def trained(source, configs, vmap_members):
-    """Loader, state and metrics of 12 steps, for the last seven of which the third is not alive."""
+    """Returns loader, state and metrics of 12 steps; the third member stops after five."""
     for config in configs:
         config.parallel.vmap_members = vmap_members
     loader, series = make_loader(source, configs), []
@@ -64,10 +64,10 @@ def trained(source, configs, vmap_members):
     return loader, jax.device_get(state), joined
 
 
-def test_one_length_is_worked_on_at_a_step(source, configs):
-    """The program chooses among the lengths, where `vmap` by itself would compute all.
+def test_one_padded_length_is_computed_per_step(source, configs):
+    """The program computes one padded length, where a plain `vmap` would compute all.
 
-    Each member is what it is alone, whenever the others stop.
+    Each member equals a single run, whenever the others stop.
     """
     loader, state, together = trained(source, configs, vmap_members=0)
     assert len(loader.data.plan.padded) == 3

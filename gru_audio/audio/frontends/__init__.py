@@ -24,13 +24,14 @@ FRONTENDS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class FrontendSettings:
-    """The section `frontend` of a config: what all frontends have."""
+    """The section `frontend` of a config: the settings of all frontends."""
 
     name: str = setting(
         "log_mel", choices=FRONTENDS, doc='The frontend; "frames" where the data set holds frames.'
     )
     normalise: bool = setting(
-        True, doc="Normalise each feature by its mean and deviation over the training split."
+        True,
+        doc="Normalise each feature by its mean and standard deviation over the training split.",
     )
     deltas: int = setting(
         0,

@@ -11,26 +11,32 @@ import jax.numpy as jnp
 import numpy as np
 from jax.lax import Precision
 
-from gru_audio.audio.frontends.framing import Count, count_frames, cut_frames, silence_padding
-from gru_audio.audio.frontends.mel import band_edges, bin_frequencies, mel_bands
+from gru_audio.audio.frontends.frontend import Count, count_frames, cut_frames, silence_padding
 from gru_audio.settings import UserError, nearest, setting
 
 SPECTRA = ("auto", "fft", "matmul")
 _LARGEST_FFT = 2**17  # samples
-_MOST_WEIGHTS = 2**24  # of all mel bands together: 128 MiB while they are computed
+_MOST_WEIGHTS = 2**24  # of all mel bands together: 128 MiB in float64
+# Slaney's mel scale (Auditory Toolbox, 1998) is linear up to 1 kHz, which is 15 mel. Above, it has
+# 27 mel per factor of 6.4.
+_MEL_PER_HZ = 3 / 200
+_MEL_PER_LOG = 27 / np.log(6.4)
 
 
 @dataclasses.dataclass(frozen=True)
 class LogMel:
-    """Natural logarithm of the power in Slaney mel bands, no less than `floor`.
+    """Natural logarithm of the power in Slaney mel bands, at least `floor`.
 
-    Equal to librosa's `melspectrogram(center=False)`, its periodic Hann window and area-normalised
-    bands included. `sample_rate` is in Hz. The power spectrum is taken by FFT or as a product with
-    a Fourier matrix (`spectrum` 'fft' or 'matmul'); 'auto' takes the matrix on TPU, whose matrix
-    unit outruns its FFT.
+    Equal to librosa's `melspectrogram(center=False)`, with its periodic Hann window and
+    area-normalised bands.
+
+    Attributes:
+      sample_rate: in Hz.
+      spectrum: how the power spectrum is computed: "fft"; "matmul" for a product with a Fourier
+        matrix; "auto" for "matmul" on a TPU, where it is faster, and "fft" elsewhere.
 
     Raises:
-      UserError: for values that no spectrum can have, or mel bands so narrow that one is empty.
+      UserError: a value is invalid, or a mel band contains no FFT bin.
     """
 
     sample_rate: int
@@ -57,7 +63,7 @@ class LogMel:
         doc="Upper edge of the bands; None: half the sample rate.",
     )
     floor: float = setting(
-        1e-6, low=1e-30, high=1e6, doc="The least power in a band; PCEN adds it to the level."
+        1e-6, low=1e-30, high=1e6, doc="Smallest power in a band; PCEN adds it to the level."
     )
     spectrum: str = "auto"
 
@@ -67,38 +73,42 @@ class LogMel:
     def __post_init__(self) -> None:
         nyquist = self.sample_rate / 2
         if self.hop < 1:
-            raise UserError(f"hop must be at least one sample, not {self.hop}.")
+            raise UserError(f"config.frontend.hop_ms={self.hop_ms:g} is less than one sample.")
         if self.window < 2:
-            raise UserError(f"window must be at least two samples, not {self.window}.")
+            raise UserError(
+                f"config.frontend.window_ms={self.window_ms:g} is less than two samples."
+            )
         if self.window > self.fft_size:
             raise UserError(
-                f"A window of {self.window} samples does not fit an n_fft of {self.fft_size}: "
-                f"shorten the window or raise n_fft."
+                f"A window of {self.window} samples is longer than the FFT of {self.fft_size}: "
+                "lower config.frontend.window_ms or raise config.frontend.n_fft."
             )
         if self.mels < 1:
-            raise UserError(f"mels must be at least 1, not {self.mels}.")
+            raise UserError(f"config.frontend.mels={self.mels} must be at least 1.")
         if self.fft_size > _LARGEST_FFT or self.mels * (self.fft_size // 2 + 1) > _MOST_WEIGHTS:
             raise UserError(
-                f"{self.mels} mel bands of an n_fft of {self.fft_size} are too large: an n_fft may "
-                f"have {_LARGEST_FFT} samples, and mels x (n_fft / 2 + 1) may be {_MOST_WEIGHTS}. "
-                "Lower config.frontend.mels, n_fft or window_ms."
+                f"{self.mels} mel bands of an FFT of {self.fft_size} samples are too large. "
+                f"Allowed are an FFT of {_LARGEST_FFT} samples, and mels x (n_fft / 2 + 1) = "
+                f"{_MOST_WEIGHTS}: lower config.frontend.mels, n_fft or window_ms."
             )
         if self.floor <= 0:
-            raise UserError(f"floor must be above 0, not {self.floor}: its logarithm is taken.")
+            raise UserError(f"config.frontend.floor={self.floor} must be above 0.")
         if self.highest > nyquist:
             raise UserError(
-                f"f_max = {self.highest:g} Hz lies above {nyquist:g} Hz, the highest frequency in "
-                f"sound sampled at {self.sample_rate} Hz."
+                f"config.frontend.f_max={self.highest:g} is above {nyquist:g} Hz, half the sample "
+                f"rate of {self.sample_rate} Hz."
             )
         if not 0 <= self.f_min < self.highest:
-            raise UserError(f"f_min = {self.f_min:g} Hz must lie in [0, f_max = {self.highest:g}).")
+            raise UserError(
+                f"config.frontend.f_min={self.f_min:g} must be in [0, {self.highest:g})."
+            )
         if self.spectrum not in SPECTRA:
             raise UserError(f'Unknown spectrum "{self.spectrum}".{nearest(self.spectrum, SPECTRA)}')
         if _has_empty_band(self):
             raise UserError(
-                f"{self.mels} mel bands between {self.f_min:g} and {self.highest:g} Hz are more "
-                f"than the {self.fft_size // 2 + 1} FFT bins allow (a band would be empty): "
-                f"at most {_most_mels(self)} fit, or raise n_fft."
+                f"Of {self.mels} mel bands between {self.f_min:g} and {self.highest:g} Hz, some "
+                f"contain none of the {self.fft_size // 2 + 1} FFT bins: lower "
+                f"config.frontend.mels to {_most_mels(self)}, or raise config.frontend.n_fft."
             )
 
     @property
@@ -133,13 +143,13 @@ class LogMel:
 
     def mel_power(self, waveform: jax.Array, lengths: jax.Array) -> jax.Array:
         """Returns the power in each mel band (B, T, F), without the logarithm."""
-        # The power spectrum does not care where in the FFT's input the window lies, so only the
-        # samples under it are cut out, where librosa surrounds the window with zeros.
+        # librosa centres the window in the FFT's input. The power spectrum does not depend on its
+        # position, so only the samples under the window are cut out.
         start = (self.fft_size - self.window) // 2
         waveform = silence_padding(waveform, lengths)
         frames = self.frames(waveform.shape[1])
         windows = cut_frames(waveform[:, start:], frames, self.window, self.hop)
-        if self._takes_matmul():
+        if self._uses_matmul():
             matrix = _windowed_fourier(self.window, self.fft_size)
             parts = jnp.einsum("btw,pwk->pbtk", windows, matrix, precision=Precision.HIGHEST)
             power = jnp.sum(parts**2, axis=0)
@@ -153,10 +163,49 @@ class LogMel:
         power = self.mel_power(waveform, lengths)
         return jnp.log(jnp.maximum(power, self.floor)), self.frames(lengths)
 
-    def _takes_matmul(self) -> bool:
+    def _uses_matmul(self) -> bool:
         if self.spectrum == "auto":
             return jax.default_backend() == "tpu"
         return self.spectrum == "matmul"
+
+
+@functools.lru_cache(maxsize=8)
+def mel_bands(sample_rate: int, n_fft: int, mels: int, f_min: float, f_max: float) -> np.ndarray:
+    """Returns the weights (mels, n_fft // 2 + 1) of triangular bands of equal area.
+
+    The bands have equal width and spacing on the mel scale.
+
+    Args:
+      sample_rate: in Hz.
+      n_fft: samples of the FFT.
+      mels: number of bands.
+      f_min, f_max: lowest and highest edge in Hz.
+    """
+    edges = band_edges(mels, f_min, f_max)
+    low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    bins = bin_frequencies(sample_rate, n_fft)
+    rising = (bins - low) / (centre - low)
+    falling = (high - bins) / (high - centre)
+    return np.maximum(0, np.minimum(rising, falling)) * 2 / (high - low)
+
+
+def band_edges(mels: int, f_min: float, f_max: float) -> np.ndarray:
+    """Returns edges in Hz (mels + 2,). Band i rises from edge i to i + 1, and falls to i + 2."""
+    return _hz(np.linspace(mel(f_min), mel(f_max), mels + 2))
+
+
+def bin_frequencies(sample_rate: int, n_fft: int) -> np.ndarray:
+    """Returns the frequency of each FFT bin in Hz, (n_fft // 2 + 1,)."""
+    return np.arange(n_fft // 2 + 1) * sample_rate / n_fft
+
+
+def mel(hz: float) -> float:
+    """Converts Hz to mel."""
+    return hz * _MEL_PER_HZ if hz < 1000 else 15 + np.log(hz / 1000) * _MEL_PER_LOG
+
+
+def _hz(mel: np.ndarray) -> np.ndarray:
+    return np.where(mel < 15, mel / _MEL_PER_HZ, 1000 * np.exp((mel - 15) / _MEL_PER_LOG))
 
 
 def hann(size: int) -> np.ndarray:
@@ -186,6 +235,6 @@ def _has_empty_band(log_mel: LogMel, mels: int | None = None) -> bool:
 
 
 def _most_mels(log_mel: LogMel) -> int:
-    """The largest number of bands of which none is empty."""
+    """Returns the largest number of bands of which none is empty."""
     most = min(log_mel.mels, log_mel.fft_size // 2 + 1)
     return next((n for n in range(most, 0, -1) if not _has_empty_band(log_mel, n)), 0)

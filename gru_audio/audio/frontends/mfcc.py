@@ -26,13 +26,13 @@ class Mfcc(Derived):
     """
 
     source: LogMel = part(LogMel)
-    coefficients: int = setting(20, low=1, high=4096, doc="Coefficients that are kept.")
+    coefficients: int = setting(20, low=1, high=4096, doc="Number of coefficients.")
 
     def __post_init__(self) -> None:
         if not 1 <= self.coefficients <= self.source.mels:
             raise UserError(
-                f"coefficients must lie between 1 and the number of mel bands "
-                f"({self.source.mels}), not {self.coefficients}."
+                f"config.frontend.coefficients={self.coefficients} must be between 1 and "
+                f"config.frontend.mels={self.source.mels}."
             )
 
     @property

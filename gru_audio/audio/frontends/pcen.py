@@ -38,19 +38,27 @@ class Pcen(Derived):
         key="pcen_gain",
         low=0,
         high=100,
-        doc="The power of a band's level that its power is divided by.",
+        doc="Exponent of the smoothed level; 1 removes the loudness fully.",
     )
-    bias: float = setting(2.0, key="pcen_bias", low=0, high=1e6, doc="Added before the root.")
-    power: float = setting(0.5, key="pcen_power", above=0, high=1, doc="The root, as a power.")
+    bias: float = setting(
+        2.0, key="pcen_bias", low=0, high=1e6, doc="Added before the compression."
+    )
+    power: float = setting(
+        0.5, key="pcen_power", above=0, high=1, doc="Exponent of the compression."
+    )
     smoothing: float = setting(
-        0.025, key="pcen_smoothing", above=0, high=1, doc="The weight of a frame in the level."
+        0.025,
+        key="pcen_smoothing",
+        above=0,
+        high=1,
+        doc="Weight of the current frame in the smoothed level.",
     )
 
     def __post_init__(self) -> None:
         for name in ("power", "smoothing"):
             value = getattr(self, name)
             if not 0 < value <= 1:
-                raise UserError(f"config.frontend.pcen_{name}={value} must lie in (0, 1].")
+                raise UserError(f"config.frontend.pcen_{name}={value} must be in (0, 1].")
         for name in ("gain", "bias"):
             value = getattr(self, name)
             if not value >= 0:

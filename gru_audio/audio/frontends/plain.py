@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import jax
 
-from gru_audio.audio.frontends.framing import Count, count_frames, fit, silence_padding
+from gru_audio.audio.frontends.frontend import Count, count_frames, fit, silence_padding
 from gru_audio.settings import UserError, setting
 
 
@@ -23,7 +23,7 @@ class RawFrames:
 
     def __post_init__(self) -> None:
         if self.frame_size < 1:
-            raise UserError(f"frame_size must be at least one sample, not {self.frame_size}.")
+            raise UserError(f"config.frontend.frame_size={self.frame_size} must be at least 1.")
 
     @property
     def hop(self) -> int:
