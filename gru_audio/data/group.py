@@ -1,4 +1,4 @@
-"""What the members of a group learn from: one data set, one plan, each its own examples."""
+"""The training data of a group: one data set and one plan, with separate examples per member."""
 
 import functools
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from gru_audio.data.split import BACKGROUND, select, trainable
 
 @dataclass(frozen=True)
 class GroupData:
-    """What the members of a group learn from.
+    """The data of the members of a group.
 
     Attributes:
       source: the data set.
-      labels: the task's labels of every example, a tree of arrays (N, ...).
-      plan: what the batches of all members have in common.
-      ids: for every member, examples by role: see `select`.
-      seeds: members' seeds, uint32 (M,).
+      labels: the task's labels of all examples, a tree of arrays (N, ...).
+      plan: the batch plan that all members share.
+      ids: each member's example ids by role; see `select`.
+      seeds: the members' seeds, uint32 (M,).
     """
 
     source: Source
@@ -35,33 +35,33 @@ class GroupData:
 
     @functools.cached_property
     def tables(self) -> list[list[np.ndarray]]:
-        """What each member draws its batches from, by bucket."""
+        """Each member's training example ids by bucket; see `Plan.tables`."""
         lengths = self.source.columns["length"]
         return [self.plan.tables(ids["train"], lengths[ids["train"]]) for ids in self.ids]
 
     def schedule(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Each member's buckets and visits of the steps `start` to `stop`, int32 (M, steps)."""
+        """Returns the members' buckets and visits of steps `start` to `stop`, int32 (M, steps)."""
         sizes = [tuple(map(len, tables)) for tables in self.tables]
         distinct = {size: self.plan.schedule(size, start, stop) for size in set(sizes)}
         buckets, visits = zip(*(distinct[size] for size in sizes), strict=True)
         return np.stack(buckets), np.stack(visits)
 
     def backgrounds(self) -> list[np.ndarray]:
-        """Each member's background clips."""
+        """Returns each member's background clip ids, int32; empty without background."""
         return [ids.get(BACKGROUND, np.zeros(0, np.int32)) for ids in self.ids]
 
     def parts(self, role: str) -> list[list[np.ndarray]]:
-        """Each member's examples of a role, by bucket."""
+        """Returns each member's example ids of a role, by bucket."""
         lengths = self.source.columns["length"]
         return [self.plan.parts(ids[role], lengths[ids[role]]) for ids in self.ids]
 
     def take(self, members: np.ndarray) -> "GroupData":
-        """That of some of the members."""
+        """Returns the data of the given members."""
         ids = [self.ids[m] for m in members]
         return replace(self, ids=ids, seeds=self.seeds[members])
 
     def clips(self, member: int, step: int) -> list[str]:
-        """Names of the clips in a member's batch of a step (0-based), in order of rows."""
+        """Returns the clip names of a member's batch at a 0-based step, in row order."""
         bucket, visit = (a[member, 0] for a in self.schedule(step, step + 1))
         table, size = self.tables[member][bucket], self.plan.batch_size
         rows = np.arange(size, dtype=np.int32)
@@ -71,10 +71,12 @@ class GroupData:
     def reader(
         self, members: Sequence[int] | np.ndarray, rows: np.ndarray, mixing: Mixing
     ) -> stream.Reader:
-        """Reads the batches of some members, of each the rows at these places of the batch."""
-        own = self.take(np.asarray(members))
-        drawn_from = own.tables, own.backgrounds(), own.seeds
-        return stream.Reader(self.source, self.labels, self.plan, *drawn_from, rows, mixing)
+        """Returns a reader of the rows `rows` of some members' batches."""
+        data = self.take(np.asarray(members))
+        tables, backgrounds = data.tables, data.backgrounds()
+        return stream.Reader(
+            self.source, self.labels, self.plan, tables, backgrounds, data.seeds, rows, mixing
+        )
 
 
 def gather_data(source: Source, configs: list[ConfigDict], labels: Any) -> GroupData:
@@ -82,8 +84,8 @@ def gather_data(source: Source, configs: list[ConfigDict], labels: Any) -> Group
 
     Args:
       source: the data set.
-      configs: of the members.
-      labels: what their task makes of the values of its field, a tree of arrays (N, ...).
+      configs: the members' configs.
+      labels: the task's labels of all examples, a tree of arrays (N, ...).
     """
     data, train = configs[0].data, configs[0].train
     crop = data.crop_seconds

@@ -178,8 +178,8 @@ def test_resident_and_streamed_batches_carry_the_values_and_where_a_crop_begins(
 @pytest.mark.parametrize(
     ("event", "why"),
     [
-        ((0.05, 0.05, "owl"), "event owl from 0.05 to 0.05 s, which no clip of"),
-        ((0.05, 0.05 + 1e-12, "owl"), "event owl from 0.05 to 0.05 s, which no clip of"),
+        ((0.05, 0.05, "owl"), "event owl from 0.05 to 0.05 s does not fit in a clip of"),
+        ((0.05, 0.05 + 1e-12, "owl"), "event owl from 0.05 to 0.05 s does not fit in a clip of"),
         ((-0.1, 0.05, "owl"), "event owl from -0.1 to 0.05 s"),
         ((0.0, 9.0, "owl"), "event owl from 0 to 9 s"),
     ],
@@ -214,9 +214,9 @@ def test_events_of_a_part_of_a_file_are_those_of_the_part(tmp_path):
     ("text", "message"),
     [
         ("file,onset,offset\n0.wav,0,1\n", 'no column "label"'),
-        ("file,onset,offset,label\n0.wav,soon,1,owl\n", "row 1: an event has an onset"),
-        ("file,onset,offset,label\n0.wav,0,1,\n", "row 1: an event has an onset"),
-        ("file,onset,offset,label\nx.wav,0,1,owl\n", r"lists x\.wav, and there is no clip"),
+        ("file,onset,offset,label\n0.wav,soon,1,owl\n", "row 1: an event needs an onset"),
+        ("file,onset,offset,label\n0.wav,0,1,\n", "row 1: an event needs an onset"),
+        ("file,onset,offset,label\nx.wav,0,1,owl\n", r"lists x\.wav, but there is no clip"),
     ],
 )
 def test_a_faulty_list_of_events_is_explained(tmp_path, text, message):
@@ -235,7 +235,7 @@ def test_a_folder_and_features_have_other_fields_too(tmp_path):
     found = open_source("tagged", tmp_path)
     assert found.fields["label"] == TagsField(("cat", "dog"))
     assert sorted(found.columns["label"].tolist()) == [[0, 0], [0, 1], [1, 1]]
-    with pytest.raises(UserError, match='A folder has the tags "label"'):
+    with pytest.raises(UserError, match='The only tags of a folder are "label"'):
         prepare("folder", tmp_path, name="no", **(options | {"tags": ["x"]}))
     arrays = {"features": np.ones((3, 4, 2)), "said": np.array(["yes", "no", ""])}
     np.savez(tmp_path / "x.npz", age=np.array([1, 2, 3]), **arrays)
@@ -249,7 +249,7 @@ def test_a_folder_and_features_have_other_fields_too(tmp_path):
 
 def test_a_number_that_is_none_is_told_with_its_row(tmp_path):
     options = write_list(tmp_path)
-    with pytest.raises(UserError, match=r'list\.csv, row 1: "caf. au lait" is no number'):
+    with pytest.raises(UserError, match=r'list\.csv, row 1: "caf. au lait" is not a number'):
         prepare("manifest", tmp_path, name="typed", **(options | {"numbers": ["x=words"]}))
 
 
@@ -312,17 +312,17 @@ def test_a_damaged_description_is_refused_or_a_field(description):
 
 BAD_COLUMNS = [
     ("kinds", np.full((CLIPS, 2), 0.5, np.float32), "tags are 0 or 1"),
-    ("kinds", np.zeros((CLIPS, 3), np.float32), "no such field has"),
-    ("words/known", np.zeros(CLIPS, bool), "text that is unknown"),
-    ("words/text", np.arange(CLIPS), "no such field has"),
+    ("kinds", np.zeros((CLIPS, 3), np.float32), "the wrong type or shape"),
+    ("words/known", np.zeros(CLIPS, bool), "marked as unknown"),
+    ("words/text", np.arange(CLIPS), "the wrong type or shape"),
     ("age", np.full(CLIPS, np.inf, np.float32), "infinite"),
-    ("events/counts", np.full(CLIPS, 3, np.int32), "events that are not there"),
-    ("events/counts", np.full(CLIPS, -2, np.int32), "events that are not there"),
-    ("events/counts", np.zeros(CLIPS, np.int32), "classes that do not exist"),
-    ("events/classes", np.full((CLIPS, 2), 2, np.int32), "classes that do not exist"),
+    ("events/counts", np.full(CLIPS, 3, np.int32), "event count is out of range"),
+    ("events/counts", np.full(CLIPS, -2, np.int32), "event count is out of range"),
+    ("events/counts", np.zeros(CLIPS, np.int32), "a class index is out of range"),
+    ("events/classes", np.full((CLIPS, 2), 2, np.int32), "a class index is out of range"),
     ("events/times", np.zeros((CLIPS, 2, 2), np.float32), "ends before it begins"),
-    ("events/times", np.ones((CLIPS, 2), np.float32), "no such field has"),
-    ("events/times", np.ones((CLIPS, 1, 2), np.float32), "times or classes too many"),
+    ("events/times", np.ones((CLIPS, 2), np.float32), "the wrong type or shape"),
+    ("events/times", np.ones((CLIPS, 1, 2), np.float32), "times and event classes differ"),
 ]
 
 

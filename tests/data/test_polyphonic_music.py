@@ -65,7 +65,7 @@ def test_a_cut_off_file_is_refused_wherever_it_is_cut(tmp_path, compress):
     content = path.read_bytes()
     for end in (0, 3, 100, 128, 140, len(content) // 2, len(content) - 100, len(content) - 1):
         path.write_bytes(content[:end])
-        with pytest.raises(UserError, match="is no file of piano rolls, or damaged"):
+        with pytest.raises(UserError, match="is not a file of piano rolls, or is damaged"):
             prepare_file(path)
 
 
@@ -73,20 +73,20 @@ def test_a_damaged_file_is_refused(file):
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 255
     file.write_bytes(content)
-    with pytest.raises(UserError, match="is no file of piano rolls, or damaged"):
+    with pytest.raises(UserError, match="is not a file of piano rolls, or is damaged"):
         prepare_file(file)
 
 
 @pytest.mark.parametrize("content", [b"no MATLAB file at all" * 20, sounds.encode(sounds.tone())])
 def test_another_file_is_refused(tmp_path, content):
     (tmp_path / "rolls.mat").write_bytes(content)
-    with pytest.raises(UserError, match=r"rolls\.mat is no file of piano rolls"):
+    with pytest.raises(UserError, match=r"rolls\.mat is not a file of piano rolls"):
         prepare_file(tmp_path / "rolls.mat")
 
 
 def test_matlab_files_of_other_things_are_refused(tmp_path):
     scipy.io.savemat(tmp_path / "rolls.mat", {"traindata": np.eye(3), "somedata": np.eye(3)})
-    with pytest.raises(UserError, match="is no file of piano rolls"):
+    with pytest.raises(UserError, match="is not a file of piano rolls"):
         prepare_file(tmp_path / "rolls.mat")
 
 
@@ -162,7 +162,7 @@ def loss_of(pieces: list[np.ndarray], logits_of) -> float:
 
     @jax.jit
     def loss(features, frames):
-        inputs, frames, targets = task.problem(features, frames, frames)
+        inputs, frames, targets = task.inputs_and_targets(features, frames, frames)
         return [a.sum() for a in task.loss(logits_of(inputs), targets, frames)]
 
     sums, pieces = np.zeros(2), sorted(pieces, key=len)

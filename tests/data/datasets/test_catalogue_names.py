@@ -20,8 +20,8 @@ def test_without_tensorflow_one_is_told_how_to_get_it(tmp_path):
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ("tfds", "Say which one: tfds:NAME"),
-        ("tfds:", "Say which one: tfds:NAME"),
+        ("tfds", "Name the data set of the TFDS catalogue"),
+        ("tfds:", "Name the data set of the TFDS catalogue"),
         ("folder:cats", 'no data set "folder:cats"'),
     ],
 )

@@ -166,7 +166,7 @@ def test_a_manifest_that_contradicts_is_refused(tmp_path, columns, message):
         ({"features": np.ones((6, 2)), "lengths": np.array([1, 4])}, "do not divide 6 frames"),
         ({"features": np.ones((6, 2)), "offsets": np.array([0, 4, 2, 6])}, "do not divide"),
         ({"features": np.ones((6, 2)), "offsets": np.array([0, -1, 6])}, "do not divide"),
-        ({"features": np.ones((2, 3, 2)), "lengths": np.array([1, 4])}, "not those of features"),
+        ({"features": np.ones((2, 3, 2)), "lengths": np.array([1, 4])}, "do not fit features"),
         ({"features": np.full((2, 3, 2), "x")}, "not numbers"),
         (
             {"features": np.ones((2, 3, 2)), "split": np.array(["all", "all"])},
@@ -349,7 +349,7 @@ def test_bad_files_are_named_and_skipped(tmp_path):
         "odd.mfc": "not frames of 3 values",
         "empty.mfc": "empty",
         "nothing.mfc": "empty",
-        "flat.npy": "no array (frames, values)",
+        "flat.npy": "not an array (frames, values)",
         "wide.npy": "frames of 4 values, not 3",
         "nan.npy": "non-finite",
         "gone.npy": "No such file or directory",
@@ -395,7 +395,7 @@ def test_a_kaldi_archive(tmp_path, compressed):
         np.testing.assert_allclose(one, other, atol=1 if compressed else 0)  # of 100 in 8 bits
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    refuse(tmp_path, path, "no Kaldi archive of matrices, or damaged")
+    refuse(tmp_path, path, "no valid Kaldi archive of matrices")
     path.write_bytes(b"")
     refuse(tmp_path, path, "does not hold matrices")
 

@@ -88,14 +88,14 @@ def test_columns_with_classes_become_fields_and_others_are_told(tmp_path):
     assert about["fields"].keys() == {"label", "room", "take", "fold"}
     assert about["fields"]["room"]["names"] == [f"room {i}" for i in range(4)]
     (remark,) = [r for r in about["remarks"] if "not kept" in r]
-    assert "--numbers age,weight --text note keeps them as they are." in remark
+    assert "--numbers age,weight --text note keeps them as numbers or text." in remark
     for told in (
         "age (numbers)",
         "weight (numbers)",
         "note (free text)",
         "empty (nothing)",
-        "length (no name for a field)",
-        "a/b (no name for a field)",
+        "length (not a valid field name)",
+        "a/b (not a valid field name)",
     ):
         assert told in remark
 
@@ -156,14 +156,14 @@ def test_copies_stay_together_and_those_that_are_parted_are_counted(tmp_path):
     about, columns = build(manifest_builder(tmp_path, rows))
     split = splits_by_clip(columns)
     assert all(split[row["file"].removeprefix("copy_")] == split[row["file"]] for row in rows[30:])
-    (told,) = [r for r in about["remarks"] if "sample by sample" in r]
-    assert told.startswith("2 clips are the same as others, sample by sample, with another label")
+    (told,) = [r for r in about["remarks"] if "same samples" in r]
+    assert told.startswith("2 clips have the same samples as others with another label")
     given = [{**row, "split": SPLITS[i % 3]} for i, row in enumerate(rows)]
     given[30]["split"] = "test"
     again = tmp_path / "again"
     about, _ = build(manifest_builder(tmp_path, given, data_dir=again))
     told = [r for r in about["remarks"] if "with another split" in r]
-    assert told[0].startswith("2 clips are the same")
+    assert told[0].startswith("2 clips have the same samples")
     assert "0.wav (train) and copy_0.wav (test)" in told[0]
 
 
@@ -203,9 +203,7 @@ def test_labels_are_composed_and_trimmed_and_look_alikes_are_told(tmp_path):
 def test_a_list_without_a_label_for_any_clip(tmp_path):
     about, columns = build(manifest_builder(tmp_path, rows_of(tmp_path, 12, label=lambda i: "")))
     assert (about["fields"]["label"]["names"], set(columns["label"].tolist())) == ([], {-1})
-    assert (
-        "label: unknown for 12 of 12 clips. None of them is learnt or tested." in about["remarks"]
-    )
+    assert "label: unknown for 12 of 12 clips. The target label excludes them." in about["remarks"]
 
 
 def test_a_decimal_comma_is_explained(tmp_path):
