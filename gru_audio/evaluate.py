@@ -1,13 +1,13 @@
-"""Scores a finished run on a split; also class by class or tag by tag, where there are any.
+"""Scores a finished run on a split, in total and per class or tag.
 
   python -m gru_audio.evaluate --workdir runs/spoken_digit --run GRU-seed0
   python -m gru_audio.evaluate --workdir runs/one --split validation --json
 
---split is "train", "validation" or "test" as the run's config means them (so with what it held
-out), or any split of the data set by its own name. --data scores another prepared data set, whose
-classes or tags the model must know; --data_dir says where it lies.
+--split is "train", "validation" or "test" as the run's config defines them, including hold_out, or
+the name of any split of the data set. --data scores another prepared data set; the model must know
+its classes or tags. --data_dir is the folder of that data set.
 
-Every example is scored once: the whole clip, or its middle if it is longer than
+Each example is scored once: the whole clip, or its middle if it is longer than
 config.data.crop_seconds. `predict` labels clips in the same way.
 """
 
@@ -29,11 +29,11 @@ from gru_audio.settings import UserError, nearest
 from gru_audio.sweeps.workdir import Workdir
 from gru_audio.tasks.metrics import measure
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where the run was trained.")
-_RUN = flags.DEFINE_string("run", None, "Which run, where there are several.")
-_SPLIT = flags.DEFINE_string("split", "test", "What to score.")
-_DATA = flags.DEFINE_string("data", None, "Another prepared data set.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets are prepared.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The workdir in which the run was trained.")
+_RUN = flags.DEFINE_string("run", None, "The run to score, if there are several.")
+_SPLIT = flags.DEFINE_string("split", "test", "The split to score.")
+_DATA = flags.DEFINE_string("data", None, "Another prepared data set to score.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "The folder of prepared data sets.")
 _JSON = flags.DEFINE_bool("json", False, "Print JSON instead of a table.")
 command.define_experiment()
 flags.mark_flag_as_required("workdir")
@@ -45,18 +45,18 @@ def main(_: Sequence[str]) -> None:
     source = open_source(_DATA.value or config.data.name, _DATA_DIR.value or config.data.dir)
     if source.signal.rate != trained.signal.rate:
         raise UserError(
-            f"{source.name} has {source.signal.rate} Hz, the model was trained on "
+            f"{source.name} has {source.signal.rate} Hz, but the model was trained on "
             f"{trained.signal.rate} Hz: prepare it with --sample_rate {trained.signal.rate}."
         )
     if source.signal != trained.signal:
         raise UserError(
-            f"{source.name} holds {source.signal.feature} of {source.signal.dtype} "
-            f"{source.signal.shape}, the model was trained on others ({trained.signal.shape})."
+            f"The steps of {source.name} are {source.signal.dtype} {source.signal.shape}, but the "
+            f"model was trained on {trained.signal.dtype} {trained.signal.shape}."
         )
     if not _DATA.value and source.fingerprint != trained.about.get("data_fingerprint"):
         print(
-            f"warning: {source.name} is not what {trained.about['run']} was trained on, but was "
-            "prepared again: what is scored may be what it has learnt.",
+            f"warning: {source.name} has changed since {trained.about['run']} was trained on it: "
+            "the scored examples may include training examples.",
             file=sys.stderr,
         )
     ids, task = _examples(source, trained), trained.program().task
@@ -71,18 +71,18 @@ def main(_: Sequence[str]) -> None:
     print(f"{trained.about['run']} on {source.name}, {_SPLIT.value}: {summary}")
     if not rows:
         return
-    name, count, *shares = rows[0]
+    name, count, *metric_names = rows[0]
     table = Table(name)
-    for column in (count, *shares):
+    for column in (count, *metric_names):
         table.add_column(column, justify="right")
     for row in rows:
-        cells = ["-" if row[x] is None else f"{row[x]:.1%}" for x in shares]
+        cells = ["-" if row[x] is None else f"{row[x]:.1%}" for x in metric_names]
         table.add_row(row[name], str(row[count]), *cells)
     plain_console().print(table)
 
 
 def _examples(source: Source, trained: TrainedModel) -> np.ndarray:
-    """Rows of the data set to score: a role of the run, or a split by its own name."""
+    """Returns the example ids to score: a role of the run, or a split of the data set."""
     split = _SPLIT.value
     if _DATA.value is None and split in ROLES:
         ids = select(source, trained.config.data, trained.config.seed)[split]
@@ -98,7 +98,7 @@ def _examples(source: Source, trained: TrainedModel) -> np.ndarray:
 
 
 def _values(source: Source, trained: TrainedModel) -> Values:
-    """The values of the model's field for every example, with its numbers of classes."""
+    """Returns every example's value of the model's field, with the model's class indices."""
     target = trained.config.data.target
     field, values = source.field(target), source.values(target)
     if trained.field is None or field is None:

@@ -1,4 +1,4 @@
-"""Labels sound with a finished run: files, long recordings, and what a microphone hears.
+"""Labels sound with a finished run: files, long recordings, and a microphone's signal.
 
   python -m gru_audio.predict --workdir runs/one clip.wav folder_of_sounds
   python -m gru_audio.predict --workdir runs/spoken_digit --run GRU-seed0 --top_k 3 --json *.flac
@@ -7,22 +7,22 @@
   python -m gru_audio.predict --workdir runs/one --live --follow being_recorded.wav
   arecord -t raw -f S16_LE -r 16000 | python -m gru_audio.predict --workdir runs/one --follow=-
 
-Takes files (WAV, AIFF, AU, CAF, FLAC, OGG, Opus, MP3; any rate, any number of channels) and
-folders, of which it takes all files but hidden ones, as `prepare folder` does. The run's own
-checkpoint is all it needs. A file that is no sound is reported and skipped; the exit code is then
-1.
+The arguments are files (WAV, AIFF, AU, CAF, FLAC, OGG, Opus, MP3; any rate, any number of channels)
+and folders. All files below a folder are labelled except hidden ones, as in `prepare folder`. Only
+the run's trained model is needed. A file that is not audio is reported and skipped; the exit code
+is then 1.
 
-A file no longer than the longest clip of the run's data set is a clip. It gets one row, with the
-labels that `evaluate` scores: those of the whole clip, or of its middle if it is longer than
-config.data.crop_seconds. A longer file is a recording. It is cut into windows of the longest length
-that the model was trained on, one every --hop (by default half a window), and gets a row for each
-stretch of one label; where two windows overlap, each has its half. Tags have a stretch each, which
-may overlap. --json gives every window. With --window SECONDS every file longer than that is a
+A file that is not longer than the longest clip of the run's data set is a clip. It gets one row,
+with the labels that `evaluate` scores: those of the whole clip, or of its middle if it is longer
+than config.data.crop_seconds. A longer file is a recording. It is cut into windows of the longest
+length in training, one every --hop (by default half a window). It gets a row for each segment of
+one label; two windows share their overlap equally. Each tag has its own segments, which may overlap
+those of other tags. --json prints every window. With --window SECONDS, a file longer than that is a
 recording, and a shorter one is labelled whole.
 
---live labels what the microphone hears (extra [live]), a window every --hop, until Ctrl-C. --follow
-does so with a WAV file that another program is writing, or with "-" reads 16-bit samples of one
-channel at --rate from standard input, to their end.
+--live labels the microphone's signal (extra [live]), a window every --hop, until Ctrl-C. --follow
+does so with a WAV file that another program is writing. "--follow=-" reads 16-bit mono samples at
+--rate from standard input until its end.
 """
 
 import contextlib
@@ -54,31 +54,31 @@ from gru_audio.paths import local_path
 from gru_audio.settings import UserError
 from gru_audio.sweeps.workdir import Workdir
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where the run was trained.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The workdir in which the run was trained.")
 command.define_experiment()
-_RUN = flags.DEFINE_string("run", None, "Which run, where there are several.")
-_TOP_K = flags.DEFINE_integer("top_k", 3, "How many labels of a clip or window.", lower_bound=1)
-_JSON = flags.DEFINE_bool("json", False, "Print one line of JSON a file or window.")
+_RUN = flags.DEFINE_string("run", None, "The run to use, if there are several.")
+_TOP_K = flags.DEFINE_integer("top_k", 3, "The number of labels per clip or window.", lower_bound=1)
+_JSON = flags.DEFINE_bool("json", False, "Print one line of JSON per file or window.")
 _WINDOW = flags.DEFINE_float(
-    "window", None, "Seconds that are labelled at a time; longer files are cut into such windows."
+    "window", None, "Seconds per window; longer files are cut into windows of this length."
 )
-_HOP = flags.DEFINE_float("hop", None, "Seconds from one window to the next.")
+_HOP = flags.DEFINE_float("hop", None, "Seconds between the starts of two windows.")
 _THRESHOLD = flags.DEFINE_float(
     "threshold",
     None,
-    "Give no labels where the best is less probable. In recordings, tags have stretches where they "
-    "are at least so probable, by default 0.5.",
+    "Print no labels if the largest probability is below this. In a recording a tag has segments "
+    "where its probability is at least this, by default 0.5.",
     0.0,
     1.0,
 )
-_LIVE = flags.DEFINE_bool("live", False, "Label sound as it comes, from the microphone.")
+_LIVE = flags.DEFINE_bool("live", False, "Label the microphone's signal as it arrives.")
 _DEVICE = flags.DEFINE_string("device", None, 'Microphone: number or name; "list" lists them.')
-_FOLLOW = flags.DEFINE_string("follow", None, 'Live from a growing WAV file, or "-": raw samples.')
+_FOLLOW = flags.DEFINE_string("follow", None, 'Label a growing WAV file; "-": raw samples.')
 _RATE = flags.DEFINE_float("rate", None, "Hz of raw samples; by default the model's.")
-_SMOOTH = flags.DEFINE_integer("smooth", 1, "Live: the mean of so many windows.", lower_bound=1)
+_SMOOTH = flags.DEFINE_integer("smooth", 1, "Live: average over this many windows.", lower_bound=1)
 
-_CLIPS = 512  # held in memory
-_ROUNDING = 1  # sample, by which resampling may round
+_CLIPS = 512  # clips in memory at a time
+_ROUNDING = 1  # samples by which resampling may round a length
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -86,10 +86,10 @@ def main(arguments: Sequence[str]) -> int:
         print(devices())
         return 0
     if not _WORKDIR.value:
-        raise UserError("Say where the run was trained: --workdir DIR.")
+        raise UserError("Pass the workdir in which the run was trained: --workdir DIR.")
     live = _LIVE.value or _FOLLOW.value
     if live and len(arguments) > 1:
-        raise UserError(f"{arguments[1]} is a file, and --live and --follow take none.")
+        raise UserError(f"{arguments[1]} is a file, but --live and --follow take no files.")
     trained = TrainedModel.load(Workdir(_WORKDIR.value).find_model(_RUN.value))
     _check(trained)
     size, hop = _window_and_hop(trained)
@@ -119,19 +119,19 @@ def main(arguments: Sequence[str]) -> int:
         try:
             printer.recording(str(path), label_recording(trained, blocks, size, hop))
         except BrokenPipeError:
-            raise  # that is of our own output
+            raise  # standard output is closed
         except (BadAudio, OSError) as error:
             bad.append(f"the rest of {error}")
-    for what in bad:
-        print(f"skipped {what}", file=sys.stderr)
+    for problem in bad:
+        print(f"skipped {problem}", file=sys.stderr)
     return 1 if bad else 0
 
 
 def _check(trained: TrainedModel) -> None:
     if not trained.program().task.output_names:
         raise UserError(
-            f"{trained.about['run']} gives no labels: config.task.name={trained.config.task.name}. "
-            "`evaluate` scores it."
+            f"{trained.about['run']} predicts no labels: "
+            f"config.task.name={trained.config.task.name}. `evaluate` scores it."
         )
     if not trained.signal.is_sound:
         raise UserError(
@@ -141,11 +141,11 @@ def _check(trained: TrainedModel) -> None:
 
 
 def _window_and_hop(trained: TrainedModel) -> tuple[int, int]:
-    """Both in samples."""
+    """Returns the length of a window and the hop, both in samples."""
     rate = trained.signal.rate
     for flag in (_WINDOW, _HOP):
         if flag.value is not None and not 0 < flag.value < math.inf:
-            raise UserError(f"--{flag.name} is in seconds, above 0, not {flag.value}.")
+            raise UserError(f"--{flag.name} must be seconds above 0, not {flag.value}.")
     if _WINDOW.value and _WINDOW.value * rate > LONGEST:
         raise UserError(f"--window is at most {LONGEST // rate} seconds, not {_WINDOW.value:g}.")
     size = trained.longest if _WINDOW.value is None else round(_WINDOW.value * rate)
@@ -158,9 +158,9 @@ def _window_and_hop(trained: TrainedModel) -> tuple[int, int]:
 
 
 def _files(arguments: Sequence[str]) -> list[Path]:
-    """The files named, and the sounds in the folders named."""
+    """Returns the files among the arguments, and the files in the folders."""
     if not arguments:
-        raise UserError("Name the files or folders to label.")
+        raise UserError("Pass the files or folders to label.")
     files: list[Path] = []
     for argument in arguments:
         path = local_path(argument)
@@ -178,7 +178,7 @@ def _files(arguments: Sequence[str]) -> list[Path]:
 def _by_length(
     files: Sequence[Path], limit: int, rate: int
 ) -> tuple[list[Path], list[Path], list[str]]:
-    """Files of at most so many samples at the model's rate, longer ones, and what is no sound."""
+    """Returns files of at most `limit` samples at `rate`, longer files, and errors as text."""
     clips: list[Path] = []
     recordings: list[Path] = []
     bad = []
@@ -194,7 +194,7 @@ def _by_length(
 def _labelled(
     trained: TrainedModel, paths: Sequence[Path], bad: list[str]
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and probabilities of clips; those that cannot be used are added to `bad`."""
+    """Yields names and probabilities of clips; adds the errors of unusable clips to `bad`."""
     for begin in range(0, len(paths), _CLIPS):
         clips, names = [], []
         for path in paths[begin : begin + _CLIPS]:
@@ -210,7 +210,7 @@ def _labelled(
 
 def _print_live(trained: TrainedModel, printer: Printer, size: int, hop: int) -> None:
     rate, sound = trained.signal.rate, _sound(trained.signal.rate)
-    pace, labelled, heard, late = Pace(hop / rate), 0, 0.0, False
+    pace, labelled, seconds, late = Pace(hop / rate), 0, 0.0, False
     blocks = _converted(sound, rate)
     found = label_live(trained, blocks, size, hop, smooth=_SMOOTH.value, pace=pace)
     with contextlib.suppress(KeyboardInterrupt), printer.live() as show:
@@ -218,10 +218,10 @@ def _print_live(trained: TrainedModel, printer: Printer, size: int, hop: int) ->
             if pace.skipped and not late:
                 print("Labelling takes longer than --hop: windows are skipped.", file=sys.stderr)
             late = pace.skipped > 0
-            labelled, heard = labelled + 1, window.end / rate
+            labelled, seconds = labelled + 1, window.end / rate
             show(window)
     print(
-        f"{clock(heard)} heard, {labelled} windows labelled, {pace.skipped} skipped",
+        f"{clock(seconds)} heard, {labelled} windows labelled, {pace.skipped} skipped",
         file=sys.stderr,
     )
 

@@ -1,38 +1,38 @@
-"""Makes a data set ready for training: decoded, resampled, checked and counted.
+"""Prepares a data set for training: decodes, resamples and checks its clips.
 
   python -m gru_audio.prepare spoken_digit                   recorded digits, downloaded
-  python -m gru_audio.prepare spoken_digit --archive FILE    the same from a file you have
-  python -m gru_audio.prepare tts_digits                     digits spoken on the spot by eSpeak NG
-  python -m gru_audio.prepare gtzan --archive FILE           what one has to find for oneself
-  python -m gru_audio.prepare tfds:crema_d                   any data set of sound that TFDS has
+  python -m gru_audio.prepare spoken_digit --archive FILE    the same, from a local file
+  python -m gru_audio.prepare tts_digits                     digits synthesised by eSpeak NG
+  python -m gru_audio.prepare gtzan --archive FILE           a data set that has no download
+  python -m gru_audio.prepare tfds:crema_d                   any audio data set of TFDS
   python -m gru_audio.prepare folder --name my_sounds --folder DIR
   python -m gru_audio.prepare manifest --name my_sounds --manifest LIST.csv
   python -m gru_audio.prepare features --name my_features --archive FILE.npz
 
-A folder has a directory per class, with or without train/, validation/ and test/ above them. A
+A folder has one directory per class, with or without train/, validation/ and test/ above them. A
 manifest has the columns file and label, and may have split, speaker, group, fold, start and end
-(seconds); other columns with values that repeat become class fields, too, or those that --fields
-names. Either may come with an --archive (tar or zip) that holds the sounds.
+(seconds). Other columns with repeated values become class fields too, or only those that --fields
+names. For both, an --archive (tar or zip) may hold the sounds.
 
-A field holds one class for each clip unless a flag says otherwise. --tags label takes
-"speech+music" as two tags and "none" as no tag. --text words takes a column as transcripts, of
-which "<none>" is an empty one. --numbers age takes it as numbers. --events FILE adds the field
-"events" from a table of file, onset, offset (seconds) and label; a row with a file alone says that
-the file has no events.
+A field holds one class per clip unless a flag declares another type. --tags label reads
+"speech+music" as two tags and "none" as no tag. --text words reads a column as transcripts;
+"<none>" is an empty transcript. --numbers age reads a column as numbers. --events FILE adds the
+field "events" from a table of file, onset, offset (seconds) and label; a row with a file alone
+means that the file has no events.
 
-Without splits, clips are split at random, by the column group where there is one; --split_by keeps
-each value of something else (speaker, recording) within one split. Parts of a file, and files with
-the same content, stay together. Where there are splits, but none for validation, a part of train
-becomes it. What is odd about the clips is told as notes: copies across splits, classes that look
-alike or that nothing trains, files that have changed since.
+Without splits, clips are split at random, by the column group if there is one. --split_by keeps
+each value of another column (speaker, recording) in one split. Parts of a file, and files with
+equal content, stay together. If there are splits but no validation, a part of train becomes it.
+The summary has notes on problems: copies across splits, classes with similar names, classes
+without training clips, files that have changed since the preparation.
 
-Features are frames that somebody has computed already: an .npz with features (N, T, F), or
-(frames, F) with offsets or lengths; a .csv or .tsv with a row a frame; a Kaldi .ark; or an archive
-of .npy or Sphinx .mfc files with a --manifest. Fields come from the other arrays or columns, or as
---fields says: label=targets:categories, where targets are numbers into categories.
+Features are precomputed frames: an .npz with features (N, T, F), or (frames, F) with offsets or
+lengths; a .csv or .tsv with one row per frame; a Kaldi .ark; or an archive of .npy or Sphinx .mfc
+files with a --manifest. Fields come from the other arrays or columns. --fields chooses them:
+label=targets:categories, where targets has indices into categories.
 
-WAV, FLAC, Ogg and MP3 files of any rate and number of channels will do. It may be interrupted at
-any moment and started again: a data set is there as a whole or not at all.
+WAV, FLAC, Ogg and MP3 files of any rate and number of channels are supported. The command can be
+interrupted and started again: a data set is either complete or absent.
 """
 
 import contextlib
@@ -61,63 +61,62 @@ from gru_audio.files import lock, matching, open_own
 from gru_audio.settings import UserError, nearest
 
 _DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Where data sets go; else $GRU_AUDIO_DATA, else the cache."
+    "data_dir",
+    None,
+    "The folder of data sets; by default $GRU_AUDIO_DATA, else the cache.",
 )
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Prepare it even if it is there already.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Prepare the data set again if it exists.")
 
-_OPTIONS = (  # handed to the builder, each where it is given
-    flags.DEFINE_string("name", None, "What to call your data set."),
-    flags.DEFINE_string("folder", None, "Where your sounds lie."),
-    flags.DEFINE_string("archive", None, "A tar or zip file with the sounds, or a folder of it."),
+_OPTIONS = (  # passed to the builder if set
+    flags.DEFINE_string("name", None, "The name of your data set."),
+    flags.DEFINE_string("folder", None, "The folder of your sounds."),
+    flags.DEFINE_string("archive", None, "A tar or zip with the sounds, or its unpacked folder."),
     flags.DEFINE_string("manifest", None, "A CSV file that lists the sounds."),
-    flags.DEFINE_string("clip", None, "The column with the names of sequences of features."),
+    flags.DEFINE_string("clip", None, "The column with the names of the sequences of features."),
     flags.DEFINE_list(
         "fields",
         None,
-        "Class fields: NAME or NAME=COLUMN, ...; in features NAME=COLUMN:NAMES.",
+        "Class fields: NAME or NAME=COLUMN, ...; for features also NAME=COLUMN:NAMES.",
     ),
-    flags.DEFINE_list(
-        "tags", None, "Fields of tags, of which a clip may have several: as --fields."
-    ),
+    flags.DEFINE_list("tags", None, "Fields with any number of tags per clip: as --fields."),
     flags.DEFINE_list("text", None, "Fields of text, such as transcripts: as --fields."),
     flags.DEFINE_list("numbers", None, "Fields of numbers: as --fields."),
-    flags.DEFINE_string("separator", None, "Between the tags of a clip; by default +."),
+    flags.DEFINE_string("separator", None, "The separator between tags; by default +."),
     flags.DEFINE_string("events", None, "A table of events: file, onset, offset (s), label."),
     flags.DEFINE_string(
-        "split", None, "The column with the splits of features; filtered or random for gtzan."
+        "split", None, "features: the column with the splits; gtzan: filtered or random."
     ),
-    flags.DEFINE_float("segment_seconds", None, "Cuts the tracks of gtzan in parts this long."),
-    flags.DEFINE_string("drop", None, "A column: features with a value there are left out."),
-    flags.DEFINE_list("ignore", None, "Columns of a table that are numbers but no features."),
+    flags.DEFINE_float("segment_seconds", None, "gtzan: cut tracks into parts this long."),
+    flags.DEFINE_string("drop", None, "A column: sequences with a value in it are left out."),
+    flags.DEFINE_list("ignore", None, "Columns of numbers in a table that are not features."),
     flags.DEFINE_integer(
         "rate",
         None,
-        "Frames of features a second; Hz of sound where TFDS does not say.",
+        "features: frames per second; TFDS: the rate of the original in Hz, if it is not stated.",
         lower_bound=1,
     ),
-    flags.DEFINE_integer("width", None, "Features in a frame of .mfc files.", lower_bound=1),
+    flags.DEFINE_integer("width", None, "Values per frame of .mfc files.", lower_bound=1),
     flags.DEFINE_string(
         "split_by",
         None,
-        "What must not be in two splits: a column of the manifest; for a folder, a regular "
-        "expression that finds it in the path of a file.",
+        "Keep equal values in one split: a column of the manifest; for a folder, a regular "
+        "expression that finds the value in the path of a file.",
     ),
-    flags.DEFINE_list("fractions", None, "Of train, validation and test where drawn: 80,10,10."),
-    flags.DEFINE_integer("seed", None, "Of the random splits.", lower_bound=0),
-    flags.DEFINE_float("sample_rate", None, "Of the prepared sounds, in Hz.", lower_bound=1),
-    flags.DEFINE_enum("on_bad_file", None, [SKIP, REFUSE], "What to do about unusable sounds."),
-    flags.DEFINE_bool("keep_silence", None, "Take digital silence for a sound like others."),
-    flags.DEFINE_bool("verify", None, "Refuse what is not exactly the published data set."),
+    flags.DEFINE_list("fractions", None, "Shares of train, validation and test: 80,10,10."),
+    flags.DEFINE_integer("seed", None, "The seed of the random splits.", lower_bound=0),
+    flags.DEFINE_float("sample_rate", None, "Hz of the prepared sounds.", lower_bound=1),
+    flags.DEFINE_enum("on_bad_file", None, [SKIP, REFUSE], "What to do with unusable sounds."),
+    flags.DEFINE_bool("keep_silence", None, "Keep clips of digital silence."),
+    flags.DEFINE_bool("verify", None, "Refuse files other than the published ones."),
 )
 
-_INTERVAL = 10  # seconds between lines of progress where there is no terminal
-_LISTED = 20  # skipped clips that a summary names
+_INTERVAL = 10  # seconds between progress lines without a terminal
+_LISTED = 20  # skipped clips to name in a summary
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The command."""
     if len(arguments) != 2:
-        raise UserError(f"Say what to prepare: one of {', '.join(BUILDERS)}; see --help.")
+        raise UserError(f"Name the data set to prepare: one of {', '.join(BUILDERS)}; see --help.")
     options: dict[str, Any] = {flag.name: flag.value for flag in _OPTIONS if flag.value is not None}
     with _progress(options.get("name", arguments[1])) as progress:
         prepared = prepare(
@@ -134,29 +133,29 @@ def prepare(
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> str:
-    """Prepares a data set, unless it is there already.
+    """Prepares a data set, unless it is prepared already.
 
-    Two calls for one data set take turns, and the second finds it there.
+    A lock lets only one process at a time prepare the same data set.
 
     Args:
       recipe: a key of `BUILDERS`, or tfds:NAME.
-      data_dir: None for `default_data_dir()`.
-      overwrite: prepare it even if it is there; the old one stays until the new one is complete.
-      progress: called with (clips read, clips in all).
-      **options: of the builder.
+      data_dir: the folder of prepared data sets; None: `default_data_dir()`.
+      overwrite: prepare the data set again; the old one is kept until the new one is complete.
+      progress: called with (clips read, all clips).
+      **options: arguments of the builder.
 
     Returns:
-      A summary, for people.
+      A summary as text.
 
     Raises:
-      UserError: an unknown recipe or option, nothing usable, or what is there was prepared in
-        another way.
+      UserError: the recipe or an option is unknown, no clip is usable, or the existing data set was
+        prepared with other options.
     """
-    recipe, options = _of_catalogue(recipe, options)
+    recipe, options = _parse_recipe(recipe, options)
     builder_class = _builder(recipe, options)
     name = options.get("name", recipe)
     if "://" in str(data_dir):
-        raise UserError(f"{data_dir} is no local folder: prepare on a disk, then copy the folder.")
+        raise UserError(f"{data_dir} is not a local folder: prepare on a disk, then copy it.")
     root = Path(data_dir or default_data_dir()).expanduser().resolve()
     home = root / name
     with _lock(home):
@@ -165,13 +164,13 @@ def prepare(
         with tempfile.TemporaryDirectory(dir=home, prefix=UNFINISHED) as staging:
             builder = builder_class(data_dir=staging, **options)
             final = home / str(builder.version)
-            if not overwrite and _is_there(final, builder):
-                return f"{summary(final)}\n{_since(final, builder)}--overwrite prepares it again."
+            if not overwrite and _is_prepared(final, builder):
+                return f"{summary(final)}\n{_changes(final, builder)}--overwrite prepares it again."
             builder.progress = progress or builder.progress
             try:
                 builder.download_and_prepare(download_dir=root / "downloads")
             except (OSError, RuntimeError) as error:
-                # ArrayRecord raises the latter, as on a full disk.
+                # ArrayRecord raises RuntimeError, for example if the disk is full.
                 raise UserError(f"Cannot prepare {name}: {error}") from error
             if final.exists():
                 final.rename(Path(staging) / "replaced")
@@ -180,7 +179,7 @@ def prepare(
 
 
 def summary(folder: epath.PathLike) -> str:
-    """What a prepared data set holds, and what was left out and why."""
+    """Returns a text on the contents of a prepared data set, and on skipped clips."""
     folder = epath.Path(folder)
     about, columns = index.read_description(folder), index.read_columns(folder)
     lengths, is_sound = columns[index.LENGTH], "signal" not in about
@@ -196,8 +195,8 @@ def summary(folder: epath.PathLike) -> str:
     for name, field in index.read_fields(about).items():
         lines.append(f"  {name}: {field.summary(columns[name])}")
     for split in dict.fromkeys(columns[index.SPLIT].tolist()):
-        of_split = lengths[columns[index.SPLIT] == split]
-        lines.append(f"  {split}: {len(of_split)} clips, {_duration(of_split, rate)}")
+        part = lengths[columns[index.SPLIT] == split]
+        lines.append(f"  {split}: {len(part)} clips, {_duration(part, rate)}")
     lines += [f"  note: {remark}" for remark in about.get("remarks", ())]
     skipped = about["skipped"]
     lines.append(f"  skipped: {len(skipped)}")
@@ -208,18 +207,18 @@ def summary(folder: epath.PathLike) -> str:
 
 
 def _duration(lengths: np.ndarray, rate: int | None) -> str:
-    """How long clips are together: hours of sound, or frames where there is no rate."""
+    """Formats the total length of clips: in hours, or in frames if there is no rate."""
     total = lengths.sum()
     return f"{total:,} frames" if rate is None else f"{total / rate / 3600:.3g} hours"
 
 
-def _of_catalogue(recipe: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Takes tfds:NAME apart; leaves other recipes as they are."""
+def _parse_recipe(recipe: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Splits tfds:NAME into a recipe and options; returns other recipes unchanged."""
     kind, _, dataset = recipe.partition(":")
     if kind != "tfds":
         return recipe, options
     if not dataset:
-        raise UserError("Say which one: tfds:NAME, with a name of the TFDS catalogue.")
+        raise UserError("Name the data set of the TFDS catalogue: tfds:NAME.")
     return kind, {"name": catalogue_name(dataset), **options, "dataset": dataset}
 
 
@@ -236,14 +235,14 @@ def _builder(recipe: str, options: dict[str, Any]) -> type[ClipBuilder]:
             raise UserError(f"{recipe} needs --{option}.")
     name = options.get("name", recipe)
     if "name" in options and name in BUILDERS:
-        raise UserError(f'"{name}" is taken: choose another --name.')
+        raise UserError(f'"{name}" is the name of another data set: choose another --name.')
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-        raise UserError(f'"{name}" cannot name a data set: use letters, digits and underscores.')
+        raise UserError(f'"{name}" is not a valid name: use letters, digits and underscores.')
     return BUILDERS[recipe]
 
 
-def _is_there(folder: Path, builder: ClipBuilder) -> bool:
-    """Whether the data set is prepared; refuses one that was prepared in another way."""
+def _is_prepared(folder: Path, builder: ClipBuilder) -> bool:
+    """Returns whether the data set is prepared; refuses one with other settings."""
     if not (folder / index.DESCRIPTION).exists():
         return False
     try:
@@ -251,7 +250,7 @@ def _is_there(folder: Path, builder: ClipBuilder) -> bool:
         then = index.read_description(epath.Path(folder))["settings"]
     except (KeyError, OSError, TypeError, ValueError) as error:
         raise UserError(
-            f"{builder.name} is prepared already, and damaged: {error}. Pass --overwrite to "
+            f"{builder.name} is prepared already, but damaged: {error}. Pass --overwrite to "
             "prepare it again."
         ) from error
     for setting in then | builder.settings:
@@ -266,21 +265,21 @@ def _is_there(folder: Path, builder: ClipBuilder) -> bool:
     return True
 
 
-def _since(folder: Path, builder: ClipBuilder) -> str:
-    """What has happened to the user's files since the data set was prepared."""
+def _changes(folder: Path, builder: ClipBuilder) -> str:
+    """Describes the changes of the user's files since the data set was prepared."""
     try:
         then = index.read_inputs(epath.Path(folder))
-        different = user_files.changes(then, user_files.listed(builder.inputs())) if then else ""
+        changes = user_files.changes(then, user_files.listed(builder.inputs())) if then else ""
     except (OSError, ValueError) as error:
-        different = f"its files cannot be compared: {error}"
-    if not different:
-        return "It was there already; "
-    return f"It was there already, but since it was prepared {different}. "
+        changes = f"its files cannot be compared: {error}"
+    if not changes:
+        return "It was prepared already; "
+    return f"It was prepared already, but since then {changes}. "
 
 
 @contextlib.contextmanager
 def _lock(home: Path) -> Iterator[None]:
-    """Makes the folder of a data set, and keeps other processes from preparing it meanwhile."""
+    """Makes the folder of a data set, and locks it against other processes."""
     try:
         home.mkdir(parents=True, exist_ok=True)
         file = open_own(home / ".lock", "a")
@@ -288,14 +287,14 @@ def _lock(home: Path) -> Iterator[None]:
         raise UserError(f"Cannot prepare {home.name}: {error}") from error
     with file:
         if not lock(file):
-            print(f"Waiting for another process that prepares {home.name}.", file=sys.stderr)
+            print(f"Waiting for another process that is preparing {home.name}.", file=sys.stderr)
             lock(file, wait=True)
         yield
 
 
 @contextlib.contextmanager
 def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, otherwise a line now and then, both on standard error."""
+    """Shows progress on standard error: a bar on a terminal, otherwise a line every 10 s."""
     if sys.stderr.isatty():
         with Progress() as bar:
             task = bar.add_task(name, total=None)

@@ -221,8 +221,8 @@ def test_a_hop_beyond_the_window_is_refused(workdir, environment, recording):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--window=nan"], "--window is in seconds, above 0, not nan"),
-        (["--live"], "is a file, and --live and --follow take none"),
+        (["--window=nan"], "--window must be seconds above 0, not nan"),
+        (["--live"], "is a file, but --live and --follow take no files"),
         (["--workdir="], "--workdir DIR"),
     ],
 )

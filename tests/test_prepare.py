@@ -87,7 +87,7 @@ def test_a_second_call_says_so_and_changes_nothing(folder, tmp_path):
     first = prepare("folder", tmp_path, name="mine", folder=str(folder))
     stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "mine" / "1.2.0").iterdir()}
     second = prepare("folder", tmp_path, name="mine", folder=str(folder))
-    assert second == f"{first}\nIt was there already; --overwrite prepares it again."
+    assert second == f"{first}\nIt was prepared already; --overwrite prepares it again."
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "mine" / "1.2.0").iterdir()} == stamps
     with pytest.raises(UserError, match="sample_rate 16000 instead of 8000"):
         prepare("folder", tmp_path, name="mine", folder=str(folder), sample_rate=8000)
@@ -106,12 +106,12 @@ def test_files_that_have_changed_since_are_told(tmp_path):
     (tmp_path / "sounds" / "dog" / "0.wav").unlink()
     told = prepare("folder", tmp_path, **options).splitlines()[-1]
     assert told == (
-        "It was there already, but since it was prepared 12 files were added (cat/20.wav, "
+        "It was prepared already, but since then 12 files were added (cat/20.wav, "
         "cat/21.wav, cat/22.wav, ...), 1 file was removed (dog/0.wav). "
         "--overwrite prepares it again."
     )
     assert "clips: 51," in prepare("folder", tmp_path, overwrite=True, **options)
-    assert "It was there already; " in prepare("folder", tmp_path, **options)
+    assert "It was prepared already; " in prepare("folder", tmp_path, **options)
     shutil.rmtree(tmp_path / "sounds")
     assert "cannot be compared: There is no folder" in prepare("folder", tmp_path, **options)
 
@@ -224,7 +224,7 @@ def test_two_at_once_take_turns(folder, fingerprint, tmp_path):
     both = [start(*mine(folder, tmp_path)) for _ in range(2)]
     outputs = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert sum("It was there already" in out for out, _ in outputs) == 1
+    assert sum("It was prepared already" in out for out, _ in outputs) == 1
     assert open_source("mine", tmp_path).fingerprint == fingerprint
 
 
@@ -239,13 +239,13 @@ def test_refusal_names_the_files_and_leaves_nothing(folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Say what to prepare"),
+        ([], "Name the data set to prepare"),
         (["spoken_digits"], 'Did you mean "spoken_digit"'),
         (["folder", "--folder=x"], "folder needs --name"),
         (["manifest", "--name=x"], "manifest needs --manifest"),
         (["tts_digits", "--folder=x"], "tts_digits does not take --folder"),
         (["folder", "--name=folder", "--folder=x"], "is taken"),
-        (["folder", "--name=a/b", "--folder=x"], "cannot name a data set"),
+        (["folder", "--name=a/b", "--folder=x"], "is not a valid name"),
         (["folder", "--name=x", "--folder=/does/not/exist"], "no folder"),
         (["folder", "--name=x", "--folder=x", "--fractions=1,2"], "Fractions"),
         (["spoken_digit", "--archive=/does/not/exist"], "There is no archive"),
