@@ -1,4 +1,4 @@
-"""The command itself: killed, doubled, repeated, and asked for the impossible."""
+"""The command `prepare`: interrupted, concurrent, repeated, and with invalid options."""
 
 import errno
 import fcntl
@@ -96,7 +96,7 @@ def test_a_second_call_says_so_and_changes_nothing(folder, tmp_path):
     assert visible(tmp_path) == ["1.2.0"]
 
 
-def test_files_that_have_changed_since_are_told(tmp_path):
+def test_changed_files_are_reported(tmp_path):
     sounds.write_classes(tmp_path / "sounds", {"cat": 20, "dog": 20})
     options = {"name": "mine", "folder": str(tmp_path / "sounds")}
     prepare("folder", tmp_path, **options)
@@ -116,7 +116,7 @@ def test_files_that_have_changed_since_are_told(tmp_path):
     assert "cannot be compared: There is no folder" in prepare("folder", tmp_path, **options)
 
 
-def test_changes_of_a_list_of_its_files_and_of_an_archive_are_told(tmp_path):
+def test_changes_of_manifests_and_archives_are_reported(tmp_path):
     for i in range(12):
         (tmp_path / f"{i}.wav").write_bytes(sounds.encode(sounds.tone(frequency=300 + i)))
     listed = "file,label\n" + "".join(f"{i}.wav,{'ab'[i % 2]}\n" for i in range(12))
@@ -200,7 +200,7 @@ def test_the_old_one_stays_until_the_new_one_is_complete(folder, fingerprint, tm
 
 @pytest.mark.parametrize("first", [errno.ENOLCK, errno.EWOULDBLOCK])
 def test_a_disk_without_locks(folder, fingerprint, tmp_path, monkeypatch, capsys, first):
-    """It may say so at once, or only to one who would wait."""
+    """The error may come at once, or only from a blocking lock."""
     output_names = iter([first, errno.ENOLCK])
 
     def flock(file, how):
@@ -256,7 +256,7 @@ def test_refusal_names_the_files_and_leaves_nothing(folder, tmp_path):
         (["spoken_digit", "--data_dir=gs://bucket/data"], "no local folder"),
     ],
 )
-def test_impossible_wishes_are_explained(tmp_path, arguments, message):
+def test_invalid_options_are_refused(tmp_path, arguments, message):
     if not any(argument.startswith("--data_dir") for argument in arguments):
         arguments = [*arguments, f"--data_dir={tmp_path}"]
     code, _, err = run(*arguments)
@@ -265,17 +265,17 @@ def test_impossible_wishes_are_explained(tmp_path, arguments, message):
     assert "Traceback" not in err
 
 
-def test_the_help_teaches():
+def test_the_help():
     _, out, _ = run("--help")
     for word in ("spoken_digit", "tts_digits", "folder --name", "manifest --name", "--on_bad_file"):
         assert word in out
 
 
-# Downloads, from a server of our own
+# Downloads from a local server
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves files; cuts off those whose name says so."""
+    """Serves files; truncates those with a special name."""
 
     def log_message(self, *_):
         pass

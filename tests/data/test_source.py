@@ -1,4 +1,4 @@
-"""Random access to prepared clips: the right ones, from anywhere, and nothing but data."""
+"""Random access to prepared clips, from threads and processes, and with untrusted files."""
 
 import hashlib
 import json
@@ -163,7 +163,7 @@ def test_the_newest_version_is_opened(data_dir, tmp_path):
     assert "/1.10.0/" in open_source("mine", tmp_path).records[0][0]
 
 
-def test_what_is_not_prepared_says_how_to(data_dir, tmp_path):
+def test_a_missing_data_set_names_the_command(data_dir, tmp_path):
     with pytest.raises(UserError, match=r"Run: python -m gru_audio\.prepare spoken_digit"):
         open_source("spoken_digit", tmp_path)
     with pytest.raises(UserError, match="prepare tfds:crema_d --data_dir"):
@@ -176,7 +176,7 @@ def test_what_is_not_prepared_says_how_to(data_dir, tmp_path):
 
 @pytest.fixture
 def copy(data_dir, tmp_path) -> Path:
-    """The data set once more, to be tampered with: in data directory `tmp_path`."""
+    """A copy of the data set in `tmp_path`, for tests that change it."""
     shutil.copytree(data_dir / "mine", tmp_path / "mine")
     return tmp_path / "mine" / "1.2.0"
 
@@ -188,7 +188,7 @@ def assert_refused(copy, why):
 
 
 def tampered(copy, **changes):
-    """Writes the columns again, some of them changed, with their checksum."""
+    """Rewrites the columns with changes and a valid checksum."""
     with np.load(copy / "columns.npz", allow_pickle=False) as columns:
         np.savez(copy / "columns.npz", **{**columns, **changes})
     data = (copy / "columns.npz").read_bytes()
@@ -197,13 +197,13 @@ def tampered(copy, **changes):
 
 
 def described(copy, **changes):
-    """Writes the description again, some of it changed, with its checksum."""
+    """Rewrites the description with changes and a valid checksum."""
     description = json.loads((copy / "source.json").read_text())
     index.write_description(copy, description | changes)
 
 
 class Intruder:
-    """Leaves a file when a pickle of it is read."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, trace: Path):
         self._trace = trace
@@ -231,7 +231,7 @@ def test_pickles_in_the_columns_are_refused(copy, tmp_path):
         ({"label": np.zeros((50, 1), np.int32)}, "wrong type or shape"),
     ],
 )
-def test_columns_that_cannot_be_are_refused(copy, changes, why):
+def test_invalid_columns_are_refused(copy, changes, why):
     tampered(copy, **changes)
     assert_refused(copy, why)
 
@@ -269,13 +269,13 @@ def test_columns_that_cannot_be_are_refused(copy, changes, why):
         ({"fields": {"label": {"kind": "text", "characters": "ab"}}}, "label is missing, or"),
     ],
 )
-def test_a_description_that_cannot_be_is_refused(copy, changes, why):
+def test_an_invalid_description_is_refused(copy, changes, why):
     described(copy, **changes)
     assert_refused(copy, why)
 
 
 @pytest.mark.parametrize("count", [10**30, 1e300, 2**31, "9"])
-def test_a_count_of_records_that_cannot_be_is_refused(copy, count):
+def test_a_wrong_count_of_records_is_refused(copy, count):
     (file, _), *rest = json.loads((copy / "source.json").read_text())["records"]
     described(copy, records=[[file, count], *rest])
     assert_refused(copy, "clips|int")
@@ -305,7 +305,7 @@ def test_a_description_that_was_changed_is_refused(copy, change):
     assert_refused(copy, "source.json has changed since it was written")
 
 
-def test_how_the_description_is_laid_out_does_not_matter(copy):
+def test_the_layout_of_the_json_does_not_matter(copy):
     description = json.loads((copy / "source.json").read_text())
     (copy / "source.json").write_text(json.dumps(dict(reversed(description.items())), indent=4))
     assert len(open_source("mine", copy.parents[1])) == 50
@@ -324,7 +324,7 @@ def test_files_of_another_data_set_are_refused(copy):
 
 
 def test_two_record_files_that_are_swapped_are_refused(tmp_path):
-    """Both splits have clips of the same lengths, so that nothing but what they hold differs."""
+    """Both splits have clips of the same lengths, so only the contents differ."""
     for split, start in (("train", 300), ("test", 700), ("validation", 500)):
         (tmp_path / "sounds" / split / "cat").mkdir(parents=True)
         for i in range(5):
@@ -341,7 +341,7 @@ def test_two_record_files_that_are_swapped_are_refused(tmp_path):
         open_source("mine", tmp_path)
 
 
-def test_what_was_prepared_before_there_were_checksums_is_read(copy, source):
+def test_data_sets_without_checksums_are_read(copy, source):
     description = json.loads((copy / "source.json").read_text())
     for key in ("checksum", "files", "remarks"):
         del description[key]
@@ -367,7 +367,7 @@ def test_a_description_nested_too_deeply_is_refused(copy):
 
 
 @pytest.mark.parametrize("damage", ["cut", "emptied", "flipped", "scribbled", "gone"])
-def test_damaged_records_are_told_in_a_line(copy, source, damage):
+def test_damaged_records_are_reported_in_one_line(copy, source, damage):
     (path,) = copy.glob("*train*array_record*")
     content = path.read_bytes()
     middle = len(content) // 2
@@ -385,7 +385,7 @@ def test_damaged_records_are_told_in_a_line(copy, source, damage):
     assert len(str(refusal.value).splitlines()) == 1
 
 
-def test_a_clip_that_is_not_as_long_as_it_should_be(copy, source):
+def test_a_clip_of_the_wrong_length(copy, source):
     length = source.columns["length"].copy()
     length[7] += 1
     tampered(copy, length=length)
@@ -419,7 +419,7 @@ def test_opening_imports_no_tensorflow_and_nothing_that_the_files_name(data_dir,
     assert done.returncode == 0, done.stderr
 
 
-def test_the_default_place(monkeypatch):
+def test_the_default_folder(monkeypatch):
     monkeypatch.setenv("GRU_AUDIO_DATA", "/somewhere")
     assert str(default_data_dir()) == "/somewhere"
     monkeypatch.delenv("GRU_AUDIO_DATA")

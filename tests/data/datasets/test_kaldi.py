@@ -1,4 +1,4 @@
-"""Kaldi archives give what kaldiio reads in them, and no damage goes unnoticed by size."""
+"""Kaldi archives: the same matrices as from kaldiio, and truncation is detected."""
 
 import io
 

@@ -13,7 +13,7 @@ SPLITS = ["train", "train", "train", "validation", "test", "test", "test"]
 
 
 def remarks(contents, labels, kind=ClassField, clips=7):
-    """What is said of the first `clips` clips."""
+    """The remarks on the first `clips` clips."""
     fields = {name: kind.of(values[:clips], []) for name, values in labels.items()}
     columns = {name: field.arrays(labels[name][:clips]) for name, field in fields.items()}
     columns |= {"split": np.array(SPLITS[:clips]), "clip": np.array(list("abcdefg")[:clips])}
@@ -21,12 +21,12 @@ def remarks(contents, labels, kind=ClassField, clips=7):
     return quality.remarks(columns, fields, rows, contents)
 
 
-def test_nothing_is_said_of_clean_clips():
+def test_clean_clips_have_no_remarks():
     assert remarks([b"1", b"2"], {"label": ["cat", "dog"]}, clips=2) == []
     assert remarks([b"1", b"2"], {}, clips=2) == []
 
 
-def test_what_is_odd_is_counted():
+def test_problems_are_counted():
     assert remarks([b"1", b"2", b"3", b"4", b"1", b"5", b"5"], LABELS) == [
         'label: "Cat" (1 clip) and "cat" (2 clips) are different classes, but look alike. '
         "Give them the same name to merge them.",

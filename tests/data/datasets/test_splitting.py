@@ -1,4 +1,4 @@
-"""Who goes to which split: shares by label, groups whole."""
+"""Splits: shares by label, and groups in one split."""
 
 import collections
 
@@ -51,7 +51,7 @@ def by(*values: str, requested: bool = True) -> splitting.Groups:
     return splitting.Groups("speaker", values, requested)
 
 
-def test_how_to_draw_splits_is_refused_where_they_are_given():
+def test_options_for_drawing_are_refused_if_splits_exist():
     given = ["train", "test", "validation"]
     assert choose(given) == (given, [])
     for fractions, seed in (((80, 0, 20), 0), ((80, 10, 10), 1)):
@@ -75,7 +75,7 @@ def test_validation_is_taken_from_training_where_there_is_only_a_test_split():
         assert validated == ("validation" in others)
 
 
-def test_validation_that_is_taken_parts_no_group_and_no_file():
+def test_drawn_validation_divides_no_group_and_no_file():
     given, speakers = ["train"] * 80 + ["test"] * 10, [f"s{i // 8}" for i in range(90)]
     splits, remarks = choose(given, groups=by(*speakers, requested=False))
     assert len(set(zip(speakers, splits, strict=True))) == len(set(speakers)) == 12
@@ -91,7 +91,7 @@ def test_validation_that_is_taken_parts_no_group_and_no_file():
     assert "nothing to take one from" in remark
 
 
-def test_given_splits_that_part_groups_or_files_are_told():
+def test_existing_splits_that_divide_groups_or_files_are_reported():
     given = ["train", "validation", "test"] * 2
     splits, remarks = choose(given, groups=by(*"abcabd", requested=False), same=[0, 1, 2, 0, 0, 3])
     assert splits == given
@@ -102,7 +102,7 @@ def test_given_splits_that_part_groups_or_files_are_told():
     assert remarks == ["Values of speaker with clips in several of the splits: 1."]
 
 
-def test_splits_that_are_asked_for_overrule_those_that_are_given():
+def test_requested_splits_override_existing_ones():
     splits, remarks = choose(["train"] * 30, groups=by(*[f"s{i % 6}" for i in range(30)]))
     assert set(splits) == set(SPLITS)
     assert remarks[0].startswith("The existing splits are not used")
@@ -113,8 +113,8 @@ def test_splits_that_are_asked_for_overrule_those_that_are_given():
     st.integers(0, 3),
 )
 @settings(max_examples=60, deadline=None)
-def test_neither_groups_nor_files_are_parted(clips, seed):
-    """Group 0 is none: its clips belong to their files."""
+def test_neither_groups_nor_files_are_divided(clips, seed):
+    """Group 0 means none: its clips follow their files."""
     same, groups = zip(*clips, strict=True)
     try:
         splits, _ = choose(same=same, groups=by(*[f"g{g}" if g else "" for g in groups]), seed=seed)
@@ -155,14 +155,14 @@ def test_a_label_that_is_one_sound_is_in_all_splits():
         own = [s for s, its in zip(splits, labels, strict=True) if its == label]
         assert collections.Counter(own) == {"train": 16, "validation": 2, "test": 2}
     assert len(remarks) == 1
-    # Not where another label has the same sound, nor where these are parts of one file.
+    # Not if another label has the same sound, or if the clips are parts of one file.
     splits, _ = choose(labels=[*labels, "b"], same=[0] * 20 + [*range(1, 21), 0])
     assert len({*splits[:20], splits[-1]}) == 1
     splits, _ = choose(labels=labels, same=[0] * 20 + [*range(1, 21)], parts=True)
     assert len(set(splits[:20])) == 1
 
 
-def test_the_seed_changes_who_goes_where():
+def test_the_seed_changes_the_splits():
     labels = ["a"] * 50 + ["b"] * 50
     draws = {tuple(splitting.stratified(labels, (0.8, 0.1, 0.1), seed)) for seed in range(5)}
     assert len(draws) == 5
