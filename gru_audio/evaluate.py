@@ -8,7 +8,7 @@ the name of any split of the data set. --data scores another prepared data set; 
 its classes or tags. --data_dir is the folder of prepared data sets. --experiment names the
 experiment file if it defines components of the run, such as a cell or a model.
 
-Every example is scored once: the whole clip, or its middle if it is longer than
+Each example is scored once: the whole clip, or its middle if it is longer than
 config.data.crop_seconds. `predict` labels clips in the same way.
 """
 
@@ -46,18 +46,18 @@ def main(_: Sequence[str]) -> None:
     source = open_source(_DATA.value or config.data.name, _DATA_DIR.value or config.data.dir)
     if source.signal.rate != trained.signal.rate:
         raise UserError(
-            f"{source.name} has {source.signal.rate} Hz, the model was trained on "
+            f"{source.name} has {source.signal.rate} Hz, but the model was trained on "
             f"{trained.signal.rate} Hz: prepare it with --sample_rate {trained.signal.rate}."
         )
     if source.signal != trained.signal:
         raise UserError(
-            f"{source.name} holds {source.signal.feature} of {source.signal.dtype} "
-            f"{source.signal.shape}, the model was trained on others ({trained.signal.shape})."
+            f"The steps of {source.name} are {source.signal.dtype} {source.signal.shape}, but the "
+            f"model was trained on {trained.signal.dtype} {trained.signal.shape}."
         )
     if not _DATA.value and source.fingerprint != trained.about.get("data_fingerprint"):
         print(
-            f"warning: {source.name} is not what {trained.about['run']} was trained on, but was "
-            "prepared again: what is scored may be what it has learnt.",
+            f"warning: {source.name} has changed since {trained.about['run']} was trained on it: "
+            "the scored examples may include training examples.",
             file=sys.stderr,
         )
     ids, task = _examples(source, trained), trained.program().task
@@ -72,18 +72,18 @@ def main(_: Sequence[str]) -> None:
     print(f"{trained.about['run']} on {source.name}, {_SPLIT.value}: {summary}")
     if not rows:
         return
-    name, count, *shares = rows[0]
+    name, count, *metric_names = rows[0]
     table = Table(name)
-    for column in (count, *shares):
+    for column in (count, *metric_names):
         table.add_column(column, justify="right")
     for row in rows:
-        cells = ["-" if row[x] is None else f"{row[x]:.1%}" for x in shares]
+        cells = ["-" if row[x] is None else f"{row[x]:.1%}" for x in metric_names]
         table.add_row(row[name], str(row[count]), *cells)
     plain_console().print(table)
 
 
 def _examples(source: Source, trained: TrainedModel) -> np.ndarray:
-    """Rows of the data set to score: a role of the run, or a split by its own name."""
+    """Returns the example ids to score: a role of the run, or a split of the data set."""
     split = _SPLIT.value
     if _DATA.value is None and split in ROLES:
         ids = select(source, trained.config.data, trained.config.seed)[split]
@@ -99,7 +99,7 @@ def _examples(source: Source, trained: TrainedModel) -> np.ndarray:
 
 
 def _values(source: Source, trained: TrainedModel) -> Values:
-    """The values of the model's field for every example, with its numbers of classes."""
+    """Returns every example's value of the model's field, with the model's class indices."""
     target = trained.config.data.target
     field, values = source.field(target), source.values(target)
     if trained.field is None or field is None:

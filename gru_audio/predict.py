@@ -55,15 +55,15 @@ from gru_audio.paths import local_path
 from gru_audio.settings import UserError
 from gru_audio.sweeps.workdir import Workdir
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where the run was trained.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The workdir in which the run was trained.")
 command.define_experiment()
 _RUN = flags.DEFINE_string("run", None, "The run, if the workdir has several.")
 _TOP_K = flags.DEFINE_integer("top_k", 3, "Number of labels of a clip or window.", lower_bound=1)
 _JSON = flags.DEFINE_bool("json", False, "Print a line of JSON for each file or window.")
 _WINDOW = flags.DEFINE_float(
-    "window", None, "Seconds that are labelled at a time; longer files are cut into such windows."
+    "window", None, "Seconds per window; longer files are cut into windows of this length."
 )
-_HOP = flags.DEFINE_float("hop", None, "Seconds from one window to the next.")
+_HOP = flags.DEFINE_float("hop", None, "Seconds between the starts of two windows.")
 _THRESHOLD = flags.DEFINE_float(
     "threshold",
     None,
@@ -74,12 +74,12 @@ _THRESHOLD = flags.DEFINE_float(
 )
 _LIVE = flags.DEFINE_bool("live", False, "Label the sound of the microphone.")
 _DEVICE = flags.DEFINE_string("device", None, 'Microphone: number or name; "list" lists them.')
-_FOLLOW = flags.DEFINE_string("follow", None, 'Live from a growing WAV file, or "-": raw samples.')
+_FOLLOW = flags.DEFINE_string("follow", None, 'Label a growing WAV file; "-": raw samples.')
 _RATE = flags.DEFINE_float("rate", None, "Hz of raw samples; by default the model's.")
 _SMOOTH = flags.DEFINE_integer("smooth", 1, "Live: average over this many windows.", lower_bound=1)
 
-_CLIPS = 512  # held in memory
-_ROUNDING = 1  # sample, by which resampling may round
+_CLIPS = 512  # clips in memory at a time
+_ROUNDING = 1  # samples by which resampling may round a length
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -87,10 +87,10 @@ def main(arguments: Sequence[str]) -> int:
         print(devices())
         return 0
     if not _WORKDIR.value:
-        raise UserError("Say where the run was trained: --workdir DIR.")
+        raise UserError("Pass the workdir in which the run was trained: --workdir DIR.")
     live = _LIVE.value or _FOLLOW.value
     if live and len(arguments) > 1:
-        raise UserError(f"{arguments[1]} is a file, and --live and --follow take none.")
+        raise UserError(f"{arguments[1]} is a file, but --live and --follow take no files.")
     trained = TrainedModel.load(Workdir(_WORKDIR.value).find_model(_RUN.value))
     _check(trained)
     size, hop = _window_and_hop(trained)
@@ -120,19 +120,19 @@ def main(arguments: Sequence[str]) -> int:
         try:
             printer.recording(str(path), label_recording(trained, blocks, size, hop))
         except BrokenPipeError:
-            raise  # that is of our own output
+            raise  # standard output is closed
         except (BadAudio, OSError) as error:
             bad.append(f"the rest of {error}")
-    for what in bad:
-        print(f"skipped {what}", file=sys.stderr)
+    for problem in bad:
+        print(f"skipped {problem}", file=sys.stderr)
     return 1 if bad else 0
 
 
 def _check(trained: TrainedModel) -> None:
     if not trained.program().task.output_names:
         raise UserError(
-            f"{trained.about['run']} gives no labels: config.task.name={trained.config.task.name}. "
-            "`evaluate` scores it."
+            f"{trained.about['run']} predicts no labels: "
+            f"config.task.name={trained.config.task.name}. `evaluate` scores it."
         )
     if not trained.signal.is_sound:
         raise UserError(
@@ -142,11 +142,11 @@ def _check(trained: TrainedModel) -> None:
 
 
 def _window_and_hop(trained: TrainedModel) -> tuple[int, int]:
-    """Both in samples."""
+    """Returns the length of a window and the hop, both in samples."""
     rate = trained.signal.rate
     for flag in (_WINDOW, _HOP):
         if flag.value is not None and not 0 < flag.value < math.inf:
-            raise UserError(f"--{flag.name} is in seconds, above 0, not {flag.value}.")
+            raise UserError(f"--{flag.name} must be seconds above 0, not {flag.value}.")
     if _WINDOW.value and _WINDOW.value * rate > LONGEST:
         raise UserError(f"--window is at most {LONGEST // rate} seconds, not {_WINDOW.value:g}.")
     size = trained.longest if _WINDOW.value is None else round(_WINDOW.value * rate)
@@ -159,9 +159,9 @@ def _window_and_hop(trained: TrainedModel) -> tuple[int, int]:
 
 
 def _files(arguments: Sequence[str]) -> list[Path]:
-    """The files named, and the sounds in the folders named."""
+    """Returns the files among the arguments, and the files in the folders."""
     if not arguments:
-        raise UserError("Name the files or folders to label.")
+        raise UserError("Pass the files or folders to label.")
     files: list[Path] = []
     for argument in arguments:
         path = local_path(argument)
@@ -179,7 +179,7 @@ def _files(arguments: Sequence[str]) -> list[Path]:
 def _by_length(
     files: Sequence[Path], limit: int, rate: int
 ) -> tuple[list[Path], list[Path], list[str]]:
-    """Files of at most so many samples at the model's rate, longer ones, and what is no sound."""
+    """Returns files of at most `limit` samples at `rate`, longer files, and errors as text."""
     clips: list[Path] = []
     recordings: list[Path] = []
     bad = []
@@ -195,7 +195,7 @@ def _by_length(
 def _labelled(
     trained: TrainedModel, paths: Sequence[Path], bad: list[str]
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and probabilities of clips; those that cannot be used are added to `bad`."""
+    """Yields names and probabilities of clips; adds the errors of unusable clips to `bad`."""
     for begin in range(0, len(paths), _CLIPS):
         clips, names = [], []
         for path in paths[begin : begin + _CLIPS]:
@@ -211,7 +211,7 @@ def _labelled(
 
 def _print_live(trained: TrainedModel, printer: Printer, size: int, hop: int) -> None:
     rate, sound = trained.signal.rate, _sound(trained.signal.rate)
-    pace, labelled, heard, late = Pace(hop / rate), 0, 0.0, False
+    pace, labelled, seconds, late = Pace(hop / rate), 0, 0.0, False
     blocks = _converted(sound, rate)
     found = label_live(trained, blocks, size, hop, smooth=_SMOOTH.value, pace=pace)
     with contextlib.suppress(KeyboardInterrupt), printer.live() as show:
@@ -219,10 +219,10 @@ def _print_live(trained: TrainedModel, printer: Printer, size: int, hop: int) ->
             if pace.skipped and not late:
                 print("Labelling takes longer than --hop: windows are skipped.", file=sys.stderr)
             late = pace.skipped > 0
-            labelled, heard = labelled + 1, window.end / rate
+            labelled, seconds = labelled + 1, window.end / rate
             show(window)
     print(
-        f"{clock(heard)} heard, {labelled} windows labelled, {pace.skipped} skipped",
+        f"{clock(seconds)} heard, {labelled} windows labelled, {pace.skipped} skipped",
         file=sys.stderr,
     )
 

@@ -1,4 +1,4 @@
-"""Makes a data set ready for training: decoded, resampled, checked and counted.
+"""Prepares a data set for training: decodes, resamples and checks its clips.
 
   python -m gru_audio.prepare spoken_digit                   recorded digits, downloaded
   python -m gru_audio.prepare spoken_digit --archive FILE    the same from a file you have
@@ -68,7 +68,7 @@ _OPTIONS = (  # handed to the builder, each where it is given
     flags.DEFINE_string("folder", None, "The folder with your sounds."),
     flags.DEFINE_string("archive", None, "A tar or zip file with the sounds, or a folder of it."),
     flags.DEFINE_string("manifest", None, "A CSV file that lists the sounds."),
-    flags.DEFINE_string("clip", None, "The column with the names of sequences of features."),
+    flags.DEFINE_string("clip", None, "The column with the names of the sequences of features."),
     flags.DEFINE_list(
         "fields",
         None,
@@ -82,7 +82,7 @@ _OPTIONS = (  # handed to the builder, each where it is given
     flags.DEFINE_string("separator", None, "Text between the tags of a clip. Default: +."),
     flags.DEFINE_string("events", None, "A table of events: file, onset, offset (s), label."),
     flags.DEFINE_string(
-        "split", None, "The column with the splits of features; filtered or random for gtzan."
+        "split", None, "features: the column with the splits; gtzan: filtered or random."
     ),
     flags.DEFINE_float("segment_seconds", None, "Cut tracks of gtzan into parts of this length."),
     flags.DEFINE_string("drop", None, "A column: features with a value in it are left out."),
@@ -108,14 +108,13 @@ _OPTIONS = (  # handed to the builder, each where it is given
     flags.DEFINE_bool("verify", None, "Refuse all but the published data set."),
 )
 
-_INTERVAL = 10  # seconds between lines of progress where there is no terminal
-_LISTED = 20  # skipped clips that a summary names
+_INTERVAL = 10  # seconds between progress lines without a terminal
+_LISTED = 20  # skipped clips to name in a summary
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The command."""
     if len(arguments) != 2:
-        raise UserError(f"Say what to prepare: one of {', '.join(BUILDERS)}; see --help.")
+        raise UserError(f"Name the data set to prepare: one of {', '.join(BUILDERS)}; see --help.")
     options: dict[str, Any] = {flag.name: flag.value for flag in _OPTIONS if flag.value is not None}
     with _progress(options.get("name", arguments[1])) as progress:
         prepared = prepare(
@@ -132,29 +131,29 @@ def prepare(
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> str:
-    """Prepares a data set, unless it is there already.
+    """Prepares a data set, unless it is prepared already.
 
-    Two calls for one data set take turns, and the second finds it there.
+    A lock lets only one process at a time prepare the same data set.
 
     Args:
       recipe: a key of `BUILDERS`, or tfds:NAME.
-      data_dir: None for `default_data_dir()`.
-      overwrite: prepare it even if it is there; the old one stays until the new one is complete.
-      progress: called with (clips read, clips in all).
-      **options: of the builder.
+      data_dir: the folder of prepared data sets; None: `default_data_dir()`.
+      overwrite: prepare the data set again; the old one is kept until the new one is complete.
+      progress: called with (clips read, all clips).
+      **options: arguments of the builder.
 
     Returns:
-      A summary, for people.
+      A summary as text.
 
     Raises:
-      UserError: an unknown recipe or option, nothing usable, or what is there was prepared in
-        another way.
+      UserError: the recipe or an option is unknown, no clip is usable, or the existing data set was
+        prepared with other options.
     """
-    recipe, options = _of_catalogue(recipe, options)
+    recipe, options = _parse_recipe(recipe, options)
     builder_class = _builder(recipe, options)
     name = options.get("name", recipe)
     if "://" in str(data_dir):
-        raise UserError(f"{data_dir} is no local folder: prepare on a disk, then copy the folder.")
+        raise UserError(f"{data_dir} is not a local folder: prepare on a disk, then copy it.")
     root = Path(data_dir or default_data_dir()).expanduser().resolve()
     home = root / name
     with _lock(home):
@@ -163,13 +162,13 @@ def prepare(
         with tempfile.TemporaryDirectory(dir=home, prefix=UNFINISHED) as staging:
             builder = builder_class(data_dir=staging, **options)
             final = home / str(builder.version)
-            if not overwrite and _is_there(final, builder):
-                return f"{summary(final)}\n{_since(final, builder)}--overwrite prepares it again."
+            if not overwrite and _is_prepared(final, builder):
+                return f"{summary(final)}\n{_changes(final, builder)}--overwrite prepares it again."
             builder.progress = progress or builder.progress
             try:
                 builder.download_and_prepare(download_dir=root / "downloads")
             except (OSError, RuntimeError) as error:
-                # ArrayRecord raises the latter, as on a full disk.
+                # ArrayRecord raises RuntimeError, for example if the disk is full.
                 raise UserError(f"Cannot prepare {name}: {error}") from error
             if final.exists():
                 final.rename(Path(staging) / "replaced")
@@ -178,7 +177,7 @@ def prepare(
 
 
 def summary(folder: epath.PathLike) -> str:
-    """What a prepared data set holds, and what was left out and why."""
+    """Returns a text on the contents of a prepared data set, and on skipped clips."""
     folder = epath.Path(folder)
     about, columns = index.read_description(folder), index.read_columns(folder)
     lengths, is_sound = columns[index.LENGTH], "signal" not in about
@@ -194,8 +193,8 @@ def summary(folder: epath.PathLike) -> str:
     for name, field in index.read_fields(about).items():
         lines.append(f"  {name}: {field.summary(columns[name])}")
     for split in dict.fromkeys(columns[index.SPLIT].tolist()):
-        of_split = lengths[columns[index.SPLIT] == split]
-        lines.append(f"  {split}: {len(of_split)} clips, {_duration(of_split, rate)}")
+        part = lengths[columns[index.SPLIT] == split]
+        lines.append(f"  {split}: {len(part)} clips, {_duration(part, rate)}")
     lines += [f"  note: {remark}" for remark in about.get("remarks", ())]
     skipped = about["skipped"]
     lines.append(f"  skipped: {len(skipped)}")
@@ -206,18 +205,18 @@ def summary(folder: epath.PathLike) -> str:
 
 
 def _duration(lengths: np.ndarray, rate: int | None) -> str:
-    """How long clips are together: hours of sound, or frames where there is no rate."""
+    """Formats the total length of clips: in hours, or in frames if there is no rate."""
     total = lengths.sum()
     return f"{total:,} frames" if rate is None else f"{total / rate / 3600:.3g} hours"
 
 
-def _of_catalogue(recipe: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Takes tfds:NAME apart; leaves other recipes as they are."""
+def _parse_recipe(recipe: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Splits tfds:NAME into a recipe and options; returns other recipes unchanged."""
     kind, _, dataset = recipe.partition(":")
     if kind != "tfds":
         return recipe, options
     if not dataset:
-        raise UserError("Say which one: tfds:NAME, with a name of the TFDS catalogue.")
+        raise UserError("Name the data set of the TFDS catalogue: tfds:NAME.")
     return kind, {"name": catalogue_name(dataset), **options, "dataset": dataset}
 
 
@@ -234,14 +233,14 @@ def _builder(recipe: str, options: dict[str, Any]) -> type[ClipBuilder]:
             raise UserError(f"{recipe} needs --{option}.")
     name = options.get("name", recipe)
     if "name" in options and name in BUILDERS:
-        raise UserError(f'"{name}" is taken: choose another --name.')
+        raise UserError(f'"{name}" is the name of another data set: choose another --name.')
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-        raise UserError(f'"{name}" cannot name a data set: use letters, digits and underscores.')
+        raise UserError(f'"{name}" is not a valid name: use letters, digits and underscores.')
     return BUILDERS[recipe]
 
 
-def _is_there(folder: Path, builder: ClipBuilder) -> bool:
-    """Whether the data set is prepared; refuses one that was prepared in another way."""
+def _is_prepared(folder: Path, builder: ClipBuilder) -> bool:
+    """Returns whether the data set is prepared; refuses one with other settings."""
     if not (folder / index.DESCRIPTION).exists():
         return False
     try:
@@ -249,7 +248,7 @@ def _is_there(folder: Path, builder: ClipBuilder) -> bool:
         then = index.read_description(epath.Path(folder))["settings"]
     except (KeyError, OSError, TypeError, ValueError) as error:
         raise UserError(
-            f"{builder.name} is prepared already, and damaged: {error}. Pass --overwrite to "
+            f"{builder.name} is prepared already, but damaged: {error}. Pass --overwrite to "
             "prepare it again."
         ) from error
     for setting in then | builder.settings:
@@ -264,21 +263,21 @@ def _is_there(folder: Path, builder: ClipBuilder) -> bool:
     return True
 
 
-def _since(folder: Path, builder: ClipBuilder) -> str:
-    """What has happened to the user's files since the data set was prepared."""
+def _changes(folder: Path, builder: ClipBuilder) -> str:
+    """Describes the changes of the user's files since the data set was prepared."""
     try:
         then = index.read_inputs(epath.Path(folder))
-        different = user_files.changes(then, user_files.listed(builder.inputs())) if then else ""
+        changes = user_files.changes(then, user_files.listed(builder.inputs())) if then else ""
     except (OSError, ValueError) as error:
-        different = f"its files cannot be compared: {error}"
-    if not different:
-        return "It was there already; "
-    return f"It was there already, but since it was prepared {different}. "
+        changes = f"its files cannot be compared: {error}"
+    if not changes:
+        return "It was prepared already; "
+    return f"It was prepared already, but since then {changes}. "
 
 
 @contextlib.contextmanager
 def _lock(home: Path) -> Iterator[None]:
-    """Makes the folder of a data set, and keeps other processes from preparing it meanwhile."""
+    """Makes the folder of a data set, and locks it against other processes."""
     try:
         home.mkdir(parents=True, exist_ok=True)
         file = open_own(home / ".lock", "a")
@@ -286,14 +285,14 @@ def _lock(home: Path) -> Iterator[None]:
         raise UserError(f"Cannot prepare {home.name}: {error}") from error
     with file:
         if not lock(file):
-            print(f"Waiting for another process that prepares {home.name}.", file=sys.stderr)
+            print(f"Waiting for another process that is preparing {home.name}.", file=sys.stderr)
             lock(file, wait=True)
         yield
 
 
 @contextlib.contextmanager
 def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, otherwise a line now and then, both on standard error."""
+    """Shows progress on standard error: a bar on a terminal, otherwise a line every 10 s."""
     if sys.stderr.isatty():
         with Progress() as bar:
             task = bar.add_task(name, total=None)

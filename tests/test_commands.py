@@ -153,7 +153,7 @@ def test_predict_searches_folders_and_needs_no_data_set(sweep, environment, tone
     shown = run(bare, "predict", "--workdir", workdir, "--run=GRU-seed0", tones_folder / "low")
     assert shown.stdout.count(".wav") == 24
     refused = run(bare, "predict", "--workdir", workdir, "--run=GRU-seed0", code=2)
-    assert "Name the files" in refused.stderr
+    assert "Pass the files" in refused.stderr
 
 
 @pytest.mark.reliability  # for its length

@@ -58,7 +58,7 @@ def workdir(trained, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sound():
-    """Eight seconds of tones as the model knows them, int16."""
+    """Eight seconds of tones like those of training, int16."""
     rng, second = np.random.default_rng(1), np.arange(2 * RATE) / RATE
     parts = [
         0.2 * np.sin(2 * np.pi * CLASSES[c] * second)
@@ -78,13 +78,13 @@ def recording(sound, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expected(trained, sound):
-    """Probabilities of every window, by the number of the window."""
+    """The probabilities of every window, in order."""
     return trained.probabilities([window.samples for window in cut([sound], SIZE, HOP)])
 
 
 @contextlib.contextmanager
 def recording_to(file, data: bytes):
-    """Another process that appends to a file: the data, and silence until it is stopped."""
+    """Starts a process that appends the data, and then silence, to a file."""
     with subprocess.Popen([sys.executable, "-c", RECORDER, file], stdin=subprocess.PIPE) as process:
         process.stdin.write(data)
         process.stdin.close()
@@ -93,7 +93,7 @@ def recording_to(file, data: bytes):
 
 
 def as_scored(lines: list[dict], expected: np.ndarray, trained) -> None:
-    """RunningMeans have the labels that they have as clips."""
+    """Asserts that windows have the labels that they have as clips."""
     for line in lines:
         row = expected[round(line["start"] * RATE / HOP)]
         assert line["end"] - line["start"] == pytest.approx(SIZE / RATE)
@@ -221,18 +221,18 @@ def test_a_hop_beyond_the_window_is_refused(workdir, environment, recording):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--window=nan"], "--window is in seconds, above 0, not nan"),
-        (["--live"], "is a file, and --live and --follow take none"),
+        (["--window=nan"], "--window must be seconds above 0, not nan"),
+        (["--live"], "is a file, but --live and --follow take no files"),
         (["--workdir="], "--workdir DIR"),
     ],
 )
-def test_flags_that_mean_nothing_are_refused(workdir, environment, recording, flags, message):
+def test_invalid_flags_are_refused(workdir, environment, recording, flags, message):
     shown = run(environment, "predict", "--workdir", workdir, *flags, recording, code=2)
     assert message in shown.stderr
     assert "Traceback" not in shown.stderr
 
 
-def test_whoever_reads_the_labels_may_stop(workdir, environment, recording):
+def test_a_closed_pipe_ends_the_command(workdir, environment, recording):
     command = arguments("predict", "--workdir", workdir, "--json", "--window=0.4", recording)
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -318,7 +318,7 @@ def test_on_a_terminal_there_are_bars(workdir, environment, sound):
     assert all(label in text for label in CLASSES)
 
 
-def test_without_a_microphone_it_says_what_to_do(workdir, environment):
+def test_without_a_microphone_the_error_names_the_extra(workdir, environment):
     flags = ["--workdir", workdir, "--live", "--device=a device that nobody has"]
     refused = run(environment, "predict", *flags, code=2)
     assert re.search(r"gru_audio\[live\]|PortAudio|--device=list", refused.stderr)

@@ -1,4 +1,4 @@
-"""The command itself: killed, doubled, repeated, and asked for the impossible."""
+"""The command `prepare`: interrupted, concurrent, repeated, and with invalid options."""
 
 import errno
 import fcntl
@@ -87,7 +87,7 @@ def test_a_second_call_says_so_and_changes_nothing(folder, tmp_path):
     first = prepare("folder", tmp_path, name="mine", folder=str(folder))
     stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "mine" / "1.2.0").iterdir()}
     second = prepare("folder", tmp_path, name="mine", folder=str(folder))
-    assert second == f"{first}\nIt was there already; --overwrite prepares it again."
+    assert second == f"{first}\nIt was prepared already; --overwrite prepares it again."
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "mine" / "1.2.0").iterdir()} == stamps
     with pytest.raises(UserError, match="sample_rate 16000 instead of 8000"):
         prepare("folder", tmp_path, name="mine", folder=str(folder), sample_rate=8000)
@@ -96,7 +96,7 @@ def test_a_second_call_says_so_and_changes_nothing(folder, tmp_path):
     assert visible(tmp_path) == ["1.2.0"]
 
 
-def test_files_that_have_changed_since_are_told(tmp_path):
+def test_changed_files_are_reported(tmp_path):
     sounds.write_classes(tmp_path / "sounds", {"cat": 20, "dog": 20})
     options = {"name": "mine", "folder": str(tmp_path / "sounds")}
     prepare("folder", tmp_path, **options)
@@ -106,17 +106,17 @@ def test_files_that_have_changed_since_are_told(tmp_path):
     (tmp_path / "sounds" / "dog" / "0.wav").unlink()
     told = prepare("folder", tmp_path, **options).splitlines()[-1]
     assert told == (
-        "It was there already, but since it was prepared 12 files were added (cat/20.wav, "
+        "It was prepared already, but since then 12 files were added (cat/20.wav, "
         "cat/21.wav, cat/22.wav, ...), 1 file was removed (dog/0.wav). "
         "--overwrite prepares it again."
     )
     assert "clips: 51," in prepare("folder", tmp_path, overwrite=True, **options)
-    assert "It was there already; " in prepare("folder", tmp_path, **options)
+    assert "It was prepared already; " in prepare("folder", tmp_path, **options)
     shutil.rmtree(tmp_path / "sounds")
     assert "cannot be compared: There is no folder" in prepare("folder", tmp_path, **options)
 
 
-def test_changes_of_a_list_of_its_files_and_of_an_archive_are_told(tmp_path):
+def test_changes_of_manifests_and_archives_are_reported(tmp_path):
     for i in range(12):
         (tmp_path / f"{i}.wav").write_bytes(sounds.encode(sounds.tone(frequency=300 + i)))
     listed = "file,label\n" + "".join(f"{i}.wav,{'ab'[i % 2]}\n" for i in range(12))
@@ -200,7 +200,7 @@ def test_the_old_one_stays_until_the_new_one_is_complete(folder, fingerprint, tm
 
 @pytest.mark.parametrize("first", [errno.ENOLCK, errno.EWOULDBLOCK])
 def test_a_disk_without_locks(folder, fingerprint, tmp_path, monkeypatch, capsys, first):
-    """It may say so at once, or only to one who would wait."""
+    """The error may come at once, or only from a blocking lock."""
     output_names = iter([first, errno.ENOLCK])
 
     def flock(file, how):
@@ -224,7 +224,7 @@ def test_two_at_once_take_turns(folder, fingerprint, tmp_path):
     both = [start(*mine(folder, tmp_path)) for _ in range(2)]
     outputs = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert sum("It was there already" in out for out, _ in outputs) == 1
+    assert sum("It was prepared already" in out for out, _ in outputs) == 1
     assert open_source("mine", tmp_path).fingerprint == fingerprint
 
 
@@ -239,13 +239,13 @@ def test_refusal_names_the_files_and_leaves_nothing(folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Say what to prepare"),
+        ([], "Name the data set to prepare"),
         (["spoken_digits"], 'Did you mean "spoken_digit"'),
         (["folder", "--folder=x"], "folder needs --name"),
         (["manifest", "--name=x"], "manifest needs --manifest"),
         (["tts_digits", "--folder=x"], "tts_digits does not take --folder"),
         (["folder", "--name=folder", "--folder=x"], "is taken"),
-        (["folder", "--name=a/b", "--folder=x"], "cannot name a data set"),
+        (["folder", "--name=a/b", "--folder=x"], "is not a valid name"),
         (["folder", "--name=x", "--folder=/does/not/exist"], "no folder"),
         (["folder", "--name=x", "--folder=x", "--fractions=1,2"], "Fractions"),
         (["spoken_digit", "--archive=/does/not/exist"], "There is no archive"),
@@ -256,7 +256,7 @@ def test_refusal_names_the_files_and_leaves_nothing(folder, tmp_path):
         (["spoken_digit", "--data_dir=gs://bucket/data"], "no local folder"),
     ],
 )
-def test_impossible_wishes_are_explained(tmp_path, arguments, message):
+def test_invalid_options_are_refused(tmp_path, arguments, message):
     if not any(argument.startswith("--data_dir") for argument in arguments):
         arguments = [*arguments, f"--data_dir={tmp_path}"]
     code, _, err = run(*arguments)
@@ -265,17 +265,17 @@ def test_impossible_wishes_are_explained(tmp_path, arguments, message):
     assert "Traceback" not in err
 
 
-def test_the_help_teaches():
+def test_the_help():
     _, out, _ = run("--help")
     for word in ("spoken_digit", "tts_digits", "folder --name", "manifest --name", "--on_bad_file"):
         assert word in out
 
 
-# Downloads, from a server of our own
+# Downloads from a local server
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves files; cuts off those whose name says so."""
+    """Serves files; truncates those with a special name."""
 
     def log_message(self, *_):
         pass

@@ -140,7 +140,7 @@ def test_evaluate_notices_that_the_data_was_prepared_anew(swept, tmp_path):
     fewer = _rows(folder, "train")[1:] + _rows(folder, "validation") + _rows(folder, "test")
     _prepare(elsewhere, tmp_path, folder, "chords", fewer)
     warned = run(elsewhere, "evaluate", "--workdir", workdir, "--run", "GRU-seed0").stderr
-    assert "chords is not what GRU-seed0 was trained on, but was prepared again" in warned
+    assert "chords has changed since GRU-seed0 was trained on it" in warned
 
 
 def test_predict_gives_each_tag_its_stretches(swept, tmp_path):

@@ -1,1 +1,1 @@
-"""Data sets: prepared, opened, split, ordered and fed."""
+"""Prepares, opens, splits, orders and loads data sets."""

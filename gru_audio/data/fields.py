@@ -1,13 +1,13 @@
-"""What a data set knows of its clips: fields of a declared type.
+"""Label fields: the annotations of the clips of a data set, each of a declared type.
 
-A field is a class, a set of tags, a text, a list of events or a number. Each type says what one
-clip's value is, which arrays hold the values of all clips, and how the description of a data set or
-of a model names it. `gru_audio.data.datasets.records` says how TFDS stores them.
+A field is a class, a set of tags, a text, a list of events or a number. Each type defines the value
+of one clip, the arrays that hold the values of all clips, and the JSON that describes the field in
+a data set or a model. `gru_audio.data.datasets.records` defines how TFDS stores the values.
 
-A clip's value is None where it is unknown. In memory the values of N clips are a tree of arrays
-whose leaves have one row for each clip:
+The value of a clip is None if it is unknown. In memory the values of N clips are a tree of arrays
+whose leaves have one row per clip:
 
-  class   int32 (N,), the number of the class; -1: unknown
+  class   int32 (N,), the class index; -1: unknown
   tags    float32 (N, C), 1 for each tag that the clip has; NaN: unknown
   text    {"text": str (N,), "known": bool (N,)}
   events  {"times": float32 (N, E, 2), "classes": int32 (N, E), "counts": int32 (N,)}: onset and
@@ -31,15 +31,15 @@ import numpy as np
 
 from gru_audio.settings import UserError
 
-Value = Any  # of one clip: str, frozenset[str], str, tuple[Event, ...] or float
-Values = Any  # of N clips: a tree of arrays, see above
+Value = Any  # one clip: str, frozenset[str], str, tuple[Event, ...] or float
+Values = Any  # N clips: a tree of arrays, see above
 
-TOLERANCE = 0.05  # seconds by which an event may end after its clip: lists of events are rounded
+TOLERANCE = 0.05  # seconds by which an event may end after its clip; event lists are rounded
 
 _MOST_CLASSES = 2**20
-_MOST_TAGS = 2**14  # every clip has a number for each
-_MOST_EVENTS = 2**16  # of one clip
-_MOST_IN_ALL = 2**28  # clips times the events for which each has room
+_MOST_TAGS = 2**14  # every clip stores one value per tag
+_MOST_EVENTS = 2**16  # per clip
+_MOST_IN_ALL = 2**28  # clips times the padded number of events per clip
 _SHOWN = 20  # names in a summary
 _INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u200e\u200f"))
 
@@ -53,18 +53,18 @@ class Event(NamedTuple):
 
 
 class Leaf(NamedTuple):
-    """What an array of values must be.
+    """The required type and shape of an array of values.
 
     Attributes:
-      kinds: NumPy's letters for its types.
-      shape: of one clip's row; None where any size up to a limit will do.
+      kinds: NumPy's `dtype.kind` letters that are allowed.
+      shape: the shape of one clip's row; None allows any size up to a limit.
     """
 
     kinds: str
     shape: tuple[int | None, ...] = ()
 
     def fits(self, shape: tuple[int, ...], dtype: np.dtype) -> bool:
-        """Whether an array of this shape and type may be this leaf."""
+        """Returns whether an array of this shape and dtype is valid for this leaf."""
         return (
             dtype.kind in self.kinds
             and len(shape) == 1 + len(self.shape)
@@ -77,11 +77,11 @@ class Leaf(NamedTuple):
 
 @dataclass(frozen=True)
 class Field(abc.ABC):
-    """A type of labels; see the module.
+    """A label field; see the module's docstring.
 
     Attributes:
-      kind: its name in descriptions.
-      plural: what its values are, for messages.
+      kind: the name of the field type in descriptions.
+      plural: the plural noun for its values in messages.
     """
 
     kind: ClassVar[str]
@@ -90,39 +90,44 @@ class Field(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def of(cls, values: Sequence[Value], training: Sequence[bool]) -> Self:
-        """The field of some clips' values, given which of the clips are in the training split."""
+        """Builds the field from the clips' values.
+
+        Args:
+          values: one value per clip; None: unknown.
+          training: whether each clip is in the training split.
+        """
 
     @staticmethod
     @abc.abstractmethod
     def clean(value: Value) -> Value:
-        """A known value in the form in which equal values are equal; None if it is unknown."""
+        """Returns the canonical form of a known value; None if the value counts as unknown."""
 
     @staticmethod
     def problem(value: Value, seconds: float) -> str:
-        """Why a known value cannot be that of a clip of some duration; "" if it can."""
+        """Returns why a known value is invalid for a clip of `seconds`; "" if it is valid."""
         return ""
 
     @abc.abstractmethod
     def arrays(self, values: Sequence[Value]) -> Values:
-        """The values of N clips as arrays."""
+        """Converts the values of N clips to arrays."""
 
     @abc.abstractmethod
     def known(self, values: Values) -> np.ndarray:
-        """Which clips have a known value, bool (N,)."""
+        """Returns whether each clip has a known value, bool (N,)."""
 
     @abc.abstractmethod
     def leaves(self) -> dict[str, Leaf]:
-        """What the arrays must be, by name; "" where there is one array without a name."""
+        """Returns the required arrays by name; a single unnamed array has the name ""."""
 
     @abc.abstractmethod
     def check(self, values: Values) -> None:
-        """Raises `ValueError` for arrays, of the right shapes and types, that hold no values."""
+        """Raises `ValueError` if arrays of the right shapes and types hold invalid values."""
 
     def matched(self, other: "Field", values: Values, name: str) -> Values:
-        """Values of a field of another data set, `name`, as values of this field.
+        """Converts values of a field of the data set `name` to values of this field.
 
         Raises:
-          UserError: the other field has another type, or classes that this one lacks.
+          UserError: the other field has a different type, or classes that this field lacks.
         """
         if type(other) is not type(self):
             raise UserError(
@@ -132,15 +137,15 @@ class Field(abc.ABC):
 
     @abc.abstractmethod
     def summary(self, values: Values) -> str:
-        """What there is, for people."""
+        """Returns a short text that describes the values."""
 
 
 @dataclass(frozen=True)
 class ClassesField(Field):
-    """What fields have in common whose values name classes.
+    """Base class of fields whose values name classes.
 
     Attributes:
-      names: of the classes, by their numbers.
+      names: the class names, in the order of the class indices.
     """
 
     names: tuple[str, ...]
@@ -150,18 +155,18 @@ class ClassesField(Field):
     def __post_init__(self) -> None:
         good = isinstance(self.names, tuple) and all(isinstance(name, str) for name in self.names)
         if not good or len(set(self.names)) < len(self.names):
-            raise UserError(f"{self.plural} need names, each of them once.")
+            raise UserError(f"{self.plural} need names, and each name must be unique.")
         if len(self.names) > self.most:
-            raise UserError(f"{len(self.names)} are too many {self.plural}: {self.most} may be.")
+            raise UserError(f"{len(self.names)} {self.plural} are too many: at most {self.most}.")
 
     @staticmethod
     @abc.abstractmethod
     def classes_of(value: Value) -> Iterable[str]:
-        """The names of classes in a known value."""
+        """Returns the class names in a known value."""
 
     @abc.abstractmethod
     def members(self, values: Values) -> tuple[np.ndarray, np.ndarray]:
-        """Which clips have which classes: numbers of clips (P,) and of classes (P,)."""
+        """Returns pairs of a clip and a class it has: clip indices (P,) and class indices (P,)."""
 
     @classmethod
     def of(cls, values: Sequence[Value], training: Sequence[bool]) -> Self:
@@ -170,11 +175,18 @@ class ClassesField(Field):
 
     @functools.cached_property
     def numbers(self) -> dict[str, int]:
-        """The number of each class."""
+        """The index of each class by its name."""
         return {name: i for i, name in enumerate(self.names)}
 
     def renumbered(self, other: "ClassesField", name: str) -> np.ndarray:
-        """This field's number of each class of another one, and -1 as its last: int32."""
+        """Maps the class indices of another field to those of this field.
+
+        Returns:
+          int32 (classes of `other` + 1,); the last entry is -1, so that -1 stays -1.
+
+        Raises:
+          UserError: the other field has classes that this field lacks.
+        """
         if unknown := sorted(set(other.names) - set(self.names)):
             raise UserError(
                 f"The model does not know these {self.plural} of {name}: {', '.join(unknown)}."
@@ -182,13 +194,12 @@ class ClassesField(Field):
         return np.array([*(self.numbers[each] for each in other.names), -1], np.int32)
 
     def summary(self, values: Values) -> str:
-        shown = ", ".join(self.names[:_SHOWN]) + (", ..." if len(self.names) > _SHOWN else "")
-        return f"{len(self.names)} {self.plural}: {shown}"
+        return f"{len(self.names)} {self.plural}: {shorten(self.names, _SHOWN)}"
 
 
 @dataclass(frozen=True)
 class ClassField(ClassesField):
-    """One class of `names`."""
+    """Each clip has one class of `names`."""
 
     kind: ClassVar[str] = "class"
     plural: ClassVar[str] = "classes"
@@ -218,7 +229,7 @@ class ClassField(ClassesField):
 
     def check(self, values: np.ndarray) -> None:
         if not ((values >= -1) & (values < len(self.names))).all():
-            raise ValueError("it names classes that do not exist")
+            raise ValueError("a class index is out of range")
 
     def matched(self, other: Field, values: np.ndarray, name: str) -> np.ndarray:
         super().matched(other, values, name)
@@ -228,7 +239,7 @@ class ClassField(ClassesField):
 
 @dataclass(frozen=True)
 class TagsField(ClassesField):
-    """Any number of the classes `names`, or none of them."""
+    """Each clip has any number of the tags `names`, or none."""
 
     kind: ClassVar[str] = "tags"
     plural: ClassVar[str] = "tags"
@@ -276,10 +287,10 @@ class TagsField(ClassesField):
 
 @dataclass(frozen=True)
 class TextField(Field):
-    """A text, such as what is said.
+    """Each clip has a text, such as a transcript.
 
     Attributes:
-      characters: those of the texts of the training split, sorted.
+      characters: the sorted characters of the texts in the training split.
     """
 
     characters: str
@@ -290,12 +301,12 @@ class TextField(Field):
     def __post_init__(self) -> None:
         good = isinstance(self.characters, str) and len(self.characters) <= _MOST_CLASSES
         if not good or len(set(self.characters)) < len(self.characters):
-            raise UserError("The characters of texts are a string that has each of them once.")
+            raise UserError("The characters of texts must be a string without repeated characters.")
 
     @classmethod
     def of(cls, values: Sequence[str | None], training: Sequence[bool]) -> Self:
-        kept = training if any(training) else [True] * len(values)
-        texts = (value or "" for value, used in zip(values, kept, strict=True) if used)
+        used = training if any(training) else [True] * len(values)
+        texts = itertools.compress((value or "" for value in values), used)
         return cls("".join(sorted(set(itertools.chain.from_iterable(texts)))))
 
     @staticmethod
@@ -304,8 +315,8 @@ class TextField(Field):
 
     @staticmethod
     def problem(value: str, seconds: float) -> str:
-        odd = {hex(ord(c)) for c in value if unicodedata.category(c) == "Cc"}
-        return f"its text has control characters: {', '.join(sorted(odd))}" if odd else ""
+        controls = {hex(ord(c)) for c in value if unicodedata.category(c) == "Cc"}
+        return f"its text has control characters: {', '.join(sorted(controls))}" if controls else ""
 
     def arrays(self, values: Sequence[str | None]) -> dict[str, np.ndarray]:
         return {
@@ -321,7 +332,7 @@ class TextField(Field):
 
     def check(self, values: dict[str, np.ndarray]) -> None:
         if (values["text"][~values["known"]] != "").any():
-            raise ValueError("there is text that is unknown")
+            raise ValueError("a clip has text although it is marked as unknown")
 
     def summary(self, values: dict[str, np.ndarray]) -> str:
         longest = int(np.char.str_len(values["text"]).max(initial=0))
@@ -333,32 +344,29 @@ class TextField(Field):
 
 @dataclass(frozen=True)
 class EventsField(ClassesField):
-    """Any number of events, each of one of the classes `names`; they may overlap."""
+    """Each clip has any number of events, which may overlap; each has one class of `names`."""
 
     kind: ClassVar[str] = "events"
     plural: ClassVar[str] = "classes of events"
 
     @staticmethod
     def clean(value: Iterable[Event]) -> tuple[Event, ...]:
-        def requires_raw_values(seconds: float) -> float:
+        def to_float32(seconds: float) -> float:
             return float(np.float32(seconds))
 
         return tuple(
-            sorted(
-                Event(requires_raw_values(a), requires_raw_values(b), clean(name))
-                for a, b, name in value
-            )
+            sorted(Event(to_float32(on), to_float32(off), clean(name)) for on, off, name in value)
         )
 
     @staticmethod
     def problem(value: tuple[Event, ...], seconds: float) -> str:
         if len(value) > _MOST_EVENTS:
-            return f"{len(value)} events, of which there may be {_MOST_EVENTS}"
+            return f"{len(value)} events are too many: at most {_MOST_EVENTS}"
         for onset, offset, label in value:
             if not (0 <= onset < offset <= seconds + TOLERANCE and onset < seconds):
                 return (
-                    f"event {label} from {onset:g} to {offset:g} s, which no clip of "
-                    f"{seconds:.4g} s can have"
+                    f"event {label} from {onset:g} to {offset:g} s does not fit in a clip of "
+                    f"{seconds:.4g} s"
                 )
             if not label:
                 return f"an event without a label from {onset:g} to {offset:g} s"
@@ -373,8 +381,8 @@ class EventsField(ClassesField):
         most = max(1, int(counts.max(initial=0)))
         if len(values) * most > _MOST_IN_ALL:
             raise UserError(
-                f"One clip has {most} events, which is too much room for each of {len(values)} "
-                "clips: cut long recordings into parts."
+                f"One clip has {most} events, and padding {len(values)} clips to that number takes "
+                "too much memory: cut long recordings into parts."
             )
         times = np.zeros((len(values), most, 2), np.float32)
         classes = np.full((len(values), most), -1, np.int32)
@@ -396,14 +404,14 @@ class EventsField(ClassesField):
     def check(self, values: dict[str, np.ndarray]) -> None:
         classes, counts, times = values["classes"], values["counts"], values["times"]
         if times.shape[1] != classes.shape[1]:
-            raise ValueError("events have times or classes too many")
-        there = np.arange(classes.shape[1]) < counts[:, None]
+            raise ValueError("the numbers of event times and event classes differ")
+        valid = np.arange(classes.shape[1]) < counts[:, None]
         if counts.min(initial=0) < -1 or counts.max(initial=0) > classes.shape[1]:
-            raise ValueError("it counts events that are not there")
-        numbered = np.where(there, (classes >= 0) & (classes < len(self.names)), classes == -1)
-        if not numbered.all():
-            raise ValueError("it names classes that do not exist")
-        onset, offset = times[there].T
+            raise ValueError("an event count is out of range")
+        in_range = np.where(valid, (classes >= 0) & (classes < len(self.names)), classes == -1)
+        if not in_range.all():
+            raise ValueError("a class index is out of range")
+        onset, offset = times[valid].T
         if not (np.isfinite(offset) & (onset >= 0) & (onset < offset)).all():
             raise ValueError("an event ends before it begins")
 
@@ -418,7 +426,7 @@ class EventsField(ClassesField):
 
 @dataclass(frozen=True)
 class NumberField(Field):
-    """A number."""
+    """Each clip has a number."""
 
     kind: ClassVar[str] = "number"
     plural: ClassVar[str] = "numbers"
@@ -459,42 +467,47 @@ KINDS: dict[str, type[Field]] = {
 
 
 def classes(*names: str) -> dict[str, type[Field]]:
-    """Fields that are all classes."""
+    """Returns class fields with these names."""
     return dict.fromkeys(names, ClassField)
 
 
 def describe(field: Field) -> dict[str, Any]:
-    """What a description, which is JSON, says of a field."""
+    """Returns the JSON description of a field."""
     return {"kind": field.kind, **dataclasses.asdict(field)}
 
 
 def described(description: Any) -> Field:
-    """The field that `describe` described.
+    """Builds the field from the description that `describe` returned.
 
     Raises:
-      ValueError: there is no such field.
+      ValueError: the description is invalid.
     """
     if not isinstance(description, dict) or str(description.get("kind")) not in KINDS:
-        raise ValueError(f"a field is one of {', '.join(KINDS)}")
+        raise ValueError(f"the kind of a field is one of {', '.join(KINDS)}")
     kind = KINDS[description["kind"]]
-    told = {name: value for name, value in description.items() if name != "kind"}
-    if told.keys() != {attribute.name for attribute in dataclasses.fields(kind)}:
-        raise ValueError(f"a field of {kind.plural} is described by other things")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in told.items()})
+    attributes = {name: value for name, value in description.items() if name != "kind"}
+    if attributes.keys() != {attribute.name for attribute in dataclasses.fields(kind)}:
+        raise ValueError(f"the description of a field of {kind.plural} has other attributes")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in attributes.items()})
 
 
 def take(values: Values, rows: Any) -> Values:
-    """Some rows of values, or of the labels that a task made of them."""
+    """Selects rows of a tree of arrays, such as field values or a task's labels."""
     return jax.tree.map(lambda leaf: leaf[rows], values)
 
 
 def clean(text: str) -> str:
-    """A text in Unicode's composed form (NFC), with single spaces inside and none around."""
+    """Normalises a text to Unicode NFC, collapses whitespace and strips it at both ends."""
     return " ".join(unicodedata.normalize("NFC", text.translate(_INVISIBLE)).split())
 
 
+def shorten(names: Sequence[str], count: int) -> str:
+    """Joins at most `count` names by commas; "..." stands for the others."""
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+
+
 def natural(name: str) -> list[tuple[int, int, str]]:
-    """A sorting key under which "take 2" comes before "take 10"; no two names have the same."""
+    """Returns a sort key that puts "take 2" before "take 10"; different names differ in it."""
     parts = re.split(r"([0-9]+)", name)
     key = [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
     return [*key, (-1, 0, name)]

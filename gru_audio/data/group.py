@@ -1,4 +1,4 @@
-"""What the members of a group learn from: one data set, one plan, each its own examples."""
+"""The training data of a group: one data set and one plan, with separate examples per member."""
 
 import functools
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from gru_audio.data.split import BACKGROUND, select, trainable
 
 @dataclass(frozen=True)
 class GroupData:
-    """What the members of a group learn from.
+    """The data of the members of a group.
 
     Attributes:
       source: the data set.
@@ -65,21 +65,21 @@ class GroupData:
         return np.stack(buckets), np.stack(visits)
 
     def backgrounds(self) -> list[np.ndarray]:
-        """Each member's background clips."""
+        """Returns each member's background clip ids, int32; empty without background."""
         return [ids.get(BACKGROUND, np.zeros(0, np.int32)) for ids in self.ids]
 
     def parts(self, role: str) -> list[list[np.ndarray]]:
-        """Each member's examples of a role, by bucket."""
+        """Returns each member's example ids of a role, by bucket."""
         lengths = self.source.columns["length"]
         return [self.plan.parts(ids[role], lengths[ids[role]]) for ids in self.ids]
 
     def take(self, members: np.ndarray) -> "GroupData":
-        """That of some of the members."""
+        """Returns the data of the given members."""
         ids = [self.ids[m] for m in members]
         return replace(self, ids=ids, seeds=self.seeds[members])
 
     def clips(self, member: int, step: int) -> list[str]:
-        """Names of the clips in a member's batch of a step (0-based), in order of rows."""
+        """Returns the clip names of a member's batch at a 0-based step, in row order."""
         bucket, visit = (a[member, 0] for a in self.schedule(step, step + 1))
         table, count = self.tables[member][bucket], self.counts[member][bucket]
         rows, size = np.arange(self.plan.batch_size, dtype=np.int32), self.plan.batch_size

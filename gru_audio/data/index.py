@@ -1,16 +1,15 @@
-"""What lies beside the records of a prepared data set: all one needs to know without reading clips.
+"""The index files of a prepared data set: everything but the samples of the clips.
 
-`source.json` holds the description (rate, fields, record files, how it was prepared, what was
-skipped), `columns.npz` one row a clip, `inputs.npz` one row for each of the user's files. None can
-carry code: JSON, and arrays without pickles.
+`source.json` holds the description (rate, fields, record files, settings of the preparation,
+skipped clips). `columns.npz` has one row per clip. `inputs.npz` has one row for each of the user's
+files. Reading them runs no code: they are JSON and arrays without pickles.
 
 A field whose values are several arrays has a column NAME/ARRAY for each of them.
 
-The description binds the files together. It has a checksum of itself and of the columns, and the
-size of each record file with a checksum of its first and last 64 KiB: enough to notice that a file
-is not the one that was written, whatever its size. What lies between is read clip by clip, where
-ArrayRecord has checksums of its own. Data sets that were prepared before there were checksums are
-read without.
+The description holds a checksum of itself and of the columns. For each record file it holds the
+size and a checksum of the first and last 64 KiB, which detects a replaced or truncated file without
+reading all of it. ArrayRecord has checksums of its own for each clip. Data sets that were prepared
+before the checksums existed are read without them.
 """
 
 import hashlib
@@ -29,7 +28,7 @@ from gru_audio.files import read_bytes, read_json, write_atomically
 DESCRIPTION = "source.json"
 COLUMNS = "columns.npz"
 INPUTS = "inputs.npz"
-SPLIT, LENGTH, CLIP = "split", "length", "clip"  # the columns that every data set has
+SPLIT, LENGTH, CLIP = "split", "length", "clip"  # columns of every data set
 
 _CHECKSUM, _FILES = "checksum", "files"  # keys of the description
 _EDGE = 1 << 16  # bytes
@@ -42,13 +41,13 @@ def write(
     columns: Mapping[str, Any],
     inputs: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes what lies beside the records; the description last: by it a folder counts as prepared.
+    """Writes the index files. The description comes last, since it marks the folder as prepared.
 
     Args:
-      folder: of the data set, with its record files.
-      description: what `source.json` says; its "records" name the record files.
-      columns: one row a clip; those of a field may be several arrays, by their names.
-      inputs: one row for each file that the data set was made of.
+      folder: the folder of the data set, with its record files.
+      description: the contents of `source.json`; its "records" name the record files.
+      columns: arrays with one row per clip, or a dict of such arrays for one field.
+      inputs: arrays with one row for each file that the data set was made from.
     """
     flat: dict[str, np.ndarray] = {}
     for name, values in columns.items():
@@ -57,66 +56,66 @@ def write(
     data = npz.encode(flat)
     write_atomically(folder / COLUMNS, data)
     write_atomically(folder / INPUTS, npz.encode(inputs or {}))
-    files = {name: _edges(folder / name) for name, _ in description["records"]}
-    write_description(folder, {**description, _FILES: files | {COLUMNS: _of_bytes(data)}})
+    files = {name: _edge_checksum(folder / name) for name, _ in description["records"]}
+    write_description(folder, {**description, _FILES: files | {COLUMNS: _bytes_checksum(data)}})
 
 
 def write_description(folder: epath.Path, description: Mapping[str, Any]) -> None:
-    """Writes `source.json` with a checksum of what it says."""
-    signed = {**description, _CHECKSUM: _of_description(description)}
+    """Writes `source.json` with a checksum of its contents."""
+    signed = {**description, _CHECKSUM: _description_checksum(description)}
     write_atomically(folder / DESCRIPTION, json.dumps(signed, indent=1))
 
 
 def read_description(folder: epath.Path) -> dict[str, Any]:
-    """The contents of `source.json`.
+    """Reads `source.json`.
 
     Raises:
-      ValueError: they are not what was written.
+      ValueError: its checksum does not match.
     """
     description = read_json(folder / DESCRIPTION)
-    if _CHECKSUM in description and description[_CHECKSUM] != _of_description(description):
-        raise ValueError(f"{DESCRIPTION} is not as it was written")
+    if _CHECKSUM in description and description[_CHECKSUM] != _description_checksum(description):
+        raise ValueError(f"{DESCRIPTION} has changed since it was written")
     return description
 
 
 def read_fields(description: Mapping[str, Any]) -> dict[str, Field]:
-    """The fields by name, as a description has them.
+    """Returns the fields of a description by name.
 
     Raises:
-      ValueError, UserError: they are none.
+      ValueError, UserError: a field is invalid.
     """
     fields = description.get("fields")
-    if fields is None:  # prepared when all fields were classes
+    if fields is None:  # the format of before there were other fields than classes
         names = description["class_names"]
         fields = {name: {"kind": "class", "names": names[name]} for name in names}
     return {str(name): described(field) for name, field in fields.items()}
 
 
 def read_columns(folder: epath.Path) -> dict[str, Any]:
-    """The columns, one row a clip: those of `write`.
+    """Reads the columns that `write` wrote, with one row per clip.
 
     Raises:
-      BadArrays: they are not what the fields need, or not one a clip; known before any is read.
-      ValueError: they are not what was written, or hold no values of their fields.
+      BadArrays: a column has the wrong type or shape. This is checked before any column is read.
+      ValueError: the checksum does not match, or a column holds invalid values.
     """
     description = read_description(folder)
     rows = sum(count for _, count in description["records"])
     data = read_bytes(folder / COLUMNS)
-    if _FILES in description and description[_FILES][COLUMNS] != _of_bytes(data):
-        raise ValueError(f"{COLUMNS} is not as it was written")
+    if _FILES in description and description[_FILES][COLUMNS] != _bytes_checksum(data):
+        raise ValueError(f"{COLUMNS} has changed since it was written")
     fields = read_fields(description)
     leaves = {name: field.leaves() for name, field in fields.items()}
     expected = _OWN | {
         _column(name, leaf): array for name in fields for leaf, array in leaves[name].items()
     }
     found = npz.layouts(data)
-    if odd := sorted(found.keys() ^ expected.keys()):
-        raise npz.BadArrays(f"column {odd[0]} is missing, or belongs to no field")
+    if wrong := sorted(found.keys() ^ expected.keys()):
+        raise npz.BadArrays(f"column {wrong[0]} is missing, or belongs to no field")
     for name, (shape, dtype) in found.items():
         if shape[:1] != (rows,):
-            raise npz.BadArrays(f"column {name} has shape {shape}, and there are {rows} clips")
+            raise npz.BadArrays(f"column {name} has shape {shape}, but there are {rows} clips")
         if not expected[name].fits(shape, dtype):
-            raise npz.BadArrays(f"column {name} is {dtype} {shape}, which no such field has")
+            raise npz.BadArrays(f"column {name} has the wrong type or shape: {dtype} {shape}")
     flat = npz.decode(data)
     columns: dict[str, Any] = {name: flat[name] for name in _OWN}
     for name, field in fields.items():
@@ -134,33 +133,33 @@ def _column(name: str, leaf: str) -> str:
 
 
 def read_inputs(folder: epath.Path) -> dict[str, np.ndarray]:
-    """The files that the data set was made of; {} where that was not recorded."""
+    """Reads the list of files that the data set was made from; {} if it was not recorded."""
     path = folder / INPUTS
     return npz.decode(read_bytes(path)) if path.exists() else {}
 
 
 def check_records(folder: epath.Path) -> None:
-    """Raises `ValueError` for a record file that is not the one that was written."""
+    """Raises `ValueError` if a record file has changed since it was written."""
     description = read_description(folder)
     if _FILES not in description:
         return
     for name, _ in description["records"]:
-        if description[_FILES].get(name) != _edges(folder / epath.Path(name).name):
-            raise ValueError(f"{name} is not as it was written")
+        if description[_FILES].get(name) != _edge_checksum(folder / epath.Path(name).name):
+            raise ValueError(f"{name} has changed since it was written")
 
 
-def _of_description(description: Mapping[str, Any]) -> str:
-    """A checksum of what a description says but for the checksum, however it is laid out."""
-    said = {key: value for key, value in description.items() if key != _CHECKSUM}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+def _description_checksum(description: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of a description without its checksum; whitespace does not matter."""
+    content = {key: value for key, value in description.items() if key != _CHECKSUM}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _of_bytes(data: bytes) -> list[int | str]:
+def _bytes_checksum(data: bytes) -> list[int | str]:
     return [len(data), hashlib.sha256(data).hexdigest()]
 
 
-def _edges(path: epath.Path) -> list[int | str]:
-    """Size of a file, and a checksum of its first and last bytes."""
+def _edge_checksum(path: epath.Path) -> list[int | str]:
+    """Returns the size of a file and the SHA-256 of its first and last 64 KiB."""
     with epath.Path(path).open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         checksum = hashlib.sha256()
@@ -171,7 +170,7 @@ def _edges(path: epath.Path) -> list[int | str]:
 
 
 def versions(data_dir: epath.PathLike, name: str) -> list[epath.Path]:
-    """The folders that hold a finished version of a data set, the newest version last."""
+    """Returns the folders of the finished versions of a data set, the newest last."""
     root = epath.Path(data_dir) / name
     if not root.is_dir():
         return []
@@ -184,7 +183,7 @@ def versions(data_dir: epath.PathLike, name: str) -> list[epath.Path]:
 
 
 def prepared(data_dir: epath.PathLike) -> list[str]:
-    """Names of the data sets that are ready in `data_dir`."""
+    """Returns the names of the prepared data sets in `data_dir`."""
     root = epath.Path(data_dir)
     if not root.is_dir():
         return []

@@ -1,4 +1,4 @@
-"""The plan: which examples form which batch at which step, as a pure function.
+"""The batch plan: a pure function from the step to the examples of its batch.
 
 A step of a run belongs to a *bucket*: a padded length, with the run's examples that fit it. All
 runs of a data set have the same buckets. How often a run visits each of them follows from the
@@ -11,8 +11,8 @@ a bucket's examples, and interleaves the classes (see `quotas`). Nothing here ha
 resumed run, a run fed from disk and a run fed from device memory see the same batches; nothing
 depends on the other runs of a group.
 
-The functions on examples take NumPy and JAX arrays alike: the streaming feed calls them on the
-host, the compiled step calls them on the device, and they agree to the bit.
+The functions on examples take NumPy and JAX arrays: the streaming loader calls them on the host,
+the compiled step calls them on the device, and both results are bit-identical.
 """
 
 from collections.abc import Sequence
@@ -26,17 +26,17 @@ from gru_audio.data.signal import BLOCK
 Array = Any  # np.ndarray or jax.Array: the functions below use their common array API
 
 _ROUNDS = 24  # of swap-or-not; 6 log2(n) mixes fully, and n <= 16 in the smallest buckets needs 24
-_GOLDEN = 0.6180339887498949  # its multiples modulo 1 are spread most evenly (Weyl 1916)
+_GOLDEN = 0.6180339887498949  # multiples modulo 1 have low discrepancy (Weyl 1916)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What all runs have in common: buckets of clip lengths, and the order in which they come.
+    """The buckets of clip lengths and the order of their visits, which all runs share.
 
     Attributes:
       padded: length of each bucket in steps of the signal, ascending multiples of its block.
-      examples: number of examples that some run trains on, which sets the length of an epoch.
-      batch_size: examples of a step, over all devices.
+      examples: number of examples that any run trains on; it sets the length of an epoch.
+      batch_size: examples per step, over all devices.
       seed: the data seed.
     """
 
@@ -47,35 +47,35 @@ class Plan:
 
     @property
     def epoch_steps(self) -> int:
-        """Steps in which a run that holds nothing out sees about every example once."""
+        """Steps per epoch: one pass through the examples of a run that holds nothing out."""
         return max(1, round(self.examples / self.batch_size))
 
     def bucket_of(self, lengths: np.ndarray) -> np.ndarray:
-        """The smallest bucket that holds each length (N,); longer clips are cropped to the last."""
+        """Returns the smallest bucket that fits each length (N,); the last one for longer clips."""
         return np.minimum(np.searchsorted(self.padded, lengths), len(self.padded) - 1)
 
     def schedule(
         self, sizes: Sequence[int] | np.ndarray, start: int, stop: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Buckets and visits of the steps `start` to `stop`, both (stop - start,) int32.
+        """Returns the buckets and visits of steps `start` to `stop`, both int32 (stop - start,).
 
         Within an epoch each bucket is visited in proportion to its examples, by systematic sampling
-        with an offset that moves from epoch to epoch, in shuffled order. A visit counts how often
-        the bucket came before.
+        with an offset that moves from epoch to epoch, in shuffled order. The visit is the
+        number of earlier steps with the same bucket.
 
         Args:
-          sizes: how many examples a run has in each bucket (see `tables`), one of them at least.
+          sizes: the run's number of examples in each bucket (see `tables`); not all 0.
           start, stop: 0-based steps.
         """
         steps = self.epoch_steps
         shares = np.asarray(sizes) / np.sum(sizes)
-        # No rounding of the last sum may lead to a bucket without examples.
+        # Without the last end, rounding cannot select a bucket without examples.
         ends = np.cumsum(shares)[: np.flatnonzero(shares)[-1]]
         epochs = np.arange(stop // steps + 1)
         offsets = (self.seed + epochs + 1) * _GOLDEN % 1.0
         points = (np.arange(steps) + offsets[:, None]) / steps
         buckets = np.searchsorted(ends, points, side="right").astype(np.int32)
-        first = start // steps  # the epochs before it count, in whatever order
+        first = start // steps  # earlier epochs only count visits: their order does not matter
         for epoch in epochs[first:]:
             np.random.default_rng((self.seed, epoch)).shuffle(buckets[epoch])
         flat = buckets.reshape(-1)
@@ -86,16 +86,17 @@ class Plan:
         return flat[start:stop], visits[start:stop]
 
     def parts(self, ids: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-        """The examples `ids` (N,) with `lengths` (N,), parted by bucket."""
+        """Groups the examples `ids` (N,) with `lengths` (N,) by bucket; int32 arrays."""
         bucket = self.bucket_of(lengths)
         return [ids[bucket == b].astype(np.int32) for b in range(len(self.padded))]
 
     def tables(self, ids: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-        """What each bucket draws from in training: all examples `ids` (N,), parted by bucket.
+        """Assigns the training examples `ids` (N,) with `lengths` (N,) to buckets; int32 arrays.
 
-        A bucket with examples has at least a batch of them, or one visit would show each of them
-        several times. Where it has fewer, it takes the longest examples of the shorter buckets;
-        what is left of the shortest one, if that is less than a batch, goes to the next longer one.
+        Each bucket is empty or has at least a batch of examples; with fewer, one visit would show
+        an example several times. A bucket that is too small takes the longest examples of shorter
+        buckets. If less than a batch is left in the shortest bucket, it moves to the next longer
+        one.
         """
         sizes = np.bincount(self.bucket_of(lengths), minlength=len(self.padded))
         for bucket in range(len(sizes))[::-1]:
@@ -122,14 +123,14 @@ def make_plan(
     longest: int | None = None,
     block: int = BLOCK,
 ) -> Plan:
-    """Chooses the buckets that waste the least padding.
+    """Chooses the buckets with the least total padding.
 
     Args:
-      lengths: steps of every clip of the data set (N,), whatever its split.
-      trainable: which of them some member of the group trains on (N,) bool. Held-out folds count as
-        trainable, so that a run has the same epochs alone as beside the other folds.
-      batch_size: examples in a step.
-      buckets: at most this many.
+      lengths: steps of every clip of the data set (N,), of all splits.
+      trainable: whether some member of the group may train on each clip, bool (N,). Held-out folds
+        count as trainable, so a run has the same epoch length alone and beside other folds.
+      batch_size: examples per step.
+      buckets: the largest number of buckets.
       seed: the data seed.
       longest: clips of more steps than this are cropped.
       block: padded lengths are multiples of it.
@@ -147,7 +148,10 @@ def make_plan(
 
 
 def _least_waste(blocks: np.ndarray, buckets: int, grid: int = 128) -> np.ndarray:
-    """Bucket lengths, in blocks, with the least total padding: dynamic programming over a grid."""
+    """Returns the bucket lengths, in blocks, with the least total padding.
+
+    Dynamic programming over a grid of quantiles of the lengths.
+    """
     edges = np.unique(np.quantile(blocks, np.linspace(0, 1, grid), method="higher"))
     below = np.searchsorted(np.sort(blocks), edges, side="right")  # clips that fit under each edge
     cost = edges * below.astype(float)  # one bucket for everything up to an edge
@@ -200,7 +204,7 @@ def rows_to_examples(
     rows: Array,
     batch_size: int,
 ) -> Array:
-    """The examples in the given rows of a batch.
+    """Returns the example ids in some rows of a batch.
 
     Args:
       table: examples of the bucket, int32 (P,), of which the first `count` are real.
@@ -208,12 +212,12 @@ def rows_to_examples(
         examples of each class (2, C), as `quotas` gives them: the table is sorted by class.
       seed: member seed, a uint32 scalar.
       bucket: index of the bucket, a scalar.
-      visit: how often the bucket came before, a scalar.
-      rows: places in the global batch (R,).
-      batch_size: rows of the whole batch.
+      visit: number of earlier visits to the bucket, a scalar.
+      rows: row indices in the global batch (R,).
+      batch_size: rows of the global batch.
 
     Returns:
-      Ids of examples, int32 (R,).
+      Example ids, int32 (R,).
     """
     return table[rows_to_places(count, seed, bucket, visit, rows, batch_size)]
 
@@ -221,7 +225,7 @@ def rows_to_examples(
 def rows_to_places(
     count: Array, seed: Array, bucket: Array, visit: Array, rows: Array, batch_size: int
 ) -> Array:
-    """Where in the bucket's table the examples of the given rows stand, int32 (R,).
+    """Returns the index in the bucket's table of each row's example, int32 (R,).
 
     Arguments as for `rows_to_examples`.
     """
@@ -260,7 +264,7 @@ def _without_replacement(place: Array, count: Array, key: Array) -> Array:
 
 
 def crop_fractions(seed: Array, bucket: Array, visit: Array, rows: Array, batch_size: int) -> Array:
-    """Where the clip in each row is cropped, if it must be: float32 (R,) in [0, 1)."""
+    """Returns each row's random crop position as a fraction, float32 (R,) in [0, 1)."""
     place, key = _place(seed, bucket, visit, rows, batch_size)
     xp = rows.__array_namespace__()
     bits = mix(mix(key + np.uint32(0x5BD1E995)) + place) >> np.uint32(8)
@@ -268,7 +272,7 @@ def crop_fractions(seed: Array, bucket: Array, visit: Array, rows: Array, batch_
 
 
 def partner_rows(rows: Array, visit: Array, batch_size: int) -> Array:
-    """The row of the same batch that mixup adds to each row (R,); another one each visit."""
+    """Returns the row of the same batch that mixup adds to each row (R,); it varies by visit."""
     return (rows + 1 + visit % max(1, batch_size - 1)) % batch_size
 
 
@@ -281,9 +285,9 @@ def rows_to_background(
     rows: Array,
     batch_size: int,
 ) -> Array:
-    """The background clip that is mixed into each row, drawn with replacement, int32 (R,).
+    """Returns the background clip of each row, drawn with replacement, int32 (R,).
 
-    Arguments as for `rows_to_examples`, but for `table`: all of a member's background clips.
+    Arguments as for `rows_to_examples`, but `table` holds all of a member's background clips.
     """
     place, key = _place(seed, bucket, visit, rows, batch_size)
     xp = rows.__array_namespace__()
@@ -293,17 +297,17 @@ def rows_to_background(
 
 
 def rows_by_device(batch_size: int, devices: int = 1, parts: int = 1) -> np.ndarray:
-    """The rows of the batch that each device takes, in its order: int32 (devices, parts, rows).
+    """Returns the batch rows of each device in order, int32 (devices, parts, rows).
 
-    The batch is cut into consecutive parts that go through the model one after another, and the
-    devices share each of them: a part holds the same rows however many devices there are.
+    The batch is cut into consecutive parts for gradient accumulation, and the devices share each
+    part. A part holds the same rows for any number of devices.
     """
     rows = np.arange(batch_size, dtype=np.int32)
     return rows.reshape(parts, devices, -1).swapaxes(0, 1)
 
 
 def _place(seed, bucket, visit, rows, batch_size):
-    """How many examples of the bucket came before each row, and the bucket's key, both uint32."""
+    """Returns each row's count of earlier examples of the bucket, and its key, both uint32."""
     xp = rows.__array_namespace__()
     # One-element arrays, not scalars: NumPy warns when a scalar wraps around.
     seed, bucket, visit = (
@@ -321,7 +325,7 @@ def mix(x: Array) -> Array:
 
 
 def _shuffled(index: Array, count: Array, key: Array) -> Array:
-    """Where a keyed permutation of range(count) sends `index`: any element in constant time.
+    """Applies a keyed pseudorandom permutation of range(count) to `index`, in constant time.
 
     Swap-or-not (Hoang, Morris and Rogaway 2012, "An enciphering scheme based on a card shuffle"):
     each round pairs an index with its mirror image around a keyed pivot and swaps the two or not.
@@ -336,7 +340,11 @@ def _shuffled(index: Array, count: Array, key: Array) -> Array:
 
 
 def pad_tables(tables: Sequence[Sequence[np.ndarray]]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Stacks members' tables: int32 (members, longest) a bucket, and counts (members, buckets)."""
+    """Pads and stacks the members' tables.
+
+    Returns:
+      An int32 array (members, longest table) per bucket, and counts int32 (members, buckets).
+    """
     counts = np.array([[len(part) for part in member] for member in tables], dtype=np.int32)
     stacked = []
     for bucket in range(counts.shape[1]):

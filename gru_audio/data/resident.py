@@ -1,7 +1,7 @@
-"""Training data held in device memory: one flat buffer of all clips that a compiled step reads.
+"""A data set in device memory: one flat buffer of all clips, which the compiled step reads.
 
-All clips lie one after the other, each from a block boundary, and a batch is a gather of whole
-rows. That serves clips of any length, crops, and recordings of minutes.
+The clips lie one after another, and each begins at a block boundary. A batch is a gather of whole
+blocks, which works for clips of any length and for crops.
 """
 
 from dataclasses import replace
@@ -17,21 +17,21 @@ from gru_audio.data.plan import Array
 from gru_audio.data.source import Source
 from gru_audio.settings import UserError
 
-CENTRE = 0.5  # where an evaluation crops: in the middle
-_CHUNK = 1024  # clips read at a time while the buffer is filled
+CENTRE = 0.5  # the crop position of an evaluation
+_CHUNK = 1024  # clips per read
 
 
 @struct.dataclass
 class Batch:
-    """Examples on their way into a step.
+    """A batch of examples.
 
     Attributes:
       signal: samples (B, L) or frames (B, L, features) as stored, zero past the length.
       length: steps, int32 (B,).
       start: the step of the clip where the signal begins, int32 (B,); 0 unless it is cropped.
-      labels: a tree of arrays (B, ...), the task's labels; () where it needs none.
-      row: place in the global batch, int32 (B,): noise is keyed by it, so that it does not depend
-        on the number of devices.
+      labels: the task's labels, a tree of arrays (B, ...); () for a task without labels.
+      row: row index in the global batch, int32 (B,). It keys the augmentation noise, so the noise
+        does not depend on the number of devices.
     """
 
     signal: Array
@@ -41,16 +41,16 @@ class Batch:
     row: Array
 
     def padded_to(self, length: int) -> "Batch":
-        """The batch with signals cut to `length` steps, all of them longer than the examples."""
+        """Returns the batch with its padding cut to `length` steps; all examples must fit."""
         return replace(self, signal=self.signal[:, :length])
 
 
 class Mixing(NamedTuple):
-    """What a run mixes into its examples.
+    """Which signals a run mixes into its examples.
 
     Attributes:
-      partners: other examples, by mixup.
-      background: background noise.
+      partners: other examples of the batch, by mixup.
+      background: background clips.
     """
 
     partners: bool = False
@@ -58,7 +58,7 @@ class Mixing(NamedTuple):
 
 
 class Mixed(NamedTuple):
-    """What is mixed into the examples of a batch, row by row; None: nothing of the kind."""
+    """The batches whose rows are mixed into the rows of another batch; None: not mixed."""
 
     partner: Batch | None = None
     background: Batch | None = None
@@ -69,10 +69,10 @@ class Resident:
     """A data set in device memory.
 
     Attributes:
-      buffer: the signals' blocks (blocks, block, ...), a step's values last.
-      first_block: int32 (N,).
+      buffer: all signals in blocks (blocks, block steps, ...); the last axes are those of a step.
+      first_block: the index of each clip's first block, int32 (N,).
       length: steps, int32 (N,).
-      labels: a tree of arrays (N, ...).
+      labels: the task's labels, a tree of arrays (N, ...).
     """
 
     buffer: Array
@@ -88,16 +88,16 @@ class Resident:
         crop: jax.Array,
         longest: Array | None = None,
     ) -> Batch:
-        """The examples `ids` (B,), padded to `padded` steps.
+        """Gathers the examples `ids`, padded to `padded` steps.
 
         Args:
-          ids: examples, int32 (B,).
-          rows: their places in the global batch, int32 (B,).
+          ids: example ids, int32 (B,).
+          rows: their row indices in the global batch, int32 (B,).
           padded: steps, a multiple of the signal's block.
-          crop: for a clip that is too long, where to cut it, as a fraction in [0, 1) of the room
+          crop: where to crop a clip that is too long: a fraction in [0, 1) of the possible starts,
             (B,).
-          longest: clips of more steps are cropped to these, a multiple of the block; by default
-            `padded`, which is the most.
+          longest: longer clips are cropped to this many steps, a multiple of the block and at most
+            `padded`; by default `padded`.
         """
         _, block, *shape = self.buffer.shape
         longest = padded if longest is None else longest
@@ -112,21 +112,33 @@ class Resident:
 
 
 def crop_start(length, padded, crop, block: int):
-    """The first block of a crop, int32 (B,): 0 for clips that fit. NumPy or JAX arrays."""
+    """Returns the first block of each crop, int32 (B,); 0 for clips that fit.
+
+    Takes NumPy or JAX arrays.
+
+    Args:
+      length: steps of each clip (B,).
+      padded: steps of the crop.
+      crop: a fraction in [0, 1) of the possible starts (B,).
+      block: steps per block.
+    """
     xp = length.__array_namespace__()
-    room = xp.maximum(-(-length // block) - padded // block, 0)
-    start = xp.floor(crop * (room + 1).astype(xp.float32)).astype(xp.int32)
-    return xp.minimum(start, room)
+    last = xp.maximum(-(-length // block) - padded // block, 0)
+    start = xp.floor(crop * (last + 1).astype(xp.float32)).astype(xp.int32)
+    return xp.minimum(start, last)
 
 
 def load(source: Source, labels: Any, longest: int) -> Resident:
-    """Reads the whole data set into host arrays, ready to be put on the devices.
+    """Reads the whole data set into host arrays.
 
     Args:
       source: the data set.
-      labels: of every example, a tree of arrays (N, ...).
-      longest: the longest padded length in steps; the buffer ends with that many zeros, so that no
-        gather leaves it.
+      labels: the task's labels of all examples, a tree of arrays (N, ...).
+      longest: the longest padded length in steps. The buffer ends with that many zeros, so no
+        gather reads past its end.
+
+    Raises:
+      UserError: the data set has too many blocks for an int32 index.
     """
     length = source.columns["length"].astype(np.int32)
     signal = source.signal

@@ -1,10 +1,10 @@
-"""What a config says of its data set: which examples a run sees, and how they are read."""
+"""The settings of a run's data: the data set, the roles of its examples, and the loader."""
 
 from dataclasses import dataclass
 
 from gru_audio.settings import setting
 
-_COUNT = 2**31 - 1  # examples are int32
+_COUNT = 2**31 - 1  # example ids are int32
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What an example is a sequence of: samples of sound, or frames of values."""
+"""The kind of sequence that a data set stores: samples of sound, or frames of values."""
 
 import math
 import numbers
@@ -10,23 +10,24 @@ import numpy as np
 from gru_audio.settings import UserError
 
 BLOCK = 128  # samples: 8 ms at 16 kHz
-_HIGHEST_RATE = 10**7  # a second: above ultrasound, below what could overflow anything
-_WIDEST = 2**20  # values in a step
-SOUND, FRAMES = "audio", "frames"  # what sequences are called in records
+_HIGHEST_RATE = 10**7  # Hz: above ultrasound, and too low for integer overflow
+_WIDEST = 2**20  # values per step
+SOUND, FRAMES = "audio", "frames"  # names of the feature in records
 
 
 @dataclass(frozen=True)
 class Signal:
-    """The steps of a sequence, as a data set stores them.
+    """The format of the sequences of a data set.
 
     Attributes:
-      rate: steps a second: Hz of sound; 1 where steps have no duration.
-      dtype: of the values.
-      shape: of one step: () for a sample, (features,) for a frame.
-      block: steps; sequences begin at multiples of it in memory, padded lengths are multiples.
+      rate: steps per second: the sample rate of sound in Hz; 1 if steps have no duration.
+      dtype: the dtype of the stored values.
+      shape: the shape of one step: () for a sample, (features,) for a frame.
+      block: steps per block. In memory sequences begin at block boundaries, and padded lengths are
+        multiples of the block.
 
     Raises:
-      UserError: for values that no signal can have.
+      UserError: an attribute is invalid.
     """
 
     rate: int
@@ -38,35 +39,35 @@ class Signal:
         counts = (self.rate, self.block, *self.shape)
         whole = all(isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in counts)
         if not whole or min(counts) < 1 or len(self.shape) > 1:
-            raise UserError(f"{self} is no signal: its numbers must be whole, and at least 1.")
+            raise UserError(f"{self} is not a valid signal: its numbers must be positive integers.")
         if self.rate > _HIGHEST_RATE or max(self.block, self.width) > _WIDEST:
             raise UserError(
-                f"{self} is no signal: its rate may be {_HIGHEST_RATE} a second, and a step may "
-                f"have {_WIDEST} values."
+                f"{self} is not a valid signal: its rate is at most {_HIGHEST_RATE} Hz, and a step "
+                f"has at most {_WIDEST} values."
             )
         if not isinstance(self.dtype, str) or np.dtype(self.dtype).kind not in "iuf":
-            raise UserError(f"{self} is no signal: its values must be numbers.")
+            raise UserError(f"{self} is not a valid signal: its values must be numbers.")
 
     @property
     def is_sound(self) -> bool:
-        """Whether steps are samples of sound; else they are frames, which need no frontend."""
+        """Whether steps are samples of sound; otherwise they are frames, which need no frontend."""
         return not self.shape
 
     @property
     def feature(self) -> str:
-        """What the sequence is called in a record."""
+        """The name of the sequence in a record."""
         return SOUND if self.is_sound else FRAMES
 
     @property
     def width(self) -> int:
-        """Values in a step."""
+        """Values per step."""
         return math.prod(self.shape)
 
     def floats(self, values: Any) -> Any:
-        """Stored values as float32: samples in [-1, 1), frames as they are."""
+        """Converts stored values to float32: samples to [-1, 1), frames without scaling."""
         return values.astype("float32") / 32768 if self.is_sound else values.astype("float32")
 
 
 def frames(width: int, dtype: str, rate: int = 1) -> Signal:
-    """Frames of so many values; in blocks of 8, as many as save padding on short sequences."""
+    """Returns the signal of frames of `width` values, in blocks of 8 to limit padding."""
     return Signal(rate, dtype, (width,), block=8)

@@ -1,7 +1,7 @@
-"""A prepared data set: its columns in memory, its clips by random access.
+"""Opens a prepared data set: columns in memory, clips by random access.
 
-Reads ArrayRecord files and `tf.Example` messages directly. TFDS's own `builder_from_directory`
-would import whatever Python class a data set's files name, and data should never choose code.
+Reads ArrayRecord files and `tf.Example` messages directly. TFDS's `builder_from_directory` imports
+the Python class that the data set's files name, which would let data choose code to run.
 """
 
 import dataclasses
@@ -22,19 +22,25 @@ from gru_audio.data.fields import ClassField, Field, Values
 from gru_audio.data.signal import Signal
 from gru_audio.settings import UserError, nearest
 
-_MOST_COMPRESSED = 1000  # bytes of sound for one of a record file: far more than any real sound
+_MOST_COMPRESSED = 1000  # bytes of signal per byte of record file: far above any real signal
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-    """Clips of one data set, all splits one after another.
+    """The clips of one prepared data set, with its splits one after another.
 
-    `columns` has one row a clip: 'split' and 'clip' (str), 'length' (int32, steps), and the values
-    of each field of `fields`, as `gru_audio.data.fields` has them. `builder` names the class that
-    made them. `fingerprint` changes with any value, label or order.
+    It can be pickled, and several threads may use it. A process opens the record files at its first
+    read. Reads in a process that was forked after that are refused, since ArrayRecord may hang.
 
-    Picklable, and safe to use from several threads. A process opens the record files at its first
-    read. One that was forked after that is refused: ArrayRecord may hang in it.
+    Attributes:
+      name: the name of the data set.
+      signal: the kind of sequence.
+      columns: arrays with one row per clip: "split" and "clip" (str), "length" (int32, steps), and
+        the values of each field; see `gru_audio.data.fields`.
+      fields: the label fields by name.
+      fingerprint: a hash of all values, labels and their order.
+      records: path and number of clips of each record file, in the order of the rows.
+      builder: the name of the builder class.
     """
 
     name: str
@@ -42,19 +48,19 @@ class Source:
     columns: dict[str, Any]
     fields: dict[str, Field]
     fingerprint: str
-    records: tuple[tuple[str, int], ...]  # path and number of clips, in the order of the rows
+    records: tuple[tuple[str, int], ...]
     builder: str = ""
 
     def __len__(self) -> int:
         return len(self.columns[index.LENGTH])
 
     def splits(self) -> tuple[str, ...]:
-        """Names of the splits, in the order of the rows."""
+        """Returns the names of the splits, in the order of the rows."""
         names, first = np.unique(self.columns[index.SPLIT], return_index=True)
         return tuple(str(names[i]) for i in np.argsort(first))
 
     def field(self, name: str) -> Field | None:
-        """The field of a name; None for "".
+        """Returns the field of a name; None for "".
 
         Raises:
           UserError: there is no such field.
@@ -66,20 +72,23 @@ class Source:
         return self.fields[name] if name else None
 
     def values(self, name: str) -> Values:
-        """The values of a field, one row a clip; () for ""."""
+        """Returns the values of a field, one row per clip; () for ""."""
         return self.columns[name] if self.field(name) else ()
 
     def known(self, name: str) -> np.ndarray:
-        """Which clips have a known value of a field, bool (N,); all of them for ""."""
+        """Returns whether each clip has a known value of a field, bool (N,); all True for ""."""
         field = self.field(name)
         return field.known(self.values(name)) if field else np.ones(len(self), bool)
 
     def classes(self, name: str, why: str) -> tuple[np.ndarray, tuple[str, ...]]:
-        """The class of every clip, int32 (N,), -1 where it is unknown; and the classes' names.
+        """Returns the class index of every clip, int32 (N,), -1: unknown; and the class names.
 
         Args:
-          name: of the field.
-          why: what needs classes, for the error where the field has none.
+          name: the name of the field.
+          why: what needs the classes, for the error message.
+
+        Raises:
+          UserError: there is no such field, or its values are not classes.
         """
         field = self.field(name)
         if not isinstance(field, ClassField):
@@ -90,24 +99,29 @@ class Source:
         return self.columns[name], field.names
 
     def of_kind(self, kind: type[Field]) -> str:
-        """A sentence on which fields are of a type."""
+        """Returns a sentence that lists the fields of a type."""
         names = [name for name, field in self.fields.items() if isinstance(field, kind)]
         return f" It has {kind.plural} in: {', '.join(names) if names else 'no field'}."
 
     def signals(self, ids: Sequence[int] | np.ndarray) -> list[np.ndarray]:
-        """The samples (length,) or frames (length, features) of the clips `ids`, in that order."""
+        """Reads the samples (length,) or frames (length, features) of the clips `ids`, in order.
+
+        Raises:
+          UserError: the records cannot be read, or a clip is damaged.
+          RuntimeError: the process was forked after the record files were opened.
+        """
         reader, opener = self._reader()
         if opener != os.getpid():
             raise RuntimeError(
                 f"{self.name} was read before this process was forked, which ArrayRecord does not "
-                'survive: start processes by "spawn".'
+                'support: start processes by "spawn".'
             )
         return [self._clip(reader, int(i)) for i in ids]
 
     def _reader(self) -> tuple[ArrayRecordDataSource, int]:
         try:
             return _open_records(self.records, self.fingerprint)
-        except Exception as error:  # ArrayRecord raises what comes
+        except Exception as error:  # ArrayRecord raises errors of many kinds
             raise UserError(
                 f"The records of {self.name} cannot be read ({_first_line(error)}): prepare the "
                 "data set again."
@@ -118,8 +132,8 @@ class Source:
             clip = self._decode(reader[i])
             if len(clip) == self.columns[index.LENGTH][i]:
                 return clip
-            reason = "another length"
-        except Exception as error:  # ArrayRecord and protobuf raise what comes
+            reason = "wrong length"
+        except Exception as error:  # ArrayRecord and protobuf raise errors of many kinds
             reason = _first_line(error)
         raise UserError(
             f"Clip {i} of {self.name} is damaged ({reason}): prepare the data set again."
@@ -139,32 +153,37 @@ def _first_line(error: Exception) -> str:
 def open_source(name: str, data_dir: epath.PathLike | None = None) -> Source:
     """Opens the newest prepared version of a data set.
 
+    Args:
+      name: the name of the data set.
+      data_dir: the folder of prepared data sets; None: `default_data_dir()`.
+
     Raises:
-      UserError: it is not prepared in `data_dir`; says which command prepares it.
+      UserError: the data set is damaged, or not prepared in `data_dir`; the message then gives the
+        command that prepares it.
     """
     data_dir = epath.Path(data_dir) if data_dir else default_data_dir()
     versions = index.versions(data_dir, name)
     if not versions:
         raise UserError(_how_to_prepare(name, data_dir))
-    folder = versions[-1].resolve()  # so that a worker may have another working directory
+    folder = versions[-1].resolve()  # workers may have another working directory
     try:
         return _read(folder)
-    except Exception as error:  # a crafted description fails wherever it is first believed
+    except Exception as error:  # a crafted description can fail anywhere
         reason = (str(error) or type(error).__name__).rstrip(".")
         raise UserError(
-            f"The data set in {folder} cannot be used: {reason}. Prepare it again, by the same "
-            "command with --overwrite."
+            f"The data set in {folder} cannot be used: {reason}. Prepare it again, with the same "
+            "command and --overwrite."
         ) from error
 
 
 def _read(folder: epath.Path) -> Source:
-    """The data set in a folder; raises `ValueError` and others for what cannot be one."""
+    """Opens the data set in a folder; raises errors of several kinds if it is damaged."""
     description = index.read_description(folder)
     records = tuple(
         (str(folder / epath.Path(file).name), int(count)) for file, count in description["records"]
     )
     if min((count for _, count in records), default=0) < 0:
-        raise ValueError("a record file holds fewer than no clips")
+        raise ValueError("a record file has a negative number of clips")
     index.check_records(folder)
     columns = index.read_columns(folder)
     signal = _signal(description)
@@ -172,7 +191,7 @@ def _read(folder: epath.Path) -> Source:
     stored = sum(epath.Path(path).stat().length for path, _ in records)
     length = columns[index.LENGTH]
     if length.min(initial=0) < 0 or step * length.sum(dtype=np.int64) > _MOST_COMPRESSED * stored:
-        raise ValueError(f"column {index.LENGTH} claims more than there is")
+        raise ValueError(f"column {index.LENGTH} does not fit the size of the records")
     return Source(
         name=str(description["name"]),
         signal=signal,
@@ -185,14 +204,14 @@ def _read(folder: epath.Path) -> Source:
 
 
 def _signal(description: dict[str, Any]) -> Signal:
-    """What the clips are sequences of; data sets of sound need not say more than their rate."""
-    told = description.get("signal", {})
-    shape = tuple(told.get("shape", ()))
-    return Signal(rate=description["sample_rate"], **{**told, "shape": shape})
+    """Returns the signal of a description; for sound the description has only the rate."""
+    attributes = description.get("signal", {})
+    shape = tuple(attributes.get("shape", ()))
+    return Signal(rate=description["sample_rate"], **{**attributes, "shape": shape})
 
 
 def default_data_dir() -> epath.Path:
-    """Where data sets are prepared: $GRU_AUDIO_DATA, else ~/.cache/gru_audio/data."""
+    """Returns the default folder of data sets: $GRU_AUDIO_DATA, else ~/.cache/gru_audio/data."""
     return epath.Path(os.environ.get("GRU_AUDIO_DATA") or "~/.cache/gru_audio/data").expanduser()
 
 
@@ -200,11 +219,11 @@ def default_data_dir() -> epath.Path:
 def _open_records(
     records: tuple[tuple[str, int], ...], fingerprint: str
 ) -> tuple[ArrayRecordDataSource, int]:
-    """All files of a data set, opened now, and the process that did.
+    """Opens all record files; returns the reader and the id of this process.
 
-    The fingerprint tells a data set from one it has replaced.
+    The fingerprint keeps the cache from serving a data set that has been replaced.
     """
-    # Without ArrayRecord's pool of threads: one clip needs none.
+    # One clip at a time needs no thread pool.
     reader = ArrayRecordDataSource(
         [f"{path}[0:{count}]" for path, count in records], {"max_parallelism": "0"}
     )
@@ -215,8 +234,8 @@ def _open_records(
 
 def _how_to_prepare(name: str, data_dir: epath.Path) -> str:
     command = "python -m gru_audio.prepare"
-    of_catalogue, recipe = name.startswith("tfds_"), name.replace("tfds_", "tfds:", 1)
-    if name in BUILDERS or of_catalogue:
+    from_catalogue, recipe = name.startswith("tfds_"), name.replace("tfds_", "tfds:", 1)
+    if name in BUILDERS or from_catalogue:
         return (
             f"Data set {name} is not prepared in {data_dir}. "
             f"Run: {command} {recipe} --data_dir {data_dir}"

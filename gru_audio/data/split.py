@@ -1,4 +1,4 @@
-"""Which examples a run trains, validates and tests on: its splits, less what it holds out."""
+"""Selects the examples that a run trains, validates and tests on."""
 
 import re
 
@@ -11,28 +11,28 @@ from gru_audio.settings import UserError, nearest
 
 ROLES = ("train", "validation", "test")
 BACKGROUND = "background"  # the role of training examples that are mixed into others
-SCORED = "scored"  # the role of training examples that a finished run is scored on
+SCORED = "scored"  # the role of training examples on which a finished run is scored
 
 
 def select(source: Source, data: ConfigDict, seed: int) -> dict[str, np.ndarray]:
-    """Ids of the examples (int32, ascending) for each of `ROLES`, and some of the training ones.
+    """Selects the example ids (int32, ascending) of each role.
 
-    Without `data.hold_out` the roles are the splits the config names. With "field=value" the test
-    set is every example of that value, whatever its split; training takes the examples of the
-    training and test splits that are left, validation those of its own split. `data.validation`
-    may be such a value too: then validation has what training would have of it. So a fold of a
-    cross-validation is tested on, and another one validated on.
+    The roles are `ROLES`, `SCORED`, and `BACKGROUND` if the config names a background.
 
-    With `data.background`, "field=value", there is the role of that name too: the training examples
-    of that value.
-
-    Validation is empty where the config names none. Of the training examples `data.train_examples`
-    are drawn by the seed; with a smaller number come some of those that a larger one brings. If
-    these are more than `data.train_scored`, the role `SCORED` has so many of them, by `data.seed`,
-    else all of them.
+    - Without `data.hold_out` the roles are the splits that the config names. With "field=value" the
+      test set is every example of that value, whatever its split. Training has the other examples
+      of the training and test splits, validation the other examples of its own split.
+    - `data.validation` may be "field=value" too. The training examples of that value then become
+      the validation set. So one fold of a cross-validation is tested on and another one validated
+      on. Validation is empty if the config names none.
+    - `data.background`, "field=value", selects the training examples of that value.
+    - `data.train_examples` of the training examples are drawn by `seed`. A smaller number selects a
+      subset of a larger number's examples.
+    - `SCORED` has at most `data.train_scored` training examples, drawn by `data.seed`.
 
     Raises:
-      UserError: a split, field or value that the data set lacks, or not enough to train or test on.
+      UserError: the data set lacks a split, field or value, a role has no examples, or training
+        shares examples with another role.
     """
     split = source.columns["split"]
     chosen = {role: np.isin(split, _split_names(source, data, role)) for role in ROLES}
@@ -77,12 +77,12 @@ def select(source: Source, data: ConfigDict, seed: int) -> dict[str, np.ndarray]
 
 
 def never_trained_on(source: Source, data: ConfigDict, ids: dict[str, np.ndarray]) -> list[str]:
-    """Remarks on classes that a run validates or tests on and never trains on, with their counts.
+    """Returns remarks on classes that a run validates or tests on but does not train on.
 
     Args:
       source: the data set.
-      data: the run's config of it.
-      ids: its examples by role, as `select` gives them.
+      data: the section `data` of the run's config.
+      ids: the run's example ids by role, from `select`.
     """
     field = source.field(data.target)
     if field is None:
@@ -94,15 +94,18 @@ def never_trained_on(source: Source, data: ConfigDict, ids: dict[str, np.ndarray
 
 
 def trainable(source: Source, data: ConfigDict) -> np.ndarray:
-    """Examples that the config trains on for some value held out (N,) bool; see `data.plan`."""
+    """Returns whether a run with some held-out value trains on each example, bool (N,).
+
+    See `gru_audio.data.plan`.
+    """
     roles = ROLES if data.hold_out else ("train",)
     names = [name for role in roles for name in _split_names(source, data, role)]
     return np.isin(source.columns["split"], names) & source.known(data.target)
 
 
 def _draw(ids: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """So many of the ids, or all if they are fewer, ascending."""
-    # Only the bits of a generator are the same in all versions of NumPy: `random` keeps close.
+    """Draws `count` of the ids, or all if there are fewer, in ascending order."""
+    # NumPy keeps only the bits of a generator stable across versions; `random` maps them directly.
     order = np.argsort(np.random.Generator(np.random.PCG64(seed)).random(len(ids)))
     return np.sort(ids[order[:count]])
 
@@ -130,7 +133,7 @@ def _split_names(source: Source, data: ConfigDict, role: str) -> list[str]:
 
 
 def _of_value(source: Source, data: ConfigDict, key: str) -> np.ndarray:
-    """Which examples are what a key of the config names as "field=value" (N,) bool."""
+    """Returns which examples have the value that a config key names as "field=value", bool (N,)."""
     field, equals, value = data[key].partition("=")
     if not equals:
         raise UserError(f'config.data.{key}="{data[key]}" should read like "speaker=theo".')

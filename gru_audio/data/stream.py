@@ -1,4 +1,4 @@
-"""Training data fed from disk: Grain reads the batches of the plan ahead of the device."""
+"""Streams training data from disk: Grain reads the batches of the plan ahead of the device."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,7 @@ from gru_audio.data.source import Source
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads batches of several members at once, or the part of them that one process needs.
+    """Reads batches of several members at once, or the rows that one process needs.
 
     Attributes:
       source: the data set.
@@ -33,8 +33,8 @@ class Reader:
       counts: of the examples in these tables (M, buckets), or quotas (M, buckets, 2, classes).
       backgrounds: a member's background clips, one a member; none where there are none.
       seeds: the members' seeds (M,).
-      rows: what to read of the whole batch, places in it, int32 (R,).
-      mixing: what else to read.
+      rows: the rows of the global batch to read, int32 (R,).
+      mixing: which signals to mix into the examples, and so to read too.
     """
 
     source: Source
@@ -54,12 +54,12 @@ class Reader:
         padded: Sequence[int] | np.ndarray,
         threads: int,
     ) -> Iterator[tuple[Batch, Mixed]]:
-        """The batches of consecutive steps, read ahead by `threads` threads.
+        """Yields the batches of consecutive steps, read ahead by `threads` threads.
 
         Args:
-          buckets, visits: of these members, (M, steps) each.
-          padded: to what each step is padded (steps,): as long as any member's bucket at least.
-          threads: how many.
+          buckets, visits: the members' buckets and visits, (M, steps) each.
+          padded: the padded length of each step (steps,), at least that of each member's bucket.
+          threads: the number of threads.
         """
         steps = grain.MapDataset.range(len(padded))
         batches = steps.map(lambda i: self.step(buckets[:, i], visits[:, i], int(padded[i])))
@@ -69,11 +69,14 @@ class Reader:
     def step(
         self, buckets: np.ndarray | int, visits: np.ndarray | int, padded: int = 0
     ) -> tuple[Batch, Mixed]:
-        """Batch of one step, and what is mixed into it: every leaf (members, rows, ...).
+        """Reads the batch of one step and the signals to mix into it.
 
         Args:
-          buckets, visits: of each member (M,), or of all.
-          padded: steps of the signal; by default those of the longest of these buckets.
+          buckets, visits: one value per member (M,), or one for all members.
+          padded: steps of the signal; 0: the padded length of the longest of these buckets.
+
+        Returns:
+          Batches whose leaves are (members, rows, ...).
         """
         members = (len(self.seeds),)
         buckets = np.broadcast_to(np.asarray(buckets, np.int32), members)
@@ -126,7 +129,7 @@ def read(
     crop: np.ndarray,
     longest: int | None = None,
 ) -> Batch:
-    """One batch of the examples `ids` (B,), as `Resident.batch` would give it."""
+    """Reads one batch of the examples `ids` (B,), equal to that of `Resident.batch`."""
     block, shape = source.signal.block, source.signal.shape
     longest = padded if longest is None else longest
     signal = np.zeros((len(ids), padded, *shape), source.signal.dtype)

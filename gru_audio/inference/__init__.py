@@ -1,1 +1,1 @@
-"""What a trained model finds in sound: in clips, in long recordings, and as the sound comes."""
+"""Applies a trained model to clips, to long recordings and to live sound."""

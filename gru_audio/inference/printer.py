@@ -1,4 +1,4 @@
-"""Labels for people and for programs: tables, lines, bars on a terminal, JSON."""
+"""Prints predicted labels as tables, lines, bars on a terminal, or JSON."""
 
 import contextlib
 import json
@@ -19,16 +19,17 @@ _WIDTH = 1000  # columns of a table in a file
 
 @dataclass(frozen=True)
 class Printer:
-    """Prints what a model finds.
+    """Prints the labels that a model predicts.
 
     Attributes:
-      class_names: of the probabilities.
-      rate: of its samples, in Hz.
-      top_k: how many labels of a clip or a window are given, at most.
-      threshold: labels of clips and windows whose best one is less probable are not given, and a
-        tag has stretches where it is at least so probable; None: 0, and for these 0.5.
-      as_json: one object a line, of every clip or window.
-      several: whether sound may have several labels at once, as tags are.
+      class_names: the names of the classes, in the order of the probabilities.
+      rate: the model's sample rate in Hz.
+      top_k: the largest number of labels per clip or window.
+      threshold: a clip or window gets no labels if its largest probability is below this. In a
+        recording a tag has segments where its probability is at least this. None: 0 for clips and
+        windows, 0.5 for the segments of tags.
+      as_json: whether to print one JSON object per clip or window.
+      several: whether sound may have several labels at once, as with tags.
     """
 
     class_names: tuple[str, ...]
@@ -39,7 +40,7 @@ class Printer:
     several: bool = False
 
     def clips(self, rows: Iterable[tuple[str, np.ndarray]]) -> None:
-        """Prints names of files with the probabilities (classes,) of their labels."""
+        """Prints the labels of clips: pairs of a file name and probabilities (classes,)."""
         if self.as_json:
             for name, probabilities in rows:
                 print(json.dumps({"file": name, "labels": self._labels(probabilities)}))
@@ -54,7 +55,7 @@ class Printer:
             plain_console().print(table)
 
     def recording(self, name: str, found: Iterable[Found]) -> None:
-        """Prints a recording's segments, or as JSON its windows, as they come."""
+        """Prints a recording's segments, or as JSON its windows, each as soon as it is known."""
         if self.as_json:
             for window in found:
                 self._print_json(window, {"file": name})
@@ -69,7 +70,7 @@ class Printer:
 
     @contextlib.contextmanager
     def live(self) -> Iterator[Callable[[Found], None]]:
-        """Gives what shows a window: as bars where there is a terminal, else as a line."""
+        """Yields a function that shows a window: as bars on a terminal, otherwise as a line."""
         console = plain_console()
         if self.as_json or not console.is_terminal:
             yield self._print_json if self.as_json else self._print_line
@@ -77,10 +78,10 @@ class Printer:
         with Live(console=console, auto_refresh=False) as screen:
             yield lambda window: screen.update(self._bars(window), refresh=True)
 
-    def _print_json(self, window: Found, about: dict[str, Any] | None = None) -> None:
+    def _print_json(self, window: Found, extra: dict[str, Any] | None = None) -> None:
         if labels := self._labels(window.probabilities):
             times = {"start": window.start / self.rate, "end": window.end / self.rate}
-            print(json.dumps((about or {}) | times | {"labels": labels}), flush=True)
+            print(json.dumps((extra or {}) | times | {"labels": labels}), flush=True)
 
     def _print_line(self, window: Found) -> None:
         if labels := self._labels(window.probabilities):
@@ -91,12 +92,13 @@ class Printer:
         grid = Table.grid(padding=(0, 2))
         grid.add_row(clock(window.end / self.rate))
         for label in self._labels(window.probabilities):
-            chance = label["probability"]
-            grid.add_row(label["label"], f"{chance:.1%}", Bar(1.0, 0.0, chance, width=40))
+            probability = label["probability"]
+            bar = Bar(1.0, 0.0, probability, width=40)
+            grid.add_row(label["label"], f"{probability:.1%}", bar)
         return grid
 
     def _labels(self, probabilities: np.ndarray) -> list[dict[str, Any]]:
-        """The most probable labels, the best one first; none if that is below the threshold."""
+        """Returns the most probable labels in order; none if the first is below the threshold."""
         if self.threshold is not None and probabilities.max() < self.threshold:
             return []
         order = np.argsort(-probabilities)[: self.top_k]
@@ -106,13 +108,13 @@ class Printer:
 
 
 def plain_console() -> Console:
-    """Prints names as they are, "[a].wav" too, and whole where it is no terminal."""
+    """Returns a console without markup, so "[a].wav" prints unchanged; wide if not a terminal."""
     width = None if Console().is_terminal else _WIDTH
     return Console(markup=False, emoji=False, highlight=False, width=width)
 
 
 def clock(seconds: float) -> str:
-    """3725.5 as 1:02:05.50."""
+    """Formats seconds: 3725.5 as 1:02:05.50."""
     minutes, hundredths = divmod(round(100 * seconds), 6000)
     return f"{minutes // 60}:{minutes % 60:02}:{hundredths / 100:05.2f}"
 

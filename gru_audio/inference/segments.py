@@ -1,4 +1,4 @@
-"""What was found in overlapping windows, as stretches of time with a label."""
+"""Joins the predictions on overlapping windows into labelled segments of time."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Found:
-    """What a model finds from sample `start` to `end`: probabilities float32 (classes,)."""
+    """A model's prediction for samples `start` to `end`: probabilities float32 (classes,)."""
 
     start: int
     end: int
@@ -17,9 +17,13 @@ class Found:
 
 @dataclass(frozen=True)
 class Segment:
-    """Samples `start` to `end`, from `windows` windows with one label.
+    """A stretch of samples with one label.
 
-    `probability` is its mean over these windows.
+    Attributes:
+      start, end: samples.
+      label: the class index.
+      probability: the label's mean probability over the windows.
+      windows: the number of joined windows.
     """
 
     start: int
@@ -32,40 +36,41 @@ class Segment:
 def segments(
     found: Iterable[Found], threshold: float = 0.0, *, several: bool = False
 ) -> Iterator[Segment]:
-    """Joins neighbouring windows with the same label; where two overlap, each has its half.
+    """Joins neighbouring windows with the same label; two windows share their overlap equally.
 
     Args:
       found: windows in order, without gaps between them.
-      threshold: a label less probable than this is none.
-      several: whether a window has all labels that are probable, as tags are, or its best alone.
+      threshold: labels with a lower probability are ignored.
+      several: whether a window has every label above the threshold, as with tags, or only the most
+        probable one.
 
     Yields:
-      Segments, each when it ends.
+      Segments, each as soon as it has ended.
     """
-    current: dict[int, Segment] = {}  # by their labels
-    for share in _shares(found):
-        chances = share.probabilities
-        labels = range(len(chances)) if several else [int(chances.argmax())]
-        going_on = {}
+    current: dict[int, Segment] = {}  # by label
+    for window in _without_overlaps(found):
+        probabilities = window.probabilities
+        labels = range(len(probabilities)) if several else [int(probabilities.argmax())]
+        continued = {}
         for label in labels:
-            if chances[label] < threshold:
+            if probabilities[label] < threshold:
                 continue
-            new = Segment(share.start, share.end, label, float(chances[label]))
-            begun = current.pop(label, None)
-            going_on[label] = _joined(begun, new) if begun else new
+            new = Segment(window.start, window.end, label, float(probabilities[label]))
+            previous = current.pop(label, None)
+            continued[label] = _joined(previous, new) if previous else new
         yield from current.values()
-        current = going_on
+        current = continued
     yield from current.values()
 
 
-def _joined(one: Segment, next_: Segment) -> Segment:
-    windows = one.windows + next_.windows
-    total = one.windows * one.probability + next_.windows * next_.probability
-    return Segment(one.start, next_.end, one.label, total / windows, windows)
+def _joined(first: Segment, second: Segment) -> Segment:
+    windows = first.windows + second.windows
+    total = first.windows * first.probability + second.windows * second.probability
+    return Segment(first.start, second.end, first.label, total / windows, windows)
 
 
-def _shares(found: Iterable[Found]) -> Iterator[Found]:
-    """The same windows without their overlaps."""
+def _without_overlaps(found: Iterable[Found]) -> Iterator[Found]:
+    """Cuts each overlap of two windows in its middle."""
     begin, previous = 0, None
     for window in found:
         if previous is None:

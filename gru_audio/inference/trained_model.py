@@ -1,4 +1,4 @@
-"""A trained model, whole: what `evaluate` and `predict` need, and nothing else."""
+"""A trained model with everything that `evaluate` and `predict` need."""
 
 import functools
 import json
@@ -28,17 +28,23 @@ from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.program import make_program
 from gru_audio.training.step import Program, Weights
 
-_BATCH = 32  # clips labelled at a time
+_BATCH = 32  # clips per model call
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model with its config, field, kind of signal and normalisation.
+    """A trained model with its config, label field, signal and normalisation.
 
-    `field` is that of its labels; None if it needs none.
-    `longest` is the length, in steps of the signal, to which the longest of the clips that it was
-    trained on were padded or cut. `longest_clip` is that of the longest clip of the data set before
-    it was cut; None: unknown, of a model from before it was kept.
+    Attributes:
+      config: the config of the run.
+      field: the field of the labels; None for a task without labels.
+      signal: the kind of sequence that the model was trained on.
+      longest: the longest padded length in training, in steps of the signal.
+      weights: the parameters and the model state.
+      normalisation: mean and standard deviation of the features.
+      about: the run, data set and versions.
+      longest_clip: the length of the longest clip of the data set before cropping, in steps; None:
+        unknown, for a model of an older version.
     """
 
     config: ConfigDict
@@ -47,17 +53,17 @@ class TrainedModel:
     longest: int
     weights: Weights
     normalisation: Normalisation
-    about: dict[str, Any]  # run, data set and versions, for the record
+    about: dict[str, Any]
     longest_clip: int | None = None
 
     @property
     def clip_limit(self) -> int:
-        """Steps of the longest sequence that is a clip; a longer one is a recording."""
+        """The largest number of steps of a clip; a longer sequence is a recording."""
         seconds = self.config.data.crop_seconds or 0.0
         return max(self.longest_clip or self.longest, math.ceil(seconds * self.signal.rate))
 
     def save(self, directory: epath.PathLike) -> None:
-        """Writes a self-contained checkpoint."""
+        """Writes the model to a folder, as `arrays.npz` and `model.json`."""
         description = {
             "config": flatten(self.config),
             "field": describe(self.field) if self.field else None,
@@ -71,13 +77,10 @@ class TrainedModel:
 
     @classmethod
     def load(cls, directory: epath.PathLike) -> "TrainedModel":
-        """Reads what `save` wrote.
-
-        Args:
-          directory: a path, or a string with one.
+        """Reads a model that `save` wrote.
 
         Raises:
-          UserError: there is no finished model, or it is damaged or not what its config says.
+          UserError: there is no model, it is damaged, or its arrays do not match its config.
         """
         arrays, description = load_model(epath.Path(directory).expanduser(), _expected)
         return cls(
@@ -87,47 +90,49 @@ class TrainedModel:
         )
 
     def program(self) -> Program:
-        """The program the model was trained by."""
+        """Builds the program that trained the model."""
         return make_program(self.config, self.signal, self.field)
 
     def scores(self, clips: Sequence[np.ndarray], labels: Any) -> dict[str, np.ndarray]:
-        """The task's scores of clips, signals as the model was trained on.
+        """Computes the task's scores of clips, cropped to the middle as in an evaluation.
 
         Args:
-          clips: N of them.
-          labels: the task's labels of them, a tree of arrays (N, ...).
+          clips: N signals of the kind that the model was trained on; at least one.
+          labels: the task's labels of the clips, a tree of arrays (N, ...).
+
+        Returns:
+          Arrays (N, ...) by name.
         """
         starts = np.array([self._start(len(clip)) for clip in clips], np.int32)
         rows = self._map(self._score, [self.middle(clip) for clip in clips], labels, starts)
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
     def probabilities(self, clips: Sequence[np.ndarray], batch: int = _BATCH) -> np.ndarray:
-        """Those of the classes for whole clips, however long: float32 (N, classes).
+        """Computes class probabilities of whole clips of any length, float32 (N, classes).
 
         Args:
-          clips: at least one, as the model was trained on.
-          batch: how many go through the model together; each number is compiled once.
+          clips: N signals of the kind that the model was trained on; at least one.
+          batch: clips per model call; each value is compiled once.
         """
         rows = self._map(self._score, clips, size=batch)
         return np.stack([row["probabilities"] for row in rows])
 
     @functools.cached_property
     def _score(self) -> Callable[[Batch], dict[str, jax.Array]]:
-        """The task's scores of a batch; compiled once for each shape."""
+        """The function from a batch to the task's scores; compiled once for each shape."""
         weights, normalisation = jax.device_put((self.weights, self.normalisation))
         return functools.partial(jax.jit(self.program().score), weights, normalisation)
 
     @functools.cached_property
     def _unknown(self) -> Any:
-        """The task's labels of one clip of which nothing is known."""
+        """The task's labels of one clip whose field value is unknown."""
         return self.program().task.labels(self.field.arrays([None]) if self.field else ())
 
     def gates(self, clips: Sequence[np.ndarray]) -> list[dict[str, dict[str, np.ndarray]]]:
-        """The gates of the recurrent layers on whole clips, however long.
+        """Computes the gates of the recurrent layers on whole clips of any length.
 
         Returns:
-          For each clip: name of the layer -> name of the gate -> (frames, hidden); see
-          `gru_audio.nn.gates`.
+          For each clip: layer name -> gate name -> (frames, hidden); see `gru_audio.nn.gates`.
 
         Raises:
           UserError: the model has no recurrent layers.
@@ -136,14 +141,11 @@ class TrainedModel:
 
         @jax.jit
         def gates(weights: Weights, normalisation: Normalisation, batch: Batch) -> Gates:
-            inputs, frames, _ = program.inputs_and_targets(normalisation, batch)
+            inputs, lengths, _ = program.inputs_and_targets(normalisation, batch)
             variables = {"params": weights.params, **weights.model_state}
-            return gates_of(program.model, variables, inputs, frames)
+            return gates_of(program.model, variables, inputs, lengths)
 
-        rows = self._map(
-            lambda batch: gates(self.weights, self.normalisation, batch),
-            clips,
-        )
+        rows = self._map(lambda batch: gates(self.weights, self.normalisation, batch), clips)
         return [
             jax.tree.map(lambda gate, length=row.lengths: gate[:length], row.layers) for row in rows
         ]
@@ -156,12 +158,17 @@ class TrainedModel:
         starts: np.ndarray | None = None,
         size: int = _BATCH,
     ) -> list[Any]:
-        """What a function of a batch, a tree of arrays (B, ...), gives for each clip, in order.
+        """Applies a function of a batch to clips; returns its result for each clip, in order.
 
-        Labels are unknown, and clips begin at their step 0, unless they are given.
+        Clips are sorted by length and padded to a power of two of blocks, or to the longest length
+        of training, so that few shapes are compiled.
 
-        Clips are sorted by length and padded to powers of two blocks or to the longest length of
-        training, so that few shapes are compiled.
+        Args:
+          function: returns a tree of arrays (size, ...).
+          clips: N signals.
+          labels: the task's labels, a tree of arrays (N, ...); None: unknown.
+          starts: the step at which each clip was cropped (N,); None: 0.
+          size: clips per call.
         """
         if labels is None:
             labels = take(self._unknown, np.zeros(len(clips), np.int32))
@@ -178,9 +185,9 @@ class TrainedModel:
                 signal[row, : lengths[i]], length[row] = clips[i], lengths[i]
             filled = np.resize(chosen, size)
             batch = Batch(signal, length, starts[filled], take(labels, filled), np.arange(size))
-            given = jax.device_get(function(jax.tree.map(jnp.asarray, batch)))
+            result = jax.device_get(function(jax.tree.map(jnp.asarray, batch)))
             for row, i in enumerate(chosen):
-                results[i] = jax.tree.map(lambda leaf, row=row: leaf[row], given)
+                results[i] = jax.tree.map(lambda leaf, row=row: leaf[row], result)
         return results
 
     def _padded(self, length: int) -> int:
@@ -189,12 +196,12 @@ class TrainedModel:
         return min(padded, self.longest) if length <= self.longest else padded
 
     def middle(self, clip: np.ndarray) -> np.ndarray:
-        """What of a clip is scored: its middle `crop_seconds`, or all of it if there is no crop."""
+        """Returns the part of a clip that is scored: the middle `crop_seconds`, or all of it."""
         start = self._start(len(clip))
         return clip[start : start + self._crop] if self._crop else clip
 
     def _start(self, length: int) -> int:
-        """The step where the middle of a clip begins; 0 for the whole of it."""
+        """Returns the step where the scored part of a clip of `length` steps begins."""
         if not self._crop:
             return 0
         block = self.signal.block
@@ -202,24 +209,24 @@ class TrainedModel:
 
     @property
     def _crop(self) -> int:
-        """Steps to which longer clips are cropped; 0: they are not."""
+        """Steps to which longer clips are cropped; 0: no crop."""
         seconds, block = self.config.data.crop_seconds, self.signal.block
         return 0 if seconds is None else block * max(1, int(seconds * self.signal.rate) // block)
 
 
 def _described(description: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a `Trained` that are no arrays."""
+    """Parses `model.json`: the attributes of a `TrainedModel` that are not arrays."""
     config, signal = read_config(description["config"]), description["signal"]
     check(config)
     about = description["about"]
     if not isinstance(about, dict) or not isinstance(about.get("run"), str):
-        raise UserError("about does not name the run.")
+        raise UserError("The key about does not name the run.")
     lengths = {name: description.get(name) for name in ("longest", "longest_clip")}
     for name, length in lengths.items():
         if length is None and name == "longest_clip":
             continue
         if type(length) is not int or not 1 <= length < 2**31:
-            raise UserError(f"{name}={length} is no length.")
+            raise UserError(f"{name}={length} is not a valid length.")
     return {
         "config": config,
         "field": _field(description),
@@ -232,22 +239,22 @@ def _described(description: dict[str, Any]) -> dict[str, Any]:
 def _field(description: dict[str, Any]) -> Field | None:
     if "field" in description:
         return described(description["field"]) if description["field"] else None
-    names = description["class_names"]  # of a model from when all fields were classes
+    names = description["class_names"]  # the format of before there were other fields
     return described({"kind": ClassField.kind, "names": names}) if names else None
 
 
 def _expected(description: dict[str, Any]) -> Any:
-    """Shapes and types of the arrays that a model so described has; nothing is allocated."""
-    told = _described(description)
-    program = make_program(told["config"], told["signal"], told["field"])
+    """Returns the shapes and dtypes that the arrays of a model must have, without allocation."""
+    attributes = _described(description)
+    program = make_program(attributes["config"], attributes["signal"], attributes["field"])
     feature: Any = jax.ShapeDtypeStruct((program.frontend.features,), jnp.float32)
-    hyper = jax.tree.map(lambda leaf: leaf[0], hyperparameters([told["config"]]))
+    hyper = jax.tree.map(lambda leaf: leaf[0], hyperparameters([attributes["config"]]))
     state = jax.eval_shape(program.init, jnp.uint32(0), hyper, Normalisation(feature, feature))
     return _arrays(state.weights, state.normalisation)
 
 
 def _arrays(weights: Weights, normalisation: Normalisation) -> Any:
-    """The tree that is saved."""
+    """Returns the tree of arrays that is saved."""
     return {
         "params": weights.params,
         "model_state": weights.model_state,
@@ -266,16 +273,20 @@ def save_model(directory: epath.Path, arrays: Any, description: dict[str, Any]) 
 def load_model(
     directory: epath.Path, expected: Callable[[dict[str, Any]], Any] | None = None
 ) -> tuple[Any, dict[str, Any]]:
-    """Arrays (host, as nested dicts) and description of a model that `save_model` wrote.
+    """Reads the arrays and the description of a model that `save_model` wrote.
 
-    Nothing in it is executed, and no array is read before its size has been checked.
+    The model may be untrusted: loading runs no code from it, and checks the size of each array
+    before it reads the array.
 
     Args:
-      directory: the model's.
-      expected: gives, for a description, shapes and dtypes that the arrays must have.
+      directory: the folder of the model.
+      expected: returns the shapes and dtypes that the arrays of a description must have.
+
+    Returns:
+      The arrays on the host as nested dicts, and the description.
 
     Raises:
-      UserError: there is no model, or it is damaged, or not what its description says.
+      UserError: there is no model, it is damaged, or its arrays do not match its description.
     """
     file = directory / "model.json"
     if not file.exists():
@@ -287,21 +298,21 @@ def load_model(
         if expected is not None:
             _compare(found, named_leaves(expected(description)))
         return _nested(npz.decode(data)), description
-    except Exception as error:  # a crafted description fails wherever it is first believed
+    except Exception as error:  # a crafted description can fail anywhere
         reason = str(error) or type(error).__name__
         raise UserError(f"The model in {directory} cannot be used: {reason}") from error
 
 
 def _compare(found: Mapping[str, Layout], expected: Mapping[str, Any]) -> None:
     for name in sorted({*found, *expected}):
-        its = found.get(name)
-        due = expected.get(name) and Layout(expected[name].shape, expected[name].dtype)
-        if its != due:
-            raise ValueError(f"{name} should be {due}, and is {its}.")
+        actual = found.get(name)
+        required = expected.get(name) and Layout(expected[name].shape, expected[name].dtype)
+        if actual != required:
+            raise ValueError(f"{name} should be {required}, but is {actual}.")
 
 
 def _nested(arrays: Mapping[str, np.ndarray]) -> Any:
-    """{"a/b": x} as {"a": {"b": x}}."""
+    """Converts {"a/b": x} to {"a": {"b": x}}."""
     tree: dict[str, Any] = {}
     for name, leaf in arrays.items():
         *folders, last = name.split("/")

@@ -1,4 +1,4 @@
-"""A model on windows: of a recording, many at a time; of sound that is coming, each at once."""
+"""Applies a model to windows: of a recording in batches, of live sound one at a time."""
 
 import collections
 import itertools
@@ -12,45 +12,50 @@ from gru_audio.audio.live import cut
 from gru_audio.inference.segments import Found
 from gru_audio.inference.trained_model import TrainedModel
 
-_TOGETHER = 32  # windows of a recording
+_BATCH = 32  # windows of a recording per model call
 
 
 def label_recording(
     trained: TrainedModel, blocks: Iterable[np.ndarray], size: int, hop: int
 ) -> Iterator[Found]:
-    """What the model finds in every window of a recording, which is never held as a whole.
+    """Yields the model's prediction for every window, without holding the whole recording.
 
     Args:
       trained: the model.
       blocks: int16 samples at the model's rate, in order.
-      size: samples of a window.
-      hop: samples from one window to the next.
+      size: samples per window.
+      hop: samples between the starts of two windows.
     """
     windows = cut(blocks, size, hop)
-    while some := list(itertools.islice(windows, _TOGETHER)):
-        rows = trained.probabilities([window.samples for window in some], batch=_TOGETHER)
-        for window, probabilities in zip(some, rows, strict=True):
+    while group := list(itertools.islice(windows, _BATCH)):
+        rows = trained.probabilities([window.samples for window in group], batch=_BATCH)
+        for window, probabilities in zip(group, rows, strict=True):
             yield Found(window.start, window.end, probabilities)
 
 
 @dataclass
 class Pace:
-    """Whether work on windows keeps up with sound that brings one every `hop` seconds.
+    """Tracks whether the processing of live windows keeps up with the sound.
 
-    Waiting work is counted as in a queue (Lindley's recursion), whenever the windows come: a pipe
-    may also bring them faster.
+    The delay follows Lindley's recursion for a queue with one window every `hop` seconds. It does
+    not depend on when the windows arrive, since a pipe may deliver them faster.
+
+    Attributes:
+      hop: seconds between two windows.
+      behind: the current delay in seconds.
+      skipped: the number of skipped windows.
     """
 
     hop: float
-    behind: float = 0.0  # seconds
-    skipped: int = 0  # windows
+    behind: float = 0.0
+    skipped: int = 0
 
     def worked(self, seconds: float) -> None:
-        """A window took this long."""
+        """Records that a window took `seconds` to process."""
         self.behind = max(0.0, self.behind + seconds - self.hop)
 
     def skips(self) -> bool:
-        """Whether the next window is left out, because it would come more than a hop late."""
+        """Returns whether to skip the next window because the delay exceeds one hop; counts it."""
         if self.behind <= self.hop:
             return False
         self.behind -= self.hop
@@ -67,20 +72,20 @@ def label_live(
     smooth: int,
     pace: Pace,
 ) -> Iterator[Found]:
-    """What the model finds in each window as soon as its sound has come.
+    """Yields the model's prediction for each window as soon as its sound has arrived.
 
-    Windows are scored again from their beginning, though they overlap: a bidirectional model, too,
-    hears each as a clip. What is done with a result counts as work on it.
+    The model scores each window from its beginning, although windows overlap, so bidirectional
+    models work too. The time that the caller spends on a result counts as processing time.
 
     Args:
       trained: the model.
-      blocks: int16 samples at the model's rate, as they come.
-      size: samples of a window.
-      hop: samples from one window to the next.
-      smooth: the probabilities are the mean over so many windows, this and those before it.
-      pace: counts the windows that are skipped.
+      blocks: int16 samples at the model's rate, as they arrive.
+      size: samples per window.
+      hop: samples between the starts of two windows.
+      smooth: the probabilities are the mean over the last `smooth` scored windows.
+      pace: decides which windows to skip, and counts them.
     """
-    trained.probabilities([np.zeros(size, np.int16)], batch=1)  # compiled before sound comes
+    trained.probabilities([np.zeros(size, np.int16)], batch=1)  # compiles before sound arrives
     recent: collections.deque[np.ndarray] = collections.deque(maxlen=smooth)
     for window in cut(blocks, size, hop):
         if pace.skips():

@@ -1,4 +1,4 @@
-"""Fields of every type: what a list says reaches TFDS, memory and batches unchanged."""
+"""Fields of every type: values of a manifest reach TFDS, memory and batches unchanged."""
 
 import json
 import math
@@ -43,7 +43,7 @@ NAMES = ["label", "kinds", "words", "age", "events"]
 
 
 def write_list(folder, events=EVENTS):
-    """A list of clips with a field of each type, and one of events."""
+    """Writes a manifest with a field of each type, and an event list."""
     rows, of_events = ["file,label,split,kinds,words,age"], ["file\tonset\toffset\tlabel"]
     for i, seconds in enumerate(SECONDS):
         name = f"{i}.wav"
@@ -94,11 +94,11 @@ def source(data_dir):
 
 @pytest.fixture(scope="module")
 def numbers(source):
-    """Of each row, the number of its clip."""
+    """The clip number of each row."""
     return [int(name.removesuffix(".wav")) for name in source.columns["clip"]]
 
 
-def test_a_list_gives_the_values_that_it_has(source, numbers):
+def test_values_of_a_manifest(source, numbers):
     assert source.fields == {
         "kinds": TagsField(("high", "low")),
         "words": TextField("".join(sorted(set("caf\u00e9 au laitno")))),
@@ -128,7 +128,7 @@ def test_a_list_gives_the_values_that_it_has(source, numbers):
 
 
 def test_tfds_reads_the_records(source, numbers, data_dir):
-    """And its features are fields again, of the same types and values."""
+    """The TFDS features convert back to fields of the same types and values."""
     builder = tfds.builder_from_directory(data_dir / "typed" / "1.2.0")
     features = builder.info.features
     assert features["kinds"].feature.names == ["high", "low"]
@@ -178,13 +178,13 @@ def test_resident_and_streamed_batches_carry_the_values_and_where_a_crop_begins(
 @pytest.mark.parametrize(
     ("event", "why"),
     [
-        ((0.05, 0.05, "owl"), "event owl from 0.05 to 0.05 s, which no clip of"),
-        ((0.05, 0.05 + 1e-12, "owl"), "event owl from 0.05 to 0.05 s, which no clip of"),
+        ((0.05, 0.05, "owl"), "event owl from 0.05 to 0.05 s does not fit in a clip of"),
+        ((0.05, 0.05 + 1e-12, "owl"), "event owl from 0.05 to 0.05 s does not fit in a clip of"),
         ((-0.1, 0.05, "owl"), "event owl from -0.1 to 0.05 s"),
         ((0.0, 9.0, "owl"), "event owl from 0 to 9 s"),
     ],
 )
-def test_a_clip_with_an_event_that_cannot_be_is_skipped_by_name(tmp_path, event, why):
+def test_a_clip_with_an_invalid_event_is_skipped(tmp_path, event, why):
     events = [[event], *[[(0.0, 0.05, "owl")]] * (CLIPS - 1)]
     told = prepare("manifest", tmp_path, name="typed", **write_list(tmp_path, events))
     assert "skipped: 1" in told and f"0.wav: events: {why}" in told
@@ -214,12 +214,12 @@ def test_events_of_a_part_of_a_file_are_those_of_the_part(tmp_path):
     ("text", "message"),
     [
         ("file,onset,offset\n0.wav,0,1\n", 'no column "label"'),
-        ("file,onset,offset,label\n0.wav,soon,1,owl\n", "row 1: an event has an onset"),
-        ("file,onset,offset,label\n0.wav,0,1,\n", "row 1: an event has an onset"),
-        ("file,onset,offset,label\nx.wav,0,1,owl\n", r"lists x\.wav, and there is no clip"),
+        ("file,onset,offset,label\n0.wav,soon,1,owl\n", "row 1: an event needs an onset"),
+        ("file,onset,offset,label\n0.wav,0,1,\n", "row 1: an event needs an onset"),
+        ("file,onset,offset,label\nx.wav,0,1,owl\n", r"lists x\.wav, but there is no clip"),
     ],
 )
-def test_a_faulty_list_of_events_is_explained(tmp_path, text, message):
+def test_an_invalid_event_list_is_refused(tmp_path, text, message):
     options = write_list(tmp_path)
     (tmp_path / "events.tsv").write_text(text)
     with pytest.raises(UserError, match=message):
@@ -235,7 +235,7 @@ def test_a_folder_and_features_have_other_fields_too(tmp_path):
     found = open_source("tagged", tmp_path)
     assert found.fields["label"] == TagsField(("cat", "dog"))
     assert sorted(found.columns["label"].tolist()) == [[0, 0], [0, 1], [1, 1]]
-    with pytest.raises(UserError, match='A folder has the tags "label"'):
+    with pytest.raises(UserError, match='The only tags of a folder are "label"'):
         prepare("folder", tmp_path, name="no", **(options | {"tags": ["x"]}))
     arrays = {"features": np.ones((3, 4, 2)), "said": np.array(["yes", "no", ""])}
     np.savez(tmp_path / "x.npz", age=np.array([1, 2, 3]), **arrays)
@@ -247,9 +247,9 @@ def test_a_folder_and_features_have_other_fields_too(tmp_path):
     assert found.columns["age"].tolist() == [1, 2, 3]
 
 
-def test_a_number_that_is_none_is_told_with_its_row(tmp_path):
+def test_an_invalid_number_is_reported_with_its_row(tmp_path):
     options = write_list(tmp_path)
-    with pytest.raises(UserError, match=r'list\.csv, row 1: "caf. au lait" is no number'):
+    with pytest.raises(UserError, match=r'list\.csv, row 1: "caf. au lait" is not a number'):
         prepare("manifest", tmp_path, name="typed", **(options | {"numbers": ["x=words"]}))
 
 
@@ -312,22 +312,22 @@ def test_a_damaged_description_is_refused_or_a_field(description):
 
 BAD_COLUMNS = [
     ("kinds", np.full((CLIPS, 2), 0.5, np.float32), "tags are 0 or 1"),
-    ("kinds", np.zeros((CLIPS, 3), np.float32), "no such field has"),
-    ("words/known", np.zeros(CLIPS, bool), "text that is unknown"),
-    ("words/text", np.arange(CLIPS), "no such field has"),
+    ("kinds", np.zeros((CLIPS, 3), np.float32), "the wrong type or shape"),
+    ("words/known", np.zeros(CLIPS, bool), "marked as unknown"),
+    ("words/text", np.arange(CLIPS), "the wrong type or shape"),
     ("age", np.full(CLIPS, np.inf, np.float32), "infinite"),
-    ("events/counts", np.full(CLIPS, 3, np.int32), "events that are not there"),
-    ("events/counts", np.full(CLIPS, -2, np.int32), "events that are not there"),
-    ("events/counts", np.zeros(CLIPS, np.int32), "classes that do not exist"),
-    ("events/classes", np.full((CLIPS, 2), 2, np.int32), "classes that do not exist"),
+    ("events/counts", np.full(CLIPS, 3, np.int32), "event count is out of range"),
+    ("events/counts", np.full(CLIPS, -2, np.int32), "event count is out of range"),
+    ("events/counts", np.zeros(CLIPS, np.int32), "a class index is out of range"),
+    ("events/classes", np.full((CLIPS, 2), 2, np.int32), "a class index is out of range"),
     ("events/times", np.zeros((CLIPS, 2, 2), np.float32), "ends before it begins"),
-    ("events/times", np.ones((CLIPS, 2), np.float32), "no such field has"),
-    ("events/times", np.ones((CLIPS, 1, 2), np.float32), "times or classes too many"),
+    ("events/times", np.ones((CLIPS, 2), np.float32), "the wrong type or shape"),
+    ("events/times", np.ones((CLIPS, 1, 2), np.float32), "times and event classes differ"),
 ]
 
 
 @pytest.mark.parametrize(("column", "values", "why"), BAD_COLUMNS)
-def test_columns_that_are_no_values_are_refused(data_dir, tmp_path, column, values, why):
+def test_invalid_columns_are_refused(data_dir, tmp_path, column, values, why):
     folder = tmp_path / "copy"
     folder.mkdir()
     for path in (data_dir / "typed" / "1.2.0").iterdir():
@@ -343,7 +343,7 @@ def test_columns_that_are_no_values_are_refused(data_dir, tmp_path, column, valu
 
 
 def old(data_dir, folder):
-    """The data set as it was prepared when there were classes alone."""
+    """The data set in the old format, which had only class fields."""
     target = folder / "typed" / "1.2.0"
     target.mkdir(parents=True)
     for path in (data_dir / "typed" / "1.2.0").iterdir():
@@ -357,7 +357,7 @@ def old(data_dir, folder):
     return open_source("typed", folder)
 
 
-def test_what_was_prepared_before_there_were_types_has_classes(data_dir, source, tmp_path):
+def test_old_data_sets_have_class_fields(data_dir, source, tmp_path):
     found = old(data_dir, tmp_path)
     assert found.fields == {"label": source.fields["label"]}
     np.testing.assert_array_equal(found.columns["label"], source.columns["label"])

@@ -1,4 +1,4 @@
-"""The plan: every batch a pure function of seeds and step, the same on host and device."""
+"""The plan: batches are pure functions of seeds and step, equal on host and device."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ def plan_of(lengths=LENGTHS, **changes):
 
 
 def sizes_of(plan, lengths=LENGTHS):
-    """How many examples each bucket has when all of them are trained on."""
+    """The number of examples in each bucket if all are trained on."""
     return [len(table) for table in plan.tables(np.arange(len(lengths)), lengths)]
 
 
@@ -49,7 +49,7 @@ def test_every_clip_fits_its_bucket(lengths, buckets):
 
 
 def test_buckets_waste_the_least():
-    """Against every choice of three edges on a small example."""
+    """Compares with all choices of three edges on a small example."""
     lengths = np.random.default_rng(1).integers(1, 30, 200) * BLOCK
     plan = plan_of(lengths, buckets=3)
     edges = np.unique(lengths)
@@ -73,7 +73,7 @@ def test_schedule_visits_buckets_by_their_share():
 
 
 def times_seen(plan, ids, lengths, steps, seed=3):
-    """How often each of the examples `ids` is drawn in so many steps."""
+    """How often each of the examples `ids` is drawn in `steps` steps."""
     tables = plan.tables(ids, lengths[ids])
     np.testing.assert_array_equal(np.sort(np.concatenate(tables)), ids)
     seen, own = np.zeros(len(lengths), int), [len(table) for table in tables]
@@ -181,7 +181,7 @@ def test_passes_and_seeds_are_shuffled_differently():
 
 
 def test_shuffle_is_uniform():
-    """Where each of 12 examples lands over 6000 seeds: chi-squared against equal chances."""
+    """Chi-squared test of the positions of 12 examples over 6000 seeds against a uniform one."""
     table, rows = np.arange(12, dtype=np.int32), np.arange(12, dtype=np.int32)
     counts = np.zeros((12, 12))
     for seed in range(6000):
@@ -190,8 +190,8 @@ def test_shuffle_is_uniform():
     assert chi_squared < 121 + 5 * np.sqrt(2 * 121)
 
 
-def test_neighbours_are_parted():
-    """Neighbours in the table follow each other no more often than by chance."""
+def test_neighbours_are_separated():
+    """Neighbours in the table are adjacent in a pass only as often as by chance."""
     table, rows = np.arange(500, dtype=np.int32), np.arange(500, dtype=np.int32)
     together = [
         (np.abs(np.diff(rows_to_examples(table, 500, np.uint32(s), 0, 0, rows, 500))) == 1).sum()
@@ -221,8 +221,8 @@ def test_host_and_device_agree():
         np.testing.assert_array_equal(partners, partner_rows(rows, np.int32(visit), 16))
 
 
-def test_rows_do_not_depend_on_who_asks():
-    """A device that computes its own rows finds what one device would."""
+def test_rows_do_not_depend_on_the_device():
+    """Each device computes the same rows as a single device."""
     table, rows = np.arange(100, dtype=np.int32), np.arange(32, dtype=np.int32)
     whole = rows_to_examples(table, 100, np.uint32(1), 0, 9, rows, 32)
     halves = [rows_to_examples(table, 100, np.uint32(1), 0, 9, r, 32) for r in np.split(rows, 2)]

@@ -1,4 +1,4 @@
-"""Piano rolls: exactly those of the published files, and their published baselines."""
+"""Piano rolls equal the published files and reproduce published baselines."""
 
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def test_a_cut_off_file_is_refused_wherever_it_is_cut(tmp_path, compress):
     content = path.read_bytes()
     for end in (0, 3, 100, 128, 140, len(content) // 2, len(content) - 100, len(content) - 1):
         path.write_bytes(content[:end])
-        with pytest.raises(UserError, match="is no file of piano rolls, or damaged"):
+        with pytest.raises(UserError, match="is not a file of piano rolls, or is damaged"):
             prepare_file(path)
 
 
@@ -73,20 +73,20 @@ def test_a_damaged_file_is_refused(file):
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 255
     file.write_bytes(content)
-    with pytest.raises(UserError, match="is no file of piano rolls, or damaged"):
+    with pytest.raises(UserError, match="is not a file of piano rolls, or is damaged"):
         prepare_file(file)
 
 
 @pytest.mark.parametrize("content", [b"no MATLAB file at all" * 20, sounds.encode(sounds.tone())])
 def test_another_file_is_refused(tmp_path, content):
     (tmp_path / "rolls.mat").write_bytes(content)
-    with pytest.raises(UserError, match=r"rolls\.mat is no file of piano rolls"):
+    with pytest.raises(UserError, match=r"rolls\.mat is not a file of piano rolls"):
         prepare_file(tmp_path / "rolls.mat")
 
 
 def test_matlab_files_of_other_things_are_refused(tmp_path):
     scipy.io.savemat(tmp_path / "rolls.mat", {"traindata": np.eye(3), "somedata": np.eye(3)})
-    with pytest.raises(UserError, match="is no file of piano rolls"):
+    with pytest.raises(UserError, match="is not a file of piano rolls"):
         prepare_file(tmp_path / "rolls.mat")
 
 
@@ -103,7 +103,7 @@ def test_matlab_files_of_other_things_are_refused(tmp_path):
     ],
     ids=["two", "half", "nan", "narrow", "turned", "empty", "text"],
 )
-def test_what_is_no_roll_is_named(tmp_path, roll):
+def test_an_invalid_roll_is_named(tmp_path, roll):
     rolls = made_rolls()
     rolls["validation"][1] = roll
     write_rolls(tmp_path / "rolls.mat", rolls)
@@ -111,7 +111,7 @@ def test_what_is_no_roll_is_named(tmp_path, roll):
         prepare_file(tmp_path / "rolls.mat")
 
 
-def test_only_the_published_file_is_taken_unless_asked_for(file, tmp_path):
+def test_an_unpublished_file_needs_noverify(file, tmp_path):
     with pytest.raises(UserError, match=r"published JSB_Chorales\.mat.*pass --noverify"):
         prepare("jsb_chorales", tmp_path / "data", archive=str(file))
     assert "nothing to compare with" in prepare(
@@ -140,7 +140,7 @@ PUBLISHED = {  # clips and frames by split, the longest clip; test losses of the
 
 @pytest.fixture(scope="module", params=PUBLISHED)
 def published(request, tmp_path_factory) -> Source:
-    """Each of the four, prepared from a folder that holds all of them."""
+    """Each of the four corpora, prepared from a folder of all files."""
     folder = sounds.archive("polyphonic-music/JSB_Chorales.mat").parent
     data_dir = tmp_path_factory.mktemp("data")
     assert "by sha256" in prepare(request.param, data_dir, archive=str(folder))
@@ -152,12 +152,12 @@ def rolls_of(source: Source, split: str) -> list[np.ndarray]:
 
 
 def share(ones: np.ndarray, frames: np.ndarray | int) -> np.ndarray:
-    """The chance of each key."""
+    """The probability of each key."""
     return (ones + ALMOST_NOTHING) / (frames + 2 * ALMOST_NOTHING)
 
 
 def loss_of(pieces: list[np.ndarray], logits_of) -> float:
-    """The task's loss of pieces, in padded batches, when the first frame is not foretold."""
+    """The task's loss on pieces in padded batches; the first frame is not predicted."""
     task = NextStep(KEYS, first_frame=False)
 
     @jax.jit
@@ -186,8 +186,8 @@ def test_clips_and_frames_of_the_published_files(published):
     assert length.max() == longest
 
 
-def test_a_chance_for_each_key_loses_what_is_published(published):
-    """Whoever learns anything must lose less."""
+def test_loss_of_key_frequencies_equals_the_published_one(published):
+    """A trained model must have a lower loss."""
     train = np.concatenate(rolls_of(published, "train"))
     logits = logit(share(train.sum(axis=0), len(train))).astype(np.float32)
     loss = loss_of(
@@ -196,8 +196,8 @@ def test_a_chance_for_each_key_loses_what_is_published(published):
     assert round(loss, 2) == PUBLISHED[published.name][3]
 
 
-def test_a_markov_chain_for_each_key_loses_what_is_published(published):
-    """It sees the frame before: one frame too early or too late, and it loses more or nothing."""
+def test_loss_of_a_markov_chain_per_key_equals_the_published_one(published):
+    """The prediction from the frame before; a shift by one frame would change the loss."""
     train = rolls_of(published, "train")
     before = np.concatenate([roll[:-1] for roll in train]).astype(np.int64)
     after = np.concatenate([roll[1:] for roll in train]).astype(np.int64)

@@ -1,4 +1,4 @@
-"""A gather from device memory against reading the clips on the host."""
+"""Batches from device memory equal batches that the host reads."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def resident(source, labels, plan):
 
 
 def gathered(resident, ids, padded, crop):
-    """What the compiled step would see."""
+    """The batch that the compiled step gathers."""
     rows = np.arange(len(ids), dtype=np.int32)
     gather = jax.jit(type(resident).batch, static_argnums=3)
     return jax.device_get(gather(resident, jnp.asarray(ids), rows, padded, jnp.asarray(crop)))
@@ -40,7 +40,7 @@ def assert_equal(batch, other):
         np.testing.assert_array_equal(leaf, its)
 
 
-def test_every_bucket_is_what_reading_gives(source, labels, plan, resident):
+def test_every_bucket_equals_reading(source, labels, plan, resident):
     lengths = source.columns["length"]
     parts = plan.parts(np.arange(len(source)), lengths)
     assert len(parts) == 3
@@ -55,7 +55,7 @@ def test_every_bucket_is_what_reading_gives(source, labels, plan, resident):
 
 
 @pytest.mark.parametrize("blocks", [1, 5])
-def test_random_crops_are_what_reading_gives(source, labels, resident, blocks):
+def test_random_crops_equal_reading(source, labels, resident, blocks):
     ids = np.arange(len(source), dtype=np.int32)
     crop = np.random.default_rng(0).random(len(ids), np.float32)
     batch = gathered(resident, ids, blocks * BLOCK, crop)

@@ -1,4 +1,4 @@
-"""Random access to prepared clips: the right ones, from anywhere, and nothing but data."""
+"""Random access to prepared clips, from threads and processes, and with untrusted files."""
 
 import hashlib
 import json
@@ -163,7 +163,7 @@ def test_the_newest_version_is_opened(data_dir, tmp_path):
     assert "/1.10.0/" in open_source("mine", tmp_path).records[0][0]
 
 
-def test_what_is_not_prepared_says_how_to(data_dir, tmp_path):
+def test_a_missing_data_set_names_the_command(data_dir, tmp_path):
     with pytest.raises(UserError, match=r"Run: python -m gru_audio\.prepare spoken_digit"):
         open_source("spoken_digit", tmp_path)
     with pytest.raises(UserError, match="prepare tfds:crema_d --data_dir"):
@@ -176,7 +176,7 @@ def test_what_is_not_prepared_says_how_to(data_dir, tmp_path):
 
 @pytest.fixture
 def copy(data_dir, tmp_path) -> Path:
-    """The data set once more, to be tampered with: in data directory `tmp_path`."""
+    """A copy of the data set in `tmp_path`, for tests that change it."""
     shutil.copytree(data_dir / "mine", tmp_path / "mine")
     return tmp_path / "mine" / "1.2.0"
 
@@ -184,11 +184,11 @@ def copy(data_dir, tmp_path) -> Path:
 def assert_refused(copy, why):
     with pytest.raises(UserError, match=why) as refusal:
         open_source("mine", copy.parents[1])
-    assert "Prepare it again, by the same command with --overwrite" in str(refusal.value)
+    assert "Prepare it again, with the same command and --overwrite" in str(refusal.value)
 
 
 def tampered(copy, **changes):
-    """Writes the columns again, some of them changed, with their checksum."""
+    """Rewrites the columns with changes and a valid checksum."""
     with np.load(copy / "columns.npz", allow_pickle=False) as columns:
         np.savez(copy / "columns.npz", **{**columns, **changes})
     data = (copy / "columns.npz").read_bytes()
@@ -197,13 +197,13 @@ def tampered(copy, **changes):
 
 
 def described(copy, **changes):
-    """Writes the description again, some of it changed, with its checksum."""
+    """Rewrites the description with changes and a valid checksum."""
     description = json.loads((copy / "source.json").read_text())
     index.write_description(copy, description | changes)
 
 
 class Intruder:
-    """Leaves a file when a pickle of it is read."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, trace: Path):
         self._trace = trace
@@ -222,16 +222,16 @@ def test_pickles_in_the_columns_are_refused(copy, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"length": np.full(50, -1, np.int32)}, "more than there is"),
-        ({"length": np.full(50, 2**31 - 1, np.int32)}, "more than there is"),
-        ({"length": np.ones(50)}, "no such field has"),
+        ({"length": np.full(50, -1, np.int32)}, "does not fit the size of the records"),
+        ({"length": np.full(50, 2**31 - 1, np.int32)}, "does not fit the size of the records"),
+        ({"length": np.ones(50)}, "wrong type or shape"),
         ({"length": np.ones(49, np.int32)}, "there are 50 clips"),
-        ({"label": np.full(50, 2, np.int32)}, "classes that do not exist"),
-        ({"label": np.full(50, -2, np.int32)}, "classes that do not exist"),
-        ({"label": np.zeros((50, 1), np.int32)}, "no such field has"),
+        ({"label": np.full(50, 2, np.int32)}, "a class index is out of range"),
+        ({"label": np.full(50, -2, np.int32)}, "a class index is out of range"),
+        ({"label": np.zeros((50, 1), np.int32)}, "wrong type or shape"),
     ],
 )
-def test_columns_that_cannot_be_are_refused(copy, changes, why):
+def test_invalid_columns_are_refused(copy, changes, why):
     tampered(copy, **changes)
     assert_refused(copy, why)
 
@@ -247,32 +247,35 @@ def test_columns_that_cannot_be_are_refused(copy, changes, why):
         ({"signal": {"colour": "red"}}, "colour"),
         ({"signal": {"dtype": "object", "shape": [2]}}, "its values must be numbers"),
         ({"signal": {"dtype": "complex64", "shape": [2]}}, "its values must be numbers"),
-        ({"signal": {"dtype": "uint8", "shape": [0]}}, "at least 1"),
-        ({"signal": {"dtype": "uint8", "shape": [2], "block": 0}}, "at least 1"),
-        ({"signal": {"dtype": "uint8", "shape": [10**9]}}, "is no signal"),
-        ({"signal": {"dtype": "uint8", "shape": [2**20]}}, "more than there is"),
-        ({"sample_rate": 0}, "at least 1"),
-        ({"sample_rate": 10**15}, "rate may be"),
+        ({"signal": {"dtype": "uint8", "shape": [0]}}, "must be positive integers"),
+        ({"signal": {"dtype": "uint8", "shape": [2], "block": 0}}, "must be positive integers"),
+        ({"signal": {"dtype": "uint8", "shape": [10**9]}}, "is not a valid signal"),
+        ({"signal": {"dtype": "uint8", "shape": [2**20]}}, "does not fit the size of the records"),
+        ({"sample_rate": 0}, "must be positive integers"),
+        ({"sample_rate": 10**15}, "its rate is at most"),
         ({"sample_rate": math.inf}, "Infinity is no finite number"),
         ({"sample_rate": math.nan}, "NaN is no finite number"),
         ({"fields": 5}, "'int'"),
         ({"fields": {"label": 5}}, "a field is one of"),
         ({"fields": {"label": {"kind": ["class"]}}}, "a field is one of"),
-        ({"fields": {"label": {"kind": "class"}}}, "described by other things"),
+        ({"fields": {"label": {"kind": "class"}}}, "has other attributes"),
         ({"fields": {"label": {"kind": "class", "names": "ab"}}}, "need names"),
-        ({"fields": {"label": {"kind": "class", "names": ["a", "a"]}}}, "each of them once"),
+        ({"fields": {"label": {"kind": "class", "names": ["a", "a"]}}}, "each name must be unique"),
         ({"fields": {"label": {"kind": "class", "names": [["a"]]}}}, "need names"),
-        ({"fields": {"label": {"kind": "tags", "names": ["cat", "dog"]}}}, "no such field has"),
+        (
+            {"fields": {"label": {"kind": "tags", "names": ["cat", "dog"]}}},
+            "wrong type or shape",
+        ),
         ({"fields": {"label": {"kind": "text", "characters": "ab"}}}, "label is missing, or"),
     ],
 )
-def test_a_description_that_cannot_be_is_refused(copy, changes, why):
+def test_an_invalid_description_is_refused(copy, changes, why):
     described(copy, **changes)
     assert_refused(copy, why)
 
 
 @pytest.mark.parametrize("count", [10**30, 1e300, 2**31, "9"])
-def test_a_count_of_records_that_cannot_be_is_refused(copy, count):
+def test_a_wrong_count_of_records_is_refused(copy, count):
     (file, _), *rest = json.loads((copy / "source.json").read_text())["records"]
     described(copy, records=[[file, count], *rest])
     assert_refused(copy, "clips|int")
@@ -281,7 +284,7 @@ def test_a_count_of_records_that_cannot_be_is_refused(copy, count):
 def test_a_negative_count_of_records_is_refused(copy):
     (file, count), *rest = json.loads((copy / "source.json").read_text())["records"]
     described(copy, records=[[file, count + 10], [file, -10], *rest])
-    assert_refused(copy, "fewer than no clips")
+    assert_refused(copy, "negative number of clips")
 
 
 @pytest.mark.parametrize(
@@ -299,10 +302,10 @@ def test_a_description_that_was_changed_is_refused(copy, change):
     description = json.loads((copy / "source.json").read_text())
     change(description)
     (copy / "source.json").write_text(json.dumps(description))
-    assert_refused(copy, "source.json is not as it was written")
+    assert_refused(copy, "source.json has changed since it was written")
 
 
-def test_how_the_description_is_laid_out_does_not_matter(copy):
+def test_the_layout_of_the_json_does_not_matter(copy):
     description = json.loads((copy / "source.json").read_text())
     (copy / "source.json").write_text(json.dumps(dict(reversed(description.items())), indent=4))
     assert len(open_source("mine", copy.parents[1])) == 50
@@ -313,15 +316,15 @@ def test_files_of_another_data_set_are_refused(copy):
     for one, other in ((validation, test), (test, validation)):
         content = one.read_bytes()
         one.write_bytes(other.read_bytes())
-        assert_refused(copy, "-.*array_record.* is not as it was written")
+        assert_refused(copy, "-.*array_record.* has changed since it was written")
         one.write_bytes(content)
     with np.load(copy / "columns.npz", allow_pickle=False) as columns:
         np.savez(copy / "columns.npz", **{**columns, "label": columns["label"][::-1]})
-    assert_refused(copy, "columns.npz is not as it was written")
+    assert_refused(copy, "columns.npz has changed since it was written")
 
 
 def test_two_record_files_that_are_swapped_are_refused(tmp_path):
-    """Both splits have clips of the same lengths, so that nothing but what they hold differs."""
+    """Both splits have clips of the same lengths, so only the contents differ."""
     for split, start in (("train", 300), ("test", 700), ("validation", 500)):
         (tmp_path / "sounds" / split / "cat").mkdir(parents=True)
         for i in range(5):
@@ -334,11 +337,11 @@ def test_two_record_files_that_are_swapped_are_refused(tmp_path):
     one.rename(folder / "between")
     other.rename(one)
     (folder / "between").rename(other)
-    with pytest.raises(UserError, match=r"is not as it was written.*--overwrite"):
+    with pytest.raises(UserError, match=r"has changed since it was written.*--overwrite"):
         open_source("mine", tmp_path)
 
 
-def test_what_was_prepared_before_there_were_checksums_is_read(copy, source):
+def test_data_sets_without_checksums_are_read(copy, source):
     description = json.loads((copy / "source.json").read_text())
     for key in ("checksum", "files", "remarks"):
         del description[key]
@@ -364,7 +367,7 @@ def test_a_description_nested_too_deeply_is_refused(copy):
 
 
 @pytest.mark.parametrize("damage", ["cut", "emptied", "flipped", "scribbled", "gone"])
-def test_damaged_records_are_told_in_a_line(copy, source, damage):
+def test_damaged_records_are_reported_in_one_line(copy, source, damage):
     (path,) = copy.glob("*train*array_record*")
     content = path.read_bytes()
     middle = len(content) // 2
@@ -382,7 +385,7 @@ def test_damaged_records_are_told_in_a_line(copy, source, damage):
     assert len(str(refusal.value).splitlines()) == 1
 
 
-def test_a_clip_that_is_not_as_long_as_it_should_be(copy, source):
+def test_a_clip_of_the_wrong_length(copy, source):
     length = source.columns["length"].copy()
     length[7] += 1
     tampered(copy, length=length)
@@ -416,7 +419,7 @@ def test_opening_imports_no_tensorflow_and_nothing_that_the_files_name(data_dir,
     assert done.returncode == 0, done.stderr
 
 
-def test_the_default_place(monkeypatch):
+def test_the_default_folder(monkeypatch):
     monkeypatch.setenv("GRU_AUDIO_DATA", "/somewhere")
     assert str(default_data_dir()) == "/somewhere"
     monkeypatch.delenv("GRU_AUDIO_DATA")

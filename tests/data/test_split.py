@@ -1,4 +1,4 @@
-"""Which examples a run trains, validates and tests on."""
+"""The examples that a run trains, validates and tests on."""
 
 import dataclasses
 import itertools
@@ -38,12 +38,12 @@ def data(**changes):
 
 
 def selected(**changes):
-    """Lists of ids, by role, but for those that are scored."""
+    """Lists of ids by role, without the role `SCORED`."""
     ids = select(SOURCE, data(**changes), 0)
     return {role: those.tolist() for role, those in ids.items() if role != SCORED}
 
 
-def test_roles_are_the_splits_less_what_has_no_label():
+def test_roles_are_the_splits_without_unlabelled_clips():
     assert selected() == {"train": [0, 1, 2, 3, 4], "validation": [6, 7, 8], "test": [9, 10, 11]}
 
 
@@ -74,13 +74,13 @@ def test_ids_are_int32_and_ascending():
         ({"validation": "train"}, "6 examples of made_up would be .* as validation data"),
     ],
 )
-def test_what_is_trained_on_tests_nothing(changes, message):
+def test_training_examples_are_not_tested(changes, message):
     with pytest.raises(UserError, match=message):
         select(SOURCE, data(**changes), 0)
 
 
 @pytest.mark.parametrize(("value", "group"), [("ann", 0), ("ben", 1), ("cid", 2)])
-def test_what_is_held_out_is_tested_and_nothing_else(value, group):
+def test_only_held_out_examples_are_tested(value, group):
     chosen = select(SOURCE, data(hold_out=f"group={value}"), 0)
     known = set(np.flatnonzero(LABEL >= 0))
     assert set(chosen["test"]) == set(np.flatnonzero(group == GROUP)) & known
@@ -106,7 +106,7 @@ def test_background_is_of_the_training_examples_and_needs_no_label():
         selected(background="group=cid", hold_out="group=cid")
 
 
-def test_all_that_some_fold_trains_on_is_trainable():
+def test_examples_that_any_fold_trains_on_are_trainable():
     holdings = [data(hold_out=f"group={value}") for value in ("ann", "ben")]
     folds = [select(SOURCE, holding, 0)["train"] for holding in holdings]
     chosen = trainable(SOURCE, data(hold_out="group=ann"))
@@ -117,7 +117,7 @@ def test_all_that_some_fold_trains_on_is_trainable():
     )
 
 
-def test_classes_that_are_tested_and_never_trained_are_told():
+def test_classes_without_training_examples_are_reported():
     held_out = data(target="group", hold_out="group=ben", cluster="")
     remarks = never_trained_on(SOURCE, held_out, select(SOURCE, held_out, 0))
     assert remarks == ["group: 1 class is in test but not in train: ben (4 clips)."]
@@ -141,7 +141,7 @@ def test_classes_that_are_tested_and_never_trained_are_told():
         ({"hold_out": "group=anne"}, 'no value "anne". Did you mean "ann"'),
     ],
 )
-def test_what_does_not_exist_is_named(changes, message):
+def test_missing_names_are_reported(changes, message):
     with pytest.raises(UserError, match=message):
         select(SOURCE, data(**changes), 0)
 
@@ -172,7 +172,7 @@ def test_every_role_is_selected():
 
 
 @pytest.mark.parametrize(("key", "value"), [("hold_out", "age=3"), ("background", "age=3")])
-def test_what_needs_classes_says_which_fields_have_them(key, value):
+def test_the_error_lists_class_fields(key, value):
     fields = SOURCE.fields | {"age": NumberField()}
     columns = SOURCE.columns | {"age": np.arange(12, dtype=np.float32)}
     source = dataclasses.replace(SOURCE, fields=fields, columns=columns)
@@ -185,7 +185,7 @@ def test_what_needs_classes_says_which_fields_have_them(key, value):
 
 
 def some(count, seed=0, **changes):
-    """What is trained on when so many examples are drawn."""
+    """The training examples if `count` of them are drawn."""
     return select(SOURCE, data(train_examples=count, **changes), seed)["train"].tolist()
 
 
@@ -213,7 +213,7 @@ def test_they_are_drawn_from_what_is_not_held_out():
 
 
 @pytest.mark.parametrize("seed", [0, 7])
-def test_of_what_was_trained_on_the_scored_examples_are_the_same_for_all_seeds(seed):
+def test_scored_training_examples_do_not_depend_on_the_run_seed(seed):
     def scored(count, **changes):
         return select(SOURCE, data(train_scored=count, **changes), seed)[SCORED].tolist()
 

@@ -1,4 +1,4 @@
-"""The streamed feed follows the plan."""
+"""The streaming loader follows the plan."""
 
 import pickle
 
@@ -89,7 +89,7 @@ def test_neither_threads_nor_where_it_begins_change_a_step(reader):
 
 @pytest.mark.parametrize(("processes", "threads"), [(2, 1), (2, 3), (4, 2)])
 def test_processes_that_share_the_rows_read_what_one_reads(reader, processes, threads):
-    """So an epoch holds every example once, in the plan's order, however many there are."""
+    """An epoch has every example once in the plan's order, for any number of processes."""
     parts = [
         stream(Reader(**{**vars(reader), "rows": rows}), 0, threads)
         for rows in np.split(reader.rows, processes)
@@ -106,7 +106,7 @@ def test_backgrounds_are_drawn_evenly_and_all_of_them(reader):
     assert scipy.stats.chisquare(counts).pvalue > 0.01
 
 
-def test_nothing_to_mix_in_is_read_unless_asked_for(reader):
+def test_mixed_signals_are_read_only_if_needed(reader):
     alone = Reader(**{**vars(reader), "mixing": Mixing()})
     batch, mixed = alone.step(0, 2)
     assert mixed == (None, None)
@@ -114,7 +114,7 @@ def test_nothing_to_mix_in_is_read_unless_asked_for(reader):
 
 
 def test_members_in_different_buckets_are_padded_alike(reader):
-    """To the longest of them; what is read is what each has alone, also where it is cropped."""
+    """Padding goes to the longest bucket; crops are the same as for a single member."""
     padded = reader.plan.padded
     for buckets in ([0, 2], [2, 1]):
         together = reader.step(np.array(buckets), np.array([1, 4]))

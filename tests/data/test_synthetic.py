@@ -1,4 +1,4 @@
-"""Tests of memory: what is drawn, that it never changes, and what who has no memory loses."""
+"""Synthetic data sets: their distributions, reproducibility, and losses without memory."""
 
 import hashlib
 import math
@@ -76,7 +76,7 @@ def test_adding_marks_two_numbers_anywhere(adding):
         marked.append(np.flatnonzero(sequence[:, 1]))
     first, second = np.transpose(marked)  # which fails where there are not two
     assert chisquare(np.bincount(np.array(marked).ravel() // 20, minlength=10)).pvalue > 1e-3
-    # Of two places at random the nearer to the start lies at a third, the other at two thirds.
+    # The expected positions of two random marks are one third and two thirds.
     np.testing.assert_allclose([first.mean(), second.mean()], [200 / 3, 400 / 3], atol=6)
 
 
@@ -128,7 +128,7 @@ def test_brackets_are_learnt_on_short_and_tested_on_long_sequences(counting):
 
 @pytest.mark.parametrize("name", ["adding", "copying", "counting"])
 def test_no_sequence_comes_twice(request, name):
-    """Neither in a split nor in two of them."""
+    """Neither within a split nor across splits."""
     source = request.getfixturevalue(name)
     seen = {sequence.tobytes() for sequence in sequences(source)}
     assert len(seen) == len(source)
@@ -154,18 +154,18 @@ def test_they_are_the_same_everywhere(request, tmp_path, name):
     ("prefix", "steps", "length"),
     [("adding_", (200, 400, 600), 0), ("copy_memory_", (500, 1000, 2000), 20)],
 )
-def test_names_tell_the_steps(prefix, steps, length):
+def test_names_contain_the_steps(prefix, steps, length):
     for count in steps:
         builder = BUILDERS[f"{prefix}{count}"]
         assert builder.name == f"{prefix}{count}"
         assert len(builder.draw(np.random.default_rng(0), builder.steps)) == count + length
 
 
-# What who has no memory loses
+# Losses of predictions without memory
 
 
-def test_who_says_one_loses_the_variance_of_a_sum_of_two_numbers(adding):
-    """1/6; the squared error of a sequence has a variance of 1/15 - 1/36."""
+def test_loss_of_predicting_one_in_adding(adding):
+    """The loss is 1/6; the squared error of a sequence has a variance of 1/15 - 1/36."""
     task, features = memory.Adding(), jnp.asarray(sequences(adding, "test"))
     frames = jnp.full(len(features), 200)
     prepared = task.inputs_and_targets(features, frames, frames)
@@ -176,8 +176,8 @@ def test_who_says_one_loses_the_variance_of_a_sum_of_two_numbers(adding):
 
 
 @pytest.mark.parametrize("builder", [CopyMemory500, CopyMemory1000])
-def test_who_gives_blanks_and_guesses_loses_what_is_published(builder):
-    """10 ln 8 / (T + 20): 0.0204 at T = 1000."""
+def test_loss_of_guessing_in_copying_equals_the_published_one(builder):
+    """The loss is 10 ln 8 / (T + 20): 0.0204 at T = 1000."""
     blanks, task = builder.steps, memory.CopyMemory()
     drawn = [builder.draw(np.random.default_rng(i), blanks) for i in range(3)]
     features, frames = jnp.asarray(drawn, jnp.float32), jnp.full(3, blanks + 20)

@@ -1,4 +1,4 @@
-"""Names come out as they are."""
+"""Names are printed unchanged."""
 
 import json
 

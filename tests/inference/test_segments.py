@@ -1,4 +1,4 @@
-"""Segments against what every single sample is told."""
+"""Segments compared with the label of every sample."""
 
 import itertools
 
@@ -15,7 +15,7 @@ def window(start: int, end: int, *probabilities: float) -> Found:
 
 @st.composite
 def findings(draw):
-    """Windows of one size with overlaps, the last with any."""
+    """Windows of one size with overlaps; the last overlap may differ."""
     size = draw(st.integers(2, 9))
     hop = draw(st.integers(1, size))
     starts = [hop * i for i in range(draw(st.integers(0, 12)))]
@@ -61,15 +61,15 @@ def test_a_segment_has_its_windows_mean_probability():
     np.testing.assert_allclose(segment.probability, 0.8, rtol=1e-6)
 
 
-def test_tags_have_stretches_of_their_own():
+def test_tags_have_separate_segments():
     found = [window(0, 4, 0.75, 0.25), window(4, 8, 0.75, 0.5), window(8, 12, 0.25, 0.75)]
     told = list(segments(found, 0.5, several=True))
     assert told == [Segment(0, 8, 0, 0.75, 2), Segment(4, 12, 1, 0.625, 2)]
 
 
 @given(findings(), st.sampled_from([0.3, 0.6, 0.7]))
-def test_a_tag_has_the_stretches_that_it_has_alone(found, threshold):
-    """Against the segments of "this tag or not", told by its probability alone."""
+def test_segments_of_a_tag_do_not_depend_on_other_tags(found, threshold):
+    """Compares with the segments of a model with this tag alone."""
     told = list(segments(found, threshold, several=True))
     for tag in (0, 1):
         alone = [window(f.start, f.end, f.probabilities[tag]) for f in found]
@@ -77,6 +77,6 @@ def test_a_tag_has_the_stretches_that_it_has_alone(found, threshold):
         assert [(s.start, s.end, s.probability) for s in told if s.label == tag] == expected
 
 
-def test_what_is_improbable_parts_two_segments_of_one_label():
+def test_an_improbable_window_separates_two_segments():
     found = [window(0, 4, 0.75, 0.25), window(2, 6, 0.5, 0.5), window(4, 8, 0.75, 0.25)]
     assert list(segments(found, 0.6)) == [Segment(0, 3, 0, 0.75), Segment(5, 8, 0, 0.75)]

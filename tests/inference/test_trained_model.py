@@ -1,4 +1,4 @@
-"""A trained model: the same scores wherever it is used."""
+"""A trained model has the same scores in training, evaluation and prediction."""
 
 import dataclasses
 import json
@@ -56,8 +56,8 @@ def assert_scores(trained, loader, state, source, role="test"):
         np.testing.assert_allclose(scores[name], values, rtol=1e-5, atol=1e-5)
 
 
-def test_a_saved_model_scores_as_the_feed_that_trained_it(tmp_path, source, loader, both):
-    """`predict` pads in its own way, which may not matter."""
+def test_a_saved_model_scores_like_its_loader(tmp_path, source, loader, both):
+    """The padding of `predict` differs, which must not change the scores."""
     state, trained = both
     trained.save(str(tmp_path))
     loaded = TrainedModel.load(str(tmp_path))
@@ -189,7 +189,7 @@ def saved(both, tmp_path):
     ],
 )
 def test_a_config_that_the_arrays_do_not_fit(saved, changes, why):
-    """Found out before anything of that size is made."""
+    """The error comes before any allocation of that size."""
     description = json.loads((saved / "model.json").read_text())
     description["config"] |= changes
     (saved / "model.json").write_text(json.dumps(description))
@@ -221,7 +221,7 @@ def test_a_config_that_the_arrays_do_not_fit(saved, changes, why):
         ("signal", {"rate": 8000, "dtype": "int16", "shape": [], "block": 2**40}),
     ],
 )
-def test_a_description_with_values_that_cannot_be(saved, key, value):
+def test_a_description_with_invalid_values(saved, key, value):
     description = json.loads((saved / "model.json").read_text())
     (saved / "model.json").write_text(json.dumps(description | {key: value}))
     with pytest.raises(UserError, match="cannot be used"):
@@ -232,7 +232,7 @@ NONE = ["", "[]", "{}", '{"config": 3}', '{"config": {}}', "[" * 10**5, '{"a":' 
 
 
 @pytest.mark.parametrize("text", NONE, ids=lambda text: text[:20])
-def test_a_description_that_is_none(saved, text):
+def test_an_invalid_description(saved, text):
     (saved / "model.json").write_text(text)
     with pytest.raises(UserError, match="cannot be used"):
         TrainedModel.load(epath.Path(saved))

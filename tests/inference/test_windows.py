@@ -1,4 +1,4 @@
-"""A model on windows: the numbers that the cut clips have, and keeping up with sound."""
+"""A model on windows: the same scores as for cut clips, and skipping if it is too slow."""
 
 import time
 
@@ -22,13 +22,13 @@ def trained(source):
 
 @pytest.fixture(scope="module")
 def blocks(source):
-    """More than one batch of windows, in blocks that are none."""
+    """More than one batch of windows, in blocks of other sizes."""
     sound = np.concatenate(source.signals(np.arange(12)))
     return np.split(sound, range(1111, len(sound), 1111))
 
 
 def scored_one_by_one(trained, blocks):
-    """Each window as a clip without padding, by the model's own program."""
+    """Scores each window as a clip without padding, with the model's program."""
     program = trained.program()
     variables = {"params": trained.weights.params}
     for window in cut(blocks, SIZE, HOP):
@@ -60,7 +60,7 @@ def test_live_windows_have_the_same_scores_and_smoothing_is_a_running_mean(train
         np.testing.assert_allclose(window.probabilities, mean, rtol=1e-5, atol=1e-6)
 
 
-def test_who_is_slower_than_the_sound_misses_windows(trained, blocks):
+def test_a_slow_model_skips_windows(trained, blocks):
     pace, shown = Pace(hop=0.02), []
     for window in label_live(trained, blocks, SIZE, HOP, smooth=1, pace=pace):
         shown.append(window)
@@ -71,7 +71,7 @@ def test_who_is_slower_than_the_sound_misses_windows(trained, blocks):
 
 @given(st.lists(st.floats(0, 5), min_size=1, max_size=50))
 def test_a_window_begins_at_most_a_hop_late_where_one_comes_each_second(work):
-    """Against a clock: a window comes each second; work on it waits for that before."""
+    """Compares with a simulated queue in which a window arrives each second."""
     pace, free = Pace(hop=1.0), 0.0
     for i, seconds in enumerate(work):
         late = max(0.0, free - i)
@@ -83,7 +83,7 @@ def test_a_window_begins_at_most_a_hop_late_where_one_comes_each_second(work):
             pace.worked(seconds)
 
 
-def test_who_keeps_up_misses_nothing():
+def test_a_fast_model_skips_nothing():
     pace = Pace(hop=0.5)
     for _ in range(100):
         assert not pace.skips()

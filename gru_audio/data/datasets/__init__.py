@@ -1,4 +1,4 @@
-"""The data sets that `gru_audio.prepare` can make, by the name one types."""
+"""The data set builders of `gru_audio.prepare`, by their names on the command line."""
 
 from gru_audio.data.datasets.catalogue import Catalogue
 from gru_audio.data.datasets.clips import ClipBuilder

@@ -1,4 +1,4 @@
-"""Archives from elsewhere: fetched whole, and unpacked only inside their own folder."""
+"""Downloads archives, and unpacks untrusted archives safely."""
 
 import hashlib
 import re
@@ -16,19 +16,19 @@ from gru_audio.paths import local_path
 from gru_audio.settings import UserError
 
 _TIMEOUT = 60  # seconds without a byte
-# An archive may unpack to so many times its size, and to this many bytes in any case: far more
-# than sound ever does, and less than what fills a disk on purpose.
+# An archive may unpack to 200 times its size, and always to 1 GiB: more than sound needs, and too
+# little to fill a disk on purpose.
 _MOST_TIMES, _MOST_BYTES = 200, 2**30
-_BLOCK = 4096  # bytes that even an empty member takes of a disk
-_ZIP_END = 2**16 + 22  # bytes in which the end of a zip lies: its record and a comment
+_BLOCK = 4096  # bytes of disk that each member takes, even an empty one
+_ZIP_END = 2**16 + 22  # the most bytes of a zip's end record with its comment
 _CHUNK = 2**20  # bytes
 
 
 def download(url: str, target: Path) -> Path:
-    """Fetches `url` to `target`, which appears only when it is complete.
+    """Downloads `url` to `target`, which appears only when it is complete; returns `target`.
 
     Raises:
-      UserError: the address does not answer, or the connection breaks.
+      UserError: the server does not answer, or the connection breaks.
     """
     if target.exists():
         return target
@@ -47,28 +47,29 @@ def download(url: str, target: Path) -> Path:
 
 
 def check_place(folder: Path | str | None, archive: Path | str | None) -> None:
-    """Refuses two places where the sounds would lie."""
+    """Raises `UserError` if both a folder and an archive are named."""
     if folder and archive:
-        raise UserError("Sounds lie in a --folder or in an --archive: give one of them.")
+        raise UserError("The sounds come from a --folder or an --archive: give one of them.")
 
 
 def unpack(archive: Path | str, folder: Path, most_bytes: int = _MOST_BYTES) -> Path:
-    """Unpacks a tar (also compressed) or zip archive into `folder`; leaves a folder as it is.
+    """Unpacks a tar (also compressed) or zip archive into `folder`.
 
-    Links become copies of what they link to, which has to be in the archive too.
+    Links become copies of their targets, which must be in the archive too. Nothing is ever written
+    outside `folder`.
 
     Args:
-      archive: the file; or a folder, which is left as it is.
-      folder: where it is unpacked to.
-      most_bytes: that it may unpack to, or else 200 times the size of the archive.
+      archive: the file; or a folder, which is used without unpacking.
+      folder: the folder to unpack to.
+      most_bytes: the archive may unpack to this many bytes, or to 200 times its size if that is
+        more.
 
     Returns:
-      `folder` (or `archive` where that is a folder), or the only folder in it where one holds
-      everything.
+      `folder` (or `archive` if that is a folder); if it holds a single folder, that one.
 
     Raises:
-      UserError: there is no such file, it is no archive, it is damaged or unpacks to too much, or a
-        member would land or reach outside `folder` or is a device. Nothing is ever written outside.
+      UserError: there is no such file, it is not an archive, it is damaged or unpacks to too many
+        bytes, or a member is a device or would be written outside `folder`.
     """
     archive = local_path(archive)
     if archive.is_dir():
@@ -76,30 +77,30 @@ def unpack(archive: Path | str, folder: Path, most_bytes: int = _MOST_BYTES) -> 
     if not archive.is_file():
         raise UserError(f"There is no archive {archive}.")
     try:
-        room = _Room(archive, most_bytes)
+        budget = _Budget(archive, most_bytes)
         for name, content, size in _members(archive):
             target = folder / _inside(name)
-            room.take(_BLOCK)
+            budget.spend(_BLOCK)
             if content is None:
                 target.mkdir(parents=True, exist_ok=True)
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
             with content, target.open("wb") as file:
                 while chunk := content.read(_CHUNK):
-                    room.take(len(chunk))
+                    budget.spend(len(chunk))
                     file.write(chunk)
                 _check_size(name, file.tell(), size)
         if not any(folder.iterdir()):
             raise _Refused("there is nothing in it")
     except _Refused as error:
         raise UserError(f"Archive {archive} is refused: {error}") from error
-    except Exception as error:  # tarfile and zipfile raise what comes on broken input
+    except Exception as error:  # damaged archives raise errors of many kinds
         raise UserError(f"Cannot unpack archive {archive}: {_reason(error)}") from error
     return _only_folder(folder)
 
 
 def member(archive: Path, name: str) -> bytes:
-    """A file of an archive, or of a folder, by its path below what `unpack` returns.
+    """Reads one file of an archive or folder, by its path below the folder of `unpack`.
 
     Raises:
       UserError: there is no such archive or file, or it is damaged.
@@ -107,13 +108,13 @@ def member(archive: Path, name: str) -> bytes:
     try:
         if archive.is_dir():
             return read_bytes(_only_folder(archive) / name)
-        room = _Room(archive, _MOST_BYTES)
+        budget = _Budget(archive, _MOST_BYTES)
         for path, content, size in _members(archive):
             parts = PurePosixPath(path).parts
             if content and PurePosixPath(name).parts in (parts, parts[1:]):
                 with content:
-                    data = content.read(room.left + 1)
-                    room.take(len(data))
+                    data = content.read(budget.left + 1)
+                    budget.spend(len(data))
                     _check_size(path, len(data), size)
                     return data
     except Exception as error:  # as above
@@ -122,25 +123,28 @@ def member(archive: Path, name: str) -> bytes:
 
 
 def sha256(path: Path) -> str:
-    """The checksum of a file, in hex."""
+    """Returns the SHA-256 of a file in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _only_folder(folder: Path) -> Path:
-    """What holds everything in `folder`, leaving aside what a Mac puts into archives."""
+    """Returns the only folder in `folder`, if any, else `folder`; ignores what macOS adds."""
     inside = [p for p in folder.iterdir() if p.name != "__MACOSX" and not p.name.startswith(".")]
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
 
 
 class _Refused(Exception):
-    """A member that no well-meant archive of sounds has."""
+    """An archive that may be malicious."""
 
 
 class _Member(NamedTuple):
-    """What an archive holds: a file, or a folder where there is no content.
+    """A file or folder in an archive.
 
-    `size` is what the content must have, where reading it does not check that.
+    Attributes:
+      name: its path.
+      content: the content of a file; None for a folder.
+      size: the size that the content must have; None if reading already checks it.
     """
 
     name: str
@@ -149,18 +153,18 @@ class _Member(NamedTuple):
 
 
 def _check_size(name: str, found: int, size: int | None) -> None:
-    """Refuses a file that is not as long as its archive says; zipfile ends a short one early."""
+    """Refuses a file of another size than its archive states; zipfile does not check that."""
     if size is not None and found != size:
         raise _Refused(f"member {name!r} has {found} bytes, not {size}")
 
 
-class _Room:
-    """How many bytes an archive may still unpack to."""
+class _Budget:
+    """The number of bytes to which an archive may still unpack."""
 
     def __init__(self, archive: Path, most_bytes: int):
         self.left = max(most_bytes, _MOST_TIMES * archive.stat().st_size)
 
-    def take(self, size: int) -> None:
+    def spend(self, size: int) -> None:
         self.left -= size
         if self.left < 0:
             raise _Refused(
@@ -174,7 +178,7 @@ def _reason(error: Exception) -> str:
 
 
 def _inside(name: str) -> PurePosixPath:
-    """The path of a member below its folder."""
+    """Returns the relative path of a member; refuses unsafe names."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts:
         raise _Refused(f"member {name!r} would land outside its folder")
@@ -186,7 +190,7 @@ def _inside(name: str) -> PurePosixPath:
 
 
 def _members(archive: Path) -> Iterator[_Member]:
-    """All members, in their order."""
+    """Yields all members in order."""
     return (_tar_members if tarfile.is_tarfile(archive) else _zip_members)(archive)
 
 
@@ -197,7 +201,7 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
                 yield _Member(member.name, None, 0)
                 continue
             try:
-                content = tar.extractfile(member)  # looks links up in the archive, not on disk
+                content = tar.extractfile(member)  # resolves links in the archive, not on disk
             except KeyError as error:
                 raise _Refused(
                     f"member {member.name!r} links to {member.linkname!r}, which is not in it"
@@ -209,21 +213,21 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
 
 
 def _check_end(file: Any) -> None:
-    """Reads to the end of the archive: the checksum of a compressed file is there."""
+    """Reads to the end of the archive, where a compressed file has its checksum."""
     left = _MOST_BYTES
     while file and (chunk := file.read(_CHUNK)):
         left -= len(chunk)
         if left < 0:
-            raise _Refused("more follows its last member than is ever packed there")
+            raise _Refused("too many bytes follow its last member")
 
 
 def _check_count(archive: Path, count: int) -> None:
-    """Refuses a zip whose list of members is cut short, which zipfile takes for a shorter list."""
+    """Refuses a zip whose list of members is truncated; zipfile does not notice that."""
     with archive.open("rb") as file:
         file.seek(max(0, archive.stat().st_size - _ZIP_END))
         end = file.read()
-    told = end[end.rfind(b"PK\5\6") + 10 :][:2]
-    if told not in (b"\xff\xff", (count % 2**16).to_bytes(2, "little")):
+    stated = end[end.rfind(b"PK\5\6") + 10 :][:2]
+    if stated not in (b"\xff\xff", (count % 2**16).to_bytes(2, "little")):
         raise _Refused(f"{count} of its members are found, but its end states another number")
 
 
@@ -231,9 +235,9 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as zipped:
         _check_count(archive, len(zipped.infolist()))
         for member in zipped.infolist():
-            if "\0" in member.orig_filename:  # zipfile would end the name there
+            if "\0" in member.orig_filename:  # zipfile truncates the name there
                 raise _Refused(f"member {member.orig_filename!r} has a NUL in its name")
-            content = zipped.open(member)  # of a folder, too: its name stands in two places
+            content = zipped.open(member)  # also checks that both copies of the name agree
             if member.is_dir():
                 content.close()
             yield _Member(member.filename, None if member.is_dir() else content, member.file_size)

@@ -1,4 +1,4 @@
-"""Data sets of sound in the catalogue of TensorFlow Datasets."""
+"""Audio data sets of the TensorFlow Datasets (TFDS) catalogue."""
 
 import functools
 import io
@@ -23,9 +23,9 @@ INSTALL = 'pip install "gru-audio[tf]"'
 
 
 class Catalogue(ClipBuilder):
-    """A data set of TFDS with one Audio feature.
+    """A TFDS data set with one Audio feature.
 
-    Its fields are the features that hold classes, sets of classes, texts, events or numbers; see
+    Its fields are the features with classes, sets of classes, texts, events or numbers; see
     `gru_audio.data.datasets.records`.
     """
 
@@ -41,16 +41,18 @@ class Catalogue(ClipBuilder):
         sample_rate: int | None = None,
         on_bad_file: str = SKIP,
     ):
-        """Looks the data set up; it is fetched when it is prepared.
+        """Looks up the data set in TFDS; the preparation downloads it.
 
         Args:
-          dataset: as TFDS calls it: NAME, NAME/CONFIG or NAME:VERSION.
-          name: of the new data set; by default tfds_ and `dataset`.
-          rate: in Hz, of the sound in it, where TFDS does not say.
-          sample_rate: by default that of the sound.
+          data_dir: the folder of prepared data sets.
+          dataset: the name in TFDS: NAME, NAME/CONFIG or NAME:VERSION.
+          name: the name of the prepared data set; by default tfds_ and `dataset`.
+          rate: the sample rate of the original in Hz, if TFDS does not state it.
+          sample_rate: of the prepared data set, in Hz; by default that of the original.
+          on_bad_file: "skip" or "refuse".
 
         Raises:
-          UserError: TFDS has no such data set of sound, or needs TensorFlow for it.
+          UserError: TFDS has no such audio data set, or needs TensorFlow for it.
         """
         self._dataset = dataset
         features = self._builder(Path(data_dir)).info.features
@@ -65,7 +67,7 @@ class Catalogue(ClipBuilder):
             raise UserError(f"TFDS does not know the rate of {dataset}: pass --rate, in Hz.")
         found = {name: kind_of(feature) for name, feature in features.items()}
         fields = {name: kind for name, kind in found.items() if kind and not problem_of_name(name)}
-        # What is learnt comes first: it is seldom a number, such as that of the clip.
+        # The first field is the default target, which is rarely a number.
         kinds = [ClassField, TagsField, EventsField, TextField, NumberField]
         self.fields = dict(sorted(fields.items(), key=lambda item: kinds.index(item[1])))
         self.name = name or catalogue_name(dataset)
@@ -83,7 +85,7 @@ class Catalogue(ClipBuilder):
             builder.download_and_prepare()
         except UserError:
             raise
-        except Exception as error:  # what others wrote raises what it likes
+        except Exception as error:  # TFDS builders raise errors of many kinds
             raise UserError(_explain(self._dataset, error)) from error
         self.verified = f"by TFDS: {builder.info.full_name}"
         return [clip for split in builder.info.splits for clip in self._of_split(builder, split)]
@@ -113,17 +115,17 @@ class Catalogue(ClipBuilder):
 
     def _builder(self, data_dir: Path) -> tfds.core.DatasetBuilder:
         try:
-            # TFDS's own data sets only: for others it would fetch code, or import what files name.
+            # Only the data sets of TFDS itself: for others it downloads or imports code.
             if not _OWN.fullmatch(self._dataset):
                 raise tfds.core.DatasetNotFoundError(self._dataset)
             tfds.builder_cls(re.split("[/:]", self._dataset)[0])
             return tfds.builder(self._dataset, data_dir=data_dir, file_format="array_record")
-        except Exception as error:  # what others wrote raises what it likes
+        except Exception as error:  # TFDS builders raise errors of many kinds
             raise UserError(_explain(self._dataset, error)) from error
 
 
 def catalogue_name(dataset: str) -> str:
-    """What a data set of TFDS is called here."""
+    """Returns the default name of a prepared TFDS data set."""
     return "tfds_" + re.sub(r"\W+", "_", dataset)
 
 
@@ -143,7 +145,7 @@ def _explain(dataset: str, error: Exception) -> str:
 
 
 def _wav(samples: np.ndarray, rate: int, name: str) -> bytes:
-    """A WAV file, so that all sounds are checked and converted in one place.
+    """Encodes samples as WAV, so that `decode` checks and converts all sounds.
 
     Integers are 16-bit samples, (n,) or (n, channels); other numbers are in [-1, 1).
     """

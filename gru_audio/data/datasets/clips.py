@@ -1,8 +1,8 @@
-"""From a list of clips to a prepared data set: the one place that writes a TFDS builder.
+"""The base class of all data set builders: it turns a list of clips into a prepared data set.
 
-A builder says which clips there are (`ClipBuilder.clips`); reading, checking, writing and
-accounting are the same for all. Clips are read one at a time while their shard is written, so
-the memory that is needed does not depend on how long they are.
+A builder lists its clips (`ClipBuilder.clips`). Reading, checking and writing them are the same for
+all builders. Clips are read one at a time while their shard is written, so the memory needed does
+not depend on the size of the data set.
 """
 
 import abc
@@ -31,39 +31,45 @@ from gru_audio.settings import UserError
 
 CLIPS_PER_SHARD = 8192
 SPLITS = ("train", "validation", "test")
-UNFINISHED = "incomplete."  # how names of folders with work in progress begin, here and in TFDS
-SKIP, REFUSE = "skip", "refuse"  # what to do about bad files
-_TAKEN = (index.SPLIT, index.LENGTH, index.CLIP, SOUND, FRAMES)  # names that no field may have
+UNFINISHED = "incomplete."  # prefix of the names of unfinished folders, as in TFDS
+SKIP, REFUSE = "skip", "refuse"  # the values of on_bad_file
+_RESERVED = (index.SPLIT, index.LENGTH, index.CLIP, SOUND, FRAMES)  # not allowed as field names
 
 
 class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
     """A TFDS builder of labelled clips: a signal, "audio" (None,) or "frames", and fields.
 
-    Needs no TensorFlow: signals are stored as bytes, and records as ArrayRecord. Beside the records
-    lie the files of `gru_audio.data.index`.
+    It needs no TensorFlow: signals are stored as bytes in ArrayRecord files. The folder also holds
+    the index files of `gru_audio.data.index`.
 
     Attributes:
-      fields: their types, by name; see `gru_audio.data.fields`. What is learnt comes first.
-      progress: called with (clips read, clips in all) after each clip; may be replaced.
-      verified: what checksums were compared, in words.
-      remarks: what the user should know about how the clips were chosen; `clips` adds to it.
+      fields: the field types by name; see `gru_audio.data.fields`. The first is the usual target.
+      progress: called with (clips read, all clips) after each clip; may be replaced.
+      verified: a text on what was verified by checksums or counts.
+      remarks: notes for the user on how the clips were chosen; `clips` adds to them.
     """
 
     fields: Mapping[str, type[Field]]
-    _archive: Any = None  # a path, where the user has named one
+    _archive: Any = None  # the user's --archive, if any
     homepage: ClassVar[str | None] = None
 
     def __init_subclass__(cls, **kwargs: Any):
-        # TFDS's registry of names has a spoken_digit of its own.
+        # The TFDS registry already has a spoken_digit.
         super().__init_subclass__(skip_registration=True, **kwargs)
 
     def __init__(
         self, *, data_dir: Path | str, sample_rate: float, on_bad_file: str, **settings: Any
     ):
-        """`settings` are stored with the data, to tell whether they would come out the same.
+        """Sets up the builder.
+
+        Args:
+          data_dir: the folder of prepared data sets.
+          sample_rate: of the prepared data set, in Hz; steps per second of frames.
+          on_bad_file: "skip" or "refuse".
+          **settings: stored with the data set, to detect a preparation with other settings.
 
         Raises:
-          UserError: a field has a name that it cannot have, or a rate is not in Hz.
+          UserError: a field has an invalid name, or the sample rate is invalid.
         """
         for field in self.fields:
             if problem := problem_of_name(field):
@@ -81,23 +87,23 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
 
     @property
     def signal(self) -> Signal:
-        """What the clips are sequences of: sound, unless a builder says otherwise."""
+        """The kind of sequence; sound, unless a subclass overrides it."""
         return Signal(self._sample_rate)
 
     @abc.abstractmethod
     def clips(self, scratch: Path, downloads: Path) -> Sequence[Clip]:
-        """All clips of the data set, always in the same order.
+        """Lists all clips of the data set, in a deterministic order.
 
         Args:
-          scratch: an empty folder for what has to be unpacked; it goes once all clips are read.
-          downloads: a folder for what has to be fetched; it stays.
+          scratch: an empty folder for unpacked files; it is deleted once all clips are read.
+          downloads: a folder for downloaded files; it is kept.
         """
 
     def inputs(self) -> Mapping[str, Path]:
-        """The user's files that the clips are made of, by name: what is looked at for changes.
+        """Returns the user's files by name, which are checked for later changes.
 
         Raises:
-          UserError: the folder with them is not there.
+          UserError: the folder of the files does not exist.
         """
         return user_files.below(local_path(self._archive)) if self._archive else {}
 
@@ -167,16 +173,16 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
             self.progress(ledger.clips + len(ledger.skipped), len(self._clips))
 
     def _make_download_manager(self, download_dir: Any, download_config: Any) -> Any:
-        """Plain: TFDS's looks for registered checksums, with a package it does not declare."""
+        """Returns a plain manager; the default one needs a package that TFDS does not declare."""
         return tfds.download.DownloadManager(
             download_dir=download_dir or self.data_dir_root / "downloads"
         )
 
     def _log_download_bytes(self) -> None:
-        """Silences TFDS, which would announce a download of unknown size."""
+        """Suppresses the message of TFDS about a download of unknown size."""
 
     def _log_download_done(self) -> None:
-        """Silences TFDS, which would name a folder that is about to be renamed."""
+        """Suppresses the message of TFDS, which names a folder that is renamed afterwards."""
 
     def _records(self) -> list[tuple[str, int]]:
         return [
@@ -192,37 +198,37 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
 
 
 def problem_of_name(field: str) -> str:
-    """Why a field cannot have a name; "" if it can."""
-    if field in _TAKEN:
-        return "every data set keeps something of that name: give the column another"
+    """Returns why a field name is invalid; "" if it is valid."""
+    if field in _RESERVED:
+        return "that name is reserved: rename the column"
     if not re.fullmatch(r"\w[\w .-]*", field):
-        return "names of fields are letters, digits, underscores, spaces, dots and hyphens"
+        return "field names have only letters, digits, underscores, spaces, dots and hyphens"
     return ""
 
 
 def _described(signal: Signal) -> dict[str, Any]:
-    """What `source.json` says of a signal that is not sound, beside its rate."""
+    """Returns the JSON description of a signal of frames, without its rate."""
     return {"dtype": signal.dtype, "shape": signal.shape, "block": signal.block}
 
 
 def _cleaned(clip: Clip, fields: Mapping[str, type[Field]]) -> Clip:
-    """The clip with a value for each of its fields, in its plain form."""
-    given = {name: clip.labels.get(name) for name in fields}
+    """Returns the clip with a canonical value, or None, for each field."""
+    values = {name: clip.labels.get(name) for name in fields}
     labels = {
-        name: None if value is None else fields[name].clean(value) for name, value in given.items()
+        name: None if value is None else fields[name].clean(value) for name, value in values.items()
     }
     return dataclasses.replace(clip, labels=labels)
 
 
 def _check_labels(clip: Clip, fields: Mapping[str, type[Field]], seconds: float) -> None:
-    """Raises `BadAudio` for a value that no clip of this duration can have."""
+    """Raises `BadAudio` if a label is invalid for a clip of this duration."""
     for name, value in clip.labels.items():
         if value is not None and (problem := fields[name].problem(value, seconds)):
             raise BadAudio(clip.name, f"{name}: {problem}")
 
 
 def _in_order(clips: Sequence[Clip]) -> list[Clip]:
-    """Splits one after another, the usual ones first; refuses what cannot be told apart."""
+    """Orders clips by split, `SPLITS` first; refuses duplicate clips and invalid names."""
     if not clips:
         raise UserError("There are no clips to prepare.")
     counts = collections.Counter(clip.name for clip in clips)

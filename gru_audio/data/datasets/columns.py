@@ -1,4 +1,4 @@
-"""Which columns of a list become fields of a data set, and the values in them."""
+"""Chooses the columns of a table that become fields, and parses their values."""
 
 import collections
 import math
@@ -22,21 +22,29 @@ from gru_audio.data.fields import (
     Value,
     clean,
 )
+from gru_audio.paths import local_path
 from gru_audio.settings import UserError
 
-CLASS, NUMBER, TEXT, EMPTY = "classes", "numbers", "free text", "nothing"  # what columns hold
-FLAGS = {NUMBER: "--numbers", TEXT: "--text"}  # that keep what are no classes
-NONE = ("none", "<none>")  # what a cell says of a clip without tags, or without words
+CLASS, NUMBER, TEXT, EMPTY = "classes", "numbers", "free text", "nothing"  # contents of columns
+FLAGS = {NUMBER: "--numbers", TEXT: "--text"}  # flags that keep other columns than classes
+NONE = ("none", "<none>")  # cells for a clip without tags; the second also for an empty text
 SEPARATOR = "+"  # between tags
-EVENTS = "events"  # the field of a list of events
+EVENTS = "events"  # the name of the field of an event list
 
-_CLIPS_A_CLASS = 2  # at least, on average: values that are rarer than that are no classes
-_CODES = 20  # different whole numbers; a column with more of them counts or measures something
+_CLIPS_A_CLASS = 2  # the least mean number of clips per value of a column of classes
+_CODES = 20  # a column with more different integers has numbers, not classes
 
 
 @dataclass(frozen=True)
 class Column:
-    """A field, its type, the column its values come from, and the array that names them if any."""
+    """A field that is read from a column.
+
+    Attributes:
+      name: the name of the field.
+      column: the column with its values.
+      names: the array of class names, if the column has indices into one; "": none.
+      kind: the type of the field.
+    """
 
     name: str
     column: str
@@ -48,7 +56,7 @@ class Column:
 
     @classmethod
     def parse(cls, text: str, kind: type[Field] = ClassField) -> "Column":
-        """Reads NAME, NAME=COLUMN or NAME=COLUMN:NAMES."""
+        """Parses NAME, NAME=COLUMN or NAME=COLUMN:NAMES."""
         name, _, source = text.partition("=")
         column, _, names = source.partition(":")
         return cls(name.strip(), column.strip() or name.strip(), names.strip(), kind)
@@ -56,12 +64,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The fields that a user asks for.
+    """The fields that a user requests.
 
     Attributes:
-      columns: with their values.
-      separator: between the tags in a value.
-      events: a list of events, whose field is `EVENTS`; None if there is none.
+      columns: the fields that are read from columns.
+      separator: the separator between the tags in a cell.
+      events: the path of an event list, whose field is `EVENTS`; None: no events.
     """
 
     columns: tuple[Column, ...]
@@ -70,19 +78,19 @@ class Wanted:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What is stored with the data set, beside its fields of classes."""
-        told: dict[str, Any] = {
+        """The settings to store with the data set, except the class fields."""
+        settings: dict[str, Any] = {
             flag: [str(column) for column in self.columns if column.kind is kind] or None
             for flag, kind in _KINDS.items()
         }
-        told["separator"] = None if self.separator == SEPARATOR else self.separator
-        return told | {"events": archives.sha256(self.events) if self.events else None}
+        settings["separator"] = None if self.separator == SEPARATOR else self.separator
+        return settings | {"events": archives.sha256(self.events) if self.events else None}
 
     def kinds(self, columns: Iterable[Column]) -> dict[str, type[Field]]:
-        """The types of fields by name.
+        """Returns the field types by name, with that of the events.
 
         Raises:
-          UserError: two fields have one name.
+          UserError: two fields have the same name.
         """
         kinds: dict[str, type[Field]] = {}
         events = [Column(EVENTS, EVENTS, "", EventsField)] if self.events else []
@@ -93,10 +101,10 @@ class Wanted:
         return kinds
 
     def value(self, cell: str, kind: type[Field]) -> Value:
-        """The value that a cell has for a type of field; None if it is empty.
+        """Parses a cell as a value of a field type; None if the cell is empty.
 
         Raises:
-          UserError: it has none.
+          UserError: the cell should be a number and is not.
         """
         cell = clean(cell)
         if not cell:
@@ -110,19 +118,22 @@ class Wanted:
         return cell
 
     def events_of(self, names: Sequence[str]) -> tuple[list[Value], list[str]]:
-        """The events of files by their names, None where the list has none of a file; and remarks.
+        """Reads the events of the named files.
+
+        Returns:
+          The events of each file, None if the list has no row for it; and remarks.
 
         Raises:
-          UserError: the list is faulty, or of other files.
+          UserError: the list is invalid, or has none of these files.
         """
         if not self.events:
             return [None] * len(names), []
         events = _read_events(self.events)
         if not (known := events.keys() & set(names)):
             first = next(iter(events))
-            raise UserError(f"{self.events} lists {first}, and there is no clip of that name.")
+            raise UserError(f"{self.events} lists {first}, but there is no clip of that name.")
         others = len(events) - len(known)
-        remarks = [f"Files with events that are no clips: {others}."] if others else []
+        remarks = [f"Files in the event list without a clip: {others}."] if others else []
         return [events.get(name) for name in names], remarks
 
 
@@ -130,27 +141,33 @@ _KINDS: dict[str, type[Field]] = {"tags": TagsField, "text": TextField, "numbers
 
 
 def wanted(
-    fields: Iterable[str] | None,
+    fields: Iterable[str] | None = None,
     *,
-    tags: Iterable[str] | None,
-    text: Iterable[str] | None,
-    numbers: Iterable[str] | None,
-    separator: str,
-    events: Path | None,
+    tags: Iterable[str] | None = None,
+    text: Iterable[str] | None = None,
+    numbers: Iterable[str] | None = None,
+    separator: str = SEPARATOR,
+    events: Path | str | None = None,
 ) -> Wanted:
-    """The fields that options ask for; each is NAME or NAME=COLUMN, or NAME=COLUMN:NAMES."""
+    """Parses the options that request fields.
+
+    Args:
+      fields, tags, text, numbers: fields of each type, as for `Column.parse`.
+      separator: the separator between tags.
+      events: the path of an event list.
+    """
     if not separator:
-        raise UserError("--separator is what stands between tags, such as +.")
-    given: dict[type[Field], Iterable[str] | None] = {ClassField: fields}
-    given |= zip(_KINDS.values(), (tags, text, numbers), strict=True)
-    columns = [Column.parse(each, kind) for kind, texts in given.items() for each in texts or ()]
-    return Wanted(tuple(columns), separator, events)
+        raise UserError("--separator must not be empty: it separates tags, as in a+b.")
+    options: dict[type[Field], Iterable[str] | None] = {ClassField: fields}
+    options |= zip(_KINDS.values(), (tags, text, numbers), strict=True)
+    columns = [Column.parse(each, kind) for kind, texts in options.items() for each in texts or ()]
+    return Wanted(tuple(columns), separator, local_path(events) if events else None)
 
 
 def part_of(
     events: tuple[Event, ...] | None, start: float, end: float | None
 ) -> tuple[Event, ...] | None:
-    """Of the events of a file those in a part of it, by seconds from where the part begins."""
+    """Returns the events in the part of a file from `start` to `end` s, relative to `start`."""
     if events is None or (not start and end is None):
         return events
     last = math.inf if end is None else end
@@ -162,10 +179,7 @@ def part_of(
 
 
 def strata(values: Sequence[Value]) -> list[str]:
-    """What splits are stratified by, if these are the values of a field; "" for nothing.
-
-    That is the class of a clip, or the rarest of its tags. Texts and numbers hardly repeat.
-    """
+    """Returns the stratum of each clip: its class, or the rarest of its tags; "": none."""
     tags = (value for value in values if isinstance(value, frozenset))
     counts = collections.Counter(tag for value in tags for tag in value)
 
@@ -178,36 +192,36 @@ def strata(values: Sequence[Value]) -> list[str]:
 
 
 def kind(values: Sequence[str]) -> str:
-    """What a column holds, by its values; "" is no value.
+    """Guesses the contents of a column from its cells: `CLASS`, `NUMBER`, `TEXT` or `EMPTY`.
 
-    Classes are few: each has two clips on average. Numbers are classes where they are whole, and
-    not more than 20 different ones.
+    Values are classes if each has at least two clips on average. Numbers are classes if they are
+    integers too, and at most 20 different ones. Empty cells are ignored.
     """
-    given = [value for value in values if value]
-    different = set(given)
-    if not given:
+    filled = [value for value in values if value]
+    different = set(filled)
+    if not filled:
         return EMPTY
     numbers = _numbers(different)
     if numbers is not None and (len(numbers) > _CODES or (numbers != np.round(numbers)).any()):
         return NUMBER
-    if _CLIPS_A_CLASS * len(different) > len(given):
+    if _CLIPS_A_CLASS * len(different) > len(filled):
         return TEXT if numbers is None else NUMBER
     return CLASS
 
 
 def not_kept(columns: Mapping[str, str]) -> list[str]:
-    """A remark on columns that become no fields, by name and what they hold."""
+    """Returns a remark on the columns that do not become fields: their contents by name."""
     if not columns:
         return []
-    told = [f"{name} ({what})" for name, what in columns.items()]
+    shown = [f"{name} ({contents})" for name, contents in columns.items()]
     flags = [
         f"{flag} {','.join(fitting)}"
-        for what, flag in FLAGS.items()
-        if (fitting := [name for name, holds in columns.items() if holds == what])
+        for kind, flag in FLAGS.items()
+        if (fitting := [name for name, contents in columns.items() if contents == kind])
     ]
-    how = f"{' '.join(flags)} keeps them as they are. " if flags else ""
+    how = f"{' '.join(flags)} keeps them as numbers or text. " if flags else ""
     return [
-        f"Columns that are not kept: {', '.join(told)}. {how}--fields NAME=COLUMN,... keeps a "
+        f"Columns that are not kept: {', '.join(shown)}. {how}--fields NAME=COLUMN,... keeps a "
         "column as classes."
     ]
 
@@ -226,30 +240,30 @@ def _number(cell: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise UserError(f'"{cell}" is no number: leave the cell empty where it is unknown.')
+        raise UserError(f'"{cell}" is not a number: leave the cell empty if it is unknown.')
     return number
 
 
 def _read_events(path: Path) -> dict[str, tuple[Event, ...]]:
-    """The events of each file in a list with columns file, onset, offset and label.
+    """Reads the events of each file from a table with the columns file, onset, offset and label.
 
-    A row with nothing but a file says that there is no event in it.
+    A row with a file alone means that the file has no events.
     """
     rows: Sequence[Row] = read_table(path, ("file", "onset", "offset", "label"))
     events: dict[str, list[Event]] = collections.defaultdict(list)
     for number, row in enumerate(rows, 1):
         of_file = events[row["file"]]
-        told = [row[column] for column in ("onset", "offset", "label")]
-        if not any(told):
+        cells = [row[column] for column in ("onset", "offset", "label")]
+        if not any(cells):
             continue
         try:
-            onset, offset = float(told[0]), float(told[1])
+            onset, offset = float(cells[0]), float(cells[1])
         except ValueError:
             onset = offset = math.nan
-        if not (math.isfinite(onset) and math.isfinite(offset)) or not told[2]:
+        if not (math.isfinite(onset) and math.isfinite(offset)) or not cells[2]:
             raise UserError(
-                f"{path}, row {number}: an event has an onset and an offset in seconds, and a "
-                f"label; this one has {', '.join(map(repr, told))}."
+                f"{path}, row {number}: an event needs an onset and an offset in seconds, and a "
+                f"label; this one has {', '.join(map(repr, cells))}."
             )
-        of_file.append(Event(onset, offset, told[2]))
-    return {file: tuple(of) for file, of in events.items()}
+        of_file.append(Event(onset, offset, cells[2]))
+    return {file: tuple(found) for file, found in events.items()}

@@ -1,7 +1,7 @@
 """ESC-50 and ESC-10: environmental sounds of 50 and of 10 classes, 40 clips of 5 s each.
 
 Piczak 2015, "ESC: Dataset for Environmental Sound Classification" (doi 10.1145/2733373.2806390).
-Clips cut from one recording are in one of five folds, over which results are averaged.
+Clips from the same recording are in the same one of five folds; results are means over folds.
 """
 
 import collections
@@ -27,9 +27,9 @@ _SPLITS = {"4": "validation", "5": "test"}  # the other folds: train
 
 
 class Esc50(ClipBuilder):
-    """ESC-50: which of 50 environmental sounds, and in which of five folds.
+    """ESC-50: environmental sounds of 50 classes in five folds.
 
-    Folds 1 to 3 are the training split, 4 is validation, 5 is test; for a cross-validation, hold
+    Folds 1 to 3 are the training split, 4 is validation, 5 is test. For a cross-validation, hold
     out one fold after another.
     """
 
@@ -50,7 +50,7 @@ class Esc50(ClipBuilder):
         """Prepares `archive` (audio/, meta/esc50.csv or meta/esc10.csv), or downloads ESC-50.
 
         Args:
-          verify: refuse a list with other than 8 clips of each class in each fold.
+          verify: refuse a list that does not have 8 clips of each class in each fold.
         """
         super().__init__(data_dir=data_dir, sample_rate=sample_rate, on_bad_file=on_bad_file)
         self._archive, self._verify = archive, verify
@@ -69,7 +69,7 @@ class Esc50(ClipBuilder):
 
 
 class Esc10(Esc50):
-    """ESC-10: the ten classes of ESC-50 that are easiest to tell apart; see `Esc50`."""
+    """ESC-10: the ten-class subset of ESC-50; see `Esc50`."""
 
     classes = 10
 
@@ -91,21 +91,21 @@ def _check_counts(rows: Sequence[Row], classes: int) -> None:
     if len(labels) != classes:
         raise UserError(
             f"The archive lists {len(labels)} classes, not {classes}. "
-            "To prepare it all the same, pass --noverify."
+            "To prepare it anyway, pass --noverify."
         )
     for label in sorted(labels):
         for fold in FOLDS:
             if counts[label, fold] != CLIPS_PER_FOLD:
                 raise UserError(
                     f"Fold {fold} has {counts[label, fold]} clips of {label}, not "
-                    f"{CLIPS_PER_FOLD}. To prepare it all the same, pass --noverify."
+                    f"{CLIPS_PER_FOLD}. To prepare it anyway, pass --noverify."
                 )
 
 
 def _clip(row: Row, root: Path) -> Clip:
     name, fold = row["filename"], row["fold"]
     if fold not in FOLDS:
-        raise UserError(f'{name} is in fold "{fold}": there are only {", ".join(FOLDS)}.')
+        raise UserError(f'{name} is in fold "{fold}", but the folds are {", ".join(FOLDS)}.')
     return Clip(
         name=name,
         split=_SPLITS.get(fold, "train"),

@@ -1,9 +1,9 @@
-"""Speaks with eSpeak NG. A program of its own: utterances as JSON lines in, WAV files out.
+"""Synthesises speech with eSpeak NG, as a separate program: JSON lines in, WAV files out.
 
     python espeak.py FOLDER < utterances
 
-eSpeak's oscillators run on from one word to the next, and nothing in its interface sets them back,
-so the same words sound the same only in a fresh process and in the same order.
+eSpeak's oscillators keep their phase from one word to the next, and its interface has no reset. So
+the output is reproducible only in a new process, with the utterances in the same order.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 # From espeak-ng's speak_lib.h.
-_SYNCHRONOUS = 2  # no playback: samples go to the callback, before `espeak_Synth` returns
+_SYNCHRONOUS = 2  # no playback: the callback gets all samples before `espeak_Synth` returns
 _BY_CHARACTER = 1
 _UTF8 = 1
 _RATE, _PITCH = 1, 3
@@ -25,32 +25,33 @@ _CALLBACK = ctypes.CFUNCTYPE(
 )
 
 _SILENCE = 0.01  # of the peak
-_MARGIN = 0.02  # seconds of silence that stay on either side
+_MARGIN = 0.02  # seconds of silence to keep at each end
 
 
 class Speaker:
-    """The library, initialised once, with its voices."""
+    """The eSpeak NG library with its voices."""
 
     def __init__(self) -> None:
         import espeakng_loader
 
         self._chunks: list[bytes] = []
-        self._callback = _CALLBACK(self._collect)  # held here, for the library keeps no reference
+        self._callback = _CALLBACK(self._collect)  # the library keeps no reference
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
         voices = espeakng_loader.get_data_path().encode()
         self.sample_rate: int = self._library.espeak_Initialize(_SYNCHRONOUS, 0, voices, 0)
         if self.sample_rate <= 0:
             raise RuntimeError(f"eSpeak NG cannot be initialised with {voices.decode()}")
         self._library.espeak_SetSynthCallback(self._callback)
-        self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # by default, from the clock
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # the default is the clock
 
     def say(self, text: str, voice: str, rate: int, pitch: int) -> np.ndarray:
-        """The samples (n,) of `text`, int16, without the silence around it.
+        """Synthesises `text`; returns int16 samples (n,) without silence at the ends.
 
         Args:
-          voice: language and variant, as "en-us+f2".
-          rate: words a minute, 80 to 450.
-          pitch: 0 to 99; 50 is usual.
+          text: the words to speak.
+          voice: language and variant, such as "en-us+f2".
+          rate: words per minute, 80 to 450.
+          pitch: 0 to 99; eSpeak's default is 50.
         """
         self._check(self._library.espeak_SetVoiceByName(voice.encode()), f"voice {voice}")
         self._check(self._library.espeak_SetParameter(_RATE, rate, 0), f"rate {rate}")
@@ -77,9 +78,9 @@ class Speaker:
         return samples[max(0, loud[0] - margin) : loud[-1] + margin]
 
     @staticmethod
-    def _check(error: int, what: str) -> None:
+    def _check(error: int, argument: str) -> None:
         if error:
-            raise RuntimeError(f"eSpeak NG refuses {what} (error {error})")
+            raise RuntimeError(f"eSpeak NG refuses {argument} (error {error})")
 
 
 def main(folder: Path) -> None:
@@ -95,7 +96,7 @@ def main(folder: Path) -> None:
             file.setframerate(speaker.sample_rate)
             file.writeframes(speaker.say(**utterance).tobytes())
         if os.getppid() != parent:
-            sys.exit("the process that asked is gone")
+            sys.exit("the parent process has ended")
 
 
 if __name__ == "__main__":

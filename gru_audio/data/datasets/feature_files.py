@@ -1,7 +1,7 @@
-"""Files that hold ready features: what their sequences are called, and how to read each.
+"""Readers of files with precomputed features.
 
-One file of all sequences: NumPy `.npz`, a table (`.csv`, `.tsv`) of one row a frame, or a Kaldi
-archive (`.ark`). Or a file for each, listed in a manifest: NumPy `.npy`, or Sphinx `.mfc`.
+One file may hold all sequences: NumPy `.npz`, a table (`.csv`, `.tsv`) with one row per frame, or a
+Kaldi archive (`.ark`). Or a manifest lists one file per sequence: NumPy `.npy` or Sphinx `.mfc`.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -22,10 +22,10 @@ from gru_audio.settings import UserError, nearest
 SPHINX, NUMPY = ".mfc", ".npy"
 NPZ, KALDI = ".npz", ".ark"
 TABLES = {".csv": ",;", ".tsv": "\t"}
-OF_ALL = (NPZ, KALDI, *TABLES)  # what holds all sequences in one file
+OF_ALL = (NPZ, KALDI, *TABLES)  # files that hold all sequences
 
-_TRIED = 10  # files that may be bad before the type of the others is known
-_STORED = ("uint8", "int16", "float32")  # other types become the last
+_TRIED = 10  # the first usable one of so many files sets the dtype
+_STORED = ("uint8", "int16", "float32")  # other dtypes become float32
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Sequences:
     """Sequences of frames.
 
     Attributes:
-      rows: what is known of each sequence, by column.
-      names: of single values, where a column of `rows` holds numbers of names.
-      width: values in a frame.
-      dtype: of the values.
-      read: sequence i, (frames, width), from the folder of unpacked files where there are such;
-        raises `BadAudio`, or `OSError`.
+      rows: the columns that describe each sequence.
+      names: arrays of class names by array name; a column of `rows` may have indices into one.
+      width: values per frame.
+      dtype: the dtype of the values.
+      read: reads sequence i, (frames, width), given the folder of unpacked files; raises `BadAudio`
+        or `OSError`.
     """
 
     rows: Sequence[Row]
@@ -49,13 +49,14 @@ class Sequences:
 
 
 def from_npz(path: Path) -> Sequences:
-    """`features` (N, T, F), maybe with `lengths` (N,); or (frames, F) with `offsets` or `lengths`.
+    """Reads an `.npz` with `features` (N, T, F) or (frames, F).
 
-    Offsets are N + 1 places between sequences. Every other array of N values is a column, and any
-    array of text may name the numbers in one.
+    (N, T, F) may come with `lengths` (N,). (frames, F) comes with `lengths` (N,) or with `offsets`
+    (N + 1,), the boundaries of the sequences. Each other array of N values is a column. An array of
+    text may hold the class names for a column of indices.
 
     Raises:
-      UserError: no such file, damaged, or other shapes.
+      UserError: there is no such file, it is damaged, or an array has the wrong shape.
     """
     try:
         arrays = npz.decode(read_bytes(path))
@@ -72,7 +73,7 @@ def from_npz(path: Path) -> Sequences:
     texts = {
         name: [str(value) for value in array.tolist()]
         for name, array in flat.items()
-        if len(array) == len(parts) or array.dtype.kind == "U"  # others would be long for nothing
+        if len(array) == len(parts) or array.dtype.kind == "U"  # skips long arrays of numbers
     }
     columns = {name: values for name, values in texts.items() if len(values) == len(parts)}
     dtype = _stored(features.dtype)
@@ -92,13 +93,17 @@ def from_table(
     usual: Collection[str],
     ignore: Collection[str],
 ) -> Sequences:
-    """A row for each frame, in order; `clip` is the column that says of which sequence.
+    """Reads a table with one row per frame, in order.
 
-    All columns of numbers are features, save `ignore`, `clip`, `columns`, and those of `usual` that
-    there are. The latter two describe sequences and have one value in each.
+    Args:
+      path: the table.
+      clip: the column with the name of the sequence.
+      columns: columns that describe sequences; each has one value per sequence.
+      usual: further such columns, if the table has them.
+      ignore: columns of numbers that are not features. All other columns of numbers are features.
 
     Raises:
-      UserError: no such file or column, or a sequence with two values in one of `columns`.
+      UserError: there is no such file or column, or a sequence has two values in one of `columns`.
     """
     cells = _cells(path)
     for column in (clip, *columns, *ignore):
@@ -133,15 +138,15 @@ def from_table(
 
 
 def from_kaldi(path: Path) -> Sequences:
-    """A Kaldi archive, plain or compressed; the column `clip` has the key of each matrix.
+    """Reads a Kaldi archive, plain or compressed; the column `clip` has the key of each matrix.
 
     Raises:
-      UserError: no such file, damaged, or it holds other things than matrices.
+      UserError: there is no such file, it is damaged, or it holds something else than matrices.
     """
     try:
         matrices = kaldi.parse(read_bytes(path))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no Kaldi archive of matrices, or damaged: {error}") from error
+        raise UserError(f"{path} is no valid Kaldi archive of matrices: {error}") from error
     if not matrices:
         raise UserError(f"{path} does not hold matrices of features.")
     parts = list(matrices.values())
@@ -155,16 +160,18 @@ def from_kaldi(path: Path) -> Sequences:
 
 
 def from_files(archive: Path, rows: Sequence[Row], file: str, width: int) -> Sequences:
-    """A file for each row, `.npy` (T, F) or `.mfc`, at its path in the column `file`.
+    """Reads one file per row, `.npy` (T, F) or `.mfc`.
 
-    The first one that can be used tells the type of all.
+    The first usable file sets the dtype of all.
 
     Args:
       archive: a folder, tar or zip with the files.
-      width: of frames in `.mfc`, which do not say.
+      rows: the rows of the manifest.
+      file: the column with the paths in the archive.
+      width: values per frame of `.mfc`, which does not store it.
 
     Raises:
-      UserError: the first files are missing or damaged, or of a format that is not known.
+      UserError: the first files are missing or damaged, or have an unknown format.
     """
     names = [row[file] for row in rows]
     dtype = "float32"
@@ -188,7 +195,7 @@ def from_files(archive: Path, rows: Sequence[Row], file: str, width: int) -> Seq
 
 
 def _first_usable(archive: Path, names: Sequence[str]) -> np.ndarray:
-    """The first of these `.npy` files that holds frames; raises `UserError` if none does."""
+    """Returns the first usable one of these `.npy` files; raises `UserError` if there is none."""
     first: Exception | None = None
     for name in names:
         try:
@@ -199,7 +206,7 @@ def _first_usable(archive: Path, names: Sequence[str]) -> np.ndarray:
 
 
 def check(frames: np.ndarray, width: int, name: str) -> np.ndarray:
-    """The frames (T, width), T > 0, of finite values; else raises `BadAudio`."""
+    """Returns the frames (T, width); raises `BadAudio` unless T > 0 and all values are finite."""
     if not len(frames):
         raise BadAudio(name, EMPTY)
     if frames.shape[1] != width:
@@ -212,11 +219,11 @@ def check(frames: np.ndarray, width: int, name: str) -> np.ndarray:
 def _parts(
     features: np.ndarray, offsets: np.ndarray | None, lengths: np.ndarray | None, path: Path
 ) -> list[np.ndarray]:
-    """Each sequence (T, F)."""
+    """Splits the features into sequences (T, F)."""
     if features.ndim == 3:
         ends = np.full(len(features), features.shape[1]) if lengths is None else lengths
         if ends.shape != features.shape[:1] or not _between(ends, features.shape[1]):
-            raise UserError(f"{path}: the lengths are not those of features {features.shape}.")
+            raise UserError(f"{path}: the lengths do not fit features {features.shape}.")
         return [sequence[:end] for sequence, end in zip(features, ends, strict=True)]
     if offsets is None and lengths is not None and lengths.dtype.kind in "iu":
         offsets = np.append(0, np.cumsum(lengths, dtype=np.int64))
@@ -225,8 +232,8 @@ def _parts(
             f"{path}: features {features.shape} are neither (sequences, frames, values) nor "
             '(frames, values) with an array of whole numbers "offsets" or "lengths".'
         )
-    good = offsets.ndim == 1 and len(offsets) > 1 and _between(offsets, len(features))
-    if not good or offsets[0] != 0 or offsets[-1] != len(features) or (np.diff(offsets) < 0).any():
+    valid = offsets.ndim == 1 and len(offsets) > 1 and _between(offsets, len(features))
+    if not valid or offsets[0] != 0 or offsets[-1] != len(features) or (np.diff(offsets) < 0).any():
         raise UserError(f"{path}: the offsets or lengths do not divide {len(features)} frames.")
     return np.split(features, offsets[1:-1])
 
@@ -240,13 +247,13 @@ def _stored(dtype: np.dtype) -> str:
 
 
 def _cells(path: Path) -> dict[str, list[str]]:
-    """The columns of a table."""
+    """Reads the columns of a table."""
     header, rows = read_cells(path, delimiters=TABLES[path.suffix])
     return dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))
 
 
 def _numbers(cells: Sequence[str]) -> np.ndarray | None:
-    """Float32, NaN for empty cells; None where there is a text."""
+    """Converts cells to float32, NaN for empty cells; None if a cell is text."""
     try:
         return _floats(np.array([cell or "nan" for cell in cells], np.float64))
     except ValueError:
@@ -254,13 +261,13 @@ def _numbers(cells: Sequence[str]) -> np.ndarray | None:
 
 
 def _floats(values: np.ndarray) -> np.ndarray:
-    """As float32; what is too large for it becomes infinite, which `check` refuses."""
+    """Converts to float32; larger values become infinite, which `check` refuses."""
     with np.errstate(over="ignore", invalid="ignore"):
         return values.astype(np.float32)
 
 
 def _from_sphinx(content: bytes, name: str, width: int) -> np.ndarray:
-    """How many values there are, then the values; big-endian, 4 bytes each."""
+    """Parses Sphinx features: the number of values, then the values; big-endian, 4 bytes each."""
     values = np.frombuffer(content[4 : len(content) // 4 * 4], ">f4")
     promised = int.from_bytes(content[:4], "big")
     if len(values) < promised:
@@ -276,5 +283,5 @@ def _from_numpy(content: bytes, name: str) -> np.ndarray:
     except npz.BadArrays as error:
         raise BadAudio(name, DAMAGED) from error
     if values.ndim != 2 or values.dtype.kind not in "biuf":
-        raise BadAudio(name, "no array (frames, values)")
+        raise BadAudio(name, "not an array (frames, values)")
     return values

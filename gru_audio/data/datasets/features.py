@@ -1,4 +1,4 @@
-"""People's own features: what somebody has computed already, as sequences of frames."""
+"""A data set of the user's precomputed features: sequences of frames."""
 
 import functools
 import hashlib
@@ -14,13 +14,13 @@ from gru_audio.data.datasets.clips import SKIP, Clip, ClipBuilder
 from gru_audio.data.datasets.columns import EVENTS, SEPARATOR, Column, strata, wanted
 from gru_audio.data.datasets.feature_files import Sequences
 from gru_audio.data.datasets.tables import Row, read_table
-from gru_audio.data.fields import Value, clean
+from gru_audio.data.fields import Value
 from gru_audio.data.signal import Signal, frames
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError, nearest
 
 USUAL_FIELDS = ("label", "speaker", "group", "fold")
-SPHINX_WIDTH = 13  # what Sphinx computes unless told otherwise
+SPHINX_WIDTH = 13  # Sphinx's default
 
 
 class Features(ClipBuilder):
@@ -52,40 +52,40 @@ class Features(ClipBuilder):
         width: int = SPHINX_WIDTH,
         on_bad_file: str = SKIP,
     ):
-        """Reads what describes the sequences, and one file of all sequences.
+        """Reads the descriptions of the sequences, and the file of all sequences if there is one.
 
-        Columns are arrays of an .npz, columns of a table, or columns of the manifest.
+        A column is an array of an .npz, or a column of a table or of the manifest.
 
         Args:
-          name: of the new data set.
-          archive: .npz, .csv, .tsv or .ark; or a folder, tar or zip with a file for each sequence.
-          manifest: a CSV with a row for each sequence: in the same order, or told by `clip`.
-          clip: the column with the names of sequences; for a file each, with their paths.
-          fields: as NAME, NAME=COLUMN, or NAME=COLUMN:NAMES where the column has numbers into an
-            array of names. By default those of `USUAL_FIELDS` that there are.
+          data_dir: the folder of prepared data sets.
+          name: the name of the new data set.
+          archive: .npz, .csv, .tsv or .ark; or a folder, tar or zip with one file per sequence.
+          manifest: a CSV with one row per sequence, in the same order or matched by `clip`.
+          clip: the column with the names of the sequences, or the paths of their files.
+          fields: class fields as NAME, NAME=COLUMN, or NAME=COLUMN:NAMES if the column has indices
+            into an array of class names. By default the existing columns of `USUAL_FIELDS`.
           tags, text, numbers: fields of other types, as NAME or NAME=COLUMN.
-          separator: between the tags of a sequence.
+          separator: the separator between tags.
           events: a table with the columns file, onset, offset and label, where file is the name of
             a sequence; see `Manifest`.
-          split: the column with the splits; by default "split". Without it they are drawn.
-          split_by: a column. The splits are then drawn with no value of it in two of them. By
-            default "group", if there is neither "split" nor this.
-          drop: a column; sequences for which it has a value are left out.
-          ignore: columns of a table that are numbers but no features.
-          fractions: of train, validation and test, where splits are drawn.
-          seed: of the draw.
-          rate: frames a second; 1 where frames have no duration.
-          width: values in a frame of .mfc files, which do not say.
+          split: the column with the splits; by default "split". Without it splits are drawn.
+          split_by: a column. The splits are then drawn so that each of its values is in one split
+            only. By default "group", if there is neither "split" nor this.
+          drop: a column; sequences with a value in it are left out.
+          ignore: columns of numbers in a table that are not features.
+          fractions: the shares of train, validation and test, if splits are drawn.
+          seed: the seed of the splits.
+          rate: frames per second; 1 if frames have no duration.
+          width: values per frame of .mfc files, which do not store it.
+          on_bad_file: "skip" or "refuse".
+
+        Raises:
+          UserError: a file or column is missing, or manifest and archive contradict each other.
         """
         archive = local_path(archive)
         listed = read_table(local_path(manifest), ()) if manifest else []
         self._wanted = wanted(
-            fields,
-            tags=tags,
-            text=text,
-            numbers=numbers,
-            separator=separator,
-            events=local_path(events) if events else None,
+            fields, tags=tags, text=text, numbers=numbers, separator=separator, events=events
         )
         chosen = self._wanted.columns
         used = [field.column for field in chosen] + [c for c in (split, split_by, drop) if c]
@@ -133,33 +133,31 @@ class Features(ClipBuilder):
         kept = [i for i, row in enumerate(self._rows) if not (self._drop and row[self._drop])]
         rows = [self._rows[i] for i in kept]
         labels = [self._labels(row) for row in rows]
-        given = None
+        existing = None
         if self._split:
-            given = [row[self._split] for row in rows]
-            given = [splitting.USUAL_NAMES.get(split.lower(), split) for split in given]
-        column = self._split_by or "group"
-        values = [clean(row.get(column, "")) for row in rows]
-        groups = splitting.Groups(column, values, bool(self._split_by)) if any(values) else None
-        same = [self._content(i, root) for i in kept]
-        of_label = strata([of.get("label") for of in labels])
-        splits, remarks = self._choose_splits(given, of_label, groups, same)
+            existing = [row[self._split] for row in rows]
+            existing = [splitting.USUAL_NAMES.get(split.lower(), split) for split in existing]
+        groups = splitting.groups_of(rows, self._split_by)
+        contents = [self._content(i, root) for i in kept]
+        label_strata = strata([values.get("label") for values in labels])
+        splits, remarks = self._choose_splits(existing, label_strata, groups, contents)
         names = [self._name(i) for i in kept]
-        events, others = self._wanted.events_of(names)
-        self.remarks += [*others, *remarks]
+        events, event_remarks = self._wanted.events_of(names)
+        self.remarks += [*event_remarks, *remarks]
         return [
             Clip(
                 name=name,
                 split=split,
-                labels={**of_clip, EVENTS: of_name},
+                labels={**values, EVENTS: clip_events},
                 read=functools.partial(self._read, i, root),
             )
-            for i, name, split, of_clip, of_name in zip(
+            for i, name, split, values, clip_events in zip(
                 kept, names, splits, labels, events, strict=True
             )
         ]
 
     def _content(self, i: int, root: Path) -> Hashable:
-        """What tells a sequence from others; its number where it cannot be read."""
+        """Returns a key that is equal for equal sequences; the index if it cannot be read."""
         try:
             values = self._sequences.read(i, root)
         except (BadAudio, OSError):
@@ -201,57 +199,57 @@ def _open(
     ignore: Sequence[str],
     width: int,
 ) -> Sequences:
-    """The sequences of an archive, by the kind of file it is."""
+    """Opens the sequences of an archive, by its file type."""
     if archive.suffix == feature_files.NPZ:
         return feature_files.from_npz(archive)
     if archive.suffix == feature_files.KALDI:
         return feature_files.from_kaldi(archive)
     if archive.suffix in feature_files.TABLES:
-        elsewhere = listed[0].keys() if listed else ()
-        own = [column for column in used if column not in elsewhere]
+        in_manifest = listed[0].keys() if listed else ()
+        columns = [column for column in used if column not in in_manifest]
         usual = (*USUAL_FIELDS, "split")
-        return feature_files.from_table(archive, clip or "clip", own, usual, ignore)
+        return feature_files.from_table(archive, clip or "clip", columns, usual, ignore)
     column = clip or "file"
     if not listed or column not in listed[0]:
-        raise UserError(f'{archive} needs a --manifest with a column "{column}" of paths in it.')
+        raise UserError(f'{archive} needs a --manifest with a column "{column}" of paths.')
     return feature_files.from_files(archive, listed, column, width)
 
 
 def _described(
     sequences: Sequences, listed: Sequence[Row], clip: str | None
 ) -> tuple[str | None, Sequence[Row]]:
-    """The column of names, and what the sequences and the manifest know of each sequence.
+    """Returns the column of names, and the merged rows of the archive and the manifest.
 
     Raises:
-      UserError: they contradict each other.
+      UserError: archive and manifest contradict each other, or there are no sequences.
     """
-    own = sequences.rows
-    if not own:
+    rows = sequences.rows
+    if not rows:
         raise UserError("There are no sequences in the archive.")
-    columns = own[0].keys() | (listed[0].keys() if listed else set())
+    columns = rows[0].keys() | (listed[0].keys() if listed else set())
     clip = clip or next((column for column in ("clip", "file") if column in columns), None)
-    if not listed or listed is own:
-        return clip, own
-    if clip and clip in own[0] and clip in listed[0]:
-        listed = _in_order(listed, [row[clip] for row in own], clip)
-    if len(own) != len(listed):
-        raise UserError(f"The manifest lists {len(listed)} sequences, the archive has {len(own)}.")
-    for i, (one, other) in enumerate(zip(own, listed, strict=True)):
+    if not listed or listed is rows:
+        return clip, rows
+    if clip and clip in rows[0] and clip in listed[0]:
+        listed = _in_order(listed, [row[clip] for row in rows], clip)
+    if len(rows) != len(listed):
+        raise UserError(f"The manifest lists {len(listed)} sequences, the archive has {len(rows)}.")
+    for i, (one, other) in enumerate(zip(rows, listed, strict=True)):
         for column in one.keys() & other.keys():
             if one[column] != other[column]:
                 raise UserError(
                     f"The manifest and the archive disagree about {column} of sequence {i}: "
-                    f'"{other[column]}" there, "{one[column]}" here.'
+                    f'"{other[column]}" and "{one[column]}".'
                 )
-    return clip, [{**one, **other} for one, other in zip(own, listed, strict=True)]
+    return clip, [{**one, **other} for one, other in zip(rows, listed, strict=True)]
 
 
 def _in_order(listed: Sequence[Row], names: Sequence[str], clip: str) -> list[Row]:
-    """The rows of these names; refuses a manifest that has others, or one of them twice."""
+    """Returns the rows in the order of `names`; refuses other and duplicate names."""
     by_name = {row[clip]: row for row in listed}
-    odd = sorted(by_name.keys() ^ set(names))
-    if odd:
-        raise UserError(f"The manifest and the archive do not both have {odd[0]}.")
+    unmatched = sorted(by_name.keys() ^ set(names))
+    if unmatched:
+        raise UserError(f"The manifest and the archive do not both have {unmatched[0]}.")
     if len(by_name) != len(listed):
         raise UserError("The manifest lists a sequence twice.")
     return [by_name[name] for name in names]

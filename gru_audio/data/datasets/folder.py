@@ -1,4 +1,4 @@
-"""People's own sounds in a directory per class."""
+"""A data set of the user's sounds, with one directory per class."""
 
 import functools
 import re
@@ -21,8 +21,8 @@ from gru_audio.settings import UserError
 class Folder(ClipBuilder):
     """Sounds in CLASS/, or in SPLIT/CLASS/ with splits called train, validation and test.
 
-    Every file below a class directory is one of its clips, save hidden ones; links are followed.
-    Splits that are drawn have files with the same content in one of them.
+    Every file below a class directory is a clip of that class, except hidden files; links are
+    followed. Drawn splits keep files with the same content together.
     """
 
     VERSION = tfds.core.Version("1.2.0")
@@ -44,32 +44,37 @@ class Folder(ClipBuilder):
         on_bad_file: str = SKIP,
         keep_silence: bool = False,
     ):
-        """Takes the sounds from `folder`, or from an `archive` of one.
+        """Sets up a data set of the sounds in `folder`, or in an `archive` of such a folder.
 
         Args:
-          name: of the new data set.
-          tags: ["label"], if the names of directories are sets of tags, such as "speech+music", or
+          data_dir: the folder of prepared data sets.
+          name: the name of the new data set.
+          folder: the folder of the class or split directories.
+          archive: a tar or zip of such a folder.
+          tags: ["label"] if the names of directories are sets of tags, such as "speech+music" or
             "none".
-          separator: between tags.
+          separator: the separator between tags.
           events: a table with the columns file, onset, offset and label; see `Manifest`.
-          split_by: a regular expression that finds the group of a clip in its path below
-            `folder`: the first parenthesis that takes part in the match, or all it matches where
-            it has none. The splits are then drawn at random with no group in two of them, whatever
-            the folders say, and the group becomes a field.
-          fractions: of train, validation and test, where splits are drawn.
-          seed: of the draw.
-          keep_silence: takes digital silence for a sound, as where it is a class.
+          split_by: a regular expression that finds the group of a clip in its path below `folder`:
+            the first group of parentheses that matches, or the whole match if there are no
+            parentheses. The splits are then drawn at random, whatever the folders say, with each
+            group in one split only, and the group becomes a field.
+          fractions: the shares of train, validation and test, if splits are drawn.
+          seed: the seed of the splits.
+          sample_rate: of the prepared data set, in Hz.
+          on_bad_file: "skip" or "refuse".
+          keep_silence: whether to keep clips of digital silence, for example as a class.
+
+        Raises:
+          UserError: an option is invalid.
         """
         archives.check_place(folder, archive)
         folder = local_path(folder) if folder else None
         fractions = splitting.shares(fractions)
         self.name = name
-        list_of_events = local_path(events) if events else None
-        self._wanted = wanted(
-            None, tags=tags, text=None, numbers=None, separator=separator, events=list_of_events
-        )
+        self._wanted = wanted(tags=tags, separator=separator, events=events)
         if self._wanted.columns not in ((), (Column("label", "label", "", TagsField),)):
-            raise UserError('A folder has the tags "label": --tags label.')
+            raise UserError('The only tags of a folder are "label": pass --tags label.')
         columns = [*(self._wanted.columns or [Column("label", "label")])]
         self._kind = columns[0].kind
         columns += [Column("group", "group")] if split_by else []
@@ -93,43 +98,43 @@ class Folder(ClipBuilder):
     def inputs(self) -> Mapping[str, Path]:
         if self._archive:
             return super().inputs()
-        root = self._existing()
+        root = self._existing_folder()
         return {sound.path.relative_to(root).as_posix(): sound.path for sound in _sounds(root)}
 
     def clips(self, scratch: Path, downloads: Path) -> Sequence[Clip]:
-        root = archives.unpack(self._archive, scratch) if self._archive else self._existing()
+        root = archives.unpack(self._archive, scratch) if self._archive else self._existing_folder()
         sounds = _sounds(root)
         if not sounds:
             raise UserError(f"{root} has no directory per class with files in it.")
         names = [sound.path.relative_to(root).as_posix() for sound in sounds]
         values = [self._group_of(name) for name in names] if self._group_of else []
-        groups = splitting.Groups("group", values, asked=True) if values else None
-        given = [sound.split for sound in sounds] if sounds[0].split else None
-        same = user_files.contents([sound.path for sound in sounds])
+        groups = splitting.Groups("group", values, requested=True) if values else None
+        existing = [sound.split for sound in sounds] if sounds[0].split else None
+        contents = user_files.contents([sound.path for sound in sounds])
         labels = [self._wanted.value(sound.label, self._kind) for sound in sounds]
-        events, others = self._wanted.events_of(names)
-        splits, remarks = self._choose_splits(given, strata(labels), groups, same)
-        self.remarks += [*_empty_folders(root, sounds), *others, *remarks]
+        events, event_remarks = self._wanted.events_of(names)
+        splits, remarks = self._choose_splits(existing, strata(labels), groups, contents)
+        self.remarks += [*_empty_folders(root, sounds), *event_remarks, *remarks]
         return [
             Clip(
                 name=name,
                 split=split,
-                labels={"label": label, "group": group, EVENTS: of_clip},
+                labels={"label": label, "group": group, EVENTS: clip_events},
                 read=functools.partial(self._decode, sound.path, name=name),
             )
-            for name, split, sound, label, of_clip, group in zip(
+            for name, split, sound, label, clip_events, group in zip(
                 names, splits, sounds, labels, events, values or [""] * len(sounds), strict=True
             )
         ]
 
-    def _existing(self) -> Path:
+    def _existing_folder(self) -> Path:
         if not self._folder or not self._folder.is_dir():
             raise UserError(f'There is no folder "{self._folder or ""}".')
         return self._folder
 
 
 def _group_finder(expression: str) -> Callable[[str], str]:
-    """Takes the path of a clip to its group."""
+    """Returns a function from the path of a clip to its group."""
     try:
         pattern = re.compile(expression)
     except re.error as error:
@@ -147,13 +152,13 @@ def _group_finder(expression: str) -> Callable[[str], str]:
 
 
 class _Sound(NamedTuple):
-    split: str  # "" where the folder has none
+    split: str  # "" if the folder has no splits
     label: str
     path: Path
 
 
 def _sounds(root: Path) -> list[_Sound]:
-    """Every file, in natural order."""
+    """Lists every file in natural order."""
     tops = _folders(root)
     splits = {top: splitting.USUAL_NAMES.get(top.name.lower(), "") for top in tops}
     if not any(splits.values()):
@@ -161,7 +166,7 @@ def _sounds(root: Path) -> list[_Sound]:
     for top in tops:
         if not splits[top]:
             raise UserError(
-                f"{root} has splits, but {top.name}/ is none: put it under one, or elsewhere."
+                f"{root} has splits, but {top.name}/ is none: move it into one, or elsewhere."
             )
     return [
         _Sound(splits[top], clean(label.name), path)
@@ -172,15 +177,15 @@ def _sounds(root: Path) -> list[_Sound]:
 
 
 def _empty_folders(root: Path, sounds: Sequence[_Sound]) -> list[str]:
-    """A remark on folders of classes without a file."""
+    """Returns a remark on class directories without files."""
     depth = 2 if sounds[0].split else 1
     filled = {sound.path.relative_to(root).parts[:depth] for sound in sounds}
     folders = _folders(root)
     if depth == 2:
         folders = [label for top in folders for label in _folders(top)]
-    empty = [folder.relative_to(root) for folder in folders]
-    told = [path.as_posix() + "/" for path in empty if path.parts not in filled]
-    return [f"There are no files in {', '.join(told)}."] if told else []
+    relative = [folder.relative_to(root) for folder in folders]
+    names = [path.as_posix() + "/" for path in relative if path.parts not in filled]
+    return [f"There are no files in {', '.join(names)}."] if names else []
 
 
 def _folders(root: Path) -> list[Path]:

@@ -1,11 +1,11 @@
-"""GTZAN: ten genres of music, 100 excerpts of 30 s each, which users have to find for themselves.
+"""GTZAN: ten genres of music, 100 excerpts of 30 s each; users must provide the files.
 
 Tzanetakis and Cook 2002, "Musical genre classification of audio signals". It has exact copies,
 copies of one recording, distorted and mislabelled tracks, and whole albums of one artist (Sturm
 2013, arXiv 1306.1461). Kereliuk, Sturm and Larsen 2015, "Deep Learning and Music Adversaries"
-(arXiv 1507.04761), left the faulty tracks out and kept artists together. `TRAIN`, `VALIDATION` and
-`TEST` are the numbers of their tracks by genre, as torchaudio (datasets/gtzan.py) has them from
-https://github.com/jordipons/sklearn-audio-transfer-learning.
+(arXiv 1507.04761), excluded the faulty tracks and kept artists together. `TRAIN`, `VALIDATION` and
+`TEST` are the numbers of their tracks by genre, from torchaudio (datasets/gtzan.py), which took
+them from https://github.com/jordipons/sklearn-audio-transfer-learning.
 """
 
 import functools
@@ -69,16 +69,17 @@ rock 10-15 27-37 39-48 86-90
 
 _TRACK = re.compile(rf"({'|'.join(GENRES)})\.[0-9]{{5}}\.(wav|au)")
 _WARNING = (
-    "the split is random: artists and copies of tracks are in several parts of it, and faulty "
-    "tracks are in all. Results look better than they are; never compare them"
+    "the split is random: artists and copies of tracks are in several splits, and so are faulty "
+    "tracks. Results are too optimistic; never compare them with others"
 )
 
 
 class Gtzan(ClipBuilder):
-    """GTZAN: which of ten genres, and which track.
+    """GTZAN: music of ten genres.
 
-    The split leaves faulty tracks out and has no artist in two parts: 443 tracks to train on, 197
-    to validate and 290 to test. One of them, jazz.00054, is damaged in most copies.
+    The default splits exclude faulty tracks and have each artist in one split only: 443 tracks for
+    training, 197 for validation and 290 for testing. One of them, jazz.00054, is damaged in most
+    copies.
     """
 
     VERSION = tfds.core.Version("1.1.0")
@@ -100,10 +101,17 @@ class Gtzan(ClipBuilder):
         """Prepares `archive`, a tar, zip or folder with GENRE.NUMBER.wav or .au somewhere in it.
 
         Args:
-          split: "filtered", or "random" over all tracks, which is to be avoided.
-          segment_seconds: cuts each track in parts of about this length, whose last may be shorter.
-          fractions: of train, validation and test in the random split.
-          seed: of the random split.
+          data_dir: the folder of prepared data sets.
+          archive: see above.
+          split: "filtered", or "random" over all tracks, which gives misleading results.
+          segment_seconds: cuts each track into parts of this length; the last may be shorter.
+          fractions: the shares of train, validation and test in the random split.
+          seed: the seed of the random split.
+          sample_rate: of the prepared data set, in Hz.
+          on_bad_file: "skip" or "refuse".
+
+        Raises:
+          UserError: an option is invalid.
         """
         if split not in (FILTERED, RANDOM):
             raise UserError(f'gtzan has no split "{split}": --split is {FILTERED} or {RANDOM}.')
@@ -128,7 +136,7 @@ class Gtzan(ClipBuilder):
         if not files:
             raise UserError(f"{self._archive} has no tracks GENRE/GENRE.NUMBER.wav or .au.")
         splits = self._splits(sorted(files))
-        absent = root / "absent"  # so that tracks that are not there are reported as bad files
+        absent = root / "absent"  # reports missing tracks as bad files
         return [
             clip
             for track, split in splits.items()
@@ -137,7 +145,7 @@ class Gtzan(ClipBuilder):
 
     def _splits(self, tracks: Sequence[str]) -> Mapping[str, str]:
         if self.settings["split"] == FILTERED:
-            self.verified = "the split is that without faulty tracks, or an artist in two parts"
+            self.verified = "the splits have no faulty tracks, and each artist is in one split"
             return faultless_splits()
         self.verified = f"nothing; {_WARNING}"
         print(f"gtzan: {_WARNING}.", file=sys.stderr)
@@ -145,7 +153,7 @@ class Gtzan(ClipBuilder):
 
 
 def _cut(path: Path, track: str, split: str, seconds: float | None) -> list[Clip]:
-    """The clips of a track: one, or its segments."""
+    """Returns the clips of a track: the whole track, or its segments."""
     return [
         Clip(
             name=f"{track}@{start:g}" if seconds else track,
@@ -158,11 +166,11 @@ def _cut(path: Path, track: str, split: str, seconds: float | None) -> list[Clip
 
 
 def _segments(path: Path, seconds: float | None) -> list[tuple[float, float | None]]:
-    """Starts and ends; None is the end of the track."""
+    """Returns starts and ends in seconds; None: the end of the track."""
     try:
         total = duration(path) if seconds else 0.0
     except (BadAudio, OSError):
-        total = 0.0  # whoever reads it will say what is wrong
+        total = 0.0  # reading the clip will report the error
     if not seconds or not total:
         return [(0.0, None)]
     count = max(1, round(total / seconds))
@@ -175,7 +183,7 @@ def _genre(track: str) -> str:
 
 
 def faultless_splits() -> Mapping[str, str]:
-    """The split of every track without fault, by its name, such as "blues.00029"."""
+    """Returns the split of every track without faults by its name, such as "blues.00029"."""
     parts = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
     return {track: split for split, part in parts.items() for track in _tracks(part)}
 

@@ -1,8 +1,8 @@
-"""Kaldi archives of matrices, read without kaldiio.
+"""Reads Kaldi archives of matrices safely, without kaldiio.
 
-kaldiio unpickles what an archive asks it to, runs names that end in a pipe as commands, and makes
-room for whatever size is claimed. Here an entry is a matrix or the archive is refused, and sizes
-are compared with the bytes that are there. The format: https://kaldi-asr.org/doc/io.html.
+kaldiio can unpickle entries, runs names that end in a pipe as commands, and allocates any size that
+an entry states. This reader refuses every entry that is not a matrix, and checks sizes against the
+bytes in the file. The format: https://kaldi-asr.org/doc/io.html.
 """
 
 import struct
@@ -18,7 +18,7 @@ _EDGES = (0, 64, 192, 255)  # bytes of a "CM" column at its minimum, quartiles a
 
 
 class Matrix(NamedTuple):
-    """One matrix of an archive; `read` gives its values (rows, columns), float32 or float64."""
+    """One matrix of an archive; `read` returns its values (rows, columns), float32 or float64."""
 
     rows: int
     columns: int
@@ -26,10 +26,12 @@ class Matrix(NamedTuple):
 
 
 def parse(content: bytes) -> dict[str, Matrix]:
-    """The matrices in an archive, binary or text, by their keys in order; decodes no binary one.
+    """Parses a binary or text archive; returns its matrices by key, in order.
+
+    Binary matrices are not decoded until they are read.
 
     Raises:
-      ValueError: it holds something else, a key twice, or less than it claims.
+      ValueError: an entry is not a matrix or is truncated, or a key appears twice.
     """
     found: dict[str, Matrix] = {}
     at = _skip_space(content, 0)
@@ -54,7 +56,7 @@ def _skip_space(content: bytes, at: int) -> int:
 
 
 def _binary(content: bytes, at: int, key: str) -> tuple[Matrix, int]:
-    """The binary matrix that begins at a place, and where it ends."""
+    """Parses the binary matrix at `at`; returns it and its end."""
     kind = content[at + 2 : at + 6].partition(b" ")[0]
     at += 2 + len(kind) + 1
     if kind in _PLAIN:
@@ -67,11 +69,11 @@ def _binary(content: bytes, at: int, key: str) -> tuple[Matrix, int]:
             rows, columns, lambda: np.frombuffer(values, dtype).reshape(rows, columns)
         ), at + size
     if kind not in _COMPRESSED:
-        raise ValueError(f"{key!r} is {kind!r}, no matrix")
+        raise ValueError(f"{key!r} is {kind!r}, not a matrix")
     least, extent, rows, columns = _unpack("<ffii", content, at)
     at += 16
-    each = {b"CM": rows + 8, b"CM2": 2 * rows, b"CM3": rows}[kind]  # bytes of a column
-    size = _checked(rows, columns, each * columns, content, at, key)
+    column_bytes = {b"CM": rows + 8, b"CM2": 2 * rows, b"CM3": rows}[kind]
+    size = _checked(rows, columns, column_bytes * columns, content, at, key)
     values = content[at : at + size]
     return Matrix(
         rows, columns, lambda: _decompressed(kind, values, rows, columns, least, extent)
@@ -82,19 +84,19 @@ def _unpack(form: str, content: bytes, at: int) -> tuple:
     try:
         return struct.unpack_from(form, content, at)
     except struct.error as error:
-        raise ValueError("it is cut short") from error
+        raise ValueError("it is truncated") from error
 
 
 def _checked(rows: int, columns: int, size: int, content: bytes, at: int, key: str) -> int:
     if min(rows, columns) < 0 or size > len(content) - at:
-        raise ValueError(f"{key!r} claims {rows} x {columns} values, which are not there")
+        raise ValueError(f"{key!r} should have {rows} x {columns} values but has fewer")
     return size
 
 
 def _decompressed(
     kind: bytes, values: bytes, rows: int, columns: int, least: float, extent: float
 ) -> np.ndarray:
-    """As Kaldi's CompressedMatrix: float32 (rows, columns)."""
+    """Decodes Kaldi's CompressedMatrix to float32 (rows, columns)."""
     if kind != b"CM":
         dtype, most = {b"CM2": ("<u2", 65535), b"CM3": ("u1", 255)}[kind]
         whole = np.frombuffer(values, dtype).reshape(rows, columns).astype(np.float32)
@@ -107,11 +109,11 @@ def _decompressed(
 
 
 def _text(content: bytes, at: int, key: str) -> tuple[Matrix, int]:
-    """The matrix in brackets that begins at a place, a line for each row, and where it ends."""
+    """Parses the text matrix at `at`, in brackets with a line per row; returns it and its end."""
     at = _skip_space(content, at)
     end = content.find(b"]", at)
     if content[at : at + 1] != b"[" or end < 0:
-        raise ValueError(f"{key!r} is no matrix")
+        raise ValueError(f"{key!r} is not a matrix")
     lines = [line.split() for line in content[at + 1 : end].splitlines() if line.strip()]
     width = len(lines[0]) if lines else 0
     if any(len(line) != width for line in lines):

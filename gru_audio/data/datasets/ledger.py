@@ -1,4 +1,4 @@
-"""Clips before they are read, and what was written of them."""
+"""Clips to read, and the record of which clips were written or skipped."""
 
 import collections
 import dataclasses
@@ -18,11 +18,13 @@ from gru_audio.data.signal import Signal
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """One clip before it is read.
+    """One clip that has not been read yet.
 
-    `name` is unique in its data set; `labels` gives the values of its fields, where known, as
-    `gru_audio.data.fields` has them; `read(sample_rate)` returns the sound, or raises `BadAudio` or
-    `OSError`.
+    Attributes:
+      name: its name, unique in the data set.
+      split: the name of its split.
+      labels: the known values of its fields; see `gru_audio.data.fields`.
+      read: returns the sound at a sample rate in Hz; raises `BadAudio` or `OSError`.
     """
 
     name: str
@@ -32,10 +34,10 @@ class Clip:
 
 
 class Ledger:
-    """What was written and what was skipped: one row a clip, and a running hash over all of it.
+    """Records which clips were written and skipped, with a running hash of the written ones.
 
-    `fields` are those of all clips, and records hold values as they number their classes. A class
-    of which no clip was written is left out of `columns` and `description`, which number the rest.
+    `fields` are the fields of all clips, and the records use their class indices. `columns` and
+    `description` leave out classes without a written clip, and use indices without gaps.
     """
 
     def __init__(self, clips: Sequence[Clip], kinds: Mapping[str, type[Field]], signal: Signal):
@@ -56,7 +58,7 @@ class Ledger:
         return len(self._clips)
 
     def add(self, clip: Clip, audio: Audio) -> dict[str, Any]:
-        """Enters a clip; returns what its record holds beside the signal."""
+        """Adds a written clip; returns the encoded labels for its record."""
         labels = {
             name: STORED[kind].encode(self.fields[name], clip.labels[name])
             for name, kind in self._kinds.items()
@@ -72,13 +74,13 @@ class Ledger:
         return labels
 
     def skip(self, clip: Clip, error: BadAudio | OSError) -> None:
-        """Enters a clip that cannot be used."""
+        """Adds a clip that cannot be used."""
         reason = error.reason if isinstance(error, BadAudio) else error.strerror or str(error)
         self.skipped.append((clip.name, reason))
         self._skipped_clips.append(clip)
 
     def columns(self) -> dict[str, Any]:
-        """The columns of `gru_audio.data.source.Source`."""
+        """Returns the columns of `gru_audio.data.source.Source`."""
         values = {
             name: field.arrays([clip.labels[name] for clip in self._clips])
             for name, field in self._written().items()
@@ -91,7 +93,7 @@ class Ledger:
         }
 
     def description(self) -> dict[str, Any]:
-        """What `source.json` says about the clips."""
+        """Returns the entries of `source.json` that describe the clips."""
         return {
             "fields": {name: describe(field) for name, field in self._written().items()},
             "fingerprint": self._hash.hexdigest(),
@@ -100,33 +102,33 @@ class Ledger:
         }
 
     def remarks(self) -> list[str]:
-        """What the user should know about the clips: see `gru_audio.data.datasets.quality`."""
+        """Returns notes for the user on the clips; see `gru_audio.data.datasets.quality`."""
         reasons = [reason for _, reason in self.skipped]
         written, left_out = self._written(), []
         for name, field in self.fields.items():
             if isinstance(field, ClassesField):
                 missing = sorted(set(field.names) - set(written[name].names))
                 values = [clip.labels[name] for clip in self._skipped_clips]
-                of_clips = [field.classes_of(v) if v is not None else () for v in values]
-                left_out += quality.without_clips(name, missing, of_clips, reasons)
+                classes = [field.classes_of(v) if v is not None else () for v in values]
+                left_out += quality.without_clips(name, missing, classes, reasons)
         labels = [clip.labels for clip in self._clips]
         return left_out + quality.remarks(self.columns(), written, labels, self._contents)
 
     def complaint(self) -> str:
-        """What a refusal says: every bad file with its reason."""
+        """Returns the error message for bad files: every bad file with its reason."""
         lines = [f"  {name}: {reason}" for name, reason in self.skipped]
         return "\n".join(
             [
                 f"{len(lines)} of {len(lines) + self.clips} clips cannot be used:",
                 *lines,
-                "Mend or remove them, or pass --on_bad_file skip to leave them out."
+                "Repair or remove them, or pass --on_bad_file skip to leave them out."
                 if self.clips
                 else "There is nothing left to prepare.",
             ]
         )
 
     def _written(self) -> dict[str, Any]:
-        """The fields of the clips that were written."""
+        """Returns the fields of the written clips."""
         return _fields_of(self._clips, self._kinds)
 
 

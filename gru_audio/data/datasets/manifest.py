@@ -1,4 +1,4 @@
-"""People's own sounds, listed in a CSV file."""
+"""A data set of the user's sounds, listed in a CSV file."""
 
 import collections
 import functools
@@ -15,26 +15,26 @@ from gru_audio.data.datasets import columns, splitting, user_files
 from gru_audio.data.datasets.clips import SKIP, Clip, ClipBuilder, problem_of_name
 from gru_audio.data.datasets.columns import EVENTS, SEPARATOR, Column
 from gru_audio.data.datasets.tables import Row, read_table
-from gru_audio.data.fields import Value, clean
+from gru_audio.data.fields import Value
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError
 
 FILE, LABEL, SPLIT, GROUP, START, END = "file", "label", "split", "group", "start", "end"
-USUAL_FIELDS = (LABEL, "speaker", GROUP, "fold")  # that are classes whatever their values
+USUAL_FIELDS = (LABEL, "speaker", GROUP, "fold")  # always classes, whatever their values
 
 
 class Manifest(ClipBuilder):
     """Sounds listed with the columns file and label.
 
-    Optional columns: split; start and end, in seconds, where a row is a part of its file; speaker,
-    group and fold, which become fields. So does any other column whose values repeat, as those of
-    classes do. An empty value is unknown. A file is the same file however its path is spelled.
+    Optional columns: split; start and end in seconds, if a row is a part of its file; speaker,
+    group and fold, which become fields. Any other column whose values repeat like classes becomes a
+    field too. An empty value is unknown. Different spellings of a path are the same file.
 
-    Columns may be tags, texts or numbers if the user says so; then there need be no label. A second
-    table has events, of which it gives file, onset and offset, in seconds, and label. A row with a
-    file alone says that the file has no events; those of a file without a row are unknown.
+    The user may declare columns as tags, texts or numbers; the label is then optional. A second
+    table lists events with the columns file, onset and offset, in seconds, and label. A row with a
+    file alone means that the file has no events. The events of a file without a row are unknown.
 
-    Where splits are drawn, no group is in two of them, nor is a file or its copies.
+    Drawn splits keep each group, and each file with its copies, in one split.
     """
 
     VERSION = tfds.core.Version("1.2.0")
@@ -60,33 +60,36 @@ class Manifest(ClipBuilder):
         on_bad_file: str = SKIP,
         keep_silence: bool = False,
     ):
-        """Reads the list; the sounds come when the data set is prepared.
+        """Reads the list; the preparation reads the sounds.
 
         Args:
-          name: of the new data set.
-          folder: what the paths in the list are relative to; by default the list's own folder.
-          archive: what holds the sounds, where no folder does.
-          fields: class fields, as NAME or NAME=COLUMN, beside the label; by default all columns
-            that hold classes, under their own names.
+          data_dir: the folder of prepared data sets.
+          name: the name of the new data set.
+          manifest: the CSV file.
+          folder: the paths in the list are relative to it; by default the folder of the list.
+          archive: an archive with the sounds, instead of a folder.
+          fields: class fields besides the label, as NAME or NAME=COLUMN; by default all columns
+            that hold classes.
           tags, text, numbers: fields of other types, as NAME or NAME=COLUMN.
-          separator: between the tags of a clip. "none" is a clip without tags.
+          separator: the separator between tags. "none" is a clip without tags.
           events: the table of events.
-          split_by: a column. The splits are then drawn at random with no value of it in two of
-            them, whatever the column "split" says, and it becomes a field; "file" keeps the rows of
-            each file together. By default "group", if there is neither "split" nor this.
-          fractions: of train, validation and test, where splits are drawn.
-          seed: of the draw.
-          keep_silence: takes digital silence for a sound, as where it is a class.
+          split_by: a column. The splits are then drawn at random, whatever the column "split" says,
+            so that each of its values is in one split only, and the column becomes a field. "file"
+            keeps the rows of each file together. By default "group", if there is neither "split"
+            nor this.
+          fractions: the shares of train, validation and test, if splits are drawn.
+          seed: the seed of the splits.
+          sample_rate: of the prepared data set, in Hz.
+          on_bad_file: "skip" or "refuse".
+          keep_silence: whether to keep clips of digital silence, for example as a class.
+
+        Raises:
+          UserError: an option or the list is invalid.
         """
         archives.check_place(folder, archive)
         self._manifest = local_path(manifest)
         self._wanted = columns.wanted(
-            fields,
-            tags=tags,
-            text=text,
-            numbers=numbers,
-            separator=separator,
-            events=local_path(events) if events else None,
+            fields, tags=tags, text=text, numbers=numbers, separator=separator, events=events
         )
         chosen = [*self._wanted.columns]
         for field in chosen:
@@ -135,39 +138,30 @@ class Manifest(ClipBuilder):
         paths = [by_name[row[FILE]] for row in rows]
         spans = [(_seconds(row, START) or 0.0, _seconds(row, END)) for row in rows]
         _check_listed_once(rows, paths, spans)
-        given = None
+        existing = None
         if SPLIT in rows[0]:
             if without := sum(not row[SPLIT] for row in rows):
                 raise UserError(
                     f"{without} of {len(rows)} rows have no split: give each of them one, or "
                     "remove the column to have splits drawn."
                 )
-            given = [splitting.USUAL_NAMES.get(row[SPLIT].lower(), row[SPLIT]) for row in rows]
+            existing = [splitting.USUAL_NAMES.get(row[SPLIT].lower(), row[SPLIT]) for row in rows]
         labels = self._labels(rows)
-        events, others = self._wanted.events_of([row[FILE] for row in rows])
-        for of_clip, of_file, span in zip(labels, events, spans, strict=True):
-            of_clip[EVENTS] = columns.part_of(of_file, *span)
-        same = user_files.contents(paths)
-        parts = any(span != (0.0, None) for span in spans)
-        splits, remarks = self._choose_splits(
-            given,
-            columns.strata([of.get(LABEL) for of in labels]),
-            self._groups(),
-            same,
-            parts=parts,
-        )
-        self.remarks += [*others, *remarks]
-        return [
-            self._clip(*of_clip) for of_clip in zip(rows, paths, splits, spans, labels, strict=True)
-        ]
-
-    def _groups(self) -> splitting.Groups | None:
-        """What splits are drawn by, beside files."""
+        events, event_remarks = self._wanted.events_of([row[FILE] for row in rows])
+        for values, file_events, span in zip(labels, events, spans, strict=True):
+            values[EVENTS] = columns.part_of(file_events, *span)
+        groups = splitting.groups_of(rows, self._split_by)
         if self._split_by == FILE:
-            return splitting.Groups(FILE, [""] * len(self._rows), asked=True)
-        column = self._split_by or GROUP
-        values = [clean(row.get(column, "")) for row in self._rows]
-        return splitting.Groups(column, values, bool(self._split_by)) if any(values) else None
+            groups = splitting.Groups(FILE, [""] * len(rows), requested=True)
+        splits, remarks = self._choose_splits(
+            existing,
+            columns.strata([values.get(LABEL) for values in labels]),
+            groups,
+            user_files.contents(paths),
+            parts=any(span != (0.0, None) for span in spans),
+        )
+        self.remarks += [*event_remarks, *remarks]
+        return [self._clip(*clip) for clip in zip(rows, paths, splits, spans, labels, strict=True)]
 
     def _labels(self, rows: Sequence[Row]) -> list[dict[str, Value]]:
         labels: list[dict[str, Value]] = []
@@ -197,13 +191,13 @@ class Manifest(ClipBuilder):
 def _fields(
     rows: Sequence[Row], chosen: Sequence[Column], split_by: str | None, everything: bool
 ) -> tuple[list[Column], list[str]]:
-    """The fields, and remarks on the columns that are not kept.
+    """Returns the fields, and remarks on the columns that are not kept.
 
     Args:
-      rows: of the list.
-      chosen: fields that are wanted in any case.
-      split_by: a column that becomes a field; FILE does not.
-      everything: whether other columns with classes become fields, too.
+      rows: the rows of the list.
+      chosen: the fields that the user requests.
+      split_by: a column that becomes a field, unless it is FILE.
+      everything: whether all other columns with classes become fields too.
     """
     found = list(chosen)
     used = {field.column for field in found} | {FILE, SPLIT, START, END}
@@ -216,7 +210,7 @@ def _fields(
             continue
         kind = columns.kind([row[column] for row in rows])
         if problem_of_name(column):
-            not_kept[column] = "no name for a field"
+            not_kept[column] = "not a valid field name"
         elif kind == columns.CLASS or (column in USUAL_FIELDS and kind != columns.EMPTY):
             found.append(Column(column, column))
         else:
@@ -227,7 +221,7 @@ def _fields(
 def _check_listed_once(
     rows: Sequence[Row], paths: Sequence[Path], spans: Sequence[tuple[float, float | None]]
 ) -> None:
-    """Refuses a file, or the same part of it, that is listed twice, in whatever spelling."""
+    """Refuses a list with the same file, or the same part of a file, twice."""
     places = {path: user_files.place(path) for path in dict.fromkeys(paths)}
     listed: dict[object, list[str]] = collections.defaultdict(list)
     for row, path, span in zip(rows, paths, spans, strict=True):
@@ -243,7 +237,7 @@ def _check_listed_once(
 
 
 def _part(span: tuple[float, float | None]) -> str:
-    """What the name of a part of a file ends in; "" for a whole one."""
+    """Returns the suffix of the name of a part of a file; "" for a whole file."""
     start, end = span
     return f"@{start:.9g}-{'' if end is None else f'{end:.9g}'}" if start or end else ""
 
@@ -258,6 +252,6 @@ def _seconds(row: Row, column: str) -> float | None:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
         point = value.replace(",", ".")
-        mend = f": write {point}" if re.fullmatch(r"\d+\.\d+", point) else ""
-        raise UserError(f'{row[FILE]}: {column} is "{value}", not seconds{mend}.')
+        hint = f": write {point}" if re.fullmatch(r"\d+\.\d+", point) else ""
+        raise UserError(f'{row[FILE]}: {column} is "{value}", not seconds{hint}.')
     return seconds

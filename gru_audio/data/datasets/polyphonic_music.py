@@ -31,14 +31,14 @@ URL = (
 )
 _SPLITS = {"train": "traindata", "validation": "validdata", "test": "testdata"}
 _RATE = 1  # frames are steps of the score, not of time
-_HEADER = 128  # bytes of a MATLAB 5 file; its last two tell the order of bytes in all others
+_HEADER = 128  # bytes of a MATLAB 5 file header; its last two are the byte order mark
 _CHUNK = 2**20  # bytes
-_MATRIX, _COMPRESSED = 14, 15  # kinds of its elements
-_MOST_BYTES = 2**30  # in all its elements: MuseData, the largest corpus, has a third of that
+_MATRIX, _COMPRESSED = 14, 15  # types of MATLAB elements
+_MOST_BYTES = 2**30  # in all elements; MuseData, the largest corpus, has a third of it
 
 
 class PolyphonicMusic(ClipBuilder):
-    """Piano rolls: for every frame which of 88 keys sound, uint8 (frames, 88)."""
+    """Piano rolls: 1 for each of 88 keys that sounds in a frame, uint8 (frames, 88)."""
 
     VERSION = tfds.core.Version("1.0.0")
     fields = classes()
@@ -56,6 +56,8 @@ class PolyphonicMusic(ClipBuilder):
         """Prepares the MATLAB file `archive` (or the one in that folder), or downloads it.
 
         Args:
+          data_dir: the folder of prepared data sets.
+          archive: see above.
           verify: refuse a file that is not exactly the published one.
         """
         super().__init__(data_dir=data_dir, sample_rate=_RATE, on_bad_file=REFUSE)
@@ -72,7 +74,7 @@ class PolyphonicMusic(ClipBuilder):
             if archives.sha256(path) != self.sha256:
                 raise UserError(
                     f"The checksum of {path} is not that of the published {self.file}. "
-                    "To prepare it all the same, pass --noverify."
+                    "To prepare it anyway, pass --noverify."
                 )
             self.verified = f"{self.file} is the published one, by sha256"
         return [
@@ -125,7 +127,7 @@ class PianoMidi(PolyphonicMusic):
 
 
 def _read(path: Path) -> dict[str, list[np.ndarray]]:
-    """The rolls of each split, uint8 (frames, 88).
+    """Reads the rolls of each split, uint8 (frames, 88).
 
     Raises:
       UserError: the file is damaged, or holds something else.
@@ -135,35 +137,35 @@ def _read(path: Path) -> dict[str, list[np.ndarray]]:
         _check_sizes(content)
         cells = scipy.io.loadmat(io.BytesIO(content), variable_names=list(_SPLITS.values()))
         rolls = {split: list(cells[name][0]) for split, name in _SPLITS.items()}
-        if not all(isinstance(roll, np.ndarray) for of in rolls.values() for roll in of):
+        if not all(isinstance(roll, np.ndarray) for part in rolls.values() for roll in part):
             raise ValueError("it holds no arrays")
-    except Exception as error:  # SciPy raises what comes on what is damaged or something else
+    except Exception as error:  # damaged files raise errors of many kinds in SciPy
         reason = str(error) or type(error).__name__
-        raise UserError(f"{path} is no file of piano rolls, or damaged: {reason}") from error
-    for split, of_split in rolls.items():
-        for i, roll in enumerate(of_split):
+        raise UserError(f"{path} is not a file of piano rolls, or is damaged: {reason}") from error
+    for split, part in rolls.items():
+        for i, roll in enumerate(part):
             fits = roll.ndim == 2 and roll.shape[1] == KEYS and len(roll)
             if not fits or roll.dtype.kind not in "biuf" or not np.isin(roll, (0, 1)).all():
                 raise UserError(f"{path}: roll {i} of {split} is not 0 and 1 for {KEYS} keys.")
-    return {split: [roll.astype(np.uint8) for roll in of] for split, of in rolls.items()}
+    return {split: [roll.astype(np.uint8) for roll in part] for split, part in rolls.items()}
 
 
 def _check_sizes(content: bytes) -> None:
-    """Raises `ValueError` where elements claim more than there is, or unpack to more than rolls do.
+    """Raises `ValueError` if an element is truncated, or the elements unpack to too many bytes.
 
     The format: https://www.mathworks.com/help/pdf_doc/matlab/matfile_format.pdf, chapter 1.
     """
     order = {b"IM": "<", b"MI": ">"}.get(content[_HEADER - 2 : _HEADER])
     if order is None:
-        raise ValueError("it is no MATLAB 5 file")
+        raise ValueError("it is not a MATLAB 5 file")
     at, left = _HEADER, _MOST_BYTES
     while at < len(content):
         if len(content) < at + 8:
-            raise ValueError("it is cut short")
+            raise ValueError("it is truncated")
         kind, size = struct.unpack_from(f"{order}II", content, at)
         at += 8
         if kind not in (_MATRIX, _COMPRESSED) or size > len(content) - at:
-            raise ValueError("an element is cut short, or of an unknown kind")
+            raise ValueError("an element is truncated, or of an unknown type")
         if kind == _COMPRESSED:
             unpacking, data = zlib.decompressobj(), content[at : at + size]
             while data and left >= 0:

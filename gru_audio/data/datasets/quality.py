@@ -1,6 +1,6 @@
-"""What a user should know about the clips of a data set before trusting a result on it.
+"""Checks of the quality of a data set: copies across splits, similar class names, and others.
 
-Each function returns remarks: one sentence or two each, for people.
+Each function returns remarks for the user, of one or two sentences each.
 """
 
 import collections
@@ -12,9 +12,9 @@ import numpy as np
 
 from gru_audio.audio.containers import SILENT
 from gru_audio.data import index
-from gru_audio.data.fields import ClassesField, Field, Value, Values
+from gru_audio.data.fields import ClassesField, Field, Value, Values, shorten
 
-_SHOWN = 3  # examples of a remark
+_SHOWN = 3  # examples per remark
 
 
 def remarks(
@@ -23,16 +23,16 @@ def remarks(
     labels: Sequence[Mapping[str, Value]],
     contents: Sequence[bytes],
 ) -> list[str]:
-    """All remarks on clips that are written.
+    """Returns all remarks on the written clips.
 
-    The first field is taken for the one that is learnt: unknown values, and classes that are not in
-    the training split, are reported for it alone.
+    The first field counts as the target: unknown values, and classes that are not in the training
+    split, are reported for it alone.
 
     Args:
-      columns: as in `gru_audio.data.source.Source`, one row for each clip.
-      fields: their types, by name.
-      labels: the values of each clip.
-      contents: of each clip a value that is equal for equal samples.
+      columns: the columns of `gru_audio.data.source.Source`.
+      fields: the fields by name.
+      labels: the field values of each clip.
+      contents: a key of each clip that is equal for equal samples.
     """
     found = []
     for name, field in fields.items():
@@ -51,44 +51,44 @@ def without_clips(
     classes: Sequence[Iterable[str]],
     reasons: Sequence[str],
 ) -> list[str]:
-    """Classes all of whose clips were skipped.
+    """Returns a remark on the classes all of whose clips were skipped.
 
     Args:
-      field: of the classes.
-      missing: the classes.
-      classes: those of each of the skipped clips.
-      reasons: why each of them was skipped.
+      field: the name of the field.
+      missing: the classes without a written clip.
+      classes: the classes of each skipped clip.
+      reasons: why each of these clips was skipped.
     """
     if not missing:
         return []
-    told = []
+    shown = []
     for name in missing:
-        of_class = collections.Counter(
-            reason for of_clip, reason in zip(classes, reasons, strict=True) if name in of_clip
+        counts = collections.Counter(
+            reason for names, reason in zip(classes, reasons, strict=True) if name in names
         )
-        told.append(f"{name} ({', '.join(f'{n} {reason}' for reason, n in of_class.items())})")
+        shown.append(f"{name} ({', '.join(f'{n} {reason}' for reason, n in counts.items())})")
     silence = " --keep_silence keeps clips of digital silence." if SILENT in reasons else ""
     return [
-        f"{field}: no clip of {_some(told)} can be used, so {_count(missing, 'class')} left out."
-        f"{silence}"
+        f"{field}: no clip of {shorten(shown, _SHOWN)} can be used, so "
+        f"{_count(missing, 'class')} left out.{silence}"
     ]
 
 
 def look_alikes(name: str, field: ClassesField, values: Values) -> list[str]:
-    """Classes that are spelled almost the same."""
+    """Returns remarks on classes whose names are almost the same."""
     clips, classes = field.members(values)
     pairs = np.unique(np.stack([clips, classes]), axis=1)
     counts = np.bincount(pairs[1], minlength=len(field.names)).tolist()
-    told = {each: f'"{each}" ({_clips(n)})' for each, n in zip(field.names, counts, strict=True)}
+    shown = {each: f'"{each}" ({_clips(n)})' for each, n in zip(field.names, counts, strict=True)}
     return [
-        f"{name}: {' and '.join(told[each] for each in group)} are different {field.plural}, "
-        "though they look alike. Give them one spelling to join them."
+        f"{name}: {' and '.join(shown[each] for each in group)} are different {field.plural}, "
+        "but look alike. Give them the same name to merge them."
         for group in alike(field.names)
     ]
 
 
 def alike(names: Iterable[str]) -> list[list[str]]:
-    """Names that differ only in case, in "_" for a space, or in compatible characters."""
+    """Groups names that differ only in case, in "_" for a space, or in compatible characters."""
     groups: dict[str, list[str]] = collections.defaultdict(list)
     for name in names:
         key = unicodedata.normalize("NFKC", name).casefold()
@@ -97,21 +97,21 @@ def alike(names: Iterable[str]) -> list[list[str]]:
 
 
 def unknown(name: str, known: np.ndarray) -> list[str]:
-    """Clips without a value of a field (clips,)."""
+    """Returns a remark on clips whose value of a field is unknown; `known` is bool (clips,)."""
     count = int((~known).sum())
     if not count:
         return []
-    return [f"{name}: unknown for {count} of {len(known)} clips. None of them is learnt or tested."]
+    return [f"{name}: unknown for {count} of {len(known)} clips. The target {name} excludes them."]
 
 
 def never_trained_on(name: str, field: Field, values: Values, split: np.ndarray) -> list[str]:
-    """Classes that other splits have and the split "train" does not.
+    """Returns remarks on classes that another split has and the split "train" does not have.
 
     Args:
-      name: of the field.
-      field: of the classes; others have none.
-      values: of each clip.
-      split: of each clip (clips,); "": none.
+      name: the name of the field.
+      field: the field; the result is empty for a field without classes.
+      values: the values of the clips.
+      split: the split of each clip, str (clips,); "": none.
     """
     if not isinstance(field, ClassesField):
         return []
@@ -119,19 +119,18 @@ def never_trained_on(name: str, field: Field, values: Values, split: np.ndarray)
     pairs = np.unique(np.stack([clips, classes]), axis=1)
     used = zip(split[pairs[0]].tolist(), pairs[1].tolist(), strict=True)
     counts: dict[str, collections.Counter[int]] = collections.defaultdict(collections.Counter)
-    for of, number in used:
-        counts[of][number] += 1
+    for part, number in used:
+        counts[part][number] += 1
     if "train" not in counts:
         return []
     found = []
-    for other in dict.fromkeys(of for of in split.tolist() if of in counts and of):
-        unheard = {c: n for c, n in sorted(counts[other].items()) if c not in counts["train"]}
-        if unheard:
-            told = [f"{field.names[c]} ({_clips(n)})" for c, n in unheard.items()]
-            what = "tag" if field.kind == "tags" else "class"
-            found.append(
-                f"{name}: {_count(unheard, what)} in {other} but not in train: {_some(told)}."
-            )
+    for other in dict.fromkeys(part for part in split.tolist() if part in counts and part):
+        missing = {c: n for c, n in sorted(counts[other].items()) if c not in counts["train"]}
+        if missing:
+            noun = "tag" if field.kind == "tags" else "class"
+            names = [f"{field.names[c]} ({_clips(n)})" for c, n in missing.items()]
+            shown = shorten(names, _SHOWN)
+            found.append(f"{name}: {_count(missing, noun)} in {other} but not in train: {shown}.")
     return found
 
 
@@ -141,34 +140,34 @@ def copies(
     labels: Sequence[Mapping[str, Value]],
     contents: Sequence[bytes],
 ) -> list[str]:
-    """Clips with the same samples that are in different splits, or have different labels."""
+    """Returns remarks on clips with equal samples but different splits or labels."""
     groups: dict[bytes, list[int]] = collections.defaultdict(list)
     for i, content in enumerate(contents):
         groups[content].append(i)
     same = [np.array(group) for group in groups.values() if len(group) > 1]
     found = []
     for column in (index.SPLIT, *fields):
-        of_split = column == index.SPLIT
-        values = columns[column].tolist() if of_split else [of[column] for of in labels]
-        odd = [group for group in same if len({values[i] for i in group}) > 1]
-        if not odd:
+        is_split = column == index.SPLIT
+        values = columns[column].tolist() if is_split else [clip[column] for clip in labels]
+        conflicts = [group for group in same if len({values[i] for i in group}) > 1]
+        if not conflicts:
             continue
         pairs = []
-        for group in odd[:_SHOWN]:
+        for group in conflicts[:_SHOWN]:
             first = group[0]
             other = next(i for i in group if values[i] != values[first])
             both = (f"{columns[index.CLIP][i]} ({_shown(values[i])})" for i in (first, other))
             pairs.append(" and ".join(both))
-        more = "; ..." if len(odd) > _SHOWN else ""
+        more = "; ..." if len(conflicts) > _SHOWN else ""
         found.append(
-            f"{sum(map(len, odd))} clips are the same as others, sample by sample, with another "
+            f"{sum(map(len, conflicts))} clips have the same samples as others with another "
             f"{column}: {'; '.join(pairs)}{more}."
         )
     return found
 
 
 def _shown(value: Value) -> str:
-    """A value for people."""
+    """Formats a value for a remark."""
     if isinstance(value, tuple):  # events
         return f"{len(value)} events"
     if isinstance(value, frozenset):
@@ -176,15 +175,11 @@ def _shown(value: Value) -> str:
     return "unknown" if value is None else str(value)
 
 
-def _some(told: Sequence[str]) -> str:
-    return ", ".join(told[:_SHOWN]) + (", ..." if len(told) > _SHOWN else "")
-
-
 def _clips(count: int) -> str:
     return "1 clip" if count == 1 else f"{count} clips"
 
 
 def _count(things: Collection[Any], name: str) -> str:
-    """Such as "2 classes are"."""
+    """Returns a phrase such as "2 classes are"."""
     plural = "classes" if name == "class" else f"{name}s"
     return f"1 {name} is" if len(things) == 1 else f"{len(things)} {plural} are"

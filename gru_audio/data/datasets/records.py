@@ -1,4 +1,4 @@
-"""How TFDS stores the values of fields in its records, and which of its features are fields."""
+"""Converts between label fields and the TFDS features that store their values."""
 
 import math
 from collections.abc import Callable
@@ -19,19 +19,19 @@ from gru_audio.data.fields import (
     Value,
 )
 
-Feature = Any  # a connector of TFDS, whose types do not tell what they have
+Feature = Any  # a TFDS feature connector; its types lack the attributes used here
 
 
 class Stored(NamedTuple):
-    """How values of a type of field are stored.
+    """How TFDS stores the values of a field type.
 
     Attributes:
-      feature: makes the TFDS feature; the names of its classes are set once they are known.
-      fits: whether a feature of somebody's data set has such values.
-      encode: what a record holds for a field's value. A record does not tell unknown texts, tags
-        and events from empty ones.
-      decode: the value that TFDS read, given its feature.
-      class_label: the ClassLabel within the feature.
+      feature: makes the TFDS feature; `name_classes` later sets its class names.
+      fits: returns whether a TFDS feature can be read as this field type.
+      encode: converts a value to that of a record. Records store unknown texts, tags and events
+        like empty ones.
+      decode: converts the value that TFDS read, given its feature.
+      class_label: returns the ClassLabel within the feature.
     """
 
     feature: Callable[[], Feature]
@@ -42,14 +42,14 @@ class Stored(NamedTuple):
 
 
 def name_classes(feature: Feature, field: Field) -> None:
-    """Sets the names of the classes of a field in its TFDS feature."""
+    """Sets the class names of a field in its TFDS feature."""
     label = STORED[type(field)].class_label
     if label and isinstance(field, ClassesField):
         label(feature).names = list(field.names)
 
 
 def kind_of(feature: Feature) -> type[Field] | None:
-    """The type of field that has the values of a TFDS feature, if there is one."""
+    """Returns the field type for the values of a TFDS feature, if any."""
     return next((kind for kind, stored in STORED.items() if stored.fits(feature)), None)
 
 
@@ -63,7 +63,7 @@ def _is_number(feature: Feature) -> bool:
 
 
 def _inner(feature: Feature) -> Feature:
-    """What a sequence is of; None of other features."""
+    """Returns the feature within a Sequence; None for other features."""
     return feature.feature if type(feature) is tfds.features.Sequence else None
 
 

@@ -1,8 +1,8 @@
 """Speech Commands 0.02: 105,829 recordings of 35 words at 16 kHz, by 2,618 speakers.
 
 Warden 2018, "Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition"
-(arXiv 1804.03209). His protocol has twelve labels: ten words, a tenth as much of other words as
-`_unknown_`, and a tenth as much of background noise as `_silence_`.
+(arXiv 1804.03209). The protocol has twelve labels: ten words; `_unknown_`, other words, with a
+tenth as many clips; and `_silence_`, background noise, also with a tenth as many clips.
 """
 
 import functools
@@ -27,20 +27,20 @@ from gru_audio.settings import UserError
 URL = "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 UNKNOWN, SILENCE = "_unknown_", "_silence_"
-NOISE = "_background_noise_"  # the folder of long recordings that silence is cut from
+NOISE = "_background_noise_"  # the folder of long recordings from which silence is cut
 LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 
-_SHARE = 0.1  # of unknown words, and of silence, beside the ten words
+_SHARE = 0.1  # clips of unknown words, and of silence, per clip of the ten words
 _RECORDING = re.compile(r"(?P<speaker>.+)_nohash_[0-9]+\.wav")
-_LARGEST = 2**27 - 1  # hash, as the published function counts percent
+_LARGEST = 2**27 - 1  # the largest hash in the published split function
 
 
 class SpeechCommands(ClipBuilder):
-    """Speech Commands: which of twelve commands, which of 35 words, and who says it.
+    """Speech Commands: twelve commands, 35 words and the speakers.
 
-    `command` is one of the ten words, `_unknown_` or `_silence_`, and unknown for the other words
-    that the draw of `_unknown_` leaves out: as a target it makes the published task of twelve
-    labels, as `word` does that of 35. Speakers are in one split each.
+    `command` is one of the ten words, `_unknown_` or `_silence_`. Its value is unknown for the
+    other words that are not drawn for `_unknown_`. The target `command` is the published task with
+    twelve labels, the target `word` that with 35. Each speaker is in one split only.
     """
 
     VERSION = tfds.core.Version("0.0.2")
@@ -60,9 +60,13 @@ class SpeechCommands(ClipBuilder):
         """Prepares `archive` (or a folder of its files), or downloads the release.
 
         Args:
-          manifest: a CSV (file, label, word, speaker, split) of an archive in another order. It is
-            taken as it is: nothing is drawn.
-          seed: of the draw of unknown words and of silence.
+          data_dir: the folder of prepared data sets.
+          archive: see above.
+          manifest: a CSV (file, label, word, speaker, split) that lists the clips of an archive
+            with another layout; nothing is drawn then.
+          seed: the seed for drawing unknown words and silence.
+          sample_rate: of the prepared data set, in Hz.
+          on_bad_file: "skip" or "refuse".
         """
         self._rows = None
         if manifest:
@@ -92,7 +96,7 @@ class SpeechCommands(ClipBuilder):
         silence: list[Clip] = []
         for part, split in enumerate(SPLITS):
             rng = np.random.default_rng((self._seed, part))
-            names = [name for name, of in splits.items() if of == split]
+            names = [name for name, assigned in splits.items() if assigned == split]
             others = [name for name in names if _word(name) not in WORDS]
             count = math.ceil(_SHARE * (len(names) - len(others)))
             unknown.update(others[i] for i in rng.permutation(len(others))[:count])
@@ -102,7 +106,7 @@ class SpeechCommands(ClipBuilder):
 
 
 def official_split(recording: Path) -> str:
-    """The split of SPEAKER_nohash_TAKE.wav: by a hash of the speaker, so that it never changes."""
+    """Returns the published split of SPEAKER_nohash_TAKE.wav, from a hash of the speaker."""
     speaker = re.sub(r"_nohash_.*$", "", recording.name)
     place = int(hashlib.sha1(speaker.encode()).hexdigest(), 16) % (_LARGEST + 1)
     percent = place * (100 / _LARGEST)
@@ -114,11 +118,11 @@ def _recordings(root: Path) -> list[Path]:
 
 
 def _check_lists(splits: Mapping[str, str], root: Path) -> bool:
-    """Whether the archive has lists of its splits; refuses one that contradicts `splits`."""
+    """Returns whether the archive lists its splits; refuses lists that contradict `splits`."""
     lists = {split: root / name for split, name in LISTS.items() if (root / name).is_file()}
     for split, path in lists.items():
         listed = set(path.read_text("utf-8", "backslashreplace").split())
-        hashed = {name for name, of in splits.items() if of == split}
+        hashed = {name for name, part in splits.items() if part == split}
         if listed != hashed:
             first = min(listed ^ hashed)
             raise UserError(
@@ -141,7 +145,7 @@ def _spoken(root: Path, name: str, split: str, unknown: bool) -> Clip:
 
 
 def _silence(root: Path, split: str, count: int, rng: np.random.Generator) -> list[Clip]:
-    """Seconds of background noise from drawn places, each recording as likely as it is long."""
+    """Draws clips of 1 s of background noise, each recording in proportion to its duration."""
     noises = sorted((root / NOISE).glob("*.wav"))
     try:
         seconds = np.array([duration(path) for path in noises])
@@ -163,12 +167,12 @@ def _silence(root: Path, split: str, count: int, rng: np.random.Generator) -> li
 
 
 def _listed(row: Row, root: Path) -> Clip:
-    """A clip as a manifest has it."""
+    """Returns the clip of a row of a manifest."""
     name, label, word = row["file"], row["label"], row["word"]
     if not (root / name).is_file():
         raise UserError(f"The manifest lists {name}, which is not in the archive.")
     if label in WORDS and word != label:
-        raise UserError(f'The manifest contradicts itself: {name} is "{label}" and says "{word}".')
+        raise UserError(f'The manifest contradicts itself: {name} is "{label}" with word "{word}".')
     split = USUAL_NAMES.get(row["split"].lower())
     if split is None:
         raise UserError(f'The manifest has {name} in "{row["split"]}", not in {", ".join(SPLITS)}.')

@@ -1,7 +1,7 @@
-"""Which clip goes into which split where a data set does not say."""
+"""Assigns clips to splits."""
 
 import collections
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,11 +9,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from gru_audio.data.datasets.clips import SPLITS
+from gru_audio.data.fields import clean
 from gru_audio.settings import UserError
 
 FRACTIONS = (80.0, 10.0, 10.0)  # of `SPLITS`
 
-# What else people call them.
+# Other common names of splits.
 USUAL_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
@@ -22,21 +23,28 @@ USUAL_NAMES = {
 
 
 class Groups(NamedTuple):
-    """What must not be in two splits.
+    """Groups of clips that must stay in one split.
 
     Attributes:
-      name: what the groups are, for messages: "speaker".
+      name: the noun for a group in messages, such as "speaker".
       values: the group of each clip; "": none.
-      asked: whether the user asked for them, so that they overrule splits that are given.
+      requested: whether the user requested them; they then override the existing splits.
     """
 
     name: str
     values: Sequence[str]
-    asked: bool
+    requested: bool
+
+
+def groups_of(rows: Iterable[Mapping[str, str]], split_by: str | None) -> Groups | None:
+    """Returns the groups in the column `split_by`, by default "group"; None without values."""
+    column = split_by or "group"
+    values = [clean(row.get(column, "")) for row in rows]
+    return Groups(column, values, bool(split_by)) if any(values) else None
 
 
 def choose(
-    given: Sequence[str] | None,
+    existing: Sequence[str] | None,
     labels: Sequence[str],
     groups: Groups | None,
     same: Sequence[Hashable],
@@ -44,33 +52,33 @@ def choose(
     seed: int,
     parts: bool = False,
 ) -> tuple[list[str], list[str]]:
-    """A split for each clip, and what the user should know about how they came about.
+    """Returns a split for each clip, and remarks for the user.
 
-    Splits that are given are taken as they are, unless groups are asked for; where they lack
-    validation alone, a part of the training clips becomes it. Otherwise splits are drawn: by group
-    where there are groups, else by file where clips are parts of files, else label by label. What
-    is drawn never parts clips of one file, or of files with the same content; but for a label all
-    of whose clips are alike, such as digital silence, which would be in one split only.
+    Existing splits are kept unless groups are requested. If only validation is missing, a part of
+    the training clips becomes it. Otherwise splits are drawn: by group if there are groups, else by
+    file if clips are parts of files, else stratified by label. Drawn splits keep clips of one file,
+    and of files with equal content, together. The exception is a label all of whose clips are
+    equal, such as digital silence: its clips are in all splits.
 
     Args:
-      given: the split of each clip, if the data set says so.
-      labels: of each clip; "": none.
-      groups: what else must stay together.
-      same: of each clip a value that is equal for clips of one file, or of files with the same
-        content.
-      fractions: of `SPLITS`, where splits are drawn; they add up to 1.
-      seed: of the draw.
+      existing: the split of each clip, if the data set has splits.
+      labels: the label of each clip; "": none.
+      groups: groups of clips to keep together.
+      same: a key of each clip that is equal for clips of one file or of files with equal content.
+      fractions: the shares of `SPLITS`, if splits are drawn; they add up to 1.
+      seed: the seed of the splits.
       parts: whether clips are parts of files.
 
     Raises:
-      UserError: there are fewer groups than splits, or given splits and how to draw others.
+      UserError: there are fewer groups than splits, or options for drawing although the splits
+        exist.
     """
-    if given is not None and not (groups and groups.asked):
-        drawn, remarks = _with_validation(given, labels, groups, same, fractions, seed, parts)
-        remarks += _parted(given, groups, same)
+    if existing is not None and not (groups and groups.requested):
+        drawn, remarks = _with_validation(existing, labels, groups, same, fractions, seed, parts)
+        remarks += _divided(existing, groups, same)
         return drawn, remarks
-    remarks = ["The splits that are given are not used: --split_by draws others."] if given else []
-    same = same if parts else _where_it_matters(labels, same)
+    remarks = ["The existing splits are not used: --split_by draws others."] if existing else []
+    same = same if parts else _separate_uniform_labels(labels, same)
     if copies := 0 if parts else len(same) - len(set(same)):
         remarks.append(f"Copies of other clips: {copies}. Each is in the split of its original.")
     if groups:
@@ -83,25 +91,25 @@ def choose(
     return stratified(labels, fractions, seed, same), remarks
 
 
-def _where_it_matters(labels: Sequence[str], same: Sequence[Hashable]) -> list[Hashable]:
-    """`same`, with the clips of a label that has nothing but copies of one as different ones."""
-    of_label, with_label = collections.defaultdict(set), collections.defaultdict(set)
+def _separate_uniform_labels(labels: Sequence[str], same: Sequence[Hashable]) -> list[Hashable]:
+    """Returns `same` with a separate key for each clip of a label all of whose clips are equal."""
+    contents_by_label, labels_by_content = (collections.defaultdict(set) for _ in range(2))
     for label, content in zip(labels, same, strict=True):
-        of_label[label].add(content)
-        with_label[content].add(label)
-    alone = {
+        contents_by_label[label].add(content)
+        labels_by_content[content].add(label)
+    uniform = {
         label
-        for label, contents in of_label.items()
-        if label and len(contents) == 1 and with_label[next(iter(contents))] == {label}
+        for label, contents in contents_by_label.items()
+        if label and len(contents) == 1 and labels_by_content[next(iter(contents))] == {label}
     }
     return [
-        (label, i) if label in alone else content
+        (label, i) if label in uniform else content
         for i, (label, content) in enumerate(zip(labels, same, strict=True))
     ]
 
 
 def _with_validation(
-    given: Sequence[str],
+    existing: Sequence[str],
     labels: Sequence[str],
     groups: Groups | None,
     same: Sequence[Hashable],
@@ -109,36 +117,37 @@ def _with_validation(
     seed: int,
     parts: bool,
 ) -> tuple[list[str], list[str]]:
-    """The given splits, with validation taken from training where there is only a test split."""
+    """Returns the existing splits; takes validation from training if only validation is missing."""
     train, validation, test = SPLITS
-    splits = [*given]
+    splits = [*existing]
     if validation in splits or train not in splits or test not in splits:
         if list(fractions) != shares(FRACTIONS) or seed:
             raise UserError(
-                "The splits are given, so that --fractions and --seed decide nothing: leave them "
-                "out, or have splits drawn by --split_by."
+                "The data set has splits, so --fractions and --seed have no effect: omit them, "
+                "or draw other splits with --split_by."
             )
         return splits, []
     share = shares([*fractions[:2], 0])
     if not share[1]:
         return splits, ["There is no validation split: train with config.data.validation=''."]
-    of_train = [i for i, split in enumerate(splits) if split == train]
-    own = [same[i] for i in of_train]
+    training = [i for i, split in enumerate(splits) if split == train]
+    keys = [same[i] for i in training]
     try:
         if groups:
-            of_groups = groups._replace(values=[groups.values[i] for i in of_train])
-            drawn = _by_joined_group(of_groups, own, share, seed)
+            train_groups = groups._replace(values=[groups.values[i] for i in training])
+            drawn = _by_joined_group(train_groups, keys, share, seed)
         elif parts:
-            drawn = by_group(own, share, seed)
+            drawn = by_group(keys, share, seed)
         else:
-            own_labels = [labels[i] for i in of_train]
-            drawn = stratified(own_labels, share, seed, _where_it_matters(own_labels, own))
+            train_labels = [labels[i] for i in training]
+            keys = _separate_uniform_labels(train_labels, keys)
+            drawn = stratified(train_labels, share, seed, keys)
     except UserError:  # one group only
-        drawn = [train] * len(of_train)
+        drawn = [train] * len(training)
     count = drawn.count(validation)
     if not count:
         return splits, ["There is no validation split, and nothing to take one from."]
-    for i, split in zip(of_train, drawn, strict=True):
+    for i, split in zip(training, drawn, strict=True):
         splits[i] = split
     return splits, [
         f"There is no validation split: {share[1]:.0%} of train ({count} clips) becomes one. "
@@ -146,33 +155,33 @@ def _with_validation(
     ]
 
 
-def _parted(given: Sequence[str], groups: Groups | None, same: Sequence[Hashable]) -> list[str]:
-    """Remarks on groups and files that have clips in several of the given splits."""
+def _divided(existing: Sequence[str], groups: Groups | None, same: Sequence[Hashable]) -> list[str]:
+    """Returns remarks on groups and files with clips in several of the existing splits."""
     kinds = {"Files (with their copies)": list(same)}
     if groups:
         kinds[f"Values of {groups.name}"] = [value or None for value in groups.values]
     remarks = []
     for kind, values in kinds.items():
         splits = collections.defaultdict(set)
-        for value, split in zip(values, given, strict=True):
+        for value, split in zip(values, existing, strict=True):
             splits[value].add(split)
         splits.pop(None, None)
-        parted = sum(len(of) > 1 for of in splits.values())
-        if parted:
-            remarks.append(f"{kind} that have clips in several of the given splits: {parted}.")
+        divided = sum(len(found) > 1 for found in splits.values())
+        if divided:
+            remarks.append(f"{kind} with clips in several of the splits: {divided}.")
     return remarks
 
 
 def _by_joined_group(
     groups: Groups, same: Sequence[Hashable], fractions: Sequence[float], seed: int
 ) -> list[str]:
-    """Splits that part neither groups nor files; a clip without a group belongs to its file."""
+    """Draws splits that divide no group and no file; clips without a group follow their file."""
     clips = zip(groups.values, same, strict=True)
-    of_group = _numbers([("group", name) if name else ("file", of) for name, of in clips])
-    of_file = _numbers(same) + len(set(of_group.tolist()))
-    count = of_file.max() + 1
-    links = coo_array((np.ones(len(same)), (of_group, of_file)), (count, count))
-    joined = connected_components(links, directed=False)[1][of_group]
+    group = _numbers([("group", name) if name else ("file", key) for name, key in clips])
+    file = _numbers(same) + len(set(group.tolist()))
+    count = file.max() + 1
+    links = coo_array((np.ones(len(same)), (group, file)), (count, count))
+    joined = connected_components(links, directed=False)[1][group]
     different = len(set(groups.values) - {""})
     try:
         return by_group(joined.tolist(), fractions, seed)
@@ -180,17 +189,17 @@ def _by_joined_group(
         left = len(set(joined.tolist()))
         if left < different:
             raise UserError(
-                f"{different} values of {groups.name} share files, or files with the same content, "
-                f"so that only {left} can be kept apart, which is fewer than the splits. Remove "
-                "the copies, or split by something else."
+                f"{different} values of {groups.name} share files, or files with equal content, so "
+                f"only {left} can be kept apart, fewer than the splits. Remove the copies, or "
+                "split by something else."
             ) from error
-        if not groups.asked:
+        if not groups.requested:
             raise UserError(f"{error} --split_by file splits file by file.") from error
         raise
 
 
 def _numbers(values: Sequence[Hashable]) -> np.ndarray:
-    """Values as numbers from 0, in the order in which they come first."""
+    """Numbers the different values from 0, in the order of their first appearance."""
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(value, len(numbers)) for value in values])
 
@@ -201,46 +210,46 @@ def stratified(
     seed: int,
     same: Sequence[Hashable] | None = None,
 ) -> list[str]:
-    """A split for each example, so that every label has its share in each.
+    """Assigns a split to each example, stratified by label.
 
-    Label after label, and in random order within each, examples go to the split that lags furthest
-    behind its share of all so far. So rare labels, too, reach every split, some this one and others
-    that. The first example of each is trained on: nobody finds what he never heard. Examples with
-    equal values in `same` follow the first of them.
+    The examples are taken label by label, in random order within a label. Each goes to the split
+    that is furthest below its share of the examples so far, so rare labels reach different splits.
+    The first example of each label goes to training, so that every class is trained on. Examples
+    with equal values in `same` go to the split of the first of them.
     """
     share = np.array(fractions)
     order = np.random.default_rng(seed).permutation(len(labels))
     counts = np.zeros(len(SPLITS))
     chosen = [""] * len(labels)
-    met = set()
+    seen = set()
     placed: dict[Hashable, int] = {}
     splits = np.flatnonzero(share)
     for i in sorted(order, key=lambda i: labels[i]):
         unit = i if same is None else same[i]
         if unit not in placed:
-            lag = np.round(share * (counts.sum() + 1) - counts, 9)  # so that ties are ties
-            placed[unit] = int(max(splits, key=lag.__getitem__)) if labels[i] in met else 0
-        met.add(labels[i])
+            lag = np.round(share * (counts.sum() + 1) - counts, 9)  # makes ties exact
+            placed[unit] = int(max(splits, key=lag.__getitem__)) if labels[i] in seen else 0
+        seen.add(labels[i])
         counts[placed[unit]] += 1
         chosen[i] = SPLITS[placed[unit]]
     return chosen
 
 
 def by_group(groups: Sequence[Hashable], fractions: Sequence[float], seed: int) -> list[str]:
-    """A split for each example, so that no group is in two and no split is left empty.
+    """Assigns a split to each example; each group is in one split, and no split is empty.
 
-    The largest groups are placed first, each in the split with the most room left for its share.
+    The largest groups are placed first, each in the split that is furthest below its share.
 
     Raises:
       UserError: there are fewer groups than splits.
     """
     share = np.array(fractions)
     sizes = collections.Counter(groups)
-    room = {int(split): share[split] * len(groups) for split in np.flatnonzero(share)}
-    empty = set(room)
+    free = {int(split): share[split] * len(groups) for split in np.flatnonzero(share)}
+    empty = set(free)
     if len(sizes) < len(empty):
         raise UserError(
-            f"{len(sizes)} groups cannot fill {len(empty)} splits, with no group in two of them: "
+            f"{len(sizes)} groups cannot fill {len(empty)} splits if each is in one split only: "
             "split by something finer, or give a split no share, as in --fractions 80,0,20."
         )
     names = list(sizes)
@@ -248,27 +257,27 @@ def by_group(groups: Sequence[Hashable], fractions: Sequence[float], seed: int) 
     placed: dict[Hashable, str] = {}
     for group in sorted(shuffled, key=lambda name: -sizes[name]):
         must_fill = len(names) - len(placed) == len(empty)
-        split = max(empty if must_fill else room, key=lambda s: (room[s], -s))
-        room[split] -= sizes[group]
+        split = max(empty if must_fill else free, key=lambda s: (free[s], -s))
+        free[split] -= sizes[group]
         empty.discard(split)
         placed[group] = SPLITS[split]
     return [placed[group] for group in groups]
 
 
 def shares(fractions: Iterable[float | str]) -> list[float]:
-    """Three numbers for `SPLITS` in any unit, scaled to add up to 1.
+    """Scales three numbers for `SPLITS` so that they add up to 1.
 
     Raises:
-      UserError: they are not three numbers, or leave nothing to train on.
+      UserError: there are not three valid numbers, or the share of training is 0.
     """
-    given = list(fractions)
+    values = list(fractions)
     try:
-        numbers = np.array(given, float)
+        numbers = np.array(values, float)
     except ValueError:
         numbers = np.array([])
     if numbers.shape != (len(SPLITS),) or not (numbers >= 0).all() or not 0 < numbers[0] < np.inf:
         raise UserError(
             f"Fractions are three numbers, for {', '.join(SPLITS)}, as in 80,10,10; "
-            f"not {','.join(map(str, given))}."
+            f"not {','.join(map(str, values))}."
         )
     return (numbers / numbers.sum()).tolist()

@@ -17,17 +17,17 @@ from gru_audio.paths import local_path
 from gru_audio.settings import UserError
 
 URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.tar.gz"
-# Over names and contents of the recordings, since the same release comes in several archives.
+# A hash of the names and contents of the recordings: the release exists in several archives.
 CONTENT_SHA256 = "1801eae019c063377d98f831d3f93574f259475df7332bb0e3d1b080fb5e6959"
 
 _RECORDING = re.compile(r"[0-9]_[a-z]+_[0-9]+\.wav")
 
 
 class SpokenDigit(ClipBuilder):
-    """Free Spoken Digit Dataset: which digit, and who says it.
+    """Free Spoken Digit Dataset: digits and speakers.
 
-    The official split tests on takes 0 to 4 of every digit and speaker. It has no validation set;
-    takes 5 to 9 of its training part serve as one.
+    The official test split has takes 0 to 4 of every digit and speaker. There is no official
+    validation split; takes 5 to 9 of the official training split serve as one.
     """
 
     VERSION = tfds.core.Version("1.0.10")
@@ -47,8 +47,12 @@ class SpokenDigit(ClipBuilder):
         """Prepares `archive`, or downloads the release.
 
         Args:
-          manifest: a CSV (filename, split) that the recordings are checked against.
+          data_dir: the folder of prepared data sets.
+          archive: see above.
+          manifest: a CSV (filename, split) to check the recordings against.
           verify: refuse recordings that are not exactly those of the release.
+          sample_rate: of the prepared data set, in Hz.
+          on_bad_file: "skip" or "refuse".
         """
         super().__init__(data_dir=data_dir, sample_rate=sample_rate, on_bad_file=on_bad_file)
         self._archive = archive
@@ -73,7 +77,7 @@ class SpokenDigit(ClipBuilder):
 
 
 def official_split(take: int) -> str:
-    """The split of a recording by the number of its take; see `SpokenDigit`."""
+    """Returns the split of a recording by its take number; see `SpokenDigit`."""
     return "test" if take < 5 else "validation" if take < 10 else "train"
 
 
@@ -92,7 +96,7 @@ def _check_content(recordings: Sequence[Path], archive: Path | str) -> None:
     if hashlib.sha256(lines.encode()).hexdigest() != CONTENT_SHA256:
         raise UserError(
             f"The checksum of the {len(recordings)} recordings in {archive} is not that of the "
-            f"3000 of release 1.0.10. To prepare them all the same, pass --noverify."
+            "3000 of release 1.0.10. To prepare them anyway, pass --noverify."
         )
 
 

@@ -1,8 +1,7 @@
-"""Tests of memory that are drawn at random: the adding problem, copying, counting.
+"""Random data sets that test the memory of a model: the adding problem, copying, counting.
 
-The first two go back to Hochreiter and Schmidhuber 1997. Sizes of their splits are those of the
-generators of Bai, Kolter and Koltun 2018 (arXiv 1803.01271); a validation split is added, of which
-they have none.
+The first two are from Hochreiter and Schmidhuber 1997. The sizes of their training and test splits
+are those of Bai, Kolter and Koltun 2018 (arXiv 1803.01271), who have no validation split.
 """
 
 import functools
@@ -18,17 +17,17 @@ from gru_audio.data.datasets.clips import REFUSE, Clip, ClipBuilder
 from gru_audio.data.fields import classes
 from gru_audio.data.signal import Signal, frames
 
-SYMBOLS = 10  # of copying: 0 is a blank, 1 to 8 are to be remembered, 9 asks for them
-COPIED = 10  # symbols to be remembered
+SYMBOLS = 10  # copy task: 0 is a blank, 1 to 8 are copied, 9 is the recall signal
+COPIED = 10  # number of symbols to copy
 _RATE = 1  # steps have no duration
 
 
 class Synthetic(ClipBuilder):
-    """Sequences drawn at random, always the same ones.
+    """Pseudorandom sequences, the same at each preparation.
 
     Attributes:
-      steps: what `draw` is given; by split, or for all of them.
-      sizes: sequences in each split.
+      steps: the argument of `draw`, for all splits or by split.
+      sizes: the number of sequences in each split.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -41,7 +40,7 @@ class Synthetic(ClipBuilder):
 
     @staticmethod
     def draw(rng: np.random.Generator, steps: int) -> np.ndarray:
-        """One sequence (length, values)."""
+        """Draws one sequence (length, values)."""
         raise NotImplementedError
 
     def clips(self, scratch: Path, downloads: Path) -> Sequence[Clip]:
@@ -53,13 +52,13 @@ class Synthetic(ClipBuilder):
 
     def _read(self, split: str, i: int, rate: int) -> Audio:
         steps = self.steps if isinstance(self.steps, int) else self.steps[split]
-        # Only the bits of a generator are the same in all versions of NumPy.
+        # NumPy keeps only the bits of a generator stable across versions.
         rng = np.random.Generator(np.random.PCG64((steps, list(self.sizes).index(split), i)))
         return Audio(self.draw(rng, steps), rate, rate)
 
 
 class Adding(Synthetic):
-    """Uniform numbers in [0, 1), and marks at two of them, float32 (steps, 2)."""
+    """The adding problem: numbers in [0, 1) and marks at two of them, float32 (steps, 2)."""
 
     sizes: ClassVar[dict[str, int]] = {"train": 50_000, "validation": 1000, "test": 1000}
 
@@ -71,12 +70,12 @@ class Adding(Synthetic):
     def draw(rng: np.random.Generator, steps: int) -> np.ndarray:
         numbers, marks = rng.random(steps), np.zeros(steps)
         first, second = int(rng.random() * steps), int(rng.random() * (steps - 1))
-        marks[[first, second + (second >= first)]] = 1  # two different ones
+        marks[[first, second + (second >= first)]] = 1  # two different steps
         return np.stack([numbers, marks], axis=-1).astype(np.float32)
 
 
 class CopyMemory(Synthetic):
-    """Ten symbols, T - 1 blanks, eleven 9s that ask for the symbols: uint8 (T + 20, 1)."""
+    """The copy task: ten symbols, T - 1 blanks, eleven recall signals (9), uint8 (T + 20, 1)."""
 
     sizes: ClassVar[dict[str, int]] = {"train": 10_000, "validation": 1000, "test": 1000}
 
@@ -110,28 +109,28 @@ class Adding600(Adding):
 
 
 class CopyMemory500(CopyMemory):
-    """Copying after 500 steps."""
+    """The copy task over 500 steps."""
 
     name, steps = "copy_memory_500", 500
 
 
 class CopyMemory1000(CopyMemory):
-    """Copying after 1,000 steps."""
+    """The copy task over 1,000 steps."""
 
     name, steps = "copy_memory_1000", 1000
 
 
 class CopyMemory2000(CopyMemory):
-    """Copying after 2,000 steps."""
+    """The copy task over 2,000 steps."""
 
     name, steps = "copy_memory_2000", 2000
 
 
 class Counting(Synthetic):
-    """Brackets that open and close, uint8 (steps, 2): which of the two, one-hot.
+    """Random opening and closing brackets, one-hot uint8 (steps, 2).
 
-    At depth 0 a bracket opens, else it opens or closes by even chance. What is tested on is eight
-    times as long as what is learnt from (as in Suzgun et al. 2019, arXiv 1906.03648).
+    At depth 0 a bracket opens; otherwise it opens or closes with equal probability. Test sequences
+    are eight times as long as training sequences (as in Suzgun et al. 2019, arXiv 1906.03648).
     """
 
     steps: ClassVar[dict[str, int]] = {"train": 50, "validation": 100, "test": 400}
@@ -144,8 +143,8 @@ class Counting(Synthetic):
     @staticmethod
     def draw(rng: np.random.Generator, steps: int) -> np.ndarray:
         brackets, depth = np.zeros((steps, 2), np.uint8), 0
-        for step, chance in enumerate(rng.random(steps)):
-            closes = int(depth > 0 and chance < 0.5)
+        for step, uniform in enumerate(rng.random(steps)):
+            closes = int(depth > 0 and uniform < 0.5)
             brackets[step, closes] = 1
             depth += 1 - 2 * closes
         return brackets

@@ -1,4 +1,4 @@
-"""Tables of text: CSV files as spreadsheets and programs write them."""
+"""Reads CSV files from spreadsheets and programs."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ DELIMITERS = ",;\t"
 
 
 def read_table(path: Path, columns: Sequence[str], delimiters: str = DELIMITERS) -> list[Row]:
-    """The rows of a table that has at least these columns; see `read_cells`.
+    """Reads the rows of a table that must have these columns; see `read_cells`.
 
     Raises:
       UserError: as for `read_cells`.
@@ -26,22 +26,22 @@ def read_table(path: Path, columns: Sequence[str], delimiters: str = DELIMITERS)
 def read_cells(
     path: Path, columns: Sequence[str] = (), delimiters: str = DELIMITERS
 ) -> tuple[list[str], list[list[str]]]:
-    """The names of the columns, and the rows, without the space around names and values.
+    """Reads the column names and the rows of a table, and strips names and values.
 
-    Blank rows are left out, and so are blank columns without a name.
+    Blank rows, and blank columns without a name, are left out.
 
     Args:
       path: a file in UTF-8.
-      columns: names that must be there.
-      delimiters: what may separate values. The first one that separates all of `columns` does, or
-        the one that makes the most of the first line where `columns` is empty.
+      columns: names of required columns.
+      delimiters: possible delimiters. Among those that separate all of `columns`, the one that
+        splits the first line into the most cells is used.
 
     Raises:
-      UserError: no such file, no such column, a column twice or without a name, no rows, or a row
-        with too few or too many values.
+      UserError: the file or a column is missing, a column is there twice or has no name, there are
+        no rows, or a row has the wrong number of values.
     """
     try:
-        text = read_text(path, "utf-8-sig")  # spreadsheets put a mark at the beginning
+        text = read_text(path, "utf-8-sig")  # spreadsheets write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"Cannot read the table {path}: {error}") from error
     if "\0" in text:
@@ -80,7 +80,7 @@ def read_cells(
 
 
 def _delimiter(text: str, columns: Sequence[str], delimiters: str) -> str:
-    """What separates the values; the first of `delimiters` where none seems to."""
+    """Guesses the delimiter; the first of `delimiters` if none separates anything."""
     first = text.lstrip().partition("\n")[0]
     headers = {delimiter: _header(first, delimiter) for delimiter in delimiters}
     fitting = [d for d in delimiters if set(columns) <= set(headers[d])]

@@ -1,7 +1,7 @@
-"""Ten digits spoken by eSpeak NG: a data set that needs no download.
+"""Spoken digits synthesised by eSpeak NG: a data set that needs no download.
 
-eSpeak NG is GPL-licensed, so it is an optional dependency. It speaks every accent of English with
-the timbre of any of its voice variants.
+eSpeak NG is GPL-licensed, so it is an optional dependency. It combines each English accent with
+each of its voice variants.
 """
 
 import functools
@@ -24,7 +24,7 @@ from gru_audio.settings import UserError
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
-# All of eSpeak's English but en-shaw, which is en-gb in another alphabet; "en" is British.
+# All English accents of eSpeak except en-shaw, which is en-gb in another alphabet; "en" is British.
 ACCENTS = (
     "en",
     "en-029",
@@ -36,8 +36,8 @@ ACCENTS = (
     "en-us-nyc",
 )
 
-# Left out: whispers and croaks, robots, echoes, hurried voices that swallow half a word, and those
-# that differ from another one by little more than their name.
+# Left out: whispers, croaks, robots, echoes, fast voices that drop parts of words, and voices that
+# are almost the same as another one.
 VARIANTS = {
     "train": (
         *("Alex", "Alicia", "Andy", "Denis", "Gene", "Gene2", "Jacky", "Lee", "Mike", "Nguyen"),
@@ -49,15 +49,14 @@ VARIANTS = {
     "test": ("Annie", "Mario", "Michael", "belinda", "david", "f2", "paul", "quincy", "victor"),
 }
 
-RATES = (120, 200)  # words a minute
-PITCHES = (25, 75)  # of eSpeak's 0 to 99
+RATES = (120, 200)  # words per minute
+PITCHES = (25, 75)  # eSpeak's range is 0 to 99
 
 
 class TtsDigits(ClipBuilder):
-    """The words zero to nine by eSpeak NG, in eight accents and many voices.
+    """The words zero to nine from eSpeak NG, in eight accents and many voices.
 
-    The splits share no voice; every voice speaks all accents, at a rate and a pitch that differ
-    from clip to clip.
+    Each voice is in one split only and speaks all accents. Rate and pitch vary from clip to clip.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -70,7 +69,7 @@ class TtsDigits(ClipBuilder):
     def clips(self, scratch: Path, downloads: Path) -> Sequence[Clip]:
         if importlib.util.find_spec("espeakng_loader") is None:
             raise UserError(
-                "tts_digits speaks with eSpeak NG, which is not installed. "
+                "tts_digits needs eSpeak NG, which is not installed. "
                 "Run: pip install 'gru_audio[demo]'"
             )
         clips, utterances = [], []
@@ -85,7 +84,7 @@ class TtsDigits(ClipBuilder):
 
 
 def utterance(name: str, variant: str, accent: str, digit: int) -> dict[str, str | int]:
-    """What `espeak` reads; rate and pitch hang on the name alone."""
+    """Returns the input of `espeak` for one clip; the name sets rate and pitch."""
     draw = zlib.crc32(name.encode())
     return {
         "name": name,

@@ -1,4 +1,4 @@
-"""The user's files: what has changed in them since, and which are the same file or alike."""
+"""Detects changed files, duplicate paths and files with equal content among the user's files."""
 
 import collections
 import hashlib
@@ -9,20 +9,22 @@ from pathlib import Path
 
 import numpy as np
 
+from gru_audio.data.fields import shorten
+
 NAME, SIZE, TIME = "name", "size", "time"  # columns of a listing
 
-_SHOWN = 3  # names of files
-_PROBE = 4096  # bytes in the middle of a file: most files differ there
+_SHOWN = 3  # file names per message
+_PROBE = 4096  # bytes in the middle of a file, where most files differ
 
 
 def listed(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
-    """A listing: the columns `NAME`, `SIZE` in bytes and `TIME` in ns, one row for each file.
+    """Lists files: the columns `NAME`, `SIZE` in bytes and `TIME` in ns, one row per file.
 
-    A file that is not there has size and time -1.
+    A missing file has size and time -1.
     """
     rows = [(name, *_size_and_time(path)) for name, path in files.items()]
     names, sizes, times = zip(*rows, strict=True) if rows else ((), (), ())
-    # Names of files need not be UTF-8, which arrays of text are.
+    # File names need not be valid UTF-8, but arrays of text must be.
     encodable = [name.encode("utf-8", "backslashreplace").decode() for name in names]
     return {
         NAME: np.array(encodable, np.str_),
@@ -32,24 +34,23 @@ def listed(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
 
 
 def changes(then: Mapping[str, np.ndarray], now: Mapping[str, np.ndarray]) -> str:
-    """What is different between two listings, as part of a sentence; "" if nothing is."""
+    """Describes the differences between two listings as a clause; "" if there are none."""
     before, after = _by_name(then), _by_name(now)
     kinds = {
         "added": [name for name in after if name not in before],
         "removed": [name for name in before if name not in after],
         "changed": [name for name in after if before.get(name, after[name]) != after[name]],
     }
-    told = []
+    clauses = []
     for kind, names in kinds.items():
         if names:
-            shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-            told.append(f"{len(names)} {'file was' if len(names) == 1 else 'files were'} {kind}")
-            told[-1] += f" ({shown})"
-    return ", ".join(told)
+            subject = "1 file was" if len(names) == 1 else f"{len(names)} files were"
+            clauses.append(f"{subject} {kind} ({shorten(names, _SHOWN)})")
+    return ", ".join(clauses)
 
 
 def below(place: Path) -> dict[str, Path]:
-    """A file by its name, or all files below a folder by their paths in it."""
+    """Returns a file by its name, or all files below a folder by their relative paths."""
     if not place.is_dir():
         return {place.name: place}
     return {
@@ -73,10 +74,10 @@ def _size_and_time(path: Path) -> tuple[int, int]:
 
 
 def place(path: Path) -> Hashable:
-    """Where a path leads: the same for every spelling of it.
+    """Returns a key of the file at a path that is equal for all spellings of the path.
 
-    Links are resolved. Names in another case, or in another Unicode form, are the same where the
-    disk takes them for the same file.
+    Links are resolved. Names that differ in case or Unicode form are equal if the file system takes
+    them for the same file.
     """
     real = os.path.realpath(path)
     try:
@@ -87,17 +88,17 @@ def place(path: Path) -> Hashable:
 
 
 def contents(paths: Sequence[Path]) -> list[int]:
-    """A number for each path, equal for paths to files with the same content.
+    """Returns a number for each path, equal for paths to files with equal content.
 
-    A file is read whole only where another one has the same size and the same bytes in the middle.
-    Files that are empty, or cannot be read, are equal to themselves alone.
+    A file is read completely only if another file has the same size and the same bytes in the
+    middle. Empty or unreadable files are equal only to themselves.
     """
     places = {path: place(path) for path in dict.fromkeys(paths)}
     by_place = {where: path for path, where in places.items()}
     keys: dict[Hashable, Hashable] = {where: where for where in by_place}
-    for of_size in _alike(by_place.items(), lambda path: os.path.getsize(path) or None):
-        for of_probe in _alike(of_size, _probe):
-            for same in _alike(of_probe, _checksum):
+    for same_size in _alike(by_place.items(), lambda path: os.path.getsize(path) or None):
+        for same_probe in _alike(same_size, _probe):
+            for same in _alike(same_probe, _checksum):
                 for where, _ in same:
                     keys[where] = same[0][0]
     numbers: dict[Hashable, int] = {}
@@ -107,7 +108,7 @@ def contents(paths: Sequence[Path]) -> list[int]:
 def _alike(
     files: Iterable[tuple[Hashable, Path]], measure: Callable[[Path], Hashable]
 ) -> list[list[tuple[Hashable, Path]]]:
-    """The files of which several have the same measure; those that have none are left out."""
+    """Groups files by a measure; drops files without a measure and groups of one file."""
     groups: dict[Hashable, list[tuple[Hashable, Path]]] = collections.defaultdict(list)
     for where, path in files:
         try:

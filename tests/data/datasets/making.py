@@ -1,4 +1,4 @@
-"""Builders of made files: folders, lists and archives of sounds."""
+"""Helpers that write folders, manifests and archives of synthetic sounds, and build them."""
 
 import csv
 import io

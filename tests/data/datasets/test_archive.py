@@ -1,4 +1,4 @@
-"""Archives are unpacked whole or not at all, and never outside of their place."""
+"""Archives are unpacked completely or refused, and never outside their folder."""
 
 import contextlib
 import os
@@ -99,7 +99,7 @@ def test_a_cut_off_archive_is_an_error(tmp_path_factory, share):
         archive.unpack(path, folder)
 
 
-def test_what_is_no_archive_is_an_error(tmp_path):
+def test_other_files_are_an_error(tmp_path):
     with pytest.raises(UserError, match="There is no archive"):
         archive.unpack(tmp_path / "absent.tar", tmp_path)
     (tmp_path / "text").write_text("hello")
@@ -138,8 +138,8 @@ def test_a_drive_letter_is_refused_and_named(tmp_path):
 
 @pytest.mark.parametrize("name", [b"\xff\xfeab", b"a\0ab", b"\xc3(ab"])
 @pytest.mark.parametrize("suffix", ["zip", "tar"])
-def test_names_that_are_none_are_a_line(tmp_path, suffix, name):
-    """Or are taken as bytes, as the file system takes them."""
+def test_invalid_names_give_a_one_line_error(tmp_path, suffix, name):
+    """Or the names are stored as bytes, as in the file system."""
     path, target = tmp_path / f"x.{suffix}", tmp_path / "target"
     target.mkdir()
     if suffix == "zip":

@@ -1,4 +1,4 @@
-"""Data sets of TFDS: what its own builders wrote comes back as sounds and fields."""
+"""TFDS data sets: the output of TFDS builders is read as sounds and fields."""
 
 from typing import Any, ClassVar
 
@@ -64,7 +64,7 @@ class TinySounds(tfds.core.GeneratorBasedBuilder):
 
 
 class TinyStereo(TinySounds):
-    """Sounds of which the rate is not known, as float."""
+    """Float sounds of unknown rate."""
 
     features: ClassVar[dict[str, Any]] = {
         "sound": tfds.features.Audio(shape=(None, 2), dtype=np.float32),
@@ -78,7 +78,7 @@ class TinyStereo(TinySounds):
 
 
 class TinyLoud(TinySounds):
-    """One of its sounds has more than 16 bits, another none at all."""
+    """One sound has more than 16 bits, another one is empty."""
 
     def sound(self, i: int) -> np.ndarray:
         return {0: tone(i) * 256, 1: tone(i)[:0]}.get(i, tone(i))
@@ -117,7 +117,7 @@ def test_channels_are_averaged_and_rates_converted(tmp_path):
     assert values(source, "word")[:2] == WORDS
 
 
-def test_what_cannot_be_sound_is_skipped_by_name(tmp_path):
+def test_invalid_sounds_are_skipped(tmp_path):
     summary = prepare("tfds:tiny_loud", tmp_path)
     assert "skipped: 2" in summary
     assert "train_000000: contradictory header" in summary
@@ -132,6 +132,6 @@ def test_what_cannot_be_sound_is_skipped_by_name(tmp_path):
         ("tfds:no_such_sounds", "TFDS has no data set no_such_sounds"),
     ],
 )
-def test_what_is_no_data_set_of_sound_is_refused(tmp_path, recipe, message):
+def test_data_sets_without_audio_are_refused(tmp_path, recipe, message):
     with pytest.raises(UserError, match=message):
         prepare(recipe, tmp_path)

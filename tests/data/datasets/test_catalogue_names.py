@@ -1,4 +1,4 @@
-"""Data sets of TFDS where TensorFlow is missing, or the name is."""
+"""TFDS data sets without TensorFlow, and missing or invalid names."""
 
 import importlib.util
 
@@ -12,7 +12,7 @@ from gru_audio.settings import UserError
 @pytest.mark.skipif(
     importlib.util.find_spec("tensorflow") is not None, reason="TensorFlow is there"
 )
-def test_without_tensorflow_one_is_told_how_to_get_it(tmp_path):
+def test_without_tensorflow_the_error_names_the_installation(tmp_path):
     with pytest.raises(UserError, match=r'without TensorFlow.*pip install "gru-audio\[tf\]"'):
         prepare("tfds:speech_commands", tmp_path)
 
@@ -20,12 +20,12 @@ def test_without_tensorflow_one_is_told_how_to_get_it(tmp_path):
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ("tfds", "Say which one: tfds:NAME"),
-        ("tfds:", "Say which one: tfds:NAME"),
+        ("tfds", "Name the data set of the TFDS catalogue"),
+        ("tfds:", "Name the data set of the TFDS catalogue"),
         ("folder:cats", 'no data set "folder:cats"'),
     ],
 )
-def test_a_missing_name_is_asked_for(tmp_path, recipe, message):
+def test_a_missing_name_is_an_error(tmp_path, recipe, message):
     with pytest.raises(UserError, match=message):
         prepare(recipe, tmp_path)
 

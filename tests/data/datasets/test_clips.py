@@ -1,4 +1,4 @@
-"""What all builders of clips have from TFDS and add to it."""
+"""The behaviour that all builders share."""
 
 import tracemalloc
 
@@ -21,7 +21,7 @@ def test_natural_order():
 
 
 class Noise(ClipBuilder):
-    """Large clips made on the spot."""
+    """Large generated clips."""
 
     VERSION = tfds.core.Version("1.0.0")
     fields = classes("label")

@@ -1,4 +1,4 @@
-"""What columns hold, and texts that name classes."""
+"""Contents of columns, and class names."""
 
 import pytest
 

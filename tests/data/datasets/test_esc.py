@@ -1,4 +1,4 @@
-"""ESC-50 and ESC-10: classes, folds, and archives that are not what they should be."""
+"""ESC-50 and ESC-10: classes, folds and invalid archives."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def test_every_class_has_its_share_of_each_fold(release, tmp_path, name, labels)
         assert clip.startswith(f"{fold}-")
 
 
-def test_other_counts_are_refused_unless_asked_for(tmp_path):
+def test_other_counts_need_noverify(tmp_path):
     archive = write_release(tmp_path, FAMILIAR, "esc10.csv", drop=2)
     with pytest.raises(UserError, match=r"10 classes, not 50.*--noverify"):
         Esc50(data_dir=tmp_path / "a", archive=archive).download_and_prepare()

@@ -1,4 +1,4 @@
-"""Ready features: every kind of file gives the values, names and splits that were put in."""
+"""Precomputed features: all file types give the values, names and splits that were written."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ def made(dtype: str = "float32") -> list[np.ndarray]:
 
 
 def arrays(**others) -> dict[str, np.ndarray]:
-    """What an .npz holds beside its features."""
+    """The arrays of an .npz besides its features."""
     return {
         "targets": np.array([LABELS[i] == "dog" for i in range(len(LABELS))], np.int64),
         "animals": np.array(["cat", "dog"]),
@@ -101,7 +101,7 @@ def test_sequences_of_one_length_need_no_lengths(tmp_path):
     assert not source.fields
 
 
-def test_splits_by_a_column_overrule_the_given_ones(tmp_path):
+def test_splits_by_a_column_override_existing_ones(tmp_path):
     features = np.arange(6)[:, None, None] * np.ones((6, 2, WIDTH))
     np.savez(tmp_path / "x.npz", features=features, **arrays(folds=[1, 2, 3] * 2))
     options = {"fields": FIELDS, "split_by": "folds"}
@@ -122,7 +122,7 @@ def test_sequences_with_the_same_frames_stay_together(tmp_path):
 
 @pytest.mark.parametrize("ordered", [True, False])
 def test_a_manifest_adds_columns(tmp_path, ordered):
-    """By name where it has names, else in the order of the sequences."""
+    """Matched by name if there are names, otherwise by order."""
     sequences = made()
     layout = {"features": np.concatenate(sequences), "lengths": np.array(LENGTHS)}
     np.savez(tmp_path / "x.npz", **layout, clip=np.array(NAMES))
@@ -166,7 +166,7 @@ def test_a_manifest_that_contradicts_is_refused(tmp_path, columns, message):
         ({"features": np.ones((6, 2)), "lengths": np.array([1, 4])}, "do not divide 6 frames"),
         ({"features": np.ones((6, 2)), "offsets": np.array([0, 4, 2, 6])}, "do not divide"),
         ({"features": np.ones((6, 2)), "offsets": np.array([0, -1, 6])}, "do not divide"),
-        ({"features": np.ones((2, 3, 2)), "lengths": np.array([1, 4])}, "not those of features"),
+        ({"features": np.ones((2, 3, 2)), "lengths": np.array([1, 4])}, "do not fit features"),
         ({"features": np.full((2, 3, 2), "x")}, "not numbers"),
         (
             {"features": np.ones((2, 3, 2)), "split": np.array(["all", "all"])},
@@ -349,7 +349,7 @@ def test_bad_files_are_named_and_skipped(tmp_path):
         "odd.mfc": "not frames of 3 values",
         "empty.mfc": "empty",
         "nothing.mfc": "empty",
-        "flat.npy": "no array (frames, values)",
+        "flat.npy": "not an array (frames, values)",
         "wide.npy": "frames of 4 values, not 3",
         "nan.npy": "non-finite",
         "gone.npy": "No such file or directory",
@@ -395,7 +395,7 @@ def test_a_kaldi_archive(tmp_path, compressed):
         np.testing.assert_allclose(one, other, atol=1 if compressed else 0)  # of 100 in 8 bits
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    refuse(tmp_path, path, "no Kaldi archive of matrices, or damaged")
+    refuse(tmp_path, path, "no valid Kaldi archive of matrices")
     path.write_bytes(b"")
     refuse(tmp_path, path, "does not hold matrices")
 

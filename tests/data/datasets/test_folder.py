@@ -84,7 +84,7 @@ def test_train_and_test_alone_and_empty_classes(tmp_path):
     assert counts == {"train": 36, "validation": 4, "test": 6}
     assert "There are no files in train/owl/." in about["remarks"]
     assert any("11% of train (4 clips) becomes one" in remark for remark in about["remarks"])
-    # The tones of both splits are made alike.
+    # The tones of both splits are equal.
     assert any("with another split" in remark for remark in about["remarks"])
 
 
@@ -101,7 +101,7 @@ def test_links_and_copies_stay_with_their_files(tmp_path):
     assert "Copies of other clips: 40. Each is in the split of its original." in about["remarks"]
 
 
-def test_classes_without_clips_are_left_out_and_told(tmp_path):
+def test_classes_without_clips_are_left_out_and_reported(tmp_path):
     root = tmp_path / "sounds"
     sounds.write_classes(root, {"no": 10, "yes": 10})
     for label, content in (("broken", b"x"), ("silence", sounds.encode(np.zeros(800, np.int16)))):
@@ -132,7 +132,7 @@ def test_one_class_in_two_unicode_forms_is_one_class(tmp_path):
     assert np.bincount(columns["label"]).tolist() == [15, 5]
 
 
-def test_links_are_followed_and_lead_nowhere_twice(tmp_path):
+def test_links_are_followed_once(tmp_path):
     sounds.write_classes(tmp_path / "sounds", {"cat": 3, "dog": 3})
     sounds.write_classes(tmp_path / "elsewhere", {"wolf": 4})
     dogs = tmp_path / "sounds" / "dog"

@@ -23,7 +23,7 @@ def write_tracks(folder: Path, tracks: list[str], top: str, suffix: str) -> Path
 
 
 def test_the_published_split():
-    """Counts of the paper, and a few of its tracks."""
+    """The counts of the paper, and some of its tracks."""
     splits = gtzan.faultless_splits()
     assert collections.Counter(splits.values()) == {"train": 443, "validation": 197, "test": 290}
     genres = collections.Counter(track.partition(".")[0] for track in splits)
@@ -33,7 +33,7 @@ def test_the_published_split():
         *(("classical.00041", "test"), ("pop.00013", "test"), ("reggae.00063", "train")),
     ):
         assert splits[track] == split
-    # Two of the exact copies that the collection is known for: one of each may stay.
+    # Two known pairs of exact copies: at most one of each pair is kept.
     assert not {"disco.00050", "disco.00051"} & splits.keys()
     assert not {"reggae.00003", "reggae.00005"} & splits.keys()
 
@@ -71,7 +71,7 @@ def test_a_track_that_cannot_be_read_is_reported(tmp_path):
     assert builder._ledger.clips == 3
 
 
-def test_the_random_split_is_warned_of(tmp_path, capsys):
+def test_the_random_split_prints_a_warning(tmp_path, capsys):
     tracks = [f"{genre}.{i:05d}" for genre in ("blues", "rock") for i in range(10)]
     archive = write_tracks(tmp_path, tracks, "genres", "wav")
     source = prepared("gtzan", tmp_path / "data", archive=archive, split="random")

@@ -1,4 +1,4 @@
-"""Kaldi archives give what kaldiio reads in them, and no damage goes unnoticed by size."""
+"""Kaldi archives: the same matrices as from kaldiio, and truncation is detected."""
 
 import io
 
@@ -65,10 +65,10 @@ def test_every_cut_is_noticed_or_ends_at_an_entry(tmp_path):
     ("content", "message"),
     [
         (b"a \0BFM \4\1\0\0\0\4\1\0\0\0\0\0\0\0" * 2, "'a' twice"),
-        (b"a \0BFV \4\1\0\0\0\0\0\0\0", "no matrix"),
+        (b"a \0BFV \4\1\0\0\0\0\0\0\0", "not a matrix"),
         (b"a [ 1 2\n 3 ]\n", "rows of different lengths"),
         (b"a [ 1 two ]\n", "two"),
-        (b"a 1 2 3\n", "no matrix"),
+        (b"a 1 2 3\n", "not a matrix"),
         (b"\xff\xfe [ 1 ]\n", "utf-8"),
         (b"alone", "without a matrix"),
     ],

@@ -1,4 +1,4 @@
-"""Sounds that a CSV file lists, with good and bad lists."""
+"""Valid and invalid manifests."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_a_field_cannot_take_the_name_of_something_else(tmp_path, name):
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-1", "soon"])
-def test_what_is_no_time_is_an_error(tmp_path, value):
+def test_an_invalid_time_is_an_error(tmp_path, value):
     with pytest.raises(UserError, match=rf'0\.wav: start is "{value}", not seconds'):
         build(manifest_builder(tmp_path, rows_of(tmp_path, start=lambda i: value)))
 
@@ -62,7 +62,7 @@ def test_a_value_too_long_for_a_table_is_an_error(tmp_path):
         manifest_builder(tmp_path, rows_of(tmp_path, note=lambda i: "x" * 200_000))
 
 
-def test_splits_by_any_column_overrule_the_given_ones(tmp_path):
+def test_splits_by_any_column_override_existing_ones(tmp_path):
     rows = rows_of(tmp_path, split=lambda i: "train", room=lambda i: f"room {i % 4}")
     about, columns = build(manifest_builder(tmp_path, rows, split_by="room"))
     assert about["fields"]["room"]["names"] == [f"room {i}" for i in range(4)]
@@ -70,7 +70,7 @@ def test_splits_by_any_column_overrule_the_given_ones(tmp_path):
     assert set(columns["split"].tolist()) == set(SPLITS)
 
 
-def test_columns_with_classes_become_fields_and_others_are_told(tmp_path):
+def test_columns_with_classes_become_fields_and_others_are_reported(tmp_path):
     rows = rows_of(
         tmp_path,
         24,
@@ -88,14 +88,14 @@ def test_columns_with_classes_become_fields_and_others_are_told(tmp_path):
     assert about["fields"].keys() == {"label", "room", "take", "fold"}
     assert about["fields"]["room"]["names"] == [f"room {i}" for i in range(4)]
     (remark,) = [r for r in about["remarks"] if "not kept" in r]
-    assert "--numbers age,weight --text note keeps them as they are." in remark
+    assert "--numbers age,weight --text note keeps them as numbers or text." in remark
     for told in (
         "age (numbers)",
         "weight (numbers)",
         "note (free text)",
         "empty (nothing)",
-        "length (no name for a field)",
-        "a/b (no name for a field)",
+        "length (not a valid field name)",
+        "a/b (not a valid field name)",
     ):
         assert told in remark
 
@@ -147,7 +147,7 @@ def test_a_file_that_is_listed_twice_is_refused_however_it_is_spelled(tmp_path):
         build(manifest_builder(tmp_path, rows))
 
 
-def test_copies_stay_together_and_those_that_are_parted_are_counted(tmp_path):
+def test_copies_stay_together_and_divided_ones_are_counted(tmp_path):
     rows = rows_of(tmp_path, 30)
     for row in rows[:15]:
         (tmp_path / f"copy_{row['file']}").write_bytes((tmp_path / row["file"]).read_bytes())
@@ -156,14 +156,14 @@ def test_copies_stay_together_and_those_that_are_parted_are_counted(tmp_path):
     about, columns = build(manifest_builder(tmp_path, rows))
     split = splits_by_clip(columns)
     assert all(split[row["file"].removeprefix("copy_")] == split[row["file"]] for row in rows[30:])
-    (told,) = [r for r in about["remarks"] if "sample by sample" in r]
-    assert told.startswith("2 clips are the same as others, sample by sample, with another label")
+    (told,) = [r for r in about["remarks"] if "same samples" in r]
+    assert told.startswith("2 clips have the same samples as others with another label")
     given = [{**row, "split": SPLITS[i % 3]} for i, row in enumerate(rows)]
     given[30]["split"] = "test"
     again = tmp_path / "again"
     about, _ = build(manifest_builder(tmp_path, given, data_dir=again))
     told = [r for r in about["remarks"] if "with another split" in r]
-    assert told[0].startswith("2 clips are the same")
+    assert told[0].startswith("2 clips have the same samples")
     assert "0.wav (train) and copy_0.wav (test)" in told[0]
 
 
@@ -179,7 +179,7 @@ def test_the_column_group_draws_the_splits_unless_something_else_does(tmp_path):
     assert "file" not in about["fields"]
 
 
-def test_labels_are_composed_and_trimmed_and_look_alikes_are_told(tmp_path):
+def test_labels_are_normalised_and_similar_ones_reported(tmp_path):
     spellings = [
         "caf\u00e9",
         "cafe\u0301",
@@ -203,9 +203,7 @@ def test_labels_are_composed_and_trimmed_and_look_alikes_are_told(tmp_path):
 def test_a_list_without_a_label_for_any_clip(tmp_path):
     about, columns = build(manifest_builder(tmp_path, rows_of(tmp_path, 12, label=lambda i: "")))
     assert (about["fields"]["label"]["names"], set(columns["label"].tolist())) == ([], {-1})
-    assert (
-        "label: unknown for 12 of 12 clips. None of them is learnt or tested." in about["remarks"]
-    )
+    assert "label: unknown for 12 of 12 clips. The target label excludes them." in about["remarks"]
 
 
 def test_a_decimal_comma_is_explained(tmp_path):

@@ -13,7 +13,7 @@ SPLITS = ["train", "train", "train", "validation", "test", "test", "test"]
 
 
 def remarks(contents, labels, kind=ClassField, clips=7):
-    """What is said of the first `clips` clips."""
+    """The remarks on the first `clips` clips."""
     fields = {name: kind.of(values[:clips], []) for name, values in labels.items()}
     columns = {name: field.arrays(labels[name][:clips]) for name, field in fields.items()}
     columns |= {"split": np.array(SPLITS[:clips]), "clip": np.array(list("abcdefg")[:clips])}
@@ -21,21 +21,20 @@ def remarks(contents, labels, kind=ClassField, clips=7):
     return quality.remarks(columns, fields, rows, contents)
 
 
-def test_nothing_is_said_of_clean_clips():
+def test_clean_clips_have_no_remarks():
     assert remarks([b"1", b"2"], {"label": ["cat", "dog"]}, clips=2) == []
     assert remarks([b"1", b"2"], {}, clips=2) == []
 
 
-def test_what_is_odd_is_counted():
+def test_problems_are_counted():
     assert remarks([b"1", b"2", b"3", b"4", b"1", b"5", b"5"], LABELS) == [
-        'label: "Cat" (1 clip) and "cat" (2 clips) are different classes, though they look alike. '
-        "Give them one spelling to join them.",
-        "label: unknown for 1 of 7 clips. None of them is learnt or tested.",
+        'label: "Cat" (1 clip) and "cat" (2 clips) are different classes, but look alike. '
+        "Give them the same name to merge them.",
+        "label: unknown for 1 of 7 clips. The target label excludes them.",
         "label: 1 class is in validation but not in train: owl (1 clip).",
         "label: 1 class is in test but not in train: owl (2 clips).",
-        "2 clips are the same as others, sample by sample, with another split: "
-        "a (train) and e (test).",
-        "4 clips are the same as others, sample by sample, with another speaker: "
+        "2 clips have the same samples as others with another split: a (train) and e (test).",
+        "4 clips have the same samples as others with another speaker: "
         "a (ann) and e (ben); f (ben) and g (unknown).",
     ]
 
@@ -56,6 +55,5 @@ def test_tags_are_trained_one_by_one():
     assert remarks(contents, values, TagsField) == [
         "tags: 1 tag is in validation but not in train: d (1 clip).",
         "tags: 2 tags are in test but not in train: C++ (1 clip), d (1 clip).",
-        "2 clips are the same as others, sample by sample, with another tags: "
-        "b (b+c) and c (none).",
+        "2 clips have the same samples as others with another tags: b (b+c) and c (none).",
     ]

@@ -75,7 +75,7 @@ def test_no_speaker_is_in_two_splits(source):
     assert sum(who != "" for _, who in speakers) == len(SPEAKERS)
 
 
-def test_silence_is_a_second_of_noise_from_somewhere(source, files):
+def test_silence_is_one_second_of_noise(source, files):
     silent = np.flatnonzero(np.array(values(source, "command")) == SILENCE)
     cuts = source.signals(silent)
     assert {len(cut) for cut in cuts} == {sounds.RATE}
@@ -163,7 +163,7 @@ def test_a_manifest_with_an_error_is_refused(tmp_path, row, message):
         ).download_and_prepare()
 
 
-def test_a_manifest_says_what_each_clip_is(tmp_path):
+def test_a_manifest_sets_the_labels(tmp_path):
     clip = sounds.encode(sounds.tone(0.01))
     archive = write_tar(tmp_path / "x.tar.gz", {f"top/x/{i}.wav": clip for i in range(4)})
     rows = [
@@ -185,7 +185,7 @@ def test_a_manifest_says_what_each_clip_is(tmp_path):
     }
 
 
-def test_the_hash_agrees_with_what_is_published_of_real_names():
+def test_the_hash_gives_the_published_splits():
     listed = sounds.archive("speech-commands/manifest.csv")
     with listed.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if "_nohash_" in row["file"]]

@@ -1,4 +1,4 @@
-"""Who goes to which split: shares by label, groups whole."""
+"""Splits: shares by label, and groups in one split."""
 
 import collections
 
@@ -47,15 +47,15 @@ def choose(given=None, labels=(), groups=None, same=None, fractions=SHARES, seed
     return splitting.choose(given, labels, groups, same, fractions, seed, parts)
 
 
-def by(*values: str, asked: bool = True) -> splitting.Groups:
-    return splitting.Groups("speaker", values, asked)
+def by(*values: str, requested: bool = True) -> splitting.Groups:
+    return splitting.Groups("speaker", values, requested)
 
 
-def test_how_to_draw_splits_is_refused_where_they_are_given():
+def test_options_for_drawing_are_refused_if_splits_exist():
     given = ["train", "test", "validation"]
     assert choose(given) == (given, [])
     for fractions, seed in (((80, 0, 20), 0), ((80, 10, 10), 1)):
-        with pytest.raises(UserError, match="--fractions and --seed decide nothing"):
+        with pytest.raises(UserError, match="--fractions and --seed have no effect"):
             choose(given, fractions=splitting.shares(fractions), seed=seed)
 
 
@@ -75,35 +75,37 @@ def test_validation_is_taken_from_training_where_there_is_only_a_test_split():
         assert validated == ("validation" in others)
 
 
-def test_validation_that_is_taken_parts_no_group_and_no_file():
+def test_drawn_validation_divides_no_group_and_no_file():
     given, speakers = ["train"] * 80 + ["test"] * 10, [f"s{i // 8}" for i in range(90)]
-    splits, remarks = choose(given, groups=by(*speakers, asked=False))
+    splits, remarks = choose(given, groups=by(*speakers, requested=False))
     assert len(set(zip(speakers, splits, strict=True))) == len(set(speakers)) == 12
     assert splits.count("validation") == 8
     assert len(remarks) == 1
     splits, _ = choose(given, same=[i // 4 for i in range(90)], parts=True)
     files = {(i // 4, split) for i, split in enumerate(splits)}
     assert len(files) == 23
-    splits, (remark,) = choose(["train", "train", "test"], groups=by("s", "s", "t", asked=False))
+    splits, (remark,) = choose(
+        ["train", "train", "test"], groups=by("s", "s", "t", requested=False)
+    )
     assert "validation" not in splits
     assert "nothing to take one from" in remark
 
 
-def test_given_splits_that_part_groups_or_files_are_told():
+def test_existing_splits_that_divide_groups_or_files_are_reported():
     given = ["train", "validation", "test"] * 2
-    splits, remarks = choose(given, groups=by(*"abcabd", asked=False), same=[0, 1, 2, 0, 0, 3])
+    splits, remarks = choose(given, groups=by(*"abcabd", requested=False), same=[0, 1, 2, 0, 0, 3])
     assert splits == given
     assert remarks == [
-        "Files (with their copies) that have clips in several of the given splits: 1.",
+        "Files (with their copies) with clips in several of the splits: 1.",
     ]
-    _, remarks = choose(given, groups=by(*"abcbbd", asked=False))
-    assert remarks == ["Values of speaker that have clips in several of the given splits: 1."]
+    _, remarks = choose(given, groups=by(*"abcbbd", requested=False))
+    assert remarks == ["Values of speaker with clips in several of the splits: 1."]
 
 
-def test_splits_that_are_asked_for_overrule_those_that_are_given():
+def test_requested_splits_override_existing_ones():
     splits, remarks = choose(["train"] * 30, groups=by(*[f"s{i % 6}" for i in range(30)]))
     assert set(splits) == set(SPLITS)
-    assert remarks[0].startswith("The splits that are given are not used")
+    assert remarks[0].startswith("The existing splits are not used")
 
 
 @given(
@@ -111,8 +113,8 @@ def test_splits_that_are_asked_for_overrule_those_that_are_given():
     st.integers(0, 3),
 )
 @settings(max_examples=60, deadline=None)
-def test_neither_groups_nor_files_are_parted(clips, seed):
-    """Group 0 is none: its clips belong to their files."""
+def test_neither_groups_nor_files_are_divided(clips, seed):
+    """Group 0 means none: its clips follow their files."""
     same, groups = zip(*clips, strict=True)
     try:
         splits, _ = choose(same=same, groups=by(*[f"g{g}" if g else "" for g in groups]), seed=seed)
@@ -131,7 +133,7 @@ def test_groups_that_copies_join_are_refused_with_the_reason():
     with pytest.raises(UserError, match=r"4 values of speaker share files.* only 1 can be"):
         choose(same=[0] * 4, groups=by(*"abcd"))
     with pytest.raises(UserError, match=r"2 groups cannot fill 3.*--split_by file"):
-        choose(groups=by(*"aabb", asked=False))
+        choose(groups=by(*"aabb", requested=False))
 
 
 def test_copies_stay_together_and_all_else_is_as_without_them():
@@ -153,14 +155,14 @@ def test_a_label_that_is_one_sound_is_in_all_splits():
         own = [s for s, its in zip(splits, labels, strict=True) if its == label]
         assert collections.Counter(own) == {"train": 16, "validation": 2, "test": 2}
     assert len(remarks) == 1
-    # Not where another label has the same sound, nor where these are parts of one file.
+    # Not if another label has the same sound, or if the clips are parts of one file.
     splits, _ = choose(labels=[*labels, "b"], same=[0] * 20 + [*range(1, 21), 0])
     assert len({*splits[:20], splits[-1]}) == 1
     splits, _ = choose(labels=labels, same=[0] * 20 + [*range(1, 21)], parts=True)
     assert len(set(splits[:20])) == 1
 
 
-def test_the_seed_changes_who_goes_where():
+def test_the_seed_changes_the_splits():
     labels = ["a"] * 50 + ["b"] * 50
     draws = {tuple(splitting.stratified(labels, (0.8, 0.1, 0.1), seed)) for seed in range(5)}
     assert len(draws) == 5

@@ -1,4 +1,4 @@
-"""The Free Spoken Digit Dataset: its splits, and what is refused."""
+"""The Free Spoken Digit Dataset: splits and refused archives."""
 
 import collections
 import csv
@@ -32,7 +32,7 @@ def test_the_official_split():
     ]
 
 
-def test_other_recordings_are_refused_unless_asked_for(tmp_path):
+def test_other_recordings_need_noverify(tmp_path):
     path = digits_archive(tmp_path / "x.tar.gz")
     with pytest.raises(UserError, match="--noverify"):
         build(SpokenDigit(data_dir=tmp_path / "a", archive=path))

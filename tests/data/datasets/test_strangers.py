@@ -1,4 +1,4 @@
-"""Files from strangers: reading them runs nothing, and makes no room for what is not there."""
+"""Untrusted files: reading them runs no code and allocates no memory for false sizes."""
 
 import io
 import os
@@ -27,7 +27,7 @@ GIGABYTES = 40 * 10**9  # that files claim below
 
 
 class Intruder:
-    """Runs a command when a pickle of it is read."""
+    """Runs a command when it is unpickled."""
 
     def __init__(self, command: str):
         self._command = command
@@ -38,7 +38,7 @@ class Intruder:
 
 @pytest.fixture
 def trace(tmp_path):
-    """A file that code of strangers would make; it must not exist in the end."""
+    """A file that malicious code would create; it must not exist at the end."""
     path = tmp_path / "trace"
     yield path
     assert not path.exists(), "code of strangers ran"
@@ -46,7 +46,7 @@ def trace(tmp_path):
 
 @pytest.fixture
 def code(trace):
-    """A pickle that makes it."""
+    """A pickle that creates the file."""
     pickled = pickle.dumps(Intruder(f"touch {trace}"))
     pickle.loads(pickled)
     assert trace.exists()  # which is to say that it works
@@ -80,17 +80,17 @@ def features(tmp_path, name: str, content: bytes = b"", **options) -> str:
 
 @pytest.mark.parametrize("flag", [b"PKL", b"\0BPKL", b"\0B PKL"])
 def test_a_pickle_in_a_kaldi_archive_is_not_read(tmp_path, code, flag):
-    assert "no Kaldi archive" in features(tmp_path, "x.ark", b"evil " + flag + code)
+    assert "no valid Kaldi archive" in features(tmp_path, "x.ark", b"evil " + flag + code)
 
 
 def test_a_pickled_array_in_a_kaldi_archive_is_not_read(tmp_path, code):
     npy = object_array(code, ".npy")
     entry = b"evil NPY\x02" + struct.pack(">H", len(npy)) + npy
-    assert "no Kaldi archive" in features(tmp_path, "x.ark", entry)
+    assert "no valid Kaldi archive" in features(tmp_path, "x.ark", entry)
 
 
 def test_commands_in_names_are_not_run(tmp_path, trace):
-    """Kaldi's lists name commands that end in a pipe, and kaldiio runs them."""
+    """Kaldi lists may have commands that end in a pipe, which kaldiio runs."""
     for line in (f"evil touch {trace} |\n", f"touch {trace} | [1 2]\n", f"evil | touch {trace}\n"):
         features(tmp_path, "x.scp", line.encode())
         features(tmp_path, "x.ark", line.encode())
@@ -138,7 +138,7 @@ def test_a_pickle_by_any_other_name_is_not_read(tmp_path, code, suffix):
 
 @pytest.mark.parametrize("name", ["huggingface:evil", "kubric:evil", "../evil", "evil/../x", "a.b"])
 def test_only_the_catalogue_s_own_code_is_used(tmp_path, name):
-    """TFDS would fetch code for a namespace, and import what the files of a folder name."""
+    """TFDS downloads code for a namespace, and imports what the files of a folder name."""
     assert "TFDS has no data set" in refuse(lambda: Catalogue(data_dir=tmp_path, dataset=name))
 
 
@@ -152,7 +152,7 @@ def test_a_folder_that_claims_to_be_a_data_set_of_the_catalogue_is_not_believed(
     assert "antigravity" not in sys.modules
 
 
-# Sizes that are not there
+# False sizes
 
 
 def npy_of(shape: tuple[int, ...], body: bytes = bytes(64)) -> bytes:
@@ -194,7 +194,7 @@ MATLAB = {
 
 
 def claims(folder: Path) -> None:
-    """Tries every file that claims too much, in a process with little memory; prints refusals."""
+    """Reads every file with a false size, in a process with little memory; prints the errors."""
     made = {"data_dir": folder / "data", "name": "mine"}
     for name, head in KALDI.items():
         print(name, features(folder, "x.ark", b"a " + head + bytes(64)))
@@ -219,7 +219,7 @@ def claims(folder: Path) -> None:
     print("hole", refuse(lambda: Manifest(**made, manifest=folder / "list.csv")))
 
 
-def test_no_room_is_made_for_what_is_not_there(tmp_path):
+def test_no_memory_is_allocated_for_false_sizes(tmp_path):
     code = (
         "import sys, resource; from pathlib import Path;"
         "from tests.data.datasets import test_strangers as these;"
@@ -282,7 +282,7 @@ def test_infinities_are_skipped_without_a_warning(tmp_path, recwarn):
 
 
 def test_matlab_s_published_form_is_read(tmp_path):
-    """What is refused above is not refused for its form."""
+    """The files above are not refused for their format."""
     roll = np.zeros((4, 88), np.uint8)
     cells = np.empty((1, 2), object)
     cells[0, 0] = cells[0, 1] = roll

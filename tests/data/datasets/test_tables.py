@@ -1,4 +1,4 @@
-"""Tables as spreadsheets and programs write them, with good and bad ones."""
+"""Valid and invalid tables from spreadsheets and programs."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Digits that eSpeak NG speaks."""
+"""Digits that eSpeak NG synthesises."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from gru_audio.settings import UserError
 
 @pytest.fixture(scope="module")
 def few_voices():
-    """Utterances of two voices: enough to hear, quick to speak."""
+    """Utterances of two voices, for speed."""
     pytest.importorskip("espeakng_loader", reason="eSpeak NG comes with the extra [demo]")
     return [
         tts_digits.utterance(f"{variant}_{accent}_{digit}", variant, accent, digit)

@@ -1,4 +1,4 @@
-"""Files are told by where their paths lead, by what they hold, and by what has changed."""
+"""Files are compared by path, by content and by changes."""
 
 import os
 
@@ -49,14 +49,14 @@ def test_paths_that_lead_to_one_file(tmp_path):
 
 
 def test_names_in_another_case_are_one_file_where_the_disk_says_so(tmp_path):
-    """A second name of the same file stands for a disk that ignores case."""
+    """A hard link simulates a file system that ignores case."""
     (tmp_path / "x.wav").write_bytes(b"1")
     if not (tmp_path / "X.wav").exists():
         os.link(tmp_path / "x.wav", tmp_path / "X.wav")
     assert place(tmp_path / "x.wav") == place(tmp_path / "X.wav")
 
 
-def test_what_is_not_there_is_itself(tmp_path):
+def test_a_missing_file_equals_only_itself(tmp_path):
     names = ["gone", "./gone", "also_gone", "a\0b"]
     numbers = contents([tmp_path / name for name in names[:3]])
     assert numbers == [0, 0, 1]
