@@ -4,10 +4,9 @@ r"""Trains one run of an experiment.
   python -m gru_audio.train --config experiments/spoken_digit.py --workdir runs/lstm \
       --config.model.cell=lstm --config.optimizer.learning_rate=0.002
 
-Any value of the config can be set with --config.NAME=VALUE; --help_config lists the names.
-The same command on the same --workdir resumes where the run stopped, for whatever reason it did.
-The trained model, its metrics and predictions are written to WORKDIR/runs/RUN, a report to
-WORKDIR/report/index.html.
+--config.NAME=VALUE sets any value of the config; --help_config lists the names. The same command on
+the same --workdir resumes an interrupted run. The trained model, its metrics and its predictions
+are written to WORKDIR/runs/RUN, and a report to WORKDIR/report/index.html.
 """
 
 import sys
@@ -18,10 +17,10 @@ from absl import flags
 from gru_audio import command
 
 command.define_config()
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory for all that the run writes.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory for all files of the run.")
 flags.register_multi_flags_validator(
     ["config", "workdir", "help_config"],
-    lambda given: given["config"] and (given["workdir"] or given["help_config"]),
+    lambda values: values["config"] and (values["workdir"] or values["help_config"]),
     message="Name an experiment by --config and a directory by --workdir.",
 )
 
@@ -29,7 +28,7 @@ flags.register_multi_flags_validator(
 def main(_: Sequence[str]) -> int:
     config = command.config()
 
-    # Importing these takes seconds, which help and a wrong config must not.
+    # These imports take seconds: help and errors in the config do not wait for them.
     from gru_audio.reports.write import write_report
     from gru_audio.sweeps.execute import execute
     from gru_audio.sweeps.planning import plan

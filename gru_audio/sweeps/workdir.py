@@ -1,4 +1,4 @@
-"""The files of a workdir: where everything lies, and who may write it."""
+"""The layout of a workdir, its lock, and the files of its runs."""
 
 import contextlib
 import json
@@ -50,7 +50,7 @@ class Workdir:
         return self.root / "groups" / name
 
     def run(self, name: str) -> epath.Path:
-        """What is kept of a run."""
+        """The files of a run."""
         return self.root / "runs" / name
 
     def model(self, run: str) -> epath.Path:
@@ -58,10 +58,10 @@ class Workdir:
         return self.run(run) / "model"
 
     def find_model(self, run: str | None) -> epath.Path:
-        """The trained model of a run, or of the only run.
+        """Returns the folder of a run's trained model. If `run` is None, there must be one run.
 
         Raises:
-          UserError: no such run, or several to choose from.
+          UserError: there is no such finished run, or `run` is None and there are several.
         """
         runs = self.root / "runs"
         found = sorted(path.name for path in runs.iterdir()) if runs.exists() else []
@@ -77,19 +77,19 @@ class Workdir:
         return self.model(run or trained[0])
 
     def finished(self, run: str) -> bool:
-        """Whether a run is done; its result is written last."""
+        """Whether a run is finished. Its result is written last."""
         return (self.run(run) / "result.json").exists()
 
     @contextlib.contextmanager
     def lock(self, shard: Shard = WHOLE) -> Iterator[None]:
-        """Holds a shard for this process; the system releases it whatever way the process ends.
+        """Locks a shard for this process. The system releases the lock when the process ends.
 
-        Others may hold other shards meanwhile, but none of another number of shards: they would
-        train the same runs.
+        Other processes may lock the other shards at the same time. They may not lock shards of
+        another number of shards, since they would train the same runs.
 
         Raises:
-          UserError: another process is in the way, a link in the workdir leads outside of it, or
-            it cannot be written.
+          UserError: another process uses the workdir, a link in the workdir points outside it, or
+            the workdir is not writable.
         """
         if "://" in str(self.root):  # object stores cannot lock
             yield
@@ -100,11 +100,12 @@ class Workdir:
                 refuse_links(self.root)
                 file = stack.enter_context(open_own(self.root / shard.lock, "a+"))
                 self._take(file)
-                # Its own lock first: of two that come at once, one at least sees the other.
+                # Each process takes its own lock first, so that of two that start together at
+                # least one sees the other.
                 for path in matching(self.root, "lock*"):
                     if shard.excludes(path.name):
                         with open_own(path, "a+") as other:
-                            self._take(other, shared=True)  # others may look at the same time
+                            self._take(other, shared=True)  # several processes may check at once
                 file.truncate(0)
                 file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
                 file.flush()
@@ -119,32 +120,33 @@ class Workdir:
             file.seek(0)
             raise UserError(
                 f"Workdir {self.root} is in use by {file.read().strip() or 'another process'}. "
-                "Wait for it, stop it, or take another --workdir."
+                "Wait for it, stop it, or use another --workdir."
             )
 
     def claim(self, description: dict[str, Any]) -> None:
-        """Writes `sweep.json`, or checks that the one there describes the same sweep.
+        """Writes `sweep.json`, or checks that the existing one describes the same sweep.
 
-        Other versions, code or devices than it was begun with are told: they may round differently.
+        Warns if versions, code or devices differ from those at the start: they may round
+        differently.
 
         Raises:
-          UserError: the workdir belongs to another config; the message shows the difference.
+          UserError: the workdir belongs to another sweep; the message shows the differences.
         """
         if not self.sweep_file.exists():
             _create(self.sweep_file, json.dumps(description, indent=1))
-        # Another shard may have come first, a moment ago even.
+        # Another shard may have written the file in the meantime.
         there = current_names(read_json(self.sweep_file, finite=False))
         now = json.loads(json.dumps(description))
         before, after = identity(there), identity(now)
         difference = [line for key in before for line in _difference(key, before[key], after[key])]
         if difference:
             raise UserError(
-                f"Workdir {self.root} holds another sweep; take another --workdir, or go back "
-                "to its settings (there -> now):\n  " + "\n  ".join(difference)
+                f"Workdir {self.root} holds another sweep: use another --workdir, or restore its "
+                "settings (there -> now):\n  " + "\n  ".join(difference)
             )
         if other := _difference("environment", there["environment"], now["environment"]):
             print(
-                "warning: this sweep was begun elsewhere, and may round differently there "
+                "warning: this sweep began in another environment, which may round differently "
                 "(there -> now):\n  " + "\n  ".join(other),
                 file=sys.stderr,
             )
@@ -154,7 +156,7 @@ class Workdir:
         write_atomically(self.run(run) / "failure.json", json.dumps(failure, indent=1))
 
     def failure(self, run: str) -> str:
-        """A line on a run that failed: why, as far as was told, and where it lies."""
+        """Returns a line on a failed run: its error, if known, and its folder."""
         path = self.run(run) / "failure.json"
         why = f"{read_json(path, finite=False)['error']} " if path.exists() else ""
         return f"failed: {run}: {why}(see {self.run(run)})"
@@ -165,7 +167,10 @@ class Workdir:
 
 
 def identity(description: dict[str, Any]) -> dict[str, Any]:
-    """What decides the numbers of a sweep, of its description; the rest may change on resume."""
+    """Returns the part of a sweep's description that determines its results.
+
+    The other parts may change on resume.
+    """
     keys = (
         "experiment",
         "config",
@@ -186,7 +191,7 @@ def identity(description: dict[str, Any]) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, commit and host, for the record."""
+    """Returns the versions of packages, the commit and the number of CPU cores."""
     versions = {}
     for package in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -200,16 +205,15 @@ def environment() -> dict[str, Any]:
 
 
 def commit(package: pathlib.Path) -> str | None:
-    """The commit that the code in a folder is of, with "+changes" where it differs from that.
+    """Returns the commit of the package, with "+changes" if tracked files have changed.
 
     Args:
       package: the folder of `gru_audio`.
 
     Returns:
-      None unless the folder lies at the top of this project's own repository. Installed into the
-      repository of another project, it has no commit, but a version.
+      The commit; None unless the folder is at the top of this project's own repository.
     """
-    # A hook of git sets these, and they may name another repository.
+    # Git hooks set these variables, which may name another repository.
     hooks = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
     environment = {name: value for name, value in os.environ.items() if name not in hooks}
 
@@ -231,8 +235,8 @@ def commit(package: pathlib.Path) -> str | None:
 
 
 def _create(path: epath.Path, text: str) -> None:
-    """Writes a file that several processes may want to write: whole, and the first one stays."""
-    if "://" in str(path):  # an object store cannot tell: the last one stays
+    """Writes a file atomically. If several processes write it, the first version is kept."""
+    if "://" in str(path):  # object stores have no links: the last version is kept
         write_atomically(path, text)
         return
     own = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
@@ -241,12 +245,12 @@ def _create(path: epath.Path, text: str) -> None:
         try:
             os.link(own, path)
         except OSError:
-            if not path.exists():  # there are no hard links, as on a mounted bucket
+            if not path.exists():  # the file system has no hard links, such as a mounted bucket
                 own.replace(path)
     except OSError as error:
         raise UserError(f"Cannot write to workdir {path.parent}: {error.strerror}.") from error
     finally:
-        for part in matching(path.parent, f".{path.name}.*.part"):  # also of who was killed here
+        for part in matching(path.parent, f".{path.name}.*.part"):  # also those of killed processes
             part.unlink(missing_ok=True)
 
 

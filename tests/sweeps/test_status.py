@@ -170,7 +170,7 @@ def test_the_command_names_what_it_lacks(tmp_path):
     assert "sweep.json is missing" in refused.stderr
     refused = status("--workdir", tmp_path)
     assert refused.returncode == 2
-    assert "or ask for --status" in refused.stderr
+    assert "or use --status" in refused.stderr
 
 
 def test_it_needs_no_jax():

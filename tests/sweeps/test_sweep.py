@@ -47,8 +47,8 @@ def test_names_tell_runs_apart_and_can_be_typed():
         (Sweep({"a": {"model.hiden": 3}}), 'Did you mean "model.hidden"'),
         (Sweep({"a": {"model.hidden": "x"}}), "model.hidden"),
         (Sweep({"a": {"seed": 3}}), "Variant a: a config key is changed twice.*seed"),
-        (Sweep({"a b": {}, "a_b": {}}), "Two runs of the sweep have one name"),
-        (Sweep({}), "makes no run"),
+        (Sweep({"a b": {}, "a_b": {}}), "Two runs of the sweep have the same name"),
+        (Sweep({}), "has no runs"),
     ],
 )
 def test_sweeps_that_cannot_be(sweep, message):

@@ -63,7 +63,7 @@ def test_no_draw_comes_twice():
     coins = {"a": trials.choice(0, 1), "b": trials.choice(0, 1)}
     points = trials.random(4, 0, coins)
     assert sorted(tuple(point.values()) for point in points) == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    with pytest.raises(UserError, match="5 trials were asked for, and only 4 different ones"):
+    with pytest.raises(UserError, match=r"5 trials were requested, .* only 4"):
         trials.random(5, 0, coins)
 
 
