@@ -88,7 +88,7 @@ def test_examples_that_a_run_lacks_are_left_out(tmp_path):
 def test_arms_without_a_common_example_are_refused(tmp_path):
     write_workdir(tmp_path, Made(seeds=1))
     rewrite(tmp_path, "lstm-0", lambda a: a | {"example": a["example"] + 10_000}, metrics=False)
-    with pytest.raises(UserError, match="no test example in common"):
+    with pytest.raises(UserError, match="no common test example"):
         comparison_of(tmp_path)
 
 

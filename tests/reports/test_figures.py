@@ -107,14 +107,14 @@ def test_ids_of_all_figures_are_distinct(drawn):
 
 def test_an_arm_has_one_colour_everywhere(comparison, drawn):
     for index, variant in enumerate(comparison.results.variants):
-        assert figures.arm_variable(comparison, variant) == f"--variant-{index}"
+        assert figures.colour_variable(comparison, variant) == f"--variant-{index}"
     for name in ("metric", "loss", "accuracy", "cost"):
         assert set(re.findall(r"--variant-\d", drawn[name])) == {
             "--variant-0",
             "--variant-1",
             "--variant-2",
         }
-    best = figures.arm_variable(comparison, comparison.variants[0].name)
+    best = figures.colour_variable(comparison, comparison.variants[0].name)
     assert set(re.findall(r"--variant-\d", drawn["confusion"])) == {best}
 
 

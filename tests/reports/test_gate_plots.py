@@ -140,7 +140,7 @@ def test_other_cells_are_asked_where_there_is_no_gru(tmp_path, source, data_dir,
 def test_sound_is_there_where_gates_are_not(tmp_path, source, data_dir, models, variants, reason):
     variants = {name: models.get(kept) for name, kept in variants.items()}
     heard = heard_in(workdir_of(tmp_path, source, data_dir, variants))
-    assert heard.missing.startswith("No gates are shown:") and reason in heard.missing
+    assert heard.missing.startswith("The gates cannot be shown:") and reason in heard.missing
     assert heard.listener is None and len(heard.excerpts) == 3
     assert all(excerpt.reading is None for excerpt in heard.excerpts.values())
 

@@ -69,7 +69,7 @@ def test_small_losses_have_three_significant_digits(loss, text):
 )
 def test_p_values(p, text):
     assert plain(wording.p_value(p)) == text
-    assert f"p = {plain(wording.bare_p(p))}".replace("= <", "<") == text
+    assert f"p = {plain(wording.p_cell(p))}".replace("= <", "<") == text
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_clear_win(tmp_path):
     assert "over 5 seeds" in said
     assert wording.pair(pair, ACCURACY.scale).startswith(f"gru is better by {size}")
     assert wording.cautions(comparison) == []
-    assert "5 seeds and 60 speakers, each with all its examples" in wording.sampling(comparison)
+    assert "5 seeds and 60 speakers with all their examples" in wording.sampling(comparison)
 
 
 def test_a_lower_loss_wins(tmp_path):
@@ -117,9 +117,9 @@ def test_no_winner(tmp_path):
     (pair,) = comparison.pairs
     said = wording.pair(pair, ACCURACY.scale)
     expected = (
-        f"about {pair.needed} replicates would show one this large"
+        f"a difference this large needs about {pair.needed} replicates"
         if pair.needed
-        else "only a larger test set would show one this small"
+        else "a difference this small needs a larger test set"
     )
     assert said == f"no difference shown; {expected}"
     assert wording.cautions(comparison) == []
@@ -176,12 +176,12 @@ def test_folds_of_one_speaker_are_the_replicates(tmp_path):
         "examples."
     )
     said = " ".join(wording.cautions(comparison))
-    assert "holds a single speaker" in said and "The 6 test sets show how speakers differ" in said
+    assert "has a single speaker" in said and "The 6 test sets show how speakers differ" in said
 
 
 def test_few_speakers_are_said_to_be_few(tmp_path):
     said = wording.cautions(compared(tmp_path, speakers=3))
-    assert said == ["With 3 speakers in a test set the intervals are rough."]
+    assert said == ["With only 3 speakers in a test set, the intervals are rough."]
 
 
 def test_missing_replicates_and_examples_are_said(tmp_path):
