@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -150,7 +149,10 @@ def compare(results: Results, baselines: Baselines = NO_BASELINES) -> Comparison
     variants = [
         _variant(results, name, runs, chosen[name], test_sets) for name, runs in usable.items()
     ]
-    variants.sort(key=lambda variant: _rank(variant, metric.higher_is_better))
+    variants.sort(
+        key=lambda variant: rank_trials([variant.estimate.value], metric.higher_is_better),
+        reverse=True,
+    )
 
     differences = difference_of_pairs([variant.name for variant in variants], test_sets)
     best = variants[0].estimate.value if variants else 0.0
@@ -304,14 +306,6 @@ def _variant(
         planned=len(planned),
         estimate=components_of(name, test_sets).estimate(results.metric.bounds),
     )
-
-
-def _rank(variant: Variant, higher_is_better: bool) -> float:
-    """Sort key of a variant: the best is lowest, and values that are not finite come last."""
-    value = variant.estimate.value
-    if not math.isfinite(value):
-        return math.inf
-    return -value if higher_is_better else value
 
 
 def _in_common(variants: dict[str, list[Run]]) -> tuple[dict[str, list[Run]], int]:

@@ -96,6 +96,7 @@ def render(
 
 def _variant(comparison: Comparison, variant: Variant) -> dict[str, Any]:
     scale = comparison.results.metric.scale
+    seconds, _ = wording.clock(comparison.results)
     memory = [run.result.get("peak_memory_bytes") for run in variant.runs]
     return {
         "name": variant.name,
@@ -104,18 +105,13 @@ def _variant(comparison: Comparison, variant: Variant) -> dict[str, Any]:
         "interval": scale.interval(variant.estimate),
         "parameters": wording.number(wording.parameters(variant.runs, "total")),
         "recurrent": wording.number(wording.parameters(variant.runs, "recurrent")),
-        "time": wording.duration(wording.mean_result(variant.runs, _seconds(comparison))),
+        "time": wording.duration(wording.mean_result(variant.runs, seconds)),
         "rate": wording.number(wording.mean_result(variant.runs, "steps_per_second")),
         "memory": wording.memory(max((m for m in memory if m), default=None)),
         "replicates": f"{len(variant.runs)} of {variant.planned}",
         "trial": wording.setting(variant.trial) or wording.NOTHING,
         "trials": wording.selected(variant, comparison.results),
     }
-
-
-def _seconds(comparison: Comparison) -> str:
-    """Returns the key of `result.json` for the training time that the page shows."""
-    return wording.clock(comparison.results)[0]
 
 
 def _baseline(comparison: Comparison, baseline: Baseline) -> dict[str, str]:
@@ -132,7 +128,7 @@ def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
         "names": wording.pair_name(pair),
         "difference": scale.difference(pair.difference.value, sign=True),
         "interval": scale.interval(pair.difference),
-        "p": wording.p_cell(pair.p),
+        "p": wording.bare_p(pair.p),
         "replicates": pair.replicates,
         "words": wording.pair(pair, scale),
     }
@@ -219,7 +215,7 @@ def _run(comparison: Comparison, run: Run) -> dict[str, Any]:
         "test": wording.NOTHING if test is None else scale.value(test),
         "steps": wording.number(result.get("steps")),
         "best_step": wording.number(result.get("best_step")),
-        "time": wording.duration(result.get(_seconds(comparison))),
+        "time": wording.duration(result.get(wording.clock(comparison.results)[0])),
         "compile": wording.duration(result.get("compile_seconds")),
     }
 

@@ -138,6 +138,7 @@ def _record(run: Run, selected: bool) -> RunRecord:
         for name, value in (values or {}).items()
         if value is not None
     }
+    memory = rounded(result.get("peak_memory_bytes"), _COST)
     # Running and waiting runs are both "unfinished", so that equal results give equal files.
     states = (FINISHED, FAILED, DAMAGED)
     state = run.standing.state if run.standing.state in states else "unfinished"
@@ -154,16 +155,13 @@ def _record(run: Run, selected: bool) -> RunRecord:
         step_cap=run.standing.steps,
         best_step=result.get("best_step"),
         dropped_at=result["steps"] if result.get("stopped_at_rung") else None,
+        seconds=rounded(result.get("seconds"), _COST),
+        cpu_seconds=rounded(result.get("cpu_seconds"), _COST),
+        steps_per_second=rounded(result.get("steps_per_second"), _COST),
+        compile_seconds=rounded(result.get("compile_seconds"), _COST),
+        peak_memory_bytes=None if memory is None else int(memory),
         metrics=metrics,
-        **_costs(result),
     )
-
-
-def _costs(result: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("seconds", "cpu_seconds", "steps_per_second", "compile_seconds")
-    costs = {name: rounded(result.get(name), _COST) for name in names}
-    memory = rounded(result.get("peak_memory_bytes"), _COST)
-    return costs | {"peak_memory_bytes": None if memory is None else int(memory)}
 
 
 def _all(name: str, results: Results, form: Callable[[str], str] = str) -> str:

@@ -133,7 +133,7 @@ def _pairs(comparison: Comparison) -> _Table:
             wording.pair_name(pair),
             scale.difference(pair.difference.value, sign=True),
             scale.interval(pair.difference),
-            wording.p_cell(pair.p),
+            wording.bare_p(pair.p),
         )
         for pair in comparison.pairs
     ]

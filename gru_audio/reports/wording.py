@@ -50,7 +50,7 @@ def memory(count: float | None) -> str:
     return f"{count / 1e9:.1f}{SPACE}GB" if count >= 1e9 else f"{count / 1e6:.0f}{SPACE}MB"
 
 
-def p_cell(p: float | None) -> str:
+def bare_p(p: float | None) -> str:
     """Returns a p-value for a column headed "p": "0.0214", "< 0.001"; a dash for None."""
     if p is None:
         return NOTHING

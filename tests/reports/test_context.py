@@ -1,4 +1,4 @@
-"""What is said beside the verdicts, and the LaTeX tables."""
+"""The notes beside the verdicts, and the LaTeX tables."""
 
 import json
 import re

@@ -31,7 +31,7 @@ EXAMPLES = [3, 40, 70]
 
 
 def model(source, changes):
-    """A model as it is before its first step."""
+    """Returns an untrained model."""
     config = tiny(changes)
     field = source.field("label")
     program = make_program(config, source.signal, field)
@@ -51,7 +51,7 @@ def model(source, changes):
 
 
 def workdir_of(folder, source, data_dir, models, **made):
-    """A made-up sweep on `source` whose variants have these models, the best variant first."""
+    """Writes a simulated sweep on `source` with these models, the best variant first."""
     variants = {name: 6.0 - 2 * i for i, name in enumerate(models)}
     write_workdir(folder, Made(variants=variants, examples=len(source), **made))
     sweep = json.loads((folder / "sweep.json").read_text())

@@ -69,7 +69,7 @@ def test_small_losses_have_three_significant_digits(loss, text):
 )
 def test_p_values(p, text):
     assert plain(wording.p_value(p)) == text
-    assert f"p = {plain(wording.p_cell(p))}".replace("= <", "<") == text
+    assert f"p = {plain(wording.bare_p(p))}".replace("= <", "<") == text
 
 
 @pytest.mark.parametrize(
@@ -153,13 +153,13 @@ def test_a_shared_lead(tmp_path):
     assert said == f"{first} beats rnn; no difference shown between {first} and {second}"
 
 
-def test_many_arms_are_counted(tmp_path):
+def test_many_variants_are_counted(tmp_path):
     variants = {"gru": 7.0} | {f"worse{i}": 1.0 for i in range(5)}
     comparison = compared(tmp_path, variants=variants, speakers=60)
     assert wording.headline(comparison) == "gru beats all 5 other variants"
 
 
-def test_one_arm_and_one_seed(tmp_path):
+def test_one_variant_and_one_seed(tmp_path):
     comparison = compared(tmp_path, variants={"gru": 5.0}, seeds=1, speakers=0)
     assert wording.headline(comparison).startswith("gru reaches a test accuracy of 9")
     assert "over 1 seed." in wording.evidence(comparison)
