@@ -1,14 +1,14 @@
-r"""Keyword spotting, 12 labels: does a bidirectional GRU gain by attention over its frames?
+r"""Keyword spotting with 12 labels: does attention over frames improve a bidirectional GRU?
 
   python -m gru_audio.prepare speech_commands
   python -m gru_audio.sweep --config experiments/attention.py:small --workdir runs/attention-small
 
-Parts: small, for a laptop; kws_streaming, MHAtt-RNN at the size of Rybakov et al. 2020 with
-variants beside it, for an accelerator and the whole of Speech Commands.
+Parts: small, for a laptop; kws_streaming, the MHAtt-RNN of Rybakov et al. 2020 and variants of the
+same size, for an accelerator and the whole of Speech Commands.
 
-Part small, 12 runs in 4 programs of 400 updates, at 62,000 parameters: a learnt score 75.4 %, four
-heads 71.1, one head 69.3, the last state 59.5. Three seeds show no difference between any two. It
-takes about 12 minutes. The other part was not run.
+Part small has 12 runs in 4 programs, with 400 updates and 62,000 parameters. It takes about 12
+minutes. Test accuracy: learnt score 75.4 %, four heads 71.1, one head 69.3, last state 59.5. Three
+seeds show no difference between any two variants. Part kws_streaming was not run.
 """
 
 from gru_audio.config import default_config, override
@@ -26,14 +26,14 @@ PARTS = {
 
 PUBLISHED = dict(
     source="Rybakov et al. 2020, Streaming keyword spotting on mobile devices, arXiv 2005.06720",
-    measure="test accuracy; the paper's are of Speech Commands v0.02 in full, ours of the part "
-    "that speech_commands_12 tells of, so the two cannot be compared",
+    measure="test accuracy; the paper uses the whole of Speech Commands v0.02, ours the part that "
+    "speech_commands_12 describes, so the values cannot be compared",
     peers={
         "MHAtt-RNN, 743,025 parameters": 0.979,
         "CRNN, 467,000": 0.974,
         "LSTM with projection, 545,000": 0.973,
     },
-    guessed=("Adam with a cosine schedule where the paper has four steps; batches of 100",),
+    guessed=("Adam with a cosine schedule, where the paper has four rate steps; batches of 100",),
 )
 
 

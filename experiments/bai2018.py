@@ -1,20 +1,21 @@
-r"""Bai et al. 2018, Table 1: do recurrent networks or a TCN model music and remember better?
+r"""Bai et al. 2018, Table 1: recurrent networks and a TCN on music and on memory tasks.
 
   python -m gru_audio.prepare jsb_chorales
   python -m gru_audio.sweep --config experiments/bai2018.py:jsb_chorales \
       --workdir runs/bai2018-jsb_chorales
 
 Parts: jsb_chorales, nottingham; adding_200, adding_400, adding_600; copy_memory_500,
-copy_memory_1000, copy_memory_2000. All variants have as many parameters as the TCN of the paper,
-which begins as in its authors' code. In jsb_chorales and copy_memory_500 there is also one whose
-convolutions begin with N(0, 0.01), as their text says.
+copy_memory_1000, copy_memory_2000. All variants have as many parameters as the TCN of the paper.
+The TCN is initialised as in its authors' code. In jsb_chorales and copy_memory_500 there is also a
+TCN whose convolutions are initialised with N(0, 0.01), as the paper says.
 
 On the adding problem the authors train their TCN for 15,630 updates at a constant rate of 4e-3,
 without clipping (github.com/locuslab/TCN, commit 2f8c2b8). Here it trains for 1,200 updates at a
-constant rate, 1e-3 or 4e-3, without clipping too. The recurrent variants have a rate that falls to
-1 %, and gradients clipped at a norm of 1. The TCN of adding_400 and adding_600 was not run so.
+constant rate of 1e-3 or 4e-3, also without clipping. The recurrent variants have a rate that decays
+to 1 %, and gradients clipped at a norm of 1. The TCN of adding_400 and adding_600 was not run with
+these settings.
 
-Halving ends four of six trials at update 300 on jsb_chorales, and five of six at update 150 on
+Halving stops four of six trials at update 300 on jsb_chorales, and five of six at update 150 on
 nottingham. Parts with two seeds have no verdicts.
 """
 
@@ -30,9 +31,9 @@ from gru_audio.sweeps.sweep import Sweep
 MUSIC = {"task.name": "next_step", "task.first_frame": False, "model.output_bias": -3.0}
 ADDING = {"task.name": "adding", "data.buckets": 1, "model.layers": 8}
 COPY = {"task.name": "copy_memory", "data.buckets": 1, "model.layers": 8}
-KERNELS = {"jsb_chorales": 3, "nottingham": 6}  # of the TCN; elsewhere 8
+KERNELS = {"jsb_chorales": 3, "nottingham": 6}  # kernel size of the TCN; 8 in the other parts
 
-# The TCN of each part; what else differs between parts is below.
+# The settings of the TCN in each part.
 PARTS = {
     "jsb_chorales": {**MUSIC, "model.hidden": 150, "model.layers": 2},
     "nottingham": {**MUSIC, "model.hidden": 150, "model.layers": 4},
@@ -46,7 +47,7 @@ PARTS = {
 
 PUBLISHED = dict(
     source="Bai, Kolter, Koltun 2018, arXiv 1803.01271, Table 1",
-    measure="test loss: music, nats per frame; adding, squared error; copying, nats per step",
+    measure="test loss: nats per frame on music, squared error on adding, nats per step on copying",
     values={
         "jsb_chorales": {"GRU": 8.43, "LSTM": 8.45, "tanh RNN": 8.91, "TCN": 8.10},
         "nottingham": {"GRU": 3.46, "LSTM": 3.29, "tanh RNN": 4.05, "TCN": 3.07},
@@ -58,20 +59,20 @@ PUBLISHED = dict(
         **{f"copy_memory_{t}": 10 * math.log(8) / (t + 20) for t in (500, 1000, 2000)},
     },
     guessed=(
-        "Adam with a cosine schedule and clipping at 1, but for the TCN that adds, which has a "
-        "constant rate and no clipping; batches of 8 pieces or 32 sequences; one recurrent layer",
-        "learning rate, and dropout for music, are chosen on validation; the paper tells the "
-        "settings of its LSTM and TCN, whose sizes do not all agree with its table",
-        "recurrent variants have the parameters of our TCN, not the paper's rounded 300K, 1M, 70K, "
-        "16K",
-        "the causal convolutions of the TCN begin with PyTorch's own initialisation, as in the "
-        "authors' code by the way it normalises weights; the text gives N(0, 0.01)",
-        "what is kept of TCNs on music and copying was trained before their shortcuts, outputs and "
-        "biases began as in the authors' code: shortcuts as the convolutions, outputs with LeCun's "
-        "normal initialisation, biases at zero",
-        "kernel and layers of the TCN for adding over 200 and 400 steps are those for 600, of "
+        "Adam with a cosine schedule and clipping at 1; the TCN on adding has a constant rate and "
+        "no clipping; batches of 8 pieces or 32 sequences; one recurrent layer",
+        "validation chooses the learning rate, and for music the dropout; the paper gives the "
+        "settings of its LSTM and TCN, but their sizes do not all match its table",
+        "recurrent variants have as many parameters as our TCN, not the paper's rounded 300K, 1M, "
+        "70K, 16K",
+        "the causal convolutions of the TCN have PyTorch's default initialisation, which the "
+        "authors' code has through its weight normalisation; the text gives N(0, 0.01)",
+        "the kept results of TCNs on music and copying are from an earlier initialisation than the "
+        "authors' code: shortcuts like the convolutions, outputs with LeCun's normal "
+        "initialisation, biases at zero",
+        "kernel and layers of the TCN for adding over 200 and 400 steps are those for 600, and for "
         "copying over 500 and 2000 those for 1000",
-        "a validation set for adding and copying, drawn as the test set is",
+        "adding and copying have a validation set from the same distribution as the test set",
     ),
 )
 
@@ -125,7 +126,7 @@ def get_sweep(config):
         seeds = [{"seed": seed} for seed in range(3 if short else 2)]
         halving = Halving(rungs=(300,), keep=0.34) if short else Halving(rungs=(150,), keep=0.17)
         return Sweep(variants, trials.grid(settings), seeds, halving)
-    # No draw is dropped here: who is slow to leave the floor may still do.
+    # No halving here: a trial may leave the floor late.
     rates = [{"optimizer.learning_rate": rate} for rate in (1e-3, 4e-3)]
     seeds = 3 if config.data.name == "adding_200" else 2
     return Sweep(variants, rates, replicates=[{"seed": seed} for seed in range(seeds)])

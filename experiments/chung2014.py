@@ -4,9 +4,9 @@ r"""Polyphonic music: GRU, LSTM and tanh RNN at the sizes of Chung et al. 2014, 
   python -m gru_audio.sweep --config experiments/chung2014.py:jsb_chorales \
       --workdir runs/chung2014-jsb_chorales
 
-Parts: jsb_chorales, piano_midi, nottingham, muse_data. Each variant has ten learning rates of the
-paper's kind. Halving keeps the best three of them at update 1,500 on JSB Chorales, and elsewhere
-the best one at update 200. These train until patience ends them.
+Parts: jsb_chorales, piano_midi, nottingham, muse_data. Each variant has ten random learning rates
+from the paper's distribution. Halving keeps the best three at update 1,500 on JSB Chorales, and the
+best one at update 200 in the other parts. These train until early stopping.
 """
 
 import math
@@ -17,7 +17,7 @@ from gru_audio.sweeps import trials
 from gru_audio.sweeps.halving import Halving
 from gru_audio.sweeps.sweep import Sweep
 
-# Long pieces: gradients flow back through 200 frames, the state goes on.
+# Long pieces: truncated backpropagation through 200 frames; the state is carried on.
 LONG = {"train.tbptt_frames": 200, "train.eval_every": 100, "train.log_every": 100}
 PARTS = {"jsb_chorales": {}, "piano_midi": LONG, "nottingham": LONG, "muse_data": LONG}
 
@@ -31,15 +31,16 @@ PUBLISHED = dict(
         "piano_midi": {"GRU": 8.82, "LSTM": 9.03, "tanh RNN": 9.03},
     },
     guessed=(
-        "batches of 8 pieces, the loss a mean over their frames",
+        "batches of 8 pieces; the loss is the mean over their frames",
         "RMSProp with decay 0.9; recurrent weights orthogonal, forget bias 1, output biases -3",
-        "the first frame is predicted from zeros, and counts",
-        "learning rates e^-12 to e^-6: the paper's U(-12, -6) read as natural logarithms",
-        "on JSB Chorales the best three of ten rates at update 1,500 are trained to the end, "
-        "elsewhere only the best at update 200, so that a rate which is slow at first has no "
-        "chance; the paper trains all to the end",
-        "but for JSB Chorales gradients flow back through 200 frames, and the state goes on",
-        "88 keys, where the paper has 93 to 108 (more keys, silent as it seems)",
+        "the first frame is predicted from zeros, and its loss counts",
+        "learning rates e^-12 to e^-6: the paper's U(-12, -6) is read as natural logarithms",
+        "on JSB Chorales the best three of ten rates at update 1,500 are trained to the end, in "
+        "the other parts only the best at update 200, which excludes rates that are slow at "
+        "first; the paper trains all to the end",
+        "except for JSB Chorales, backpropagation is truncated to 200 frames; the state is carried "
+        "on",
+        "88 keys, where the paper has 93 to 108 (the additional keys seem to be silent)",
     ),
 )
 

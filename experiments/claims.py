@@ -1,11 +1,10 @@
-r"""Claims about GRUs, tested: size, overfitting, short sequences, the memory cell.
+r"""Tests of claims about GRUs: size, overfitting, short sequences, counting.
 
   python -m gru_audio.prepare spoken_digit
   python -m gru_audio.sweep --config experiments/claims.py:size_fsdd --workdir runs/claims-size_fsdd
 
-Parts: size_fsdd and size_jsb (how much is learnt from), short_fsdd (how much of a word is heard),
-counting (brackets). The claims on long sequences rest on bai2018.py, those on gates on
-update_gate.py.
+Parts: size_fsdd and size_jsb (number of training examples), short_fsdd (duration of a word),
+counting (brackets). The claims on long sequences use bai2018.py, those on gates update_gate.py.
 """
 
 import csv
@@ -30,13 +29,13 @@ from gru_audio.settings import choose
 from gru_audio.sweeps.size import match_parameters
 from gru_audio.sweeps.sweep import Sweep
 
-CLIPS, CHORALES = (100, 300, 1000, 2400), (30, 100, 229)  # to learn from
+CLIPS, CHORALES = (100, 300, 1000, 2400), (30, 100, 229)  # numbers of training examples
 SPANS = (0.1, 0.2, 0.4, 0.8)  # seconds of a word
 
 FRAMES = {"data.target": "", "frontend.name": "frames", "frontend.normalise": False}
 
-# Runs of size_* go on long after the validation loss is lowest. They look at it often, so that
-# it is known at any training loss.
+# Runs of size_* continue long after the lowest validation loss. They evaluate often, so that the
+# validation loss is known at any training loss.
 PARTS = {
     "size_fsdd": {
         "data.name": "spoken_digit",
@@ -73,7 +72,7 @@ def get_sweep(config):
     if config.data.name == "counting":
         rates = [{"optimizer.learning_rate": rate} for rate in (2e-3, 5e-3, 1e-2)]
         return Sweep(variants=equal, trials=rates, replicates=seeds)
-    if config.model.dropout:  # short_fsdd: what is measured there is not overfitting
+    if config.model.dropout:  # short_fsdd, which does not measure overfitting
         variants = {
             f"{name}, {span} s": {**variant, "data.crop_seconds": span}
             for name, variant in equal.items()
@@ -136,11 +135,11 @@ def _fewer_updates(results):
 
 
 def _by_size(compare, settings):
-    """Comparisons of the GRU with both LSTMs at every number of examples to learn from.
+    """Compares the GRU with both LSTMs at every number of training examples.
 
     Args:
-        compare: a function that compares two variants of what is kept.
-        settings: part -> what is compared, and the sign that is expected.
+        compare: compares two variants of kept results.
+        settings: part -> the compared value, and the expected sign.
     """
     sizes = {"size_fsdd": (CLIPS, "clips"), "size_jsb": (CHORALES, "chorales")}
 
@@ -178,19 +177,19 @@ def _good_on_short(results):
 
 
 def _loss_without_counting(steps):
-    """The least loss of counting for a model that knows the step, but of no bracket: in nats.
+    """Returns the least counting loss, in nats, of a model that knows the step but no bracket.
 
     The number of open brackets is the distance of a simple random walk from its start.
     """
     entropy = 0.0
-    for step in range(2, steps + 1, 2):  # after an odd number of steps a bracket is open
+    for step in range(2, steps + 1, 2):  # after an odd number of steps a bracket is always open
         closed = math.comb(step, step // 2) / 2**step
         entropy -= sum(p * math.log(p) for p in (closed, 1 - closed))
     return entropy / steps
 
 
 def _loses_more(*names):
-    """Whether the GRU's test loss is above the LSTM's, where one of them learnt anything."""
+    """Compares the test losses of GRU and LSTM; two losses at the floor show nothing."""
     bai = load_experiment(Path(__file__).parent / "bai2018.py").PUBLISHED
     floors = {**bai["floors"], "counting": _loss_without_counting(400)}
 
@@ -212,7 +211,7 @@ def _loses_more(*names):
 
 
 def _gates_tell_onsets(results):
-    """What update_gate.py wrote: the best scores of two families, by two measures."""
+    """Reads the differences of families' best scores, as `experiments.onsets` wrote them."""
     path = results / "update_gate.onsets.csv"
     rows = list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
     found = []
@@ -240,71 +239,71 @@ def _gates_tell_onsets(results):
 CLAIMS = (
     Claim(
         "A GRU has fewer parameters than an LSTM of the same width, and needs less memory",
-        "Counted, one layer of 64 units on 40 features; memory of a training call by the "
-        "compiler's count (`claims.py:size_fsdd`).",
+        "One layer of 64 units on 40 features. Parameters are counted; the compiler reports the "
+        "memory of a training call (`claims.py:size_fsdd`).",
         _smaller,
     ),
     Claim(
-        "A step of a GRU is faster than one of an LSTM of the same width",
-        "Forward and backward of one layer, contestants in turns: how many times as fast, with "
+        "A step of a GRU is faster than a step of an LSTM of the same width",
+        "Forward and backward pass of one layer, the cells in turns: ratio of speeds with "
         "quartiles (`python -m benchmarks cells --json "
         "experiments/results/claims-cells.json`).",
         _faster_step,
     ),
     Claim(
-        "A GRU needs fewer updates than an LSTM to the same validation loss",
-        "The ratio of updates to the worse of the two best losses: on JSB Chorales at the sizes of "
-        "Chung et al. and each at its own constant learning rate, on digits at equal parameters "
-        "and one rate that falls over 600 updates, where the variant with the worse loss reaches "
-        "it close to the end (`chung2014.py`, `claims.py:short_fsdd`).",
+        "A GRU needs fewer updates than an LSTM to reach the same validation loss",
+        "The ratio of the updates until the worse of the two best losses. On JSB Chorales: sizes "
+        "of Chung et al., each with its own constant learning rate. On digits: equal parameters "
+        "and one rate that decays over 600 updates, so that the variant with the worse loss "
+        "reaches it near the end (`chung2014.py`, `claims.py:short_fsdd`).",
         _fewer_updates,
     ),
     Claim(
         "A GRU overfits less than an LSTM",
-        "Validation loss where both have the same training loss, the lowest that both reach, "
-        "without dropout or noise. After equal numbers of updates the one that learns faster would "
-        "only have had longer to overfit (`claims.py:size_fsdd`, `size_jsb`).",
+        "Validation loss at the same training loss, the lowest that both reach, without dropout or "
+        "noise. A comparison after equal numbers of updates would penalise the one that learns "
+        "faster (`claims.py:size_fsdd`, `size_jsb`).",
         _by_size(
             validation_at_equal_training_loss,
             {part: ("validation loss", -1) for part in ("size_fsdd", "size_jsb")},
         ),
     ),
     Claim(
-        "A GRU does better than an LSTM where there is little to learn from",
-        "The test metric at the update at which the validation loss is lowest, without dropout or "
-        "noise (`claims.py:size_fsdd`, `size_jsb`).",
+        "A GRU is better than an LSTM on small training sets",
+        "The test metric at the update with the lowest validation loss, without dropout or noise "
+        "(`claims.py:size_fsdd`, `size_jsb`).",
         _by_size(compared, {"size_fsdd": ("accuracy", 1), "size_jsb": ("test loss", -1)}),
     ),
     Claim(
         "A GRU is better than an LSTM on short sequences",
-        "Spoken digits of which only so much is heard, at equal parameters "
+        "Spoken digits cropped to the given duration, at equal parameters "
         "(`claims.py:short_fsdd`).",
         _good_on_short,
     ),
     Claim(
         "A GRU is weaker than an LSTM on very long dependencies",
-        "The adding problem and copying at equal parameters, each at its own learning rate: is the "
-        "GRU's loss the higher one (`bai2018.py`, whose tables below tell where each cell fails)? "
-        "Where both stay at the floor, neither remembers, and nothing is shown.",
+        "The adding problem and copying at equal parameters, each at its own learning rate: does "
+        "the GRU have the higher loss (`bai2018.py`; its tables below show where each cell fails)? "
+        "If both stay at the floor, neither remembers, and the comparison shows nothing.",
         _loses_more(
             *(f"bai2018-adding_{steps}" for steps in (200, 400, 600)),
             *(f"bai2018-copy_memory_{steps}" for steps in (500, 1000, 2000)),
         ),
     ),
     Claim(
-        "A GRU counts less well than an LSTM, beyond the lengths that it has learnt from",
-        "When are all brackets closed? Learnt from 50 steps, tested on 400: is the GRU's loss the "
-        f"higher one (`claims.py:counting`)? A loss below {_loss_without_counting(400):.3f} means "
-        "that a cell counts: that is the least for a model that knows the step and no bracket.",
+        "A GRU counts less well than an LSTM beyond the training lengths",
+        "When are all brackets closed? Trained on 50 steps, tested on 400: does the GRU have the "
+        f"higher loss (`claims.py:counting`)? A loss below {_loss_without_counting(400):.3f} means "
+        "that a cell counts: that is the least loss of a model that knows the step but no bracket.",
         _loses_more("claims-counting"),
     ),
     Claim(
-        "The update gate of a GRU can be read: it tells where a bird's syllables begin",
-        "A GRU predicts the song of a Bengalese finch, without any syllable labels: is the "
-        "best score made of its update gates better than the best made of energy, and better than "
-        "the same of a GRU that learnt nothing? Extremes are gates above 0.9 or below 0.1. "
-        "Differences are paired by seed and recording. More detectors were tried once the test "
-        "recordings had been scored, which favours the gates (`update_gate.py`).",
+        "The update gate of a GRU can be interpreted: it shows where a bird's syllables begin",
+        "A GRU predicts the song of a Bengalese finch without syllable labels: is the best score "
+        "from its update gates better than the best score from energy, and better than the best "
+        "score from an untrained GRU? Extremes are gates above 0.9 or below 0.1. Differences are "
+        "paired by seed and recording. More detectors were tried after the test recordings had "
+        "been scored, which favours the gates (`update_gate.py`).",
         _gates_tell_onsets,
     ),
 )

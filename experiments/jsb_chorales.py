@@ -1,11 +1,11 @@
-r"""JSB Chorales: the best that recurrent cells reach at 20,000 and at 300,000 parameters.
+r"""JSB Chorales: the best losses of recurrent cells at 20,000 and at 300,000 parameters.
 
   python -m gru_audio.prepare jsb_chorales
   python -m gru_audio.sweep --config experiments/jsb_chorales.py:20k --workdir runs/jsb_chorales-20k
 
-Parts: 20k, 300k (four cells there). Every cell has six trials of learning rate, dropout and weight
-noise. Halving keeps the best two of them, at update 1,500 of 20k and 450 of 300k, and the
-validation split chooses one of these.
+Parts: 20k with eight cells, 300k with four. Every cell has six trials of learning rate, dropout and
+weight noise. Halving keeps the best two, at update 1,500 in 20k and 450 in 300k. The validation
+split chooses one of them.
 """
 
 from gru_audio.config import default_config, override
@@ -25,13 +25,13 @@ KINDS = {
     "minLSTM": "min_lstm",
     "tanh RNN": "rnn",
 }
-# The GRU's width, so that all its weights are as many, and how long to train.
+# The width that gives the GRU about this number of parameters, and the number of updates.
 PARTS = {
     "20k": {"model.hidden": 41, "train.steps": 4500},
     "300k": {"model.hidden": 262, "train.steps": 1500},
 }
 RUNGS = {"20k": 1500, "300k": 450}
-DRAWS = {
+DISTRIBUTIONS = {
     "20k": {
         "optimizer.learning_rate": trials.log_uniform(3e-3, 1.2e-2),
         "model.dropout": trials.uniform(0.02, 0.2),
@@ -45,7 +45,7 @@ DRAWS = {
 }
 
 PUBLISHED = dict(
-    source="Test negative log-likelihoods of other papers on the same pieces",
+    source="Test negative log-likelihoods of other papers on the same data set",
     measure="nats per frame",
     peers={
         "Bai et al. 2018, TCN, about 300,000 parameters (arXiv 1803.01271)": 8.10,
@@ -75,7 +75,7 @@ def get_sweep(config):
     variants = {name: {"model.cell": KINDS[name]} for name in names}
     return Sweep(
         variants=match_parameters(config, variants, to="GRU"),
-        trials=trials.random(6, seed=0, distributions=DRAWS[part]),
+        trials=trials.random(6, seed=0, distributions=DISTRIBUTIONS[part]),
         replicates=[{"seed": seed} for seed in range(3)],
         halving=Halving(rungs=(RUNGS[part],), keep=0.34),
     )

@@ -1,14 +1,14 @@
-"""Your own cell: the simple recurrent unit against the GRU, at equal parameters.
+"""How to define a cell: the simple recurrent unit against the GRU, at equal parameters.
 
   python -m gru_audio.prepare spoken_digit
   python -m gru_audio.sweep --config experiments/own_cell.py --workdir runs/own_cell
   python -m gru_audio.evaluate --experiment experiments/own_cell.py --workdir runs/own_cell \
       --run SRU-seed0
 
-The cell is that of Lei et al. 2018 (arXiv 1709.02755, eq. 3-6): a step has no matrix product with
-the old state. Its highway adds the layer's input, here through a linear map, so that widths may
-differ. A config can name what is in CELLS, MODELS, POOLINGS, FRONTENDS, TASKS and METRICS of its
-experiment file. It was not run.
+The cell is the SRU of Lei et al. 2018 (arXiv 1709.02755, eq. 3-6). A step has no matrix product
+with the old state. The highway connection adds the layer's input, here through a linear map, so
+that the widths may differ. The config can name every entry of the experiment's CELLS, MODELS,
+POOLINGS, FRONTENDS, TASKS and METRICS. The experiment was not run.
 """
 
 import jax.numpy as jnp

@@ -1,12 +1,12 @@
-"""Your own model and metric: a flax.nnx perceptron over the mean frame against the GRU.
+"""How to define a model from a flax.nnx module, and a metric: a perceptron against the GRU.
 
   python -m gru_audio.prepare spoken_digit
   python -m gru_audio.sweep --config experiments/own_model.py --workdir runs/own_model
 
-A model of the package is a linen module; `flax.nnx.bridge.ToLinen` makes one of any nnx module. Its
-fields that `setting` makes are keys of the config: --config.model.name=perceptron
---config.model.hidden=64. The metric can be selected on (--config.train.select=validation/top_two),
-and `report --experiment experiments/own_model.py --metric top_two` compares by it. It was not run.
+Models of the package are linen modules; `flax.nnx.bridge.ToLinen` converts an nnx module. Fields
+made by `setting` are keys of the config: --config.model.name=perceptron --config.model.hidden=64.
+Training can select by the metric (--config.train.select=validation/top_two), and `report
+--experiment experiments/own_model.py --metric top_two` compares by it. The experiment was not run.
 """
 
 import flax.linen as nn
@@ -34,7 +34,7 @@ class Network(nnx.Module):
 
 
 class Perceptron(Model):
-    """The mean of the valid frames, through a `Network`."""
+    """A `Network` on the mean of the valid frames."""
 
     outputs: int
     hidden: int = setting(32, low=1, high=4096, unit="units", doc="Units of the hidden layer.")
@@ -46,7 +46,7 @@ class Perceptron(Model):
 
     @nn.compact
     def __call__(self, features, lengths, *, state=None, train=False, dropout=None) -> Outputs:
-        """As `Model`. Dropout acts on the mean frame."""
+        """See `Model`. Dropout applies to the mean frame."""
         valid = jnp.arange(features.shape[1]) < lengths[:, None]
         mean = jnp.mean(features, axis=1, where=valid[..., None])
         if dropout is not None:

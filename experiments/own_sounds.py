@@ -4,7 +4,8 @@ r"""Your own sounds: GRU against LSTM at equal parameters, on any data set you h
   python -m gru_audio.sweep --config experiments/own_sounds.py --workdir runs/my_sounds \
       --config.data.name=my_sounds
 
-A start to copy: long recordings want `data.crop_seconds`, many classes a larger `model.hidden`.
+Copy this file for a new experiment. Long recordings need `data.crop_seconds`; many classes need a
+larger `model.hidden`.
 """
 
 from gru_audio.config import default_config

@@ -1,13 +1,13 @@
-r"""Phan et al. 2017: deep gated recurrent networks, for acoustic scenes.
+r"""Phan et al. 2017: deep gated recurrent networks for acoustic scenes.
 
   python -m gru_audio.prepare folder --name scenes --folder DIR --split_by "(.*)_[0-9]+"
   python -m gru_audio.sweep --config experiments/phan2017.py --workdir runs/phan2017
 
 The folder has a directory for each scene. The paper (arXiv 1703.04770) reports an F1 of 97.7 % on
-LITIS Rouen: 30 s of 19 scenes, as sequences of label tree embeddings, cut into parts over whose
-answers it votes. Here the features are log-mel spectrograms, and the middle of a recording is
-tested; how many units and layers there are is from memory. Not run on LITIS Rouen, which has to be
-fetched from its authors.
+LITIS Rouen: recordings of 30 s from 19 scenes. Its features are label tree embeddings, and it votes
+over the segments of a recording. Here the features are log-mel spectrograms, and the test uses the
+middle of a recording. The numbers of units and layers are from memory. It was not run on LITIS
+Rouen, which is available from its authors.
 """
 
 from gru_audio.config import default_config

@@ -1,12 +1,12 @@
-"""Ten spoken words, tested on voices never heard: GRU against LSTM at equal parameters.
+"""Ten spoken words, tested on unseen voices: GRU against LSTM at equal parameters.
 
   make quickstart
   python -m gru_audio.sweep --config experiments/quickstart.py --workdir runs/quickstart
 
-A first look that needs no download: eSpeak NG speaks the words (`prepare tts_digits`). Expect a
-test accuracy of about 98 % from the GRU and 97 % from the LSTM, and no difference shown: on one
-machine three seeds gave 97.5 to 98.8 % and 96.0 to 97.5 %. Other processors and versions round
-differently, and training amplifies that, so other machines give other figures.
+The experiment needs no download: eSpeak NG speaks the words (`prepare tts_digits`). Expect a test
+accuracy of about 98 % for the GRU and 97 % for the LSTM, and no difference shown. On one machine,
+three seeds gave 97.5 to 98.8 % and 96.0 to 97.5 %. Other machines give slightly other values, since
+processors and versions round differently and training amplifies this.
 """
 
 from gru_audio.config import default_config

@@ -2,10 +2,10 @@
 
   python -m gru_audio.sweep --config experiments/random_search.py --workdir runs/random_search
 
-384 runs in 2 programs: 64 trials of learning rate, dropout and clipping, 3 seeds each. Halving
-keeps the best quarter of a variant's trials at step 150, and the best quarter of those at step 450,
-so that 4 of 64 train to the end, and 23 % of the steps are taken. Learning rates are log-uniform,
-as in Chung et al. 2014 (arXiv 1412.3555). Test accuracy of 300 clips: GRU 99.2 %, LSTM 99.2; no
+384 runs in 2 programs: 64 trials of learning rate, dropout and clipping with 3 seeds each. Halving
+keeps the best quarter of a variant's trials at step 150, and the best quarter of those at step 450.
+So 4 of 64 trials train to the end, and 23 % of the steps are taken. Learning rates are log-uniform,
+as in Chung et al. 2014 (arXiv 1412.3555). Test accuracy on 300 clips: GRU 99.2 %, LSTM 99.2; no
 difference shown. It takes about 16 minutes on two CPU cores.
 """
 

@@ -1,14 +1,14 @@
-r"""Keyword spotting at the sizes of Hello Edge: GRU, LSTM, LSTM with projection, CRNN; 12 labels.
+r"""Keyword spotting with 12 labels: the GRU, LSTM, LSTM with projection and CRNN of Hello Edge.
 
   python -m gru_audio.prepare speech_commands
   python -m gru_audio.sweep --config experiments/speech_commands_12.py:S \
       --workdir runs/speech_commands_12-S
 
-Parts: S, M, L. The paper's models, features and augmentation; but 1,500 updates where it has
-30,000, and the data set that is prepared: what is kept here comes of a part of Speech Commands, see
-PUBLISHED. Part S, 24 runs in 4 programs: GRU 80.6 %, CRNN 80.3, LSTM with projection 79.3, LSTM
-76.3, no difference shown. Of two learning rates, halving keeps one at update 300. It takes about 15
-minutes. M and L were not run.
+Parts: S, M, L. Models, features and augmentation are the paper's. Training takes 1,500 updates, the
+paper's 30,000. The kept results use a part of Speech Commands, see PUBLISHED. Part S has 24 runs in
+4 programs and takes about 15 minutes; halving keeps one of two learning rates at update 300. Test
+accuracy: GRU 80.6 %, CRNN 80.3, LSTM with projection 79.3, LSTM 76.3; no difference shown. M and L
+were not run.
 """
 
 from gru_audio.config import default_config
@@ -17,7 +17,7 @@ from gru_audio.sweeps import trials
 from gru_audio.sweeps.halving import Halving
 from gru_audio.sweeps.sweep import Sweep
 
-# Width of each model; of the projection; the CRNN's convolution, width and dense layer.
+# Width of GRU and LSTM; width and projection; the CRNN's convolution, width and dense layer.
 PARTS = {
     "S": {"GRU": 154, "LSTM": 118, "projection": (144, 98), "CRNN": ("48 10x4 stride 2x2", 60, 84)},
     "M": {
@@ -36,9 +36,9 @@ PARTS = {
 
 PUBLISHED = dict(
     source="Zhang, Suda, Lai, Chandra 2017, Hello Edge, arXiv 1711.07128",
-    measure="test accuracy; the paper's are of Speech Commands v0.01 in full; what is "
-    "kept here trains on 3,732 clips of the official test set of v0.02 and tests on 627 of its "
-    "other speakers, so the two cannot be compared",
+    measure="test accuracy; the paper uses the whole of Speech Commands v0.01; ours trains on "
+    "3,732 clips of the official test set of v0.02 and tests on 627 clips of its other speakers, "
+    "so the values cannot be compared",
     from_memory=True,
     peers={
         f"{model} {size}": accuracy
@@ -53,7 +53,7 @@ PUBLISHED = dict(
     guessed=(
         "Adam with a cosine schedule; the learning rate is chosen on validation",
         "background noise at 5 to 20 dB below the speech, cut from training clips of silence",
-        "the plain LSTM of S has a hop of 40 ms as the other recurrent models of S",
+        "the LSTM of S has a hop of 40 ms, like the other recurrent models of S",
     ),
 )
 

@@ -1,10 +1,10 @@
-r"""Zhang et al. 2019: attention over a convolutional recurrent network, for environmental sound.
+r"""Zhang et al. 2019: a convolutional recurrent network with attention for environmental sound.
 
   python -m gru_audio.prepare esc10
   python -m gru_audio.sweep --config experiments/zhang2019.py:esc10 --workdir runs/zhang2019-esc10
 
-Parts: esc10, esc50. The paper's network and its like with an LSTM, and with a mean in place of
-attention. An accelerator trains it in minutes, a laptop does not.
+Parts: esc10, esc50. The variants are the paper's network, the same with an LSTM, and the same with
+a mean in place of attention. Training needs an accelerator. It was not run.
 """
 
 from gru_audio.config import default_config, override
@@ -17,15 +17,17 @@ PARTS = {part: {"data.name": part} for part in ("esc10", "esc50")}
 
 PUBLISHED = dict(
     source="Zhang, Xu, Qiao, Zhang, Cao 2019, arXiv 1907.02230",
-    measure="accuracy, a mean over five folds; the paper's training is from memory, too, its "
-    "layers from notes that quote it",
+    measure="accuracy, the mean over five folds; the paper's training settings are also from "
+    "memory, its layers from notes that quote it",
     from_memory=True,
     values={"esc10": {"attention": 0.937}, "esc50": {"attention": 0.861}},
     guessed=(
         "mel bands in place of gammatone filters, sound at 16 kHz",
         "changes of speed in place of time stretch and pitch shift",
-        "1.5 s at random in training, the middle for a test, where the paper votes over segments",
-        "training on three folds, for one chooses when to stop; 3,000 updates, a cosine schedule",
+        "random crops of 1.5 s in training, the middle 1.5 s in the test, where the paper votes "
+        "over segments",
+        "training on three folds, since one is the validation split; 3,000 updates, a cosine "
+        "schedule",
     ),
 )
 

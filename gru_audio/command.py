@@ -1,4 +1,4 @@
-"""What all commands share: reading an experiment, and printing errors that a user can mend."""
+"""Functions that all commands share: loading an experiment, and printing errors for users."""
 
 import functools
 import importlib.util
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _NO_CONFIG = (
-    "get_config() must return a config: start from gru_audio.config.default_config(), change what "
-    "differs, and return it."
+    "get_config() must return a config: start from gru_audio.config.default_config(), change its "
+    "values, and return it."
 )
-_LONGEST = 300  # characters of an error in a line
+_LONGEST = 300  # characters of an error message in one line
 
-_TABLES = {"CELLS", "FRONTENDS", "METRICS", "MODELS", "POOLINGS", "TASKS"}  # of experiments, too
-_added: dict[tuple[str, str], str] = {}  # by table and name: the file that defined it
-_overrides: dict[str, str] = {}  # of the command line: dotted name -> what was typed
+_TABLES = {"CELLS", "FRONTENDS", "METRICS", "MODELS", "POOLINGS", "TASKS"}  # that may be extended
+_added: dict[tuple[str, str], str] = {}  # (table, name) -> the file that defines the component
+_overrides: dict[str, str] = {}  # dotted name -> the text on the command line
 
 
 def run(main: Callable[[Sequence[str]], int | None], *, names: bool = False) -> None:
-    """Runs a command's `main`; a `UserError` ends it with its message alone and exit code 2.
+    """Runs a command's `main`. A `UserError` prints only its message; the exit code is then 2.
 
     Args:
-      main: from the arguments, of which the first is the command, to the exit code.
-      names: whether it takes arguments that are no flags, such as files.
+      main: takes the arguments, the command first, and returns the exit code.
+      names: whether the command takes arguments that are not flags, such as files.
     """
     stopping.begin(cleans_up=not stopping.resumes())  # training has `stopping.heed`
     print_anywhere()
@@ -54,7 +54,8 @@ def run(main: Callable[[Sequence[str]], int | None], *, names: bool = False) -> 
         try:
             if len(arguments) > 1 and not names:
                 raise UserError(
-                    f'What is "{arguments[1]}"? This command takes flags only: --NAME=VALUE.'
+                    f'Unknown argument "{arguments[1]}": this command takes flags only, '
+                    "--NAME=VALUE."
                 )
             if "experiment" in flags.FLAGS and flags.FLAGS["experiment"].value:
                 load_experiment(str(flags.FLAGS["experiment"].value))
@@ -62,18 +63,18 @@ def run(main: Callable[[Sequence[str]], int | None], *, names: bool = False) -> 
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             code = 2
-        except BrokenPipeError:  # whoever read the output wants no more of it, as `head`
+        except BrokenPipeError:  # the reader of the output, such as `head`, has ended
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 128 + signal.SIGPIPE
         except Exception as error:
             if refused := refusal(error):
                 again = "; the same command resumes" if stopping.resumes() else ""
-                print(f"error: {refused} Put that right{again}.", file=sys.stderr)
+                print(f"error: {refused} Correct this{again}.", file=sys.stderr)
                 code = 2
             else:
                 traceback.print_exc()
                 code = 1
-        if "jax" in sys.modules:  # importing it takes seconds, and without it there are no others
+        if "jax" in sys.modules:  # without JAX there are no other processes
             from gru_audio.training.distributed import leave
 
             leave(code)
@@ -83,69 +84,69 @@ def run(main: Callable[[Sequence[str]], int | None], *, names: bool = False) -> 
 
 
 def print_anywhere() -> None:
-    """Makes the standard streams print an escape for what their encoding does not have."""
+    """Makes the standard streams escape characters that their encoding lacks."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def define_config(default: str | None = None, about: str = "The experiment.") -> None:
-    """Defines the flag --config, which names an experiment, and --config.NAME=VALUE."""
+    """Defines the flags --config, which names an experiment, and --help_config."""
     usage = "FILE, or FILE:PART. --config.NAME=VALUE sets a value of its config"
     flags.DEFINE_string("config", default, f"{about} {usage}.")
     flags.DEFINE_bool("help_config", False, "Show every key of the config, and stop.")
 
 
 def define_experiment() -> None:
-    """Defines the flag --experiment, for commands on runs whose components it defines."""
+    """Defines the flag --experiment, which names the file that defines a run's components."""
     flags.DEFINE_string(
         "experiment", None, "The experiment file that defines cells, models ... of the run."
     )
 
 
 def config() -> "Config":
-    """The config of the experiment that --config names, with the values set on the command line.
+    """Returns the config of the experiment that --config names, with the command line's values.
 
-    With --help_config it is shown, and the process ends.
+    With --help_config it prints the config, and the process ends.
 
     Raises:
-      UserError: the file is not there, its `get_config()` fails or returns something else, or the
-        config has values that no run could use.
+      UserError: the file is missing, its `get_config()` fails or does not return a config, or a
+        value is invalid.
     """
-    # Takes a second, which --help must not.
+    # This import takes a second: --help does not wait for it.
     from gru_audio.config import Config, check, describe, override
 
     path, part = _path_and_part()
     get_config = getattr(experiment_module(), "get_config", None)
     if not callable(get_config):
-        raise UserError(f"{path} has no get_config(), which returns the config of an experiment.")
+        raise UserError(f"{path} has no get_config() that returns the config of the experiment.")
     if part is not None and not inspect.signature(get_config).parameters:
         raise UserError("This experiment has no parts: name it by --config FILE alone.")
-    given = call_experiment(path, get_config, *([] if part is None else [part]))
-    if not isinstance(given, Config):
+    result = call_experiment(path, get_config, *([] if part is None else [part]))
+    if not isinstance(result, Config):
         raise UserError(f"{path}: {_NO_CONFIG}")
-    given = override(given, _overrides, typed=True)
+    result = override(result, _overrides, typed=True)
     if flags.FLAGS["help_config"].value:
-        print(describe(given))
+        print(describe(result))
         sys.exit(0)
-    check(given)
-    return given
+    check(result)
+    return result
 
 
 def experiment_module() -> ModuleType:
-    """The experiment file that `--config` names, as a module."""
+    """Returns the experiment file that `--config` names as a module."""
     return _loaded(_path_and_part()[0])
 
 
 def load_experiment(path: epath.PathLike, *, extend: bool = True) -> ModuleType:
-    """An experiment file as a module.
+    """Loads an experiment file as a module.
 
     Args:
       path: of the file.
       extend: whether the components that it defines are added to the tables of the package.
 
     Raises:
-      UserError: it is no Python file, or fails; says where.
+      UserError: the file is unreadable, is not Python, or fails; the message gives the line.
     """
     try:
         epath.Path(path).read_bytes()
@@ -167,10 +168,10 @@ def add_components(path: epath.PathLike, module: ModuleType) -> None:
     """Adds the cells, models ... that an experiment file defines to the tables of the package.
 
     Raises:
-      UserError: a name is taken, or what has it is of another kind.
+      UserError: a name is already taken, or a component has the wrong type.
     """
     if not _TABLES & vars(module).keys():
-        return  # without importing what takes a second
+        return  # before the imports, which take a second
     from gru_audio.audio.frontends import FRONTENDS
     from gru_audio.nn.cells import CELLS
     from gru_audio.nn.equations import Cell
@@ -192,9 +193,10 @@ def add_components(path: epath.PathLike, module: ModuleType) -> None:
         for name, component in getattr(module, kind).items():
             expected = {"CELLS": Cell, "METRICS": Metric}.get(kind)
             if not (isinstance(component, expected) if expected else callable(component)):
-                raise UserError(f'{path}: {kind}["{name}"] is not one.')
+                needed = f"a {expected.__name__}" if expected else "callable"
+                raise UserError(f'{path}: {kind}["{name}"] is not {needed}.')
             if name in tables[kind] and _added.get((kind, name)) != own:
-                raise UserError(f'{path}: {kind} has "{name}" already: take another name.')
+                raise UserError(f'{path}: {kind} already has "{name}": use another name.')
             tables[kind][name], _added[kind, name] = component, own
 
 
@@ -205,20 +207,20 @@ def call_experiment(path: epath.PathLike, function: Callable[..., T], *arguments
     """Calls a function of an experiment file.
 
     Raises:
-      UserError: it fails; says in which line of the file, and how.
+      UserError: the function fails; the message gives the error and its line in the file.
     """
     try:
         return function(*arguments)
     except Exception as error:
-        told = _of_experiment(error, path) or f"{path}: {_in_a_line(error)}"
-        raise UserError(told) from error
+        message = _experiment_error(error, path) or f"{path}: {_one_line(error)}"
+        raise UserError(message) from error
 
 
 def experiment_sweep(module: ModuleType, config: "Config") -> Any:
-    """What `get_sweep(config)` of an experiment returns.
+    """Returns the result of the experiment's `get_sweep(config)`.
 
     Raises:
-      UserError: there is none, or it fails.
+      UserError: the experiment has no `get_sweep`, or it fails.
     """
     path, _ = _path_and_part()
     if not callable(getattr(module, "get_sweep", None)):
@@ -227,38 +229,38 @@ def experiment_sweep(module: ModuleType, config: "Config") -> Any:
 
 
 def experiment_name() -> str:
-    """The experiment file's name without folder and ending, and the part: "bai2018-copy_500"."""
+    """Returns the file name without folder and suffix, and the part: "bai2018-copy_500"."""
     path, part = _path_and_part()
     return name_with_part(path.rpartition("/")[2].removesuffix(".py"), part or "")
 
 
 def name_with_part(experiment: str, part: str | None) -> str:
-    """The name of a part of an experiment, and of all its results: "bai2018-copy_500"."""
+    """Returns the name of a part of an experiment and of its results: "bai2018-copy_500"."""
     return f"{experiment}-{part}" if part else experiment
 
 
 def _path_and_part() -> tuple[str, str | None]:
-    """The file and the part in `--config FILE:PART`; None where none is named."""
+    """Returns the file and the part of `--config FILE:PART`; the part is None if not given."""
     path, colon, part = str(flags.FLAGS["config"].value).partition(":")
     return path, part if colon else None
 
 
 def command_line() -> str:
-    """How this process was started, as one would type it."""
+    """Returns the command line of this process, as a user would type it."""
     return " ".join(["python -m", stopping.program() or sys.argv[0], *sys.argv[1:]])
 
 
 def _parse(arguments: Sequence[str]) -> list[str]:
-    """Parses flags, and keeps what sets values of the config for `config`."""
+    """Parses the flags, and stores the overrides of the config for `config()`."""
     try:
         return flags.FLAGS(_without_overrides(list(arguments)))
     except (flags.Error, UserError) as error:
-        print(f"error: {_in_a_line(error)}", file=sys.stderr)
+        print(f"error: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)
 
 
 def _without_overrides(arguments: list[str]) -> list[str]:
-    """The arguments but for --config.NAME=VALUE and --config.NAME VALUE."""
+    """Returns the arguments without --config.NAME=VALUE and --config.NAME VALUE."""
     left = []
     while arguments:
         argument = arguments.pop(0)
@@ -275,8 +277,8 @@ def _without_overrides(arguments: list[str]) -> list[str]:
     return left
 
 
-def _of_experiment(error: BaseException, path: epath.PathLike) -> str:
-    """What went wrong in an experiment file and where; "" if it was not there."""
+def _experiment_error(error: BaseException, path: epath.PathLike) -> str:
+    """Returns an error in an experiment file with its line; "" if it is not from that file."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, UserError):
@@ -286,9 +288,9 @@ def _of_experiment(error: BaseException, path: epath.PathLike) -> str:
         frames = traceback.extract_tb(cause.__traceback__)
         lines = [frame.lineno for frame in frames if _same_file(frame.filename, path)]
         if lines:
-            return f"{path}, line {lines[-1]}: {type(cause).__name__}: {_in_a_line(cause)}"
-        if any(frame.name == "exec_module" for frame in frames):  # before there is any line
-            return f"{path} is not Python: {_in_a_line(cause)}"
+            return f"{path}, line {lines[-1]}: {type(cause).__name__}: {_one_line(cause)}"
+        if any(frame.name == "exec_module" for frame in frames):  # no line has run yet
+            return f"{path} is not Python: {_one_line(cause)}"
         cause = cause.__cause__ or cause.__context__
     return ""
 
@@ -297,8 +299,8 @@ def _same_file(name: str | None, path: epath.PathLike) -> bool:
     return name is not None and os.path.realpath(name) == os.path.realpath(path)
 
 
-def _in_a_line(error: BaseException) -> str:
-    """An error's message without line breaks."""
+def _one_line(error: BaseException) -> str:
+    """Returns an error's message without line breaks, shortened to `_LONGEST` characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     half = _LONGEST // 2
     return text if len(text) <= _LONGEST else f"{text[:half]} ... {text[-half:]}"

@@ -4,7 +4,7 @@
   python -m gru_audio.report --workdir runs/spoken_digit --output /tmp/report
   python -m gru_audio.report --workdir runs/spoken_digit --metric macro_f1
 
-The sweep may still be running, or runs may have failed: the page says what is missing. The same
+The sweep may still be running, and runs may have failed: the page lists the missing runs. The same
 command writes the report again. --experiment names the experiment file if it defines the task.
 """
 
@@ -18,13 +18,13 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a sweep or of a 
 command.define_experiment()
 _OUTPUT = flags.DEFINE_string("output", None, "Directory for the report. Default: WORKDIR/report.")
 _METRIC = flags.DEFINE_string(
-    "metric", None, "The metric that compares the variants. Default: that of the sweep."
+    "metric", None, "The metric that compares the variants. Default: the sweep's metric."
 )
 flags.mark_flag_as_required("workdir")
 
 
 def main(_: Sequence[str]) -> None:
-    # Importing these takes seconds, which --help must not take.
+    # These imports take seconds: --help does not wait for them.
     from gru_audio.reports.context import summary
     from gru_audio.reports.write import write_report
 

@@ -40,22 +40,22 @@ if TYPE_CHECKING:
     from gru_audio.sweeps.planning import Plan
 
 command.define_config()
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory for all that the sweep writes.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory for all files of the sweep.")
 _PLAN = flags.DEFINE_bool("plan", False, "Show what would run, and stop.")
 _SHARD = flags.DEFINE_string("shard", "1/1", "Which part of the sweep to run, as I/N.")
-_STATUS = flags.DEFINE_string("status", None, "A workdir: show where its runs stand, and stop.")
+_STATUS = flags.DEFINE_string("status", None, "A workdir: show the state of its runs, and stop.")
 _JSON = flags.DEFINE_bool("json", False, "Show the status as JSON.")
 flags.register_multi_flags_validator(
     ["config", "workdir", "status", "help_config"],
-    lambda given: (
-        given["status"] or (given["config"] and (given["workdir"] or given["help_config"]))
+    lambda values: (
+        values["status"] or (values["config"] and (values["workdir"] or values["help_config"]))
     ),
-    message="Name an experiment by --config and a directory by --workdir, or ask for --status.",
+    message="Name an experiment by --config and a directory by --workdir, or use --status.",
 )
 flags.register_multi_flags_validator(
     ["json", "status"],
-    lambda given: given["status"] or not given["json"],
-    message="--json goes with --status.",
+    lambda values: values["status"] or not values["json"],
+    message="--json needs --status.",
 )
 
 
@@ -64,7 +64,7 @@ def main(_: Sequence[str]) -> int:
         return _status(epath.Path(_STATUS.value))
     config = command.config()
 
-    # Importing these takes seconds, which help, the status and a wrong config must not.
+    # These imports take seconds: help, the status and errors in the config do not wait for them.
     from gru_audio.reports.context import summary
     from gru_audio.reports.write import write_report
     from gru_audio.sweeps.execute import execute
@@ -107,39 +107,39 @@ def main(_: Sequence[str]) -> int:
 
 
 def _show_plan(planned: "Plan") -> None:
-    """Prints the groups, one compiled program each, and who runs them."""
+    """Prints the groups, one compiled program each, and the shard of each."""
     groups = [(i, group) for i, shard in enumerate(planned.shards, 1) for group in shard]
     runs = sum(len(group.runs) for _, group in groups)
-    mine = planned.shard
-    whose = f", in {mine.count} shards: this is {mine}" if mine.count > 1 else ""
-    table = Table(title=f"{runs} runs in {len(groups)} programs{whose}")
+    shard = planned.shard
+    shards = f", in {shard.count} shards: this is {shard}" if shard.count > 1 else ""
+    table = Table(title=f"{runs} runs in {len(groups)} programs{shards}")
     for column in ("shard", "program", "runs", "variants", "trials", "replicates", "steps"):
-        if column != "shard" or mine.count > 1:
+        if column != "shard" or shard.count > 1:
             table.add_column(column)
     for i, group in groups:
         table.add_row(
-            *([str(i)] if mine.count > 1 else []),
+            *([str(i)] if shard.count > 1 else []),
             group.name,
             str(len(group.runs)),
             ", ".join(dict.fromkeys(run.variant for run in group.runs)),
             str(len({str(run.trial) for run in group.runs})),
             str(len({str(run.replicate) for run in group.runs})),
             ", ".join(dict.fromkeys(str(run.config.train.steps) for run in group.runs)),
-            style=None if i == mine.index else "dim",
+            style=None if i == shard.index else "dim",
         )
     if halving := planned.sweep.halving:
-        left, said = len(planned.sweep.trials), []
+        left, counts = len(planned.sweep.trials), []
         for rung in halving.rungs:
             left = halving.survivors(left)
-            said.append(f"{left} after step {rung}")
-        table.caption = f"Of the trials of each variant go on: {', '.join(said)}"
+            counts.append(f"{left} after step {rung}")
+        table.caption = f"Trials kept of each variant: {', '.join(counts)}"
     _console().print(table)
     if not planned.groups:
-        print(f"Shard {mine} is empty: the sweep has no more than {len(groups)} parts.")
+        print(f"Shard {shard} is empty: the sweep has only {len(groups)} parts.")
 
 
 def _status(workdir: epath.Path) -> int:
-    """Prints where the runs stand; 1 if one has failed."""
+    """Prints the state of the runs. Returns the exit code: 1 if a run has failed."""
     now = datetime.datetime.now(datetime.UTC)
     sweep = read_sweep(workdir)
     standings = read_standings(workdir, sweep, now)
@@ -158,8 +158,8 @@ def _status(workdir: epath.Path) -> int:
 
 def _show_standings(standings: Sequence[Standing], selection: str, now: datetime.datetime) -> None:
     table = Table()
-    for column in ("run", "state", "step", f"best {selection}", "heard of", "host", "shard"):
-        table.add_column(column, overflow="fold")  # names are there to be copied
+    for column in ("run", "state", "step", f"best {selection}", "heartbeat", "host", "shard"):
+        table.add_column(column, overflow="fold")  # long names stay whole, so they can be copied
     for standing in standings:
         age = max(now - standing.heartbeat, datetime.timedelta()) if standing.heartbeat else None
         table.add_row(
@@ -176,7 +176,7 @@ def _show_standings(standings: Sequence[Standing], selection: str, now: datetime
 
 def _console() -> Console:
     width = None if sys.stdout.isatty() else 110
-    return Console(width=width, markup=False, emoji=False)  # names of variants and runs as they are
+    return Console(width=width, markup=False, emoji=False)  # prints names unchanged
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ from absl import flags
 from gru_audio import command
 
 command.define_config()
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory for all that the run writes.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory for all files of the run.")
 flags.register_multi_flags_validator(
     ["config", "workdir", "help_config"],
-    lambda given: given["config"] and (given["workdir"] or given["help_config"]),
+    lambda values: values["config"] and (values["workdir"] or values["help_config"]),
     message="Name an experiment by --config and a directory by --workdir.",
 )
 
@@ -30,7 +30,7 @@ flags.register_multi_flags_validator(
 def main(_: Sequence[str]) -> int:
     config = command.config()
 
-    # Importing these takes seconds, which help and a wrong config must not.
+    # These imports take seconds: help and errors in the config do not wait for them.
     from gru_audio.reports.write import write_report
     from gru_audio.sweeps.execute import execute
     from gru_audio.sweeps.planning import plan

@@ -86,7 +86,7 @@ def test_what_is_no_flag_is_refused(tmp_path):
     """A dash forgotten before --config.model.hidden=7 must not train the default."""
     done = show(tmp_path, "speech.py", "config.model.hidden=7")
     assert done.returncode == 2
-    assert 'What is "config.model.hidden=7"?' in done.stderr
+    assert 'Unknown argument "config.model.hidden=7"' in done.stderr
     assert not done.stdout
 
 

@@ -106,7 +106,7 @@ def test_the_page_shows_what_was_found(reported):
         "model.hidden",
         "train loss",
         "validation accuracy",
-        "Training a run,CPU time",
+        "Training per run,CPU time",
         "training, CPU time",
         "Class by class",
     ):
@@ -118,7 +118,7 @@ def test_the_page_shows_what_was_found(reported):
 def test_examples_are_told_where_the_data_set_is_not_at_hand(reported):
     _, page, _ = reported
     assert "Where the variants disagree" in page
-    assert "These examples cannot be shown here: There is no data set" in page
+    assert "The examples cannot be shown: There is no data set" in page
     assert not {tag for tag, _ in page.tags} & {"audio", "img"}
     assert sum(tag == "article" for tag, _ in page.tags) == 6
 
@@ -168,8 +168,8 @@ def test_an_unfinished_sweep_says_what_is_missing(tmp_path):
     _, page, _ = report(tmp_path)
     assert "5 of 8 runs have finished, 2 waiting, 1 failed." in page
     assert "FloatingPointError: the loss is not finite at step 1250" in page
-    assert "without readable test predictions, so left out: lstm-0.01-0" in page
-    assert "learning_rate 0.001" in page and "chosen from 1 of 2 settings" in page
+    assert "since their test predictions cannot be read: lstm-0.01-0" in page
+    assert "learning_rate 0.001" in page and "chosen from 1 of 2 trials" in page
 
 
 def test_halving_is_told(tmp_path):
@@ -182,7 +182,7 @@ def test_halving_is_told(tmp_path):
     for path in tmp_path.glob("runs/*-0.1-*/result.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"stopped_at_rung": 1}))
     _, page, _ = report(tmp_path)
-    told = "chosen from 3 settings; 1 was left after successive halving at steps 200 and 1,000"
+    told = "chosen from 3 trials; successive halving at steps 200 and 1,000 kept 1"
     assert told in page
 
 

@@ -1,1 +1,1 @@
-"""What scores of frames tell of onsets: the analysis of `update_gate.py`."""
+"""Onset detection from frame scores: the analysis of `update_gate.py`."""

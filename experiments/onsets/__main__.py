@@ -1,7 +1,7 @@
-"""Tests which scores of frames detect the annotated onsets of syllables: gates or energy.
+"""Tests which frame scores detect the annotated onsets of syllables: gates or energy.
 
-The models are those of a sweep of experiments/update_gate.py, whose docstring tells the method and
-the results.
+The models are from a sweep of experiments/update_gate.py. Its docstring gives the method and the
+results.
 
   python -m experiments.onsets --workdir runs/update_gate --annotations annotations.tsv
 """
@@ -36,17 +36,18 @@ MEASURES: Mapping[str, Measure] = {
     "AUC": Auc(within=0.01),
     "F1": F1(tolerance=0.02, distance=6, thresholds=tuple(np.linspace(0, 1, 25)[:-1])),
 }
-LEVEL, CHANGE = (0,), (1, 2, 4, 8)  # spans of a rise, in frames of 5 ms, as the next two
+# In frames of 5 ms.
+LEVEL, CHANGE = (0,), (1, 2, 4, 8)  # spans of a rise
 SMOOTHS, LAGS = (1, 3, 5), (-2, 0, 2, 4, 6, 8)
 
 
 @dataclass(frozen=True)
 class Score:
-    """A score to choose a detector for: levels of every recording, and how they may be read."""
+    """A score to choose a detector for: levels of every recording, with the spans and columns."""
 
     family: str
     name: str
-    seed: int | None  # None: no model is asked
+    seed: int | None  # None: the score needs no model
     levels: Levels
     spans: Sequence[int]
     columns: Sequence[int | None] = (None,)
@@ -56,9 +57,9 @@ class Score:
         return [Detector(*choice) for choice in choices]
 
     def of_best_column(self, recordings: Sequence[Recording]) -> "Score":
-        """The score with the one level that tells the onsets of the first recordings best.
+        """Returns the score with the column that best detects the onsets of the first recordings.
 
-        A column is chosen by few detectors, since there are many columns.
+        The choice uses few detectors, since there are many columns.
         """
         if len(self.columns) == 1:
             return self
@@ -71,12 +72,12 @@ class Score:
 
 @dataclass(frozen=True)
 class Result:
-    """What a score came to by one measure."""
+    """The result of a score by one measure."""
 
     measure: str
     score: Score
     choice: Choice
-    test: np.ndarray  # of each test recording
+    test: np.ndarray  # the measure on each test recording
 
 
 def energy_scores(log_mel: Levels) -> list[Score]:
@@ -89,7 +90,7 @@ def energy_scores(log_mel: Levels) -> list[Score]:
 
 
 def gate_scores(family: str, seed: int, update: Levels) -> list[Score]:
-    """Scores of update gates (frames, units): 1 keeps a unit's output, 0 writes it again."""
+    """Returns scores of update gates (frames, units): 1 keeps a unit's output, 0 replaces it."""
     extremes = f"{family}/extremes"
     summaries = {
         (family, "mean update gate"): lambda z: z,
@@ -116,7 +117,7 @@ def surprise_scores(seed: int, surprise: Levels) -> list[Score]:
 
 
 def before_training(trained: TrainedModel) -> TrainedModel:
-    """The model with the weights that it began with."""
+    """Returns the model with its initial weights."""
     program, config = trained.program(), trained.config
     features = jnp.zeros((1, 2, program.frontend.features))
     state = program.model.init(initial_key(jnp.uint32(config.seed)), features, jnp.array([2]))
@@ -130,7 +131,7 @@ def update_gates(trained: TrainedModel, clips: Sequence[np.ndarray]) -> Levels:
 def log_mel_and_surprise(
     trained: TrainedModel, clips: Sequence[np.ndarray], counts: Sequence[int]
 ) -> tuple[Levels, Levels]:
-    """Log-mel frames, and the squared error with which the model foretold each, of each clip."""
+    """Returns log-mel frames, and the squared error of the model's prediction of each frame."""
     program = trained.program()
     length = np.array([len(clip) for clip in clips], np.int32)
     signal = np.stack([np.pad(clip, (0, length.max() - len(clip))) for clip in clips])
@@ -144,13 +145,13 @@ def log_mel_and_surprise(
         return features, jnp.sum((outputs - targets) ** 2, axis=-1)
 
     features, error = map(np.asarray, run(trained.weights, trained.normalisation, batch))
-    told = np.pad(error, ((0, 0), (1, 0)), mode="edge")[..., None]  # error t is of frame t + 1
+    surprise = np.pad(error, ((0, 0), (1, 0)), mode="edge")[..., None]  # error t: frame t + 1
     cut = list(zip(range(len(clips)), counts, strict=True))
-    return [features[i, :n] for i, n in cut], [told[i, :n] for i, n in cut]
+    return [features[i, :n] for i, n in cut], [surprise[i, :n] for i, n in cut]
 
 
 def read_onsets(path: str) -> dict[str, np.ndarray]:
-    """Recording -> onsets, ascending, in seconds."""
+    """Reads the onsets of each recording in seconds, ascending."""
     onsets: dict[str, list[float]] = {}
     with open(path, newline="") as file:
         for row in csv.DictReader(file, delimiter="\t"):
@@ -159,17 +160,17 @@ def read_onsets(path: str) -> dict[str, np.ndarray]:
 
 
 def result(measure: str, score: Score, recordings: Sequence[Recording], validation: int) -> Result:
-    """A detector chosen on the first `validation` recordings, and tried on the others."""
-    chosen, tried = slice(validation), slice(validation, None)
-    choice = MEASURES[measure].choose(score.detectors(), score.levels[chosen], recordings[chosen])
-    test = MEASURES[measure].of(choice, score.levels[tried], recordings[tried])
+    """Chooses a detector on the first `validation` recordings, and tests it on the others."""
+    first, others = slice(validation), slice(validation, None)
+    choice = MEASURES[measure].choose(score.detectors(), score.levels[first], recordings[first])
+    test = MEASURES[measure].of(choice, score.levels[others], recordings[others])
     return Result(measure, score, choice, test)
 
 
 def best(results: Sequence[Result], measure: str, family: str) -> tuple[str, np.ndarray]:
-    """The score that validation prefers, and its test values (seeds, recordings).
+    """Returns the best score of a family by validation, and its test values (seeds, recordings).
 
-    Of a family, or of those within it: "gates" has "gates/extremes" too.
+    A family includes its subfamilies: "gates" includes "gates/extremes".
     """
     found: dict[str, list[Result]] = {}
     for one in results:
@@ -180,9 +181,9 @@ def best(results: Sequence[Result], measure: str, family: str) -> tuple[str, np.
 
 
 def difference(results: Sequence[Result], measure: str, first: str, second: str) -> dict:
-    """The paired difference of the best scores of two families, tested as in any report."""
+    """Returns the paired difference of the best scores of two families, tested as in a report."""
     (name, values), (other, others) = (best(results, measure, f) for f in (first, second))
-    recordings = np.arange(values.shape[1])  # they belong to no larger cluster
+    recordings = np.arange(values.shape[1])  # each recording is a unit of its own
     seeds = tuple(map(str, range(len(values))))
     components = statistics.components([statistics.Scores(values - others, recordings, seeds)])
     interval, p = components.estimate(), components.p()

@@ -1,9 +1,9 @@
-"""Detectors of onsets: chosen on some recordings, tested on others.
+"""Onset detectors, which are chosen on some recordings and tested on others.
 
-A detector computes a score of every frame from levels: energy, mel bands, gates, or anything else
-that has a value in every frame. The score is the level itself, or its rise, half-wave rectified.
-The mean rise of logarithmic mel bands is the spectral flux (Bello et al. 2005, "A tutorial on onset
-detection in music signals", IEEE TSAP 13(5)). Times are in seconds.
+A detector computes a score for every frame from levels: energy, mel bands, gates, or other values
+per frame. The score is the level itself, or its half-wave rectified rise. The mean rise of
+logarithmic mel bands is the spectral flux (Bello et al. 2005, "A tutorial on onset detection in
+music signals", IEEE TSAP 13(5)). Times are in seconds.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,14 +18,14 @@ import scipy.stats
 
 @dataclass(frozen=True)
 class Detector:
-    """How levels become a score of frames.
+    """Computes a score for every frame from levels.
 
     Attributes:
-        sign: 1, or -1 where onsets go with low or falling levels.
-        span: frames over which a level's rise is measured; 0: the level itself.
-        smooth: frames that are averaged, an odd number.
-        lag: frames by which the levels come after what they tell of; below zero: before.
-        column: the only level that counts; None: the mean of all.
+        sign: 1, or -1 if levels are low or falling at onsets.
+        span: number of frames of a level's rise; 0 takes the level itself.
+        smooth: number of frames to average, odd.
+        lag: number of frames by which the levels follow the onset; negative if they precede it.
+        column: the level to use; None takes the mean of all levels.
     """
 
     sign: int = 1
@@ -35,7 +35,7 @@ class Detector:
     column: int | None = None
 
     def __call__(self, levels: np.ndarray) -> np.ndarray:
-        """The score (frames,) of levels (frames, levels); at the ends they stay as they are."""
+        """Returns the score (frames,) of levels (frames, levels), extended at the ends."""
         levels = self.sign * (levels if self.column is None else levels[:, [self.column]])
         if self.span:
             levels = rise(levels, self.span)
@@ -45,7 +45,7 @@ class Detector:
 
 
 def rise(levels: np.ndarray, span: int) -> np.ndarray:
-    """By how much levels (frames, ...) have risen in so many; 0 where they fell, and at first."""
+    """Returns the rise of levels (frames, ...) over `span` frames; 0 if they fall, and at first."""
     risen = np.zeros_like(levels)
     risen[span:] = np.maximum(levels[span:] - levels[:-span], 0)
     return risen
@@ -53,11 +53,11 @@ def rise(levels: np.ndarray, span: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Recording:
-    """What is annotated.
+    """The annotation of a recording.
 
     Attributes:
-        times: of the frames' centres, (frames,), in seconds.
-        onsets: (onsets,), in seconds, ascending.
+        times: centres of the frames in seconds, (frames,).
+        onsets: annotated onsets in seconds, ascending, (onsets,).
     """
 
     times: np.ndarray
@@ -66,12 +66,12 @@ class Recording:
 
 @dataclass(frozen=True)
 class Choice:
-    """A detector, and how well it did on the recordings that it was chosen on.
+    """The best detector, and its value on the recordings that chose it.
 
     Attributes:
-        detector: the best of those to choose from.
-        value: of the measure, the mean over recordings.
-        threshold: of the score, above which a peak is an onset; None where none is needed.
+        detector: the best detector.
+        value: mean of the measure over recordings.
+        threshold: score above which a peak counts as an onset; None if the measure needs none.
     """
 
     detector: Detector
@@ -83,20 +83,20 @@ Levels = Sequence[np.ndarray]  # (frames, levels) of each recording
 
 
 class Measure(Protocol):
-    """How well a detector does on a recording."""
+    """A measure of the quality of a detector on a recording."""
 
     def choose(
         self, detectors: Iterable[Detector], levels: Levels, recordings: Sequence[Recording]
     ) -> Choice:
-        """The best detector on these recordings; of equals the first."""
+        """Returns the best detector on these recordings; the first of equals."""
 
     def of(self, choice: Choice, levels: Levels, recordings: Sequence[Recording]) -> np.ndarray:
-        """What a choice made elsewhere gives on each of these recordings (recordings,)."""
+        """Returns the measure of a chosen detector on each recording (recordings,)."""
 
 
 @dataclass(frozen=True)
 class Auc:
-    """The area under the ROC of a frame's score, for "an onset lies within so many seconds"."""
+    """Area under the ROC curve; frames with an onset within `within` seconds are positive."""
 
     within: float
 
@@ -116,12 +116,12 @@ class Auc:
 
 @dataclass(frozen=True)
 class F1:
-    """The F-measure of a score's peaks above a threshold.
+    """F-measure of a score's peaks above a threshold.
 
     Attributes:
-        tolerance: seconds from a peak to the onset that it is paired with.
-        distance: frames between peaks, at least.
-        thresholds: to choose from, as quantiles of the heights of all peaks.
+        tolerance: largest distance in seconds of a peak from its onset.
+        distance: smallest distance between peaks in frames.
+        thresholds: thresholds to choose from, as quantiles of the heights of all peaks.
     """
 
     tolerance: float
@@ -169,16 +169,16 @@ def _aucs(detector: Detector, levels: Levels, positive: Sequence[np.ndarray]) ->
 
 
 def near(times: np.ndarray, onsets: np.ndarray, tolerance: float) -> np.ndarray:
-    """Whether an onset lies within the tolerance of each time, bool (times,)."""
+    """Returns whether an onset is within the tolerance of each time, bool (times,)."""
     return (np.abs(times[:, None] - onsets) <= tolerance).any(axis=1)
 
 
 def area_under_roc(score: np.ndarray, positive: np.ndarray) -> float:
-    """The probability that a positive frame has a higher score than another; ties count half.
+    """Returns the probability that a positive frame scores above a negative one; ties count half.
 
     Args:
         score: (frames,).
-        positive: bool (frames,), some true and some false.
+        positive: bool (frames,), with at least one True and one False.
     """
     positives = int(positive.sum())
     negatives = positive.size - positives
@@ -187,16 +187,16 @@ def area_under_roc(score: np.ndarray, positive: np.ndarray) -> float:
 
 
 def peaks(score: np.ndarray, distance: int) -> np.ndarray:
-    """Frames in which a score has its peaks; of any nearer than `distance` frames the highest."""
+    """Returns the frames of a score's peaks; of peaks nearer than `distance`, the highest."""
     return scipy.signal.find_peaks(score, distance=distance)[0]
 
 
 def matches(found: np.ndarray, onsets: np.ndarray, tolerance: float) -> int:
-    """How many found times can be paired with onsets, one to one, within the tolerance.
+    """Returns the largest number of one-to-one pairs of found times and onsets within `tolerance`.
 
-    Both ascend. To pair the earliest that can be paired is then as good as any other way.
+    Both arrays ascend, so pairing the earliest possible ones is optimal.
     """
-    times, others = found.tolist(), onsets.tolist()  # of which single values are read faster
+    times, others = found.tolist(), onsets.tolist()  # indexing lists is faster
     pairs = i = j = 0
     while i < len(times) and j < len(others):
         if abs(times[i] - others[j]) <= tolerance:
@@ -209,5 +209,5 @@ def matches(found: np.ndarray, onsets: np.ndarray, tolerance: float) -> int:
 
 
 def f_measure(found: np.ndarray, onsets: np.ndarray, tolerance: float) -> float:
-    """The harmonic mean of precision and recall of found times; both arrays ascend."""
+    """Returns the harmonic mean of precision and recall of found times; both arrays ascend."""
     return 2 * matches(found, onsets, tolerance) / max(len(found) + len(onsets), 1)

@@ -1,14 +1,14 @@
-"""Writes experiments/README.md: the results of the experiments beside the values of papers.
+"""Writes experiments/README.md: results of the experiments beside published values.
 
   python -m experiments.tables
   python -m experiments.tables --keep runs/esc10
 
-The tables are made of the small files in experiments/results. --keep first writes these files for
-the sweep in a workdir: scores and costs of all runs, differences between variants, and the learning
-curves of the chosen runs.
+The tables come from the small files in experiments/results. --keep first writes these files for the
+sweep in a workdir: scores and costs of all runs, differences between variants, and learning curves
+of the chosen runs.
 
-A table is written for every experiment that has `PUBLISHED`, and for every other one whose results
-are kept. `CLAIMS` are statements that are tested on kept results.
+Every experiment with `PUBLISHED` or with kept results gets a table. `CLAIMS` are statements that
+are tested on kept results.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from etils import epath
 
 from gru_audio import command
 
-_KEEP = flags.DEFINE_string("keep", None, "The workdir of a sweep whose results are kept.")
+_KEEP = flags.DEFINE_string("keep", None, "The workdir of a sweep whose results to keep.")
 _EXPERIMENTS = flags.DEFINE_string("experiments", "experiments", "Directory of the experiments.")
 _RESULTS = flags.DEFINE_string(
     "results", None, "Directory of the kept results. Default: EXPERIMENTS/results."
@@ -26,7 +26,7 @@ _RESULTS = flags.DEFINE_string(
 
 
 def main(_: Sequence[str]) -> None:
-    # Importing these takes seconds, which --help must not take.
+    # These imports take seconds: --help does not wait for them.
     from experiments.tables.kept import write_kept
     from experiments.tables.readme import write_readme
     from gru_audio.reports.write import read_comparison

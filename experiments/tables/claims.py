@@ -1,10 +1,9 @@
 """Claims about an architecture, tested on kept results of experiments.
 
-A claim is tested by comparisons. Each expects a difference of one sign. A difference that is shown
-speaks for the claim if it has that sign, and against it if it has the other. Shown means p < 0.05,
-adjusted for the number of comparisons of the claim (Holm 1979); of benchmarks, that both quartiles
-lie on one side; of what is counted, that the numbers differ. Losses of two variants that both
-learnt nothing show nothing.
+Each comparison of a claim expects a difference of one sign. A significant difference supports the
+claim if it has that sign, and contradicts it otherwise. Significant means p < 0.05, adjusted for
+the number of comparisons of the claim (Holm 1979); for benchmarks, that both quartiles lie on one
+side; for counts, that the numbers differ. Two variants that both learnt nothing show nothing.
 """
 
 import enum
@@ -26,7 +25,7 @@ from gru_audio.settings import UserError
 
 
 class Finding(enum.StrEnum):
-    """What the comparisons of a claim say together."""
+    """The joint result of a claim's comparisons."""
 
     HOLDS = "holds"
     HOLDS_IN_PART = "holds in part"
@@ -38,26 +37,26 @@ class Finding(enum.StrEnum):
 
 
 class Basis(enum.Enum):
-    """What shows that a difference is there, and what its interval is."""
+    """The criterion that shows a difference, and the meaning of its interval."""
 
-    TEST = "p-value, and the 95 % interval"
+    TEST = "p-value and 95 % interval"
     ROUNDS = "quartiles over the rounds of a benchmark"
-    COUNT = "none: what is counted is exact"
+    COUNT = "exact numbers, without an interval"
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """One comparison that a claim is tested by.
+    """One comparison of a claim.
 
     Attributes:
-        setting: where: "100 clips".
-        first, second: what is compared, and its mean: ("GRU", 0.93).
-        difference: of the first from the second, or their ratio, with the interval of its basis.
-        expected: 1 if the claim says that it is above `neutral`, -1 if below.
-        neutral: where neither is ahead: 0 of a difference, 1 of a ratio.
-        basis: what shows the difference.
-        p: of no difference, where the basis is a test; None with too few replicates for one.
-        floor: of losses, what a model reaches that learns nothing: two that are there show nothing.
+        setting: the setting of the comparison, such as "100 clips".
+        first, second: name and mean of the compared values, such as ("GRU", 0.93).
+        difference: `first - second` or `first / second`, with the interval of the basis.
+        expected: 1 if the claim expects a difference above `neutral`, -1 if below.
+        neutral: the value of no difference: 0 for a difference, 1 for a ratio.
+        basis: the criterion that shows the difference.
+        p: p-value of "no difference", if the basis is a test; None with too few replicates.
+        floor: loss of a model that learns nothing. Two losses at the floor show nothing.
     """
 
     setting: str
@@ -72,7 +71,7 @@ class Evidence:
 
     @property
     def speaks(self) -> int:
-        """1 for the claim, -1 against it, 0 if it shows nothing."""
+        """1 if it supports the claim, -1 if it contradicts it, 0 if it shows nothing."""
         if not self._shown or self._learnt_nothing:
             return 0
         return self.expected if self.difference.value > self.neutral else -self.expected
@@ -97,9 +96,9 @@ class Claim:
     """A claim and its test.
 
     Attributes:
-        statement: what is said, in plain words.
-        how: it was tested.
-        tests: from the folder of kept results to the comparisons; those not run are missing.
+        statement: the claim.
+        how: how it was tested.
+        tests: returns the comparisons from the folder of kept results, without those not run.
     """
 
     statement: str
@@ -107,16 +106,16 @@ class Claim:
     tests: Callable[[epath.Path], Sequence[Evidence]]
 
     def evidence(self, results: epath.Path) -> list[Evidence]:
-        """The comparisons, their p-values adjusted for their number."""
+        """Returns the comparisons, with p-values adjusted for their number."""
         tests = self.tests(results)
         adjusted = iter(holm([test.p for test in tests if test.p is not None]))
         return [test if test.p is None else replace(test, p=next(adjusted)) for test in tests]
 
 
 def judge(tests: Iterable[Evidence]) -> Finding:
-    """Says what comparisons show together, by the same rule for a claim and for its opposite.
+    """Returns the joint finding of comparisons. A claim and its opposite follow the same rule.
 
-    A side holds if all comparisons speak for it, and in part if some do and none for the other.
+    A side holds if all comparisons support it, and in part if some do and none supports the other.
     """
     votes = {test.speaks for test in tests}
     if not votes:
@@ -139,12 +138,12 @@ def compared(
     expected: int,
     floor: float | None = None,
 ) -> list[Evidence]:
-    """Two variants by the test metric of their sweep; [] if they were not run.
+    """Compares two variants by the test metric of their sweep; [] if they were not run.
 
     Args:
-        kept: of a sweep.
-        first, second: its variants.
-        setting, expected, floor: of the `Evidence`.
+        kept: the kept results of a sweep.
+        first, second: two of its variants.
+        setting, expected, floor: see `Evidence`.
     """
     if not kept:
         return []
@@ -172,35 +171,35 @@ def counted(
     setting: str,
     expected: int,
 ) -> list[Evidence]:
-    """What is counted of two variants, and is the same in all their runs; [] if they were not run.
+    """Compares a count that all runs of a variant share; [] if they were not run.
 
     Args:
-        kept: of a sweep.
-        first, second: its variants.
-        count: of a run.
-        setting, expected: of the `Evidence`.
+        kept: the kept results of a sweep.
+        first, second: two of its variants.
+        count: returns the count of a run.
+        setting, expected: see `Evidence`.
 
     Raises:
-        UserError: the runs of a variant differ in it.
+        UserError: the runs of a variant have different counts.
     """
     pairs = _pairs(kept, first, second) if kept else []
     if not pairs:
         return []
     counts = [{count(run) for run in runs} for runs in zip(*pairs, strict=True)]
     if any(len(values) > 1 for values in counts):
-        raise UserError(f"{setting}: runs of one variant differ in it, so it cannot be counted.")
-    ours, theirs = (values.pop() for values in counts)
-    exact = Estimate(ours - theirs, ours - theirs, ours - theirs)
-    return [Evidence(setting, (first, ours), (second, theirs), exact, expected, basis=Basis.COUNT)]
+        raise UserError(f"{setting}: the runs of one variant have different counts.")
+    one, other = (values.pop() for values in counts)
+    exact = Estimate(one - other, one - other, one - other)
+    return [Evidence(setting, (first, one), (second, other), exact, expected, basis=Basis.COUNT)]
 
 
 def updates_to_equal_score(
     kept: Kept | None, first: str, second: str, *, setting: str, expected: int
 ) -> list[Evidence]:
-    """The ratio of updates that two variants need to a score both reach, paired by replicate.
+    """Compares the updates that two variants need to reach the same validation loss.
 
-    That is the worse of the two variants' best validation losses, in each replicate. The ratio is a
-    geometric mean, compared by Student's t.
+    In each replicate the target is the worse of the two variants' best validation losses. The
+    result is the geometric mean of the paired ratios, tested by Student's t.
     """
     needed = []
     for one, other in _curves(kept, first, second):
@@ -208,7 +207,7 @@ def updates_to_equal_score(
         needed.append([curve.updates_to(curve.validation, target) for curve in (one, other)])
     if not needed:
         return []
-    ours, theirs = map(fmean, zip(*needed, strict=True))
+    mean, other_mean = map(fmean, zip(*needed, strict=True))
     ratios = [math.log(one / other) for one, other in needed]
     components = components_of_values(ratios)
     ratio = components.estimate()
@@ -216,8 +215,8 @@ def updates_to_equal_score(
     return [
         Evidence(
             setting,
-            (first, ours),
-            (second, theirs),
+            (first, mean),
+            (second, other_mean),
             Estimate(value, low, high, ratio.is_interval),
             expected,
             neutral=1.0,
@@ -229,11 +228,11 @@ def updates_to_equal_score(
 def validation_at_equal_training_loss(
     kept: Kept | None, first: str, second: str, *, setting: str, expected: int
 ) -> list[Evidence]:
-    """Validation losses of two variants when their training losses are equal, paired by replicate.
+    """Compares the validation losses of two variants at equal training losses.
 
-    In each replicate that is the lowest training loss that both variants reach. A variant that
-    learns faster is so not blamed for having learnt more. Between updates at which both losses are
-    known they are interpolated; differences are compared by Student's t.
+    In each replicate the training loss is the lowest that both variants reach, so that a variant is
+    not penalised for learning faster. Losses are interpolated between evaluations. The paired
+    differences are tested by Student's t.
     """
     at_equal = []
     for one, other in _curves(kept, first, second):
@@ -246,13 +245,13 @@ def validation_at_equal_training_loss(
         )
     if not at_equal:
         return []
-    ours, theirs = map(fmean, zip(*at_equal, strict=True))
+    mean, other_mean = map(fmean, zip(*at_equal, strict=True))
     components = components_of_values([one - other for one, other in at_equal])
     return [
         Evidence(
             setting,
-            (first, ours),
-            (second, theirs),
+            (first, mean),
+            (second, other_mean),
             components.estimate(),
             expected,
             p=components.p(),
@@ -261,7 +260,7 @@ def validation_at_equal_training_loss(
 
 
 def read_benchmark(path: epath.Path) -> list[Mapping[str, Any]]:
-    """The rows of a benchmark's JSON; [] if there is none.
+    """Reads the rows of a benchmark's JSON; [] if the file does not exist.
 
     Raises:
         UserError: the file is damaged.
@@ -271,29 +270,28 @@ def read_benchmark(path: epath.Path) -> list[Mapping[str, Any]]:
     try:
         return list(json.loads(path.read_text())["rows"])
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is no benchmark's JSON, or damaged: {error}") from error
+        raise UserError(f"{path} is not the JSON of a benchmark: {error}") from error
 
 
 def _pairs(kept: Kept, first: str, second: str) -> list[tuple[RunRecord, RunRecord]]:
-    """The compared runs of two variants, replicate by replicate."""
-    by_arm: dict[str, dict[str, RunRecord]] = {first: {}, second: {}}
-    for run in kept.runs:
-        if run.selected and run.variant in by_arm:
-            by_arm[run.variant][json.dumps(run.replicate, sort_keys=True)] = run
-    ours, theirs = by_arm[first], by_arm[second]
-    return [(run, theirs[key]) for key, run in ours.items() if key in theirs]
+    """Returns the compared runs of two variants, paired by replicate."""
+    runs, others = (
+        {json.dumps(run.replicate, sort_keys=True): run for run in kept.runs_of(variant)}
+        for variant in (first, second)
+    )
+    return [(run, others[key]) for key, run in runs.items() if key in others]
 
 
 @dataclass(frozen=True)
 class _Curve:
-    """Losses of a run at the updates at which both are known."""
+    """Losses of a run at the updates with both a training and a validation loss."""
 
     updates: Sequence[int]
     training: Sequence[float]
     validation: Sequence[float]
 
     def updates_to(self, losses: Sequence[float], target: float) -> float:
-        """After how many updates a loss is first at the target, which it reaches."""
+        """Returns the number of updates until a loss first reaches the target."""
         i = next(i for i, loss in enumerate(losses) if loss <= target)
         if i == 0 or losses[i - 1] == losses[i]:
             return self.updates[i]
@@ -301,14 +299,14 @@ class _Curve:
         return self.updates[i - 1] + share * (self.updates[i] - self.updates[i - 1])
 
     def at(self, update: float, losses: Sequence[float]) -> float:
-        """A loss after so many updates."""
+        """Returns the interpolated loss after a number of updates."""
         return float(np.interp(update, self.updates, losses))
 
 
 def _curves(kept: Kept | None, first: str, second: str) -> list[tuple[_Curve, _Curve]]:
-    """Those of the compared runs of two variants, replicate by replicate; [] if they were not run.
+    """Returns the curves of two variants' compared runs, paired by replicate; [] if not run.
 
-    A replicate in which a run has no such curves is left out.
+    A replicate is left out if one of its runs has no curves.
     """
     if kept is None:
         return []

@@ -1,13 +1,12 @@
-"""Kept results of a sweep: three small CSV files, without a trace of the machine.
+"""Kept results of a sweep: three small CSV files, without names of users or machines.
 
-  NAME.csv         one line a run, as in results.csv of a report
-  NAME.pairs.csv   one line a pair of variants: the difference of their chosen trials, and the parts
-  of
-                   its variance, from which intervals, p-values and verdicts are computed on reading
+  NAME.csv         one line per run, as in results.csv of a report
+  NAME.pairs.csv   one line per pair of variants: the difference of their chosen trials and its
+                   variance components; intervals, p-values and verdicts are computed from them
   NAME.curves.csv  learning curves of the runs of the chosen trials
 
-NAME is that of the experiment, with its part. Numbers are rounded before they are written, so that
-reading gives exactly what was written.
+NAME is the name of the experiment, with its part. Numbers are rounded before writing, so that
+reading returns exactly the written values.
 """
 
 import csv
@@ -40,7 +39,7 @@ from gru_audio.reports.statistics import Components
 from gru_audio.reports.verdicts import Difference, Pair, at_baseline, conclude
 from gru_audio.settings import UserError
 
-POINTS = 60  # of the curves of a run, at most
+POINTS = 60  # most points of a run's curves
 
 _CURVE, _VARIANCE = 5, 6  # significant digits
 
@@ -65,20 +64,20 @@ class KeptPair:
 
     @property
     def components(self) -> Components:
-        """The difference and the parts of its variance."""
+        """The difference and its variance components."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(Components)}
         return Components(**values)
 
 
 @dataclass(frozen=True)
 class KeptPoint:
-    """A moment in the training of a run; `metrics` are the latest there were.
+    """A point of a run's learning curves.
 
     Attributes:
-        run: its name.
+        run: name of the run.
         step: updates done.
-        seconds: of wall time in training until then, as in `RunRecord`.
-        metrics: "train/loss" and those of validation.
+        seconds: wall time of training until then, as in `RunRecord`.
+        metrics: latest values of "train/loss" and the validation metrics.
     """
 
     run: str
@@ -89,17 +88,18 @@ class KeptPoint:
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept of a sweep.
+    """The kept results of a sweep.
 
     Attributes:
-        experiment: its name, with the part.
-        metric: what the variants are compared by, of the test split.
-        margin: the smallest difference of it that matters.
-        baseline: that of a model that ignores its input; None if unknown.
-        commit, device, jax: what ran it, and on what kind of device.
-        runs: in the order of the sweep.
-        pairs: best variant first.
-        curves: of the selected runs.
+        experiment: name of the experiment, with its part.
+        metric: the test metric that compares the variants.
+        higher_is_better: whether higher values of the metric are better.
+        margin: the smallest difference of the metric that matters.
+        baseline: metric of a model that ignores its input; None if unknown.
+        commit, device, jax: commit, kind of device and version of jax.
+        runs: all runs, in the order of the sweep.
+        pairs: all pairs of variants, the best variant first.
+        curves: learning curves of the selected runs.
     """
 
     experiment: str
@@ -120,17 +120,17 @@ class Kept:
         return tuple(dict.fromkeys(run.variant for run in self.runs))
 
     def score(self, variant: str) -> float:
-        """The mean test metric of a variant's compared runs."""
+        """Returns the mean test metric of a variant's compared runs."""
         values = [run.metrics[f"test/{self.metric}"] for run in self.runs_of(variant)]
         return math.fsum(values) / len(values)
 
     def runs_of(self, variant: str) -> list[RunRecord]:
-        """The compared runs of a variant."""
+        """Returns the compared runs of a variant."""
         return [run for run in self.runs if run.variant == variant and run.selected]
 
     def conclude(self) -> tuple[Pair, ...]:
-        """The verdicts on all pairs."""
-        # JAX, which comes with the tasks, takes a second, and --help must not.
+        """Returns the verdicts on all pairs."""
+        # This import takes a second: --help does not wait for it.
         from gru_audio.tasks import metric_called
 
         metric = metric_called(self.metric)
@@ -151,7 +151,7 @@ class Kept:
         )
 
 
-_OF_THE_SWEEP = tuple(
+_SWEEP_COLUMNS = tuple(
     field.name
     for field in dataclasses.fields(Kept)
     if field.name not in ("runs", "pairs", "curves")
@@ -159,7 +159,7 @@ _OF_THE_SWEEP = tuple(
 
 
 def keep(comparison: Comparison) -> Kept:
-    """The results of a sweep that are kept; the sweep need not be finished."""
+    """Selects the results of a sweep to keep. The sweep need not be finished."""
     chosen = [run for variant in comparison.variants for run in variant.runs]
     return Kept(
         **about_sweep(comparison),
@@ -177,21 +177,21 @@ def _pair(difference: Difference) -> KeptPair:
 
 
 def _curves(run: Run) -> list[KeptPoint]:
-    """The steps at which there are validation metrics, or any loss if there never were."""
+    """Returns a run's curves at the steps with validation metrics, or else with a loss."""
     curves = {n: c for n, c in run.curves.items() if n.startswith(("train/loss", "validation/"))}
-    looked = {n: c for n, c in curves.items() if n != "train/loss"} or curves
-    if not looked:
+    evaluated = {n: c for n, c in curves.items() if n != "train/loss"} or curves
+    if not evaluated:
         return []
-    steps = np.unique(np.concatenate([curve.steps for curve in looked.values()]))
+    steps = np.unique(np.concatenate([curve.steps for curve in evaluated.values()]))
     steps = steps[steps <= run.result["steps"]]
     if steps.size > POINTS:
         steps = steps[np.linspace(0, steps.size - 1, POINTS).round().astype(int)]
-    second = run.result["seconds"] / run.result["steps"]  # of one step, the run's share
+    seconds_per_step = run.result["seconds"] / run.result["steps"]
     return [
         KeptPoint(
             run=run.name,
             step=int(step),
-            seconds=rounded(second * step, _CURVE),
+            seconds=rounded(seconds_per_step * step, _CURVE),
             metrics={n: v for n, c in curves.items() if (v := _latest(c, step)) is not None},
         )
         for step in steps
@@ -199,14 +199,14 @@ def _curves(run: Run) -> list[KeptPoint]:
 
 
 def _latest(curve: Curve, step: int) -> float | None:
-    """The last value of a curve up to a step, if there is one."""
+    """Returns the last value of a curve up to a step; None if there is none."""
     count = np.searchsorted(curve.steps, step, side="right")
     return rounded(curve.values[count - 1], _CURVE) if count else None
 
 
 def kept_files(kept: Kept) -> dict[str, str]:
-    """Names and contents of the three files."""
-    about = {name: getattr(kept, name) for name in _OF_THE_SWEEP}
+    """Returns the names and contents of the three files."""
+    about = {name: getattr(kept, name) for name in _SWEEP_COLUMNS}
     return {
         f"{kept.experiment}.csv": encode(RunRecord, kept.runs, about),
         f"{kept.experiment}.pairs.csv": encode(KeptPair, kept.pairs),
@@ -215,10 +215,10 @@ def kept_files(kept: Kept) -> dict[str, str]:
 
 
 def write_kept(comparison: Comparison, results: epath.PathLike) -> list[epath.Path]:
-    """Writes the kept files of a sweep into the folder `results`; returns their paths.
+    """Writes the kept files of a sweep into the folder `results`. Returns their paths.
 
     Raises:
-      UserError: a run is damaged.
+      UserError: a run's predictions are damaged.
     """
     for run in comparison.damaged:
         raise UserError(f"Run {run.name} cannot be kept: {run.damage}.")
@@ -231,23 +231,23 @@ def write_kept(comparison: Comparison, results: epath.PathLike) -> list[epath.Pa
 
 
 def read_kept(folder: epath.PathLike, experiment: str) -> Kept | None:
-    """What is kept of an experiment (its name with the part); None if nothing is.
+    """Reads the kept results of an experiment (its name with the part); None if there are none.
 
     Raises:
-        UserError: a file is missing, damaged, or of another sweep.
+        UserError: a file is missing, damaged, or from another sweep.
     """
     path = epath.Path(folder) / f"{experiment}.csv"
     if not path.exists():
         return None
     runs, lines = _decode(path, RunRecord)
-    told = {name: {line.get(name) or "" for line in lines} for name in _OF_THE_SWEEP}
-    if told["experiment"] != {escaped(experiment)}:
-        raise _refusal(path, f"it is not of {experiment}")
-    if any(len(values) > 1 for values in told.values()):
-        raise _refusal(path, "its lines are not of one sweep")
+    shared = {name: {line.get(name) or "" for line in lines} for name in _SWEEP_COLUMNS}
+    if shared["experiment"] != {escaped(experiment)}:
+        raise _refusal(path, f"it is not from {experiment}")
+    if any(len(values) > 1 for values in shared.values()):
+        raise _refusal(path, "its lines are from several sweeps")
     types = typing.get_type_hints(Kept)
     try:
-        about = {name: _PARSERS[types[name]](values.pop()) for name, values in told.items()}
+        about = {name: _PARSERS[types[name]](values.pop()) for name, values in shared.items()}
     except ValueError as error:
         raise _refusal(path, str(error)) from error
     pairs, _ = _decode(path.with_suffix(".pairs.csv"), KeptPair)
@@ -256,9 +256,9 @@ def read_kept(folder: epath.PathLike, experiment: str) -> Kept | None:
     if any(run.selected and f"test/{kept.metric}" not in run.metrics for run in runs):
         raise _refusal(path, f"a selected run has no test/{kept.metric}")
     if not {name for pair in pairs for name in (pair.first, pair.second)} <= set(kept.variants):
-        raise _refusal(path.with_suffix(".pairs.csv"), "its variants are of another sweep")
+        raise _refusal(path.with_suffix(".pairs.csv"), "its variants are from another sweep")
     if not {point.run for point in curves} <= {run.run for run in runs if run.selected}:
-        raise _refusal(path.with_suffix(".curves.csv"), "its runs are of another sweep")
+        raise _refusal(path.with_suffix(".curves.csv"), "its runs are from another sweep")
     return kept
 
 
@@ -274,15 +274,15 @@ _PARSERS: dict[Any, Callable[[str], Any]] = {
 
 
 def _decode(path: epath.Path, kind: type[T]) -> tuple[tuple[T, ...], list[dict[str, str]]]:
-    """The dataclasses that `encode` wrote, and the lines as they stand in the file."""
+    """Returns the dataclasses that `encode` wrote, and the lines of the file."""
     types = typing.get_type_hints(kind)
-    measured = types.pop("metrics", None)
+    has_metrics = types.pop("metrics", None)
     rows = []
     try:
         lines = list(csv.DictReader(io.StringIO(read_text(path)), strict=True))
         for line in lines:
             values = {name: _PARSERS[type_](line[name]) for name, type_ in types.items()}
-            if measured:
+            if has_metrics:
                 values["metrics"] = {
                     n: float(cell) for n, cell in line.items() if "/" in n and cell
                 }

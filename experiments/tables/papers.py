@@ -1,4 +1,4 @@
-"""A paper's table beside ours, variant by variant, and the differences between variants."""
+"""Compares kept results of experiments with published values, variant by variant."""
 
 import itertools
 import json
@@ -30,13 +30,16 @@ from gru_audio.tasks import metric_called
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment of which there is a table.
+    """An experiment with a table.
 
     Attributes:
-        name: of its file.
+        name: name of its file.
         title: first line of its docstring.
         parts: names of its parts; ("",) if it has none.
-        published: what stands beside it; `NOBODYS` if nothing does.
+        published: the published values; `NOBODYS` if there are none.
+
+    Raises:
+        UserError: `published` names a part that the experiment does not have.
     """
 
     name: str
@@ -49,14 +52,14 @@ class Experiment:
         for part in itertools.chain(*of_parts):
             if part not in self.parts:
                 raise UserError(
-                    f'{self.name}: PUBLISHED names "{part}", which is none of its parts.'
+                    f'{self.name}: PUBLISHED names "{part}", which is not one of its parts.'
                     f"{nearest(part, self.parts)}"
                 )
 
 
 @dataclass(frozen=True)
 class Time:
-    """What runs have taken, in seconds: of wall time, and of processor time if that is known."""
+    """Training time of runs in seconds: wall time, and CPU time if known."""
 
     wall: float
     cpu: float | None
@@ -64,23 +67,25 @@ class Time:
 
 @dataclass(frozen=True)
 class Ours:
-    """What a variant reached.
+    """The results of a variant.
 
     Attributes:
-        values: of the replicates of its chosen trial.
-        test_sets: how many the replicates were tested on, of folds more than one.
-        metric: the mean, with the interval by Student's t: over the means of test sets, where there
-            are several, else over the replicates.
-        validation: the mean of the same runs on the validation split; None if there was none.
-        at_cap: how many of the runs took all the steps allowed; best_steps: the first and the last
-            step at which validation was best in them, if it was looked at.
-        trials: how many the sweep has of the variant; to_the_end: how many of them have a finished
-            run that halving has not ended, and so were chosen among at the end.
-        halved_at: updates at which halving ended the others.
-        ends: settings of the chosen trial that are the smallest or largest that was tried; () where
-            halving has ended trials, since the choice among them was made early in training.
-        total_parameters, recurrent_parameters: of a run.
-        time: of training, of the chosen runs; time_of_all: of all runs of the variant.
+        values: test metric of each replicate of the chosen trial.
+        test_sets: number of test sets; several with folds.
+        metric: the mean, with the interval by Student's t. With several test sets it is over their
+            means, else over the replicates.
+        validation: mean validation metric of the same runs; None if there is none.
+        at_cap: number of the runs that took all allowed steps.
+        best_steps: the earliest and the latest step at which a run's validation was best; None if
+            unknown.
+        trials: number of trials of the variant.
+        to_the_end: number of trials with a finished run that halving did not stop.
+        halved_at: updates at which halving stopped trials.
+        ends: settings of the chosen trial that are the smallest or largest tried; () with halving,
+            which chooses early in training.
+        total_parameters, recurrent_parameters: numbers of parameters.
+        time: training time of the chosen runs.
+        time_of_all: training time of all runs of the variant.
     """
 
     values: tuple[float, ...]
@@ -100,20 +105,25 @@ class Ours:
 
     @property
     def seeds(self) -> int:
-        """How many replicates there are, over all test sets."""
+        """Number of replicates over all test sets."""
         return len(self.values)
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """That of the metric; None with too few replicates."""
+        """Interval of the metric; None with too few replicates."""
         return (self.metric.low, self.metric.high) if self.metric.is_interval else None
 
 
 @dataclass(frozen=True)
 class Row:
-    """A variant in a paper and here; None for what the paper does not tell, or was not run.
+    """A variant's published value and our results; None if not published or not run.
 
-    `tolerance` is that by which the verdict was reached; None if values are compared in kind.
+    Attributes:
+        variant: name of the variant.
+        published: the published value.
+        ours: our results.
+        verdict: the comparison of both.
+        tolerance: the tolerance of the verdict; None if values are compared in kind.
     """
 
     variant: str
@@ -125,7 +135,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A part of an experiment ("" if it has none) beside the paper's; `kept` is None if not run."""
+    """The rows of a part of an experiment ("" if it has none); `kept` is None if not run."""
 
     part: str
     kept: Kept | None
@@ -142,10 +152,10 @@ class Paper:
 
 
 def experiment_modules(folder: epath.Path) -> dict[str, ModuleType]:
-    """The experiments of a folder, by name.
+    """Loads the experiments of a folder, by name.
 
     Raises:
-      UserError: there is none.
+      UserError: the folder has no experiment.
     """
     modules = {path.stem: load_experiment(path, extend=False) for path in matching(folder, "*.py")}
     if not modules:
@@ -154,9 +164,9 @@ def experiment_modules(folder: epath.Path) -> dict[str, ModuleType]:
 
 
 def tabled(modules: Mapping[str, ModuleType], results: epath.Path) -> list[Experiment]:
-    """The experiments of which there is a table: a paper stands beside them, or results are kept.
+    """Returns the experiments with published values or kept results.
 
-    Experiments with `CLAIMS` have none: their results are shown with the claims.
+    Experiments with `CLAIMS` have no table: their results are shown with the claims.
 
     Raises:
       UserError: `PUBLISHED` of an experiment has a key that does not exist.
@@ -177,7 +187,7 @@ def tabled(modules: Mapping[str, ModuleType], results: epath.Path) -> list[Exper
 
 
 def read_paper(experiment: Experiment, results: epath.PathLike) -> Paper:
-    """Sets what is kept of an experiment, in the folder `results`, beside what was published.
+    """Compares the kept results of an experiment, in the folder `results`, with published values.
 
     Raises:
         UserError: a kept file is damaged.
@@ -191,7 +201,7 @@ def read_paper(experiment: Experiment, results: epath.PathLike) -> Paper:
 
 
 def compare_variants(published: Published, part: str, kept: Kept | None) -> tuple[Row, ...]:
-    """The variants of a part of a paper in its order, then those that only we have."""
+    """Returns a part's variants: first those of the paper in its order, then the others."""
     variants = dict.fromkeys((*published.values.get(part, ()), *(kept.variants if kept else ())))
     return tuple(_row(variant, published, part, kept) for variant in variants)
 
@@ -218,10 +228,10 @@ def _ours(variant: str, kept: Kept) -> Ours | None:
     metric = f"test/{kept.metric}"
     by_test_set: dict[str, list[float]] = {}
     for run in chosen:
-        of = {name: value for name, value in run.replicate.items() if name != "seed"}
-        by_test_set.setdefault(json.dumps(of, sort_keys=True), []).append(run.metrics[metric])
+        fold = {name: value for name, value in run.replicate.items() if name != "seed"}
+        by_test_set.setdefault(json.dumps(fold, sort_keys=True), []).append(run.metrics[metric])
     values = [run.metrics[metric] for run in chosen]
-    means = [fmean(of_set) for of_set in by_test_set.values()]
+    means = [fmean(of_fold) for of_fold in by_test_set.values()]
     best = [run.best_step for run in chosen if run.best_step is not None]
     halved_at = tuple(sorted({run.dropped_at for run in runs if run.dropped_at is not None}))
     return Ours(
@@ -233,8 +243,8 @@ def _ours(variant: str, kept: Kept) -> Ours | None:
         validation=_mean([run.metrics.get(f"validation/{kept.metric}") for run in chosen]),
         at_cap=sum(run.steps == run.step_cap for run in chosen),
         best_steps=(min(best), max(best)) if best else None,
-        trials=_count_draws(runs),
-        to_the_end=_count_draws(
+        trials=_count_trials(runs),
+        to_the_end=_count_trials(
             [run for run in runs if run.state == FINISHED and run.dropped_at is None]
         ),
         halved_at=halved_at,
@@ -247,7 +257,7 @@ def _ours(variant: str, kept: Kept) -> Ours | None:
 
 
 def _ends(chosen: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Numbers of a trial that none was beyond, of three tried: "model.dropout=0.5, the largest"."""
+    """Returns the settings at an end of at least three values: "model.dropout=0.5, the largest"."""
     ends = []
     for name, value in chosen.items():
         tried = {trial[name] for trial in trials}
@@ -259,18 +269,18 @@ def _ends(chosen: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> tup
     return tuple(ends)
 
 
-def _count_draws(runs: list[RunRecord]) -> int:
+def _count_trials(runs: list[RunRecord]) -> int:
     return len({json.dumps(run.trial, sort_keys=True) for run in runs})
 
 
 def _mean(values: list[float | None]) -> float | None:
-    """The mean, if all are known."""
+    """Returns the mean; None if a value is unknown."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if len(known) == len(values) else None
 
 
 def _time(runs: list[RunRecord]) -> Time:
-    """The sums over those that have trained; of processor time, if all of them have it."""
+    """Sums the times of the trained runs. The CPU time is None if a run lacks it."""
     trained = [run for run in runs if run.seconds is not None]
     cpu = [run.cpu_seconds for run in trained if run.cpu_seconds is not None]
     wall = math.fsum(run.seconds or 0.0 for run in trained)

@@ -1,4 +1,4 @@
-"""What a paper published, and the rule by which our value is compared with it."""
+"""Published values of a paper, and the rules that compare our values with them."""
 
 import dataclasses
 import enum
@@ -11,26 +11,27 @@ from typing import Any
 from gru_audio.reports.statistics import FEWEST
 from gru_audio.settings import UserError, nearest
 
-SHARE = 0.02  # of a published value: the most that the tolerance may be, unless it is stated
-SOLVED, LEARNT = 0.1, 0.9  # of the floor: below them a task is solved, and at least partly
+SHARE = 0.02  # largest tolerance, as a share of the published value, unless it is stated
+SOLVED, LEARNT = 0.1, 0.9  # fractions of the floor below which a task is solved, or partly solved
 
 
 @dataclass(frozen=True)
 class Published:
-    """A paper's table; `PUBLISHED` of an experiment is a dict of these fields.
+    """A paper's table. `PUBLISHED` of an experiment is a dict of these fields.
 
     Attributes:
         source: paper and table.
-        measure: what its numbers are, with the unit.
-        values: part of the experiment ("" where it has none) -> variant -> the published value.
-            Values of a share are fractions, as ours are: 0.94, not 94.
-        floors: part -> what a model reaches that learns nothing; there values are compared in kind.
-        guessed: what the paper leaves open, and what was taken.
-        peers: what others published on the same test set, of models that no variant repeats.
-        tolerances: part -> how far from a published value ours may be and reproduce it, where that
-            is not `SHARE` of the value. It is never as much as half of the smallest difference
-            between the values of the part.
-        from_memory: whether the values were written down without the paper at hand.
+        measure: the metric of the values, with the unit.
+        values: part of the experiment ("" if it has none) -> variant -> published value. Accuracies
+            are fractions: 0.94, not 94.
+        floors: part -> loss of a model that learns nothing. The values of such a part are compared
+            in kind.
+        guessed: our choices where the paper gives no details.
+        peers: published values of other models on the same test set.
+        tolerances: part -> largest distance from a published value at which it is reproduced, if
+            that is not `SHARE` of the value. The distance stays below half of the smallest
+            difference between the values of the part.
+        from_memory: whether the values were written down without access to the paper.
     """
 
     source: str
@@ -44,7 +45,7 @@ class Published:
 
     @classmethod
     def from_dict(cls, experiment: str, fields: Mapping[str, Any]) -> "Published":
-        """The table that an experiment's `PUBLISHED` describes.
+        """Reads an experiment's `PUBLISHED`.
 
         Raises:
             UserError: a field is missing or does not exist.
@@ -61,17 +62,17 @@ class Published:
             raise UserError(f"{experiment}: PUBLISHED needs a source and a measure.") from error
 
     def tolerance(self, part: str, variant: str) -> float:
-        """How far from a published value ours may be and reproduce it."""
+        """Returns the largest distance from a variant's published value that reproduces it."""
         values = self.values[part]
         most = self.tolerances.get(part, SHARE * abs(values[variant]))
         return min(most, smallest_difference(values.values()) / 2)
 
 
-NOBODYS = Published(source="No paper's values are beside these", measure="the test metric")
+NOBODYS = Published(source="There are no published values", measure="the test metric")
 
 
 class Verdict(enum.StrEnum):
-    """How our value compares with a published one."""
+    """Result of the comparison of our value with a published one."""
 
     REPRODUCED = "reproduced"
     IN_KIND = "reproduced in kind"
@@ -83,7 +84,7 @@ class Verdict(enum.StrEnum):
 
 
 class Kind(enum.IntEnum):
-    """How far a model has come from a floor, of a loss; a higher kind is a better one."""
+    """Range of a loss relative to the floor. A higher kind is better."""
 
     AT_THE_FLOOR = 0
     PARTLY = 1
@@ -94,7 +95,7 @@ class Kind(enum.IntEnum):
 
 
 def smallest_difference(values: Iterable[float]) -> float:
-    """The smallest difference between values that are not equal; infinite if all are equal."""
+    """Returns the smallest difference between unequal values; infinite if all are equal."""
     distinct = sorted(set(values))
     return min((b - a for a, b in itertools.pairwise(distinct)), default=math.inf)
 
@@ -109,44 +110,44 @@ def judge(
     """Compares our 95 % interval with a published value.
 
     Args:
-        published: the value.
-        interval: ours; None with fewer than `FEWEST` replicates.
+        published: the published value.
+        interval: our interval; None with fewer than `FEWEST` replicates.
         tolerance: see `Published.tolerance`.
-        higher_is_better: of the metric.
+        higher_is_better: whether higher values of the metric are better.
 
     Returns:
-        REPRODUCED if the interval contains the published value and lies within the tolerance around
-        it, ends not included; BETTER or WORSE if the whole interval lies on that side of the value;
-        else UNDECIDED: the interval contains the value, but also values that differ from it by the
-        tolerance or more.
+        REPRODUCED if the interval contains the published value and lies strictly within the
+        tolerance around it. BETTER or WORSE if the whole interval lies on that side of the value.
+        UNDECIDED if the interval contains the value and reaches the tolerance. TOO_FEW without an
+        interval.
     """
     if interval is None:
         return Verdict.TOO_FEW
     low, high = interval
     if low > published or high < published:
         return Verdict.BETTER if (low > published) == higher_is_better else Verdict.WORSE
-    close = published - low < tolerance and high - published < tolerance  # never of NaN
+    close = published - low < tolerance and high - published < tolerance  # False for NaN
     return Verdict.REPRODUCED if close else Verdict.UNDECIDED
 
 
 def judge_in_kind(published: float, losses: Sequence[float], floor: float) -> Verdict:
-    """Compares the kind of every replicate's loss with that of a published loss; see `kind`.
+    """Compares the kind of each replicate's loss with that of a published loss; see `kind`.
 
     Returns:
-        IN_KIND if all are of the published kind, BETTER or WORSE if all are of better or of worse
-        kinds, UNDECIDED if they differ in this.
+        IN_KIND if all have the published kind, BETTER or WORSE if all have better or worse kinds,
+        else UNDECIDED. TOO_FEW with fewer than `FEWEST` replicates.
     """
     if len(losses) < FEWEST:
         return Verdict.TOO_FEW
-    theirs = kind(published, floor)
-    sides = {(ours > theirs) - (ours < theirs) for ours in (kind(loss, floor) for loss in losses)}
+    paper = kind(published, floor)
+    sides = {(ours > paper) - (ours < paper) for ours in (kind(loss, floor) for loss in losses)}
     if len(sides) > 1:
         return Verdict.UNDECIDED
     return {0: Verdict.IN_KIND, 1: Verdict.BETTER, -1: Verdict.WORSE}[sides.pop()]
 
 
 def kind(loss: float, floor: float) -> Kind:
-    """Solved below a tenth of the floor, partly solved up to 0.9 of it, else at the floor."""
+    """Returns the kind of a loss: solved below 0.1 of the floor, partly up to 0.9 of it."""
     if loss < SOLVED * floor:
         return Kind.SOLVED
     return Kind.PARTLY if loss <= LEARNT * floor else Kind.AT_THE_FLOOR

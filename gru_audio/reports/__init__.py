@@ -1,1 +1,1 @@
-"""From the files of a sweep to a page: read, compare, draw, write."""
+"""The report of a sweep: reads its files, compares its variants, draws figures, writes a page."""

@@ -1,9 +1,9 @@
-"""Baselines: what simple predictors score on the test splits of a sweep.
+"""Baselines: the test metrics of simple predictors on the test splits of a sweep.
 
-The trivial predictor ignores its input; each task defines its own (`Task.trivial_outputs`), and
-what it scores is chance level. The linear model is given the mean and the standard deviation over
-time of each feature. Both are fitted on the training examples of the same split. What was computed
-is kept in the workdir (`baselines.json`), so that a later report needs no data set.
+The trivial predictor ignores its input. Each task defines its own (`Task.trivial_outputs`); its
+score is chance level. The linear model reads the mean and the standard deviation over time of each
+feature. Both are fitted on the training examples of the same split. The results are stored in the
+workdir (`baselines.json`), so that a later report needs no data set.
 """
 
 import contextlib
@@ -37,12 +37,12 @@ from gru_audio.tasks.metrics import measure, metrics_of
 from gru_audio.tasks.task import InputsAndTargets
 
 FILE = "baselines.json"
-EXAMPLES = 4000  # at most, for training and for testing, of a predictor that reads signals
+EXAMPLES = 4000  # most examples, for training and for testing, of a predictor that reads signals
 
-_VERSION = 1  # of how baselines are computed: a change of it discards what is kept
-_SECONDS = 10.0  # of a longer sound the middle is read
-_VALUES = 2**28  # samples or values read, at most: 1,600 clips of 10 s at 16 kHz
-_BATCH, _BATCH_VALUES = 64, 2**21  # examples, and samples or values, read at a time
+_VERSION = 1  # version of the computation; a change discards the stored baselines
+_SECONDS = 10.0  # only the middle of a longer sound is read
+_VALUES = 2**28  # most samples or values to read: 1,600 clips of 10 s at 16 kHz
+_BATCH, _BATCH_VALUES = 64, 2**21  # examples, and samples or values, per batch
 _DECIDES = ("target", "train", "validation", "test", "hold_out", "train_examples", "crop_seconds")
 
 
@@ -51,9 +51,9 @@ class Scored:
     """A predictor on one test split.
 
     Attributes:
-        name: "majority class".
+        name: name of the predictor, such as "majority class".
         about: how it was made; "" if the name says it.
-        metrics: of the task, on the test split.
+        metrics: name -> value of each of the task's metrics on the test split.
     """
 
     name: str
@@ -66,9 +66,9 @@ class Baseline:
     """A simple predictor on the test splits of a sweep.
 
     Attributes:
-        name: "majority class".
+        name: name of the predictor, such as "majority class".
         about: how it was made; "" if the name says it.
-        variants: those that were given the same features and training examples.
+        variants: the variants with the same features and training examples as the predictor.
         values: replicate (see `setting_key`) -> test metric on that replicate's test split.
     """
 
@@ -88,9 +88,9 @@ class Baselines:
     """The baselines of a sweep.
 
     Attributes:
-        trivial: the predictor that ignores its input: chance level. None if not computed.
-        linear: linear models, one for each kind of features and training set that variants have.
-        missing: why something was not computed; "" if everything was.
+        trivial: the predictor that ignores its input (chance level); None if not computed.
+        linear: linear models, one for each combination of features and training set.
+        missing: why a baseline was not computed; "" if all were.
     """
 
     trivial: Baseline | None = None
@@ -109,12 +109,12 @@ NO_BASELINES = Baselines()
 def find_baselines(
     workdir: epath.PathLike, results: Results, variants: Mapping[str, Sequence[Run]]
 ) -> Baselines:
-    """The baselines of some runs of each variant. Computes those that the workdir lacks.
+    """Returns the baselines for runs of each variant. Computes those that the workdir lacks.
 
     Args:
-        workdir: of the sweep.
-        results: of the sweep.
-        variants: variant -> its runs whose test splits and features count.
+        workdir: the sweep's workdir.
+        results: the sweep's results.
+        variants: variant -> the runs whose test splits and features the baselines use.
     """
     variants = {variant: [run for run in runs if run.result] for variant, runs in variants.items()}
     keys = {run.name: _key(results, run) for runs in variants.values() for run in runs}
@@ -128,20 +128,20 @@ def find_baselines(
         except (UserError, OSError) as error:
             missing = str(error)
         else:
-            with contextlib.suppress(OSError):  # a workdir that is full can still be reported on
+            with contextlib.suppress(OSError):  # the report needs no write access to the workdir
                 _write(path, kept)
     scored = {name: kept.get(key, ()) for name, key in keys.items()}
     return _gather(metric, variants, scored, missing)
 
 
 def _key(results: Results, run: Run) -> str:
-    """What decides the baselines of a run, as a digest."""
+    """Returns a digest of the settings that determine a run's baselines."""
     names = [f"data.{name}" for name in _DECIDES]
     names += [name for name in run.config if name.startswith(("frontend.", "task."))]
     if run.config.get("data.train_examples"):
-        names.append("seed")  # which draws them
-    decides = {name: run.config.get(name) for name in sorted(names)}
-    text = json.dumps([_VERSION, results.data_fingerprint, decides], sort_keys=True)
+        names.append("seed")  # the seed selects the training examples
+    settings = {name: run.config.get(name) for name in sorted(names)}
+    text = json.dumps([_VERSION, results.data_fingerprint, settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -151,7 +151,7 @@ def _write(path: epath.Path, kept: Mapping[str, Sequence[Scored]]) -> None:
 
 
 def _read(path: epath.Path, metric: str) -> dict[str, Sequence[Scored]]:
-    """What an earlier report kept: key -> trivial, then linear. Damaged entries are left out."""
+    """Reads stored baselines: key -> trivial, then linear. Damaged entries are left out."""
     kept: Any = read_json(path)
     found: dict[str, Sequence[Scored]] = {}
     for key, entries in kept.items() if isinstance(kept, dict) else ():
@@ -173,7 +173,14 @@ def _gather(
     scored: Mapping[str, Sequence[Scored]],
     missing: str,
 ) -> Baselines:
-    """The baselines of all variants, from those of their runs by name."""
+    """Returns the baselines of all variants.
+
+    Args:
+        metric: name of the test metric.
+        variants: variant -> its runs.
+        scored: name of a run -> its baselines, the trivial one first.
+        missing: see `Baselines`.
+    """
     trivial: dict[str, Scored] = {}
     linear: list[tuple[list[str], dict[str, Scored]]] = []
     for variant, runs in variants.items():
@@ -184,10 +191,10 @@ def _gather(
                 trivial.setdefault(replicate, each)
             for each in scored[run.name][1:]:
                 own[replicate] = each
-        for names, theirs in linear:
-            if all(theirs.get(replicate, each) == each for replicate, each in own.items()):
+        for names, shared in linear:
+            if all(shared.get(replicate, each) == each for replicate, each in own.items()):
                 names.append(variant)
-                theirs |= own
+                shared |= own
                 break
         else:
             if own:
@@ -206,14 +213,21 @@ def _baseline(metric: str, variants: Sequence[str], scored: Mapping[str, Scored]
 
 
 def _compute(source: Source, runs: Mapping[str, Run]) -> dict[str, Sequence[Scored]]:
-    """The trivial predictor and, where there are labels, the linear model of some runs, by key.
+    """Computes the trivial predictor of each run and, if there are labels, its linear model.
+
+    Args:
+        source: the data set.
+        runs: key -> run.
+
+    Returns:
+        Key -> the baselines of the run, the trivial one first.
 
     Raises:
         UserError: a run has a config that this version does not know, or features are not finite.
     """
     splits = {key: _Split(source, read_config(run.config)) for key, run in runs.items()}
     found: dict[str, Sequence[Scored]] = {}
-    alike: dict[Any, list[str]] = {}  # keys of runs that are given the same features
+    alike: dict[Any, list[str]] = {}  # keys of runs with the same features
     for key, split in splits.items():
         found[key] = (_trivial(split),)
         if split.task.output_names:
@@ -229,7 +243,7 @@ def _compute(source: Source, runs: Mapping[str, Run]) -> dict[str, Sequence[Scor
 
 
 class _Split:
-    """The examples that a run was trained and tested on, as its task sees them."""
+    """The training and test examples of a run, with its frontend and task."""
 
     def __init__(self, source: Source, config: ConfigDict):
         ids = select(source, config.data, config.seed)
@@ -244,13 +258,13 @@ class _Split:
 
     @functools.cached_property
     def features(self) -> Callable[[Batch], tuple[jax.Array, jax.Array]]:
-        """Features (B, T, F) and frame counts (B,) of a batch, not normalised; compiled."""
+        """Compiled: from a batch to features (B, T, F), not normalised, and lengths (B,)."""
         signal, frontend = self.source.signal, self.frontend
         return jax.jit(lambda batch: frontend(signal.floats(batch.signal), batch.length))
 
     @functools.cached_property
     def blocks(self) -> np.ndarray:
-        """How many blocks of each example of the data set are read, int (N,)."""
+        """Number of blocks to read of each example of the data set, int (N,)."""
         signal, seconds = self.source.signal, self.config.data.crop_seconds
         if signal.is_sound:
             seconds = min(seconds or _SECONDS, _SECONDS)
@@ -260,9 +274,10 @@ class _Split:
         return np.minimum(blocks, max(1, int(seconds * signal.rate) // signal.block))
 
     def few(self, ids: np.ndarray) -> np.ndarray:
-        """As many of the ids (N,) as are read in reasonable time, ascending.
+        """Returns at most as many of the ids (N,) as can be read in reasonable time, ascending.
 
-        All trials follow one order of examples, so that those of several folds overlap.
+        All selections follow one random order of the examples, so that those of several folds
+        overlap.
         """
         signal = self.source.signal
         values = signal.block * max(1, signal.width) * self.blocks.mean()
@@ -270,7 +285,7 @@ class _Split:
         return np.sort(ids[np.argsort(order[ids])[: min(EXAMPLES, int(_VALUES // values))]])
 
     def batches(self, ids: np.ndarray) -> Iterator[tuple[np.ndarray, Batch]]:
-        """The examples `ids` in batches of a few shapes: ids (n,), and a batch of n or more."""
+        """Yields ids (n,) and a batch of at least n examples, padded to one of a few shapes."""
         signal, blocks = self.source.signal, self.blocks[ids]
         rounded = 2 ** np.ceil(np.log2(blocks)).astype(np.int64)
         padded = signal.block * np.minimum(rounded, blocks.max())
@@ -286,11 +301,9 @@ class _Split:
                     stream.read(self.source, self.labels, filled, rows, int(length), crop),
                 )
 
-    def inputs_and_targets_of(
-        self, ids: np.ndarray
-    ) -> Iterator[tuple[np.ndarray, InputsAndTargets]]:
-        """What the task asks of the examples `ids`, in batches: ids (n,) and a problem of n."""
-        if self.task.output_names:  # then the labels say all that is asked
+    def inputs_and_targets(self, ids: np.ndarray) -> Iterator[tuple[np.ndarray, InputsAndTargets]]:
+        """Yields ids (n,) and the task's inputs and targets of these n examples."""
+        if self.task.output_names:  # the targets need only the labels
             features = jnp.zeros((len(ids), 1, self.frontend.features))
             labels = self.task.soft_labels(jax.tree.map(jnp.asarray, take(self.labels, ids)))
             yield ids, self.task.inputs_and_targets(features, jnp.ones(len(ids), jnp.int32), labels)
@@ -304,7 +317,7 @@ class _Split:
 
     @functools.cached_property
     def _normalisation(self) -> Normalisation:
-        """Of the features, as in training."""
+        """The normalisation of the features, as in training."""
         if not self.config.frontend.normalise:
             width = self.frontend.features
             return Normalisation(jnp.zeros(width), jnp.ones(width))
@@ -317,15 +330,15 @@ class _Split:
 
 
 def _trivial(split: _Split) -> Scored:
-    """The predictor that ignores its input."""
+    """Scores the predictor that ignores its input."""
     task, train, test = split.task, split.train, split.test
     if not task.output_names:
         train, test = split.few(train), split.few(test)
-    sums = [task.target_sums(p.targets, p.lengths) for _, p in split.inputs_and_targets_of(train)]
+    sums = [task.target_sums(p.targets, p.lengths) for _, p in split.inputs_and_targets(train)]
     total, count = (np.sum(a, axis=0, dtype=np.float64) for a in zip(*sums, strict=True))
     mean = jnp.asarray(total / count, jnp.float32)
     scores = []
-    for _, prepared in split.inputs_and_targets_of(test):
+    for _, prepared in split.inputs_and_targets(test):
         outputs = task.trivial_outputs(mean, prepared.lengths, prepared.inputs.shape[1])
         scores.append(jax.device_get(task.score(outputs, prepared.targets, prepared.lengths)))
     joined = {name: np.concatenate([each[name] for each in scores]) for name in scores[0]}
@@ -333,7 +346,7 @@ def _trivial(split: _Split) -> Scored:
 
 
 def _vectors(split: _Split, ids: np.ndarray) -> dict[int, np.ndarray]:
-    """Mean and standard deviation over time of the features of each example, float32 (2 F,)."""
+    """Returns each example's mean and standard deviation over time, float32 (2 F,), by id."""
 
     @jax.jit
     def statistics(batch: Batch) -> jax.Array:
@@ -350,20 +363,20 @@ def _vectors(split: _Split, ids: np.ndarray) -> dict[int, np.ndarray]:
 
 
 def _linear(split: _Split, vectors: Mapping[int, np.ndarray]) -> Scored:
-    """The linear model of mean and standard deviation over time."""
+    """Scores the linear model of the features' mean and standard deviation over time."""
     train, test, task = split.few(split.train), split.few(split.test), split.task
     inputs, tested = (np.stack([vectors[i] for i in ids.tolist()]) for ids in (train, test))
     if not (np.isfinite(inputs).all() and np.isfinite(tested).all()):
         raise UserError(f"Features of {split.source.name} are not finite.")
     outputs = task.linear_outputs(inputs, take(split.labels, train), tested)
-    _, prepared = next(split.inputs_and_targets_of(test))
+    _, prepared = next(split.inputs_and_targets(test))
     scores = jax.device_get(task.score(jnp.asarray(outputs), prepared.targets, prepared.lengths))
     about = (
         "logistic regression on the mean and standard deviation over time of "
-        f"{_features(split)}, {_of(len(train), len(split.train))} training examples"
+        f"{_features(split)}, {_used(len(train), len(split.train))} training examples"
     )
     if len(test) < len(split.test):
-        about += f", {_of(len(test), len(split.test))} test examples"
+        about += f", {_used(len(test), len(split.test))} test examples"
     return Scored("linear model", about, measure(metrics_of(task), scores))
 
 
@@ -372,5 +385,5 @@ def _features(split: _Split) -> str:
     return f"{split.frontend.features} {f'{name} ' if of_sound else ''}features"
 
 
-def _of(used: int, there: int) -> str:
-    return f"{used:,}" if used == there else f"{used:,} of {there:,}"
+def _used(used: int, total: int) -> str:
+    return f"{used:,}" if used == total else f"{used:,} of {total:,}"

@@ -1,4 +1,4 @@
-"""How two variants differ class by class, or tag by tag."""
+"""The difference of two variants for each class or tag."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,14 +22,13 @@ SHOWN = 12
 
 @dataclass(frozen=True)
 class ClassDifference:
-    """How well two variants find one class, or one tag.
+    """The scores of two variants on one class or tag.
 
     Attributes:
-        name: of the class.
-        values: of `Task.answer_metric` of each variant, such as recall, over the replicates of
-          both.
-        pair: the difference of the first less the second; its p-value is adjusted for the number
-            of classes.
+        name: name of the class.
+        values: each variant's `Task.output_metric`, such as recall, over the replicates that both
+            have.
+        pair: the first minus the second; the p-value is adjusted for the number of classes.
     """
 
     name: str
@@ -43,16 +42,16 @@ class ClassDifference:
 
 
 def class_differences(comparison: Comparison) -> tuple[ClassDifference, ...]:
-    """The best variant against the second on each class, from its strongest class to its weakest.
+    """Compares the best variant with the second on each class. The largest difference comes first.
 
-    There are none without classes, or where the variants have no replicate in common.
+    Returns () without classes, or if the variants have no common replicate.
     """
     task, variants = comparison.results.task, comparison.variants[:2]
     if len(variants) < 2:
         return ()
     found: list[tuple[str, tuple[float, float], Difference]] = []
-    for answer, name in enumerate(task.output_names):
-        runs = {variant.name: _of_answer(task, variant, answer) for variant in variants}
+    for output, name in enumerate(task.output_names):
+        runs = {variant.name: _runs_of_output(task, variant, output) for variant in variants}
         if not all(runs.values()):
             continue
         test_sets = score(task.output_metric, runs)
@@ -77,17 +76,17 @@ def class_differences(comparison: Comparison) -> tuple[ClassDifference, ...]:
 
 
 def most_different(found: tuple[ClassDifference, ...]) -> tuple[ClassDifference, ...]:
-    """Those with the largest differences, in the same order."""
+    """Returns the `SHOWN` classes with the largest differences, in the same order."""
     largest = sorted(found, key=lambda each: abs(each.difference.value), reverse=True)[:SHOWN]
     return tuple(each for each in found if each in largest)
 
 
-def _of_answer(task: Task, variant: Variant, answer: int) -> list[Run]:
-    """The runs of a variant with what tells of one class; runs that tell nothing are left out."""
-    of_runs = ((run, task.of_output(run.predictions, answer)) for run in variant.runs)
-    return [replace(run, predictions=told) for run, told in of_runs if told is not None]
+def _runs_of_output(task: Task, variant: Variant, output: int) -> list[Run]:
+    """Returns a variant's runs with the predictions for one output; runs without are left out."""
+    predictions = ((run, task.of_output(run.predictions, output)) for run in variant.runs)
+    return [replace(run, predictions=found) for run, found in predictions if found is not None]
 
 
 def _mean(variant: str, common: Sequence[tuple[ScoredTestSet, list[str]]]) -> float:
-    """The metric of a variant over the replicates that both variants of a pair have."""
+    """Returns a variant's mean metric over the replicates that both variants of a pair have."""
     return float(np.mean([part.take(variant, keys).mean() for part, keys in common]))

@@ -1,8 +1,7 @@
-"""From the runs of a sweep to a comparison of its variants, each at its best trial."""
+"""Compares the variants of a sweep, each at its best trial."""
 
 import itertools
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,13 +23,15 @@ class Variant:
     """A variant at its chosen trial.
 
     Attributes:
-        draw: the setting that validation chose.
-        trials: how many the sweep plans; judged: those with a finished run, among which it chose;
-            survivors: those that no rung of halving has dropped.
-        runs: the compared runs of that trial, in the order of the sweep; values: test metric of
-            each.
-        planned: how many runs the sweep plans for the trial.
-        estimate: the test metric over all of them.
+        name: name of the variant.
+        trial: the setting that the validation split chose.
+        trials: number of trials in the sweep.
+        judged: number of trials with a finished run, among which validation chose.
+        survivors: number of trials that successive halving did not drop.
+        runs: the compared runs of the chosen trial, in the order of the sweep.
+        values: test metric of each of `runs`.
+        planned: number of runs that the sweep plans for the trial.
+        estimate: the test metric over `runs`.
     """
 
     name: str
@@ -49,10 +50,11 @@ class Sampled:
     """The size of one test set.
 
     Attributes:
-        replicates, examples: how many.
-        units: how many clusters if `clustered`, else examples.
-        one_cluster: all examples are of one known speaker or recording.
-        dropped: examples that not every run of the test set has predicted.
+        replicates, examples: number of replicates and examples.
+        units: number of clusters if `clustered`, else of examples.
+        clustered: whether the sampling units are clusters.
+        one_cluster: whether all examples belong to one known speaker or recording.
+        dropped: number of examples left out, since not every run has predicted them.
     """
 
     replicates: int
@@ -65,13 +67,17 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that is concluded from a sweep. Variants come best first, pairs in that order.
+    """The conclusions from a sweep. The best variant comes first; pairs follow the same order.
 
     Attributes:
-        differences: what `pairs` were concluded from, in the same order.
+        results: the sweep's runs.
+        variants: the variants with finished runs.
+        differences: the paired differences behind `pairs`, in the same order.
+        pairs: the verdict on each pair of variants.
+        test_sets: the size of each test set.
         margin: the smallest difference that matters.
-        baselines: what simple predictors score on the same test splits.
-        left_out: runs that are not compared since another variant lacks their replicate.
+        baselines: scores of simple predictors on the same test splits.
+        left_out: number of runs left out, since another variant lacks their replicate.
     """
 
     results: Results
@@ -85,7 +91,7 @@ class Comparison:
 
     @property
     def baseline(self) -> float | None:
-        """The test metric of a predictor that ignores its input; None if unknown."""
+        """Test metric of the predictor that ignores its input; None if unknown."""
         return self.baselines.chance
 
     @property
@@ -99,10 +105,10 @@ class ScoredTestSet:
     """A test set and the scores of the runs that share it.
 
     Attributes:
-        scores: (runs, examples); the mean of a row is the run's metric.
-        units: (examples,), as in `statistics.Scores`.
+        scores: float (runs, examples); the mean of a row is the run's metric.
+        units: int (examples,), as in `statistics.Scores`.
         rows: (variant, replicate) -> row of `scores`.
-        sampled: its size.
+        sampled: the size of the test set.
     """
 
     scores: np.ndarray
@@ -111,12 +117,12 @@ class ScoredTestSet:
     sampled: Sampled
 
     def replicates(self, *variants: str) -> list[str]:
-        """Keys of the replicates that all of `variants` have."""
+        """Returns the keys of the replicates that all of `variants` have."""
         keys = dict.fromkeys(key for _, key in self.rows)
         return [key for key in keys if all((variant, key) in self.rows for variant in variants)]
 
     def take(self, variant: str, replicates: Sequence[str]) -> np.ndarray:
-        """The scores of a variant in some replicates, (replicates, examples)."""
+        """Returns a variant's scores in some replicates, float (replicates, examples)."""
         return self.scores[[self.rows[variant, key] for key in replicates]]
 
 
@@ -124,15 +130,16 @@ def compare(results: Results, baselines: Baselines = NO_BASELINES) -> Comparison
     """Chooses a trial for each variant and compares the variants on the test split.
 
     Args:
-        results: of the sweep.
-        baselines: of the sweep. There is no verdict on two variants that stay at the trivial one.
+        results: the sweep's results.
+        baselines: the sweep's baselines. Two variants that both stay at the trivial baseline get no
+            verdict.
 
     Raises:
-        UserError: variants share no test example of a replicate.
+        UserError: the variants have no common test example in a replicate.
     """
     metric = results.metric
     chosen = chosen_runs(results)
-    # A run may have predicted and then failed before it was done.
+    # A run may fail after it has written its predictions.
     usable = {
         variant: [r for r in runs if r.result and r.predictions["example"].size]
         for variant, runs in chosen.items()
@@ -142,7 +149,10 @@ def compare(results: Results, baselines: Baselines = NO_BASELINES) -> Comparison
     variants = [
         _variant(results, name, runs, chosen[name], test_sets) for name, runs in usable.items()
     ]
-    variants.sort(key=lambda variant: _rank(variant, metric.higher_is_better))
+    variants.sort(
+        key=lambda variant: rank_trials([variant.estimate.value], metric.higher_is_better),
+        reverse=True,
+    )
 
     differences = difference_of_pairs([variant.name for variant in variants], test_sets)
     best = variants[0].estimate.value if variants else 0.0
@@ -181,10 +191,12 @@ def compare(results: Results, baselines: Baselines = NO_BASELINES) -> Comparison
 
 
 def score(metric: Metric, variants: Mapping[str, Sequence[Run]]) -> list[ScoredTestSet]:
-    """Groups the runs of all variants by test set; scores are what examples contribute to a metric.
+    """Groups the runs of all variants by test set, and scores each example.
+
+    A score is the example's contribution to the metric.
 
     Raises:
-        UserError: variants share no test example of a replicate.
+        UserError: the variants have no common test example in a replicate.
     """
     examples: dict[str, np.ndarray] = {}
     predicted: dict[str, int] = {}
@@ -196,7 +208,7 @@ def score(metric: Metric, variants: Mapping[str, Sequence[Run]]) -> list[ScoredT
     shared: dict[bytes, list[str]] = {}
     for key, ids in examples.items():
         if not ids.size:
-            raise UserError(f"The runs of replicate {key} have no test example in common.")
+            raise UserError(f"The runs of replicate {key} have no common test example.")
         shared.setdefault(ids.tobytes(), []).append(key)
 
     test_sets = []
@@ -238,7 +250,7 @@ def score(metric: Metric, variants: Mapping[str, Sequence[Run]]) -> list[ScoredT
 def difference_of_pairs(
     variants: Sequence[str], test_sets: Sequence[ScoredTestSet]
 ) -> tuple[Difference, ...]:
-    """The difference of every pair of variants that has a replicate in common."""
+    """Returns the difference of each pair of variants with a common replicate."""
     found = []
     for first, second in itertools.combinations(variants, 2):
         scores = [
@@ -252,7 +264,7 @@ def difference_of_pairs(
 
 
 def components_of(variant: str, test_sets: Sequence[ScoredTestSet]) -> Components:
-    """The mean of a variant's metric, and the parts of its variance."""
+    """Returns the mean of a variant's metric and the components of its variance."""
     return statistics.components(
         [
             _scores(part, keys, part.take(variant, keys))
@@ -296,19 +308,11 @@ def _variant(
     )
 
 
-def _rank(variant: Variant, higher_is_better: bool) -> float:
-    """The lower, the better; what is not finite comes last."""
-    value = variant.estimate.value
-    if not math.isfinite(value):
-        return math.inf
-    return -value if higher_is_better else value
-
-
 def _in_common(variants: dict[str, list[Run]]) -> tuple[dict[str, list[Run]], int]:
-    """The runs of replicates that all variants have, and how many others there are.
+    """Keeps the runs of replicates that all variants have. Returns them and the number left out.
 
-    Else a variant could win by having finished the easier folds first. If there is no such
-    replicate, all runs stay, each variant for itself.
+    Otherwise a variant could win because it has finished the easier folds first. If there is no
+    common replicate, all runs are kept.
     """
     replicates = [{setting_key(run.replicate) for run in runs} for runs in variants.values()]
     common = set.intersection(*replicates) if replicates else set()
@@ -322,12 +326,12 @@ def _in_common(variants: dict[str, list[Run]]) -> tuple[dict[str, list[Run]], in
 
 
 def chosen_runs(results: Results) -> dict[str, list[Run]]:
-    """The runs of each variant at the trial that validation chooses."""
+    """Returns the runs of each variant at the trial that validation chooses."""
     return {variant: _choose_trial(results, variant) for variant in results.variants}
 
 
 def _choose_trial(results: Results, variant: str) -> list[Run]:
-    """The runs of the trial with the best validation metric over replicates; see `merit`."""
+    """Returns the runs of a variant's best trial on validation; see `rank_trials`."""
     trials: dict[str, list[Run]] = {}
     for run in results.runs:
         if run.variant == variant:

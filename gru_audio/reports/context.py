@@ -1,4 +1,4 @@
-"""What a reader needs beside the verdicts: data, baselines, and training that was cut short."""
+"""Notes beside the verdicts: the data, the baselines, and training that stopped too early."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,34 +9,34 @@ from gru_audio.reports.baselines import Baseline
 from gru_audio.reports.comparison import Comparison, Variant
 from gru_audio.reports.results import Curve, Results
 
-_FEWEST = 4  # evaluations from which a trend can be told
+_FEWEST = 4  # evaluations needed to see a trend
 _CLEAR = 2.0  # standard errors that an improvement must exceed
-_LEAST_SHARE = 0.01  # of the whole improvement that the end must bring
+_LEAST_SHARE = 0.01  # smallest share of the whole improvement that the end must bring
 _ROLES = {"train": "training", "validation": "validation", "test": "test"}
 
 
 def data(comparison: Comparison) -> str:
-    """The data set, its classes and the sizes of its splits, as a sentence or two."""
+    """Returns a sentence on the data set, its classes and the sizes of its splits."""
     results = comparison.results
-    said = f"Data set: {results.config.get('data.name', 'unknown')}"
+    text = f"Data set: {results.config.get('data.name', 'unknown')}"
     if output_names := results.task.output_names:
-        said += f", {len(output_names)} {results.task.output_words[1]} ({results.target})"
+        text += f", {len(output_names)} {results.task.output_words[1]} ({results.target})"
     sizes = [size for role, name in _ROLES.items() if (size := _size(comparison, role, name))]
     if not sizes:
-        return f"{said}."
+        return f"{text}."
     folds = len(comparison.test_sets)
     where = f" in each of {folds} folds" if folds > 1 else ""
-    return f"{said}; {wording.listed(sizes)} examples{where}."
+    return f"{text}; {wording.listed(sizes)} examples{where}."
 
 
 def baselines(comparison: Comparison) -> list[Baseline]:
-    """The baselines in the order of the table: the trivial one first."""
+    """Returns the baselines in the order of the table, the trivial one first."""
     found = comparison.baselines
     return [*([found.trivial] if found.trivial else []), *found.linear]
 
 
 def about(comparison: Comparison, baseline: Baseline) -> str:
-    """How a baseline was made, and what it is a baseline of where that is not all variants."""
+    """Returns how a baseline was made and, if there are several, for which variants."""
     if baseline is comparison.baselines.trivial:
         return "ignores its input: chance level"
     if len(comparison.baselines.linear) > 1:
@@ -45,17 +45,17 @@ def about(comparison: Comparison, baseline: Baseline) -> str:
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """Sentences on chance level, on the linear models, and on training that should go on."""
+    """Returns sentences on chance level, linear models, and training that stopped too early."""
     return [*_baseline_notes(comparison), *_training_notes(comparison)]
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """All of it, for the table; nothing where no run has finished."""
+    """Returns all notes for the table; [] if no run has finished."""
     return [data(comparison), *notes(comparison)] if comparison.variants else []
 
 
 def summary(comparison: Comparison) -> list[str]:
-    """What a terminal shows: the verdict, its numbers, their context, and what is missing."""
+    """Returns the lines for the terminal: the verdict, its numbers, notes, and missing runs."""
     lines = [f"{wording.headline(comparison)}. {wording.evidence(comparison)}"]
     lines += sentences(comparison)
     if missing := wording.progress(comparison.results):
@@ -64,7 +64,7 @@ def summary(comparison: Comparison) -> list[str]:
 
 
 def _size(comparison: Comparison, role: str, name: str) -> str:
-    """How many examples a role has, such as "2,400 to 2,700 training"; "" if none or unknown."""
+    """Returns the number of examples of a role: "2,400 to 2,700 training"; "" if unknown."""
     runs = [run for variant in comparison.variants for run in variant.runs]
     counts = [run.result.get("examples") for run in runs]
     counts = [each.get(role) if isinstance(each, Mapping) else None for each in counts]
@@ -79,26 +79,26 @@ def _size(comparison: Comparison, role: str, name: str) -> str:
 
 def _baseline_notes(comparison: Comparison) -> list[str]:
     found, metric = comparison.baselines, comparison.results.metric
-    scale, said = metric.scale, []
+    scale, texts = metric.scale, []
     if found.trivial:
         value = scale.value(found.trivial.value)
-        said.append(
-            f"Chance level ({found.trivial.name}): a test {metric.title} of {value} without any "
-            "look at the input."
+        texts.append(
+            f"Chance level ({found.trivial.name}): a test {metric.title} of {value}, without "
+            "reading the input."
         )
     for linear in found.linear:
         value = scale.value(linear.value)
-        said.append(
+        texts.append(
             f"Linear model: a test {metric.title} of {value} "
-            f"({about(comparison, linear)}){_beside(comparison, linear)}."
+            f"({about(comparison, linear)}){_not_better(comparison, linear)}."
         )
     if found.missing:
-        said.append(f"Baselines are not computed: {found.missing}")
-    return said
+        texts.append(f"Baselines are not computed: {found.missing}")
+    return texts
 
 
-def _beside(comparison: Comparison, linear: Baseline) -> str:
-    """Which variants are not better than a linear model."""
+def _not_better(comparison: Comparison, linear: Baseline) -> str:
+    """Returns which variants are not better than a linear model; "" if all are better."""
     sign = 1 if comparison.results.metric.higher_is_better else -1
     own = [variant for variant in comparison.variants if variant.name in linear.variants]
     worse = [variant.name for variant in own if sign * (variant.estimate.value - linear.value) <= 0]
@@ -118,7 +118,7 @@ def _training_notes(comparison: Comparison) -> list[str]:
     if not rising:
         return []
     return [
-        f"{_listed(rising)} stopped while improving ({results.selection.replace('/', ' ')}): "
+        f"{_listed(rising)} stopped while {results.selection.replace('/', ' ')} was improving: "
         "try more steps (config.train.steps)."
     ]
 
@@ -128,10 +128,9 @@ def _listed(variants: Sequence[str]) -> str:
 
 
 def stopped_while_improving(results: Results, variant: Variant) -> bool:
-    """Whether the runs of a variant would probably have become better with more steps.
+    """Whether a variant's runs would probably improve with more steps.
 
-    By the validation metric that selects. Runs that early stopping or halving has ended do not
-    count.
+    The criterion is the selection metric. Runs that early stopping or halving ended are ignored.
     """
     curves = [
         run.curves[results.selection]
@@ -145,10 +144,11 @@ def stopped_while_improving(results: Results, variant: Variant) -> bool:
 def still_improving(curves: Sequence[Curve], *, higher_is_better: bool) -> bool:
     """Whether the curves of a variant's replicates, taken together, still improve at their end.
 
-    The end is the last eighth of the evaluations, or the last one of a few. Most curves must have
-    their best value there. On average the end must be better than the eighth before it: by more
-    than the spread between evaluations explains, and by a hundredth of the whole improvement. A
-    curve that has flattened, as under a cosine schedule, is thus no longer improving.
+    The end is the last eighth of the evaluations, and at least the last one. Two conditions must
+    hold: most curves have their best value in the end; and on average the end is better than the
+    eighth before it, by more than `_CLEAR` standard errors of the noise between evaluations and by
+    more than `_LEAST_SHARE` of the whole improvement. A curve that has flattened, as under a cosine
+    schedule, is not improving.
     """
     sign = 1 if higher_is_better else -1
     runs = [sign * curve.values for curve in curves if curve.values.size >= _FEWEST]
@@ -166,10 +166,10 @@ def still_improving(curves: Sequence[Curve], *, higher_is_better: bool) -> bool:
 
 
 def _noise(values: np.ndarray) -> np.ndarray:
-    """Estimates (n,) of the variance between evaluations, from the second half of a curve.
+    """Returns estimates (n,) of the variance between evaluations in the second half of a curve.
 
-    Third differences leave nothing of a trend that is a parabola. Of independent noise they have 20
-    times the variance.
+    Third differences remove a quadratic trend. For independent noise they have 20 times the
+    variance of the noise.
     """
     late = values[min(values.size // 2, values.size - _FEWEST) :]
     return np.diff(late, 3) ** 2 / 20

@@ -1,4 +1,4 @@
-"""Which figures a report has, from what its comparison can show."""
+"""Chooses and draws the figures of a report."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from gru_audio.reports import classes, figures, wording
 from gru_audio.reports.comparison import Comparison
 from gru_audio.reports.svg import Drawing
 
-_SHOWN_PAIRS = 10  # more are left to the table
-_MANY_CLASSES = 20  # of more, the most different are shown
-_TELLING_RATIO = 1.25  # of the dearest to the cheapest variant, from which cost is worth a figure
+_SHOWN_PAIRS = 10  # with more pairs, the figure shows those of the best variant
+_MANY_CLASSES = 20  # with more classes, the figure shows those with the largest differences
+_LEAST_RATIO = 1.25  # smallest ratio of the highest to the lowest cost that gets a figure
 
 
 @dataclass(frozen=True)
 class ClassFigure:
-    """Where the two best variants differ: `shown` of `of` classes, the most different ones."""
+    """The difference of the two best variants in `shown` of `of` classes."""
 
     drawing: Drawing
     variants: tuple[str, str]
@@ -24,15 +24,15 @@ class ClassFigure:
 
 @dataclass(frozen=True)
 class FigureSet:
-    """The figures of a report; those with nothing to show are None or missing.
+    """The figures of a report. A figure without data is None or missing.
 
     Attributes:
-        metric: the test metric of every variant.
-        differences: of pairs of variants.
-        curves: during training.
-        costs: the test metric against what a variant costs.
+        metric: test metric of every variant.
+        differences: differences of pairs of variants.
+        curves: metrics during training.
+        costs: test metric against the cost of a variant.
         classes: see `ClassFigure`.
-        confusions: (variant, its confusion matrix).
+        confusions: (variant, confusion matrix).
     """
 
     metric: Drawing | None = None
@@ -43,7 +43,7 @@ class FigureSet:
     confusions: tuple[tuple[str, Drawing], ...] = ()
 
     def __iter__(self) -> Iterator[Drawing]:
-        """All figures."""
+        """Yields all figures."""
         for single in (self.metric, self.differences):
             if single:
                 yield single
@@ -56,7 +56,7 @@ class FigureSet:
 
 
 def draw_figures(comparison: Comparison) -> FigureSet:
-    """Draws all figures that there is something to show in."""
+    """Draws all figures that have data."""
     variants, results = comparison.variants, comparison.results
     if not variants:
         return FigureSet()
@@ -88,7 +88,7 @@ def _classes(comparison: Comparison) -> ClassFigure | None:
 
 
 def _costs(comparison: Comparison) -> tuple[Drawing, ...]:
-    """The test metric against the cost of a variant, if that says more than the table."""
+    """Draws the test metric against each kind of cost, if the costs differ enough."""
     variants = comparison.variants
     seconds, clock = wording.clock(comparison.results)
     costs: dict[str, tuple[list[float | None], Callable[[float], str]]] = {
@@ -102,8 +102,8 @@ def _costs(comparison: Comparison) -> tuple[Drawing, ...]:
         ),
     }
     drawn = []
-    for label, (cost, told) in costs.items():
+    for label, (cost, text) in costs.items():
         known = [value for value in cost if value]
-        if len(known) == len(variants) >= 2 and max(known) >= _TELLING_RATIO * min(known):
-            drawn.append(figures.metric_against_cost(comparison, known, label, told))
+        if len(known) == len(variants) >= 2 and max(known) >= _LEAST_RATIO * min(known):
+            drawn.append(figures.metric_against_cost(comparison, known, label, text))
     return tuple(drawn)

@@ -1,4 +1,4 @@
-"""The figures of a report, each `WIDTH` units wide: a column of the page, or a phone."""
+"""Draws the figures of a report. Each is `WIDTH` units wide: a column of the page, or a phone."""
 
 import itertools
 import math
@@ -24,20 +24,20 @@ from gru_audio.tasks.scale import MINUS
 
 MATRIX_WIDTH = 360
 
-_ROUND = (1, 2, 2.5, 5, 10)  # first digits of the steps between ticks
-_CURVE_POINTS = 150  # more cannot be seen at this width
-_MAGNITUDES = 10  # largest over smallest value from which an axis is logarithmic
-_NUMBERED_CLASSES = 20  # a confusion matrix of more has no room for counts
+_ROUND = (1, 2, 2.5, 5, 10)  # allowed steps between ticks, up to a power of ten
+_CURVE_POINTS = 150  # more points are not visible at this width
+_MAGNITUDES = 10  # smallest ratio of the largest to the smallest value for a logarithmic axis
+_NUMBERED_CLASSES = 20  # a confusion matrix of more classes shows no counts
 _ON_PAPER = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}  # hides grid lines behind text
 
 
-def arm_variable(comparison: Comparison, variant: str) -> str:
-    """The CSS variable that holds a variant's colour, the same wherever the variant appears."""
-    return svg.arm_variable(comparison.results.variants.index(variant))
+def colour_variable(comparison: Comparison, variant: str) -> str:
+    """Returns the CSS variable of a variant's colour, which is the same everywhere on the page."""
+    return svg.colour_variable(comparison.results.variants.index(variant))
 
 
 def test_metric(comparison: Comparison) -> Drawing:
-    """The test metric of every variant: estimate, interval, and its replicates as dots below."""
+    """Draws the test metric of every variant: estimate, interval, and a dot for each replicate."""
     metric = comparison.results.metric
     scale = metric.scale
     with matplotlib.rc_context(STYLE):
@@ -61,7 +61,7 @@ def test_metric(comparison: Comparison) -> Drawing:
 
 
 def differences(comparison: Comparison, pairs: Sequence[Pair]) -> Drawing:
-    """The paired differences with their intervals and adjusted p-values, beside zero."""
+    """Draws the paired differences with their intervals, adjusted p-values and a line at zero."""
     metric = comparison.results.metric
     scale = metric.scale
     with matplotlib.rc_context(STYLE):
@@ -84,10 +84,10 @@ def differences(comparison: Comparison, pairs: Sequence[Pair]) -> Drawing:
 
 
 def learning_curve(comparison: Comparison, name: str) -> Drawing | None:
-    """A training metric of every variant: its mean, and the band from lowest to highest replicate.
+    """Draws the learning curves of a metric: mean, and band from lowest to highest replicate.
 
-    Drawn while at least half of a variant's replicates are still in training. None if no run has
-    it.
+    A curve ends when fewer than half of the variant's replicates are still in training. Returns
+    None if no run has the metric.
     """
     curves = {
         variant.name: [run.curves[name] for run in variant.runs if name in run.curves]
@@ -108,7 +108,7 @@ def learning_curve(comparison: Comparison, name: str) -> Drawing | None:
             if len(members) > 1:
                 axes.fill_between(steps, low, high, color=colour, alpha=0.16, linewidth=0)
             line: dict[str, Any] = {"color": colour, "linewidth": 1.8, "markersize": 7}
-            # A line through a single point would not be seen.
+            # A line through a single point is not visible.
             alone = steps.size == 1
             line |= {"marker": "o" if alone else "", "clip_on": not alone}
             axes.plot(steps, mean, solid_joinstyle="round", **line)
@@ -125,14 +125,14 @@ def learning_curve(comparison: Comparison, name: str) -> Drawing | None:
 
 
 def confusion(comparison: Comparison, variant: Variant) -> Drawing | None:
-    """Counts of true against predicted class, summed over replicates; shade is the share of a row.
+    """Draws the counts of true against predicted class, summed over replicates.
 
-    The shade follows the square root of the share: else the errors of a good variant would not
-    show. None if the task has no such counts.
+    The shade of a cell is the square root of its share of the row, so that rare errors are visible.
+    Returns None if the task has no such counts.
     """
     task = comparison.results.task
-    names, of_runs = task.output_names, [task.confusion(run.predictions) for run in variant.runs]
-    known = [counts for counts in of_runs if counts is not None]
+    names, matrices = task.output_names, [task.confusion(run.predictions) for run in variant.runs]
+    known = [matrix for matrix in matrices if matrix is not None]
     if not known:
         return None
     counts = np.sum(known, axis=0)
@@ -167,7 +167,7 @@ def confusion(comparison: Comparison, variant: Variant) -> Drawing | None:
 
 
 def class_differences(comparison: Comparison, shown: Sequence[ClassDifference]) -> Drawing:
-    """What the best variant is ahead of the second in each class, in recall say, beside zero."""
+    """Draws the best variant minus the second for each class, in the task's metric of a class."""
     first, second = (variant.name for variant in comparison.variants[:2])
     metric = comparison.results.task.output_metric
     scale = metric.scale
@@ -189,20 +189,20 @@ def class_differences(comparison: Comparison, shown: Sequence[ClassDifference]) 
         rows.finish(label, scale, zero=True)
         title, one = metric.title, comparison.results.task.output_words[0]
         title = f"{title[0].upper()}{title[1:]} of each {one}"
-        said = f"{title}, {first} minus {second}, with 95 % intervals"
-        return Drawing("classes", said, rows.figure)
+        label = f"{title}, {first} minus {second}, with 95 % intervals"
+        return Drawing("classes", label, rows.figure)
 
 
 def metric_against_cost(
-    comparison: Comparison, cost: Sequence[float], label: str, told: Callable[[float], str]
+    comparison: Comparison, cost: Sequence[float], label: str, text: Callable[[float], str]
 ) -> Drawing:
-    """The test metric of each variant against what it costs, and the front that none is beyond.
+    """Draws the test metric of each variant against its cost, with the Pareto front.
 
     Args:
-        comparison: of the variants.
-        cost: in the order of the variants, above zero; on a logarithmic scale.
-        label: of the cost.
-        told: the cost in words.
+        comparison: the comparison of the variants.
+        cost: positive cost of each variant, in their order; the axis is logarithmic.
+        label: axis label of the cost.
+        text: formats a cost.
     """
     metric = comparison.results.metric
     scale = metric.scale
@@ -224,8 +224,8 @@ def metric_against_cost(
         _frame(axes, f"test {metric.title}", label, scale)
         axes.set_xticks([min(cost), max(cost)])
         axes.minorticks_off()
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: told(v)))
-        axes.autoscale_view()  # before names are placed in it
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: text(v)))
+        axes.autoscale_view()  # `_name_points` needs the final limits
         _name_points(axes, comparison, cost)
         name = f"cost-{re.sub('[^a-z]+', '-', label.lower())}"
         return Drawing(name, f"Test {metric.title} against {label}", figure)
@@ -234,7 +234,10 @@ def metric_against_cost(
 def pareto_front(
     cost: Sequence[float], values: Sequence[float], higher_is_better: bool
 ) -> list[int]:
-    """Those, from the cheapest on, that are better than all that cost no more."""
+    """Returns the indices of the Pareto front, the cheapest first.
+
+    An element is on the front if it is better than all that cost no more.
+    """
     sign = 1 if higher_is_better else -1
     front: list[int] = []
     for i in sorted(range(len(cost)), key=lambda i: (cost[i], -sign * values[i])):
@@ -244,8 +247,8 @@ def pareto_front(
 
 
 def _name_points(axes: Axes, comparison: Comparison, cost: Sequence[float]) -> None:
-    """Each variant's name beside its point, where it hides no other name and no point."""
-    size, wide, high = 11, 7.0, 13.0  # of a letter, in units
+    """Writes each variant's name beside its point, if a place is free."""
+    size, wide, high = 11, 7.0, 13.0  # font size; width and height of a letter in units
     points = axes.transData.transform(
         [(x, variant.estimate.value) for variant, x in zip(comparison.variants, cost, strict=True)]
     )
@@ -270,31 +273,31 @@ def _name_points(axes: Axes, comparison: Comparison, cost: Sequence[float]) -> N
 
 
 def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two boxes (left, bottom, right, top) meet."""
+    """Whether two boxes (left, bottom, right, top) overlap."""
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _colour(comparison: Comparison, variant: str) -> str:
-    return svg.arm_colour(comparison.results.variants.index(variant))
+    return svg.variant_colour(comparison.results.variants.index(variant))
 
 
 class _Rows:
-    """A figure of rows: a heading with a name and numbers, and below it a band for the plot.
+    """A figure of rows. Each row has a heading with a name and numbers, and below it a plot band.
 
-    The vertical axis is in units of the figure from the top, so that no text meets a line. Names
-    and numbers that are too long for one line stand one below the other.
+    The vertical axis is in units of the figure, measured from the top. If a name and its numbers do
+    not fit in one line, the numbers go below the name.
     """
 
-    _LINE, _LETTER = 17, 0.64  # height of a line; width of a letter of DejaVu Sans of size 1
+    _LINE, _LETTER = 17, 0.64  # height of a line; width of a letter in DejaVu Sans of size 1
 
     def __init__(self, names: Sequence[str], numbers: Sequence[str], band: int = 22):
-        room = WIDTH - 20
+        width = WIDTH - 20
         letters = [1.1 * len(a) + len(b) + 2 for a, b in zip(names, numbers, strict=True)]
-        size = min(12, room / (self._LETTER * max(letters)))
+        size = min(12, width / (self._LETTER * max(letters)))
         together = size >= 10
         size = size if together else 11
-        letter = 1.1 * self._LETTER * size  # of a name; names are bold
-        wrapped = [textwrap.wrap(name, int(room / letter)) or [""] for name in names]
+        letter = 1.1 * self._LETTER * size  # width of a letter of a name; names are bold
+        wrapped = [textwrap.wrap(name, int(width / letter)) or [""] for name in names]
         below = 0 if together else 1
         heights = [self._LINE * (len(name) + below) + band for name in wrapped]
         self._tops = np.cumsum([0, *heights])
@@ -311,7 +314,7 @@ class _Rows:
             self.axes.text(x, y, number, color=MUTED, ha=side, **text)
 
     def middle(self, row: int) -> float:
-        """Where the interval of a row is drawn."""
+        """Returns the vertical position of a row's interval."""
         return float(self._middles[row])
 
     def interval(self, row: int, estimate: Estimate, colour: str) -> None:
@@ -344,7 +347,7 @@ class _Rows:
 
 
 def _frame(axes: Axes, title: str, label: str, scale: wording.Scale) -> None:
-    """A plot over a number: the title says what goes up, `label` what goes along."""
+    """Formats a plot: `title` names the vertical axis, `label` the horizontal one."""
     axes.grid(axis="y")
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=_ROUND))
     axes.yaxis.set_major_formatter(_in_units_of(scale))
@@ -357,12 +360,12 @@ def _frame(axes: Axes, title: str, label: str, scale: wording.Scale) -> None:
 
 
 def _in_units_of(scale: wording.Scale) -> FuncFormatter:
-    """Ticks of a metric's axis."""
+    """Returns the formatter of the ticks of a metric's axis."""
     return FuncFormatter(lambda v, _: f"{v * scale.factor:g}".replace("-", MINUS))
 
 
 def _band(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Steps, and the mean, lowest and highest of the curves that still go on there."""
+    """Returns steps, and the mean, minimum and maximum over the curves that reach each step."""
     steps = np.unique(np.concatenate([curve.steps for curve in curves]))
     at = np.stack([np.interp(steps, c.steps, c.values, right=np.nan) for c in curves])
     alive = np.isfinite(at).sum(axis=0) * 2 >= len(curves)
@@ -374,14 +377,14 @@ def _band(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
 
 
 def _spans_magnitudes(curves: Sequence[Curve]) -> bool:
-    """Whether a logarithmic axis suits the curves: on a narrow range it would have no ticks."""
+    """Whether the curves are positive and wide enough for ticks on a logarithmic axis."""
     least = min(curve.values.min() for curve in curves)
     return bool(0 < least * _MAGNITUDES <= max(curve.values.max() for curve in curves))
 
 
 def _show_the_end(axes: Axes, curves: Sequence[Curve]) -> None:
-    """Shows the values after a fifth of the steps: those before would flatten the rest."""
+    """Fits the vertical axis to the values after the first fifth of the steps."""
     start = max(curve.steps.max() for curve in curves) / 5
     late = np.concatenate([curve.values[curve.steps >= start] for curve in curves])
-    room = 0.06 * (late.max() - late.min()) or 0.01
-    axes.set_ylim(late.min() - room, late.max() + room)
+    margin = 0.06 * (late.max() - late.min()) or 0.01
+    axes.set_ylim(late.min() - margin, late.max() + margin)

@@ -1,7 +1,7 @@
-"""What some test examples sound and look like, and what the gates of a trained model do on them.
+"""Excerpts of test examples (sound and spectrogram) and the gates of a trained model on them.
 
-All else in a report rests on the workdir's small files. Here alone the data set and a checkpoint
-are read; where they are not at hand the report goes without.
+Only this part of a report reads the data set and a trained model. If they are missing, the report
+has no excerpts or no gates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,22 +23,22 @@ from gru_audio.reports.results import Run, tested_source
 from gru_audio.settings import UserError
 from gru_audio.sweeps.workdir import Workdir
 
-_SECONDS = 5.0  # of a longer sound the middle is shown
-_FRAMES = 500  # likewise
+_SECONDS = 5.0  # only the middle of a longer sound is shown
+_FRAMES = 500  # only the middle of a longer sequence of frames is shown
 _GATES = ("update", "reset", "forget", "input", "output")  # in this order; no candidates
 _GRUS = ("gru", "gru_reset_before")
 _BANDS, _LOWEST_HZ = 64, 20.0  # of a spectrogram
 _NBSP = "\N{NO-BREAK SPACE}"
-_SILENT = 0.25  # of a spectrogram, that is left blank
+_SILENT = 0.25  # share of a spectrogram that is left blank
 
 
 @dataclass(frozen=True)
 class Reading:
-    """The gates of one layer while it reads an excerpt.
+    """The gates of one layer on an excerpt.
 
     Attributes:
-        gates: name -> (units, frames) in [0, 1]; units with the longest memory first.
-        start, duration: of the frames, in the excerpt's steps.
+        gates: name -> float (units, frames) in [0, 1]; units with the longest memory first.
+        start, duration: start and duration of the frames, in steps of the excerpt.
     """
 
     gates: Mapping[str, np.ndarray]
@@ -51,13 +51,13 @@ class Excerpt:
     """An example, or the middle of a long one.
 
     Attributes:
-        signal: what it is a sequence of.
-        steps: the sequence, (n,) samples or (n, features) frames, as stored.
-        length: of the whole example, in steps.
-        picture: (bands, columns) in [0, 1]: the log-mel spectrogram of a sound, else the frames;
-            the highest band first.
-        rows: ticks of the vertical axis: what they say, and their height in percent.
-        reading: None where there are no gates to show.
+        signal: type of the sequence.
+        steps: the sequence as stored, (n,) samples or (n, features) frames.
+        length: length of the whole example, in steps.
+        picture: (bands, columns) in [0, 1], the highest band first: the log-mel spectrogram of a
+            sound, else the frames.
+        rows: ticks of the vertical axis, as text and height in percent.
+        reading: the gates; None if there are none.
     """
 
     signal: Signal
@@ -73,9 +73,9 @@ class Listener:
     """The model whose gates are shown.
 
     Attributes:
-        variant, run: its names.
-        layer: its path in the model.
-        slowest, fastest: time constants of those two units, in the signal's steps.
+        variant, run: names of the variant and the run.
+        layer: path of the layer in the model.
+        slowest, fastest: largest and smallest time constant of a unit, in steps of the signal.
     """
 
     variant: str
@@ -87,13 +87,13 @@ class Listener:
 
 @dataclass(frozen=True)
 class Heard:
-    """Some test examples.
+    """Excerpts of test examples.
 
     Attributes:
-        excerpts: by example id.
-        clips: their names in the data set, mostly those of files, by example id.
-        listener: whose gates they come with.
-        missing: why there are no excerpts, or no gates: one line.
+        excerpts: example id -> excerpt.
+        listener: the model of the gates; None without gates.
+        missing: why there are no excerpts or no gates, in one line; "" if there are.
+        clips: example id -> name of the example in the data set, such as a file name.
     """
 
     excerpts: Mapping[int, Excerpt]
@@ -103,7 +103,15 @@ class Heard:
 
 
 def listen(workdir: epath.PathLike, comparison: Comparison, examples: Sequence[int]) -> Heard:
-    """Reads test examples, and runs a model over them: that of a GRU variant where there is one."""
+    """Reads test examples, and runs a trained model on them.
+
+    GRU variants are preferred. Does not raise if data set or model is missing: see `Heard.missing`.
+
+    Args:
+      workdir: the sweep's workdir.
+      comparison: the comparison of the variants.
+      examples: ids of the examples.
+    """
     if not examples:
         return Heard({})
     try:
@@ -111,13 +119,13 @@ def listen(workdir: epath.PathLike, comparison: Comparison, examples: Sequence[i
         signals = source.signals(examples)
         excerpts = [_excerpt(source.signal, each) for each in signals]
     except (UserError, OSError) as error:
-        return Heard({}, missing=f"These examples cannot be shown here: {error}")
+        return Heard({}, missing=f"The examples cannot be shown: {error}")
     clips = {example: str(source.columns[index.CLIP][example]) for example in examples}
     heard = Heard(dict(zip(examples, excerpts, strict=True)), clips=clips)
     try:
         listener, readings = _listen(Workdir(workdir), comparison, source, excerpts)
     except UserError as error:
-        return replace(heard, missing=f"No gates are shown: {error}")
+        return replace(heard, missing=f"The gates cannot be shown: {error}")
     read = [replace(e, reading=r) for e, r in zip(excerpts, readings, strict=True)]
     return replace(heard, excerpts=dict(zip(examples, read, strict=True)), listener=listener)
 
@@ -135,9 +143,9 @@ def _excerpt(signal: Signal, clip: np.ndarray) -> Excerpt:
 
 
 def _frequencies(rate: int) -> tuple[tuple[str, float], ...]:
-    """Frequencies in Hz, and where they are in the spectrogram in percent of its height."""
+    """Returns ticks in Hz, with their heights in the spectrogram in percent."""
     low, high = (float(mel(hz)) for hz in (_LOWEST_HZ, rate / 2))
-    # The centres of the bands part the range in mel into equal parts; each band is a row.
+    # The centres of the bands divide the range in mel into equal parts; each band is a row.
     height = [
         (hz, ((float(mel(hz)) - low) / (high - low) * (_BANDS + 1) - 0.5) / _BANDS)
         for hz in (500, 1000, 2000, 4000, 8000, 16000)
@@ -147,18 +155,18 @@ def _frequencies(rate: int) -> tuple[tuple[str, float], ...]:
 
 
 def _numbers(values: int) -> tuple[tuple[str, float], ...]:
-    """The first and the last value of a frame, by number, where there is room for two."""
+    """Returns ticks for the first and the last value of a frame; () if there is one value."""
     return (("1", 0.0), (f"{values}", 100.0)) if values > 1 else ()
 
 
 def _log_mel(waveform: np.ndarray, rate: int) -> np.ndarray:
-    """Natural logarithm of the power in mel bands (bands, columns), a column every 10 ms.
+    """Returns the natural logarithm of the power in mel bands (bands, columns) every 10 ms.
 
-    Fine enough to look at whatever features the models are given, and in line with the waveform:
-    columns are centred on their times.
+    The resolution does not depend on the models' features. Columns are centred on their times, so
+    that they align with the waveform.
     """
     window = round(0.025 * rate)
-    n_fft = 1 << (4 * window - 1).bit_length()  # its finer bins leave no band of 64 empty
+    n_fft = 1 << (4 * window - 1).bit_length()  # fine enough that no band is empty
     bands: dict[str, Any] = {"mels": _BANDS, "f_min": _LOWEST_HZ, "f_max": rate / 2}
     frontend = LogMel(rate, n_fft=n_fft, floor=1e-10, **bands)
     padded = np.pad(waveform, n_fft // 2)
@@ -169,10 +177,12 @@ def _log_mel(waveform: np.ndarray, rate: int) -> np.ndarray:
 def _listen(
     workdir: Workdir, comparison: Comparison, source: Source, excerpts: Sequence[Excerpt]
 ) -> tuple[Listener, list[Reading]]:
-    """The first model that has gates, and what they do; GRUs come first, then the best variants.
+    """Returns the first model with gates, and its gates on each excerpt.
+
+    GRUs come first, then the other variants, each from the best to the worst.
 
     Raises:
-      UserError: no variant has a model at hand, or none has gates; of several reasons the first.
+      UserError: no variant has a trained model with gates; the message is the first reason.
     """
     reasons = []
     for variant in sorted(comparison.variants, key=lambda variant: not _is_gru(variant.runs[0])):
@@ -180,7 +190,7 @@ def _listen(
         try:
             trained = TrainedModel.load(workdir.model(run))
             if trained.signal != source.signal:
-                raise UserError(f"{run} was trained on other signals than {source.name} holds.")
+                raise UserError(f"{run} was trained on signals of another type than {source.name}.")
             layer, gates = _gates(trained, excerpts)
         except UserError as error:
             reasons.append(error)
@@ -200,10 +210,10 @@ def _is_gru(run: Run) -> bool:
 def _gates(
     trained: TrainedModel, excerpts: Sequence[Excerpt]
 ) -> tuple[str, list[dict[str, np.ndarray]]]:
-    """The last layer that reads forward, and of each excerpt its gates (frames, units).
+    """Returns the last forward layer, and its gates (frames, units) on each excerpt.
 
     Raises:
-      UserError: there are none.
+      UserError: the cell has no gates.
     """
     found = trained.gates([excerpt.steps for excerpt in excerpts])
     forward = [name for name in found[0] if "forward" in name]
@@ -215,17 +225,20 @@ def _gates(
 
 
 def _time_constants(gates: Sequence[Mapping[str, np.ndarray]], cell: str) -> np.ndarray:
-    """Frames in which what a unit holds decays to 1/e, of the mean logarithm of what it keeps."""
+    """Returns each unit's time constant in frames: its state decays to 1/e in that time.
+
+    The decay per frame is the geometric mean of the gate that keeps the state.
+    """
     kept = np.concatenate([each["forget" if "forget" in each else "update"] for each in gates])
-    if cell == "min_gru":  # its update gate says how much is written
+    if cell == "min_gru":  # its update gate weights the new value
         kept = 1 - kept
     return -1 / np.log(np.clip(kept, 1e-6, 1 - 1e-6)).mean(axis=0)
 
 
 def _frame_times(trained: TrainedModel) -> tuple[int, float]:
-    """From one frame of the recurrent layers to the next, and where the first begins, in steps.
+    """Returns the stride of the recurrent layers' frames, and the start of the first, in steps.
 
-    A frame stands for the steps around the middle of what it was computed from.
+    A frame covers the steps around the centre of its window.
     """
     program = trained.program()
     front = getattr(program.model, "front", None)

@@ -1,4 +1,4 @@
-"""Sound and pictures as data URIs, small enough for a page that carries them itself."""
+"""Sound and pictures as data URIs that are small enough for a self-contained page."""
 
 import base64
 import io
@@ -9,17 +9,17 @@ import soundfile
 import soxr
 
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)  # Hz
-_LEVELS = 31  # of opacity: more cannot be told apart, and do not compress
+_LEVELS = 31  # levels of opacity: more are not visible and compress badly
 _MOST_ROWS, _MOST_COLUMNS = 96, 500
 _WAVEFORM_POINTS = 240
 
 
 def mp3(samples: np.ndarray, rate: int) -> str:
-    """A sound as MP3, which every browser plays.
+    """Returns a sound as a data URI of MP3, which every browser plays.
 
     Args:
       samples: int16 (n,).
-      rate: in Hz; one that MP3 does not know is converted to the next that it does.
+      rate: sampling rate in Hz. A rate that MP3 lacks is converted to the next higher one.
     """
     playable = next((known for known in _MP3_RATES if known >= rate), _MP3_RATES[-1])
     if playable != rate:
@@ -30,11 +30,12 @@ def mp3(samples: np.ndarray, rate: int) -> str:
 
 
 def shade(values: np.ndarray) -> str:
-    """A picture as black PNG whose opacity is the value: a dark page turns it to white.
+    """Returns a picture as a data URI of a black PNG whose opacity is the value.
+
+    A dark page inverts it. Large pictures are reduced by averaging neighbours.
 
     Args:
-      values: (rows, columns) in [0, 1], the highest row first; means of neighbours where they
-        are more than a page has room for.
+      values: (rows, columns) in [0, 1], the highest row first.
     """
     values = _fewer(_fewer(values, _MOST_ROWS).T, _MOST_COLUMNS).T
     pixels = np.zeros((*values.shape, 4), np.uint8)
@@ -45,19 +46,19 @@ def shade(values: np.ndarray) -> str:
 
 
 def waveform(samples: np.ndarray) -> str:
-    """The outline of a sound (n,) as an SVG path that fills a box of 1000 x 100."""
+    """Returns the outline of a sound (n,) as an SVG path that fills a box of 1000 x 100."""
     edges = np.linspace(0, len(samples), min(_WAVEFORM_POINTS, len(samples)) + 1).astype(int)[:-1]
     height = samples.astype(np.float64)
     height *= 48 / (np.abs(height).max() or 1)
     upper, lower = 50 - np.maximum.reduceat(height, edges), 50 - np.minimum.reduceat(height, edges)
     across = np.linspace(0, 1000, len(edges))
-    there = [f"{x:.0f} {y:.1f}" for x, y in zip(across, upper, strict=True)]
-    back = [f"{x:.0f} {y:.1f}" for x, y in zip(across[::-1], lower[::-1], strict=True)]
-    return f"M{'L'.join(there + back)}Z"
+    above = [f"{x:.0f} {y:.1f}" for x, y in zip(across, upper, strict=True)]
+    below = [f"{x:.0f} {y:.1f}" for x, y in zip(across[::-1], lower[::-1], strict=True)]
+    return f"M{'L'.join(above + below)}Z"
 
 
 def _fewer(values: np.ndarray, most: int) -> np.ndarray:
-    """Values with at most so many rows: means of neighbouring ones."""
+    """Reduces values to at most `most` rows by averaging neighbouring rows."""
     if len(values) <= most:
         return values
     edges = np.linspace(0, len(values), most + 1).astype(int)

@@ -1,6 +1,6 @@
-"""The report as one HTML page that needs nothing but itself.
+"""Renders the report as one self-contained HTML page.
 
-This file says what stands on the page, as text and figures; `page.html.jinja` says where and how.
+This file computes the texts and figures of the page; `page.html.jinja` defines the layout.
 """
 
 import json
@@ -22,8 +22,8 @@ from gru_audio.reports.verdicts import Pair
 from gru_audio.sweeps.status import FINISHED, Standing
 
 _MINUTE = "%Y-%m-%d %H:%M UTC"
-_TIMES = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)  # between ticks of an axis
-_MOST_TICKS, _LAST_TICK = 5, 0.85  # of the axis of time; its end has a label of its own
+_TIMES = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)  # steps between ticks
+_MOST_TICKS, _LAST_TICK = 5, 0.85  # number and end of the ticks, which leave space for the last
 
 
 def render(
@@ -32,13 +32,13 @@ def render(
     disagreements: Sequence[Disagreement],
     heard: Heard,
 ) -> str:
-    """The page, from a comparison that may lack runs, variants or all of them.
+    """Returns the HTML page. The comparison may lack runs, variants, or all of them.
 
     Args:
-      comparison: of the variants.
-      drawn: its figures; the page links their files in the folder `figures`.
-      disagreements: the examples to be shown.
-      heard: what they sound and look like, as far as is known.
+      comparison: the comparison of the variants.
+      drawn: its figures; the page links to their files in the folder `figures`.
+      disagreements: the examples to show.
+      heard: the excerpts of these examples, as far as available.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
@@ -68,7 +68,7 @@ def render(
         finished=sum(run.standing.state == FINISHED for run in results.runs),
         planned=len(results.runs),
         progress=wording.progress(results),
-        legend=[(a.name, figures.arm_variable(comparison, a.name)) for a in comparison.variants],
+        legend=[(a.name, figures.colour_variable(comparison, a.name)) for a in comparison.variants],
         variants=[_variant(comparison, variant) for variant in comparison.variants],
         baselines=[_baseline(comparison, each) for each in context.baselines(comparison)],
         drawn=any(variant.trials > 1 for variant in comparison.variants),
@@ -96,26 +96,22 @@ def render(
 
 def _variant(comparison: Comparison, variant: Variant) -> dict[str, Any]:
     scale = comparison.results.metric.scale
+    seconds, _ = wording.clock(comparison.results)
     memory = [run.result.get("peak_memory_bytes") for run in variant.runs]
     return {
         "name": variant.name,
-        "colour": figures.arm_variable(comparison, variant.name),
+        "colour": figures.colour_variable(comparison, variant.name),
         "value": scale.value(variant.estimate.value),
         "interval": scale.interval(variant.estimate),
         "parameters": wording.number(wording.parameters(variant.runs, "total")),
         "recurrent": wording.number(wording.parameters(variant.runs, "recurrent")),
-        "time": wording.duration(wording.mean_result(variant.runs, _seconds(comparison))),
+        "time": wording.duration(wording.mean_result(variant.runs, seconds)),
         "rate": wording.number(wording.mean_result(variant.runs, "steps_per_second")),
         "memory": wording.memory(max((m for m in memory if m), default=None)),
         "replicates": f"{len(variant.runs)} of {variant.planned}",
         "trial": wording.setting(variant.trial) or wording.NOTHING,
         "trials": wording.selected(variant, comparison.results),
     }
-
-
-def _seconds(comparison: Comparison) -> str:
-    """The name in a run's result of the training time that the page shows."""
-    return wording.clock(comparison.results)[0]
 
 
 def _baseline(comparison: Comparison, baseline: Baseline) -> dict[str, str]:
@@ -139,7 +135,7 @@ def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
 
 
 def _example(comparison: Comparison, each: Disagreement, heard: Heard) -> dict[str, Any]:
-    """An example on which the variants differ: who says what, and what there is to hear and see."""
+    """Returns an example on which the variants differ, with their predictions and its excerpt."""
     results, names = comparison.results, comparison.results.cluster_names
     excerpt = heard.excerpts.get(each.example)
     clip = heard.clips.get(each.example)
@@ -157,7 +153,7 @@ def _example(comparison: Comparison, each: Disagreement, heard: Heard) -> dict[s
 def _opinion(comparison: Comparison, opinion: Opinion, truth: str | None) -> dict[str, Any]:
     return {
         "variant": opinion.variant,
-        "colour": figures.arm_variable(comparison, opinion.variant),
+        "colour": figures.colour_variable(comparison, opinion.variant),
         "value": comparison.results.task.example_metric.scale.value(opinion.value),
         "right": None if opinion.right is None else f"{opinion.right} of {opinion.runs}",
         "answer": opinion.answer,
@@ -166,7 +162,7 @@ def _opinion(comparison: Comparison, opinion: Opinion, truth: str | None) -> dic
 
 
 def _excerpt(excerpt: Excerpt) -> dict[str, Any]:
-    """Its media as data URIs; where they begin and how wide they are in percent of its time."""
+    """Returns an excerpt's media as data URIs, with positions in percent of its duration."""
     signal, steps = excerpt.signal, len(excerpt.steps)
     shown: dict[str, Any] = {
         "title": "Log-mel spectrogram" if signal.is_sound else "Frames, value by value",
@@ -183,7 +179,7 @@ def _excerpt(excerpt: Excerpt) -> dict[str, Any]:
 
 
 def times(steps: int, signal: Signal) -> list[tuple[str, float]]:
-    """Ticks of the axis of time: what they say, and where they are in percent."""
+    """Returns the ticks of the time axis, as text and position in percent."""
     seconds = signal.is_sound
     whole, unit = (steps / signal.rate, "s") if seconds else (float(steps), "frames")
     choices = [t for t in _TIMES if seconds or t >= 1]
@@ -210,7 +206,7 @@ def _run(comparison: Comparison, run: Run) -> dict[str, Any]:
     test = run.metric(f"test/{comparison.results.metric.name}")
     return {
         "variant": run.variant,
-        "colour": figures.arm_variable(comparison, run.variant),
+        "colour": figures.colour_variable(comparison, run.variant),
         "trial": wording.setting(run.trial) or wording.NOTHING,
         "replicate": wording.setting(run.replicate) or wording.NOTHING,
         "state": run.standing.state,
@@ -219,7 +215,7 @@ def _run(comparison: Comparison, run: Run) -> dict[str, Any]:
         "test": wording.NOTHING if test is None else scale.value(test),
         "steps": wording.number(result.get("steps")),
         "best_step": wording.number(result.get("best_step")),
-        "time": wording.duration(result.get(_seconds(comparison))),
+        "time": wording.duration(result.get(wording.clock(comparison.results)[0])),
         "compile": wording.duration(result.get("compile_seconds")),
     }
 
@@ -256,7 +252,10 @@ def _environment(comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def _differences(comparison: Comparison) -> list[tuple[str, list[str]]]:
-    """Config keys that differ between variants, with their values; replicates aside."""
+    """Returns the config keys that differ between variants, with their values.
+
+    Keys that the replicates change are left out.
+    """
     runs = [variant.runs[0] for variant in comparison.variants]
     varied = {name for run in comparison.results.runs for name in run.replicate}
     names = sorted({name for run in runs for name in run.config} - varied)

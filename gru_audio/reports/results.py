@@ -1,11 +1,10 @@
-"""The files of a sweep as frozen dataclasses. Nothing here needs the sweep to be finished.
+"""Reads the files of a sweep into frozen dataclasses. The sweep need not be finished.
 
-A file that is missing or cut short (its run was killed, or is writing it now) leaves nothing in its
-place; what that means for a run is its `state`. The predictions of a finished run are compared with
-its metrics: where the two disagree, one of them is not this run's, and neither is used.
+Files that are missing or incomplete are read as empty; the run's state tells why. The predictions
+of a finished run must give its stored test metrics. If they do not, neither is used.
 
-Predictions are what the task keeps (`Task.stored`), with the `example` ids, ascending, and the
-`cluster` of each (speaker or recording), -1 where unknown.
+Predictions are the arrays of `Task.stored`, the ascending ids `example`, and the `cluster` of each
+example (speaker or recording), -1 if unknown.
 """
 
 import datetime
@@ -34,9 +33,9 @@ from gru_audio.tasks import build_task
 from gru_audio.tasks.metrics import Metric, Predictions, measure, metrics_of, named, take
 from gru_audio.tasks.task import Stored, Task
 
-_AGREEMENT = 1e-5  # relative: between a stored metric and the one computed from predictions
-_NOBODYS = {"example": Stored("iu"), "cluster": Stored("iu")}  # in predictions of any task
-_NO_PREDICTIONS: Predictions = {name: np.zeros(0, np.int32) for name in _NOBODYS}
+_TOLERANCE = 1e-5  # between a stored metric and the one computed from predictions
+_COMMON = {"example": Stored("iu"), "cluster": Stored("iu")}  # arrays in every task's predictions
+_NO_PREDICTIONS: Predictions = {name: np.zeros(0, np.int32) for name in _COMMON}
 
 
 @dataclass(frozen=True)
@@ -49,17 +48,17 @@ class Curve:
 
 @dataclass(frozen=True)
 class Run:
-    """One run: where it stands in the sweep, and what it has left behind so far.
+    """One run: its place in the sweep, and the files that it has written so far.
 
     Attributes:
-        name: folder of the run.
-        variant, draw, replicate: its place in the sweep.
-        config: the config as one level of dotted names; empty where not yet written.
+        name: name of the run and its folder.
+        variant, trial, replicate: place of the run in the sweep.
+        config: the config, by dotted names; empty until it is written.
         curves: name of a metric -> its curve.
-        result: what `result.json` holds; empty until the run finishes.
-        predictions: on the test split; of no example until the run finishes.
+        result: contents of `result.json`; empty until the run finishes.
+        predictions: predictions for the test split; empty until the run finishes.
         damage: why the predictions of a finished run cannot be used; None if they can.
-        standing: its state, and how far it has come.
+        standing: the state and progress of the run.
     """
 
     name: str
@@ -74,7 +73,7 @@ class Run:
     standing: Standing
 
     def metric(self, name: str) -> float | None:
-        """A final metric by its full name, such as "validation/loss"."""
+        """Returns a final metric by its full name, such as "validation/loss"; None if unknown."""
         split, _, metric = name.partition("/")
         return (self.result.get("metrics", {}).get(split) or {}).get(metric)
 
@@ -84,17 +83,23 @@ class Results:
     """A sweep and its runs. See `read_results`.
 
     Attributes:
-        task: what the runs were trained to do, as far as `build_task` knows it.
-        metric: what the variants are compared by, of the test split.
+        experiment: name of the experiment, with its part.
+        description: docstring of the experiment.
+        command: command line of the sweep.
+        task: the task of the runs, as `build_task` builds it.
+        metric: the test metric that compares the variants.
         selection: the validation metric that chooses among trials, such as "validation/loss".
         margin: the smallest difference of the metric that matters; None for the metric's default.
         halving: steps at which the worse trials of a variant are dropped; empty if none are.
-        cluster: the field whose examples belong together ("speaker"), if any.
-        data_fingerprint: of the data set that the runs were tested on, if known.
-        config: what all runs start from, as one level of dotted names.
-        environment: versions, devices, commit; of each all that there were, where the sweep went on
-            elsewhere.
-        first, last: when the sweep was set up and when its last run finished, if known.
+        target: name of the target field.
+        cluster: name of the field that groups dependent examples, such as "speaker"; None if none.
+        cluster_names: the values of that field.
+        data_fingerprint: fingerprint of the data set that the runs were tested on, if known.
+        runs: all runs, in the order of the sweep.
+        config: the config that all runs start from, by dotted names.
+        environment: name -> its values: versions, devices, commit. A sweep that was resumed in
+            another environment has several values.
+        first, last: when the sweep started and when its last run finished, if known.
     """
 
     experiment: str
@@ -121,12 +126,12 @@ class Results:
         return tuple(dict.fromkeys(run.variant for run in self.runs))
 
     def metric_of(self, name: str) -> Metric:
-        """The metric behind a full name, such as "train/loss"."""
+        """Returns the metric of a full name, such as "train/loss"."""
         return named(metrics_of(self.task), name.partition("/")[2], "metric")
 
 
 def setting_key(setting: Mapping[str, Any]) -> str:
-    """A draw or a replicate as text, the same whatever the order of its keys."""
+    """Returns a trial or a replicate as text that does not depend on the order of its keys."""
     return json.dumps(setting, sort_keys=True)
 
 
@@ -134,11 +139,11 @@ def read_results(workdir: epath.PathLike, metric: str | None = None) -> Results:
     """Reads a sweep's workdir.
 
     Args:
-      workdir: of the sweep.
-      metric: what the variants are compared by; by default what the sweep says.
+      workdir: the sweep's workdir.
+      metric: name of the metric that compares the variants; by default the sweep's.
 
     Raises:
-      UserError: there is no sweep in it, or this version does not know its task or metric.
+      UserError: the workdir has no sweep, or this version does not know its task or metric.
     """
     workdir = epath.Path(workdir)
     sweep = read_sweep(workdir)
@@ -178,13 +183,11 @@ def _task(workdir: epath.Path, sweep: Mapping[str, Any]) -> Task:
         config = override(default_config(), settings)
         return build_task(config.task, tuple(sweep["class_names"]))
     except UserError as error:
-        raise UserError(
-            f"{workdir} holds a task that this version does not know: {error}"
-        ) from None
+        raise UserError(f"{workdir} has a task that this version does not know: {error}") from None
 
 
 def _join(environments: Iterable[Mapping[str, Any] | None]) -> dict[str, tuple[Any, ...]]:
-    """Name -> its different values."""
+    """Returns name -> its different values."""
     values: dict[str, dict[Any, None]] = {}
     for environment in environments:
         for name, value in (environment or {}).items():
@@ -200,12 +203,12 @@ def _read_run(folder: epath.Path, entry: Mapping[str, Any], standing: Standing, 
         result = read_json(folder / "result.json") or {}
         try:
             predictions = _read_predictions(folder / "predictions" / "test.npz", task)
-            said = result["metrics"].get("test") or {}
+            stored = result["metrics"].get("test") or {}
             found = measure(metrics_of(task), predictions) if predictions["example"].size else {}
-            damage = _disagreement(found, said, predictions["example"].size)
-            # An earlier version, or one without this metric, has not stored all of them.
+            damage = _disagreement(found, stored, predictions["example"].size)
+            # An earlier version may not have stored all of the metrics.
             defined = {name: value for name, value in found.items() if math.isfinite(value)}
-            result["metrics"] = {**result["metrics"], "test": defined | said}
+            result["metrics"] = {**result["metrics"], "test": defined | stored}
         except _Damaged as error:
             damage = str(error)
     return Run(
@@ -223,7 +226,7 @@ def _read_run(folder: epath.Path, entry: Mapping[str, Any], standing: Standing, 
 
 
 def _read_curves(path: epath.Path) -> dict[str, Curve]:
-    """One curve per metric. Lines and values that are damaged or not finite are left out."""
+    """Reads one curve per metric. Damaged lines and values that are not finite are left out."""
     points: dict[str, list[tuple[int, float]]] = {}
     text = read_bytes(path).decode(errors="replace") if path.exists() else ""
     for line in text.splitlines():
@@ -242,7 +245,7 @@ def _read_curves(path: epath.Path) -> dict[str, Curve]:
 
 
 class _Damaged(Exception):
-    """Predictions that cannot be used, and why."""
+    """Predictions cannot be used; the message tells why."""
 
 
 def _read_predictions(path: epath.Path, task: Task) -> Predictions:
@@ -252,34 +255,34 @@ def _read_predictions(path: epath.Path, task: Task) -> Predictions:
         raise _Damaged("its predictions are missing") from error
     except (OSError, ValueError) as error:
         raise _Damaged("its predictions are damaged") from error
-    demanded = {**_NOBODYS, **task.stored}
-    if missing := demanded.keys() - arrays.keys():
+    required = {**_COMMON, **task.stored}
+    if missing := required.keys() - arrays.keys():
         raise _Damaged(f"its predictions lack {', '.join(sorted(missing))}")
     example = arrays["example"]
-    for name, stored in demanded.items():
+    for name, stored in required.items():
         array = arrays[name]
         if array.shape != (example.size, *stored.shape):
-            raise _Damaged(f"its predictions hold {name} of shape {array.shape}")
+            raise _Damaged(f"its predictions have {name} of shape {array.shape}")
         if array.dtype.kind not in stored.kinds or not np.isfinite(array).all():
-            raise _Damaged(f"its predictions hold {name} that is not a finite number")
+            raise _Damaged(f"its predictions have {name} that is not a finite number")
         if stored.below and array.size and not 0 <= array.min() <= array.max() < stored.below:
-            raise _Damaged(f"its predictions hold {name} out of range")
+            raise _Damaged(f"its predictions have {name} out of range")
     if np.unique(example).size < example.size:
-        raise _Damaged("its predictions hold an example twice")
-    return take({name: arrays[name] for name in demanded}, np.argsort(example))
+        raise _Damaged("its predictions have an example twice")
+    return take({name: arrays[name] for name in required}, np.argsort(example))
 
 
 def _disagreement(
     found: Mapping[str, float], metrics: Mapping[str, float | None], examples: int
 ) -> str | None:
-    """Why stored predictions are not those that the stored test metrics were computed from."""
+    """Returns how predictions and stored test metrics disagree; None if they agree."""
     if not examples:
         return "it has no predictions" if metrics else None
     for name, value in found.items():
         stored = metrics.get(name)
         if stored is None or (math.isnan(stored) and math.isnan(value)):
             continue
-        if not math.isclose(value, stored, rel_tol=_AGREEMENT, abs_tol=_AGREEMENT):
+        if not math.isclose(value, stored, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE):
             return (
                 f"its predictions give a test {name} of {value:.6g}, its result.json says "
                 f"{stored:.6g}"
@@ -295,10 +298,10 @@ def _modified(path: epath.Path) -> datetime.datetime | None:
 
 
 def tested_source(results: Results, run: Run) -> Source:
-    """The data set that a run was tested on.
+    """Opens the data set that a run was tested on.
 
     Raises:
-      UserError: it is not prepared here, it has changed since, or the run's config is damaged.
+      UserError: the data set is not prepared or has changed, or the run's config is damaged.
     """
     name, folder = run.config.get("data.name"), run.config.get("data.dir")
     if not isinstance(name, str) or not isinstance(folder, str | None):

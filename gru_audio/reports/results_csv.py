@@ -1,4 +1,4 @@
-"""The runs of a sweep as CSV: one line a run, rounded, without a trace of the machine."""
+"""The runs of a sweep as CSV: one line per run, rounded, without names of users or machines."""
 
 import csv
 import dataclasses
@@ -12,9 +12,9 @@ from gru_audio.reports.comparison import Comparison
 from gru_audio.reports.results import Results, Run
 from gru_audio.sweeps.status import DAMAGED, FAILED, FINISHED
 
-_COMMIT = 12  # digits of a commit that tell it from others
+_COMMIT = 12  # digits that identify a commit
 _METRIC, _COST = 6, 4  # significant digits
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # a spreadsheet computes such cells
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # a spreadsheet evaluates such cells
 
 
 @dataclass(frozen=True)
@@ -22,21 +22,22 @@ class RunRecord:
     """One run.
 
     Attributes:
-        run: its name.
-        variant, draw, replicate: its place in the sweep.
-        state: "finished", "failed", "damaged" or "unfinished"; of a run that is not finished the
-            fields below are None.
-        selected: whether it is of its variant's chosen trial, and compared.
-        total_parameters, recurrent_parameters: how many.
-        steps: updates done; step_cap: after how many it would have stopped in any case.
-        best_step: when validation was best.
-        dropped_at: the step at which halving ended it; None if it was not dropped.
-        seconds: of wall time in training, its share of the program it was part of.
-        cpu_seconds: of processor time, its share likewise; None on an accelerator, or if unknown.
-        steps_per_second: by its share of the wall time.
-        compile_seconds: of the whole program.
-        peak_memory_bytes: of a device.
-        metrics: "test/loss" -> value.
+        run: name of the run.
+        variant, trial, replicate: place of the run in the sweep.
+        state: "finished", "failed", "damaged" or "unfinished". If the run is not finished, the
+            results below are None.
+        selected: whether the run belongs to its variant's chosen trial and is compared.
+        total_parameters, recurrent_parameters: numbers of parameters.
+        steps: updates done.
+        step_cap: the most updates that the run may take.
+        best_step: the step with the best validation metric.
+        dropped_at: the step at which halving dropped the run; None if it was not dropped.
+        seconds: the run's share of its program's wall time in training.
+        cpu_seconds: likewise, of CPU time; None on an accelerator, or if unknown.
+        steps_per_second: updates per second of `seconds`.
+        compile_seconds: compile time of the whole program.
+        peak_memory_bytes: peak memory of a device.
+        metrics: name, such as "test/loss" -> value.
     """
 
     run: str
@@ -60,23 +61,22 @@ class RunRecord:
 
 
 def runs_csv(comparison: Comparison) -> str:
-    """One line for each run; the last columns describe the sweep and are equal in all lines."""
+    """Returns one line for each run. The last columns describe the sweep: all lines share them."""
     return encode(RunRecord, run_records(comparison), about_sweep(comparison))
 
 
 def run_records(comparison: Comparison) -> tuple[RunRecord, ...]:
-    """The runs in the order of the sweep, which need not be finished."""
+    """Returns the runs in the order of the sweep, finished or not."""
     selected = {run.name for variant in comparison.variants for run in variant.runs}
     return tuple(_record(run, run.name in selected) for run in comparison.results.runs)
 
 
 def about_sweep(comparison: Comparison) -> dict[str, Any]:
-    """What the runs of a sweep have in common.
+    """Returns the values that all runs of a sweep share.
 
-    Returns:
-        The experiment's name with its part; the test metric and whether higher is better; the
-        smallest difference that matters; the score of a model that ignores its input, or None; the
-        commit, kind of device and version of jax of the processes that ran it.
+    They are the experiment's name with its part; the test metric and whether higher is better; the
+    smallest difference that matters; the score of a model that ignores its input, or None; and the
+    commit, device kind and jax version of the sweep's processes.
     """
     results = comparison.results
     return {
@@ -92,7 +92,7 @@ def about_sweep(comparison: Comparison) -> dict[str, Any]:
 
 
 def encode(kind: type, rows: Sequence[Any], about: Mapping[str, Any] | None = None) -> str:
-    """Dataclasses as CSV: a column for each field and each of their `metrics`, then `about`."""
+    """Encodes dataclasses as CSV: a column for each field, each of their `metrics`, and `about`."""
     about = about or {}
     names = [field.name for field in dataclasses.fields(kind) if field.name != "metrics"]
     metrics = sorted({name for row in rows for name in getattr(row, "metrics", ())})
@@ -107,7 +107,7 @@ def encode(kind: type, rows: Sequence[Any], about: Mapping[str, Any] | None = No
 
 
 def escaped(text: str) -> str:
-    """Text with a quote before it where a spreadsheet would take it for a formula."""
+    """Prefixes text with a quote if a spreadsheet would read it as a formula."""
     return f"'{text}" if text.startswith(_FORMULAS) else text
 
 
@@ -117,7 +117,7 @@ def unescaped(cell: str) -> str:
 
 
 def rounded(value: float | None, digits: int) -> Any:
-    """A number to so many significant digits; None stays None."""
+    """Rounds a number to `digits` significant digits; None stays None."""
     return None if value is None else float(f"{value:.{digits}g}")
 
 
@@ -138,7 +138,8 @@ def _record(run: Run, selected: bool) -> RunRecord:
         for name, value in (values or {}).items()
         if value is not None
     }
-    # Whether a run is running or waiting changes by the minute: both are "unfinished".
+    memory = rounded(result.get("peak_memory_bytes"), _COST)
+    # Running and waiting runs are both "unfinished", so that equal results give equal files.
     states = (FINISHED, FAILED, DAMAGED)
     state = run.standing.state if run.standing.state in states else "unfinished"
     return RunRecord(
@@ -154,20 +155,17 @@ def _record(run: Run, selected: bool) -> RunRecord:
         step_cap=run.standing.steps,
         best_step=result.get("best_step"),
         dropped_at=result["steps"] if result.get("stopped_at_rung") else None,
+        seconds=rounded(result.get("seconds"), _COST),
+        cpu_seconds=rounded(result.get("cpu_seconds"), _COST),
+        steps_per_second=rounded(result.get("steps_per_second"), _COST),
+        compile_seconds=rounded(result.get("compile_seconds"), _COST),
+        peak_memory_bytes=None if memory is None else int(memory),
         metrics=metrics,
-        **_costs(result),
     )
 
 
-def _costs(result: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("seconds", "cpu_seconds", "steps_per_second", "compile_seconds")
-    costs = {name: rounded(result.get(name), _COST) for name in names}
-    memory = rounded(result.get("peak_memory_bytes"), _COST)
-    return costs | {"peak_memory_bytes": None if memory is None else int(memory)}
-
-
 def _all(name: str, results: Results, form: Callable[[str], str] = str) -> str:
-    """A value of the environment; all its values, if the sweep was resumed elsewhere."""
+    """Returns the values of an entry of the environment, joined by "and"."""
     return " and ".join(form(str(value)) for value in results.environment.get(name, ()))
 
 

@@ -1,35 +1,35 @@
-"""Intervals, p-values and equivalence of paired differences, from a few replicates.
+"""Intervals, p-values and equivalence tests of paired differences, from a few replicates.
 
-A score belongs to a replicate (a seed, a fold, or both) and a test example: it is what the example
-contributes to a metric (`Metric.contributions`). Scores are differences of two variants on the same
-replicate and example, or the scores of one variant. The model has crossed random effects:
+A score belongs to a replicate (a seed, a fold, or both) and a test example: it is the example's
+contribution to a metric (`Metric.contributions`). The scores are those of one variant, or the
+differences of two variants on the same replicate and example. The model has crossed random effects:
 
     score = mean + replicate + example (or cluster) + replicate x example
 
-The variance of the estimated mean is a sum of parts, each estimated from the data as in the
+The variance of the estimated mean is a sum of components, each estimated from the data as in the
 analysis of variance (Searle, Casella and McCulloch 1992, "Variance Components", section 4.3):
 
-- between replicates: the variance of their means, n - 1 degrees of freedom. It holds the
-  interaction, too.
-- from examples: the variance that examples (or clusters of them) add to the mean, less the
-  interaction, which the first part holds already. Clusters enter by the delete-one jackknife, which
-  allows unequal sizes (MacKinnon, Nielsen and Webb 2023, section 3), with an effective number of
-  clusters (Carter, Schnepel and Steigerwald 2017).
-- from seeds, where replicates are folds and each seed trained on every fold: the variance of the
-  means of seeds over folds, less the interaction of seeds and folds.
+- between replicates: the variance of their means, with n - 1 degrees of freedom. It includes the
+  interaction.
+- from examples: the variance that examples (or clusters of them) add to the mean, minus the
+  interaction, which the first component already includes. Clusters enter by the delete-one
+  jackknife, which allows unequal sizes (MacKinnon, Nielsen and Webb 2023, section 3), with an
+  effective number of clusters (Carter, Schnepel and Steigerwald 2017).
+- from seeds, if replicates are folds and each seed trained on every fold: the variance of the
+  seeds' means over folds, minus the interaction of seeds and folds.
 
-Replicates with a test set of their own (folds) count as one replicate for each test set, the mean
+If replicates have test sets of their own (folds), each test set counts as one replicate: the mean
 over its seeds.
 
-The parts come from few units, so each is uncertain. Treating the estimates as the truth
-(Satterthwaite 1946, or a bootstrap) rejects too often with 3 to 5 replicates. Here the uncertainty
-is integrated out: a part with k degrees of freedom is k times its estimate over a chi-squared
+Each component is estimated from few units and is uncertain. Methods that take the estimates as true
+(Satterthwaite 1946, or a bootstrap) reject too often with 3 to 5 replicates. Here the uncertainty
+is integrated out: a component with k degrees of freedom is k times its estimate over a chi-squared
 variable with k degrees. The p-value is the mean of the normal tail over these variables. This is
 the Behrens-Fisher solution for a sum of variances, or a generalized p-value (Weerahandi 1995). With
 replicates alone it is Student's t test with n - 1 degrees; with examples alone it is the normal
-test. The part from shared seeds is small, and its estimate counts as the truth: with two or three
-seeds the integral would widen all intervals over folds by 40 %. The interval holds the values that
-the same test does not reject, so that p and interval always agree.
+test. The component from shared seeds is small, and its estimate is taken as true: with two or three
+seeds the integral would widen all intervals over folds by 40 %. The interval contains the values
+that the same test does not reject, so p-value and interval always agree.
 
 `tests/reports/calibration.py` measures false positives, coverage and power.
 """
@@ -42,14 +42,14 @@ import numpy as np
 from scipy.special import gammaincinv, ndtr, stdtrit  # scipy.stats takes longer to load
 
 LEVEL = 0.95
-FEWEST = 3  # replicates: with fewer there is no interval, no p-value and no verdict
+FEWEST = 3  # fewest replicates for an interval, a p-value and a verdict
 
-# Nodes of the trapezoidal rule on the normal scale, on which it converges exponentially. A variance
-# estimate is uncertain mostly towards small chi-squared values: the lower tail reaches further.
+# Nodes of the trapezoidal rule on the normal scale, where it converges exponentially. The lower
+# tail is longer, since small chi-squared values matter most.
 _NODES = np.linspace(-8.5, 5.5, 57)
 _WEIGHTS = np.exp(-(_NODES**2) / 2)
 _WEIGHTS /= _WEIGHTS.sum()
-_CERTAIN = 200.0  # degrees of freedom from which on a variance counts as known
+_CERTAIN = 200.0  # degrees of freedom from which a variance is taken as known
 _MOST_REPLICATES = 1000  # `replicates_needed` does not look further
 
 
@@ -67,23 +67,24 @@ class Estimate:
     is_interval: bool = True
 
     def negated(self) -> "Estimate":
-        """The estimate of the difference in the other direction."""
+        """Returns the estimate of the negative value."""
         return Estimate(-self.value, -self.high, -self.low, self.is_interval)
 
 
 @dataclass(frozen=True)
 class Components:
-    """An estimated mean and the parts of its variance.
+    """An estimated mean and the components of its variance.
 
     Attributes:
         mean: the estimate.
-        smallest, largest: mean scores of single replicates.
-        replicates: seeds on one test set, or test sets.
-        between: the variance of the mean from replicates; NaN for one replicate.
-        examples: from examples or clusters, with the interaction.
-        interaction: of replicates and examples, which `between` includes, too.
-        degrees: of freedom of `examples`; infinite if it adds nothing to `between`.
-        seeds: from seeds that folds share.
+        smallest, largest: smallest and largest mean score of a replicate.
+        replicates: number of seeds on one test set, or of test sets.
+        between: variance of the mean from replicates; NaN for one replicate.
+        examples: variance from examples or clusters, including the interaction.
+        interaction: variance from the interaction of replicates and examples; `between` includes it
+            too.
+        degrees: degrees of freedom of `examples`; infinite if it adds nothing to `between`.
+        seeds: variance from seeds that folds share.
     """
 
     mean: float
@@ -97,7 +98,7 @@ class Components:
     seeds: float = 0.0
 
     def estimate(self, bounds: tuple[float, float] = (-math.inf, math.inf)) -> Estimate:
-        """The mean with its interval, cut at the bounds of the metric."""
+        """Returns the mean with its interval, clipped to the bounds of the metric."""
         if self.replicates < FEWEST:
             return Estimate(self.mean, self.smallest, self.largest, is_interval=False)
         reach = _invert(self._tail(), 1 - LEVEL)
@@ -105,16 +106,16 @@ class Components:
         return Estimate(self.mean, float(low), float(high))
 
     def p(self) -> float | None:
-        """The two-sided p-value of "the mean is zero"; None below `FEWEST` replicates."""
+        """Returns the two-sided p-value of "the mean is zero"; None below `FEWEST` replicates."""
         if self.replicates < FEWEST:
             return None
         return min(1.0, self._tail()(abs(self.mean)))
 
     def p_equivalent(self, margin: float) -> float | None:
-        """The p-value of "the mean is `margin` or more away from zero"; None as in `p`.
+        """Returns the p-value of "the mean is at least `margin` away from zero"; None as in `p`.
 
-        Both one-sided tests at once (Schuirmann 1987): the means are equivalent at 5 % if the 90 %
-        interval lies within the margin.
+        It combines two one-sided tests (Schuirmann 1987): the means are equivalent at 5 % if the
+        90 % interval lies within the margin.
         """
         if self.replicates < FEWEST:
             return None
@@ -123,10 +124,10 @@ class Components:
         return tail if inside > 0 else 1 - tail
 
     def replicates_needed(self, alpha: float, power: float = 0.8) -> int | None:
-        """How many replicates would show a true difference as large as the mean.
+        """Estimates how many replicates would show a true difference as large as the mean.
 
-        The answer is rough: it takes the estimated variances for the true ones. Seeds that folds
-        share are taken to grow in number as the folds do.
+        The estimate is rough: it takes the estimated variances as true, and assumes that the number
+        of shared seeds grows with the number of folds.
 
         Args:
             alpha: the level of the test, already divided by the number of tests.
@@ -146,14 +147,13 @@ class Components:
         return None
 
     def _tail(self) -> Callable[[float], float]:
-        """The two-sided tail probability of the estimate's distance from the true mean."""
+        """Returns the two-sided tail probability of the estimate's distance from the true mean."""
         between, weights = _possible(self.between, self.replicates - 1)
         examples, example_weights = _possible(self.examples, self.degrees)
         added = np.maximum(examples - self.interaction, 0.0) + self.seeds
         variances = np.add.outer(between, added).ravel()
         weights = np.multiply.outer(weights, example_weights).ravel()
-        # Replicates that agree by chance prove nothing about other examples: the variance is at
-        # least that of the examples alone.
+        # Replicates may agree by chance: the variance is at least that from the examples alone.
         least, least_weights = _possible(max(self.examples, self.interaction), self.degrees)
         deviations, least_deviations = (
             np.sqrt(np.maximum(each, np.finfo(float).tiny)) for each in (variances, least)
@@ -173,9 +173,10 @@ class Scores:
 
     Attributes:
         values: float (replicates, examples).
-        units: int (examples,), the cluster of each example (or the example itself), with the same
-            number for the same cluster in all test sets.
-        seeds: names of the replicates, which tell equal seeds in other test sets.
+        units: int (examples,), the cluster of each example, or the example itself. A cluster has
+            the same number in all test sets.
+        seeds: names of the replicates. Replicates of several test sets with the same name share a
+            seed.
     """
 
     values: np.ndarray
@@ -184,7 +185,7 @@ class Scores:
 
 
 def components(test_sets: Sequence[Scores]) -> Components:
-    """The mean over test sets of the mean over replicates, and the parts of its variance."""
+    """Returns the mean over test sets of the mean over replicates, with its variance components."""
     if len(test_sets) == 1:
         rows = list(test_sets[0].values)
         units = [test_sets[0].units] * len(rows)
@@ -207,22 +208,22 @@ def components(test_sets: Sequence[Scores]) -> Components:
 
 
 def components_of_values(values: Sequence[float]) -> Components:
-    """Of independent values, whose examples are not known: the test is Student's t."""
+    """Returns the components of independent values without examples: the test is Student's t."""
     nothing = np.zeros(1, int)
     one_by_one = np.asarray(values, np.float64)[:, None]
     return components([Scores(one_by_one, nothing, tuple(map(str, range(len(one_by_one)))))])
 
 
 def sampling_units(cluster: np.ndarray, example: np.ndarray) -> tuple[np.ndarray, bool]:
-    """The units that examples are sampled in: clusters if at least two are known, else examples.
+    """Returns the sampling units: clusters if at least two are known, else examples.
 
     Args:
-        cluster: int (examples,), -1 where unknown; such an example is a unit of its own.
+        cluster: int (examples,), -1 if unknown; such an example is a unit of its own.
         example: int (examples,), ids from 0.
 
     Returns:
-        The unit of each example, int (examples,): clusters keep their numbers, examples have
-        negative ones, the same in all test sets. And whether there are clusters.
+        The unit of each example, int (examples,), and whether there are clusters. Clusters keep
+        their numbers. Examples have negative numbers, which are the same in all test sets.
     """
     known = cluster >= 0
     clustered = np.unique(cluster[known]).size >= 2
@@ -231,7 +232,7 @@ def sampling_units(cluster: np.ndarray, example: np.ndarray) -> tuple[np.ndarray
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number (Holm 1979), in the given order."""
+    """Returns p-values adjusted for their number (Holm 1979), in the same order."""
     p = np.asarray(p_values, np.float64)
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1))
@@ -243,7 +244,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def _from_examples(
     rows: Sequence[np.ndarray], units: Sequence[np.ndarray]
 ) -> tuple[float, float, float]:
-    """What examples add to the variance of the mean over rows (replicates or test sets).
+    """Estimates the variance from examples of the mean over rows (replicates or test sets).
 
     Returns:
         Variance, interaction and degrees of freedom as in `Components`.
@@ -257,8 +258,8 @@ def _from_examples(
         effects[index] = np.bincount(of, weights=row - row.mean(), minlength=names.size) / row.size
         shares[index] = np.bincount(of, minlength=names.size) / row.size
     present = (shares > 0).sum(axis=1, keepdims=True)
-    # By how much the mean of a row changes without a unit. A unit that is the whole of its row
-    # says nothing.
+    # The change of a row's mean if a unit is left out. It is undefined, and set to zero, for a unit
+    # that contains all examples of its row.
     rest = 1 - shares
     scale = np.sqrt((present - 1) / present) / len(rows)
     left_out = np.divide(effects * scale, rest, out=np.zeros_like(effects), where=rest > 1e-9)
@@ -267,7 +268,7 @@ def _from_examples(
     if nested:
         interaction, degrees = variance, math.inf
     else:
-        if (shares == shares[0]).all():  # crossed: remove what a unit does to all rows
+        if (shares == shares[0]).all():  # crossed: remove the effect of a unit on all rows
             centred = left_out - left_out.mean(axis=0)
             interaction = float((centred**2).sum()) * len(rows) / (len(rows) - 1)
         else:
@@ -276,15 +277,15 @@ def _from_examples(
         degrees = max(float(weight.sum() ** 2 / (weight**2).sum()) - 1.0, 1.0)
     scores = np.concatenate(rows)
     if scores.size > len(rows) and np.isin(scores, (-1.0, 0.0, 1.0)).all():
-        # Right or wrong: one more example on which the variants differ, so that agreement on a
-        # small test set does not count as certainty (Agresti and Min 2005).
+        # Scores are right or wrong. Add one example on which the variants differ, so that agreement
+        # on a small test set does not give a variance of zero (Agresti and Min 2005).
         one = 1.0 / sum(row.size for row in rows[: len(rows) if nested else 1]) ** 2
         variance, interaction = variance + one, interaction + (one if nested else 0.0)
     return variance, interaction, degrees
 
 
 def _from_seeds(test_sets: Sequence[Scores]) -> float:
-    """What seeds that trained on all folds add to the variance of the mean over folds."""
+    """Estimates the variance from seeds that trained on all folds, of the mean over folds."""
     shared = [seed for seed in test_sets[0].seeds if all(seed in t.seeds for t in test_sets[1:])]
     if len(test_sets) == 1 or len(shared) < 2:
         return 0.0
@@ -296,7 +297,7 @@ def _from_seeds(test_sets: Sequence[Scores]) -> float:
 
 
 def _possible(variance: float, degrees: float) -> tuple[np.ndarray, np.ndarray]:
-    """The values that a variance may have, given its estimate, and their weights."""
+    """Returns possible values of a variance, given its estimate, and their weights."""
     if degrees >= _CERTAIN:
         return np.array([variance]), np.ones(1)
     chi_squared = 2 * gammaincinv(degrees / 2, ndtr(_NODES))
@@ -304,7 +305,7 @@ def _possible(variance: float, degrees: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _invert(tail: Callable[[float], float], p: float) -> float:
-    """The distance at which the tail probability is p, by bisection on a logarithmic scale."""
+    """Returns the distance with tail probability p, by bisection on a logarithmic scale."""
     low, high = -300.0, -300.0  # powers of ten
     while tail(10.0**high) > p:
         low, high = high, high + 10.0

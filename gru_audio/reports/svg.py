@@ -1,7 +1,8 @@
-"""A figure in three forms: inline in the page, as an SVG file and as a PDF file.
+"""Figures in three forms: inline in the page, as an SVG file and as a PDF file.
 
-It is drawn once, in the colours of a light page. Inline, these become the page's CSS variables
-(`--ink`, `--variant-0`, ...), so that the figure follows a dark page. Text stays text in all forms.
+A figure is drawn once, in the colours of a light page. The inline form replaces these colours by
+CSS variables (`--ink`, `--variant-0`, ...), so that a dark page changes them. Text stays text in
+all forms.
 """
 
 import html
@@ -15,8 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 WIDTH = 420
-# Light and dark page. After Okabe and Ito (2008): told apart by readers with any colour vision.
-ARM_COLOURS = (
+# On a light and on a dark page. After Okabe and Ito (2008), for readers with any colour vision.
+VARIANT_COLOURS = (
     ("#0072b2", "#4da3e0"),
     ("#d55e00", "#f58a42"),
     ("#009e73", "#2fc297"),
@@ -32,17 +33,17 @@ PAGE_COLOURS = {
     "--muted": ("#5b6570", "#9aa5b0"),
     "--rule": ("#e2e6ea", "#2b3138"),
 }
-COLOURS = PAGE_COLOURS | {f"--variant-{i}": pair for i, pair in enumerate(ARM_COLOURS)}
+COLOURS = PAGE_COLOURS | {f"--variant-{i}": pair for i, pair in enumerate(VARIANT_COLOURS)}
 
 PAPER, INK, MUTED, RULE = (light for light, _ in PAGE_COLOURS.values())
 _VARIABLES = {light: name for name, (light, _) in COLOURS.items()}
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
-    "pdf.fonttype": 42,  # TrueType: publishers refuse matplotlib's default
+    "pdf.fonttype": 42,  # TrueType; publishers reject matplotlib's default
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 12,
-    "text.parse_math": False,  # names may hold dollars
+    "text.parse_math": False,  # names may contain dollar signs
     "text.color": INK,
     "axes.edgecolor": RULE,
     "axes.labelcolor": MUTED,
@@ -59,9 +60,9 @@ class Drawing:
     """A figure with its name.
 
     Attributes:
-        name: of its files, without suffix: letters, digits, "." and "-".
-        label: what it shows, for readers who do not see it.
-        figure: as drawn.
+        name: name of its files, without suffix: letters, digits, "." and "-".
+        label: description for screen readers.
+        figure: the figure.
     """
 
     name: str
@@ -69,7 +70,7 @@ class Drawing:
     figure: Figure
 
     def inline(self) -> str:
-        """An SVG element that takes its colours and typeface from the page around it."""
+        """Returns an SVG element that takes its colours and typeface from the page."""
         svg = self._saved("svg").decode()
         svg = re.sub(r"<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
         svg = re.sub(r'<g id="[^"]*"', "<g", svg)
@@ -84,36 +85,36 @@ class Drawing:
         return re.sub(r"^<svg[^>]*>", head, svg).replace("xlink:href", "href").strip()
 
     def files(self) -> dict[str, bytes]:
-        """Name -> contents of the figure as a file of its own, on white paper."""
+        """Returns name -> contents of the figure as SVG and PDF files, on white paper."""
         return {f"{self.name}.{form}": self._saved(form) for form in ("svg", "pdf")}
 
     def _saved(self, form: str) -> bytes:
-        """The same bytes whenever the same figure is saved."""
+        """Returns the contents of a file. Equal figures give equal bytes."""
         file = io.BytesIO()
-        nothing = dict.fromkeys(
+        no_metadata = dict.fromkeys(
             ("Creator", "Date", "Format", "Type")
             if form == "svg"
             else ("Creator", "Producer", "CreationDate")
         )
         with matplotlib.rc_context(STYLE | {"svg.hashsalt": self.name}):
-            self.figure.savefig(file, format=form, transparent=True, metadata=nothing)
+            self.figure.savefig(file, format=form, transparent=True, metadata=no_metadata)
         return file.getvalue()
 
 
-def arm_colour(number: int) -> str:
-    """A variant's colour on a light page."""
-    return ARM_COLOURS[number % len(ARM_COLOURS)][0]
+def variant_colour(number: int) -> str:
+    """Returns a variant's colour on a light page."""
+    return VARIANT_COLOURS[number % len(VARIANT_COLOURS)][0]
 
 
-def arm_variable(number: int) -> str:
-    """The CSS variable that holds a variant's colour."""
-    return _VARIABLES[arm_colour(number)]
+def colour_variable(number: int) -> str:
+    """Returns the CSS variable of a variant's colour."""
+    return _VARIABLES[variant_colour(number)]
 
 
 def canvas(
     height: int, *, left: int, bottom: int, right: int = 10, top: int = 32, width: int = WIDTH
 ) -> tuple[Figure, Axes]:
-    """A figure whose axes are `height` units high, with margins in the same units."""
+    """Returns a figure whose axes are `height` units high, with margins in the same units."""
     total = height + bottom + top
     figure = Figure(figsize=(width / 72, total / 72), dpi=72)
     axes = figure.add_axes(

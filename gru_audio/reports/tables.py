@@ -1,6 +1,6 @@
-r"""The comparison as tables: in Markdown for a README, in LaTeX for a paper.
+r"""The comparison as tables: Markdown for a README, LaTeX for a paper.
 
-The LaTeX file is for `\input{table}` and needs the package booktabs.
+`\input{table}` includes the LaTeX file, which needs the package booktabs.
 """
 
 import re
@@ -30,21 +30,21 @@ _IN_LATEX = {
     MINUS: "$-$",
     SPACE: "~",
     wording.NOTHING: "--",
-    # At the beginning of a row a bracket would be read as an argument of the row before it.
+    # LaTeX reads a bracket at the start of a row as an argument of the row before.
     "[": "{[}",
     "]": "{]}",
 }
 
 
 class _Table(NamedTuple):
-    """Headings, and the rows in parts that a rule separates; the first column is text."""
+    """Headings, and rows in parts that a rule separates. The first column is text."""
 
     headings: tuple[str, ...]
     parts: tuple[list[tuple[str, ...]], ...]
 
 
 def markdown_tables(comparison: Comparison) -> str:
-    """Headline, a table of variants and a table of pairs with verdicts."""
+    """Returns the headline, a table of variants and a table of pairs with verdicts."""
     headline, evidence = wording.headline(comparison), wording.evidence(comparison)
     lines = [f"**{escaped(headline)}.** {escaped(evidence)}", ""]
     cautions = [wording.progress(comparison.results), *wording.cautions(comparison)]
@@ -54,10 +54,10 @@ def markdown_tables(comparison: Comparison) -> str:
     if comparison.variants:
         headings, parts = _variants(comparison)
         rows = [(escaped(name), *cells) for part in parts for name, *cells in part]
-        blocks.append(markdown(dict(zip(headings, _sides(headings), strict=True)), rows))
+        blocks.append(markdown(dict(zip(headings, _alignments(headings), strict=True)), rows))
     if comparison.pairs:
         headings, (differences,) = _pairs(comparison)
-        columns = dict(zip(headings, _sides(headings), strict=True)) | {"Verdict": LEFT}
+        columns = dict(zip(headings, _alignments(headings), strict=True)) | {"Verdict": LEFT}
         verdicts = [wording.pair(p, comparison.results.metric.scale) for p in comparison.pairs]
         rows = [
             (escaped(name), *cells, escaped(verdict))
@@ -68,7 +68,7 @@ def markdown_tables(comparison: Comparison) -> str:
 
 
 def latex_tables(comparison: Comparison) -> str:
-    """A table of variants and baselines, and one of pairs."""
+    """Returns a table of variants and baselines, and a table of pairs."""
     headline = wording.headline(comparison).replace("\n", " ")
     lines = [r"% Needs \usepackage{booktabs}.", f"% {headline}"]
     tables = [_variants(comparison)] if comparison.variants else []
@@ -83,27 +83,27 @@ def latex_tables(comparison: Comparison) -> str:
 
 
 def markdown(columns: Mapping[str, str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of a table in Markdown.
+    """Returns the lines of a table in Markdown.
 
     Args:
-        columns: heading -> `LEFT` or `RIGHT`, where its cells stand.
+        columns: heading -> alignment of its cells, `LEFT` or `RIGHT`.
         rows: a cell for each column.
     """
     return [_in_markdown(columns), _in_markdown(columns.values()), *map(_in_markdown, rows)]
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown shows as it is: for names, which may hold any character."""
+    """Escapes text, such as names, so that Markdown shows it unchanged."""
     return re.sub(r"[\\`*_\[\]<>~#$]", r"\\\g<0>", _one_line(text))
 
 
 def escaped_in_latex(text: str) -> str:
-    """Text for LaTeX; letters outside of ASCII stay as they are (UTF-8)."""
+    """Escapes text for LaTeX. Letters outside ASCII are not changed (UTF-8)."""
     return "".join(_IN_LATEX.get(character, character) for character in text)
 
 
 def _variants(comparison: Comparison) -> _Table:
-    """The variants, then the baselines."""
+    """Returns the table of variants and baselines."""
     metric, scale = comparison.results.metric.title, comparison.results.metric.scale
     seconds, clock = wording.clock(comparison.results)
     variants: list[tuple[str, ...]] = [
@@ -121,7 +121,7 @@ def _variants(comparison: Comparison) -> _Table:
         (each.name.capitalize(), scale.value(each.value), "", "", "", "")
         for each in context.baselines(comparison)
     ]
-    time = f"{clock} a run"
+    time = f"{clock} per run"
     headings = ("Variant", f"Test {metric}", "95 % interval", "Parameters", time, "Replicates")
     return _Table(headings, (variants, baselines))
 
@@ -140,7 +140,7 @@ def _pairs(comparison: Comparison) -> _Table:
     return _Table(("Difference", f"Test {metric}", "95 % interval", "p (Holm)"), (rows,))
 
 
-def _sides(headings: Sequence[str]) -> list[str]:
+def _alignments(headings: Sequence[str]) -> list[str]:
     return [LEFT, *[RIGHT] * (len(headings) - 1)]
 
 

@@ -1,4 +1,4 @@
-"""What is concluded about pairs of variants: better, equivalent, not shown, or no verdict."""
+"""Verdicts on pairs of variants: better, equivalent, not shown, or no verdict."""
 
 import enum
 import math
@@ -9,11 +9,11 @@ from gru_audio.reports.statistics import FEWEST, LEVEL, Components, Estimate, ho
 from gru_audio.tasks.metrics import Metric
 
 SIGNIFICANCE = 1 - LEVEL
-_NEAR_BASELINE = 0.1  # a smaller gain over the trivial baseline is none; see `at_baseline`
+_NEAR_BASELINE = 0.1  # a smaller relative gain over the trivial baseline counts as none
 
 
 class Verdict(enum.StrEnum):
-    """What is concluded about a pair."""
+    """The conclusion about a pair."""
 
     BETTER = "better"
     EQUIVALENT = "equivalent"
@@ -23,7 +23,7 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Difference:
-    """The paired difference `first - second` of a test metric, over the replicates of both."""
+    """The paired difference `first - second` of a test metric, over the common replicates."""
 
     first: str
     second: str
@@ -32,20 +32,21 @@ class Difference:
 
 @dataclass(frozen=True)
 class Pair:
-    """A difference and what is concluded from it.
+    """A difference and its verdict.
 
     Attributes:
         first, second: the variants.
         difference: `first - second` with its interval.
-        replicates: seeds on one test set, or test sets.
+        replicates: number of seeds on one test set, or of test sets.
         margin: the smallest difference that matters.
-        p: two-sided, of no difference, adjusted for the number of pairs (Holm); None without a
-            verdict. p_alone: not adjusted.
-        p_equivalent: of a difference of at least `margin`, adjusted in the same way.
-        verdict: what is concluded.
+        p: two-sided p-value of "no difference", adjusted for the number of pairs (Holm); None
+            without a verdict.
+        p_alone: the same, not adjusted.
+        p_equivalent: p-value of "a difference of at least `margin`", adjusted likewise.
+        verdict: the conclusion.
         better: the better variant; None if neither is shown to be better.
-        needed: how many replicates would show a true difference of this size with a power of 80 %;
-            None if no number up to 1,000 would.
+        needed: number of replicates that would show a true difference of this size with a power of
+            80 %; None if no number up to 1,000 would.
         reason: why there is no verdict; "" if there is one.
     """
 
@@ -70,13 +71,13 @@ def conclude(
     higher_is_better: bool,
     withheld: Callable[[str, str], str] = lambda first, second: "",
 ) -> tuple[Pair, ...]:
-    """The verdict on each pair. Both kinds of p-values are adjusted for the number of pairs.
+    """Returns the verdict on each pair. Both p-values are adjusted for the number of pairs.
 
     Args:
-        differences: of the pairs, which form one family of tests.
+        differences: the differences of the pairs, which form one family of tests.
         margin: the smallest difference that matters.
-        higher_is_better: of the metric.
-        withheld: why there is no verdict on two variants, or "" if there may be one.
+        higher_is_better: whether higher values of the metric are better.
+        withheld: returns why two variants get no verdict, or "" if they may get one.
     """
     pairs = [_tested(difference, margin, withheld) for difference in differences]
     tested = [index for index, pair in enumerate(pairs) if pair.p_alone is not None]
@@ -92,7 +93,7 @@ def conclude(
             verdict = Verdict.EQUIVALENT
         else:
             needed = components.replicates_needed(SIGNIFICANCE / len(tested))
-            if needed is not None:  # the rough answer may be fewer than there are
+            if needed is not None:  # the rough estimate may be below the current number
                 needed = max(needed, components.replicates + 1)
         pairs[index] = replace(
             pair, p=p, p_equivalent=p_equivalent, verdict=verdict, better=better, needed=needed
@@ -103,8 +104,8 @@ def conclude(
 def at_baseline(metric: Metric, score: float, baseline: float | None) -> bool:
     """Whether a score is no real gain over the trivial baseline, which ignores its input.
 
-    A gain is none if it is less than a tenth of the baseline, and less than a tenth of the way from
-    there to a perfect score.
+    A real gain is at least a tenth of the distance from the baseline to a perfect score, or a tenth
+    of the baseline's absolute value if that is less.
     """
     if baseline is None or not math.isfinite(baseline):
         return False

@@ -13,10 +13,14 @@ from gru_audio.reports.results_csv import runs_csv
 
 
 def read_comparison(workdir: epath.PathLike, metric: str | None = None) -> Comparison:
-    """The comparison of the runs in a workdir, with baselines where the data set is at hand.
+    """Compares the variants of a sweep, with baselines if they are stored or can be computed.
+
+    Args:
+      workdir: the sweep's workdir.
+      metric: name of the metric that compares the variants; by default the sweep's.
 
     Raises:
-      UserError: `workdir` holds no sweep, or one that cannot be reported on.
+      UserError: the workdir has no sweep, or one that this version cannot report on.
     """
     refuse_links(workdir)
     results = read_results(workdir, metric)
@@ -29,15 +33,15 @@ def write_report(
     """Writes `index.html`, its figures, `table.md`, `table.tex` and `results.csv`.
 
     Args:
-      workdir: of the sweep, which may still be running.
+      workdir: the workdir of the sweep, which may still be running.
       output: folder for the report; by default `report` in the workdir.
-      metric: what the variants are compared by; by default the sweep's metric.
+      metric: name of the metric that compares the variants; by default the sweep's.
 
     Returns:
-      The page, and what it says.
+      The path of the page, and the comparison that it shows.
 
     Raises:
-      UserError: `workdir` holds no sweep, or one that cannot be reported on.
+      UserError: the workdir has no sweep, or one that this version cannot report on.
     """
     comparison = read_comparison(workdir, metric)
     output = epath.Path(output or epath.Path(workdir) / "report")

@@ -1,4 +1,4 @@
-"""Runs a sweep: group by group, skipping what is finished and resuming what is not."""
+"""Trains the groups of a sweep. Skips finished runs and resumes unfinished ones."""
 
 import contextlib
 import json
@@ -36,38 +36,37 @@ from gru_audio.training.trainer import LoopState, Member, train
 
 
 def execute(planned: Plan, workdir: Workdir) -> list[str]:
-    """Trains the unfinished runs of the shard. Returns the names of its runs that failed.
+    """Trains the unfinished runs of the shard. Returns the names of the failed runs.
 
     Raises:
       UserError: the workdir is in use or holds another sweep, or the processes differ.
-      Stopped: a signal asked to stop; everything is saved.
-      OSError: the disk is full or read-only; what is saved stays.
+      Stopped: a signal requested the stop; all state is saved.
+      OSError: the disk is full or read-only; saved files stay.
     """
-    same = json.dumps(identity(planned.description), sort_keys=True)
-    distributed.check_same("experiment, config and data set", same)
+    numbers_from = json.dumps(identity(planned.description), sort_keys=True)
+    distributed.check_same("experiment, config and data set", numbers_from)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(heed())
         distributed.broadcast(lambda: stack.enter_context(workdir.lock(planned.shard)))
         distributed.broadcast(lambda: workdir.claim(planned.description))
-        for i, of_group in enumerate(planned.groups):
-            if _finished(workdir, of_group):
+        for i, group in enumerate(planned.groups):
+            if _finished(workdir, group):
                 continue
-            title = f"[{i + 1}/{len(planned.groups)}] {of_group.name} x{len(of_group.runs)}"
+            title = f"[{i + 1}/{len(planned.groups)}] {group.name} x{len(group.runs)}"
             try:
                 train_group(planned, i, workdir, title, stop)
             except Exception as error:
-                # Other processes may still train the group. A disk that is full fails the next
-                # group too.
+                # With several processes, the others may still train this group. A full disk would
+                # fail the next group too.
                 if jax.process_count() > 1 or refusal(error):
                     raise
-                # The other groups go on.
                 if isinstance(error, UserError):
                     print(f"{title}: {error}", file=sys.stderr)
                 else:
                     traceback.print_exc()
                 with contextlib.suppress(OSError):  # the disk may have failed
                     failure = {"error": str(error), "type": type(error).__name__}
-                    for run in of_group.runs:
+                    for run in group.runs:
                         if not workdir.finished(run):
                             workdir.save_failure(run.name, failure)
             if asked := distributed.all_reduce_max([stop.asked])[0]:
@@ -77,26 +76,26 @@ def execute(planned: Plan, workdir: Workdir) -> list[str]:
         )
 
 
-def _finished(workdir: Workdir, of_group: Group) -> bool:
-    return distributed.broadcast(lambda: all(workdir.finished(run) for run in of_group.runs))
+def _finished(workdir: Workdir, group: Group) -> bool:
+    return distributed.broadcast(lambda: all(workdir.finished(run) for run in group.runs))
 
 
 def train_group(planned: Plan, index: int, workdir: Workdir, title: str, stop: Stop) -> None:
-    """Trains one group to its end, scores it, and writes the results of its runs."""
-    of_group, program, data = planned.groups[index], planned.programs[index], planned.data[index]
-    configs = [run.config for run in of_group.runs]
+    """Trains one group, scores it, and writes the results of its runs."""
+    group, program, data = planned.groups[index], planned.programs[index], planned.data[index]
+    configs = [run.config for run in group.runs]
     config, hyper = configs[0], hyperparameters(configs)
     progress = TrainProgress(title, silent=not distributed.first())
-    directory = workdir.group(of_group.name)
-    done = distributed.broadcast(lambda: _done(planned, of_group, workdir, progress.say))
+    directory = workdir.group(group.name)
+    done = distributed.broadcast(lambda: _done(planned, group, workdir, progress.say))
     members = [
-        Member(run.name, run.config.train.steps, its)
-        for run, its in zip(of_group.runs, done, strict=True)
+        Member(run.name, run.config.train.steps, is_done)
+        for run, is_done in zip(group.runs, done, strict=True)
     ]
-    competition = _competition(planned, of_group, program)
-    boards = TensorBoardWriter({m.name: workdir.run(m.name) for m in members if not m.done})
-    checkpointer = Checkpointer(directory, config.checkpoint.keep, boards, progress.say)
-    with _reported(checkpointer, of_group, planned.shard, stop):
+    competition = _competition(planned, group, program)
+    tensorboard = TensorBoardWriter({m.name: workdir.run(m.name) for m in members if not m.done})
+    checkpointer = Checkpointer(directory, config.checkpoint.keep, tensorboard, progress.say)
+    with _reported(checkpointer, group, planned.shard, stop):
         with progress:
             progress.say(f"{title}: reading data, compiling")
             loader = LOADERS[config.data.loader](
@@ -114,46 +113,42 @@ def train_group(planned: Plan, index: int, workdir: Workdir, title: str, stop: S
         checkpointer.close()
         checkpointer.heartbeat(logging.SCORING)
         progress.say(f"{title}: scoring")
-        _finish(planned, of_group, population, loop, checkpointer, workdir)
+        _finish(planned, group, population, loop, checkpointer, workdir)
 
 
-def _done(
-    planned: Plan, of_group: Group, workdir: Workdir, say: Callable[[str], None]
-) -> list[bool]:
-    """Which runs other groups have finished. Reports runs that other groups have only begun."""
-    missing = {run.name for run in of_group.runs if not workdir.finished(run)}
-    if not workdir.group(of_group.name).exists():
+def _done(planned: Plan, group: Group, workdir: Workdir, say: Callable[[str], None]) -> list[bool]:
+    """Returns which runs are finished. Reports runs that other groups began and did not finish."""
+    missing = {run.name for run in group.runs if not workdir.finished(run)}
+    if not workdir.group(group.name).exists():
         for other in read_groups(workdir.root):
             begun = [run for run in other["runs"] if run["run"] in missing and run["step"]]
             if begun:
                 say(
-                    f"{of_group.name}: {len(begun)} of its runs start again, which "
-                    f"{other['group']} has begun; --shard {other['shard']} would resume them"
+                    f"{group.name}: {len(begun)} of its runs start again although "
+                    f"{other['group']} has begun them; --shard {other['shard']} would resume them"
                 )
-    if planned.sweep.halving:  # all competitors must take part
-        return [False] * len(of_group.runs)
-    return [run.name not in missing for run in of_group.runs]
+    if planned.sweep.halving:  # it ranks all runs, finished ones too
+        return [False] * len(group.runs)
+    return [run.name not in missing for run in group.runs]
 
 
-def _competition(planned: Plan, of_group: Group, program: Program) -> SuccessiveHalving | None:
+def _competition(planned: Plan, group: Group, program: Program) -> SuccessiveHalving | None:
     if planned.sweep.halving is None:
         return None
-    selects = selected(metrics_of(program.task), of_group.runs[0].config.train.select)
+    selection = selected(metrics_of(program.task), group.runs[0].config.train.select)
     return SuccessiveHalving(
         halving=planned.sweep.halving,
-        variants=[run.variant for run in of_group.runs],
-        trials=[json.dumps(run.trial) for run in of_group.runs],
-        higher_is_better=selects.higher_is_better,
+        variants=[run.variant for run in group.runs],
+        trials=[json.dumps(run.trial) for run in group.runs],
+        higher_is_better=selection.higher_is_better,
     )
 
 
 @contextlib.contextmanager
-def _reported(
-    checkpointer: Checkpointer, of_group: Group, shard: Shard, stop: Stop
-) -> Iterator[None]:
-    """Writes to `status.json` that the group is at work, and how it ends."""
-    runs = [{"run": run.name, "step": 0} for run in of_group.runs]
-    checkpointer.heartbeat(logging.COMPILING, group=of_group.name, shard=str(shard), runs=runs)
+def _reported(checkpointer: Checkpointer, group: Group, shard: Shard, stop: Stop) -> Iterator[None]:
+    """Writes the state of the group to `status.json` at its start and at its end."""
+    runs = [{"run": run.name, "step": 0} for run in group.runs]
+    checkpointer.heartbeat(logging.COMPILING, group=group.name, shard=str(shard), runs=runs)
 
     def stopped(number: int) -> None:
         checkpointer.heartbeat(logging.PREEMPTED if number == signal.SIGTERM else logging.STOPPED)
@@ -172,7 +167,7 @@ def _reported(
 
 def _finish(
     planned: Plan,
-    of_group: Group,
+    group: Group,
     population: Population,
     loop: LoopState,
     checkpointer: Checkpointer,
@@ -181,21 +176,22 @@ def _finish(
     """Scores the best weights on every split and writes each run's files, `result.json` last."""
     data, program = population.data, population.program
     population.restore_all()
-    scored = {role: SCORED if role == "train" else role for role in ROLES}
-    scores = {role: population.score(those, best=True) for role, those in scored.items()}
+    # SCORED is the part of the training split that is scored.
+    roles = {role: SCORED if role == "train" else role for role in ROLES}
+    scores = {role: population.score(scored, best=True) for role, scored in roles.items()}
     trained_states = jax.device_get(population.states())
     if not distributed.first():
         return
-    records: dict[str, list] = {run.name: [] for run in of_group.runs}
+    records: dict[str, list] = {run.name: [] for run in group.runs}
     for record in checkpointer.records():
         records[record["run"]].append(record)
-    cluster = of_group.runs[0].config.data.cluster
+    cluster = group.runs[0].config.data.cluster
     clusters = np.full(len(planned.source), -1)
     if cluster:
         clusters, _ = planned.source.classes(cluster, "config.data.cluster")
 
-    for m, run in enumerate(of_group.runs):
-        if workdir.finished(run):  # before a kill, or beside a run that fails
+    for m, run in enumerate(group.runs):
+        if workdir.finished(run):  # in an earlier process
             continue
         directory = workdir.run(run.name)
         write_atomically(directory / "config.json", json.dumps(flatten(run.config), indent=1))
@@ -232,7 +228,7 @@ def _finish(
             "variant": run.variant,
             "trial": dict(run.trial),
             "replicate": dict(run.replicate),
-            "group": of_group.name,
+            "group": group.name,
             "steps": loop.last_step[m],
             "best_step": loop.best_step[m],
             "updates_left_out": loop.skipped[m],
@@ -245,14 +241,14 @@ def _finish(
             },
             "metrics": {
                 role: measure(metrics_of(program.task), scores[role][m])
-                for role in scored
+                for role in roles
                 if scores[role][m]
             },
             "seconds": seconds,  # of wall time
             "cpu_seconds": None if loop.cpu_seconds is None else loop.cpu_seconds * share,
             "steps_per_second": loop.last_step[m] / max(seconds, 1e-9),
             "compile_seconds": population.compile_time.wall,
-            "members": len(of_group.runs),
+            "members": len(group.runs),
             "peak_memory_bytes": max(loop.memory_bytes, population.memory_bytes),
             "environment": planned.description["environment"],
         }
@@ -261,5 +257,5 @@ def _finish(
 
 
 def _rung(halving: Halving | None, step: int) -> int | None:
-    """Which rung, from 1, was at a step; None for a run that was never dropped."""
+    """Returns the number, from 1, of the rung at a step; None if the run was not dropped."""
     return halving.rungs.index(step) + 1 if halving and step else None

@@ -1,6 +1,6 @@
-"""Successive halving: at some steps the worse trials of a variant are dropped, the better go on.
+"""Successive halving: at given steps the worse trials of each variant are dropped.
 
-After Jamieson and Talwalkar 2016 (arXiv 1502.07943) and Li et al. 2018 (arXiv 1603.06560).
+Sources: Jamieson and Talwalkar 2016 (arXiv 1502.07943), Li et al. 2018 (arXiv 1603.06560).
 """
 
 import math
@@ -16,7 +16,11 @@ class Halving:
 
     Attributes:
       rungs: steps, ascending, at which the trials of each variant are ranked.
-      keep: the share of them that goes on, rounded down, but one at least.
+      keep: fraction of the trials that is kept at each rung. The number is rounded down; at least
+        one trial is kept.
+
+    Raises:
+      UserError: the rungs are not ascending steps, or `keep` is not between 0 and 1.
     """
 
     rungs: tuple[int, ...]
@@ -30,10 +34,10 @@ class Halving:
             raise UserError(f"Halving: keep={self.keep} must be above 0 and below 1.")
 
     def check(self, max_steps: int, eval_every: int) -> None:
-        """Whether a run of `horizon` steps, looked at every so many, can be ranked at each rung.
+        """Checks that runs of `max_steps` steps can be ranked at each rung.
 
         Raises:
-          UserError: it cannot.
+          UserError: a rung is not below `max_steps` or is not a multiple of `eval_every`.
         """
         if self.rungs[-1] >= max_steps:
             raise UserError(
@@ -44,19 +48,19 @@ class Halving:
             if rung % eval_every:
                 raise UserError(
                     f"Halving: rung {rung} must be a multiple of config.train.eval_every="
-                    f"{eval_every}: between these steps nobody looks at the validation split."
+                    f"{eval_every}: the validation split is evaluated only at these steps."
                 )
 
     def survivors(self, trials: int) -> int:
-        """How many of so many trials go on after a rung."""
-        return max(1, math.floor(trials * self.keep + 1e-9))  # a third of 27 is 9
+        """Returns how many of `trials` trials are kept after a rung."""
+        return max(1, math.floor(trials * self.keep + 1e-9))  # against rounding: 27 * (1/3) is 9
 
 
 def rank_trials(values: Iterable[float | None], higher_is_better: bool) -> tuple[int, float]:
-    """Ranks a trial by the values its replicates reached; `None` or NaN where one has failed.
+    """Returns a sort key of a trial from the values of its replicates; the best trial is largest.
 
-    A draw that has lost a replicate ranks below all that have more: the mean of the others would
-    leave out what went wrong.
+    A failed replicate has the value None or NaN. A trial with a failed replicate ranks below every
+    trial with more finite values, since a mean over the others would hide the failure.
     """
     finite = [value for value in values if value is not None and math.isfinite(value)]
     sign = 1 if higher_is_better else -1
@@ -65,12 +69,12 @@ def rank_trials(values: Iterable[float | None], higher_is_better: bool) -> tuple
 
 @dataclass(frozen=True)
 class SuccessiveHalving:
-    """The members of a group as they compete.
+    """Chooses the members of a group to drop at each rung.
 
     Attributes:
-      halving: the rule.
-      variants, trials: of each member, to be told apart.
-      higher_is_better: of the selection metric.
+      halving: the rungs and the fraction to keep.
+      variants, trials: identify each member's variant and trial.
+      higher_is_better: whether higher values of the selection metric are better.
     """
 
     halving: Halving
@@ -79,15 +83,14 @@ class SuccessiveHalving:
     higher_is_better: bool
 
     def pruned(self, step: int, best: Sequence[float | None], dropped: Sequence[int]) -> list[int]:
-        """The members to drop at a step: none, but at a rung.
+        """Returns the members to drop at a step; [] if the step is not a rung.
 
-        A run stands for the best it has reached so far, as it does when trials are chosen among in
-        the end: so no draw is dropped before one that would lose to it.
+        Runs are ranked by their best value so far, as in the final choice among trials.
 
         Args:
-          step: updates done.
-          best: value of the selection metric of each member; None if it has failed.
-          dropped: the rung at which a member has been dropped before, else 0.
+          step: number of updates done.
+          best: each member's best value of the selection metric; None if the member failed.
+          dropped: for each member, the rung at which it was dropped, else 0.
         """
         if step not in self.halving.rungs:
             return []
@@ -99,11 +102,11 @@ class SuccessiveHalving:
                     members.setdefault(trial, []).append(m)
             ranked = sorted(
                 members.values(),
-                key=lambda of_trial: rank_trials(
-                    (best[m] for m in of_trial), self.higher_is_better
+                key=lambda replicates: rank_trials(
+                    (best[m] for m in replicates), self.higher_is_better
                 ),
-                reverse=True,  # which keeps equals in the order of the sweep
+                reverse=True,  # the sort is stable: ties stay in the order of the sweep
             )
-            for of_trial in ranked[self.halving.survivors(len(ranked)) :]:
-                pruned += of_trial
+            for replicates in ranked[self.halving.survivors(len(ranked)) :]:
+                pruned += replicates
         return sorted(pruned)

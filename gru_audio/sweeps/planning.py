@@ -1,4 +1,4 @@
-"""From an experiment to groups that can start: everything is checked before any work."""
+"""Turns an experiment into groups that can start. All checks happen before any training."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
@@ -22,22 +22,22 @@ from gru_audio.training.placement import make_placement
 from gru_audio.training.program import make_program
 from gru_audio.training.step import Program
 
-_REMARKS = 10  # that are shown
+_REMARKS = 10  # number of remarks shown
 _SAME_IN_ALL_RUNS = ("data.name", "data.target", "data.cluster")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A shard of a sweep that has been checked from end to end: it can start.
+    """A checked shard of a sweep, ready to start.
 
     Attributes:
       shards: the groups of every shard.
-      shard: which of them this is.
-      sweep: what they are parts of.
+      shard: the shard to run.
+      sweep: the whole sweep.
       source: the data set.
-      programs, data: of each of the shard's own groups.
-      description: of the whole sweep, for `sweep.json`.
-      remarks: what the user should know about the shard's runs before they start.
+      programs, data: one for each group of the shard.
+      description: describes the whole sweep, for `sweep.json`.
+      remarks: notes for the user on the shard's runs.
     """
 
     shards: list[list[Group]]
@@ -51,12 +51,12 @@ class Plan:
 
     @property
     def groups(self) -> list[Group]:
-        """The shard's own."""
+        """The groups of the shard."""
         return self.shards[self.shard.index - 1]
 
     @property
     def runs(self) -> list[Run]:
-        """The shard's own."""
+        """The runs of the shard."""
         return [run for of_group in self.groups for run in of_group.runs]
 
 
@@ -68,18 +68,18 @@ def plan(
     command: str,
     shard: Shard = WHOLE,
 ) -> Plan:
-    """Checks everything that can be known before any work.
+    """Checks configs, data set, tasks, metrics and devices, and plans the groups of a shard.
 
     Args:
-      config: the experiment's, with the overrides of the command line.
-      sweep: what to make of it.
-      experiment: its name.
-      about: what it is, its docstring.
-      command: how it was started.
-      shard: the part that is to be executed.
+      config: the experiment's config with the overrides of the command line.
+      sweep: variants, trials and replicates to expand the config with.
+      experiment: the experiment's name.
+      about: the experiment's docstring.
+      command: the command line of the sweep.
+      shard: the part of the sweep to run.
 
     Raises:
-      UserError: anything that would stop a run later.
+      UserError: a check failed that would stop a run later.
     """
     check(config)
     runs = expand(config, sweep)
@@ -89,7 +89,7 @@ def plan(
     groups = group(runs)
     if sweep.halving:
         _check_halving(sweep.halving, groups)
-    # Draws of a variant that compete must be in one group.
+    # Halving compares the trials of a variant, so they must be in one group.
     unit: Callable[[Run], Hashable] = (lambda r: r.variant) if sweep.halving else (lambda r: r.name)
     shards = divide(groups, shard.count, unit)
     source = open_source(config.data.name, config.data.dir)
@@ -116,7 +116,7 @@ def plan(
 
 
 def _remarks(source: Source, groups: Sequence[Group], data: Sequence[GroupData]) -> list[str]:
-    """What is odd about the examples of runs, each remark once with the runs it is about."""
+    """Notes on unusual splits. Each remark appears once, with the runs it concerns."""
     runs: dict[str, list[str]] = {}
     for of_group, of_data in zip(groups, data, strict=True):
         for run, ids in zip(of_group.runs, of_data.ids, strict=True):
@@ -131,27 +131,27 @@ def _remarks(source: Source, groups: Sequence[Group], data: Sequence[GroupData])
 
 
 def _check_comparable(config: ConfigDict, runs: Sequence[Run]) -> None:
-    """All runs of a sweep learn the same thing, or their test metrics could not be compared."""
+    """Checks that all runs of a sweep share data set and target, so that metrics are comparable."""
     shared, settings = flatten(config), settings_in(config)
     for run in runs:
         for key, value in flatten(run.config).items():
             same = key in _SAME_IN_ALL_RUNS or (key in settings and settings[key].machine)
             if same and value != shared[key]:
                 raise UserError(
-                    f"Run {run.name} changes config.{key}: the runs of a sweep share it. "
-                    f"Set it in the experiment's config, or by --config.{key}."
+                    f"Run {run.name} changes config.{key}, which all runs of a sweep share. "
+                    f"Set it in the experiment's config or by --config.{key}."
                 )
 
 
 def _check_halving(halving: Halving, groups: Sequence[Group]) -> None:
-    """Draws of a variant compete where they train together, and are looked at."""
+    """Checks that a variant's trials train in one group and are evaluated at each rung."""
     home: dict[str, str] = {}
     for of_group in groups:
         for run in of_group.runs:
             if home.setdefault(run.variant, of_group.name) != of_group.name:
                 raise UserError(
                     f"Halving: the runs of variant {run.variant} differ in more than numbers, so "
-                    "they are not one program. Make variants of what differs."
+                    "one program cannot train them. Make separate variants of them."
                 )
             train, data = run.config.train, run.config.data
             if not data.validation:
@@ -169,7 +169,7 @@ def _describe(
     source: Source,
     program: Program,
 ) -> dict[str, Any]:
-    """What `sweep.json` says: all that a report needs beside the results."""
+    """Returns the contents of `sweep.json`, which a report needs besides the results."""
     task, cluster = program.task, config.data.cluster
     return {
         "experiment": experiment,

@@ -1,7 +1,7 @@
-"""Parts of a sweep for several jobs: which groups each trains, a pure function of sweep and count.
+"""Divides a sweep into shards for several jobs, as a pure function of the sweep and their number.
 
-A group belongs to one shard. Where there are fewer groups than shards, groups are cut. What a run
-gives does not depend on its group, so it does not depend on the number of shards either.
+A group belongs to one shard. If there are fewer groups than shards, groups are split. A run's
+results do not depend on its group, so they do not depend on the number of shards.
 """
 
 import re
@@ -21,10 +21,10 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> "Shard":
-        """From "2/3".
+        """Parses a shard such as "2/3".
 
         Raises:
-          UserError: it is none.
+          UserError: the text is not I/N with 1 <= I <= N.
         """
         found = re.fullmatch(r"(\d+)/(\d+)", text)
         if not found or not 1 <= int(found[1]) <= int(found[2]):
@@ -36,11 +36,11 @@ class Shard:
 
     @property
     def lock(self) -> str:
-        """The file of a workdir that whoever runs the shard holds."""
+        """Name of the file in the workdir that the shard's process locks."""
         return "lock" if self.count == 1 else f"lock-{self.index}of{self.count}"
 
     def excludes(self, lock: str) -> bool:
-        """Whether another process may not hold this lock at the same time: of another count."""
+        """Whether another lock belongs to a division into another number of shards."""
         count = lock.partition("of")[2] or "1"
         return int(count) != self.count
 
@@ -51,12 +51,15 @@ WHOLE = Shard()
 def divide(
     groups: Sequence[Group], count: int, unit: Callable[[Run], Hashable]
 ) -> list[list[Group]]:
-    """The groups of each of `count` shards, which have nearly equally many steps to do.
+    """Divides groups into `count` shards with nearly equal numbers of steps.
 
     Args:
-      groups: of the whole sweep.
-      count: of shards. Some stay empty if there are not so many units.
-      unit: runs of a group that have the same stay together.
+      groups: the groups of the whole sweep.
+      count: number of shards. Some stay empty if there are fewer units.
+      unit: maps a run to its unit. The runs of a unit stay in one group.
+
+    Returns:
+      The groups of each shard.
     """
     parts, units = [1] * len(groups), [len({unit(run) for run in group.runs}) for group in groups]
     while sum(parts) < count:
@@ -78,13 +81,13 @@ def _steps(groups: Sequence[Group]) -> int:
 
 
 def _cut(group: Group, count: int, unit: Callable[[Run], Hashable]) -> list[Group]:
-    """`count` parts of a group; their names tell which, as they have checkpoints of their own."""
+    """Splits a group into `count` parts with names of their own, since each has checkpoints."""
     if count == 1:
         return [group]
     units = list(dict.fromkeys(unit(run) for run in group.runs))
     pieces = []
     for i in range(count):
-        own = set(units[i * len(units) // count : (i + 1) * len(units) // count])
-        runs = tuple(run for run in group.runs if unit(run) in own)
+        part = set(units[i * len(units) // count : (i + 1) * len(units) // count])
+        runs = tuple(run for run in group.runs if unit(run) in part)
         pieces.append(Group(f"{group.name}-{i + 1}of{count}", runs))
     return pieces

@@ -1,4 +1,4 @@
-"""Variants of a sweep at equal size."""
+"""Matches the model sizes of a sweep's variants."""
 
 import functools
 import math
@@ -22,44 +22,43 @@ def match_parameters(
     outputs: int | None = None,
     counting: str = "total",
 ) -> dict[str, dict[str, Any]]:
-    """Gives every variant the ``model.hidden`` that brings its size nearest to that of ``to``.
+    """Sets ``model.hidden`` of each variant so that its size is nearest to that of variant ``to``.
 
     Args:
-      config: what the variants have in common.
+      config: the config that the variants change.
       variants: name -> changes to the config, by dotted names ("model.cell").
-      to: the variant that stays as it is.
-      features: values in a frame that the models read, with `outputs`, for tests without data.
-      outputs: of the models, such as classes. None: the prepared data set, the frontend and the
-        task say both.
-      counting: what is made equal, see `count_parameters`.
+      to: the reference variant, which is not changed.
+      features: number of input values per frame. Give both `features` and `outputs` to match
+        without a data set.
+      outputs: number of model outputs, such as classes. By default the prepared data set, the
+        frontend and the task determine both numbers.
+      counting: which parameters are counted; see `count_parameters`.
 
     Returns:
-      The variants, those other than ``to`` with "model.hidden" set.
+      The variants; all but ``to`` have "model.hidden" set.
 
     Raises:
-      UserError: the data set is not prepared; the message says how to prepare it.
+      UserError: there is no variant ``to``, or the data set is not prepared.
     """
     source = open_source(config.data.name, config.data.dir) if features is None else None
 
     def size_at(variant: Mapping[str, Any]) -> Callable[[int], int]:
-        """The variant's size at a number of units."""
-        of_variant = override(config, variant)
+        """Returns a function from the number of units to the variant's size."""
+        base = override(config, variant)
         if source is None:
             assert features is not None and outputs is not None
             widths = features, outputs
         else:
-            program = make_program(of_variant, source.signal, target_field(source, of_variant))
+            program = make_program(base, source.signal, target_field(source, base))
             widths = program.frontend.features, program.task.outputs
 
         def size(hidden: int) -> int:
-            return model_size(
-                override(of_variant, {"model.hidden": hidden}).model, *widths, counting
-            )
+            return model_size(override(base, {"model.hidden": hidden}).model, *widths, counting)
 
         return size
 
-    like = choose("variant", to, variants)
-    target = size_at(like)(override(config, like).model.hidden)
+    reference = choose("variant", to, variants)
+    target = size_at(reference)(override(config, reference).model.hidden)
     return {
         name: dict(variant)
         if name == to
@@ -69,9 +68,9 @@ def match_parameters(
 
 
 def _nearest(size: Callable[[int], int], target: int) -> int:
-    """The positive integer whose ``size``, which grows with it, is nearest to ``target``.
+    """Returns the positive integer n for which ``size(n)``, an increasing function, is nearest.
 
-    Each size takes a trace of the model, so the search interpolates. Sizes grow about
+    Each call of ``size`` traces the model, so the search interpolates. Sizes grow about
     quadratically.
     """
     size = functools.cache(size)

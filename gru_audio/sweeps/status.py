@@ -1,4 +1,4 @@
-"""Where every run of a sweep stands, read from the files of its workdir alone, and without JAX."""
+"""The state of every run of a sweep, read from the files of its workdir, without JAX."""
 
 import datetime
 import math
@@ -22,23 +22,24 @@ FINISHED, FAILED, DAMAGED, RUNNING, STALLED, STOPPED, WAITING = (
     "stopped",
     "waiting",
 )
-# Seconds without a heartbeat after which a group has stalled. There is none while it compiles or
-# scores a whole split. Clocks differ: as many seconds ahead of the reader's a heartbeat may be.
+# Seconds without a heartbeat after which a group counts as stalled. A group sends no heartbeat
+# while it compiles or scores a whole split. Since clocks differ, a heartbeat may also be this many
+# seconds in the future.
 _PATIENCE = {logging.TRAINING: 60, logging.COMPILING: 900, logging.SCORING: 900}
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a run stands.
+    """The state of a run.
 
     Attributes:
-      run: its name.
+      run: name of the run.
       state: one of FINISHED, FAILED, DAMAGED, RUNNING, STALLED, STOPPED (by Ctrl-C), WAITING.
-      step, steps: how far it has come, and its horizon.
-      best: the best value so far of the metric that selects.
-      heartbeat: when its group last said what it was doing, if ever.
-      host, shard: where that was.
-      failure: what went wrong, if it failed or its result is damaged.
+      step, steps: updates done, and the most that the run may take.
+      best: best value so far of the selection metric.
+      heartbeat: time of the last status of its group; None if there is none.
+      host, shard: host and shard of that status.
+      failure: the error, if the run failed or its result is damaged.
     """
 
     run: str
@@ -53,10 +54,10 @@ class Standing:
 
 
 def read_sweep(workdir: epath.Path) -> dict[str, Any]:
-    """What `sweep.json` says.
+    """Reads `sweep.json`.
 
     Raises:
-      UserError: there is none.
+      UserError: the file is missing, unreadable or damaged.
     """
     path = workdir / "sweep.json"
     sweep = current_names(read_json(path))
@@ -70,7 +71,7 @@ def read_sweep(workdir: epath.Path) -> dict[str, Any]:
 
 
 def current_names(sweep: Any) -> Any:
-    """A sweep of an earlier version with the keys of this one."""
+    """Renames the keys of a `sweep.json` from an earlier version to the current ones."""
     if not isinstance(sweep, dict):
         return sweep
     sweep = {{"arms": "variants", "draws": "trials"}.get(key, key): v for key, v in sweep.items()}
@@ -88,11 +89,11 @@ def current_names(sweep: Any) -> Any:
 def read_standings(
     workdir: epath.Path, sweep: Mapping[str, Any], now: datetime.datetime
 ) -> list[Standing]:
-    """The runs of the sweep, in its order."""
+    """Returns the state of each run, in the order of the sweep."""
     latest: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
     for group in sorted(read_groups(workdir), key=lambda group: _credible(group, now)):
         for run in group["runs"]:
-            latest[run["run"]] = group, run  # a run may be in groups of other shards as well
+            latest[run["run"]] = group, run  # groups of several shards may contain the run
     return [
         _standing(workdir, sweep, entry, *latest.get(entry["run"], ({}, {})), now=now)
         for entry in sweep["runs"]
@@ -100,21 +101,21 @@ def read_standings(
 
 
 def _credible(group: Mapping[str, Any], now: datetime.datetime) -> tuple[bool, datetime.datetime]:
-    """Sorts groups by their heartbeats. Those from the future, as a clock may jump, come first."""
+    """Sort key of a group: its heartbeat. Heartbeats far in the future come first."""
     heartbeat = datetime.datetime.fromisoformat(group["heartbeat"]).astimezone()
     ahead = (heartbeat - now).total_seconds()
     return ahead <= max(_PATIENCE.values()), heartbeat
 
 
 def read_groups(workdir: epath.Path) -> list[dict[str, Any]]:
-    """What each group has said of itself last; see `training/heartbeat.py`."""
+    """Returns the last status of each group, as `Checkpointer.heartbeat` wrote it."""
     folders = matching(workdir / "groups", "*")
     statuses = (read_json(folder / "status.json") for folder in folders)
     return [status for status in statuses if status is not None and _is_status(status)]
 
 
 def read_json(path: epath.Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None if the file is missing, cut short or holds no object."""
+    """Returns the object in a JSON file; None if the file is missing, damaged or not an object."""
     try:
         value = files.read_json(path, finite=False)
     except (OSError, ValueError):
@@ -123,7 +124,7 @@ def read_json(path: epath.Path) -> dict[str, Any] | None:
 
 
 def wrong_result(result: Mapping[str, Any], run: str) -> str | None:
-    """Why what `result.json` holds is not the result of a run; None if it is."""
+    """Returns what is wrong with the contents of a run's `result.json`; None if nothing is."""
     if result.get("run") != run:
         return f'it is the result of run "{result.get("run")}"'
     for name in ("steps", "seconds", "metrics"):
@@ -143,8 +144,7 @@ def wrong_result(result: Mapping[str, Any], run: str) -> str | None:
     for name in ("parameters", "environment"):
         if not isinstance(result.get(name), Mapping | None):
             return f'"{name}" must be an object'
-    numbers = ("best_step", "steps_per_second", "compile_seconds", "peak_memory_bytes")
-    for name in numbers:
+    for name in ("best_step", "steps_per_second", "compile_seconds", "peak_memory_bytes"):
         if not (result.get(name) is None or _is_number(result[name])):
             return f'"{name}" must be a number'
     return None
@@ -174,7 +174,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _wrong_sweep(sweep: Mapping[str, Any]) -> str | None:
-    """Why what `sweep.json` holds does not describe a sweep; None if it does."""
+    """Returns what is wrong with the contents of `sweep.json`; None if nothing is."""
     kinds = {
         "experiment": str,
         "metric": str,
@@ -187,7 +187,7 @@ def _wrong_sweep(sweep: Mapping[str, Any]) -> str | None:
     }
     for name, kind in kinds.items():
         if not isinstance(sweep.get(name), kind):
-            return f'"{name}" is missing or of another kind'
+            return f'"{name}" is missing or has the wrong type'
     for entry in sweep["runs"]:
         fields = {"run": str, "variant": str, "trial": dict, "replicate": dict}
         if not isinstance(entry, dict) or not all(
@@ -195,14 +195,14 @@ def _wrong_sweep(sweep: Mapping[str, Any]) -> str | None:
         ):
             return 'an entry of "runs" is incomplete'
         if not isinstance(sweep["variants"].get(entry["variant"]), dict):
-            return f"run {entry['run']} is of an unknown variant"
+            return f"run {entry['run']} has an unknown variant"
         if not _is_count(settings_of(sweep, entry).get("train.steps")):
             return f'run {entry["run"]} has no "train.steps"'
     return None
 
 
 def _is_status(status: Mapping[str, Any]) -> bool:
-    """Whether a group's `status.json` is complete; one that is damaged is passed over."""
+    """Whether a group's `status.json` is complete."""
     try:
         datetime.datetime.fromisoformat(status["heartbeat"]).astimezone()
         return isinstance(status["state"], str) and all(
@@ -235,7 +235,7 @@ def _standing(
     elif run.get("failure"):
         state, failure = FAILED, run["failure"]
     elif heartbeat and group["state"] in _PATIENCE:
-        silence = abs((now - heartbeat).total_seconds())  # one from the far future tells nothing
+        silence = abs((now - heartbeat).total_seconds())
         state = RUNNING if silence <= _PATIENCE[group["state"]] else STALLED
     elif failed := read_json(folder / "failure.json"):
         state, failure = FAILED, f"{failed.get('type', 'error')}: {failed.get('error', '?')}"

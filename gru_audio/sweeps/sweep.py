@@ -1,4 +1,4 @@
-"""What a sweep is: variants x trials x replicates, and how its runs fall into groups."""
+"""A sweep: the runs of variants x trials x replicates, and their groups."""
 
 import hashlib
 import math
@@ -21,18 +21,19 @@ Changes = Mapping[str, Any]  # dotted config name -> value
 class Sweep:
     """The runs of one experiment, as changes to its config.
 
-    Raises:
-      UserError: a part of it is of another type.
-
     Attributes:
-      variants: what is compared, by name.
-      trials: settings of each variant, among which the validation split chooses.
+      variants: name -> changes. The report compares the variants.
+      trials: hyperparameter settings to try for each variant. The validation split chooses one.
       replicates: repetitions, paired across variants: seeds, folds, held-out speakers.
-      halving: when the worse trials of a variant are dropped; never if None.
-      metric: what the variants are compared by, such as "macro_f1". If None, the first metric of
-        the task.
-      margin: the smallest difference of the test metric that matters: variants that surely differ
-        by less are equivalent. If None, that of the metric: 0.01 of an accuracy, 1 % of a loss.
+      halving: when the worse trials of a variant are dropped; None keeps all.
+      margin: the smallest difference of the test metric that matters. Two variants are equivalent
+        if their difference is shown to be smaller. None takes the default of the metric: 0.01 for
+        an accuracy, 1 % for a loss.
+      metric: name of the test metric that compares the variants, such as "macro_f1". None takes the
+        primary metric of the task.
+
+    Raises:
+      UserError: an attribute has the wrong type or value.
     """
 
     variants: Mapping[str, Changes]
@@ -47,9 +48,9 @@ class Sweep:
         parts = {"variants": changes, "trials": self.trials, "replicates": self.replicates}
         for name, part in parts.items():
             if not isinstance(part, Iterable) or not all(map(_are_changes, part)):
-                what = "a dict of names to changes" if name == "variants" else "a list of changes"
+                kind = "a dict of names to changes" if name == "variants" else "a list of changes"
                 raise UserError(
-                    f"Sweep: {name} must be {what}, and changes are a dict such as "
+                    f"Sweep: {name} must be {kind}; changes are a dict such as "
                     '{"model.hidden": 64}.'
                 )
         if not all(isinstance(name, str) for name in self.variants):
@@ -64,7 +65,7 @@ def _are_changes(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Run:
-    """One config to be trained once, and its place in the sweep."""
+    """One config to train, and its place in the sweep."""
 
     name: str
     variant: str
@@ -82,19 +83,23 @@ class Group:
 
 
 def folds(field: str, values: Sequence[str]) -> list[dict[str, str]]:
-    """The replicates of a cross-validation: each value is tested on, and the next validated on."""
-    validated = [*values[1:], *values[:1]]
+    """Returns the replicates of a cross-validation over the values of a field.
+
+    Each value is the test split once; the next value is then the validation split.
+    """
+    following = [*values[1:], *values[:1]]
     return [
-        {"data.hold_out": f"{field}={tested}", "data.validation": f"{field}={following}"}
-        for tested, following in zip(values, validated, strict=True)
+        {"data.hold_out": f"{field}={test}", "data.validation": f"{field}={validation}"}
+        for test, validation in zip(values, following, strict=True)
     ]
 
 
 def expand(config: ConfigDict, sweep: Sweep) -> list[Run]:
-    """All runs of a sweep: every variant with every trial and every replicate.
+    """Returns all runs of a sweep: every variant with every trial and every replicate.
 
     Raises:
-      UserError: no runs, a key changed twice, or a change to a key that does not exist.
+      UserError: there are no runs, two runs have the same name, or a change is invalid: a key that
+        does not exist, or one that is changed twice.
     """
     runs = []
     for variant, variant_changes in sweep.variants.items():
@@ -106,31 +111,31 @@ def expand(config: ConfigDict, sweep: Sweep) -> list[Run]:
                         f"Variant {variant}: a config key is changed twice among {changes}."
                     )
                 name = "-".join([_legible(variant), *map(_label, (trial, replicate))]).rstrip("-")
-                full = override(config, {**variant_changes, **trial, **replicate})
-                runs.append(Run(re.sub("-+", "-", name), variant, trial, replicate, full))
+                changed = override(config, {**variant_changes, **trial, **replicate})
+                runs.append(Run(re.sub("-+", "-", name), variant, trial, replicate, changed))
     if not runs:
-        raise UserError("The sweep makes no run: it needs a variant, a trial and a replicate.")
+        raise UserError("The sweep has no runs: it needs a variant, a trial and a replicate.")
     names = [run.name for run in runs]
     if len(names) != len(set(names)):
-        raise UserError(f"Two runs of the sweep have one name: {sorted(names)}.")
+        raise UserError(f"Two runs of the sweep have the same name: {sorted(names)}.")
     return runs
 
 
 def group(runs: Sequence[Run]) -> list[Group]:
-    """Parts runs into groups of one structure, in the order in which they first appear."""
+    """Groups runs whose configs have the same structure, in the order of first appearance."""
     members: dict[tuple, list[Run]] = {}
     for run in runs:
         members.setdefault(structure(run.config), []).append(run)
     groups = []
-    for key, of_group in members.items():
-        variants = "+".join(dict.fromkeys(_legible(run.variant) for run in of_group))
+    for key, same in members.items():
+        variants = "+".join(dict.fromkeys(_legible(run.variant) for run in same))
         digest = hashlib.sha256(repr(key).encode()).hexdigest()[:8]
-        groups.append(Group(f"{variants[:40]}-{digest}", tuple(of_group)))
+        groups.append(Group(f"{variants[:40]}-{digest}", tuple(same)))
     return groups
 
 
 def _label(changes: Changes) -> str:
-    """A short name of some changes: {"optimizer.learning_rate": 0.01} -> "learning_rate0.01"."""
+    """Short name of changes: {"optimizer.learning_rate": 0.01} -> "learning_rate0.01"."""
     return "-".join(
         _legible(name.rpartition(".")[2] + (f"{v:g}" if isinstance(v, float) else str(v)))
         for name, v in changes.items()

@@ -1,7 +1,8 @@
-"""Draws of a sweep: every point of a grid, or points at random.
+"""Trials of a sweep: all points of a grid, or random points.
 
-Random search covers the numbers that matter more finely than a grid of as many runs (Bergstra and
-Bengio 2012). Chung et al. 2014 (arXiv 1412.3555) draw their learning rates log-uniformly.
+With the same number of runs, random search tries more values of each important hyperparameter than
+a grid (Bergstra and Bengio 2012). Chung et al. 2014 (arXiv 1412.3555) sample learning rates
+log-uniformly.
 """
 
 import itertools
@@ -12,14 +13,14 @@ import numpy as np
 
 from gru_audio.settings import UserError
 
-Distribution = Callable[[float], Any]  # from a number in [0, 1) to a value: an inverse CDF
+Distribution = Callable[[float], Any]  # an inverse CDF: a number in [0, 1) -> a value
 
-_DIGITS = 3  # of a random value: so that names of runs can be read and typed
-_TRIES = 100  # for each trial to be another one than those before
+_DIGITS = 3  # significant digits of a random value, so that run names stay short
+_TRIES = 100  # samples per trial, since duplicates are discarded
 
 
 def grid(values: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Every combination of the values of each config key."""
+    """Returns every combination of the values of each config key."""
     combinations = itertools.product(*values.values())
     return [dict(zip(values, point, strict=True)) for point in combinations]
 
@@ -27,17 +28,17 @@ def grid(values: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 def random(
     count: int, seed: int, distributions: Mapping[str, Distribution]
 ) -> list[dict[str, Any]]:
-    """`count` different points; the first of them are those of any smaller `count`.
+    """Returns `count` different random points. A smaller `count` returns the first of these points.
 
     Args:
-      count: how many.
-      seed: the same one gives the same points, on any machine.
+      count: number of points.
+      seed: equal seeds give equal points on any machine.
       distributions: config key -> `log_uniform(..)`, `uniform(..)` or `choice(..)`.
 
     Raises:
-      UserError: there are not so many different points.
+      UserError: the distributions have fewer different points.
     """
-    # Only the bits of a generator are the same in all versions of NumPy: `random` keeps close.
+    # NumPy guarantees only the bit stream of a generator; `random` depends on little else.
     uniform = np.random.Generator(np.random.PCG64(seed)).random
     points: list[dict[str, Any]] = []
     for _ in range(_TRIES * count):
@@ -48,13 +49,14 @@ def random(
             points.append(point)
     if len(points) < count:
         raise UserError(
-            f"{count} trials were asked for, and only {len(points)} different ones come."
+            f"{count} trials were requested, but the distributions gave only {len(points)} "
+            "different ones."
         )
     return points
 
 
 def log_uniform(low: float, high: float) -> Distribution:
-    """Between `low` and `high`, each order of magnitude as likely as another.
+    """Log-uniform distribution between `low` and `high`.
 
     Raises:
       UserError: not 0 < low < high.
@@ -65,7 +67,7 @@ def log_uniform(low: float, high: float) -> Distribution:
 
 
 def uniform(low: float, high: float) -> Distribution:
-    """Between `low` and `high`.
+    """Uniform distribution between `low` and `high`.
 
     Raises:
       UserError: not low < high.
@@ -76,10 +78,10 @@ def uniform(low: float, high: float) -> Distribution:
 
 
 def choice(*options: Any) -> Distribution:
-    """One of the options, each as likely as another.
+    """Uniform distribution over the options.
 
     Raises:
-      UserError: there is none.
+      UserError: there are no options.
     """
     if not options:
         raise UserError("choice() needs an option.")

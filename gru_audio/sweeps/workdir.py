@@ -1,4 +1,4 @@
-"""The files of a workdir: where everything lies, and who may write it."""
+"""The layout of a workdir, its lock, and the files of its runs."""
 
 import contextlib
 import json
@@ -52,7 +52,7 @@ class Workdir:
         return self.root / "groups" / name
 
     def run(self, name: str) -> epath.Path:
-        """What is kept of a run."""
+        """The files of a run."""
         return self.root / "runs" / name
 
     def model(self, run: str) -> epath.Path:
@@ -60,10 +60,10 @@ class Workdir:
         return self.run(run) / "model"
 
     def find_model(self, run: str | None) -> epath.Path:
-        """The trained model of a run, or of the only run.
+        """Returns the folder of a run's trained model. If `run` is None, there must be one run.
 
         Raises:
-          UserError: no such run, or several to choose from.
+          UserError: there is no such finished run, or `run` is None and there are several.
         """
         runs = self.root / "runs"
         found = sorted(path.name for path in runs.iterdir()) if runs.exists() else []
@@ -79,25 +79,25 @@ class Workdir:
         return self.model(run or trained[0])
 
     def finished(self, run: Run) -> bool:
-        """Whether a run has done all its steps; its result is written last."""
+        """Whether a run has done all its steps. Its result is written last."""
         path = self.run(run.name) / "result.json"
         if not path.exists():
             return False
         result = status.read_json(path)
         if result is None or status.wrong_result(result, run.name):
-            return True  # damaged: whoever asks for the status is told what to do
+            return True  # damaged: `sweep --status` tells what to do
         return status.is_finished(result, run.config.train.steps)
 
     @contextlib.contextmanager
     def lock(self, shard: Shard = WHOLE) -> Iterator[None]:
-        """Holds a shard for this process; the system releases it whatever way the process ends.
+        """Locks a shard for this process. The system releases the lock when the process ends.
 
-        Others may hold other shards meanwhile, but none of another number of shards: they would
-        train the same runs.
+        Other processes may lock the other shards at the same time. They may not lock shards of
+        another number of shards, since they would train the same runs.
 
         Raises:
-          UserError: another process is in the way, a link in the workdir leads outside of it, or
-            it cannot be written.
+          UserError: another process uses the workdir, a link in the workdir points outside it, or
+            the workdir is not writable.
         """
         if "://" in str(self.root):  # object stores cannot lock
             yield
@@ -108,11 +108,12 @@ class Workdir:
                 refuse_links(self.root)
                 file = stack.enter_context(open_own(self.root / shard.lock, "a+"))
                 self._take(file)
-                # Its own lock first: of two that come at once, one at least sees the other.
+                # Each process takes its own lock first, so that of two that start together at
+                # least one sees the other.
                 for path in matching(self.root, "lock*"):
                     if shard.excludes(path.name):
                         with open_own(path, "a+") as other:
-                            self._take(other, shared=True)  # others may look at the same time
+                            self._take(other, shared=True)  # several processes may check at once
                 file.truncate(0)
                 file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
                 file.flush()
@@ -127,21 +128,21 @@ class Workdir:
             file.seek(0)
             raise UserError(
                 f"Workdir {self.root} is in use by {file.read().strip() or 'another process'}. "
-                "Wait for it, stop it, or take another --workdir."
+                "Wait for it, stop it, or use another --workdir."
             )
 
     def claim(self, description: dict[str, Any]) -> None:
-        """Writes `sweep.json`, or checks that the one there describes the same sweep.
+        """Writes `sweep.json`, or checks that the existing one describes the same sweep.
 
-        Where all runs can go on to more steps, `sweep.json` is written again with these. Other
-        versions, code or devices than it was begun with are reported: they may round differently.
+        If all runs can continue to more steps, `sweep.json` is written again with these. Warns if
+        versions, code or devices differ from those at the start: they may round differently.
 
         Raises:
-          UserError: the workdir belongs to another config; the message shows the difference.
+          UserError: the workdir belongs to another sweep; the message shows the differences.
         """
         if not self.sweep_file.exists():
             _create(self.sweep_file, json.dumps(description, indent=1))
-        # Another shard may have come first, a moment ago even.
+        # Another shard may have written the file in the meantime.
         there = status.current_names(read_json(self.sweep_file, finite=False))
         now = json.loads(json.dumps(description))
         before, after = identity(there), identity(now)
@@ -153,12 +154,12 @@ class Workdir:
             print(f"note: config.train.steps is raised from {steps}", file=sys.stderr)
         elif difference:
             raise UserError(
-                f"Workdir {self.root} holds another sweep; take another --workdir, or go back "
-                "to its settings (there -> now):\n  " + "\n  ".join(difference)
+                f"Workdir {self.root} holds another sweep: use another --workdir, or restore its "
+                "settings (there -> now):\n  " + "\n  ".join(difference)
             )
         if other := _difference("environment", there["environment"], now["environment"]):
             print(
-                "warning: this sweep was begun elsewhere, and may round differently there "
+                "warning: this sweep began in another environment, which may round differently "
                 "(there -> now):\n  " + "\n  ".join(other),
                 file=sys.stderr,
             )
@@ -168,7 +169,7 @@ class Workdir:
         write_atomically(self.run(run) / "failure.json", json.dumps(failure, indent=1))
 
     def failure(self, run: str) -> str:
-        """A line on a run that failed: why, as far as was told, and where it lies."""
+        """Returns a line on a failed run: its error, if known, and its folder."""
         path = self.run(run) / "failure.json"
         why = f"{read_json(path, finite=False)['error']} " if path.exists() else ""
         return f"failed: {run}: {why}(see {self.run(run)})"
@@ -179,7 +180,10 @@ class Workdir:
 
 
 def identity(description: dict[str, Any]) -> dict[str, Any]:
-    """What decides the numbers of a sweep, of its description; the rest may change on resume."""
+    """Returns the part of a sweep's description that determines its results.
+
+    The other parts may change on resume.
+    """
     keys = (
         "experiment",
         "config",
@@ -205,7 +209,7 @@ def _but_steps(identity: dict[str, Any]) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, commit and host, for the record."""
+    """Returns the versions of packages, the commit and the number of CPU cores."""
     versions = {}
     for package in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -219,16 +223,15 @@ def environment() -> dict[str, Any]:
 
 
 def commit(package: pathlib.Path) -> str | None:
-    """The commit that the code in a folder is of, with "+changes" where it differs from that.
+    """Returns the commit of the package, with "+changes" if tracked files have changed.
 
     Args:
       package: the folder of `gru_audio`.
 
     Returns:
-      None unless the folder lies at the top of this project's own repository. Installed into the
-      repository of another project, it has no commit, but a version.
+      The commit; None unless the folder is at the top of this project's own repository.
     """
-    # A hook of git sets these, and they may name another repository.
+    # Git hooks set these variables, which may name another repository.
     hooks = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
     environment = {name: value for name, value in os.environ.items() if name not in hooks}
 
@@ -250,8 +253,8 @@ def commit(package: pathlib.Path) -> str | None:
 
 
 def _create(path: epath.Path, text: str) -> None:
-    """Writes a file that several processes may want to write: whole, and the first one stays."""
-    if "://" in str(path):  # an object store cannot tell: the last one stays
+    """Writes a file atomically. If several processes write it, the first version is kept."""
+    if "://" in str(path):  # object stores have no links: the last version is kept
         write_atomically(path, text)
         return
     own = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
@@ -260,12 +263,12 @@ def _create(path: epath.Path, text: str) -> None:
         try:
             os.link(own, path)
         except OSError:
-            if not path.exists():  # there are no hard links, as on a mounted bucket
+            if not path.exists():  # the file system has no hard links, such as a mounted bucket
                 own.replace(path)
     except OSError as error:
         raise UserError(f"Cannot write to workdir {path.parent}: {error.strerror}.") from error
     finally:
-        for part in matching(path.parent, f".{path.name}.*.part"):  # also of who was killed here
+        for part in matching(path.parent, f".{path.name}.*.part"):  # also those of killed processes
             part.unlink(missing_ok=True)
 
 

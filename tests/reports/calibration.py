@@ -1,4 +1,4 @@
-"""How often the test of differences errs: simulated sweeps whose true differences are known.
+"""Error rates of the test of differences, on simulated sweeps with known true differences.
 
   python -m tests.reports.calibration --trials 1000
 
@@ -32,7 +32,7 @@ Made = tuple[list[Scores], float]  # test sets of differences, and the true diff
 
 @dataclass(frozen=True)
 class Rates:
-    """What a simulation of one design found.
+    """The results of the simulation of one design.
 
     Attributes:
         name: of the design.
@@ -77,7 +77,7 @@ def crossed(rng, seeds, examples, share, noise="normal") -> Made:
 
 
 def speakers(rng, seeds, count, share, unequal) -> Made:
-    """As `crossed`, with clusters of examples in the place of examples."""
+    """Like `crossed`, with clusters of examples in place of examples."""
     sizes = rng.integers(5, 60, count) if unequal else np.full(count, 30)
     unit = np.repeat(np.arange(count), sizes)
     weight = sizes / sizes.sum()
@@ -152,7 +152,7 @@ def measured(rng, metric, seeds, clusters, size, skill, spread) -> Made:
 
 
 def losses(rng, seeds, examples, tail) -> Made:
-    """Log-normal losses, of which a few hard examples make most."""
+    """Log-normal losses, dominated by a few hard examples."""
     shared = 0.7 * rng.normal(size=examples)
     loss = [
         np.exp(tail * (shared + 0.7 * rng.normal(size=(seeds, examples))))
@@ -171,7 +171,7 @@ Design = tuple[str, Callable[..., Made], tuple]
 
 
 def designs() -> Iterator[Design]:
-    """Equal variants, and two pairs of unequal ones for the coverage."""
+    """Equal variants, and two pairs of unequal variants to measure coverage."""
     for seeds in (3, 4, 5, 7, 10):
         for share in ((1, 0, 0), (0.8, 0.2, 0), (0.6, 0.2, 0.2), (0.5, 0.5, 0), (0, 1, 0)):
             yield f"{seeds} seeds, {_percent(share)}", crossed, (seeds, 200, share)
@@ -206,7 +206,7 @@ def powers() -> Iterator[Design]:
 
 
 def simulate(design: Design, trials: int) -> Rates:
-    """Makes data of a design again and again, and tests each."""
+    """Simulates a design many times, and tests each data set."""
     name, make, arguments = design
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     p, width, covered, truth = np.empty(trials), np.empty(trials), 0, 0.0
@@ -230,7 +230,7 @@ def families() -> list[tuple[int, int, tuple]]:
 
 
 def simulate_family(variants: int, seeds: int, share: Sequence[float], trials: int) -> float:
-    """The share of sweeps of equal variants in which any pair comes out as different."""
+    """Returns the share of sweeps of equal variants in which any pair is significant."""
     rng = np.random.default_rng(zlib.crc32(f"{variants} {seeds} {share}".encode()))
     errors = 0
     for _ in range(trials):

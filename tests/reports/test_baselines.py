@@ -24,7 +24,7 @@ FOLDS = ("group=ann", "group=ben", "group=cid")
 
 
 def workdir_of(folder, source, data_dir, variants, changes, metric="accuracy"):
-    """A made-up sweep on `source` whose runs have these changes of config, by replicate."""
+    """Writes a simulated sweep on `source` whose runs have these config changes, by replicate."""
     made = Made(
         variants=dict.fromkeys(variants, 4.0),
         seeds=len(changes),
@@ -83,8 +83,8 @@ def test_every_fold_has_its_own_values(tmp_path, source, data_dir):
         train = np.isin(split, ["train", "test"]) & ~held_out
         majority = np.bincount(label[train]).argmax()
         expected["trivial"].append(np.mean(label[held_out] == majority))
-        for variant, changes_of_arm in variants.items():
-            x = statistics(source, tiny(changes_of_arm))
+        for variant, variant_changes in variants.items():
+            x = statistics(source, tiny(variant_changes))
             value = accuracy_of_logistic_regression(x, label, train, held_out)
             expected[variant].append(value)
     assert list(found.trivial.values.values()) == pytest.approx(expected["trivial"])
@@ -98,23 +98,23 @@ def test_every_fold_has_its_own_values(tmp_path, source, data_dir):
 
 
 @pytest.fixture(scope="module")
-def two_arms(tmp_path_factory, source, data_dir):
-    """Two variants with the same features, two seeds; its baselines have been found."""
+def two_variants(tmp_path_factory, source, data_dir):
+    """A sweep of two variants with the same features and two seeds, with computed baselines."""
     folder = tmp_path_factory.mktemp("two")
     workdir_of(folder, source, data_dir, {"gru": {}, "lstm": {"model.cell": "lstm"}}, [{}, {}])
     return folder, found_in(folder)
 
 
-def test_arms_with_the_same_features_share_a_baseline(two_arms):
-    folder, found = two_arms
+def test_variants_with_the_same_features_share_a_baseline(two_variants):
+    folder, found = two_variants
     (linear,) = found.linear
     assert linear.variants == found.trivial.variants == ("gru", "lstm")
     assert len(linear.values) == 2 and len(set(linear.values.values())) == 1
     assert len(json.loads((folder / FILE).read_text())) == 1
 
 
-def test_what_was_computed_needs_no_data_set(two_arms, tmp_path):
-    folder, found = two_arms
+def test_what_was_computed_needs_no_data_set(two_variants, tmp_path):
+    folder, found = two_variants
     shutil.copytree(folder, tmp_path / "moved")
     for path in (tmp_path / "moved").glob("runs/*/config.json"):
         config = json.loads(path.read_text()) | {"data.dir": "/nowhere"}
@@ -144,8 +144,8 @@ def test_what_was_computed_needs_no_data_set(two_arms, tmp_path):
         '{"KEY": [{"name": "a", "about": "", "metrics": {"accuracy": NaN}}]}',
     ],
 )
-def test_a_damaged_file_is_computed_again(two_arms, tmp_path, damage):
-    folder, found = two_arms
+def test_a_damaged_file_is_computed_again(two_variants, tmp_path, damage):
+    folder, found = two_variants
     shutil.copytree(folder, tmp_path / "damaged")
     path = tmp_path / "damaged" / FILE
     (key,) = json.loads(path.read_text())

@@ -58,7 +58,7 @@ def test_differences_are_sorted_and_lie_in_their_intervals(tmp_path):
         assert each.pair.p < 0.05
 
 
-def test_an_arm_against_its_equal_differs_nowhere(tmp_path):
+def test_a_variant_against_its_equal_differs_nowhere(tmp_path):
     found = class_differences(compared(tmp_path, Made(seeds=4)))
     assert sum(each.pair.p < 0.05 for each in found) == 0
 
@@ -74,7 +74,7 @@ def test_of_many_classes_the_most_different_are_left(tmp_path):
     assert [each for each in found if each in shown] == list(shown)
 
 
-def test_one_arm_or_no_classes_have_none(tmp_path):
+def test_one_variant_or_no_classes_have_none(tmp_path):
     assert class_differences(compared(tmp_path / "one", Made(variants={"gru": 5.0}))) == ()
     made = Made(metric="loss", class_names=())
     assert class_differences(compared(tmp_path / "none", made)) == ()

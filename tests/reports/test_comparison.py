@@ -40,7 +40,7 @@ def test_estimates_are_means_over_replicates(tmp_path):
     assert sampled.clustered and not sampled.one_cluster and not sampled.dropped
 
 
-def test_a_far_better_arm_is_shown_to_be_better(tmp_path):
+def test_a_far_better_variant_is_shown_to_be_better(tmp_path):
     write_workdir(tmp_path, Made(variants={"lstm": 2.0, "gru": 6.0}, speakers=60))
     compared = comparison_of(tmp_path)
     assert [variant.name for variant in compared.variants] == ["gru", "lstm"]
@@ -49,7 +49,7 @@ def test_a_far_better_arm_is_shown_to_be_better(tmp_path):
     assert pair.p < 0.001 and pair.difference.low > 0
 
 
-def test_equal_arms_are_not_told_apart(tmp_path):
+def test_equal_variants_are_not_told_apart(tmp_path):
     write_workdir(tmp_path, Made(seeds=3))
     for seed in range(3):
         with np.load(tmp_path / "runs" / f"gru-{seed}" / "predictions" / "test.npz") as arrays:
@@ -85,10 +85,10 @@ def test_examples_that_a_run_lacks_are_left_out(tmp_path):
     assert max(part.dropped for part in compared.test_sets) == 20
 
 
-def test_arms_without_a_common_example_are_refused(tmp_path):
+def test_variants_without_a_common_example_are_refused(tmp_path):
     write_workdir(tmp_path, Made(seeds=1))
     rewrite(tmp_path, "lstm-0", lambda a: a | {"example": a["example"] + 10_000}, metrics=False)
-    with pytest.raises(UserError, match="no test example in common"):
+    with pytest.raises(UserError, match="no common test example"):
         comparison_of(tmp_path)
 
 
@@ -106,7 +106,7 @@ def test_folds_are_test_sets_of_their_own(tmp_path):
 
 
 @pytest.mark.parametrize("has_predicted", [False, True])
-def test_a_failed_run_takes_its_replicate_from_all_arms(tmp_path, has_predicted):
+def test_a_failed_run_takes_its_replicate_from_all_variants(tmp_path, has_predicted):
     write_workdir(tmp_path, Made(seeds=4))
     fail(tmp_path, "lstm-2", has_predicted=has_predicted)
     compared = comparison_of(tmp_path)
@@ -130,7 +130,7 @@ def test_a_failed_run_takes_its_replicate_from_all_arms(tmp_path, has_predicted)
     )
 
 
-def test_arms_without_a_common_replicate_stand_alone(tmp_path):
+def test_variants_without_a_common_replicate_stand_alone(tmp_path):
     write_workdir(tmp_path, Made(seeds=2))
     fail(tmp_path, "gru-0")
     fail(tmp_path, "lstm-1")
@@ -140,7 +140,7 @@ def test_arms_without_a_common_replicate_stand_alone(tmp_path):
     assert compared.left_out == 0
 
 
-def test_an_arm_without_any_run_is_named(tmp_path):
+def test_a_variant_without_any_run_is_named(tmp_path):
     write_workdir(tmp_path, Made(variants={"gru": 5.0, "lstm": 4.0, "rnn": 3.0}, seeds=2))
     fail(tmp_path, "rnn-0")
     fail(tmp_path, "rnn-1")
@@ -165,7 +165,7 @@ def selection(workdir, run, value):
 
 
 def drawn(tmp_path, losses):
-    """A sweep of two trials whose validation losses are `losses[draw][seed]`."""
+    """A sweep of two trials whose validation losses are `losses[trial][seed]`."""
     write_workdir(tmp_path, Made(variants={"gru": 5.0}, trials={0.1: 0.0, 0.2: 0.0}, seeds=2))
     for rate, of_seeds in losses.items():
         for seed, value in enumerate(of_seeds):
@@ -189,13 +189,13 @@ def test_validation_may_be_better_when_higher(tmp_path):
     assert comparison_of(tmp_path).variants[0].trial == {"optimizer.learning_rate": 0.2}
 
 
-def test_a_draw_that_lost_a_replicate_is_not_chosen(tmp_path):
+def test_a_trial_that_lost_a_replicate_is_not_chosen(tmp_path):
     drawn(tmp_path, {0.1: (0.3, 0.5), 0.2: (0.1, 0.1)})
     fail(tmp_path, "gru-0.2-1")
     assert comparison_of(tmp_path).variants[0].trial == {"optimizer.learning_rate": 0.1}
 
 
-def test_a_draw_that_diverged_is_not_chosen(tmp_path):
+def test_a_trial_that_diverged_is_not_chosen(tmp_path):
     drawn(tmp_path, {0.1: (0.3, 0.5), 0.2: (0.1, float("nan"))})
     assert comparison_of(tmp_path).variants[0].trial == {"optimizer.learning_rate": 0.1}
 

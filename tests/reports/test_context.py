@@ -1,4 +1,4 @@
-"""What is said beside the verdicts, and the LaTeX tables."""
+"""The notes beside the verdicts, and the LaTeX tables."""
 
 import json
 import re
@@ -94,7 +94,7 @@ def test_training_that_was_cut_short_is_told(tmp_path):
         result = json.loads((run / "result.json").read_text())
         (run / "result.json").write_text(json.dumps(result | {"steps": 3000}))
     (note,) = context.notes(compare(read_results(tmp_path)))
-    assert "stopped while improving (validation loss): try more steps" in note
+    assert "stopped while validation loss was improving: try more steps" in note
     assert "gru" in note and "lstm" in note
 
 

@@ -79,5 +79,5 @@ def test_of_tags_the_loss_tells_and_all_tags_are_named(tmp_path):
     assert found[0].opinions[0].value == pytest.approx(np.mean(losses))
 
 
-def test_one_arm_disagrees_with_nobody(tmp_path):
+def test_one_variant_disagrees_with_nobody(tmp_path):
     assert disagreements(compared(tmp_path, Made(variants={"gru": 5.0}))) == ()

@@ -66,9 +66,9 @@ def test_files_stand_alone(drawings):
 
 
 def boxes(figure):
-    """Extents of a figure's texts, and of what is drawn besides the grid."""
+    """Returns the extents of a figure's texts and of its lines without the grid."""
     (axes,) = figure.axes
-    FigureCanvasAgg(figure).trial()
+    FigureCanvasAgg(figure).draw()
     low, high = sorted(axes.get_xlim())
     ticks = [t for t in axes.get_xticklabels() if low <= t.get_position()[0] <= high]
     written = [*axes.texts, *ticks, axes.xaxis.label]
@@ -105,16 +105,16 @@ def test_ids_of_all_figures_are_distinct(drawn):
         assert set(used) <= set(re.findall(r'\bid="([^"]*)"', svg))
 
 
-def test_an_arm_has_one_colour_everywhere(comparison, drawn):
+def test_a_variant_has_one_colour_everywhere(comparison, drawn):
     for index, variant in enumerate(comparison.results.variants):
-        assert figures.arm_variable(comparison, variant) == f"--variant-{index}"
+        assert figures.colour_variable(comparison, variant) == f"--variant-{index}"
     for name in ("metric", "loss", "accuracy", "cost"):
         assert set(re.findall(r"--variant-\d", drawn[name])) == {
             "--variant-0",
             "--variant-1",
             "--variant-2",
         }
-    best = figures.arm_variable(comparison, comparison.variants[0].name)
+    best = figures.colour_variable(comparison, comparison.variants[0].name)
     assert set(re.findall(r"--variant-\d", drawn["confusion"])) == {best}
 
 
@@ -136,7 +136,7 @@ def test_points_are_named_and_costs_told(comparison, drawn):
 
 
 def test_names_that_find_no_room_are_left_to_the_legend(tmp_path):
-    names = [f"variant {i}" for i in range(12)]
+    names = [f"net {i}" for i in range(12)]
     comparison = compare(
         read_results(write_workdir(tmp_path, Made(variants=dict.fromkeys(names, 4.0), seeds=2))),
     )

@@ -31,7 +31,7 @@ EXAMPLES = [3, 40, 70]
 
 
 def model(source, changes):
-    """A model as it is before its first step."""
+    """Returns an untrained model."""
     config = tiny(changes)
     field = source.field("label")
     program = make_program(config, source.signal, field)
@@ -51,7 +51,7 @@ def model(source, changes):
 
 
 def workdir_of(folder, source, data_dir, models, **made):
-    """A made-up sweep on `source` whose variants have these models, the best variant first."""
+    """Writes a simulated sweep on `source` with these models, the best variant first."""
     variants = {name: 6.0 - 2 * i for i, name in enumerate(models)}
     write_workdir(folder, Made(variants=variants, examples=len(source), **made))
     sweep = json.loads((folder / "sweep.json").read_text())
@@ -140,7 +140,7 @@ def test_other_cells_are_asked_where_there_is_no_gru(tmp_path, source, data_dir,
 def test_sound_is_there_where_gates_are_not(tmp_path, source, data_dir, models, variants, reason):
     variants = {name: models.get(kept) for name, kept in variants.items()}
     heard = heard_in(workdir_of(tmp_path, source, data_dir, variants))
-    assert heard.missing.startswith("No gates are shown:") and reason in heard.missing
+    assert heard.missing.startswith("The gates cannot be shown:") and reason in heard.missing
     assert heard.listener is None and len(heard.excerpts) == 3
     assert all(excerpt.reading is None for excerpt in heard.excerpts.values())
 

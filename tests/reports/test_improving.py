@@ -1,4 +1,4 @@
-"""The rule that training was stopped while improving, on curves whose answer is known."""
+"""The rule for training that stopped while improving, on curves with a known answer."""
 
 import json
 
@@ -39,7 +39,7 @@ def curves(shape, points, replicates, noise, rng):
 
 
 def share(shape, points, replicates, noise, sign=1):
-    """How often the rule fires."""
+    """Returns how often the rule fires."""
     rng = np.random.default_rng(0)
     fired = []
     for _ in range(200):

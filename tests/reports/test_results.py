@@ -83,7 +83,7 @@ def test_tags_are_read(tmp_path):
 
 
 def test_tags_of_an_earlier_version_have_a_loss(tmp_path):
-    """It stored neither the names of the tags nor which an example has."""
+    """An earlier version stored neither the names of the tags nor the tags of an example."""
     write_workdir(tmp_path, Made(seeds=1, metric="loss", class_names=("a", "b"), tags=True))
     sweep = json.loads((tmp_path / "sweep.json").read_text())
     (tmp_path / "sweep.json").write_text(json.dumps(sweep | {"class_names": []}))

@@ -97,7 +97,7 @@ def test_a_clear_win(tmp_path):
     assert "over 5 seeds" in said
     assert wording.pair(pair, ACCURACY.scale).startswith(f"gru is better by {size}")
     assert wording.cautions(comparison) == []
-    assert "5 seeds and 60 speakers, each with all its examples" in wording.sampling(comparison)
+    assert "5 seeds and 60 speakers with all their examples" in wording.sampling(comparison)
 
 
 def test_a_lower_loss_wins(tmp_path):
@@ -117,9 +117,9 @@ def test_no_winner(tmp_path):
     (pair,) = comparison.pairs
     said = wording.pair(pair, ACCURACY.scale)
     expected = (
-        f"about {pair.needed} replicates would show one this large"
+        f"a difference this large needs about {pair.needed} replicates"
         if pair.needed
-        else "only a larger test set would show one this small"
+        else "a difference this small needs a larger test set"
     )
     assert said == f"no difference shown; {expected}"
     assert wording.cautions(comparison) == []
@@ -153,13 +153,13 @@ def test_a_shared_lead(tmp_path):
     assert said == f"{first} beats rnn; no difference shown between {first} and {second}"
 
 
-def test_many_arms_are_counted(tmp_path):
+def test_many_variants_are_counted(tmp_path):
     variants = {"gru": 7.0} | {f"worse{i}": 1.0 for i in range(5)}
     comparison = compared(tmp_path, variants=variants, speakers=60)
     assert wording.headline(comparison) == "gru beats all 5 other variants"
 
 
-def test_one_arm_and_one_seed(tmp_path):
+def test_one_variant_and_one_seed(tmp_path):
     comparison = compared(tmp_path, variants={"gru": 5.0}, seeds=1, speakers=0)
     assert wording.headline(comparison).startswith("gru reaches a test accuracy of 9")
     assert "over 1 seed." in wording.evidence(comparison)
@@ -176,12 +176,12 @@ def test_folds_of_one_speaker_are_the_replicates(tmp_path):
         "examples."
     )
     said = " ".join(wording.cautions(comparison))
-    assert "holds a single speaker" in said and "The 6 test sets show how speakers differ" in said
+    assert "has a single speaker" in said and "The 6 test sets show how speakers differ" in said
 
 
 def test_few_speakers_are_said_to_be_few(tmp_path):
     said = wording.cautions(compared(tmp_path, speakers=3))
-    assert said == ["With 3 speakers in a test set the intervals are rough."]
+    assert said == ["With only 3 speakers in a test set, the intervals are rough."]
 
 
 def test_missing_replicates_and_examples_are_said(tmp_path):

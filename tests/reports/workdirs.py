@@ -1,4 +1,4 @@
-"""Workdirs of made-up sweeps for the tests: runs that err as trained networks do.
+"""Writes workdirs of simulated sweeps for the tests. The runs err like trained networks.
 
 Whether a network errs on an example depends on how hard the example and its speaker are (shared by
 all runs), on how well its seed went, and on chance. So variants are correlated example by example,
@@ -19,7 +19,7 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 @dataclass(frozen=True)
 class Made:
-    """A sweep to be made.
+    """A sweep to simulate.
 
     Attributes:
         variants: name -> skill (the mean margin of its logits).
@@ -90,7 +90,7 @@ def write_workdir(workdir: Path, made: Made, seed: int = 0) -> Path:
 
 
 def fail(workdir: Path, run: str, *, has_predicted: bool = False) -> None:
-    """Makes a finished run one that failed, before or after it had predicted."""
+    """Turns a finished run into a failed run, with or without predictions."""
     folder = workdir / "runs" / run
     (folder / "result.json").unlink()
     if not has_predicted:
@@ -100,7 +100,7 @@ def fail(workdir: Path, run: str, *, has_predicted: bool = False) -> None:
 
 
 def interrupt(workdir: Path, run: str) -> None:
-    """Makes a finished run one that was killed half way, in the middle of a line of its metrics."""
+    """Turns a finished run into one that was killed while it wrote a line of its metrics."""
     folder = workdir / "runs" / run
     (folder / "result.json").unlink()
     (folder / "predictions" / "test.npz").unlink()
@@ -109,7 +109,7 @@ def interrupt(workdir: Path, run: str) -> None:
 
 
 def remove(workdir: Path, run: str) -> None:
-    """Makes a finished run one that has not started."""
+    """Turns a finished run into one that has not started."""
     folder = workdir / "runs" / run
     for path in sorted(folder.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
@@ -117,7 +117,7 @@ def remove(workdir: Path, run: str) -> None:
 
 
 def rewrite(workdir: Path, run: str, change: Callable[[dict], dict], *, metrics: bool) -> None:
-    """Changes the predictions of a run, and its metrics with them if asked to."""
+    """Changes the predictions of a run, and optionally its metrics."""
     folder = workdir / "runs" / run
     with np.load(folder / "predictions" / "test.npz") as arrays:
         changed = change(dict(arrays))

@@ -1,4 +1,4 @@
-"""Executing a sweep: what fails stays alone, what is finished stays as it is."""
+"""Executing a sweep: failures stay isolated, and finished runs are not changed."""
 
 import contextlib
 import datetime
@@ -33,7 +33,7 @@ def planned(data_dir, sweep=SWEEP, **changes):
 
 
 @pytest.mark.parametrize("key", ["data.target", "data.cluster", "data.name"])
-def test_arms_that_learn_something_else_are_refused(data_dir, key):
+def test_variants_that_learn_something_else_are_refused(data_dir, key):
     other = Sweep({"first": {}, "second": {key: "other"}})
     with pytest.raises(UserError, match=f"second-seed0 changes config.{key}"):
         planned(data_dir, other)
@@ -56,7 +56,7 @@ def result(workdir, run):
 
 @pytest.fixture(scope="module")
 def done(data_dir, tmp_path_factory):
-    """A finished sweep of four runs, in a workdir named as people name one: relative."""
+    """A finished sweep of four runs, in a workdir with a relative path."""
     with contextlib.chdir(tmp_path_factory.mktemp("here")):
         workdir, ready = Workdir("runs/done"), planned(data_dir)
         assert execute(ready, workdir) == []
@@ -151,7 +151,7 @@ def test_only_what_is_missing_is_done_again(done):
 
 
 def test_a_group_that_fails_does_not_stop_the_others(done, data_dir, tmp_path, capsys):
-    """Where the first group's checkpoints would lie, there is a file."""
+    """A file blocks the folder of the first group's checkpoints."""
     _, other = done
     ready, workdir = planned(data_dir), Workdir(tmp_path)
     obstacle = workdir.group(ready.groups[0].name)
@@ -163,7 +163,7 @@ def test_a_group_that_fails_does_not_stop_the_others(done, data_dir, tmp_path, c
     assert failure["type"] == "NotADirectoryError"
     for run in ("RNN-seed0", "RNN-seed1"):
         assert result(workdir, run) == result(other, run)
-    obstacle.unlink()  # put right, the same command finishes it
+    obstacle.unlink()  # then the same command finishes it
     assert execute(ready, workdir) == []
     assert result(workdir, "GRU-seed1") == result(other, "GRU-seed1")
     assert not (workdir.run("GRU-seed0") / "failure.json").exists()

@@ -1,4 +1,4 @@
-"""Successive halving: who is dropped, by the values recorded and nothing else."""
+"""Successive halving: the recorded values alone determine the dropped trials."""
 
 import math
 
@@ -18,7 +18,7 @@ def competition(trials, replicates, variants=("GRU",), halving=THIRD, higher_is_
     )
 
 
-def test_the_worse_draws_lose_by_their_mean_over_replicates():
+def test_the_worse_trials_lose_by_their_mean_over_replicates():
     of_nine = competition(trials=9, replicates=2)
     best = np.random.default_rng(0).normal(size=(9, 2))
     kept = np.argsort(best.mean(axis=1))[:3]
@@ -37,12 +37,12 @@ def test_of_accuracies_the_highest_stay():
     assert of_three.pruned(10, [0.1, 0.9, 0.5], [0, 0, 0]) == [0, 2]
 
 
-def test_arms_do_not_compete_with_each_other():
+def test_variants_do_not_compete_with_each_other():
     two = competition(trials=3, replicates=1, variants=("GRU", "LSTM"))
     assert two.pruned(10, [0.1, 0.2, 0.3, 9.1, 9.3, 9.2], [0] * 6) == [1, 2, 4, 5]
 
 
-def test_a_draw_that_lost_a_replicate_ranks_last():
+def test_a_trial_that_lost_a_replicate_ranks_last():
     of_three = competition(trials=3, replicates=2)
     assert of_three.pruned(10, [0.1, None, 0.7, 0.9, 0.8, 0.9], [0] * 6) == [0, 1, 4, 5]
     assert of_three.pruned(10, [None] * 6, [0] * 6) == [2, 3, 4, 5]
@@ -60,7 +60,7 @@ def test_how_many_survive(trials, keep, survivors):
     assert Halving((1,), keep).survivors(trials) == survivors
 
 
-def test_merit_orders_by_replicates_then_mean():
+def test_trials_are_ranked_by_replicates_then_mean():
     assert rank_trials([0.5, 0.3], False) > rank_trials([0.5, 0.4], False)
     assert rank_trials([0.5, 0.3], True) < rank_trials([0.5, 0.4], True)
     assert (

@@ -1,4 +1,4 @@
-"""Shards: every run in exactly one, whatever their number; names that never mean two things."""
+"""Shards: every run is in exactly one, for any number of shards; names are unambiguous."""
 
 import pytest
 
@@ -7,10 +7,14 @@ from gru_audio.sweeps.shard import Shard, divide
 from gru_audio.sweeps.sweep import Sweep, expand, group
 from tests.tones import tiny
 
-ARMS = {"GRU": {"model.cell": "gru"}, "RNN": {"model.cell": "rnn"}, "LSTM": {"model.cell": "lstm"}}
+VARIANTS = {
+    "GRU": {"model.cell": "gru"},
+    "RNN": {"model.cell": "rnn"},
+    "LSTM": {"model.cell": "lstm"},
+}
 RATES = [{"optimizer.learning_rate": rate} for rate in (0.01, 0.02, 0.03, 0.04, 0.05)]
 SEEDS = [{"seed": seed} for seed in range(2)]
-GROUPS = group(expand(tiny(), Sweep(ARMS, RATES, SEEDS)))  # three of ten runs
+GROUPS = group(expand(tiny(), Sweep(VARIANTS, RATES, SEEDS)))  # three of ten runs
 
 
 def by_name(run):

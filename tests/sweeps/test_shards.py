@@ -1,4 +1,4 @@
-"""Shards and halving on real sweeps: whatever the division and the kills, the same bits."""
+"""Shards and halving on real sweeps: any division and any kill give the same bits."""
 
 import json
 import shutil
@@ -18,16 +18,16 @@ from tests.commands import leavings
 from tests.tones import assert_same, tiny
 
 RATES = (0.03, 0.0001, 0.01, 0.001)
-DRAWS = [{"optimizer.learning_rate": rate} for rate in RATES]
+TRIALS = [{"optimizer.learning_rate": rate} for rate in RATES]
 SEEDS = [{"seed": 0}, {"seed": 1}]
-ARMS = {"less": {"model.dropout": 0.1}, "more": {"model.dropout": 0.5}}  # one program
+VARIANTS = {"less": {"model.dropout": 0.1}, "more": {"model.dropout": 0.5}}  # one program
 PLACE = {"group", "members", "peak_memory_bytes"}  # of a result: where it was made
 
 
 def ready(data_dir, shard=WHOLE, halving=None, **changes):
     steps = {"train.steps": 20, "train.eval_every": 5, "checkpoint.every_steps": 3}
     config = tiny({"data.dir": str(data_dir), "checkpoint.keep": 10} | steps | changes)
-    sweep = Sweep(ARMS, DRAWS, SEEDS, halving)
+    sweep = Sweep(VARIANTS, TRIALS, SEEDS, halving)
     return plan(config, sweep, "tones", "About tones.", "the command", shard)
 
 
@@ -49,7 +49,7 @@ def assert_equal(found, expected):
 
 @pytest.fixture(scope="module")
 def whole(data_dir, tmp_path_factory):
-    """The sweep in one piece, without halving."""
+    """The results of the sweep in one shard, without halving."""
     workdir = tmp_path_factory.mktemp("whole")
     assert execute(ready(data_dir), Workdir(workdir)) == []
     return comparable(workdir)
@@ -76,7 +76,7 @@ def test_another_number_of_shards_leaves_what_is_finished(data_dir, whole, tmp_p
     half_done.unlink()
     del results[half_done]
     assert execute(ready(data_dir), workdir) == []
-    assert "of its runs 1 start again that" in capsys.readouterr().err
+    assert "1 of its runs start again" in capsys.readouterr().err
     assert_equal(comparable(tmp_path), whole)
     assert all(path.stat().st_mtime_ns == time for path, time in results.items())
 
@@ -92,16 +92,16 @@ HALVING = Halving(rungs=(5, 10), keep=1 / 2)
 
 @pytest.fixture(scope="module")
 def halved(data_dir, tmp_path_factory):
-    """The sweep with halving: its workdir."""
+    """The workdir of the sweep with halving."""
     workdir = tmp_path_factory.mktemp("halved")
     assert execute(ready(data_dir, halving=HALVING), Workdir(workdir)) == []
     return workdir
 
 
 def expected_ends(whole):
-    """The step at which each run should end, from what it does when nobody drops it."""
+    """Returns the step at which each run should end, from its values without halving."""
     ends = {}
-    for variant in ARMS:
+    for variant in VARIANTS:
         left = list(RATES)
         for rung in HALVING.rungs:
             lost = {}
@@ -150,7 +150,7 @@ def test_until_then_a_run_is_as_without_halving(halved, whole):
 
 @pytest.mark.parametrize("step", [3, 5, 6, 10])
 def test_halving_resumes_to_the_same_bits(data_dir, halved, tmp_path, step):
-    """From before a rung, from the rung itself, and from after it."""
+    """Resumes from before a rung, at the rung, and after it."""
     workdir = tmp_path / "resumed"
     shutil.copytree(halved, workdir)
     shutil.rmtree(workdir / "runs")
@@ -161,7 +161,7 @@ def test_halving_resumes_to_the_same_bits(data_dir, halved, tmp_path, step):
     assert_equal(comparable(workdir), comparable(halved))
 
 
-def test_sharded_arms_are_halved_alike(data_dir, halved, tmp_path):
+def test_sharded_variants_are_halved_alike(data_dir, halved, tmp_path):
     for i in (1, 2):
         planned = ready(data_dir, Shard(i, 2), HALVING)
         assert len({run.variant for run in planned.runs}) == 1
@@ -187,7 +187,7 @@ def test_sweeps_that_cannot_be_halved(data_dir, changes, message):
         ready(data_dir, halving=HALVING, **changes)
 
 
-def test_draws_of_other_structure_cannot_be_halved(data_dir):
+def test_trials_of_other_structure_cannot_be_halved(data_dir):
     sweep = Sweep({"one": {}}, [{"model.hidden": 8}, {"model.hidden": 9}], SEEDS, HALVING)
     config = tiny({"data.dir": str(data_dir), "train.eval_every": 5})
     with pytest.raises(UserError, match="the runs of variant one differ in more than numbers"):

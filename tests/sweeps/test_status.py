@@ -1,4 +1,4 @@
-"""Where runs stand, from files alone."""
+"""The state of runs, read from files alone."""
 
 import datetime
 import json
@@ -29,7 +29,7 @@ NOW = datetime.datetime.now(datetime.UTC)
 
 
 def group(workdir, name, state, age, runs, failure=None, **more):
-    """Writes what a group said so many seconds ago; `failure` of its runs."""
+    """Writes the status of a group from some seconds ago, with the `failure` of its runs."""
     folder = workdir / "groups" / name
     folder.mkdir(parents=True)
     status = {
@@ -50,7 +50,7 @@ def standings(workdir):
 
 @pytest.fixture
 def workdir(tmp_path):
-    """Of four seeds the first has finished; the others have not begun."""
+    """A sweep of four seeds: the first has finished, the others have not started."""
     write_workdir(tmp_path, Made(variants={"gru": 5.0}, seeds=4))
     for seed in (1, 2, 3):
         remove(tmp_path, f"gru-{seed}")
@@ -170,11 +170,11 @@ def test_the_command_names_what_it_lacks(tmp_path):
     assert "sweep.json is missing" in refused.stderr
     refused = status("--workdir", tmp_path)
     assert refused.returncode == 2
-    assert "or ask for --status" in refused.stderr
+    assert "or use --status" in refused.stderr
 
 
 def test_it_needs_no_jax():
-    """Which takes seconds to import, and devices that training may hold."""
+    """JAX takes seconds to import, and needs devices that training may use."""
     code = "import sys, gru_audio.sweep; print('jax' in sys.modules)"
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

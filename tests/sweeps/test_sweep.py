@@ -7,8 +7,8 @@ from gru_audio.settings import UserError
 from gru_audio.sweeps.sweep import Sweep, expand, folds, group
 from tests.tones import tiny
 
-ARMS = {"GRU": {"model.cell": "gru"}, "tanh RNN": {"model.cell": "rnn", "model.hidden": 9}}
-DRAWS = [{"optimizer.learning_rate": rate} for rate in (0.01, 0.0001)]
+VARIANTS = {"GRU": {"model.cell": "gru"}, "tanh RNN": {"model.cell": "rnn", "model.hidden": 9}}
+TRIALS = [{"optimizer.learning_rate": rate} for rate in (0.01, 0.0001)]
 SEEDS = [{"seed": seed} for seed in range(3)]
 
 
@@ -17,11 +17,11 @@ def names(runs):
 
 
 def test_runs_are_all_combinations():
-    runs = expand(tiny(), Sweep(ARMS, DRAWS, SEEDS))
+    runs = expand(tiny(), Sweep(VARIANTS, TRIALS, SEEDS))
     assert len(runs) == len(set(names(runs))) == 12
     for run in runs:
         flat, others = flatten(run.config), differences(run.config)
-        changed = {**ARMS[run.variant], **run.trial, **run.replicate}
+        changed = {**VARIANTS[run.variant], **run.trial, **run.replicate}
         assert {name: flat[name] for name in changed} == changed
         assert {k: v for k, v in others.items() if k not in changed} == {
             k: v for k, v in differences(tiny()).items() if k not in changed
@@ -29,7 +29,7 @@ def test_runs_are_all_combinations():
 
 
 def test_names_tell_runs_apart_and_can_be_typed():
-    runs = expand(tiny(), Sweep(ARMS, DRAWS, SEEDS[:1]))
+    runs = expand(tiny(), Sweep(VARIANTS, TRIALS, SEEDS[:1]))
     assert names(runs) == [
         "GRU-learning_rate0.01-seed0",
         "GRU-learning_rate0.0001-seed0",
@@ -47,8 +47,8 @@ def test_names_tell_runs_apart_and_can_be_typed():
         (Sweep({"a": {"model.hiden": 3}}), 'Did you mean "model.hidden"'),
         (Sweep({"a": {"model.hidden": "x"}}), "model.hidden"),
         (Sweep({"a": {"seed": 3}}), "Variant a: a config key is changed twice.*seed"),
-        (Sweep({"a b": {}, "a_b": {}}), "Two runs of the sweep have one name"),
-        (Sweep({}), "makes no run"),
+        (Sweep({"a b": {}, "a_b": {}}), "Two runs of the sweep have the same name"),
+        (Sweep({}), "has no runs"),
     ],
 )
 def test_sweeps_that_cannot_be(sweep, message):
@@ -57,13 +57,13 @@ def test_sweeps_that_cannot_be(sweep, message):
 
 
 def test_groups_share_a_program():
-    groups = group(expand(tiny(), Sweep(ARMS, DRAWS, SEEDS)))
+    groups = group(expand(tiny(), Sweep(VARIANTS, TRIALS, SEEDS)))
     assert [len(g.runs) for g in groups] == [6, 6]
     assert [{run.variant for run in g.runs} for g in groups] == [{"GRU"}, {"tanh RNN"}]
     assert [g.name.rpartition("-")[0] for g in groups] == ["GRU", "tanh_RNN"]
 
 
-def test_arms_that_differ_in_numbers_share_one_too():
+def test_variants_that_differ_in_numbers_share_one_too():
     variants = {"less": {"model.dropout": 0.1}, "more": {"model.dropout": 0.5}, "none": {}}
     groups = group(expand(tiny(), Sweep(variants, replicates=SEEDS)))
     assert [[run.name for run in g.runs] for g in groups] == [
@@ -78,11 +78,11 @@ def test_folds_share_one():
 
 
 def test_a_groups_name_stays_the_same():
-    """A workdir finds its checkpoints by it, in another process too."""
-    first, second = (group(expand(tiny(), Sweep(ARMS, DRAWS, SEEDS))) for _ in range(2))
+    """Other processes find the group's checkpoints by its name."""
+    first, second = (group(expand(tiny(), Sweep(VARIANTS, TRIALS, SEEDS))) for _ in range(2))
     assert [g.name for g in first] == [g.name for g in second]
     assert len({g.name for g in first}) == 2
-    other = group(expand(tiny({"train.batch_size": 4}), Sweep(ARMS, DRAWS, SEEDS)))
+    other = group(expand(tiny({"train.batch_size": 4}), Sweep(VARIANTS, TRIALS, SEEDS)))
     assert not {g.name for g in other} & {g.name for g in first}
 
 

@@ -1,4 +1,4 @@
-"""Draws: grids are complete, random ones follow their distributions and their seed."""
+"""Trials: grids are complete, random ones follow their distributions and their seed."""
 
 import math
 
@@ -44,7 +44,7 @@ def test_choices_are_equally_likely():
     assert stats.chisquare(counts).pvalue > 0.05
 
 
-def test_draws_follow_from_the_seed_alone():
+def test_trials_follow_from_the_seed_alone():
     assert trials.random(3, 0, RATES) == [
         {"optimizer.learning_rate": rate} for rate in (0.00814, 0.000645, 0.000133)
     ]
@@ -59,11 +59,11 @@ def test_values_are_short():
         assert digits == pytest.approx(round(digits), abs=1e-9)
 
 
-def test_no_draw_comes_twice():
+def test_no_trial_comes_twice():
     coins = {"a": trials.choice(0, 1), "b": trials.choice(0, 1)}
     points = trials.random(4, 0, coins)
     assert sorted(tuple(point.values()) for point in points) == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    with pytest.raises(UserError, match="5 trials were asked for, and only 4 different ones"):
+    with pytest.raises(UserError, match=r"5 trials were requested, .* only 4"):
         trials.random(5, 0, coins)
 
 

@@ -84,7 +84,7 @@ def test_two_shards_that_look_at_once_do_not_refuse_each_other(tmp_path):
 
 
 def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, capsys):
-    """As Lustre may be mounted."""
+    """Lustre may be mounted without locks."""
 
     def unable(file, lock):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))

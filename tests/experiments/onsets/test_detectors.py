@@ -1,4 +1,4 @@
-"""Detectors against librosa and by hand; what is chosen, and where it is measured."""
+"""Onset detectors against librosa and by hand, and the choice among them."""
 
 import itertools
 
@@ -132,7 +132,7 @@ def test_no_pairing_has_more_matches(seed):
 
 
 def test_f_measure():
-    """By hand: two of four found times have an onset each, of three: precision 1/2, recall 2/3."""
+    """By hand: two of four found times match one of three onsets: precision 1/2, recall 2/3."""
     found, onsets = np.array([0.1, 0.5, 0.51, 2.0]), np.array([0.12, 0.5, 1.0])
     assert f_measure(found, onsets, 0.03) == pytest.approx(2 * (1 / 2) * (2 / 3) / (1 / 2 + 2 / 3))
     assert f_measure(np.zeros(0), np.zeros(0), 0.03) == 0

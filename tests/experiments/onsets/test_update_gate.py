@@ -19,7 +19,7 @@ SPLITS = ("train",) * 4 + ("validation",) * 2 + ("test",) * 2
 
 
 def song(rng):
-    """Five bursts of noise in quieter noise, and when they begin, in seconds."""
+    """Returns five bursts of noise in quieter noise, and their onsets in seconds."""
     sound = 0.01 * rng.standard_normal(int(SECONDS * RATE))
     onsets = 0.1 + 0.2 * np.arange(5) + rng.uniform(0, 0.05, 5)
     for onset in onsets:

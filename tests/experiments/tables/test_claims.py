@@ -1,4 +1,4 @@
-"""Claims: how comparisons are made of kept results, and what they say together."""
+"""Claims: comparisons of kept results, and their joint finding."""
 
 import dataclasses
 import itertools
@@ -53,7 +53,7 @@ def kept_run(variant, seed, loss, selected=True):
 
 
 def made_up(curves=()):
-    """Two variants, whose replicates come in different orders, and a trial that was not chosen."""
+    """Two variants with replicates in different orders, and a trial that was not chosen."""
     gru = [kept_run("GRU", seed, loss) for seed, loss in enumerate(GRU)]
     lstm = [kept_run("LSTM", seed, loss) for seed, loss in enumerate(LSTM)]
     others = [kept_run("GRU", 0, 99.0, selected=False)]
@@ -62,7 +62,7 @@ def made_up(curves=()):
 
 
 def evidence(low, high, expected=1, neutral=0.0, p=None):
-    """By a test where there is a p-value, else by the rounds of a benchmark."""
+    """Evidence by a test if there is a p-value, else by the rounds of a benchmark."""
     middle, basis = Estimate((low + high) / 2, low, high), Basis.ROUNDS if p is None else Basis.TEST
     return Evidence("somewhere", ("GRU", 1.0), ("LSTM", 2.0), middle, expected, neutral, basis, p)
 
@@ -162,7 +162,7 @@ def test_counts_have_neither_interval_nor_p_value():
     assert "|  | GRU: 10 | LSTM: 13 | \N{MINUS SIGN}3 | for |" in text
 
     differing = (dataclasses.replace(runs[0], total_parameters=11), *runs[1:])
-    with pytest.raises(UserError, match="runs of one variant differ"):
+    with pytest.raises(UserError, match="the runs of one variant have different counts"):
         counted(
             dataclasses.replace(kept, runs=differing),
             *("GRU", "LSTM"),
@@ -223,7 +223,7 @@ def test_updates_are_counted_to_the_worse_of_the_best_losses():
 
 
 def test_one_that_learns_faster_is_compared_at_equal_training_loss():
-    """Both follow one path of losses, the GRU twice as fast: after equal updates it overfits."""
+    """The GRU follows the same losses twice as fast, so it overfits after equal updates."""
     path = [(1.0, 1.0), (0.8, 0.9), (0.6, 0.8), (0.4, 0.9), (0.2, 1.1), (0.1, 1.5)]
     points = []
     for seed in range(4):

@@ -1,4 +1,4 @@
-"""The command that keeps results of a sweep and writes the tables."""
+"""The command that keeps the results of a sweep and writes the tables."""
 
 import shutil
 
@@ -41,7 +41,7 @@ def test_the_command_keeps_results_and_writes_tables(tmp_path, environment):
     (folder / "made_up.py").write_text('"""Digits, beside nobody\'s."""')
     write_readme(epath.Path(folder), epath.Path(folder / "results"))
     text = (folder / "README.md").read_text()
-    assert "No paper's values are beside these" in text and "other.py" not in text
+    assert "There are no published values" in text and "other.py" not in text
     section = text.partition("## made_up")[2]
     assert "| gru | " in section and "| published |" not in section
 

@@ -193,18 +193,18 @@ def change_cell(path, line, column, value):
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
-        ("made_up.csv", lambda p: p.write_text(""), "it is not of made_up"),
+        ("made_up.csv", lambda p: p.write_text(""), "it is not from made_up"),
         ("made_up.csv", lambda p: p.write_text(p.read_text()[:-9]), "cannot be used"),
         ("made_up.csv", lambda p: p.write_text("a,b\n1,2\n"), "no column 'run'"),
         ("made_up.csv", lambda p: p.write_bytes(b"\xff\xfe\x00"), "cannot be used"),
         ("made_up.csv", lambda p: change_cell(p, 1, "steps", "many"), "many"),
         ("made_up.csv", lambda p: change_cell(p, 1, "trial", "{"), "cannot be used"),
-        ("made_up.csv", lambda p: change_cell(p, 1, "experiment", "other"), "not of made_up"),
-        ("made_up.csv", lambda p: change_cell(p, 1, "commit", "other"), "not of one sweep"),
+        ("made_up.csv", lambda p: change_cell(p, 1, "experiment", "other"), "not from made_up"),
+        ("made_up.csv", lambda p: change_cell(p, 1, "commit", "other"), "from several sweeps"),
         ("made_up.csv", lambda p: change_cell(p, 1, "test/loss", ""), "has no test/loss"),
         ("made_up.pairs.csv", lambda p: p.unlink(), "made_up.pairs.csv cannot be used"),
-        ("made_up.pairs.csv", lambda p: change_cell(p, 1, "first", "rnn"), "of another sweep"),
-        ("made_up.curves.csv", lambda p: change_cell(p, 1, "run", "rnn-0"), "of another sweep"),
+        ("made_up.pairs.csv", lambda p: change_cell(p, 1, "first", "rnn"), "from another sweep"),
+        ("made_up.curves.csv", lambda p: change_cell(p, 1, "run", "rnn-0"), "from another sweep"),
         ("made_up.curves.csv", lambda p: change_cell(p, 1, "step", ""), "cannot be used"),
     ],
 )
@@ -230,7 +230,7 @@ ODD = (
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory):
-    """A sweep whose variants have names that mean something in tables, spreadsheets and pages."""
+    """A sweep whose variants have names with special characters of tables and pages."""
     made = dataclasses.replace(MADE, variants={name: 5.0 - i / 9 for i, name in enumerate(ODD)})
     made = dataclasses.replace(made, trials={0.001: 0.0}, class_names=(), examples=40)
     workdir = tmp_path_factory.mktemp("odd")

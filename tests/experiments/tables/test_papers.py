@@ -29,7 +29,7 @@ MIDDLE = {"optimizer.learning_rate": 0.003}  # between those
 
 
 def made_up(folder, name, made=MADE, broken=()):
-    """What would be kept of a made-up sweep of that name."""
+    """Returns the kept results of a simulated sweep of that name."""
     workdir = write_workdir(folder, made)
     for run in broken:
         fail(workdir, run)
@@ -62,7 +62,7 @@ def experiment(values, floors=None, parts=("jsb", "nottingham"), **others):
 
 
 def variants(kept, values=None, floor=None, **others):
-    """The variants of a part that has no name."""
+    """Returns the variants of a part without a name."""
     floors = {} if floor is None else {"": floor}
     return compare_variants(published({"": values or {}}, floors, **others), "", kept)
 
@@ -105,7 +105,7 @@ def test_every_row_has_its_verdict(kept):
 
 
 def test_the_tolerance_is_that_of_the_table(kept):
-    """Half of the smallest difference, which our interval does not lie within."""
+    """The tolerance is half of the smallest difference; our interval is wider."""
     value = mean(kept, "gru")
     (gru, *_) = variants(kept, {"gru": value, "other": value + 1e-6})
     assert gru.tolerance == pytest.approx(5e-7, rel=1e-3)
@@ -189,7 +189,7 @@ def test_wall_time_is_told_where_processor_time_is_not_known_of_all(kept):
 
 
 def halved(kept, variant, steps):
-    """The same with the trials of a variant that were not chosen dropped by halving."""
+    """Returns the kept results with the other trials of a variant dropped by halving."""
     runs = tuple(
         dataclasses.replace(run, dropped_at=steps)
         if run.variant == variant and not run.selected
@@ -206,11 +206,11 @@ def test_what_halving_ended_was_not_chosen_among(kept):
     text = plain(readme.render([Paper(experiment({}), (Table("jsb", kept, None, rows),))]))
     assert "| 1 of 3 trained to the end, halved at update 1,000 |" in text
     assert cells(text, "lstm")[5] == "2"
-    assert "Chosen at an end of what was tried" not in text  # after 1,000 updates, that is
+    assert "Chosen at an end of the range of trials" not in text  # after 1,000 updates, that is
 
 
 def with_values(kept, variant, values):
-    """The same with other test losses of the chosen runs of a variant."""
+    """Returns the kept results with other test losses of a variant's chosen runs."""
     left = iter(values)
     runs = tuple(
         dataclasses.replace(run, metrics=run.metrics | {"test/loss": next(left)})
@@ -274,7 +274,10 @@ def test_what_was_chosen_at_an_end_and_where_validation_was_best_is_told(kept):
     kept = dataclasses.replace(kept, runs=(*kept.runs, *another))
     table = Table("jsb", kept, None, variants(kept))
     text = plain(readme.render([Paper(experiment({}), (table,))]))
-    assert "Chosen at an end of what was tried: optimizer.learning_rate=0.001, the smallest" in text
+    assert (
+        "Chosen at an end of the range of trials: optimizer.learning_rate=0.001, the smallest"
+        in text
+    )
     steps = [run.best_step for run in kept.runs if run.variant == "gru" and run.selected]
     assert f"best at step {min(steps):,} to {max(steps):,} (gru)" in text
 
@@ -287,7 +290,7 @@ def test_what_was_not_run_is_empty(text):
 
 def test_a_part_of_which_nothing_is_known_has_no_table(tmp_path):
     said = readme.render([read_paper(experiment({}, parts=("",)), tmp_path)])
-    assert "Nobody's values are beside it, and it was not run." in said
+    assert "It has no published values and was not run." in said
     assert "[paper](#paper)" not in said  # in the summary
     assert "| variant |" not in said
 
@@ -307,7 +310,7 @@ def test_a_section_tells_how_it_came_about(text):
         "[paper.py](paper.py): A paper about music.",
         "A paper, Table 1. Values are nats.",
         "On cpu with jax 0.10.2, commit 0123456789ab.",
-        "Chosen runs that reached the cap on steps: ",
+        "Chosen runs that took all steps: ",
         "- batch size 8",
         "- gru and lstm: gru is better by ",
         "python -m gru_audio.sweep --config experiments/paper.py:nottingham "
@@ -343,7 +346,7 @@ def test_kinds_are_told(comparison, kept, tmp_path):
     assert "The floor is " in said
 
 
-def test_where_arms_fail_is_told_over_the_parts_with_a_floor(comparison, kept, tmp_path):
+def test_where_variants_fail_is_told_over_the_parts_with_a_floor(comparison, kept, tmp_path):
     write_kept(comparison, tmp_path)
     longer = dataclasses.replace(comparison.results, experiment="paper-longer")
     write_kept(dataclasses.replace(comparison, results=longer), tmp_path)
