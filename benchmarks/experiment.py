@@ -1,7 +1,7 @@
 """Runs of an experiment's config, set up for timing."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -58,7 +58,7 @@ class Setting:
         """Makes a loader, "resident" or "streamed"."""
         threads = self.config.data.workers
         return LOADERS[kind](
-            self.program, self.placement, self.data, self.mixing, _MAX_STEPS, threads
+            self.program, replace(self.placement), self.data, self.mixing, _MAX_STEPS, threads
         )
 
     def reader(self) -> Reader:

@@ -44,7 +44,7 @@ def measure(options: Options, clips: int = CLIPS) -> Iterator[Row]:
         return ready
 
     makers = {name: contestant(make) for name, make in _runs(log_mel, waveform).items()}
-    about = ", ".join(f"{k} {getattr(log_mel, k)}" for k in ("n_fft", "window", "hop", "mels"))
+    about = ", ".join(f"{k} {getattr(log_mel, k)}" for k in ("fft_size", "window", "hop", "mels"))
     for row in compete(makers, options.seconds, [PEER]):
         yield {"table": f"Log-mel of {clips} s at 16 kHz: {about}", **row}
 

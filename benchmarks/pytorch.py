@@ -64,7 +64,7 @@ class Frontend(torch.nn.Module):
         super().__init__()
         self.about = log_mel
         bands = mel_bands(
-            log_mel.sample_rate, log_mel.n_fft, log_mel.mels, log_mel.f_min, log_mel.f_max
+            log_mel.sample_rate, log_mel.fft_size, log_mel.mels, log_mel.f_min, log_mel.highest
         )
         self.register_buffer("bands", torch.tensor(bands.T, dtype=torch.float32))
         self.register_buffer("window", torch.tensor(hann(log_mel.window), dtype=torch.float32))

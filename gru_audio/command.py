@@ -137,8 +137,12 @@ def experiment_module() -> ModuleType:
     return _loaded(_path_and_part()[0])
 
 
-def load_experiment(path: epath.PathLike) -> ModuleType:
+def load_experiment(path: epath.PathLike, *, extend: bool = True) -> ModuleType:
     """An experiment file as a module.
+
+    Args:
+      path: of the file.
+      extend: whether the components that it defines are added to the tables of the package.
 
     Raises:
       UserError: it is no Python file, or fails; says where.
@@ -154,11 +158,12 @@ def load_experiment(path: epath.PathLike) -> ModuleType:
         raise UserError(f"{path} is not a Python file.")
     module = importlib.util.module_from_spec(spec)
     call_experiment(path, spec.loader.exec_module, module)
-    _add_components(path, module)
+    if extend:
+        add_components(path, module)
     return module
 
 
-def _add_components(path: epath.PathLike, module: ModuleType) -> None:
+def add_components(path: epath.PathLike, module: ModuleType) -> None:
     """Adds the cells, models ... that an experiment file defines to the tables of the package.
 
     Raises:

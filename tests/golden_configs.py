@@ -6,22 +6,30 @@ Usage:
 """
 
 import atexit
+import contextlib
 import functools
 import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 from etils import epath
 
-from gru_audio.command import load_experiment, name_with_part
+from gru_audio.audio.frontends import FRONTENDS
+from gru_audio.command import add_components, load_experiment, name_with_part
 from gru_audio.config import check, differences, flatten
 from gru_audio.data import index
 from gru_audio.data.fields import ClassField, TagsField, describe
+from gru_audio.nn.cells import CELLS
+from gru_audio.nn.models import MODELS
+from gru_audio.nn.pooling import POOLINGS
 from gru_audio.sweeps.sweep import expand, group
+from gru_audio.tasks import TASKS
+from gru_audio.tasks.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -80,7 +88,7 @@ def experiments() -> dict[str, ModuleType]:
     """The experiments by name: every file of the folder that has a config."""
     found = {}
     for path in sorted((ROOT / "experiments").glob("*.py")):
-        module = load_experiment(path)
+        module = load_experiment(path, extend=False)
         if hasattr(module, "get_config"):
             found[path.stem] = module
     return found
@@ -95,8 +103,27 @@ def parts() -> dict[str, tuple[ModuleType, list[str]]]:
     return found
 
 
+@contextlib.contextmanager
+def package_tables() -> Iterator[None]:
+    """Takes out of the tables of the package what experiments add to them meanwhile."""
+    tables: list[dict] = [CELLS, FRONTENDS, METRICS, MODELS, POOLINGS, TASKS]
+    before = [dict(table) for table in tables]
+    try:
+        yield
+    finally:
+        for table, entries in zip(tables, before, strict=True):
+            table.clear()
+            table.update(entries)
+
+
 def golden(experiment: ModuleType, part: list[str]) -> str:
     """What the config changes of the defaults; then each program, and what its runs change."""
+    with package_tables():
+        add_components(str(experiment.__file__), experiment)
+        return _golden(experiment, part)
+
+
+def _golden(experiment: ModuleType, part: list[str]) -> str:
     config = experiment.get_config(*part)
     config.data.dir = empty_data_sets()
     check(config)

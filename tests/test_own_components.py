@@ -16,10 +16,16 @@ from gru_audio.nn.size import model_size
 from gru_audio.settings import UserError
 from gru_audio.tasks.classification import Classification
 from gru_audio.tasks.metrics import measure, metrics_of, selected
-from tests.golden_configs import ROOT
+from tests.golden_configs import ROOT, package_tables
 from tests.tones import NAME, make_loader, member, steps, tiny
 
 OWN_CELL, OWN_MODEL = (ROOT / "experiments" / f"{name}.py" for name in ("own_cell", "own_model"))
+
+
+@pytest.fixture(autouse=True)
+def tables():
+    with package_tables():
+        yield
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def experiment_modules(folder: epath.Path) -> dict[str, ModuleType]:
     Raises:
       UserError: there is none.
     """
-    modules = {path.stem: load_experiment(path) for path in matching(folder, "*.py")}
+    modules = {path.stem: load_experiment(path, extend=False) for path in matching(folder, "*.py")}
     if not modules:
         raise UserError(f"There is no experiment in {folder}. Name another --experiments.")
     return modules

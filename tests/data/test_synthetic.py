@@ -168,8 +168,8 @@ def test_who_says_one_loses_the_variance_of_a_sum_of_two_numbers(adding):
     """1/6; the squared error of a sequence has a variance of 1/15 - 1/36."""
     task, features = memory.Adding(), jnp.asarray(sequences(adding, "test"))
     frames = jnp.full(len(features), 200)
-    problem = task.problem(features, frames, frames)
-    loss, terms = task.loss(jnp.ones((len(features), 1)), problem.targets, frames)
+    prepared = task.inputs_and_targets(features, frames, frames)
+    loss, terms = task.loss(jnp.ones((len(features), 1)), prepared.targets, frames)
     deviation = math.sqrt((1 / 15 - 1 / 36) / 1000)
     assert terms.sum() == 1000
     assert abs(loss.mean() - 1 / 6) < 3 * deviation
@@ -184,6 +184,6 @@ def test_who_gives_blanks_and_guesses_loses_what_is_published(builder):
     logits = np.full((3, blanks + 20, 10), -1e9, np.float32)
     logits[:, : blanks + 10, 0] = 0
     logits[:, blanks + 10 :, 1:9] = 0
-    targets = task.problem(features, frames, frames).targets
+    targets = task.inputs_and_targets(features, frames, frames).targets
     loss, terms = task.loss(jnp.asarray(logits), targets, frames)
     np.testing.assert_allclose(loss / terms, 10 * math.log(8) / (blanks + 20), rtol=1e-6)

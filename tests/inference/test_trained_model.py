@@ -50,7 +50,7 @@ def both(loader, config):
 def assert_scores(trained, loader, state, source, role="test"):
     state, ids = loader.placement.scatter(state), loader.data.ids[0][role]
     expected = loader.score(state.weights, state.normalisation, role)[0]
-    scores = trained.scores(source.signals(ids), loader.data.labels_of(0, role))
+    scores = trained.scores(source.signals(ids), loader.data.labels[ids])
     assert scores.keys() == expected.keys()
     for name, values in expected.items():
         np.testing.assert_allclose(scores[name], values, rtol=1e-5, atol=1e-5)

@@ -132,7 +132,7 @@ def test_scores_are_in_the_order_of_the_ids(source, resident, streamed, trained,
         half = np.full(32, 0.5, np.float32)
         alone = score(*one, read(source, resident.data.labels, ids, ids, padded, half))
         np.testing.assert_allclose(scores[1]["loss"][index], alone["loss"][0], rtol=1e-5, atol=1e-6)
-    labels = resident.data.labels_of(1, role)
+    labels = resident.data.labels[resident.data.ids[1][role]]
     taken = scores[1]["probabilities"][np.arange(len(labels)), labels]
     np.testing.assert_allclose(-np.log(taken), scores[1]["loss"], rtol=1e-4, atol=1e-5)
 
