@@ -244,7 +244,7 @@ def test_refusal_names_the_files_and_leaves_nothing(folder, tmp_path):
         (["folder", "--folder=x"], "folder needs --name"),
         (["manifest", "--name=x"], "manifest needs --manifest"),
         (["tts_digits", "--folder=x"], "tts_digits does not take --folder"),
-        (["folder", "--name=folder", "--folder=x"], "is taken"),
+        (["folder", "--name=folder", "--folder=x"], "is the name of another data set"),
         (["folder", "--name=a/b", "--folder=x"], "is not a valid name"),
         (["folder", "--name=x", "--folder=/does/not/exist"], "no folder"),
         (["folder", "--name=x", "--folder=x", "--fractions=1,2"], "Fractions"),
@@ -253,7 +253,7 @@ def test_refusal_names_the_files_and_leaves_nothing(folder, tmp_path):
         (["folder", "--name=x", "--folder=x", "--seed=-1"], "seed"),
         (["folder", "--name=x", "--folder=x", "--data_dir=/dev/null/x"], "Cannot prepare x"),
         (["spoken_digit", "--on_bad_file=ignore"], "on_bad_file"),
-        (["spoken_digit", "--data_dir=gs://bucket/data"], "no local folder"),
+        (["spoken_digit", "--data_dir=gs://bucket/data"], "is not a local folder"),
     ],
 )
 def test_invalid_options_are_refused(tmp_path, arguments, message):

@@ -44,12 +44,10 @@ class Catalogue(ClipBuilder):
         """Looks up the data set in TFDS; the preparation downloads it.
 
         Args:
-          data_dir: the folder of prepared data sets.
           dataset: the name in TFDS: NAME, NAME/CONFIG or NAME:VERSION.
           name: the name of the prepared data set; by default tfds_ and `dataset`.
           rate: the sample rate of the original in Hz, if TFDS does not state it.
           sample_rate: of the prepared data set, in Hz; by default that of the original.
-          on_bad_file: "skip" or "refuse".
 
         Raises:
           UserError: TFDS has no such audio data set, or needs TensorFlow for it.

@@ -60,7 +60,7 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
     def __init__(
         self, *, data_dir: Path | str, sample_rate: float, on_bad_file: str, **settings: Any
     ):
-        """Sets up the builder.
+        """Sets up the builder; these arguments mean the same for all builders.
 
         Args:
           data_dir: the folder of prepared data sets.

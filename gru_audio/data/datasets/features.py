@@ -57,7 +57,6 @@ class Features(ClipBuilder):
         A column is an array of an .npz, or a column of a table or of the manifest.
 
         Args:
-          data_dir: the folder of prepared data sets.
           name: the name of the new data set.
           archive: .npz, .csv, .tsv or .ark; or a folder, tar or zip with one file per sequence.
           manifest: a CSV with one row per sequence, in the same order or matched by `clip`.
@@ -77,7 +76,6 @@ class Features(ClipBuilder):
           seed: the seed of the splits.
           rate: frames per second; 1 if frames have no duration.
           width: values per frame of .mfc files, which do not store it.
-          on_bad_file: "skip" or "refuse".
 
         Raises:
           UserError: a file or column is missing, or manifest and archive contradict each other.

@@ -47,7 +47,6 @@ class Folder(ClipBuilder):
         """Sets up a data set of the sounds in `folder`, or in an `archive` of such a folder.
 
         Args:
-          data_dir: the folder of prepared data sets.
           name: the name of the new data set.
           folder: the folder of the class or split directories.
           archive: a tar or zip of such a folder.
@@ -61,8 +60,6 @@ class Folder(ClipBuilder):
             group in one split only, and the group becomes a field.
           fractions: the shares of train, validation and test, if splits are drawn.
           seed: the seed of the splits.
-          sample_rate: of the prepared data set, in Hz.
-          on_bad_file: "skip" or "refuse".
           keep_silence: whether to keep clips of digital silence, for example as a class.
 
         Raises:

@@ -101,14 +101,10 @@ class Gtzan(ClipBuilder):
         """Prepares `archive`, a tar, zip or folder with GENRE.NUMBER.wav or .au somewhere in it.
 
         Args:
-          data_dir: the folder of prepared data sets.
-          archive: see above.
           split: "filtered", or "random" over all tracks, which gives misleading results.
           segment_seconds: cuts each track into parts of this length; the last may be shorter.
           fractions: the shares of train, validation and test in the random split.
           seed: the seed of the random split.
-          sample_rate: of the prepared data set, in Hz.
-          on_bad_file: "skip" or "refuse".
 
         Raises:
           UserError: an option is invalid.

@@ -63,7 +63,6 @@ class Manifest(ClipBuilder):
         """Reads the list; the preparation reads the sounds.
 
         Args:
-          data_dir: the folder of prepared data sets.
           name: the name of the new data set.
           manifest: the CSV file.
           folder: the paths in the list are relative to it; by default the folder of the list.
@@ -79,8 +78,6 @@ class Manifest(ClipBuilder):
             nor this.
           fractions: the shares of train, validation and test, if splits are drawn.
           seed: the seed of the splits.
-          sample_rate: of the prepared data set, in Hz.
-          on_bad_file: "skip" or "refuse".
           keep_silence: whether to keep clips of digital silence, for example as a class.
 
         Raises:

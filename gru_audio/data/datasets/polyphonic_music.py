@@ -56,8 +56,6 @@ class PolyphonicMusic(ClipBuilder):
         """Prepares the MATLAB file `archive` (or the one in that folder), or downloads it.
 
         Args:
-          data_dir: the folder of prepared data sets.
-          archive: see above.
           verify: refuse a file that is not exactly the published one.
         """
         super().__init__(data_dir=data_dir, sample_rate=_RATE, on_bad_file=REFUSE)

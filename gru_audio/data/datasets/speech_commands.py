@@ -60,13 +60,9 @@ class SpeechCommands(ClipBuilder):
         """Prepares `archive` (or a folder of its files), or downloads the release.
 
         Args:
-          data_dir: the folder of prepared data sets.
-          archive: see above.
           manifest: a CSV (file, label, word, speaker, split) that lists the clips of an archive
             with another layout; nothing is drawn then.
           seed: the seed for drawing unknown words and silence.
-          sample_rate: of the prepared data set, in Hz.
-          on_bad_file: "skip" or "refuse".
         """
         self._rows = None
         if manifest:

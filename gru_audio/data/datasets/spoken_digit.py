@@ -47,12 +47,8 @@ class SpokenDigit(ClipBuilder):
         """Prepares `archive`, or downloads the release.
 
         Args:
-          data_dir: the folder of prepared data sets.
-          archive: see above.
           manifest: a CSV (filename, split) to check the recordings against.
           verify: refuse recordings that are not exactly those of the release.
-          sample_rate: of the prepared data set, in Hz.
-          on_bad_file: "skip" or "refuse".
         """
         super().__init__(data_dir=data_dir, sample_rate=sample_rate, on_bad_file=on_bad_file)
         self._archive = archive
