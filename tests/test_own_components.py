@@ -95,7 +95,7 @@ def test_a_name_that_is_taken_is_refused(tmp_path):
             "from gru_audio.nn.cells import CELLS\nCELLS = {'gru': CELLS['lstm']}",
             'CELLS has "gru" already',
         ),
-        ("CELLS = {'mine': 'gru'}", r'CELLS\["mine"\] is not one'),
+        ("CELLS = {'mine': 'gru'}", r'CELLS\["mine"\] is not a Cell'),
     ):
         path.write_text(text)
         with pytest.raises(UserError, match=rf"taken\.py: {message}"):
