@@ -87,6 +87,11 @@ class Field(abc.ABC):
     kind: ClassVar[str]
     plural: ClassVar[str]
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of what a model may output for the field: classes, characters; () if none."""
+        return ()
+
     @classmethod
     @abc.abstractmethod
     def of(cls, values: Sequence[Value], training: Sequence[bool]) -> Self:
@@ -151,6 +156,11 @@ class ClassesField(Field):
     names: tuple[str, ...]
 
     most: ClassVar[int] = _MOST_CLASSES
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The classes."""
+        return self.names
 
     def __post_init__(self) -> None:
         good = isinstance(self.names, tuple) and all(isinstance(name, str) for name in self.names)
@@ -297,6 +307,11 @@ class TextField(Field):
 
     kind: ClassVar[str] = "text"
     plural: ClassVar[str] = "texts"
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The characters."""
+        return tuple(self.characters)
 
     def __post_init__(self) -> None:
         good = isinstance(self.characters, str) and len(self.characters) <= _MOST_CLASSES

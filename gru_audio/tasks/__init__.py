@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from gru_audio.data.fields import ClassesField, Field, TagsField
+from gru_audio.data.fields import Field, TagsField
 from gru_audio.data.source import Source
 from gru_audio.settings import UserError, choose, make, setting
 from gru_audio.tasks.classification import Classification
@@ -79,7 +79,7 @@ def make_task(config: ConfigDict, field: Field | None, features: int) -> Task:
     Raises:
       UserError: the name is unknown, or the data does not suit the task.
     """
-    task = build_task(config, field.names if isinstance(field, ClassesField) else (), features)
+    task = build_task(config, field.output_names if field else (), features)
     needs = task.needs
     if needs is not None and not isinstance(field, needs):
         raise UserError(
