@@ -9,6 +9,7 @@ import pytest
 from etils import epath
 
 from gru_audio.config import flatten
+from gru_audio.data.fields import take
 from gru_audio.data.resident import Batch
 from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.nn.gates import gates_of_layer
@@ -50,7 +51,7 @@ def both(loader, config):
 def assert_scores(trained, loader, state, source, role="test"):
     state, ids = loader.placement.scatter(state), loader.data.ids[0][role]
     expected = loader.score(state.weights, state.normalisation, role)[0]
-    scores = trained.scores(source.signals(ids), loader.data.labels_of(0, role))
+    scores = trained.scores(source.signals(ids), take(loader.data.labels, ids))
     assert scores.keys() == expected.keys()
     for name, values in expected.items():
         np.testing.assert_allclose(scores[name], values, rtol=1e-5, atol=1e-5)
