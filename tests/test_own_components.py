@@ -110,7 +110,7 @@ def test_a_name_that_is_taken_is_refused(tmp_path):
     for text, message in (
         (
             "from gru_audio.nn.cells import CELLS\nCELLS = {'gru': CELLS['lstm']}",
-            'CELLS has "gru" already',
+            'CELLS already has "gru"',
         ),
         ("CELLS = {'mine': 'gru'}", r'CELLS\["mine"\] is not a Cell'),
         ("METRICS = {'mine': len}", r'METRICS\["mine"\] is not a Metric'),
