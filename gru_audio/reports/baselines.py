@@ -34,7 +34,7 @@ from gru_audio.settings import UserError
 from gru_audio.sweeps.status import read_json
 from gru_audio.tasks import make_task, target_field
 from gru_audio.tasks.metrics import measure, metrics_of
-from gru_audio.tasks.task import InputsAndTargets
+from gru_audio.tasks.task import InputsAndTargets, Task
 
 FILE = "baselines.json"
 EXAMPLES = 4000  # most examples, for training and for testing, of a predictor that reads signals
@@ -230,7 +230,7 @@ def _compute(source: Source, runs: Mapping[str, Run]) -> dict[str, Sequence[Scor
     alike: dict[Any, list[str]] = {}  # keys of runs with the same features
     for key, split in splits.items():
         found[key] = (_trivial(split),)
-        if split.task.output_names:
+        if _of_clips(split.task):
             alike.setdefault((split.frontend, split.config.data.crop_seconds), []).append(key)
     for keys in alike.values():
         needed = [
@@ -303,7 +303,7 @@ class _Split:
 
     def inputs_and_targets(self, ids: np.ndarray) -> Iterator[tuple[np.ndarray, InputsAndTargets]]:
         """Yields ids (n,) and the task's inputs and targets of these n examples."""
-        if self.task.output_names:  # the targets need only the labels
+        if _of_clips(self.task):  # the targets need only the labels
             features = jnp.zeros((len(ids), 1, self.frontend.features))
             labels = self.task.soft_labels(jax.tree.map(jnp.asarray, take(self.labels, ids)))
             yield ids, self.task.inputs_and_targets(features, jnp.ones(len(ids), jnp.int32), labels)
@@ -329,10 +329,15 @@ class _Split:
         return Normalisation.from_sums(count, total, squares)
 
 
+def _of_clips(task: Task) -> bool:
+    """Whether the task predicts labels of whole clips."""
+    return task.needs is not None and not task.per_frame
+
+
 def _trivial(split: _Split) -> Scored:
     """Scores the predictor that ignores its input."""
     task, train, test = split.task, split.train, split.test
-    if not task.output_names:
+    if not _of_clips(task):
         train, test = split.few(train), split.few(test)
     sums = [task.target_sums(p.targets, p.lengths) for _, p in split.inputs_and_targets(train)]
     total, count = (np.sum(a, axis=0, dtype=np.float64) for a in zip(*sums, strict=True))

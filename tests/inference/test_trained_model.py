@@ -9,7 +9,6 @@ import pytest
 from etils import epath
 
 from gru_audio.config import flatten
-from gru_audio.data.fields import take
 from gru_audio.data.resident import Batch
 from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.nn.gates import gates_of_layer
