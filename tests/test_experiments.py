@@ -83,7 +83,7 @@ def test_bai_2018_compares_models_of_one_size(part):
 def test_the_least_loss_without_counting_is_that_of_the_data():
     """Of sequences drawn as the data set's: at each step the entropy of "all are closed"."""
     steps, rng = 40, np.random.default_rng(0)
-    drawn = [Counting.trial(rng, steps).astype(int) for _ in range(20_000)]
+    drawn = [Counting.draw(rng, steps).astype(int) for _ in range(20_000)]
     depth = np.cumsum([sequence[:, 0] - sequence[:, 1] for sequence in drawn], axis=1)
     closed = (depth == 0).mean(axis=0)
     expected = scipy.special.entr([closed, 1 - closed]).sum(axis=0).mean()
