@@ -26,7 +26,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
-import jax
 import numpy as np
 
 from gru_audio.settings import UserError
@@ -508,7 +507,13 @@ def described(description: Any) -> Field:
 
 def take(values: Values, rows: Any) -> Values:
     """Selects rows of a tree of arrays, such as field values or a task's labels."""
-    return jax.tree.map(lambda leaf: leaf[rows], values)
+    # Not by `jax.tree`: `prepare` must not import JAX, whose callback of the garbage collector
+    # swallows a Ctrl-C that comes there.
+    if isinstance(values, dict):
+        return {name: take(leaf, rows) for name, leaf in values.items()}
+    if isinstance(values, tuple):
+        return tuple(take(leaf, rows) for leaf in values)
+    return values[rows]
 
 
 def clean(text: str) -> str:
