@@ -379,7 +379,7 @@ def _provenance(table: Table, kept: Kept) -> str:
         texts.append(f"{finished} of {len(kept.runs)} runs have finished.")
     variants = [(row.variant, row.ours) for row in table.rows if row.ours]
     capped = [
-        f"{ours.at_cap} of {ours.seeds} of {variant}" for variant, ours in variants if ours.at_cap
+        f"{variant} {ours.at_cap} of {ours.seeds}" for variant, ours in variants if ours.at_cap
     ]
     if variants:
         texts.append(f"Chosen runs that took all steps: {', '.join(capped) or 'none'}.")

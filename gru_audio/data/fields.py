@@ -22,7 +22,7 @@ import functools
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -509,7 +509,7 @@ def take(values: Values, rows: Any) -> Values:
     """Selects rows of a tree of arrays, such as field values or a task's labels."""
     # Not by `jax.tree`: `prepare` must not import JAX, whose callback of the garbage collector
     # swallows a Ctrl-C that comes there.
-    if isinstance(values, dict):
+    if isinstance(values, Mapping):
         return {name: take(leaf, rows) for name, leaf in values.items()}
     if isinstance(values, tuple):
         return tuple(take(leaf, rows) for leaf in values)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gru_audio.data.fields import take
 from gru_audio.reports import statistics, verdicts
 from gru_audio.reports.baselines import NO_BASELINES, Baselines
 from gru_audio.reports.results import Results, Run, setting_key
@@ -15,7 +16,7 @@ from gru_audio.reports.statistics import Components, Estimate, Scores
 from gru_audio.reports.verdicts import Difference, Pair, at_baseline
 from gru_audio.settings import UserError
 from gru_audio.sweeps.halving import rank_trials
-from gru_audio.tasks.metrics import Metric, take
+from gru_audio.tasks.metrics import Metric
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from etils import epath
 
 from gru_audio.config import default_config, override
 from gru_audio.data import npz
+from gru_audio.data.fields import take
 from gru_audio.data.source import Source, open_source
 from gru_audio.files import read_bytes
 from gru_audio.settings import UserError
@@ -30,7 +31,7 @@ from gru_audio.sweeps.status import (
     read_sweep,
 )
 from gru_audio.tasks import build_task
-from gru_audio.tasks.metrics import Metric, Predictions, measure, metrics_of, named, take
+from gru_audio.tasks.metrics import Metric, Predictions, measure, metrics_of, named
 from gru_audio.tasks.task import Stored, Task
 
 _TOLERANCE = 1e-5  # between a stored metric and the one computed from predictions

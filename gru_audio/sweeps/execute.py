@@ -121,11 +121,11 @@ def _done(planned: Plan, group: Group, workdir: Workdir, say: Callable[[str], No
     missing = {run.name for run in group.runs if not workdir.finished(run)}
     if not workdir.group(group.name).exists():
         for other in read_groups(workdir.root):
-            begun = [run for run in other["runs"] if run["run"] in missing and run["step"]]
-            if begun:
+            started = [run for run in other["runs"] if run["run"] in missing and run["step"]]
+            if started:
                 say(
-                    f"{group.name}: {len(begun)} of its runs start again although "
-                    f"{other['group']} has begun them; --shard {other['shard']} would resume them"
+                    f"{group.name}: {len(started)} of its runs start again although "
+                    f"{other['group']} started them; --shard {other['shard']} would resume them"
                 )
     if planned.sweep.halving:  # it ranks all runs, finished ones too
         return [False] * len(group.runs)

@@ -1,4 +1,4 @@
-"""More steps for a sweep that has begun: when its runs can go on as if they had always had them."""
+"""Raises the number of steps of an existing sweep, if this gives the result of a new sweep."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gru_audio.data.fields import ClassField, Field, Values
+from gru_audio.data.fields import ClassField, Field, Values, take
 from gru_audio.settings import setting
 from gru_audio.tasks.linear import log_probabilities
 from gru_audio.tasks.metrics import (
@@ -22,7 +22,6 @@ from gru_audio.tasks.metrics import (
     Recall,
     TrueProbability,
     chosen,
-    take,
 )
 from gru_audio.tasks.task import CLASS_WEIGHTS, InputsAndTargets, Row, Stored, balanced
 

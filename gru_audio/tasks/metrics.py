@@ -270,11 +270,6 @@ def chosen(predictions: Predictions) -> np.ndarray:
     return predictions["probabilities"].argmax(axis=-1)
 
 
-def take(predictions: Predictions, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the predictions of some examples, selected by rows or a mask."""
-    return {name: array[rows] for name, array in predictions.items()}
-
-
 def linearized(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Returns contributions (..., N) whose mean is a ratio of sums over N, by the delta method."""
     ratio = numerator.sum(-1, keepdims=True) / denominator.sum(-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""More steps for a sweep that has begun."""
+"""The number of steps of an existing sweep is raised."""
 
 import copy
 import json

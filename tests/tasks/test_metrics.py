@@ -7,6 +7,7 @@ import pytest
 import scipy.optimize
 import sklearn.metrics
 
+from gru_audio.data.fields import take
 from gru_audio.settings import UserError
 from gru_audio.tasks import metric_called
 from gru_audio.tasks.metrics import (
@@ -19,7 +20,6 @@ from gru_audio.tasks.metrics import (
     linearized,
     measure,
     named,
-    take,
 )
 from gru_audio.tasks.ranking import EER, MAP
 

@@ -155,7 +155,7 @@ def test_a_group_that_is_done_does_nothing_more(source, tmp_path):
 
 
 def test_more_steps_give_what_a_longer_run_gives(source, tmp_path):
-    """Bit for bit, in the middle of a window of the metrics; who has no patience left has ended."""
+    """Bit-identical, also within a window of the metrics. A member out of patience stays ended."""
     members = {"optimizer.learning_rate": 0.0}, {"seed": 1}
     options = {"train.patience": 2, "train.log_every": 4}
     whole = Outcome(source, tmp_path / "whole", *members, **options)
