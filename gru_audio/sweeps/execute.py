@@ -23,6 +23,7 @@ from gru_audio.sweeps.status import read_groups
 from gru_audio.sweeps.sweep import Group
 from gru_audio.sweeps.workdir import Workdir, identity
 from gru_audio.tasks.metrics import measure, metrics_of, selected
+from gru_audio.tasks.task import decoded
 from gru_audio.training import distributed, logging
 from gru_audio.training.checkpoint import Checkpointer
 from gru_audio.training.hyper import hyperparameters, mixing
@@ -202,7 +203,11 @@ def _finish(
             continue
         ids = data.ids[m]["test"]
         about = {"example": ids, "cluster": clusters[ids]}
-        workdir.save_predictions(run.name, "test", about | scores["test"][m])
+        decoding = program.task.decoding(scores["validation"][m] or None)
+        predictions = {
+            role: decoded(scores[role][m], decoding) for role in roles if scores[role][m]
+        }
+        workdir.save_predictions(run.name, "test", about | predictions.get("test", {}))
         weights, normalisation = jax.tree.map(
             lambda a, m=m: a[m], (trained_states.best, trained_states.normalisation)
         )
@@ -214,6 +219,7 @@ def _finish(
             longest_clip=int(planned.source.columns["length"].max()),
             weights=weights,
             normalisation=normalisation,
+            decoding=decoding,
             about={
                 "run": run.name,
                 "data_fingerprint": planned.source.fingerprint,
@@ -240,9 +246,8 @@ def _finish(
                 for counting in ("total", "recurrent")
             },
             "metrics": {
-                role: measure(metrics_of(program.task), scores[role][m])
-                for role in roles
-                if scores[role][m]
+                role: measure(metrics_of(program.task), found)
+                for role, found in predictions.items()
             },
             "seconds": seconds,  # of wall time
             "cpu_seconds": None if loop.cpu_seconds is None else loop.cpu_seconds * share,

@@ -1,7 +1,6 @@
 """Tasks: they turn data fields and model outputs into targets, a loss and metrics."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -15,7 +14,7 @@ from gru_audio.tasks.next_step import NextStep
 from gru_audio.tasks.tagging import Tagging
 from gru_audio.tasks.task import Task
 
-TASKS: dict[str, Any] = {
+TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "tagging": Tagging,
     "next_step": NextStep,
@@ -87,7 +86,7 @@ def make_task(config: ConfigDict, field: Field | None, features: int) -> Task:
         )
     if needs is not None and not task.outputs:
         raise UserError(f"config.task.name={config.name}: no clip has any of its labels.")
-    width = getattr(task, "width", features)
+    width = task.width or features
     if width != features:
         raise UserError(
             f"config.task.name={config.name} needs frames of {width}, not of {features} values."
