@@ -27,6 +27,7 @@ LAYERS = (
     ("nn",),
     ("audio",),
     ("data",),
+    ("text",),
     ("tasks",),
     ("training", "config"),
     ("inference",),
