@@ -301,30 +301,31 @@ class TextField(Field):
     Attributes:
       characters: the sorted characters of the texts in the training split.
       words: the sorted words of these texts, which white space separates.
+      tokens: the tokens that a model outputs for the texts; () until a task has chosen them.
     """
 
     characters: str
     words: tuple[str, ...] = ()  # older descriptions lack it
+    tokens: tuple[str, ...] = ()
 
     kind: ClassVar[str] = "text"
     plural: ClassVar[str] = "texts"
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """The characters."""
-        return tuple(self.characters)
+        """The tokens, or the characters if no tokens have been chosen."""
+        return self.tokens or tuple(self.characters)
 
     def __post_init__(self) -> None:
         good = isinstance(self.characters, str) and len(self.characters) <= _MOST_CLASSES
         if not good or len(set(self.characters)) < len(self.characters):
             raise UserError("The characters of texts must be a string without repeated characters.")
-        good = isinstance(self.words, tuple) and all(isinstance(word, str) for word in self.words)
-        if not good or len(set(self.words)) < len(self.words):
-            raise UserError("The words of texts must be strings, each of them once.")
-        if len(self.words) > _MOST_CLASSES:
-            raise UserError(
-                f"{len(self.words)} different words are too many: at most {_MOST_CLASSES}."
-            )
+        for what, names in (("words", self.words), ("tokens", self.tokens)):
+            good = isinstance(names, tuple) and all(isinstance(name, str) for name in names)
+            if not good or len(set(names)) < len(names):
+                raise UserError(f"The {what} of texts must be strings, each of them once.")
+            if len(names) > _MOST_CLASSES:
+                raise UserError(f"{len(names)} {what} are too many: at most {_MOST_CLASSES}.")
 
     @classmethod
     def of(cls, values: Sequence[str | None], training: Sequence[bool]) -> Self:

@@ -22,6 +22,7 @@ from gru_audio.sweeps.shard import Shard
 from gru_audio.sweeps.status import read_groups
 from gru_audio.sweeps.sweep import Group
 from gru_audio.sweeps.workdir import Workdir, identity
+from gru_audio.tasks import target_field
 from gru_audio.tasks.metrics import measure, metrics_of, selected
 from gru_audio.tasks.task import decoded
 from gru_audio.training import distributed, logging
@@ -213,7 +214,7 @@ def _finish(
         )
         trained = TrainedModel(
             config=run.config,
-            field=planned.source.field(run.config.data.target) if program.task.needs else None,
+            field=target_field(planned.source, run.config) if program.task.needs else None,
             signal=program.signal,
             longest=data.plan.padded[-1],
             longest_clip=int(planned.source.columns["length"].max()),

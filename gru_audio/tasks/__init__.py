@@ -8,6 +8,7 @@ from gru_audio.data.fields import Field, TagsField
 from gru_audio.data.source import Source
 from gru_audio.settings import UserError, choose, make, setting
 from gru_audio.tasks.classification import Classification
+from gru_audio.tasks.ctc import Ctc
 from gru_audio.tasks.memory import Adding, CopyMemory, Counting
 from gru_audio.tasks.metrics import Metric, metrics_of, named
 from gru_audio.tasks.next_step import NextStep
@@ -17,6 +18,7 @@ from gru_audio.tasks.task import Task
 TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "tagging": Tagging,
+    "ctc": Ctc,
     "next_step": NextStep,
     "adding": Adding,
     "copy_memory": CopyMemory,
@@ -38,9 +40,12 @@ def target_field(source: Source, config: ConfigDict) -> Field | None:
       UserError: the data set has no such field, or the task needs a field of another type.
     """
     field = source.field(config.data.target)
-    needs = choose("task", config.task.name, TASKS).needs
-    if needs is None or isinstance(field, needs):
+    task = choose("task", config.task.name, TASKS)
+    needs = task.needs
+    if needs is None:
         return field
+    if isinstance(field, needs):
+        return task.field_for(field, config.task)
     what = (
         f'"{config.data.target}" of {source.name} has {field.plural}' if field else "there is none"
     )

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from gru_audio.data.fields import Field, Values
 from gru_audio.tasks.metrics import LOSS, Mean, Metric, Predictions
@@ -115,6 +116,18 @@ class Task:
     def outputs(self) -> int:
         """Width of the model's output."""
         return len(self.output_names)
+
+    @classmethod
+    def field_for(cls, field: Any, config: ConfigDict) -> Any:
+        """Returns the target field with what this task adds to it, such as the tokens of texts.
+
+        A trained model stores the result.
+
+        Args:
+          field: a field of the type `needs`.
+          config: the `task` section of a config.
+        """
+        return field
 
     def timed(self, times: FrameTimes) -> Self:
         """Returns the task for a model whose output frames have these times."""

@@ -72,6 +72,12 @@ class Tokens:
             return cls(tuple(each for each in field.words if UNKNOWN not in each), are_words=True)
         return read_tokens(local_path(tokens))
 
+    @classmethod
+    def named(cls, names: tuple[str, ...], tokens: str) -> "Tokens":
+        """Returns the tokens `names` that `of` made for a config's `tokens`."""
+        words = SPACE not in names if tokens not in (CHARACTERS, WORDS) else tokens == WORDS
+        return cls(names, words)
+
     @property
     def outputs(self) -> int:
         """The number of outputs of a model: the blank and the tokens."""
