@@ -4,7 +4,7 @@ import collections
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ SEPARATOR = "+"  # between tags
 UPPER, LOWER, KEEP = "upper", "lower", "keep"  # the letters of texts
 EVENTS = "events"  # the name of the field of an event list
 
+_LETTERS: dict[str, Callable[[str], str]] = {UPPER: str.upper, LOWER: str.lower, KEEP: str}
 _APOSTROPHE = re.compile(r"(?<=[^\W_])['\u2019](?=[^\W_])")
 _CLIPS_A_CLASS = 2  # the least mean number of clips per value of a column of classes
 _CODES = 20  # a column with more different integers has numbers, not classes
@@ -75,7 +76,7 @@ class Wanted:
       separator: the separator between the tags in a cell.
       events: the path of an event list, whose field is `EVENTS`; None: no events.
       case: `UPPER`, `LOWER` or `KEEP`: the letters of texts.
-      strip_punctuation: whether texts lose their punctuation; see `without_punctuation`.
+      strip_punctuation: whether texts lose their punctuation; see `written`.
     """
 
     columns: tuple[Column, ...]
@@ -124,16 +125,10 @@ class Wanted:
         if kind is TagsField:
             return frozenset(map(clean, cell.split(self.separator))) - {"", *NONE}
         if kind is TextField:
-            return "" if cell == NONE[1] else self._written(cell)
+            return "" if cell == NONE[1] else written(cell, self.case, self.strip_punctuation)
         if kind is NumberField:
             return _number(cell)
         return cell
-
-    def _written(self, text: str) -> str:
-        """Returns a text with the letters and the punctuation that the user wants."""
-        if self.strip_punctuation:
-            text = without_punctuation(text)
-        return text.upper() if self.case == UPPER else text.lower() if self.case == LOWER else text
 
     def events_of(self, names: Sequence[str]) -> tuple[list[Value], list[str]]:
         """Reads the events of the named files.
@@ -182,8 +177,8 @@ def wanted(
     """
     if not separator:
         raise UserError("--separator must not be empty: it separates tags, as in a+b.")
-    if case not in (UPPER, LOWER, KEEP):
-        raise UserError(f'--case is {UPPER}, {LOWER} or {KEEP}, not "{case}".')
+    if case not in _LETTERS:
+        raise UserError(f'--case is {", ".join(_LETTERS)}, not "{case}".')
     if (case != KEEP or strip_punctuation) and not text:
         raise UserError("--case and --strip_punctuation change texts: name them by --text.")
     options: dict[type[Field], Iterable[str] | None] = {ClassField: fields}
@@ -193,11 +188,18 @@ def wanted(
     return Wanted(tuple(columns), separator, events, case, strip_punctuation)
 
 
-def without_punctuation(text: str) -> str:
-    """Replaces punctuation (Unicode category P) by white space, which is then collapsed.
+def written(text: str, case: str, strip_punctuation: bool) -> str:
+    """Returns a text with other letters and without punctuation, as the user wants.
 
-    An apostrophe between two letters or digits stays, as in "don't".
+    Args:
+      text: a text.
+      case: `UPPER`, `LOWER` or `KEEP`.
+      strip_punctuation: replace punctuation (Unicode category P) by white space, which is then
+        collapsed. An apostrophe between two letters or digits stays, as in "don't".
     """
+    text = _LETTERS[case](text)
+    if not strip_punctuation:
+        return text
     kept = {match.start() for match in _APOSTROPHE.finditer(text)}
     return clean(
         "".join(

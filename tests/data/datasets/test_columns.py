@@ -10,7 +10,7 @@ from gru_audio.data.datasets.columns import (
     Column,
     kind,
     wanted,
-    without_punctuation,
+    written,
 )
 from gru_audio.data.datasets.quality import alike
 from gru_audio.data.fields import TextField, clean
@@ -83,7 +83,7 @@ def test_look_alikes():
     ],
 )
 def test_punctuation_becomes_space_but_apostrophes_in_words_stay(text, expected):
-    assert without_punctuation(text) == expected
+    assert written(text, "keep", True) == expected
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,8 @@ def test_texts_are_written_as_the_user_wants(tmp_path):
         rows.append({"file": f"{i}.wav", "split": "train", "words": text})
     builder = manifest_builder(tmp_path, rows, text=["words"])
     options = {"name": "mine", "manifest": tmp_path / "list.csv", "text": ["words"]}
-    written = {"case": "upper", "strip_punctuation": True}
-    source = prepared("manifest", tmp_path / "data", **options, **written)
+    changes = {"case": "upper", "strip_punctuation": True}
+    source = prepared("manifest", tmp_path / "data", **options, **changes)
     assert source.columns["words"]["text"].tolist() == ["YES", "", "", "NO NO"]
     assert source.columns["words"]["known"].tolist() == [True, True, False, True]
     assert source.fields["words"].words == ("NO", "YES")
@@ -124,7 +124,7 @@ def test_invalid_texts_are_refused_with_their_place(tmp_path):
     (tmp_path / "list.csv").write_bytes(b"file,words\n0.wav,fine\n1.wav,\xe9t\xe9\n")
     with pytest.raises(UserError, match=r"list\.csv, line 3: 'utf-8' codec"):
         prepared("manifest", tmp_path, name="mine", manifest=tmp_path / "list.csv", text=["words"])
-    with pytest.raises(UserError, match='--case is upper, lower or keep, not "title"'):
+    with pytest.raises(UserError, match='--case is upper, lower, keep, not "title"'):
         wanted(text=["words"], case="title")
     with pytest.raises(UserError, match="name them by --text"):
         wanted(strip_punctuation=True)
