@@ -10,6 +10,7 @@ token after itself is a new token only if a blank lies between. The score of a h
 
 import dataclasses
 import functools
+import heapq
 import itertools
 import math
 from collections.abc import Collection, Sequence
@@ -146,8 +147,7 @@ class BeamSearch:
         """Keeps the `width` prefixes with the best scores."""
         if len(beam) <= self.width:
             return beam
-        ranked = sorted(beam.items(), key=lambda item: -_add(*item[1]) - item[0].bonus)
-        return dict(ranked[: self.width])
+        return dict(heapq.nlargest(self.width, beam.items(), key=_score))
 
     def _longer(self, prefix: _Prefix, token: int) -> _Prefix | None:
         """Returns the prefix with one more token; None if the lexicon does not allow it."""
@@ -199,7 +199,7 @@ class BeamSearch:
 
     def _cut(self, beam: Beam) -> Hypothesis:
         """Returns the best prefix without its unfinished word, if no prefix ends with a word."""
-        prefix, log_prob = next(iter(self._best(beam).items()))
+        prefix, log_prob = max(beam.items(), key=_score)
         while prefix.word and prefix.parent:
             prefix = prefix.parent
         hypothesis = self._finished(prefix, _add(*log_prob))
@@ -210,7 +210,7 @@ class BeamSearch:
     def _trie(self) -> Trie:
         """The spellings of the lexicon."""
         root: Trie = {}
-        for word in self.lexicon or ():
+        for word in " ".join(self.lexicon or ()).split():
             spelling = self.tokens.encode(word)
             if self.tokens.unknown not in spelling:
                 node = root
@@ -283,6 +283,12 @@ def tune(
     grid = itertools.product(ALPHAS, BETAS)
     alpha, beta = min(grid, key=lambda weights: errors(*weights))
     return dataclasses.replace(search, alpha=alpha, beta=beta)
+
+
+def _score(item: tuple[_Prefix, tuple[float, float]]) -> float:
+    """Returns the score of a prefix of the beam; an unfinished word adds nothing yet."""
+    prefix, log_prob = item
+    return _add(*log_prob) + prefix.bonus
 
 
 def _check(log_probs: np.ndarray, outputs: int) -> None:

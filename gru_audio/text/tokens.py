@@ -64,11 +64,17 @@ class Tokens:
           field: the field of the texts.
 
         Raises:
-          UserError: there are no or too many tokens, or the file is invalid.
+          UserError: there are no or too many tokens, the field lacks its words, or the file is
+            invalid.
         """
         if tokens == CHARACTERS:
             return cls(tuple(each for each in field.characters if each != UNKNOWN))
         if tokens == WORDS:
+            if field.characters and not field.words:
+                raise UserError(
+                    "An older version prepared the data set and did not list its words: prepare it "
+                    "again with --overwrite."
+                )
             return cls(tuple(each for each in field.words if UNKNOWN not in each), are_words=True)
         return read_tokens(local_path(tokens))
 

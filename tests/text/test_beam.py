@@ -90,9 +90,11 @@ def test_a_lexicon_allows_its_words_alone(width):
         search = BeamSearch(SPELLED, width, count(["AB BA"]), lexicon=lexicon)
         for each in search(outputs(seed, frames=8)):
             assert set(each.text.split()) <= set(lexicon)
-            assert SPELLED.encode(each.text) == [i for i in each.tokens[: len(each.text)]]
+            assert SPELLED.encode(each.text) == list(each.tokens[: len(each.text)])
     for seed in range(5):
-        found = BeamSearch(WORDS, width, lexicon=["NO", "OTHER"])(outputs(seed, tokens=WORDS))
+        found = BeamSearch(WORDS, width, lexicon=["NO", "YES_NO", "OTHER YEP", ""])(
+            outputs(seed, tokens=WORDS)
+        )
         assert all(set(each.text.split()) <= {"NO"} for each in found)
     with pytest.raises(UserError, match="no word that the tokens"):
         BeamSearch(SPELLED, lexicon=["\u2603"])(outputs(0))

@@ -79,5 +79,7 @@ def test_too_many_and_no_tokens_are_refused():
         Tokens(tuple(map(str, range(2**16 + 1))), are_words=True)
     with pytest.raises(UserError, match="no tokens"):
         Tokens.of("characters", TextField("", ()))
+    with pytest.raises(UserError, match="prepare it again"):
+        Tokens.of("words", TextField("ab"))
     with pytest.raises(UserError, match="Cannot read the tokens"):
         Tokens.of("/nowhere/tokens.txt", FIELD)
