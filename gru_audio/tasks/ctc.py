@@ -111,7 +111,8 @@ class Ctc(Task):
             blank_id=BLANK,
         )
         loss = jnp.where(usable, jnp.maximum(loss, 0), 0)  # optax may round below zero
-        return loss, jnp.where(usable, jnp.maximum((targets != BLANK).sum(-1), 1), 0)
+        tokens = (targets != BLANK).sum(-1, dtype=jnp.float32)
+        return loss, jnp.where(usable, jnp.maximum(tokens, 1), 0)
 
     def score(
         self, outputs: jax.Array, targets: jax.Array, lengths: jax.Array
