@@ -27,6 +27,7 @@ LAYERS = (
     ("nn",),
     ("audio",),
     ("data",),
+    ("events",),
     ("tasks",),
     ("training", "config"),
     ("inference",),
