@@ -39,7 +39,9 @@ def reference(frames: np.ndarray, decoder: Decoder, step: float) -> list[tuple[i
 
 def in_frames(events, step: float) -> list[tuple[int, int, int]]:
     frames = np.round(events.times / step).astype(int)
-    return [(*pair, label) for pair, label in zip(frames.tolist(), events.classes.tolist(), strict=True)]
+    return [
+        (*pair, label) for pair, label in zip(frames.tolist(), events.classes.tolist(), strict=True)
+    ]
 
 
 def random_frames(rng: np.random.Generator, count: int, classes: int) -> np.ndarray:

@@ -42,6 +42,7 @@ class Features(ClipBuilder):
         numbers: Sequence[str] | None = None,
         separator: str = SEPARATOR,
         events: Path | str | None = None,
+        unannotated: str | None = None,
         split: str | None = None,
         split_by: str | None = None,
         drop: str | None = None,
@@ -83,7 +84,13 @@ class Features(ClipBuilder):
         archive = local_path(archive)
         listed = read_table(local_path(manifest), ()) if manifest else []
         self._wanted = wanted(
-            fields, tags=tags, text=text, numbers=numbers, separator=separator, events=events
+            fields,
+            tags=tags,
+            text=text,
+            numbers=numbers,
+            separator=separator,
+            events=events,
+            unannotated=unannotated,
         )
         chosen = self._wanted.columns
         used = [field.column for field in chosen] + [c for c in (split, split_by, drop) if c]

@@ -53,6 +53,7 @@ class Manifest(ClipBuilder):
         numbers: Sequence[str] | None = None,
         separator: str = SEPARATOR,
         events: Path | str | None = None,
+        unannotated: str | None = None,
         split_by: str | None = None,
         fractions: Sequence[float | str] = splitting.FRACTIONS,
         seed: int = 0,
@@ -71,7 +72,9 @@ class Manifest(ClipBuilder):
             that hold classes.
           tags, text, numbers: fields of other types, as NAME or NAME=COLUMN.
           separator: the separator between tags. "none" is a clip without tags.
-          events: the table of events.
+          events: the list of events: a table, or a folder of label tracks; see `event_lists`.
+          unannotated: files that the list lacks: "refuse" them, "empty": they have no events; by
+            default their events are unknown.
           split_by: a column. The splits are then drawn at random, whatever the column "split" says,
             so that each of its values is in one split only, and the column becomes a field. "file"
             keeps the rows of each file together. By default "group", if there is neither "split"
@@ -86,7 +89,13 @@ class Manifest(ClipBuilder):
         archives.check_place(folder, archive)
         self._manifest = local_path(manifest)
         self._wanted = columns.wanted(
-            fields, tags=tags, text=text, numbers=numbers, separator=separator, events=events
+            fields,
+            tags=tags,
+            text=text,
+            numbers=numbers,
+            separator=separator,
+            events=events,
+            unannotated=unannotated,
         )
         chosen = [*self._wanted.columns]
         for field in chosen:
