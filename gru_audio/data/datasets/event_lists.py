@@ -97,7 +97,7 @@ def _read_table(path: Path) -> dict[str, tuple[Event, ...]]:
         of_file = events[row[columns[0]]]
         cells = [row[column] for column in columns[1:]]
         if any(cells):
-            of_file.append(_event(*cells, where=f"{path}, row {number}"))
+            of_file.append(_event(f"{path}, row {number}", *cells))
     return {file: tuple(found) for file, found in events.items()}
 
 
@@ -141,7 +141,7 @@ def _labels(path: Path, lines: Sequence[str]) -> tuple[Event, ...]:
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.startswith("\\"):
             cells = [cell.strip() for cell in line.split("\t", 2)]
-            events.append(_event(*(*cells, "", "")[:3], where=f"{path}, line {number}"))
+            events.append(_event(f"{path}, line {number}", *(*cells, "", "")[:3]))
     return tuple(events)
 
 
@@ -154,7 +154,7 @@ def _selections(path: Path, lines: Sequence[str]) -> tuple[Event, ...]:
     events: dict[str, Event] = {}
     for number, row in enumerate(rows, 1):
         key = row.get(_SELECTION) or str(-number)
-        events[key] = _event(row[_BEGIN], row[_END], row[column], where=f"{path}, row {number}")
+        events[key] = _event(f"{path}, row {number}", row[_BEGIN], row[_END], row[column])
     return tuple(events.values())
 
 
@@ -168,7 +168,7 @@ def _annotation(path: Path, row: Mapping[str, str]) -> str:
     )
 
 
-def _event(onset: str, offset: str, label: str, where: str) -> Event:
+def _event(where: str, onset: str, offset: str, label: str) -> Event:
     if not (_is_number(onset) and _is_number(offset)) or not label:
         raise UserError(
             f"{where}: an event needs an onset and an offset in seconds, and a label; this one has "
