@@ -19,9 +19,9 @@ def dcase(events: Mapping[str, Iterable[Event]]) -> str:
       events: the events by the names of the recordings.
     """
     text = io.StringIO()
-    # Before Python 3.13, minimal quoting leaves out a carriage return.
-    quoting = csv.QUOTE_ALL if "\r" in "".join(events) else csv.QUOTE_MINIMAL
-    writer = csv.writer(text, delimiter="\t", lineterminator="\n", quoting=quoting)
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    if "\r" in "".join(events):  # Python before 3.13 quotes a carriage return only with all values
+        writer = csv.writer(text, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(DCASE_COLUMNS)
     for name, of_name in events.items():
         rows = [(name, f"{on:.3f}", f"{off:.3f}", label) for on, off, label in of_name]

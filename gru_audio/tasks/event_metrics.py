@@ -312,13 +312,23 @@ def choose(predictions: Predictions, metric: Metric, classes: int) -> Decoder:
 
 def _place(predictions: Predictions, row: int) -> tuple[float, float]:
     """Returns the duration of a frame and the beginning of the first one in seconds."""
-    return float(predictions["step"][row]), float(predictions["first"][row])
+    step, first = (_decimal(predictions[name][row : row + 1]) for name in ("step", "first"))
+    return float(step[0]), float(first[0])
 
 
 def _reference(predictions: Predictions, row: int) -> Events:
     count = max(0, int(predictions["counts"][row]))
-    times = predictions["times"][row, :count].astype(np.float64)
+    times = _decimal(predictions["times"][row, :count])
     return Events(times, predictions["classes"][row, :count].astype(np.int64))
+
+
+def _decimal(seconds: np.ndarray) -> np.ndarray:
+    """Returns the shortest decimal numbers that round to float32 values, in float64.
+
+    Annotations and steps are decimals, often of 1 ms. Their rounding would decide whether an event
+    is active in a frame whose centre is its onset, which is frequent at steps of 2 ms.
+    """
+    return seconds.astype(np.str_).astype(np.float64)
 
 
 def _recordings(predictions: Predictions) -> Iterator[tuple[Events, Events]]:

@@ -68,7 +68,7 @@ def predictions_of(pairs, exclusive=False, noise=0.0, shortest=200) -> dict[str,
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 @pytest.mark.parametrize("exclusive", [False, True])
 def test_ideal_frames_have_ideal_values(metric, exclusive):
-    lists = [of((0.1, 0.5, 0), (0.5, 1.0, 1), (1.24, 3.3, 2)), of((0.0, 0.4, 2), (2, 3, 0))]
+    lists = [of((0.11, 0.5, 0), (0.5, 1.0, 1), (1.25, 3.31, 2)), of((0.0, 0.4, 2), (2, 3, 0))]
     predictions = predictions_of([(each, each) for each in lists], exclusive)
     assert metric.value(predictions) == metric.perfect
 

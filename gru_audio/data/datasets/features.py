@@ -67,7 +67,7 @@ class Features(ClipBuilder):
           tags, text, numbers: fields of other types, as NAME or NAME=COLUMN.
           separator: the separator between tags.
           events: a table with the columns file, onset, offset and label, where file is the name of
-            a sequence; see `Manifest`.
+            a sequence; see `Manifest`, also for `unannotated`.
           split: the column with the splits; by default "split". Without it splits are drawn.
           split_by: a column. The splits are then drawn so that each of its values is in one split
             only. By default "group", if there is neither "split" nor this.
