@@ -122,6 +122,11 @@ class _Counted(RatioOfSums):
             for reference, system in _recordings(predictions)
         ]
 
+    def _by_class(self, predictions: Predictions) -> np.ndarray:
+        """Returns hits, units in the reference and in the output, float64 (3, C, N)."""
+        counts = [(c.hits, c.reference, c.system) for c, _ in self._counts(predictions)]
+        return np.array(counts, np.float64).transpose(1, 2, 0)
+
 
 class _ErrorRate(_Counted):
     bounds = (0.0, math.inf)
@@ -132,13 +137,20 @@ class _ErrorRate(_Counted):
         return np.stack([errors, units, units])[:, None]
 
 
+class _MacroErrorRate(_Counted):
+    bounds = (0.0, math.inf)
+
+    def sums(self, predictions: Predictions) -> np.ndarray:
+        hits, reference, system = self._by_class(predictions)
+        return np.stack([reference + system - 2 * hits, reference, reference])
+
+
 class _F1(_Counted):
     higher_is_better = True
     over_classes: bool = False
 
     def sums(self, predictions: Predictions) -> np.ndarray:
-        counts = [(c.hits, c.reference, c.system) for c, _ in self._counts(predictions)]
-        hits, reference, system = np.array(counts, np.float64).transpose(1, 2, 0)
+        hits, reference, system = self._by_class(predictions)
         sums = np.stack([2 * hits, reference + system, reference])
         return sums if self.over_classes else sums.sum(axis=1, keepdims=True)
 
@@ -148,6 +160,14 @@ class SegmentErrorRate(_ErrorRate):
 
     name = "segment_error_rate"
     title = "segment-based error rate"
+    _events = False
+
+
+class SegmentMacroErrorRate(_MacroErrorRate):
+    """The mean over classes of deletions and insertions per segment of the reference."""
+
+    name = "segment_macro_error_rate"
+    title = "segment-based macro error rate"
     _events = False
 
 
@@ -172,6 +192,14 @@ class EventErrorRate(_ErrorRate):
 
     name = "event_error_rate"
     title = "event-based error rate"
+    _events = True
+
+
+class EventMacroErrorRate(_MacroErrorRate):
+    """The mean over classes of deletions and insertions per event of the reference."""
+
+    name = "event_macro_error_rate"
+    title = "event-based macro error rate"
     _events = True
 
 
