@@ -28,6 +28,7 @@ LAYERS = (
     ("audio",),
     ("data",),
     ("events",),
+    ("text",),
     ("tasks",),
     ("training", "config"),
     ("inference",),

@@ -240,10 +240,9 @@ def _frame_times(trained: TrainedModel) -> tuple[int, float]:
 
     A frame covers the steps around the centre of its window.
     """
-    program = trained.program()
-    front = getattr(program.model, "front", None)
-    hop = program.frontend.hop
-    return hop * (front.subsampling if front else 1), (program.frontend.samples(1) - hop) / 2
+    first, step = trained.program().frame_times
+    rate = trained.signal.rate
+    return round(step * rate), (first - step / 2) * rate
 
 
 def _reading(

@@ -262,7 +262,7 @@ def _read_predictions(path: epath.Path, task: Task) -> Predictions:
     example = arrays["example"]
     for name, stored in required.items():
         array = arrays[name]
-        if array.shape != (example.size, *stored.shape):
+        if not stored.fits(array.shape, example.size):
             raise _Damaged(f"its predictions have {name} of shape {array.shape}")
         if array.dtype.kind not in stored.kinds or not np.isfinite(array).all():
             raise _Damaged(f"its predictions have {name} that is not a finite number")

@@ -2,7 +2,9 @@
 
 import collections
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +31,12 @@ CLASS, NUMBER, TEXT, EMPTY = "classes", "numbers", "free text", "nothing"  # con
 FLAGS = {NUMBER: "--numbers", TEXT: "--text"}  # flags that keep other columns than classes
 NONE = ("none", "<none>")  # cells for a clip without tags; the second also for an empty text
 SEPARATOR = "+"  # between tags
+UPPER, LOWER, KEEP = "upper", "lower", "keep"  # the letters of texts
 EVENTS = "events"  # the name of the field of an event list
 REFUSED, NO_EVENTS = "refuse", "empty"  # files that are not in an event list
 
+_LETTERS: dict[str, Callable[[str], str]] = {UPPER: str.upper, LOWER: str.lower, KEEP: str}
+_APOSTROPHE = re.compile(r"(?<=[^\W_])['\u2019](?=[^\W_])")
 _CLIPS_A_CLASS = 2  # the least mean number of clips per value of a column of classes
 _CODES = 20  # a column with more different integers has numbers, not classes
 
@@ -73,11 +78,15 @@ class Wanted:
       events: the path of an event list, whose field is `EVENTS`; None: no events.
       unannotated: what holds for files that are not in the event list: "refuse" them; "empty": they
         have no events; None: their events are unknown.
+      case: `UPPER`, `LOWER` or `KEEP`: the letters of texts.
+      strip_punctuation: whether texts lose their punctuation; see `written`.
     """
 
     columns: tuple[Column, ...]
     separator: str
     events: Path | None
+    case: str
+    strip_punctuation: bool
     unannotated: str | None = None
 
     @property
@@ -88,6 +97,8 @@ class Wanted:
             for flag, kind in _KINDS.items()
         }
         settings["separator"] = None if self.separator == SEPARATOR else self.separator
+        settings["case"] = None if self.case == KEEP else self.case
+        settings["strip_punctuation"] = self.strip_punctuation or None
         settings["events"] = event_lists.fingerprint(self.events) if self.events else None
         # Only where it is set, so that data sets without it stay valid.
         return settings | ({"unannotated": self.unannotated} if self.unannotated else {})
@@ -110,15 +121,17 @@ class Wanted:
         """Parses a cell as a value of a field type; None if the cell is empty.
 
         Raises:
-          UserError: the cell should be a number and is not.
+          UserError: the cell should be a number and is not, or its text has control characters.
         """
+        if kind is TextField and (problem := TextField.problem(cell, 0)):
+            raise UserError(f"{problem} in {cell!r}.")
         cell = clean(cell)
         if not cell:
             return None
         if kind is TagsField:
             return frozenset(map(clean, cell.split(self.separator))) - {"", *NONE}
         if kind is TextField:
-            return "" if cell == NONE[1] else cell
+            return "" if cell == NONE[1] else written(cell, self.case, self.strip_punctuation)
         if kind is NumberField:
             return _number(cell)
         return cell
@@ -159,6 +172,8 @@ def wanted(
     separator: str = SEPARATOR,
     events: Path | str | None = None,
     unannotated: str | None = None,
+    case: str = KEEP,
+    strip_punctuation: bool = False,
 ) -> Wanted:
     """Parses the options that request fields.
 
@@ -167,6 +182,10 @@ def wanted(
       separator: the separator between tags.
       events: the path of an event list.
       unannotated: see `Wanted`.
+      case, strip_punctuation: how texts are written; see `Wanted`.
+
+    Raises:
+      UserError: an option is invalid.
     """
     if not separator:
         raise UserError("--separator must not be empty: it separates tags, as in a+b.")
@@ -174,11 +193,36 @@ def wanted(
         raise UserError(
             "--unannotated is about files that an event list lacks: pass --events, too."
         )
+    if case not in _LETTERS:
+        raise UserError(f'--case is {", ".join(_LETTERS)}, not "{case}".')
+    if (case != KEEP or strip_punctuation) and not text:
+        raise UserError("--case and --strip_punctuation change texts: name them by --text.")
     options: dict[type[Field], Iterable[str] | None] = {ClassField: fields}
     options |= zip(_KINDS.values(), (tags, text, numbers), strict=True)
     columns = [Column.parse(each, kind) for kind, texts in options.items() for each in texts or ()]
     events = local_path(events) if events else None
-    return Wanted(tuple(columns), separator, events, unannotated)
+    return Wanted(tuple(columns), separator, events, case, strip_punctuation, unannotated)
+
+
+def written(text: str, case: str, strip_punctuation: bool) -> str:
+    """Returns a text with other letters and without punctuation, as the user wants.
+
+    Args:
+      text: a text.
+      case: `UPPER`, `LOWER` or `KEEP`.
+      strip_punctuation: replace punctuation (Unicode category P) by white space, which is then
+        collapsed. An apostrophe between two letters or digits stays, as in "don't".
+    """
+    text = _LETTERS[case](text)
+    if not strip_punctuation:
+        return text
+    kept = {match.start() for match in _APOSTROPHE.finditer(text)}
+    return clean(
+        "".join(
+            " " if unicodedata.category(c)[0] == "P" and i not in kept else c
+            for i, c in enumerate(text)
+        )
+    )
 
 
 def part_of(

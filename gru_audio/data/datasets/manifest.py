@@ -13,7 +13,7 @@ from gru_audio.audio.io import decode
 from gru_audio.data.datasets import archive as archives
 from gru_audio.data.datasets import columns, splitting, user_files
 from gru_audio.data.datasets.clips import SKIP, Clip, ClipBuilder, problem_of_name
-from gru_audio.data.datasets.columns import EVENTS, SEPARATOR, Column
+from gru_audio.data.datasets.columns import EVENTS, KEEP, SEPARATOR, Column
 from gru_audio.data.datasets.tables import Row, read_table
 from gru_audio.data.fields import Value
 from gru_audio.paths import local_path
@@ -54,6 +54,8 @@ class Manifest(ClipBuilder):
         separator: str = SEPARATOR,
         events: Path | str | None = None,
         unannotated: str | None = None,
+        case: str = KEEP,
+        strip_punctuation: bool = False,
         split_by: str | None = None,
         fractions: Sequence[float | str] = splitting.FRACTIONS,
         seed: int = 0,
@@ -75,6 +77,8 @@ class Manifest(ClipBuilder):
           events: the list of events: a table, or a folder of label tracks; see `event_lists`.
           unannotated: files that the list lacks: "refuse" them, "empty": they have no events; by
             default their events are unknown.
+          case: "upper" or "lower" changes the letters of texts; "keep" does not.
+          strip_punctuation: whether texts lose their punctuation, except apostrophes in words.
           split_by: a column. The splits are then drawn at random, whatever the column "split" says,
             so that each of its values is in one split only, and the column becomes a field. "file"
             keeps the rows of each file together. By default "group", if there is neither "split"
@@ -96,6 +100,8 @@ class Manifest(ClipBuilder):
             separator=separator,
             events=events,
             unannotated=unannotated,
+            case=case,
+            strip_punctuation=strip_punctuation,
         )
         chosen = [*self._wanted.columns]
         for field in chosen:

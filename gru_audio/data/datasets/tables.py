@@ -51,7 +51,10 @@ def read_cells(
     """
     try:
         text = read_text(path, "utf-8-sig")  # spreadsheets write a byte order mark
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise UserError(f"Cannot read the table {path}, line {line}: {error}") from error
+    except OSError as error:
         raise UserError(f"Cannot read the table {path}: {error}") from error
     if "\0" in text:
         raise UserError(f"{path} is not a table of text: it has NUL bytes.")
