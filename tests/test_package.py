@@ -27,6 +27,7 @@ LAYERS = (
     ("nn",),
     ("audio",),
     ("data",),
+    ("events",),
     ("text",),
     ("tasks",),
     ("training", "config"),

@@ -42,6 +42,7 @@ class Features(ClipBuilder):
         numbers: Sequence[str] | None = None,
         separator: str = SEPARATOR,
         events: Path | str | None = None,
+        unannotated: str | None = None,
         case: str = KEEP,
         strip_punctuation: bool = False,
         split: str | None = None,
@@ -68,7 +69,7 @@ class Features(ClipBuilder):
           tags, text, numbers: fields of other types, as NAME or NAME=COLUMN.
           separator: the separator between tags.
           events: a table with the columns file, onset, offset and label, where file is the name of
-            a sequence; see `Manifest`.
+            a sequence; see `Manifest`, also for `unannotated`.
           case, strip_punctuation: how texts are written; see `Manifest`.
           split: the column with the splits; by default "split". Without it splits are drawn.
           split_by: a column. The splits are then drawn so that each of its values is in one split
@@ -92,6 +93,7 @@ class Features(ClipBuilder):
             numbers=numbers,
             separator=separator,
             events=events,
+            unannotated=unannotated,
             case=case,
             strip_punctuation=strip_punctuation,
         )

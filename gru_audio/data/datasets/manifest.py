@@ -53,6 +53,7 @@ class Manifest(ClipBuilder):
         numbers: Sequence[str] | None = None,
         separator: str = SEPARATOR,
         events: Path | str | None = None,
+        unannotated: str | None = None,
         case: str = KEEP,
         strip_punctuation: bool = False,
         split_by: str | None = None,
@@ -73,7 +74,9 @@ class Manifest(ClipBuilder):
             that hold classes.
           tags, text, numbers: fields of other types, as NAME or NAME=COLUMN.
           separator: the separator between tags. "none" is a clip without tags.
-          events: the table of events.
+          events: the list of events: a table, or a folder of label tracks; see `event_lists`.
+          unannotated: files that the list lacks: "refuse" them, "empty": they have no events; by
+            default their events are unknown.
           case: "upper" or "lower" changes the letters of texts; "keep" does not.
           strip_punctuation: whether texts lose their punctuation, except apostrophes in words.
           split_by: a column. The splits are then drawn at random, whatever the column "split" says,
@@ -96,6 +99,7 @@ class Manifest(ClipBuilder):
             numbers=numbers,
             separator=separator,
             events=events,
+            unannotated=unannotated,
             case=case,
             strip_punctuation=strip_punctuation,
         )
