@@ -34,9 +34,9 @@ def get_config():
     config.model.hidden = 64
     config.model.bidirectional = True
     config.model.dropout = 0.2
-    config.optimizer.learning_rate = 4e-3
+    config.optimizer.learning_rate = 0.01
     config.train.batch_size = 5
-    config.train.steps = 300
+    config.train.steps = 600
     config.train.eval_every = 50
     config.train.select = "validation/loss"  # the error rate of 40 words is too coarse
     return config

@@ -16,6 +16,17 @@ NAME = "spelled"
 PITCHES = {"A": 400.0, "B": 800.0, "C": 1600.0}  # Hz
 LETTER, GAP, SPACE = 0.1, 0.04, 0.24  # seconds
 WORDS = ("A", "B", "AB", "CA", "BCA")
+CHANGES: dict[str, Any] = {  # to the config of the tones
+    "data.name": NAME,
+    "data.target": "text",
+    "data.cluster": "",
+    "task.name": "ctc",
+    "model.hidden": 24,
+    "optimizer.learning_rate": 0.02,
+    "optimizer.clip_norm": 1.0,
+    "train.batch_size": 20,
+    "train.select": "validation/cer",
+}
 COUNTS = {"train": 60, "validation": 10, "test": 20}
 
 
@@ -63,17 +74,4 @@ def prepare_spelled(folder: Path) -> Source:
 
 def config(**changes: Any) -> ConfigDict:
     """A config that learns to transcribe in some seconds."""
-    return tiny(
-        {
-            "data.name": NAME,
-            "data.target": "text",
-            "data.cluster": "",
-            "task.name": "ctc",
-            "model.hidden": 24,
-            "optimizer.learning_rate": 0.02,
-            "optimizer.clip_norm": 1.0,
-            "train.batch_size": 20,
-            "train.select": "validation/cer",
-            **changes,
-        }
-    )
+    return tiny(CHANGES | changes)

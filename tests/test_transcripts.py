@@ -1,14 +1,31 @@
 """The commands where clips have texts."""
 
 import json
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 from etils import epath
 
 from gru_audio.sweeps.workdir import Workdir
-from tests.commands import run
+from tests.commands import ROOT, leavings, run
 from tests.spelled import COUNTS, write_manifest
 from tests.tones import RATE
+
+EXPERIMENT = '''"""Spelled texts."""
+
+from gru_audio.sweeps.sweep import Sweep
+from tests.spelled import config
+
+
+def get_config():
+    return config(**{"train.steps": 6, "train.eval_every": 3})
+
+
+def get_sweep(config):
+    return Sweep({"GRU": {}})
+'''
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +82,21 @@ def test_evaluate_names_characters_that_the_model_does_not_know(spelling, workdi
 def test_flags_that_do_not_apply_are_refused(spelling, workdir, command, flags, message):
     shown = run(spelling, command, "--workdir", workdir, *flags, code=2)
     assert message in shown.stderr
+
+
+@pytest.mark.reliability  # for its length
+def test_two_processes_give_the_numbers_of_one(spelling, tmp_path):
+    experiment = tmp_path / "spelled.py"
+    experiment.write_text(EXPERIMENT)
+    for count in (1, 2):
+        launcher = [sys.executable, ROOT / "launch" / "local.py", "--devices=1"]
+        command = [sys.executable, "-m", "gru_audio.sweep", "--config", experiment]
+        own = ["--workdir", tmp_path / f"{count}", f"--config.parallel.data={count}"]
+        started = [*launcher, f"--processes={count}", "--", *command, *own]
+        subprocess.run([str(part) for part in started], cwd=ROOT, env=spelling, check=True)
+    (one,), (two,) = (leavings(tmp_path / f"{count}").values() for count in (1, 2))
+    for record, other in zip(one["metrics"], two["metrics"], strict=True):
+        assert record == pytest.approx(other, rel=1e-4)
+    np.testing.assert_array_equal(
+        one["predictions"]["hypothesis"], two["predictions"]["hypothesis"]
+    )
