@@ -78,6 +78,7 @@ class Task:
       per_frame: whether the model has an output for every frame, not one for the whole example.
       aligned: whether a task per frame has a target for every frame of the frontend. If not, the
         model may have fewer output frames, and its loss is that of whole examples.
+      predicts: what `predict` prints, a key of its `PREDICTORS`; "": nothing.
       mixable: whether mixup can average the soft labels of two examples.
       output_metric: metric of one of `output_names`; see `of_output`.
       example_metric: metric of a single example.
@@ -92,6 +93,7 @@ class Task:
     several: ClassVar[bool] = False
     per_frame: ClassVar[bool] = False
     aligned: ClassVar[bool] = True
+    predicts: ClassVar[str] = ""
     mixable: ClassVar[bool] = True
     output_metric: ClassVar[Metric] = LOSS
     example_metric: ClassVar[Mean] = LOSS
