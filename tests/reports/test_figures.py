@@ -203,7 +203,7 @@ def test_only_some_of_very_many_classes_are_named(tmp_path):
         assert [tick.get_text() for tick in ticks] == list(names[:: 300 // len(ticks)])
         starts = np.sort([tick.get_window_extent().get_points()[0, side] for tick in ticks])
         size = ticks[0].get_window_extent().get_points()[:, side]
-        assert 1 < len(ticks) and np.diff(starts).min() > 0.8 * (size[1] - size[0])
+        assert len(ticks) > 1 and np.diff(starts).min() > 0.8 * (size[1] - size[0])
 
 
 def test_a_single_evaluation_is_a_visible_dot(tmp_path):
