@@ -16,8 +16,12 @@ may have an --archive (tar or zip) with the sounds.
 
 A field has one class for each clip unless a flag says otherwise. With --tags label, "speech+music"
 means two tags and "none" means no tag. --text words reads a column as transcripts; "<none>" is an
-empty one. --numbers age reads a column as numbers. --events FILE adds the field "events" from a
+empty one, and an empty cell an unknown one. --case and --strip_punctuation change their letters and
+punctuation. --numbers age reads a column as numbers. --events FILE adds the field "events" from a
 table of file, onset, offset (seconds) and label; a row with only a file says that it has no events.
+The columns of DCASE are known, too: filename, onset, offset, event_label. --events FOLDER reads
+NAME.txt for each sound: a label track of Audacity, or a selection table of Raven. --unannotated
+refuse or empty says what a file without annotations is; otherwise its events are unknown.
 
 Without given splits, clips are split at random. The column group, or --split_by, keeps all clips of
 one speaker or recording within one split. Parts of a file, and files with the same content, stay
@@ -54,6 +58,7 @@ from gru_audio.data import index
 from gru_audio.data.datasets import BUILDERS, user_files
 from gru_audio.data.datasets.catalogue import catalogue_name
 from gru_audio.data.datasets.clips import REFUSE, SKIP, UNFINISHED, ClipBuilder
+from gru_audio.data.datasets.columns import KEEP, LOWER, NO_EVENTS, REFUSED, UPPER
 from gru_audio.data.source import default_data_dir
 from gru_audio.files import lock, matching, open_own
 from gru_audio.settings import UserError, nearest
@@ -78,9 +83,23 @@ _OPTIONS = (  # handed to the builder, each where it is given
         "tags", None, "Fields of tags, of which a clip may have several; as --fields."
     ),
     flags.DEFINE_list("text", None, "Fields of text, such as transcripts; as --fields."),
+    flags.DEFINE_enum("case", None, [UPPER, LOWER, KEEP], "Letters of texts. Default: keep."),
+    flags.DEFINE_bool("strip_punctuation", None, "Remove punctuation from texts, not apostrophes."),
     flags.DEFINE_list("numbers", None, "Fields of numbers; as --fields."),
     flags.DEFINE_string("separator", None, "Text between the tags of a clip. Default: +."),
-    flags.DEFINE_string("events", None, "A table of events: file, onset, offset (s), label."),
+    flags.DEFINE_string(
+        "events",
+        None,
+        "A table of events: file, onset, offset (s), label; or a folder with a label track of "
+        "Audacity or a selection table of Raven for each file.",
+    ),
+    flags.DEFINE_enum(
+        "unannotated",
+        None,
+        [REFUSED, NO_EVENTS],
+        "Files that --events lacks: refuse them, or take them for files without events. By default "
+        "their events are unknown.",
+    ),
     flags.DEFINE_string(
         "split", None, "features: the column with the splits; gtzan: filtered or random."
     ),

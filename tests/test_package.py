@@ -27,6 +27,8 @@ LAYERS = (
     ("nn",),
     ("audio",),
     ("data",),
+    ("events",),
+    ("text",),
     ("tasks",),
     ("training", "config"),
     ("inference",),

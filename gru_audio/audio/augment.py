@@ -66,7 +66,7 @@ class Augmentation:
 
 def time_shift(
     keys: jax.Array, waveform: jax.Array, lengths: jax.Array, max_samples: ArrayLike
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array]:
     """Shifts each clip by up to `max_samples` samples in either direction.
 
     Args:
@@ -76,16 +76,19 @@ def time_shift(
       max_samples: shifts are uniform on the integers in [-max_samples, max_samples].
 
     Returns:
-      Waveform (B, L). Samples that move out of the clip are lost, and zeros move in.
+      Waveform (B, L), and the shifts in samples (B,), positive to later times. Samples that move
+      out of the clip are lost, and zeros move in.
     """
     most = _rounded(max_samples)
     position = jnp.arange(waveform.shape[1])
 
-    def shift_one(key: jax.Array, clip: jax.Array, length: jax.Array) -> jax.Array:
+    def shift_one(
+        key: jax.Array, clip: jax.Array, length: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         shift = _integers(key, (), 2 * most + 1) - most
         source = position - shift
         inside = (source >= 0) & (source < length) & (position < length)
-        return jnp.where(inside, jnp.roll(clip, shift), 0)
+        return jnp.where(inside, jnp.roll(clip, shift), 0), shift
 
     return jax.vmap(shift_one)(keys, waveform, lengths)
 
@@ -102,7 +105,7 @@ def gain(keys: jax.Array, waveform: jax.Array, max_db: ArrayLike) -> jax.Array:
 
 def speed(
     keys: jax.Array, waveform: jax.Array, lengths: jax.Array, most: ArrayLike
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Changes speed and pitch of each clip by a random factor (Ko et al. 2015).
 
     The interpolation is cubic (Catmull-Rom). If a clip becomes longer than the batch, its end is
@@ -115,14 +118,14 @@ def speed(
       most: factors are uniform in [1 - most, 1 + most]; below 1.
 
     Returns:
-      Waveform (B, L), and the new lengths (B,).
+      Waveform (B, L), the new lengths (B,), and the factors (B,).
     """
     size = waveform.shape[1]
 
     def resample_one(
         key: jax.Array, clip: jax.Array, length: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        factor = 1 + most * jax.random.uniform(key, minval=-1.0, maxval=1.0)
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        factor = 1 + jnp.asarray(most) * jax.random.uniform(key, minval=-1.0, maxval=1.0)
         position = jnp.arange(size) * factor
         whole = jnp.floor(position)
         t = position - whole
@@ -134,7 +137,7 @@ def speed(
         )
         new_length = jnp.ceil(length / factor).astype(jnp.int32)
         new_length = jnp.where(jnp.asarray(most) > 0, jnp.clip(new_length, 1, size), length)
-        return jnp.where(jnp.arange(size) < new_length, curve / 2, 0), new_length
+        return jnp.where(jnp.arange(size) < new_length, curve / 2, 0), new_length, factor
 
     return jax.vmap(resample_one)(keys, waveform, lengths)
 

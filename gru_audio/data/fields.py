@@ -300,28 +300,39 @@ class TextField(Field):
 
     Attributes:
       characters: the sorted characters of the texts in the training split.
+      words: the sorted words of these texts, which white space separates.
+      tokens: the tokens that a model outputs for the texts; () until a task has chosen them.
     """
 
     characters: str
+    words: tuple[str, ...] = ()  # older descriptions lack it
+    tokens: tuple[str, ...] = ()
 
     kind: ClassVar[str] = "text"
     plural: ClassVar[str] = "texts"
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """The characters."""
-        return tuple(self.characters)
+        """The tokens, or the characters if no tokens have been chosen."""
+        return self.tokens or tuple(self.characters)
 
     def __post_init__(self) -> None:
         good = isinstance(self.characters, str) and len(self.characters) <= _MOST_CLASSES
         if not good or len(set(self.characters)) < len(self.characters):
             raise UserError("The characters of texts must be a string without repeated characters.")
+        for what, names in (("words", self.words), ("tokens", self.tokens)):
+            good = isinstance(names, tuple) and all(isinstance(name, str) for name in names)
+            if not good or len(set(names)) < len(names):
+                raise UserError(f"The {what} of texts must be strings, each of them once.")
+            if len(names) > _MOST_CLASSES:
+                raise UserError(f"{len(names)} {what} are too many: at most {_MOST_CLASSES}.")
 
     @classmethod
     def of(cls, values: Sequence[str | None], training: Sequence[bool]) -> Self:
         used = training if any(training) else [True] * len(values)
-        texts = itertools.compress((value or "" for value in values), used)
-        return cls("".join(sorted(set(itertools.chain.from_iterable(texts)))))
+        texts = [*itertools.compress((value or "" for value in values), used)]
+        words = set(itertools.chain.from_iterable(text.split() for text in texts))
+        return cls("".join(sorted(set(itertools.chain.from_iterable(texts)))), tuple(sorted(words)))
 
     @staticmethod
     def clean(value: str) -> str:
@@ -351,8 +362,8 @@ class TextField(Field):
     def summary(self, values: dict[str, np.ndarray]) -> str:
         longest = int(np.char.str_len(values["text"]).max(initial=0))
         return (
-            f"texts of up to {longest} characters, "
-            f"{len(self.characters)} different ones in training"
+            f"texts of up to {longest} characters; {len(self.characters)} different characters and "
+            f"{len(self.words)} different words in training"
         )
 
 
@@ -500,7 +511,9 @@ def described(description: Any) -> Field:
         raise ValueError(f"the kind of a field is one of {', '.join(KINDS)}")
     kind = KINDS[description["kind"]]
     attributes = {name: value for name, value in description.items() if name != "kind"}
-    if attributes.keys() != {attribute.name for attribute in dataclasses.fields(kind)}:
+    known = dataclasses.fields(kind)
+    required = {each.name for each in known if each.default is dataclasses.MISSING}
+    if not required <= attributes.keys() <= {each.name for each in known}:
         raise ValueError(f"the description of a field of {kind.plural} has other attributes")
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in attributes.items()})
 

@@ -1,10 +1,11 @@
 """A trained model with everything that `evaluate` and `predict` need."""
 
+import dataclasses
 import functools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import jax
@@ -22,7 +23,9 @@ from gru_audio.data.resident import CENTRE, Batch, crop_start
 from gru_audio.data.signal import Signal
 from gru_audio.files import read_bytes, read_json, write_atomically
 from gru_audio.nn.gates import Gates, gates_of
+from gru_audio.nn.model import Outputs
 from gru_audio.settings import UserError
+from gru_audio.tasks.task import decoded, joined
 from gru_audio.training.checkpoint import named_leaves
 from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.program import make_program
@@ -43,6 +46,7 @@ class TrainedModel:
       weights: the parameters and the model state.
       normalisation: mean and standard deviation of the features.
       about: the run, data set and versions.
+      decoding: parameters that turn outputs into predictions; see `Task.decoding`.
       longest_clip: the length of the longest clip of the data set before cropping, in steps; None:
         unknown, for a model of an older version.
     """
@@ -54,6 +58,7 @@ class TrainedModel:
     weights: Weights
     normalisation: Normalisation
     about: dict[str, Any]
+    decoding: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     longest_clip: int | None = None
 
     @property
@@ -70,6 +75,7 @@ class TrainedModel:
             "signal": asdict(self.signal),
             "longest": self.longest,
             "longest_clip": self.longest_clip,
+            "decoding": {name: value.tolist() for name, value in self.decoding.items()},
             "about": self.about,
         }
         directory = epath.Path(directory).expanduser()
@@ -87,7 +93,20 @@ class TrainedModel:
             weights=Weights(arrays["params"], arrays.get("model_state", {})),
             normalisation=Normalisation(**arrays["normalisation"]),
             **_described(description),
-        )
+        )._with_decoding(description.get("decoding", {}))
+
+    def _with_decoding(self, stored: Mapping[str, Any]) -> "TrainedModel":
+        """Returns the model with parameters of decoding from `model.json`, which are checked."""
+        defaults, decoding = self.program().task.decoding(None), {}
+        for name, default in defaults.items():
+            try:
+                value = np.asarray(stored[name], default.dtype)
+            except (KeyError, OverflowError, TypeError, ValueError):
+                value = np.array([])
+            if value.shape != default.shape or not np.isfinite(value).all():
+                raise UserError(f"The model of {self.about['run']} has no valid decoding.{name}.")
+            decoding[name] = value
+        return replace(self, decoding=decoding)
 
     def program(self) -> Program:
         """Builds the program that trained the model."""
@@ -105,7 +124,8 @@ class TrainedModel:
         """
         starts = np.array([self._start(len(clip)) for clip in clips], np.int32)
         rows = self._map(self._score, [self.middle(clip) for clip in clips], labels, starts)
-        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        scores = joined([{name: value[None] for name, value in row.items()} for row in rows])
+        return decoded(scores, self.decoding)
 
     def probabilities(self, clips: Sequence[np.ndarray], batch: int = _BATCH) -> np.ndarray:
         """Computes class probabilities of whole clips of any length, float32 (N, classes).
@@ -116,6 +136,33 @@ class TrainedModel:
         """
         rows = self._map(self._score, clips, size=batch)
         return np.stack([row["probabilities"] for row in rows])
+
+    def outputs(self, clips: Sequence[np.ndarray], batch: int = _BATCH) -> list[np.ndarray]:
+        """Computes the outputs of the model for whole clips of any length.
+
+        Args:
+          clips: N signals of the kind that the model was trained on.
+          batch: clips per model call; each value is compiled once.
+
+        Returns:
+          For each clip float32 (outputs,), or (frames, outputs) if the task is per frame.
+        """
+        rows = self._map(self._outputs, clips, size=batch)
+        if not self.program().task.per_frame:
+            return [row.values for row in rows]
+        return [row.values[: row.lengths] for row in rows]
+
+    @functools.cached_property
+    def _outputs(self) -> Callable[[Batch], Outputs]:
+        """The function from a batch to the model's outputs; compiled once for each shape."""
+        weights, normalisation = jax.device_put((self.weights, self.normalisation))
+        program = self.program()
+
+        @jax.jit
+        def outputs(weights: Weights, normalisation: Normalisation, batch: Batch) -> Outputs:
+            return program.outputs(weights, normalisation, batch)[0]._replace(state=None)
+
+        return functools.partial(outputs, weights, normalisation)
 
     @functools.cached_property
     def _score(self) -> Callable[[Batch], dict[str, jax.Array]]:

@@ -1,6 +1,5 @@
 """Blocks of convolutions over time and frequency (Cakir et al. 2017, arXiv 1702.06286)."""
 
-import math
 import re
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 
 from gru_audio.nn.batch_norm import BatchNorm
 from gru_audio.nn.convolution import convolution
+from gru_audio.nn.model import Positions
 from gru_audio.nn.pooling import valid_frames
 from gru_audio.settings import UserError, setting
 
@@ -98,15 +98,10 @@ class ConvFront(nn.Module):
         1,
         low=1,
         high=2**16,
-        doc="The features are this many blocks of bands: frontend.deltas + 1.",
+        doc="The features are this many blocks of bands: (frontend.deltas + 1) x frontend.stack.",
     )
     batch_axis: str | None = None
     dtype: jax.typing.DTypeLike | None = None
-
-    @property
-    def subsampling(self) -> int:
-        """Number of input frames per output frame."""
-        return math.prod(block.stride[0] * block.pool[0] for block in self.blocks)
 
     @property
     def look_ahead(self) -> str:
@@ -114,6 +109,17 @@ class ConvFront(nn.Module):
         if any(block.kernel[0] > 1 for block in self.blocks):
             return "config.model.conv without kernels over time, such as 16 1x3"
         return ""
+
+    @property
+    def positions(self) -> Positions:
+        """See `Model.positions`. Outputs lie at the centres of their windows."""
+        first, step = 0.0, 1
+        for block in self.blocks:
+            size, stride, pool = block.kernel[0], block.stride[0], block.pool[0]
+            before = (size - 1) // 2 if self.padding == "same" else 0
+            first += step * ((size - 1) / 2 - before + stride * (pool - 1) / 2)
+            step *= stride * pool
+        return Positions(first, step)
 
     def output_lengths(self, lengths: Count) -> Count:
         """Returns the number of output frames for a number of input frames."""

@@ -7,7 +7,7 @@ import jax
 from gru_audio.nn.conv import ConvFront
 from gru_audio.nn.head import Head
 from gru_audio.nn.layer import Dropout, Encoder
-from gru_audio.nn.model import Model, Outputs
+from gru_audio.nn.model import Model, Outputs, Positions
 from gru_audio.settings import part
 
 
@@ -36,6 +36,11 @@ class CrnnClassifier(Model):
     def output_lengths(self, lengths: Any) -> Any:
         """Returns the output lengths of `front`."""
         return self.front.output_lengths(lengths)
+
+    @property
+    def positions(self) -> Positions:
+        """The positions of the outputs of `front`."""
+        return self.front.positions
 
     def __call__(
         self,

@@ -23,6 +23,18 @@ class Outputs(NamedTuple):
     state: Any = None
 
 
+class Positions(NamedTuple):
+    """The positions of output frames in the sequence of input frames.
+
+    Attributes:
+      first: position of the first output frame.
+      step: input frames from one output frame to the next.
+    """
+
+    first: float = 0.0
+    step: int = 1
+
+
 class Model(nn.Module):
     """A network that maps frames (batch, time, features) to `Outputs`.
 
@@ -48,6 +60,11 @@ class Model(nn.Module):
     def output_lengths(self, lengths: Any) -> Any:
         """Returns the number of output frames for numbers of input frames, an int or an array."""
         return lengths
+
+    @property
+    def positions(self) -> Positions:
+        """The positions of the output frames in the sequence of input frames."""
+        return Positions()
 
     def initial_state(self, batch: int) -> Any:
         """Returns the state before the first frame.

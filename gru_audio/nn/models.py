@@ -42,7 +42,12 @@ class ModelSettings:
 
 
 def make_model(
-    config: ConfigDict, outputs: int, *, per_frame: bool = False, batch_axis: str | None = None
+    config: ConfigDict,
+    outputs: int,
+    *,
+    per_frame: bool = False,
+    keep_frames: bool = True,
+    batch_axis: str | None = None,
 ) -> Model:
     """Makes the model that ``config`` describes.
 
@@ -50,6 +55,7 @@ def make_model(
       config: the ``model`` section of a config.
       outputs: number of outputs, such as classes.
       per_frame: whether there are outputs for every frame; ``config.pooling`` then has no effect.
+      keep_frames: whether there must be as many output frames as input frames, if `per_frame`.
       batch_axis: the mesh axis over which the batch is divided; None: there is none.
 
     Raises:
@@ -63,7 +69,8 @@ def make_model(
         batch_axis=batch_axis,
         dtype=config.compute_dtype,
     )
-    if per_frame and any(model.output_lengths(count) != count for count in _CHECKED_LENGTHS):
+    shortens = any(model.output_lengths(count) != count for count in _CHECKED_LENGTHS)
+    if per_frame and keep_frames and shortens:
         raise UserError(
             "config.model.conv: outputs for every frame need every frame: no stride and no pool "
             'over time, and config.model.conv_padding="same".'

@@ -20,7 +20,6 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from gru_audio.audio.frontends import make_frontend
 from gru_audio.audio.normalise import Normalisation, feature_sums
 from gru_audio.config import read_config
 from gru_audio.data import stream
@@ -32,9 +31,10 @@ from gru_audio.files import write_atomically
 from gru_audio.reports.results import Results, Run, setting_key, tested_source
 from gru_audio.settings import UserError
 from gru_audio.sweeps.status import read_json
-from gru_audio.tasks import make_task, target_field
+from gru_audio.tasks import target_field
 from gru_audio.tasks.metrics import measure, metrics_of
-from gru_audio.tasks.task import InputsAndTargets, Task
+from gru_audio.tasks.task import InputsAndTargets, Task, decoded, joined
+from gru_audio.training.program import make_program
 
 FILE = "baselines.json"
 EXAMPLES = 4000  # most examples, for training and for testing, of a predictor that reads signals
@@ -249,18 +249,14 @@ class _Split:
         ids = select(source, config.data, config.seed)
         self.train, self.test = ids["train"], ids["test"]
         self.source, self.config = source, config
-        signal = source.signal
-        features = None if signal.is_sound else signal.width
-        self.frontend = make_frontend(config.frontend, signal.rate, features)
-        field = target_field(source, config)
-        self.task = make_task(config.task, field, self.frontend.features)
+        self.program = make_program(config, source.signal, target_field(source, config))
+        self.frontend, self.task = self.program.frontend, self.program.task
         self.labels = self.task.labels(source.values(config.data.target))
 
     @functools.cached_property
     def features(self) -> Callable[[Batch], tuple[jax.Array, jax.Array]]:
         """Compiled: from a batch to features (B, T, F), not normalised, and lengths (B,)."""
-        signal, frontend = self.source.signal, self.frontend
-        return jax.jit(lambda batch: frontend(signal.floats(batch.signal), batch.length))
+        return jax.jit(self.program.features)
 
     @functools.cached_property
     def blocks(self) -> np.ndarray:
@@ -309,9 +305,7 @@ class _Split:
             yield ids, self.task.inputs_and_targets(features, jnp.ones(len(ids), jnp.int32), labels)
             return
         for part, batch in self.batches(ids):
-            features, frames = self.features(batch)
-            labels = self.task.soft_labels(batch.labels)
-            prepared = self.task.inputs_and_targets(self._normalisation(features), frames, labels)
+            prepared = self.program.inputs_and_targets(self._normalisation, batch)
             count = len(part)
             yield part, jax.tree.map(lambda leaf, count=count: leaf[:count], prepared)
 
@@ -346,8 +340,8 @@ def _trivial(split: _Split) -> Scored:
     for _, prepared in split.inputs_and_targets(test):
         outputs = task.trivial_outputs(mean, prepared.lengths, prepared.inputs.shape[1])
         scores.append(jax.device_get(task.score(outputs, prepared.targets, prepared.lengths)))
-    joined = {name: np.concatenate([each[name] for each in scores]) for name in scores[0]}
-    return Scored(task.trivial, "", measure(metrics_of(task), joined))
+    predictions = decoded(joined(scores), task.decoding(None))
+    return Scored(task.trivial, "", measure(metrics_of(task), predictions))
 
 
 def _vectors(split: _Split, ids: np.ndarray) -> dict[int, np.ndarray]:

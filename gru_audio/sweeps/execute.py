@@ -22,7 +22,9 @@ from gru_audio.sweeps.shard import Shard
 from gru_audio.sweeps.status import read_groups
 from gru_audio.sweeps.sweep import Group
 from gru_audio.sweeps.workdir import Workdir, identity
+from gru_audio.tasks import target_field
 from gru_audio.tasks.metrics import measure, metrics_of, selected
+from gru_audio.tasks.task import decoded
 from gru_audio.training import distributed, logging
 from gru_audio.training.checkpoint import Checkpointer
 from gru_audio.training.hyper import hyperparameters, mixing
@@ -31,7 +33,7 @@ from gru_audio.training.logging import TensorBoardWriter, TrainProgress
 from gru_audio.training.placement import make_placement
 from gru_audio.training.population import Population
 from gru_audio.training.step import Program
-from gru_audio.training.stopping import Stop, Stopped, heed
+from gru_audio.training.stopping import Stop, Stopped, catch_signals
 from gru_audio.training.trainer import LoopState, Member, train
 
 
@@ -46,7 +48,7 @@ def execute(planned: Plan, workdir: Workdir) -> list[str]:
     numbers_from = json.dumps(identity(planned.description), sort_keys=True)
     distributed.check_same("experiment, config and data set", numbers_from)
     with contextlib.ExitStack() as stack:
-        stop = stack.enter_context(heed())
+        stop = stack.enter_context(catch_signals())
         distributed.broadcast(lambda: stack.enter_context(workdir.lock(planned.shard)))
         distributed.broadcast(lambda: workdir.claim(planned.description))
         for i, group in enumerate(planned.groups):
@@ -153,7 +155,7 @@ def _reported(checkpointer: Checkpointer, group: Group, shard: Shard, stop: Stop
     def stopped(number: int) -> None:
         checkpointer.heartbeat(logging.PREEMPTED if number == signal.SIGTERM else logging.STOPPED)
 
-    stop.last_words = stopped
+    stop.on_exit = stopped
     try:
         yield
     except Stopped as error:
@@ -202,18 +204,23 @@ def _finish(
             continue
         ids = data.ids[m]["test"]
         about = {"example": ids, "cluster": clusters[ids]}
-        workdir.save_predictions(run.name, "test", about | scores["test"][m])
+        decoding = program.task.decoding(scores["validation"][m] or None)
+        predictions = {
+            role: decoded(scores[role][m], decoding) for role in roles if scores[role][m]
+        }
+        workdir.save_predictions(run.name, "test", about | predictions.get("test", {}))
         weights, normalisation = jax.tree.map(
             lambda a, m=m: a[m], (trained_states.best, trained_states.normalisation)
         )
         trained = TrainedModel(
             config=run.config,
-            field=planned.source.field(run.config.data.target) if program.task.needs else None,
+            field=target_field(planned.source, run.config) if program.task.needs else None,
             signal=program.signal,
             longest=data.plan.padded[-1],
             longest_clip=int(planned.source.columns["length"].max()),
             weights=weights,
             normalisation=normalisation,
+            decoding=decoding,
             about={
                 "run": run.name,
                 "data_fingerprint": planned.source.fingerprint,
@@ -240,9 +247,8 @@ def _finish(
                 for counting in ("total", "recurrent")
             },
             "metrics": {
-                role: measure(metrics_of(program.task), scores[role][m])
-                for role in roles
-                if scores[role][m]
+                role: measure(metrics_of(program.task), found)
+                for role, found in predictions.items()
             },
             "seconds": seconds,  # of wall time
             "cpu_seconds": None if loop.cpu_seconds is None else loop.cpu_seconds * share,

@@ -23,7 +23,7 @@ from gru_audio.training.program import make_program
 from gru_audio.training.step import Program
 
 _REMARKS = 10  # number of remarks shown
-_SAME_IN_ALL_RUNS = ("data.name", "data.target", "data.cluster")
+_SAME_IN_ALL_RUNS = ("data.name", "data.target", "data.cluster", "task.tokens")
 
 
 @dataclass(frozen=True)

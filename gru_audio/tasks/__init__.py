@@ -1,7 +1,6 @@
 """Tasks: they turn data fields and model outputs into targets, a loss and metrics."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -9,15 +8,17 @@ from gru_audio.data.fields import Field, TagsField
 from gru_audio.data.source import Source
 from gru_audio.settings import UserError, choose, make, setting
 from gru_audio.tasks.classification import Classification
+from gru_audio.tasks.ctc import Ctc
 from gru_audio.tasks.memory import Adding, CopyMemory, Counting
 from gru_audio.tasks.metrics import Metric, metrics_of, named
 from gru_audio.tasks.next_step import NextStep
 from gru_audio.tasks.tagging import Tagging
 from gru_audio.tasks.task import Task
 
-TASKS: dict[str, Any] = {
+TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "tagging": Tagging,
+    "ctc": Ctc,
     "next_step": NextStep,
     "adding": Adding,
     "copy_memory": CopyMemory,
@@ -39,9 +40,12 @@ def target_field(source: Source, config: ConfigDict) -> Field | None:
       UserError: the data set has no such field, or the task needs a field of another type.
     """
     field = source.field(config.data.target)
-    needs = choose("task", config.task.name, TASKS).needs
-    if needs is None or isinstance(field, needs):
+    task = choose("task", config.task.name, TASKS)
+    needs = task.needs
+    if needs is None:
         return field
+    if isinstance(field, needs):
+        return task.field_for(field, config.task)
     what = (
         f'"{config.data.target}" of {source.name} has {field.plural}' if field else "there is none"
     )
@@ -87,7 +91,7 @@ def make_task(config: ConfigDict, field: Field | None, features: int) -> Task:
         )
     if needs is not None and not task.outputs:
         raise UserError(f"config.task.name={config.name}: no clip has any of its labels.")
-    width = getattr(task, "width", features)
+    width = task.width or features
     if width != features:
         raise UserError(
             f"config.task.name={config.name} needs frames of {width}, not of {features} values."

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gru_audio.data.fields import ClassField, Field, Values, take
+from gru_audio.data.fields import ClassField, Field, take
 from gru_audio.settings import setting
 from gru_audio.tasks.linear import log_probabilities
 from gru_audio.tasks.metrics import (
@@ -23,13 +23,13 @@ from gru_audio.tasks.metrics import (
     TrueProbability,
     chosen,
 )
-from gru_audio.tasks.task import CLASS_WEIGHTS, InputsAndTargets, Row, Stored, balanced
+from gru_audio.tasks.task import CLASS_WEIGHTS, Row, Stored, Task, balanced
 
 _EPSILON = 1e-9  # added to class frequencies, because a class may be absent from training
 
 
 @dataclass(frozen=True)
-class Classification:
+class Classification(Task):
     """Classification of a clip into one of the classes `output_names`."""
 
     output_names: tuple[str, ...]
@@ -48,24 +48,12 @@ class Classification:
     )
 
     needs: ClassVar[type[Field] | None] = ClassField
-    causal: ClassVar[bool] = False
-    several: ClassVar[bool] = False
-    per_frame: ClassVar[bool] = False
+    predicts: ClassVar[str] = "labels"
     metrics: ClassVar[tuple[Metric, ...]] = (ACCURACY, LOSS, MACRO_F1, UAR)
     output_metric: ClassVar[Metric] = Recall()
     example_metric: ClassVar[Mean] = TrueProbability()
     output_words: ClassVar[tuple[str, str]] = ("class", "classes")
-    requires_raw_values: ClassVar[bool] = False
     trivial: ClassVar[str] = "majority class"
-
-    @property
-    def outputs(self) -> int:
-        """Number of classes."""
-        return len(self.output_names)
-
-    def labels(self, values: Values) -> Values:
-        """Returns class numbers, int32 (N,)."""
-        return values
 
     def soft_labels(self, labels: jax.Array, smoothing: jax.Array | float = 0.0) -> jax.Array:
         """Returns smoothed distributions (B, C) of class numbers (B,) (Szegedy et al. 2016)."""
@@ -80,12 +68,6 @@ class Classification:
     def weighted(self, soft: jax.Array, labels: jax.Array, weights: jax.Array) -> jax.Array:
         """Returns the distributions (B, C) multiplied by the weights of the true classes."""
         return soft * weights[labels][:, None]
-
-    def inputs_and_targets(
-        self, features: jax.Array, lengths: jax.Array, labels: jax.Array
-    ) -> InputsAndTargets:
-        """Returns the features as inputs and the distributions as targets."""
-        return InputsAndTargets(features, lengths, labels)
 
     def loss(
         self, outputs: jax.Array, targets: jax.Array, lengths: jax.Array

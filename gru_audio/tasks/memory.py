@@ -26,7 +26,6 @@ class Adding(SelfSupervised):
     """
 
     width: ClassVar[int] = 2  # values per frame
-    per_frame: ClassVar[bool] = False
     outputs: ClassVar[int] = 1
 
     def inputs_and_targets(

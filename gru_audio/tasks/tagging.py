@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gru_audio.data.fields import Field, TagsField, Values
+from gru_audio.data.fields import Field, TagsField
 from gru_audio.settings import setting
 from gru_audio.tasks.linear import log_probabilities
 from gru_audio.tasks.metrics import LOSS, Mean, Metric, Predictions
 from gru_audio.tasks.ranking import EER, MAP, AveragePrecision
-from gru_audio.tasks.task import CLASS_WEIGHTS, InputsAndTargets, Row, Stored, balanced, log_odds
+from gru_audio.tasks.task import CLASS_WEIGHTS, Row, Stored, Task, balanced, log_odds
 
 _THRESHOLD = 0.5  # least probability of a predicted tag
 
@@ -25,7 +25,7 @@ class _OfOneTag(AveragePrecision):
 
 
 @dataclass(frozen=True)
-class Tagging:
+class Tagging(Task):
     """Detection of the tags `output_names` of a clip, with one output per tag."""
 
     output_names: tuple[str, ...]
@@ -44,28 +44,17 @@ class Tagging:
     )
 
     needs: ClassVar[type[Field] | None] = TagsField
-    causal: ClassVar[bool] = False
+    predicts: ClassVar[str] = "labels"
     several: ClassVar[bool] = True
-    per_frame: ClassVar[bool] = False
     output_metric: ClassVar[Metric] = _OfOneTag()
     example_metric: ClassVar[Mean] = LOSS
     output_words: ClassVar[tuple[str, str]] = ("tag", "tags")
-    requires_raw_values: ClassVar[bool] = False
     trivial: ClassVar[str] = "tag frequencies"
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """Metrics of ranking, and the loss; only the loss if the tags are unknown."""
         return (MAP, EER, LOSS) if self.output_names else (LOSS,)
-
-    @property
-    def outputs(self) -> int:
-        """Number of tags."""
-        return len(self.output_names)
-
-    def labels(self, values: Values) -> Values:
-        """Returns which tags each example has, float32 (N, tags) of 0 and 1."""
-        return values
 
     def soft_labels(self, labels: jax.Array, smoothing: jax.Array | float = 0.0) -> jax.Array:
         """Returns probabilities of the tags (B, tags), smoothed towards 1/2."""
@@ -84,12 +73,6 @@ class Tagging:
         """Returns weighted probabilities that tags are absent and present, (B, tags) each."""
         weight = jnp.where(labels > 0, weights[:, 1], weights[:, 0])
         return weight * (1 - soft), weight * soft
-
-    def inputs_and_targets(
-        self, features: jax.Array, lengths: jax.Array, labels: Any
-    ) -> InputsAndTargets:
-        """Returns the features as inputs and the probabilities as targets."""
-        return InputsAndTargets(features, lengths, labels)
 
     def loss(
         self, outputs: jax.Array, targets: Any, lengths: jax.Array
@@ -155,9 +138,6 @@ class Tagging:
         """Returns the predictions of one tag; None if all examples or no examples have it."""
         one = {name: predictions[name][:, [output]] for name in ("tags", "probabilities")}
         return {**predictions, **one} if np.ptp(one["tags"]) else None
-
-    def confusion(self, predictions: Predictions) -> None:
-        """Returns None, because tags are detected independently."""
 
     def in_words(self, predictions: Predictions, row: int) -> tuple[str, str] | None:
         """Returns the true and the predicted tags; None if the file has no tags (old versions)."""

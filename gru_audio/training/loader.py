@@ -26,6 +26,7 @@ from gru_audio.data.plan import (
     rows_to_places,
 )
 from gru_audio.data.resident import CENTRE, Batch, Mixed, Mixing, Resident
+from gru_audio.tasks.task import joined
 from gru_audio.training import distributed
 from gru_audio.training.placement import Kind, Placement
 from gru_audio.training.step import DATA, METRICS, Program, TrainState, Weights
@@ -383,4 +384,4 @@ def _in_order(chunks: list[Scores], parts: list[np.ndarray]) -> Scores:
     if not any(map(len, parts)):
         return {}
     order = np.argsort(np.concatenate(parts))
-    return {k: np.concatenate([c[k] for c in chunks])[order] for k in chunks[0]}
+    return take(joined(chunks), order)

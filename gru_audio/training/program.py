@@ -1,5 +1,7 @@
 """Construction of the program of a run from a config, with checks of the combination."""
 
+import dataclasses
+
 from ml_collections import ConfigDict
 
 from gru_audio.audio.frontends import make_frontend
@@ -25,7 +27,13 @@ def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Pro
     features = None if signal.is_sound else signal.width
     frontend = make_frontend(config.frontend, signal.rate, features)
     task = make_task(config.task, field, frontend.features)
-    model = make_model(config.model, task.outputs, per_frame=task.per_frame, batch_axis=DATA)
+    model = make_model(
+        config.model,
+        task.outputs,
+        per_frame=task.per_frame,
+        keep_frames=task.aligned,
+        batch_axis=DATA,
+    )
     if not signal.is_sound:
         _check_augmentation(config.augment)
     if task.requires_raw_values and config.frontend.normalise:
@@ -33,17 +41,33 @@ def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Pro
             f"config.task.name={config.task.name} needs unnormalised values: "
             "set config.frontend.normalise=False."
         )
-    deltas = config.frontend.get("deltas", 0)
-    if deltas and task.needs is None:  # the inputs themselves are the targets
+    deltas, stack = config.frontend.get("deltas", 0), config.frontend.get("stack", 1)
+    if task.needs is None:  # the inputs themselves are the targets
+        if deltas:
+            raise UserError(
+                f"config.task.name={config.task.name} must be causal, and deltas are not: "
+                "set config.frontend.deltas=0."
+            )
+        if stack > 1:
+            raise UserError(
+                f"config.task.name={config.task.name} needs single frames: "
+                "set config.frontend.stack=1."
+            )
+    if config.augment.mixup and not task.mixable:
         raise UserError(
-            f"config.task.name={config.task.name} must be causal, and deltas are not: "
-            "set config.frontend.deltas=0."
+            f"config.augment.mixup: {task.needs.plural if task.needs else 'targets'} cannot be "
+            "mixed: set it to 0."
         )
     if task.causal and not model.causal:
         raise UserError(
             f"config.task.name={config.task.name} needs a causal model: set {model.look_ahead}."
         )
     if config.train.tbptt_frames:
+        if task.per_frame and not task.aligned:
+            raise UserError(
+                f"config.task.name={config.task.name} has one loss for a whole sequence: "
+                "set config.train.tbptt_frames=0."
+            )
         try:
             model.initial_state(1)
         except UserError as error:
@@ -51,7 +75,7 @@ def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Pro
                 f'config.model.name="{config.model.name}": {error} Otherwise set '
                 "config.train.tbptt_frames=0."
             ) from error
-    return Program(
+    program = Program(
         signal=signal,
         frontend=frontend,
         normalise=config.frontend.normalise,
@@ -61,11 +85,12 @@ def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Pro
         schedule=config.optimizer.schedule,
         time_masks=config.augment.time_masks,
         frequency_masks=config.augment.frequency_masks,
-        blocks=deltas + 1,
+        blocks=(deltas + 1) * stack,
         grad_accumulation=config.train.grad_accumulation,
         tbptt_frames=config.train.tbptt_frames,
         skip_nonfinite=config.train.skip_nonfinite,
     )
+    return dataclasses.replace(program, task=task.timed(program.frame_times))
 
 
 def _check_augmentation(augmentation: ConfigDict) -> None:

@@ -26,8 +26,8 @@ from gru_audio.audio.normalise import Normalisation
 from gru_audio.data.resident import Batch, Mixed
 from gru_audio.data.signal import Signal
 from gru_audio.nn.layer import Dropout
-from gru_audio.nn.model import Model
-from gru_audio.tasks.task import InputsAndTargets, Task
+from gru_audio.nn.model import Model, Outputs
+from gru_audio.tasks.task import FrameTimes, InputsAndTargets, Task
 from gru_audio.training import keys as uses
 from gru_audio.training import optimizer
 from gru_audio.training.keys import Keys, initial_key, step_keys
@@ -138,6 +138,13 @@ class Program:
     tbptt_frames: int
     skip_nonfinite: int
 
+    @property
+    def frame_times(self) -> FrameTimes:
+        """The times of the model's output frames."""
+        first, step = self.model.positions
+        hop, rate = self.frontend.hop, self.signal.rate
+        return FrameTimes((self.frontend.centre + first * hop) / rate, step * hop / rate)
+
     def init(
         self,
         seed: jax.Array,
@@ -229,7 +236,7 @@ class Program:
             terms, new_model_state, carry = rest
             return GradientSum(loss, terms, gradients, dict(new_model_state)), carry
 
-        length, per_frame = self.tbptt_frames, self.task.per_frame
+        length, per_frame = self.tbptt_frames, self.task.per_frame  # hence aligned
         if not 0 < length < prepared.inputs.shape[1]:
             return of_segment(model_state, keys, prepared, None, 1.0)[0]
         segments = -(-prepared.inputs.shape[1] // length)
@@ -330,27 +337,39 @@ class Program:
         self, weights: Weights, normalisation: Normalisation, batch: Batch
     ) -> dict[str, jax.Array]:
         """Returns the arrays (B, ...) that the task's metrics need."""
+        outputs, targets = self.outputs(weights, normalisation, batch)
+        return self.task.score(outputs.values, targets, outputs.lengths)
+
+    def outputs(
+        self, weights: Weights, normalisation: Normalisation, batch: Batch
+    ) -> tuple[Outputs, Any]:
+        """Returns the outputs of the model at evaluation, and the targets."""
         inputs, frames, targets = self.inputs_and_targets(normalisation, batch)
         variables = {"params": weights.params, **weights.model_state}
         outputs: Any = self.model.apply(variables, inputs, frames, train=False)
-        return self.task.score(outputs.values, targets, outputs.lengths)
+        return outputs, targets
 
     def inputs_and_targets(self, normalisation: Normalisation, batch: Batch) -> InputsAndTargets:
         """Returns inputs and targets of a batch at evaluation, without noise."""
         features, frames = self.features(batch)
-        labels = self.task.soft_labels(batch.labels)
+        labels = self._labels_of_crop(self.task.soft_labels(batch.labels), batch)
         return self.task.inputs_and_targets(normalisation(features), frames, labels)
 
     def features(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Returns unnormalised features (B, T, F) and numbers of valid frames (B,)."""
         return self.frontend(self.signal.floats(batch.signal), batch.length)
 
+    def _labels_of_crop(self, soft: Any, batch: Batch) -> Any:
+        """Returns soft labels with times from the beginning of the signal, not of the clip."""
+        start = batch.start / self.signal.rate
+        return self.task.moved(soft, jnp.ones_like(start), -start)
+
     def _training_labels(self, state: TrainState, batch: Batch) -> Any:
         """Returns the labels of a batch with the member's smoothing and class weights."""
         soft = self.task.soft_labels(batch.labels, state.hyper.get("task.label_smoothing", 0.0))
-        if state.class_weights is None:
-            return soft
-        return self.task.weighted(soft, batch.labels, state.class_weights)
+        if state.class_weights is not None:
+            soft = self.task.weighted(soft, batch.labels, state.class_weights)
+        return self._labels_of_crop(soft, batch)
 
     def augmented(
         self, state: TrainState, keys: jax.Array, batch: Batch, mixed: Mixed
@@ -361,10 +380,12 @@ class Program:
         labels = self._training_labels(state, batch)
         if "augment.speed" in hyper:
             most = hyper["augment.speed"]
-            waveform, length = augment.speed(keys[:, uses.SPEED], waveform, length, most)
+            waveform, length, factor = augment.speed(keys[:, uses.SPEED], waveform, length, most)
+            labels = self.task.moved(labels, factor, jnp.zeros_like(factor))
         if "augment.time_shift_ms" in hyper:
             most = hyper["augment.time_shift_ms"] * rate
-            waveform = augment.time_shift(keys[:, uses.TIME_SHIFT], waveform, length, most)
+            waveform, shift = augment.time_shift(keys[:, uses.TIME_SHIFT], waveform, length, most)
+            labels = self.task.moved(labels, jnp.ones(shift.shape), shift / self.signal.rate)
         if "augment.gain_db" in hyper:
             waveform = augment.gain(keys[:, uses.GAIN], waveform, hyper["augment.gain_db"])
         if mixed.background is not None:
@@ -390,7 +411,7 @@ class Program:
         bands = hyper.get("augment.frequency_mask_bands")
         if time_ms is None and bands is None:
             return prepared
-        hop = self.frontend.samples(2) - self.frontend.samples(1)
+        hop = self.frontend.hop
         masked = augment.spec_augment(
             keys[:, uses.SPEC_AUGMENT],
             prepared.inputs,

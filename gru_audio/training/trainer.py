@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from gru_audio.data.group import GroupData
 from gru_audio.settings import UserError
 from gru_audio.tasks.metrics import measure, metrics_of, selected
+from gru_audio.tasks.task import decoded
 from gru_audio.training import distributed
 from gru_audio.training.checkpoint import Checkpointer
 from gru_audio.training.loader import Scores, Series
@@ -233,7 +234,8 @@ class _Evaluator:
             if not scores[m]:
                 improved[m], state.best_step[m] = True, state.step
                 continue
-            metrics = measure(metrics_of(self._population.program.task), scores[m])
+            task = self._population.program.task
+            metrics = measure(metrics_of(task), decoded(scores[m], task.decoding(None)))
             records.append(
                 {"run": member.name, "step": state.step}
                 | {f"validation/{name}": value for name, value in metrics.items()}

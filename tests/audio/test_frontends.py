@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
-from gru_audio.audio.frontends import Deltas, LogMel, Mfcc, Pcen, RawFrames, make_frontend
+from gru_audio.audio.frontends import (
+    Deltas,
+    LogMel,
+    Mfcc,
+    Pcen,
+    RawFrames,
+    Stacked,
+    make_frontend,
+)
 from gru_audio.audio.frontends.log_mel import hann, mel_bands
 from gru_audio.audio.frontends.mfcc import cosine_transform
 from gru_audio.settings import UserError
@@ -172,6 +180,7 @@ FRONTENDS = [
     Pcen(SETTINGS["8k"]),
     RawFrames(16000, 160),
     Deltas(Mfcc(SETTINGS["8k"], 13), 2),
+    Stacked(Mfcc(SETTINGS["8k"], 13), 3),
 ]
 
 
@@ -306,6 +315,32 @@ def test_deltas_of_ready_features():
     assert (frontend.features, frames.tolist()) == (4, [3])
     np.testing.assert_array_equal(features[..., :2], values)
     np.testing.assert_allclose(features[0, :3, 2:], [[0.5, 2.5], [2, 2.5], [1.5, 0]], atol=1e-6)
+
+
+def test_stacked_frames():
+    """The last frame of a clip repeats where a stacked frame is not full."""
+    changes = {"name": "frames", "stack": 2}
+    frontend = make_frontend(ConfigDict({**CONFIG, **changes}), 100, features=1)
+    values = np.array([[1, 2, 3, 99, 99], [4, 5, 6, 7, 8]], np.float32)[..., None]
+    features, frames = frontend(values, np.array([3, 5]))
+    assert (frontend.features, frontend.hop, frontend.centre) == (2, 2, 1.0)
+    assert frames.tolist() == [2, 3]
+    np.testing.assert_array_equal(features[0, :2], [[1, 2], [3, 3]])
+    np.testing.assert_array_equal(features[1], [[4, 5], [6, 7], [8, 8]])
+    for samples in range(1, 9):
+        count = frontend.frames(samples)
+        assert count == -(-samples // 2)
+        assert frontend.samples(count) <= samples < frontend.samples(count + 1)
+
+
+def test_centres_of_frames():
+    """The centre of a stacked frame is the middle of the samples it covers."""
+    log_mel = SETTINGS["8k"]
+    assert log_mel.centre == log_mel.fft_size / 2
+    covered = log_mel.samples(3)
+    assert Stacked(log_mel, 3).centre == covered / 2
+    assert Deltas(log_mel, 1).centre == log_mel.centre
+    assert RawFrames(16000, 160).centre == 80
 
 
 @pytest.mark.parametrize(

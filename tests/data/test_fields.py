@@ -79,7 +79,7 @@ def data_dir(tmp_path_factory):
     for line in (
         "label: 2 classes: a, b",
         "kinds: 2 tags: high, low",
-        "words: texts of up to 12 characters, ",
+        "words: texts of up to 12 characters; ",
         "age: numbers from -3 to 1e+06",
         "events: 9 events, 2 classes of events: cat, owl",
     ):
@@ -101,7 +101,9 @@ def numbers(source):
 def test_values_of_a_manifest(source, numbers):
     assert source.fields == {
         "kinds": TagsField(("high", "low")),
-        "words": TextField("".join(sorted(set("caf\u00e9 au laitno")))),
+        "words": TextField(
+            "".join(sorted(set("caf\u00e9 au laitno"))), ("au", "caf\u00e9", "lait", "no")
+        ),
         "age": NumberField(),
         "label": ClassField(("a", "b")),
         "events": EventsField(("cat", "owl")),
@@ -296,7 +298,7 @@ JSON = st.recursive(
         JSON,
         st.fixed_dictionaries(
             {"kind": st.sampled_from([*KINDS, "other"])},
-            optional={"names": JSON, "characters": JSON, "other": JSON},
+            optional={"names": JSON, "characters": JSON, "words": JSON, "other": JSON},
         ),
     )
 )
@@ -307,7 +309,14 @@ def test_a_damaged_description_is_refused_or_a_field(description):
         return
     names = getattr(field, "names", ())
     assert all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
-    assert fields.describe(field).keys() == description.keys()
+    assert fields.describe(field).keys() - {"words"} == description.keys() - {"words"}
+
+
+def test_old_descriptions_of_texts_have_no_words():
+    assert described({"kind": "text", "characters": "ab"}) == TextField("ab", ())
+    for damaged in ({"words": ["a"]}, {"characters": "ab", "words": ["a", "a"]}):
+        with pytest.raises((UserError, ValueError)):
+            described({"kind": "text"} | damaged)
 
 
 BAD_COLUMNS = [

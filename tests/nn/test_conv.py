@@ -69,11 +69,31 @@ def test_a_clip_in_a_padded_batch_gives_what_it_gives_alone(blocks, padding):
 @pytest.mark.parametrize("kernel", [1, 2, 5])
 def test_a_step_of_n_keeps_one_frame_in_n(kernel, stride):
     front, variables = made(f"2 {kernel}x3 stride {stride}x2", f"3 {kernel}x3 pool {stride}x2")
-    assert front.subsampling == stride**2
+    assert front.positions.step == stride**2
     frames, lengths = run(front, variables, INPUTS, LENGTHS)
     halves = [-(-n // stride) for n in LENGTHS.tolist()]
     assert lengths.tolist() == [-(-n // stride) for n in halves]
     assert frames.shape == (3, int(lengths.max()), 3 * FEATURES // 4)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("block", ["1 3x1", "1 4x1 stride 2x1", "1 3x1 stride 2x1 pool 3x1"])
+def test_outputs_lie_at_the_centres_of_the_frames_they_read(block, padding):
+    """The frames that an output depends on are found by changing one input frame at a time."""
+    front = ConvFront((parse_block(block), parse_block("1 3x1 stride 2x1")), False, padding)
+    time = 60
+    inputs = jnp.arange(1.0, time + 1)[None, :, None]
+    variables = jax.tree.map(
+        jnp.ones_like, front.init(jax.random.key(0), inputs, jnp.array([time]), train=False)
+    )
+    changed = jnp.tile(inputs, (time, 1, 1)) + 1e3 * jnp.eye(time)[..., None]
+    plain, lengths = run(front, variables, inputs, jnp.array([time]))
+    frames, _ = run(front, variables, changed, jnp.full(time, time))
+    read = np.asarray(frames != plain).any(-1)  # (changed frame, output)
+    for output in range(2, int(lengths[0]) - 3):  # away from the padding
+        frames_read = np.flatnonzero(read[:, output])
+        centre = (frames_read[0] + frames_read[-1]) / 2
+        assert centre == front.positions.first + front.positions.step * output
 
 
 def test_values_against_pytorch():

@@ -11,6 +11,7 @@ from gru_audio.audio.frontends.log_mel import LogMel
 from gru_audio.audio.frontends.mfcc import Mfcc
 from gru_audio.audio.frontends.pcen import Pcen
 from gru_audio.audio.frontends.plain import RawFrames, Ready
+from gru_audio.audio.frontends.stack import Stacked
 from gru_audio.settings import UserError, choose, make, setting
 
 FRONTENDS: dict[str, Any] = {
@@ -48,10 +49,17 @@ class FrontendSettings:
         when=("deltas", bool),
         doc="The slopes are fitted to this many frames on either side.",
     )
+    stack: int = setting(
+        1,
+        low=1,
+        high=64,
+        unit="frames",
+        doc="Frames that are concatenated to one, for fewer steps of the recurrent layers.",
+    )
 
 
 def make_frontend(config: ConfigDict, sample_rate: int, features: int | None = None) -> Frontend:
-    """Returns the frontend `config.name`, with the deltas of `config.deltas`.
+    """Returns the frontend `config.name`, with its deltas and stacked frames.
 
     Args:
       config: the `frontend` section of a config.
@@ -68,6 +76,6 @@ def make_frontend(config: ConfigDict, sample_rate: int, features: int | None = N
         kind = f"one of {', '.join(suited)}" if suited[1:] else suited[0]
         raise UserError(f"The data set holds {what}: set config.frontend.name={kind}.")
     frontend = make(chosen, config, sample_rate=sample_rate, features=features)
-    if not config.get("deltas"):
-        return frontend
-    return Deltas(frontend, config.deltas, config.delta_frames)
+    if config.get("deltas"):
+        frontend = Deltas(frontend, config.deltas, config.delta_frames)
+    return Stacked(frontend, config.stack) if config.get("stack", 1) > 1 else frontend

@@ -38,6 +38,10 @@ class Frontend(Protocol):
         """Samples from one frame to the next."""
 
     @property
+    def centre(self) -> float:
+        """Samples from the beginning of a clip to the centre of its first frame."""
+
+    @property
     def features(self) -> int:
         """Features per frame."""
 
@@ -79,6 +83,10 @@ class Derived:
     @property
     def hop(self) -> int:
         return self.source.hop
+
+    @property
+    def centre(self) -> float:
+        return self.source.centre
 
     def frames(self, samples: Count) -> Count:
         return self.source.frames(samples)

@@ -127,6 +127,10 @@ class LogMel:
         return _next_power_of_two(self.window) if self.n_fft is None else self.n_fft
 
     @property
+    def centre(self) -> float:
+        return self.fft_size / 2
+
+    @property
     def highest(self) -> float:
         """Upper edge of the bands in Hz."""
         return self.sample_rate / 2 if self.f_max is None else self.f_max

@@ -30,6 +30,10 @@ class RawFrames:
         return self.frame_size
 
     @property
+    def centre(self) -> float:
+        return self.frame_size / 2
+
+    @property
     def features(self) -> int:
         return self.frame_size
 
@@ -54,6 +58,7 @@ class Ready:
     features: int
 
     hop: ClassVar[int] = 1
+    centre: ClassVar[float] = 0.5
     of_sound: ClassVar[bool] = False
     takes_deltas: ClassVar[bool] = True
 

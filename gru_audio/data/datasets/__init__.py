@@ -1,7 +1,10 @@
 """The data set builders of `gru_audio.prepare`, by their names on the command line."""
 
+from gru_audio.data.datasets.an4 import An4, An4Mfcc
+from gru_audio.data.datasets.birdsong import Birdsong
 from gru_audio.data.datasets.catalogue import Catalogue
 from gru_audio.data.datasets.clips import ClipBuilder
+from gru_audio.data.datasets.dcase2016_task2_remix import Dcase2016Task2Remix
 from gru_audio.data.datasets.esc import Esc10, Esc50
 from gru_audio.data.datasets.features import Features
 from gru_audio.data.datasets.folder import Folder
@@ -20,14 +23,20 @@ from gru_audio.data.datasets.synthetic import (
     Counting,
 )
 from gru_audio.data.datasets.tts_digits import TtsDigits
+from gru_audio.data.datasets.yesno import Yesno
 
 BUILDERS: dict[str, type[ClipBuilder]] = {
     "spoken_digit": SpokenDigit,
     "tts_digits": TtsDigits,
     "speech_commands": SpeechCommands,
+    "an4": An4,
+    "an4_mfcc": An4Mfcc,
+    "yesno": Yesno,
     "esc10": Esc10,
     "esc50": Esc50,
     "gtzan": Gtzan,
+    "birdsong": Birdsong,
+    "dcase2016_task2_remix": Dcase2016Task2Remix,
     "jsb_chorales": JsbChorales,
     "muse_data": MuseData,
     "nottingham": Nottingham,

@@ -2,15 +2,16 @@
 
 import collections
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gru_audio.data.datasets import archive as archives
-from gru_audio.data.datasets.tables import Row, read_table
+from gru_audio.data.datasets import event_lists
 from gru_audio.data.fields import (
     ClassField,
     Event,
@@ -21,6 +22,7 @@ from gru_audio.data.fields import (
     TextField,
     Value,
     clean,
+    shorten,
 )
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError
@@ -29,8 +31,12 @@ CLASS, NUMBER, TEXT, EMPTY = "classes", "numbers", "free text", "nothing"  # con
 FLAGS = {NUMBER: "--numbers", TEXT: "--text"}  # flags that keep other columns than classes
 NONE = ("none", "<none>")  # cells for a clip without tags; the second also for an empty text
 SEPARATOR = "+"  # between tags
+UPPER, LOWER, KEEP = "upper", "lower", "keep"  # the letters of texts
 EVENTS = "events"  # the name of the field of an event list
+REFUSED, NO_EVENTS = "refuse", "empty"  # files that are not in an event list
 
+_LETTERS: dict[str, Callable[[str], str]] = {UPPER: str.upper, LOWER: str.lower, KEEP: str}
+_APOSTROPHE = re.compile(r"(?<=[^\W_])['\u2019](?=[^\W_])")
 _CLIPS_A_CLASS = 2  # the least mean number of clips per value of a column of classes
 _CODES = 20  # a column with more different integers has numbers, not classes
 
@@ -70,11 +76,18 @@ class Wanted:
       columns: the fields that are read from columns.
       separator: the separator between the tags in a cell.
       events: the path of an event list, whose field is `EVENTS`; None: no events.
+      unannotated: what holds for files that are not in the event list: "refuse" them; "empty": they
+        have no events; None: their events are unknown.
+      case: `UPPER`, `LOWER` or `KEEP`: the letters of texts.
+      strip_punctuation: whether texts lose their punctuation; see `written`.
     """
 
     columns: tuple[Column, ...]
     separator: str
     events: Path | None
+    case: str
+    strip_punctuation: bool
+    unannotated: str | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -84,7 +97,11 @@ class Wanted:
             for flag, kind in _KINDS.items()
         }
         settings["separator"] = None if self.separator == SEPARATOR else self.separator
-        return settings | {"events": archives.sha256(self.events) if self.events else None}
+        settings["case"] = None if self.case == KEEP else self.case
+        settings["strip_punctuation"] = self.strip_punctuation or None
+        settings["events"] = event_lists.fingerprint(self.events) if self.events else None
+        # Only where it is set, so that data sets without it stay valid.
+        return settings | ({"unannotated": self.unannotated} if self.unannotated else {})
 
     def kinds(self, columns: Iterable[Column]) -> dict[str, type[Field]]:
         """Returns the field types by name, with that of the events.
@@ -104,15 +121,17 @@ class Wanted:
         """Parses a cell as a value of a field type; None if the cell is empty.
 
         Raises:
-          UserError: the cell should be a number and is not.
+          UserError: the cell should be a number and is not, or its text has control characters.
         """
+        if kind is TextField and (problem := TextField.problem(cell, 0)):
+            raise UserError(f"{problem} in {cell!r}.")
         cell = clean(cell)
         if not cell:
             return None
         if kind is TagsField:
             return frozenset(map(clean, cell.split(self.separator))) - {"", *NONE}
         if kind is TextField:
-            return "" if cell == NONE[1] else cell
+            return "" if cell == NONE[1] else written(cell, self.case, self.strip_punctuation)
         if kind is NumberField:
             return _number(cell)
         return cell
@@ -121,20 +140,24 @@ class Wanted:
         """Reads the events of the named files.
 
         Returns:
-          The events of each file, None if the list has no row for it; and remarks.
+          The events of each file, None if they are unknown; and remarks.
 
         Raises:
-          UserError: the list is invalid, or has none of these files.
+          UserError: the list is invalid, or lacks files that it must have.
         """
         if not self.events:
             return [None] * len(names), []
-        events = _read_events(self.events)
-        if not (known := events.keys() & set(names)):
-            first = next(iter(events))
-            raise UserError(f"{self.events} lists {first}, but there is no clip of that name.")
-        others = len(events) - len(known)
-        remarks = [f"Files in the event list without a clip: {others}."] if others else []
-        return [events.get(name) for name in names], remarks
+        events, remarks = event_lists.read(self.events, names)
+        if missing := [name for name in dict.fromkeys(names) if name not in events]:
+            which = f"Clips that are not in the event list: {len(missing)} ({shorten(missing, 3)})."
+            if self.unannotated == REFUSED:
+                raise UserError(
+                    f"{which} --unannotated {NO_EVENTS} takes them for clips without events."
+                )
+            state = "They have no events" if self.unannotated else "Their events are unknown"
+            remarks.append(f"{which} {state}.")
+        unlisted: Value = () if self.unannotated == NO_EVENTS else None
+        return [events.get(name, unlisted) for name in names], remarks
 
 
 _KINDS: dict[str, type[Field]] = {"tags": TagsField, "text": TextField, "numbers": NumberField}
@@ -148,6 +171,9 @@ def wanted(
     numbers: Iterable[str] | None = None,
     separator: str = SEPARATOR,
     events: Path | str | None = None,
+    unannotated: str | None = None,
+    case: str = KEEP,
+    strip_punctuation: bool = False,
 ) -> Wanted:
     """Parses the options that request fields.
 
@@ -155,13 +181,48 @@ def wanted(
       fields, tags, text, numbers: fields of each type, as for `Column.parse`.
       separator: the separator between tags.
       events: the path of an event list.
+      unannotated: see `Wanted`.
+      case, strip_punctuation: how texts are written; see `Wanted`.
+
+    Raises:
+      UserError: an option is invalid.
     """
     if not separator:
         raise UserError("--separator must not be empty: it separates tags, as in a+b.")
+    if unannotated and not events:
+        raise UserError(
+            "--unannotated is about files that an event list lacks: pass --events, too."
+        )
+    if case not in _LETTERS:
+        raise UserError(f'--case is {", ".join(_LETTERS)}, not "{case}".')
+    if (case != KEEP or strip_punctuation) and not text:
+        raise UserError("--case and --strip_punctuation change texts: name them by --text.")
     options: dict[type[Field], Iterable[str] | None] = {ClassField: fields}
     options |= zip(_KINDS.values(), (tags, text, numbers), strict=True)
     columns = [Column.parse(each, kind) for kind, texts in options.items() for each in texts or ()]
-    return Wanted(tuple(columns), separator, local_path(events) if events else None)
+    events = local_path(events) if events else None
+    return Wanted(tuple(columns), separator, events, case, strip_punctuation, unannotated)
+
+
+def written(text: str, case: str, strip_punctuation: bool) -> str:
+    """Returns a text with other letters and without punctuation, as the user wants.
+
+    Args:
+      text: a text.
+      case: `UPPER`, `LOWER` or `KEEP`.
+      strip_punctuation: replace punctuation (Unicode category P) by white space, which is then
+        collapsed. An apostrophe between two letters or digits stays, as in "don't".
+    """
+    text = _LETTERS[case](text)
+    if not strip_punctuation:
+        return text
+    kept = {match.start() for match in _APOSTROPHE.finditer(text)}
+    return clean(
+        "".join(
+            " " if unicodedata.category(c)[0] == "P" and i not in kept else c
+            for i, c in enumerate(text)
+        )
+    )
 
 
 def part_of(
@@ -242,28 +303,3 @@ def _number(cell: str) -> float:
     if not math.isfinite(number):
         raise UserError(f'"{cell}" is not a number: leave the cell empty if it is unknown.')
     return number
-
-
-def _read_events(path: Path) -> dict[str, tuple[Event, ...]]:
-    """Reads the events of each file from a table with the columns file, onset, offset and label.
-
-    A row with a file alone means that the file has no events.
-    """
-    rows: Sequence[Row] = read_table(path, ("file", "onset", "offset", "label"))
-    events: dict[str, list[Event]] = collections.defaultdict(list)
-    for number, row in enumerate(rows, 1):
-        of_file = events[row["file"]]
-        cells = [row[column] for column in ("onset", "offset", "label")]
-        if not any(cells):
-            continue
-        try:
-            onset, offset = float(cells[0]), float(cells[1])
-        except ValueError:
-            onset = offset = math.nan
-        if not (math.isfinite(onset) and math.isfinite(offset)) or not cells[2]:
-            raise UserError(
-                f"{path}, row {number}: an event needs an onset and an offset in seconds, and a "
-                f"label; this one has {', '.join(map(repr, cells))}."
-            )
-        of_file.append(Event(onset, offset, cells[2]))
-    return {file: tuple(found) for file, found in events.items()}

@@ -11,7 +11,7 @@ from gru_audio.audio.io import Audio, BadAudio
 from gru_audio.data.datasets import archive as archives
 from gru_audio.data.datasets import feature_files, splitting
 from gru_audio.data.datasets.clips import SKIP, Clip, ClipBuilder
-from gru_audio.data.datasets.columns import EVENTS, SEPARATOR, Column, strata, wanted
+from gru_audio.data.datasets.columns import EVENTS, KEEP, SEPARATOR, Column, strata, wanted
 from gru_audio.data.datasets.feature_files import Sequences
 from gru_audio.data.datasets.tables import Row, read_table
 from gru_audio.data.fields import Value
@@ -42,6 +42,9 @@ class Features(ClipBuilder):
         numbers: Sequence[str] | None = None,
         separator: str = SEPARATOR,
         events: Path | str | None = None,
+        unannotated: str | None = None,
+        case: str = KEEP,
+        strip_punctuation: bool = False,
         split: str | None = None,
         split_by: str | None = None,
         drop: str | None = None,
@@ -66,7 +69,8 @@ class Features(ClipBuilder):
           tags, text, numbers: fields of other types, as NAME or NAME=COLUMN.
           separator: the separator between tags.
           events: a table with the columns file, onset, offset and label, where file is the name of
-            a sequence; see `Manifest`.
+            a sequence; see `Manifest`, also for `unannotated`.
+          case, strip_punctuation: how texts are written; see `Manifest`.
           split: the column with the splits; by default "split". Without it splits are drawn.
           split_by: a column. The splits are then drawn so that each of its values is in one split
             only. By default "group", if there is neither "split" nor this.
@@ -83,7 +87,15 @@ class Features(ClipBuilder):
         archive = local_path(archive)
         listed = read_table(local_path(manifest), ()) if manifest else []
         self._wanted = wanted(
-            fields, tags=tags, text=text, numbers=numbers, separator=separator, events=events
+            fields,
+            tags=tags,
+            text=text,
+            numbers=numbers,
+            separator=separator,
+            events=events,
+            unannotated=unannotated,
+            case=case,
+            strip_punctuation=strip_punctuation,
         )
         chosen = self._wanted.columns
         used = [field.column for field in chosen] + [c for c in (split, split_by, drop) if c]
@@ -130,7 +142,7 @@ class Features(ClipBuilder):
             root = archives.unpack(root, scratch)
         kept = [i for i, row in enumerate(self._rows) if not (self._drop and row[self._drop])]
         rows = [self._rows[i] for i in kept]
-        labels = [self._labels(row) for row in rows]
+        labels = [self._labels(i) for i in kept]
         existing = None
         if self._split:
             existing = [row[self._split] for row in rows]
@@ -162,11 +174,15 @@ class Features(ClipBuilder):
             return i
         return values.shape, hashlib.blake2b(values.tobytes(), digest_size=16).digest()
 
-    def _labels(self, row: Row) -> dict[str, Value]:
-        return {
-            field.name: self._wanted.value(self._cell(row, field), field.kind)
-            for field in self._fields
-        }
+    def _labels(self, i: int) -> dict[str, Value]:
+        cells = [self._cell(self._rows[i], field) for field in self._fields]
+        try:
+            return {
+                field.name: self._wanted.value(cell, field.kind)
+                for field, cell in zip(self._fields, cells, strict=True)
+            }
+        except UserError as error:
+            raise UserError(f"Sequence {self._name(i)}: {error}") from error
 
     def _cell(self, row: Row, field: Column) -> str:
         value = row[field.column]

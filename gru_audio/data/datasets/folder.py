@@ -37,6 +37,7 @@ class Folder(ClipBuilder):
         tags: Sequence[str] | None = None,
         separator: str = SEPARATOR,
         events: Path | str | None = None,
+        unannotated: str | None = None,
         split_by: str | None = None,
         fractions: Sequence[float | str] = splitting.FRACTIONS,
         seed: int = 0,
@@ -53,7 +54,8 @@ class Folder(ClipBuilder):
           tags: ["label"] if the names of directories are sets of tags, such as "speech+music" or
             "none".
           separator: the separator between tags.
-          events: a table with the columns file, onset, offset and label; see `Manifest`.
+          events: a list of events; see `event_lists`.
+          unannotated: see `Manifest`.
           split_by: a regular expression that finds the group of a clip in its path below `folder`:
             the first group of parentheses that matches, or the whole match if there are no
             parentheses. The splits are then drawn at random, whatever the folders say, with each
@@ -69,7 +71,9 @@ class Folder(ClipBuilder):
         folder = local_path(folder) if folder else None
         fractions = splitting.shares(fractions)
         self.name = name
-        self._wanted = wanted(tags=tags, separator=separator, events=events)
+        self._wanted = wanted(
+            tags=tags, separator=separator, events=events, unannotated=unannotated
+        )
         if self._wanted.columns not in ((), (Column("label", "label", "", TagsField),)):
             raise UserError('The only tags of a folder are "label": pass --tags label.')
         columns = [*(self._wanted.columns or [Column("label", "label")])]

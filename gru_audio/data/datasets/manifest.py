@@ -13,7 +13,7 @@ from gru_audio.audio.io import decode
 from gru_audio.data.datasets import archive as archives
 from gru_audio.data.datasets import columns, splitting, user_files
 from gru_audio.data.datasets.clips import SKIP, Clip, ClipBuilder, problem_of_name
-from gru_audio.data.datasets.columns import EVENTS, SEPARATOR, Column
+from gru_audio.data.datasets.columns import EVENTS, KEEP, SEPARATOR, Column
 from gru_audio.data.datasets.tables import Row, read_table
 from gru_audio.data.fields import Value
 from gru_audio.paths import local_path
@@ -53,6 +53,9 @@ class Manifest(ClipBuilder):
         numbers: Sequence[str] | None = None,
         separator: str = SEPARATOR,
         events: Path | str | None = None,
+        unannotated: str | None = None,
+        case: str = KEEP,
+        strip_punctuation: bool = False,
         split_by: str | None = None,
         fractions: Sequence[float | str] = splitting.FRACTIONS,
         seed: int = 0,
@@ -71,7 +74,11 @@ class Manifest(ClipBuilder):
             that hold classes.
           tags, text, numbers: fields of other types, as NAME or NAME=COLUMN.
           separator: the separator between tags. "none" is a clip without tags.
-          events: the table of events.
+          events: the list of events: a table, or a folder of label tracks; see `event_lists`.
+          unannotated: files that the list lacks: "refuse" them, "empty": they have no events; by
+            default their events are unknown.
+          case: "upper" or "lower" changes the letters of texts; "keep" does not.
+          strip_punctuation: whether texts lose their punctuation, except apostrophes in words.
           split_by: a column. The splits are then drawn at random, whatever the column "split" says,
             so that each of its values is in one split only, and the column becomes a field. "file"
             keeps the rows of each file together. By default "group", if there is neither "split"
@@ -86,7 +93,15 @@ class Manifest(ClipBuilder):
         archives.check_place(folder, archive)
         self._manifest = local_path(manifest)
         self._wanted = columns.wanted(
-            fields, tags=tags, text=text, numbers=numbers, separator=separator, events=events
+            fields,
+            tags=tags,
+            text=text,
+            numbers=numbers,
+            separator=separator,
+            events=events,
+            unannotated=unannotated,
+            case=case,
+            strip_punctuation=strip_punctuation,
         )
         chosen = [*self._wanted.columns]
         for field in chosen:

@@ -417,7 +417,7 @@ def test_real_spectrograms(tmp_path):
 def test_real_cepstra(tmp_path):
     archive, manifest = sounds.archive("an4/*.tar.gz"), sounds.archive("an4/manifest.csv")
     options = {"archive": archive, "manifest": manifest, "clip": "features", "rate": 100}
-    source = prepared("features", tmp_path, name="an4", **options)
+    source = prepared("features", tmp_path, name="cepstra", **options)
     with manifest.open(newline="") as file:
         truth = {row["features"]: int(row["frames"]) for row in csv.DictReader(file)}
     lengths = source.columns["length"].tolist()

@@ -1,0 +1,1 @@
+"""Sound events on the host: from probabilities of frames to lists of events, and their metrics."""

@@ -1,0 +1,37 @@
+"""Writes lists of sound events as other programs read them."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+
+from gru_audio.data.fields import Event, clean
+
+DCASE_COLUMNS = ("filename", "onset", "offset", "event_label")
+
+
+def dcase(events: Mapping[str, Iterable[Event]]) -> str:
+    """Returns a table of the events of recordings, with the columns of the DCASE challenges.
+
+    A recording without events has a row with its name alone. Names with a tab or a line break are
+    quoted. Times have a resolution of 1 ms.
+
+    Args:
+      events: the events by the names of the recordings.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    if "\r" in "".join(events):  # Python before 3.13 quotes a carriage return only with all values
+        writer = csv.writer(text, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writerow(DCASE_COLUMNS)
+    for name, of_name in events.items():
+        rows = [(name, f"{on:.3f}", f"{off:.3f}", label) for on, off, label in of_name]
+        writer.writerows(rows or [(name, "", "", "")])
+    return text.getvalue()
+
+
+def audacity(events: Iterable[Event]) -> str:
+    """Returns the events of one recording as a label track of Audacity.
+
+    White space in labels becomes single spaces, because a label track has no quotes.
+    """
+    return "".join(f"{on:.6f}\t{off:.6f}\t{clean(label)}\n" for on, off, label in events)
