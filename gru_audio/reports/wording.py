@@ -7,7 +7,7 @@ from typing import Any
 
 from gru_audio.data.signal import Signal
 from gru_audio.reports.comparison import Comparison, Variant
-from gru_audio.reports.gate_plots import Heard
+from gru_audio.reports.gate_plots import Excerpts
 from gru_audio.reports.results import Results, Run
 from gru_audio.reports.statistics import FEWEST, Estimate
 from gru_audio.reports.verdicts import Pair, Verdict
@@ -83,7 +83,7 @@ def replicates(runs: Sequence[Run]) -> str:
 
 def progress(results: Results) -> str:
     """Returns how many runs have finished; "" if all have."""
-    states = Counter(run.standing.state for run in results.runs)
+    states = Counter(run.run_state.state for run in results.runs)
     finished = states.pop(FINISHED, 0)
     if not states:
         return ""
@@ -141,7 +141,7 @@ def pair(finding: Pair, scale: Scale) -> str:
 def headline(comparison: Comparison) -> str:
     """Returns the verdict on the best variant in a few words."""
     if not comparison.variants:
-        return "No run has finished yet"
+        return "No finished run can be used" if comparison.damaged else "No run has finished yet"
     best, *others = [quoted(variant.name) for variant in comparison.variants]
     scale = comparison.results.metric.scale
     if not others:
@@ -229,9 +229,9 @@ def sampling(comparison: Comparison) -> str:
 def cautions(comparison: Comparison) -> list[str]:
     """Returns the limits of the intervals, and the runs and examples that are left out."""
     sets, word = comparison.test_sets, comparison.results.cluster or "cluster"
-    if not sets:
-        return []
     texts = damages(comparison)
+    if not sets:
+        return texts
     repeats = len(sets) if len(sets) > 1 else sets[0].replicates
     if repeats < FEWEST:
         texts.append(
@@ -263,8 +263,9 @@ def cautions(comparison: Comparison) -> list[str]:
             "Variants are compared on the replicates that all of them have; "
             f"{_count(comparison.left_out, 'more run')} left out."
         )
-    compared = {variant.name for variant in comparison.variants}
-    if lacking := [name for name in comparison.results.variants if name not in compared]:
+    known = {variant.name for variant in comparison.variants}
+    known |= {run.variant for run in comparison.damaged}
+    if lacking := [name for name in comparison.results.variants if name not in known]:
         texts.append(f"No run of {listed(list(map(quoted, lacking)))} has finished.")
     for variant in comparison.variants:
         if len(variant.runs) < variant.planned:
@@ -328,11 +329,11 @@ def _against(finding: Pair, scale: Scale) -> str:
     return f"{text} ({p_value(finding.p)}{words.get(finding.verdict, '')})"
 
 
-def listener(heard: Heard) -> str:
+def gate_model(shown: Excerpts) -> str:
     """Returns a legend for the gates shown with the examples; "" if there are none."""
-    if heard.listener is None:
+    if shown.gate_model is None:
         return ""
-    model, signal = heard.listener, next(iter(heard.excerpts.values())).signal
+    model, signal = shown.gate_model, next(iter(shown.excerpts.values())).signal
     return (
         f"The gates are those of run {model.run}, layer {model.layer}. Each row is a unit; dark is "
         "an open gate (1), blank is a closed gate (0). Units are sorted by their time constants, "
