@@ -100,3 +100,6 @@ def test_two_processes_give_the_numbers_of_one(spelling, tmp_path):
     np.testing.assert_array_equal(
         one["predictions"]["hypothesis"], two["predictions"]["hypothesis"]
     )
+    page = (tmp_path / "1" / "report" / "index.html").read_text()
+    assert "<h2>Transcripts</h2>" in page and "Where the transcripts differ" in page
+    assert "<del>" in page and "Most frequent transcript" in page

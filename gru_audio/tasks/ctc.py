@@ -115,7 +115,7 @@ class Ctc(Task):
             f"{names.size} of {used.size} examples have no loss, since their text has unknown "
             f"tokens, or needs more frames than the model outputs: {shorten(names, _SHOWN)}."
         )
-        lost = 1 - usable[ids["train"]].mean()
+        lost = (~usable[ids["train"]]).mean()
         if lost > _MOST_UNUSABLE:
             raise UserError(
                 f"{lost:.1%} of the training examples have no loss. {notes[-1]} Reduce "
