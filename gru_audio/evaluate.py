@@ -149,34 +149,37 @@ def _add_text_scores(
     data, transcriber = trained.config.data, Transcriber(trained)
     for remark in transcriber.tokens.remarks(texts):
         print(f"note: {source.name}, {_SPLIT.value}: {remark}", file=sys.stderr)
-    home = source if _DATA.value is None else open_source(data.name, _DATA_DIR.value or data.dir)
-    roles, known = select(home, data, trained.config.seed), home.values(data.target)["text"]
+    own = None  # the data set of the run, as far as it is needed
+    if _DATA.value is None or _LM.value:
+        own = open_source(data.name, _DATA_DIR.value or data.dir) if _DATA.value else source
+        roles, known = select(own, data, trained.config.seed), own.values(data.target)["text"]
     settings: dict[str, Any] = {}
     if _BEAM.value:
-        ngram = _language_model(trained, known[roles["train"]])
+        ngram = None
+        if own and _LM.value:
+            ngram = _language_model(trained, _LM.value, known[roles["train"]])
         search = beam_search(trained, _BEAM.value, ngram, lexicon=_LEXICON.value)
         settings = {"beam": search.width, "lexicon": _LEXICON.value}
-        if ngram:
-            validation = roles["validation"]
-            log_probs = transcriber.log_probs(home.signals(validation))
-            search = tune(search, log_probs, known[validation].tolist())
+        if own and ngram:
+            if len(validation := roles["validation"]):
+                log_probs = transcriber.log_probs(own.signals(validation))
+                search = tune(search, log_probs, known[validation].tolist())
             settings |= {"lm": _LM.value, "lm_weight": search.alpha, "word_bonus": search.beta}
         (scores,) = scored.values()
         scored["beam search"] = {**scores, "hypothesis": _searched(trained, search, signals)}
     elif used := [name for name in _OF_TEXT if flags.FLAGS[name].present]:
         raise UserError(f"--{used[0]} needs a beam search: add --beam {WIDTH}.")
-    if len(new := np.flatnonzero(~np.isin(texts, known[roles["train"]]))) < len(texts):
+    new = np.flatnonzero(~np.isin(texts, known[roles["train"]])) if own else ()
+    if 0 < len(new) < len(texts):
         for name, scores in list(scored.items()):
             scored[f"{name}, {len(new)} sentences that training lacks"] = take(scores, new)
     return settings
 
 
-def _language_model(trained: TrainedModel, texts: np.ndarray) -> Ngram | None:
-    """Returns the language model that the flags ask for."""
-    if _LM.value is None:
-        return None
-    counted = _LM.value == TRAIN
-    ngram = ngrams.count(texts.tolist()) if counted else read_language_model(trained, _LM.value)
+def _language_model(trained: TrainedModel, name: str, texts: np.ndarray) -> Ngram:
+    """Returns the language model that --lm names, and writes it if --save_lm says so."""
+    counted = name == TRAIN
+    ngram = ngrams.count(texts.tolist()) if counted else read_language_model(trained, name)
     if _SAVE_LM.value:
         ngrams.write_arpa(local_path(_SAVE_LM.value), ngram)
     return ngram

@@ -117,7 +117,7 @@ class Transcripts(Predictor):
             return
         start, end = found.words[0].start, found.words[-1].end
         if self.as_json:
-            print(_json(found, {**more, "start": start, "end": end}), flush=True)
+            print(_json(found, {**more, **_times(start, end)}), flush=True)
             return
         clear = _CLEAR if sys.stdout.isatty() else ""
         print(f"{clear}{clock(start):>11}{clock(end):>12}  {found.text}", flush=True)
@@ -206,7 +206,12 @@ def _runs(mask: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.diff(mask, prepend=False, append=False)).reshape(-1, 2)
 
 
+def _times(start: float, end: float) -> dict[str, float]:
+    """Returns times for JSON, in seconds with milliseconds."""
+    return {"start": round(start, 3), "end": round(end, 3)}
+
+
 def _json(found: Transcript, more: dict[str, Any]) -> str:
     """Returns a transcript as a line of JSON."""
-    words = [word._asdict() for word in found.words]
+    words = [{"word": text, **_times(*times)} for text, *times in found.words]
     return json.dumps({**more, "text": found.text, "words": words})

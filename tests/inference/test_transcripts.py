@@ -59,7 +59,7 @@ def test_words_have_times(speller, sounds, capsys, beam):
     predictor(speller, True, beam=beam, lexicon=beam is not None).clips([("a", sounds[0])])
     (found,) = objects(capsys)
     assert (found["file"], found["text"]) == ("a", "AB CA")
-    assert [word["text"] for word in found["words"]] == ["AB", "CA"]
+    assert [word["word"] for word in found["words"]] == ["AB", "CA"]
     letters = [2 * (LETTER + GAP), SPACE + GAP, 2 * (LETTER + GAP)]
     _, first_end, second, end = np.cumsum([0.06, *letters])  # about; a causal model is later
     one, other = found["words"]
