@@ -2,7 +2,7 @@
 
 A recording is transcribed in windows of twice the advance from one to the next. Each window gives
 the log-probabilities of its middle half, so that every frame has context on both sides. The frames
-of all windows are one sequence, which is cut at pauses. Only one window and one sentence are in
+of all windows are one sequence, which is cut at pauses. Only some windows and one sentence are in
 memory.
 """
 
@@ -97,7 +97,7 @@ class Transcripts(Predictor):
         if not model.causal:
             raise UserError(
                 f"{self.trained.about['run']} reads sound in both directions, so it cannot "
-                f"transcribe live sound: train a model with config.model.{model.look_ahead}."
+                f"transcribe live sound: train a model with {model.look_ahead}."
             )
         found, is_partial, heard = Transcript("", ()), False, 0
         with contextlib.suppress(KeyboardInterrupt):
