@@ -4,7 +4,12 @@
   python -m gru_audio.sweep --config experiments/yesno.py --workdir runs/yesno
 
 A recording has eight words of one speaker. The tokens of CTC are the two words. 30 recordings test,
-25 train and 5 validate, so the results say whether training works, and nothing about cells.
+25 train and 5 validate. Those that train or validate all begin with NO, and those that test with
+YES, so a model that learns texts by heart fails.
+
+6 runs in 2 programs take a CPU minute. Test word error rate, 3 seeds: tanh RNN 1.3, 1.7 and 2.5 %;
+GRU 1.7, 12.9 and 30.8 %. The worst GRU knows the texts of training. Results depend on the seed, so
+they say nothing about cells.
 """
 
 from gru_audio.config import default_config
