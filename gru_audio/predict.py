@@ -1,10 +1,11 @@
-"""Labels sound with a finished run: files, long recordings, and sound from a microphone.
+"""Labels or transcribes sound with a finished run: files, long recordings, and a microphone.
 
   python -m gru_audio.predict --workdir runs/one clip.wav folder_of_sounds
   python -m gru_audio.predict --workdir runs/spoken_digit --run GRU-seed0 --top_k 3 --json *.flac
   python -m gru_audio.predict --workdir runs/one --window 2 --hop 0.5 an_hour.flac
   python -m gru_audio.predict --workdir runs/one --live --threshold 0.8
   python -m gru_audio.predict --workdir runs/one --live --follow being_recorded.wav
+  python -m gru_audio.predict --workdir runs/an4 --beam 16 --lm words.arpa *.wav
   arecord -t raw -f S16_LE -r 16000 | python -m gru_audio.predict --workdir runs/one --follow=-
 
 The arguments are files (WAV, AIFF, AU, CAF, FLAC, OGG, Opus, MP3; any rate, any number of channels)
@@ -24,6 +25,12 @@ that are recordings, and shorter ones are labelled whole.
 --follow FILE does the same with a WAV file that another program writes. --follow=- reads 16-bit
 samples of one channel at --rate from standard input until they end. --experiment names the
 experiment file if it defines components of the run, such as a cell or a model.
+
+A run with config.task.name=ctc gives text: the name of a clip and what is said in it, a line each.
+Of recordings and live sound, each stretch between pauses gets a line with its times. --json adds
+the times of words. --beam WIDTH searches instead of taking the best output of every frame, with the
+language model --lm and its weights, which `evaluate --beam WIDTH --lm` prints, and --lexicon. Live
+sound needs a causal model (config.model.bidirectional=False).
 """
 
 import dataclasses
@@ -42,11 +49,12 @@ from gru_audio.audio.live import Sound, devices, growing_wav, microphone, raw_pc
 from gru_audio.inference.labels import Labels
 from gru_audio.inference.predictor import Clip, Predictor
 from gru_audio.inference.trained_model import TrainedModel
+from gru_audio.inference.transcripts import Transcripts
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError
 from gru_audio.sweeps.workdir import Workdir
 
-PREDICTORS: dict[str, type[Predictor]] = {"labels": Labels}  # by `Task.predicts`
+PREDICTORS: dict[str, type[Predictor]] = {"labels": Labels, "text": Transcripts}
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The workdir in which the run was trained.")
 command.define_experiment()
@@ -71,7 +79,15 @@ _FOLLOW = flags.DEFINE_string("follow", None, 'Label a growing WAV file; "-": ra
 _RATE = flags.DEFINE_float("rate", None, "Hz of raw samples; by default the model's.")
 _SMOOTH = flags.DEFINE_integer("smooth", 1, "Live: average over this many windows.", lower_bound=1)
 
-_OPTIONS = (_TOP_K, _WINDOW, _HOP, _THRESHOLD, _SMOOTH)  # attributes of some of the predictors
+_BEAM = flags.DEFINE_integer("beam", None, "Text: width of a beam search.", lower_bound=1)
+_LM = flags.DEFINE_string("lm", None, "Text: an ARPA file with a language model of words.")
+_LM_WEIGHT = flags.DEFINE_float("lm_weight", 0.5, "Text: weight of the language model.", 0.0)
+_WORD_BONUS = flags.DEFINE_float("word_bonus", 1.0, "Text: bonus of each word, with --lm.")
+_LEXICON = flags.DEFINE_bool("lexicon", False, "Text: only words of the training texts.")
+
+_OF_LABELS = (_TOP_K, _WINDOW, _HOP, _THRESHOLD, _SMOOTH)
+_OF_TEXT = (_BEAM, _LM, _LM_WEIGHT, _WORD_BONUS, _LEXICON)
+_OPTIONS = (*_OF_LABELS, *_OF_TEXT)  # each is an attribute of some predictor
 _ROUNDING = 1  # samples by which resampling may round a length
 
 

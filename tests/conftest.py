@@ -16,7 +16,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from gru_audio.data.source import Source, open_source  # noqa: E402
 from gru_audio.prepare import prepare  # noqa: E402
 from tests import rolls as piano_rolls  # noqa: E402
+from tests import spelled  # noqa: E402
 from tests.tones import NAME, RATE, SPLIT_BY, write_tones  # noqa: E402
+from tests.trained import train  # noqa: E402
 
 HERE = pathlib.Path(__file__).parent
 QUICKLY_COMPILED = [  # folders and modules of tests whose programs compute little
@@ -102,6 +104,26 @@ def rolls(data_dir) -> Source:
     piano_rolls.write_rolls(file, piano_rolls.made_rolls())
     prepare(piano_rolls.NAME, data_dir, archive=str(file), verify=False)
     return open_source(piano_rolls.NAME, data_dir)
+
+
+@pytest.fixture(scope="session")
+def spelled_folder(tmp_path_factory):
+    """Where the spelled texts are prepared, beside their sounds."""
+    folder = tmp_path_factory.mktemp("spelled")
+    spelled.prepare_spelled(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def spelled_source(spelled_folder) -> Source:
+    """The spelled texts."""
+    return open_source(spelled.NAME, spelled_folder)
+
+
+@pytest.fixture(scope="session")
+def speller(spelled_source):
+    """A causal model that transcribes the spelled texts without an error."""
+    return train(spelled_source, spelled.config(), 60)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from gru_audio.audio.frontends import FRONTENDS
 from gru_audio.command import add_components, load_experiment, name_with_part
 from gru_audio.config import check, differences, flatten
 from gru_audio.data import index
-from gru_audio.data.fields import ClassField, TagsField, describe
+from gru_audio.data.fields import ClassField, Field, TagsField, TextField, describe
 from gru_audio.nn.cells import CELLS
 from gru_audio.nn.models import MODELS
 from gru_audio.nn.pooling import POOLINGS
@@ -46,8 +46,11 @@ SOUNDS = {
     "chime_home": (16000, {"label": 7}),
     "my_sounds": (16000, {"label": 2}),
     "birdsong": (32000, {}),
+    "an4": (16000, {"speaker": 84}),
+    "yesno": (8000, {}),
 }
 TAGGED = ("chime_home",)
+SPOKEN = ("an4", "an4_mfcc", "yesno")  # with a text
 FRAMES = {
     "esc50_logmel": (64, {"label": 50}),
     "vntm": (64, {"label": 5}),
@@ -56,6 +59,7 @@ FRAMES = {
     **{f"adding_{steps}": (2, {}) for steps in (200, 400, 600)},
     **{f"copy_memory_{blanks}": (1, {}) for blanks in (500, 1000, 2000)},
     "counting": (2, {}),
+    "an4_mfcc": (13, {"speaker": 84}),
 }
 
 
@@ -67,7 +71,11 @@ def empty_data_sets() -> str:
     for name, (number, fields) in {**SOUNDS, **FRAMES}.items():
         signal = {"shape": [number], "dtype": "float32"} if name in FRAMES else {}
         kind = TagsField if name in TAGGED else ClassField
-        kinds = {f: kind(tuple(f"class {i}" for i in range(n))) for f, n in fields.items()}
+        kinds: dict[str, Field] = {
+            field: kind(tuple(f"class {i}" for i in range(n))) for field, n in fields.items()
+        }
+        if name in SPOKEN:
+            kinds["text"] = TextField(" ENOSY", ("NO", "YES"))
         description = {
             "name": name,
             "sample_rate": 1 if name in FRAMES else number,

@@ -59,17 +59,19 @@ class Disagreement:
 def disagreements(comparison: Comparison, count: int = SHOWN) -> tuple[Disagreement, ...]:
     """Returns the examples with the largest spread between variants, the largest first.
 
-    No true answer is shown twice before each other one is shown once. Returns () if fewer than two
-    variants have finished runs, or if all variants agree.
+    No true answer is shown twice before each other one is shown once. If the variants agree on all
+    others, there are no more, but of transcripts those with the most errors follow.
     """
     task, variants = comparison.results.task, comparison.variants
-    if len(variants) < 2:
+    if len(variants) < (1 if task.predicts == "text" else 2):
         return ()
     values = [_mean_by_example(task, variant.runs) for variant in variants]
     common = [example for example in values[0] if all(example in value for value in values)]
     table = np.array([[value[example] for value in values] for example in common])
     spread = np.ptp(table, axis=1) if common else np.zeros(0)
-    ranked = [common[i] for i in np.argsort(-spread, kind="stable") if spread[i] > 0]
+    errors = table.mean(axis=1) if task.predicts == "text" and common else np.zeros(len(spread))
+    order = np.lexsort((-errors, -spread))
+    ranked = [common[i] for i in order if spread[i] > 0 or errors[i] > 0]
     ranked = _different_first(ranked, _truths(task, variants[0].runs, ranked))[:count]
     found = [_disagreement(task, variants, example) for example in ranked]
     return tuple(sorted(found, key=lambda d: d.spread, reverse=True))

@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 
 from gru_audio.data.signal import Signal
-from gru_audio.reports import context, figures, media, svg, wording
+from gru_audio.reports import alignments, context, figures, media, svg, wording
 from gru_audio.reports.baselines import Baseline
 from gru_audio.reports.comparison import Comparison, Variant
 from gru_audio.reports.disagreement import Disagreement, VariantPrediction
@@ -20,6 +20,7 @@ from gru_audio.reports.gate_plots import Excerpt, Excerpts, LayerGates
 from gru_audio.reports.results import Run
 from gru_audio.reports.verdicts import Pair
 from gru_audio.sweeps.status import FINISHED, RunState
+from gru_audio.tasks.scale import PERCENT
 
 _MINUTE = "%Y-%m-%d %H:%M UTC"
 _TIMES = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)  # steps between ticks
@@ -74,6 +75,7 @@ def render(
         drawn=any(variant.trials > 1 for variant in comparison.variants),
         pairs=[_pair(comparison, pair) for pair in comparison.pairs],
         figures=drawn,
+        errors=[_errors(comparison, each) for each in alignments.errors(comparison)],
         examples=[_example(comparison, each, shown) for each in disagreements],
         gate_model=wording.gate_model(shown),
         not_shown=shown.missing,
@@ -130,6 +132,21 @@ def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
     }
 
 
+def _errors(comparison: Comparison, each: alignments.Errors) -> dict[str, Any]:
+    def share(count: float, of: int) -> str:
+        return PERCENT.value(count / of) if of else wording.NOTHING
+
+    words, characters = each.words, each.characters
+    return {
+        "name": each.variant,
+        "colour": figures.colour_variable(comparison, each.variant),
+        "words": share(words.errors, words.length),
+        "kinds": [share(count, words.length) for count in words[:3]],
+        "characters": share(characters.errors, characters.length),
+        "sentences": PERCENT.value(each.sentences),
+    }
+
+
 def _example(comparison: Comparison, each: Disagreement, shown: Excerpts) -> dict[str, Any]:
     """Returns an example on which the variants differ, with their predictions and its excerpt."""
     results, names = comparison.results, comparison.results.cluster_names
@@ -157,6 +174,9 @@ def _prediction(
         "value": comparison.results.task.example_metric.scale.value(prediction.value),
         "right": None if prediction.right is None else f"{prediction.right} of {prediction.runs}",
         "answer": prediction.answer,
+        "words": list(alignments.marked(truth or "", prediction.answer or ""))
+        if comparison.results.task.predicts == "text"
+        else None,
         "wrong": prediction.answer != truth,
     }
 

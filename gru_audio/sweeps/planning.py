@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from gru_audio.config import check, flatten, settings_in
+from gru_audio.data import index
 from gru_audio.data.group import GroupData, gather_data
 from gru_audio.data.source import Source, open_source
 from gru_audio.data.split import never_trained_on
@@ -111,16 +112,27 @@ def plan(
             placement.check_streaming()
     program = make_program(config, source.signal, field)
     description = _describe(config, sweep, experiment, about, command, groups, source, program)
-    remarks = _remarks(source, shards[shard.index - 1], data)
+    remarks = _remarks(source, shards[shard.index - 1], programs, data)
     return Plan(shards, shard, sweep, source, programs, data, description, remarks)
 
 
-def _remarks(source: Source, groups: Sequence[Group], data: Sequence[GroupData]) -> list[str]:
-    """Notes on unusual splits. Each remark appears once, with the runs it concerns."""
+def _remarks(
+    source: Source,
+    groups: Sequence[Group],
+    programs: Sequence[Program],
+    data: Sequence[GroupData],
+) -> list[str]:
+    """Notes on unusual splits and examples. Each appears once, with the runs it concerns."""
     runs: dict[str, list[str]] = {}
-    for of_group, of_data in zip(groups, data, strict=True):
+    for of_group, program, of_data in zip(groups, programs, data, strict=True):
+        frames = program.output_frames(source.columns[index.LENGTH])
+        clips = source.columns[index.CLIP]
         for run, ids in zip(of_group.runs, of_data.ids, strict=True):
-            for remark in never_trained_on(source, run.config.data, ids):
+            values = source.values(run.config.data.target)
+            for remark in (
+                *never_trained_on(source, run.config.data, ids),
+                *program.task.remarks(values, of_data.labels, frames, clips, ids),
+            ):
                 runs.setdefault(remark, []).append(run.name)
     remarks = [
         f"{names[0]}{f' and {len(names) - 1} more runs' if names[1:] else ''}: {remark}"

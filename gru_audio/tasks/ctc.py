@@ -15,13 +15,21 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from gru_audio.data.fields import Field, TextField, Values
-from gru_audio.settings import setting
-from gru_audio.tasks.metrics import LOSS, Metric, Predictions
-from gru_audio.tasks.task import Stored, Task
-from gru_audio.tasks.transcripts import CharacterErrorRate, SentenceErrorRate, WordErrorRate
+from gru_audio.data.fields import Field, TextField, Values, shorten
+from gru_audio.data.split import ROLES
+from gru_audio.settings import UserError, setting
+from gru_audio.tasks.metrics import LOSS, Mean, Metric, Predictions
+from gru_audio.tasks.task import Row, Stored, Task
+from gru_audio.tasks.transcripts import (
+    CharacterErrorRate,
+    SentenceErrorRate,
+    WordErrorRate,
+    WordErrors,
+)
 from gru_audio.text.tokens import BLANK, CHARACTERS, WORDS, Tokens
 
+_MOST_UNUSABLE = 0.01  # of the training examples
+_SHOWN = 10  # clips in a note
 _EPSILON = 1e-9  # added to token frequencies, because a token may be absent from training
 
 
@@ -40,9 +48,11 @@ class Ctc(Task):
     )
 
     needs: ClassVar[type[Field] | None] = TextField
+    predicts: ClassVar[str] = "text"
     per_frame: ClassVar[bool] = True
     aligned: ClassVar[bool] = False
     mixable: ClassVar[bool] = False
+    croppable: ClassVar[bool] = False
     output_words: ClassVar[tuple[str, str]] = ("token", "tokens")
     trivial: ClassVar[str] = "token frequencies"
 
@@ -65,6 +75,11 @@ class Ctc(Task):
         return (*(rate(self.token_set) for rate in rates), LOSS)
 
     @property
+    def example_metric(self) -> Mean:  # type: ignore[override]
+        """The number of word errors of a transcript."""
+        return WordErrors(self.token_set)
+
+    @property
     def outputs(self) -> int:
         """The number of tokens, and the blank."""
         return 1 + len(self.output_names)
@@ -76,6 +91,38 @@ class Ctc(Task):
         for row, of_text in zip(labels, ids, strict=True):
             row[: len(of_text)] = of_text
         return labels
+
+    def remarks(
+        self,
+        values: Values,
+        labels: np.ndarray,
+        frames: np.ndarray,
+        clips: np.ndarray,
+        ids: Mapping[str, np.ndarray],
+    ) -> list[str]:
+        """Returns notes on tokens that training lacks, and on examples without a loss.
+
+        Raises:
+          UserError: more than 1 % of the training examples have no loss.
+        """
+        used = np.unique(np.concatenate([ids[role] for role in ROLES]))
+        notes = self.token_set.remarks(values["text"][used].tolist())
+        usable = np.asarray(self.usable(jnp.asarray(labels), jnp.asarray(frames)))
+        if usable[used].all():
+            return notes
+        names = clips[used][~usable[used]]
+        notes.append(
+            f"{names.size} of {used.size} examples have no loss, since their text has unknown "
+            f"tokens, or needs more frames than the model outputs: {shorten(names, _SHOWN)}."
+        )
+        lost = (~usable[ids["train"]]).mean()
+        if lost > _MOST_UNUSABLE:
+            raise UserError(
+                f"{lost:.1%} of the training examples have no loss. {notes[-1]} Reduce "
+                "config.frontend.stack, or the strides and pooling of config.model.conv; or add "
+                "the tokens to config.task.tokens."
+            )
+        return notes
 
     def usable(self, labels: jax.Array, lengths: jax.Array) -> jax.Array:
         """Returns which examples have a loss (B,).
@@ -129,6 +176,17 @@ class Ctc(Task):
             "reference": Stored("iu", (None,), below=self.outputs + 1),
             "hypothesis": Stored("iu", (None,), below=self.outputs),
         }
+
+    def table(self, predictions: Predictions) -> list[Row]:
+        """Returns a row for characters and for words: their number and the errors per unit."""
+        rates = {"characters": CharacterErrorRate, "words": WordErrorRate}
+        rows: list[Row] = []
+        for unit, rate in rates.items():
+            counts = rate(self.token_set).parts(predictions)._asdict()
+            length = counts.pop("length")
+            ratios = {name: n / length if length else None for name, n in counts.items()}
+            rows.append({"unit": unit, "count": length, **ratios})
+        return rows
 
     def in_words(self, predictions: Predictions, row: int) -> tuple[str, str]:
         """Returns the reference and the hypothesis."""

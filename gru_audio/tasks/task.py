@@ -80,6 +80,7 @@ class Task:
         model may have fewer output frames, and its loss is that of whole examples.
       predicts: what `predict` prints, a key of its `PREDICTORS`; "": nothing.
       mixable: whether mixup can average the soft labels of two examples.
+      croppable: whether a part of an example has known labels.
       output_metric: metric of one of `output_names`; see `of_output`.
       example_metric: metric of a single example.
       output_words: singular and plural of what `output_names` are: ("class", "classes").
@@ -95,6 +96,7 @@ class Task:
     aligned: ClassVar[bool] = True
     predicts: ClassVar[str] = ""
     mixable: ClassVar[bool] = True
+    croppable: ClassVar[bool] = True
     output_metric: ClassVar[Metric] = LOSS
     example_metric: ClassVar[Mean] = LOSS
     output_words: ClassVar[tuple[str, str]] = ("", "")
@@ -141,6 +143,28 @@ class Task:
         This runs once, on the host. A batch contains the labels of its examples.
         """
         return values
+
+    def remarks(
+        self,
+        values: Values,
+        labels: Any,
+        frames: np.ndarray,
+        clips: np.ndarray,
+        ids: Mapping[str, np.ndarray],
+    ) -> list[str]:
+        """Returns notes for the user on the examples of a run, before it trains.
+
+        Args:
+          values: the field's values of all N examples.
+          labels: their labels, as `labels` returns them.
+          frames: their numbers of output frames (N,).
+          clips: their names (N,).
+          ids: example ids of the run by role.
+
+        Raises:
+          UserError: too few of the training examples can be trained on.
+        """
+        return []
 
     def soft_labels(self, labels: Any, smoothing: jax.Array | float = 0.0) -> Any:
         """Returns labels that mixup can average, a tree of float arrays (B, ...)."""

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gru_audio.tasks.metrics import Mean, Metric, Predictions, Weights, linearized
+from gru_audio.tasks.scale import Scale
 from gru_audio.text.errors import Edits, edits, total
 from gru_audio.text.tokens import Tokens
 
@@ -93,6 +94,25 @@ class SentenceErrorRate(Mean):
         """Returns True for transcripts with an error."""
         pairs = _texts(self._tokens, predictions)
         return np.array([reference != found for reference, found in pairs], bool), None
+
+
+class WordErrors(Mean):
+    """The number of word errors per transcript."""
+
+    name = "word_errors"
+    title = "number of word errors"
+    higher_is_better = False
+    bounds = (0.0, math.inf)
+    margin = 0.1
+    scale = Scale(1, 1)
+
+    def __init__(self, tokens: Tokens):
+        self._tokens = tokens
+
+    def terms(self, predictions: Predictions) -> tuple[np.ndarray, Weights]:
+        """Returns the substitutions, insertions and deletions of each transcript."""
+        of_words = WordErrorRate(self._tokens).edits(predictions)
+        return np.array([each.errors for each in of_words], np.float64), None
 
 
 def _texts(tokens: Tokens, predictions: Predictions) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gru_audio.data.fields import TextField, clean
+from gru_audio.data.fields import TextField, clean, shorten
 from gru_audio.files import read_bytes
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError
@@ -25,6 +25,7 @@ UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # how unknown characters and words are sh
 CHARACTERS, WORDS = "characters", "words"
 
 _SPACE_LINES = (SPACE, "|")  # lines of a token file that mean the space between words
+_SHOWN = 20  # units in a remark
 _MOST = 2**16  # every token is an output of the model
 
 
@@ -112,6 +113,15 @@ class Tokens:
         """Counts the characters or words of texts that are not tokens."""
         units = (unit for text in texts for unit in self._units(clean(text)))
         return collections.Counter(unit for unit in units if unit not in self.ids)
+
+    def remarks(self, texts: Iterable[str]) -> list[str]:
+        """Returns a remark on the characters or words of texts that are not tokens, if any."""
+        missing = self.missing(texts)
+        if not missing:
+            return []
+        what = "words" if self.are_words else "characters"
+        named = [f'"{unit}" ({count} times)' for unit, count in missing.most_common()]
+        return [f"no token for these {what}, so each is an error: {shorten(named, _SHOWN)}."]
 
     def _units(self, text: str) -> Sequence[str]:
         """Divides a text into tokens and unknown characters, or into words."""

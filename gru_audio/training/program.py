@@ -58,6 +58,11 @@ def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Pro
             f"config.augment.mixup: {task.needs.plural if task.needs else 'targets'} cannot be "
             "mixed: set it to 0."
         )
+    if config.data.crop_seconds and not task.croppable:
+        raise UserError(
+            f"config.task.name={config.task.name} has one label for a whole sequence: "
+            "set config.data.crop_seconds=None."
+        )
     if task.causal and not model.causal:
         raise UserError(
             f"config.task.name={config.task.name} needs a causal model: set {model.look_ahead}."

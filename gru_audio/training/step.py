@@ -145,6 +145,10 @@ class Program:
         hop, rate = self.frontend.hop, self.signal.rate
         return FrameTimes((self.frontend.centre + first * hop) / rate, step * hop / rate)
 
+    def output_frames(self, lengths: Any) -> Any:
+        """Returns the numbers of output frames of signals of these lengths, an int or an array."""
+        return self.model.output_lengths(self.frontend.frames(lengths))
+
     def init(
         self,
         seed: jax.Array,
