@@ -27,6 +27,7 @@ from gru_audio.events.decode import Decoder, Events
 from gru_audio.events.metrics import Counts, Tolerance
 from gru_audio.tasks.metrics import Metric, Predictions, Weights, linearized
 from gru_audio.tasks.scale import PLAIN, Scale
+from gru_audio.tasks.task import decoded
 
 THRESHOLDS = tuple(i / 50 for i in range(1, 50))  # operating points of PSDS
 
@@ -89,19 +90,40 @@ class FrameError(RatioOfSums):
         return np.array(rows, np.float64).T[:, None]
 
 
-class SyllableErrorRate(RatioOfSums):
+class AnnotatedSyllableErrorRate(RatioOfSums):
     """The edit distance of the classes in the order of their onsets, per event of the reference."""
 
-    name = "syllable_error_rate"
+    name = "annotated_syllable_error_rate"
     bounds = (0.0, math.inf)
 
     def sums(self, predictions: Predictions) -> np.ndarray:
-        rows = [
-            (Levenshtein.distance(_sequence(reference), _sequence(system)), len(reference.classes))
-            for reference, system in _recordings(predictions)
-        ]
+        rows = []
+        for row, (reference, system) in enumerate(_recordings(predictions)):
+            wanted = self._sequence(reference, predictions, row)
+            rows.append((Levenshtein.distance(wanted, system.in_order()), len(wanted)))
         edits, lengths = np.array(rows, np.float64).T
         return np.stack([edits, lengths, lengths])[:, None]
+
+    def _sequence(self, reference: Events, predictions: Predictions, row: int) -> list[int]:
+        return reference.in_order()
+
+
+class SyllableErrorRate(AnnotatedSyllableErrorRate):
+    """The same, but the reference is decoded from the classes that are active in its frames.
+
+    Cohen et al. 2022 (doi 10.7554/eLife.63853) define it so, and call it the syllable error rate.
+    Repeated events of one class are one event if no frame lies between them. This rate does not
+    count them as errors, but `AnnotatedSyllableErrorRate` does.
+    """
+
+    name = "syllable_error_rate"
+
+    def _sequence(self, reference: Events, predictions: Predictions, row: int) -> list[int]:
+        classes, place = predictions["threshold"].shape[-1], _place(predictions, row)
+        frames = int(predictions["frame_count"][row])
+        active = metrics.active(reference, classes, frames, *place)
+        frames_of = np.concatenate([~active.any(axis=1, keepdims=True), active], axis=1)
+        return Decoder((0.0,) * classes, exclusive=True).decode(frames_of, *place).in_order()
 
 
 class _Counted(RatioOfSums):
@@ -153,6 +175,11 @@ class _F1(_Counted):
         hits, reference, system = self._by_class(predictions)
         sums = np.stack([2 * hits, reference + system, reference])
         return sums if self.over_classes else sums.sum(axis=1, keepdims=True)
+
+    def of_classes(self, predictions: Predictions) -> np.ndarray:
+        """Returns the score of each class (C,); NaN for a class without reference."""
+        hits, reference, system = self._by_class(predictions).sum(axis=-1)
+        return Counts(hits, reference, system, 0).f1
 
 
 class SegmentErrorRate(_ErrorRate):
@@ -228,6 +255,7 @@ class PolyphonicScore(Metric):
 
     name = "psds"
     title = "PSDS"
+    costly = True
     scale: Scale = PLAIN
 
     def __init__(self, parameters: metrics.Psds | None = None):
@@ -288,15 +316,22 @@ def decoder_of(predictions: Predictions, row: int = 0) -> Decoder:
     )
 
 
+def parameters_of(decoder: Decoder) -> dict[str, np.ndarray]:
+    """Returns the parameters of a decoder, float32: the thresholds (C,), and times ()."""
+    names = ("threshold", "median", "duration", "gap")
+    return {name: np.array(getattr(decoder, name), np.float32) for name in names}
+
+
 def with_decoder(predictions: Predictions, decoder: Decoder) -> dict[str, np.ndarray]:
     """Returns predictions with the parameters of a decoder in each row."""
-    count = len(predictions["frames"])
-    parameters = {n: getattr(decoder, n) for n in ("threshold", "median", "duration", "gap")}
-    repeated = {
-        name: np.repeat(np.array(value, np.float32)[None], count, axis=0)
-        for name, value in parameters.items()
-    }
-    return {**predictions, **repeated}
+    return decoded(predictions, parameters_of(decoder))
+
+
+def events_of(predictions: Predictions, row: int) -> tuple[Events, Events]:
+    """Returns the events of a recording: those of the reference, and the decoded ones."""
+    frames = predictions["frames"][row, : int(predictions["frame_count"][row])]
+    system = decoder_of(predictions, row).decode(frames, *_place(predictions, row))
+    return _reference(predictions, row), system
 
 
 def choose(predictions: Predictions, metric: Metric, classes: int) -> Decoder:
@@ -361,11 +396,4 @@ def _decimal(seconds: np.ndarray) -> np.ndarray:
 
 def _recordings(predictions: Predictions) -> Iterator[tuple[Events, Events]]:
     """Yields the events of each recording: those of the reference, and the decoded ones."""
-    for row, valid in enumerate(predictions["frame_count"].tolist()):
-        frames = predictions["frames"][row, :valid]
-        decoded = decoder_of(predictions, row).decode(frames, *_place(predictions, row))
-        yield _reference(predictions, row), decoded
-
-
-def _sequence(events: Events) -> list[int]:
-    return events.classes[np.argsort(events.times[:, 0], kind="stable")].tolist()
+    return (events_of(predictions, row) for row in range(len(predictions["frames"])))
