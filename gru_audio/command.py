@@ -45,7 +45,7 @@ def run(main: Callable[[Sequence[str]], int | None], *, names: bool = False) -> 
       main: takes the arguments, the command first, and returns the exit code.
       names: whether the command takes arguments that are not flags, such as files.
     """
-    stopping.begin(cleans_up=not stopping.resumes())  # training has `stopping.heed`
+    stopping.begin(cleans_up=not stopping.resumes())  # training has `stopping.catch_signals`
     print_anywhere()
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("jax").setLevel(logging.ERROR)

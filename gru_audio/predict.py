@@ -26,8 +26,7 @@ samples of one channel at --rate from standard input until they end. --experimen
 experiment file if it defines components of the run, such as a cell or a model.
 """
 
-import contextlib
-import math
+import dataclasses
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -38,22 +37,16 @@ from absl import flags
 
 from gru_audio import command
 from gru_audio.audio.containers import Unusable
-from gru_audio.audio.io import (
-    LONGEST,
-    BadAudio,
-    convert,
-    decode,
-    decode_blocks,
-    duration,
-    sound_files,
-)
+from gru_audio.audio.io import BadAudio, convert, decode, decode_blocks, duration, sound_files
 from gru_audio.audio.live import Sound, devices, growing_wav, microphone, raw_pcm
-from gru_audio.inference.printer import Printer, clock
+from gru_audio.inference.labels import Labels
+from gru_audio.inference.predictor import Clip, Predictor
 from gru_audio.inference.trained_model import TrainedModel
-from gru_audio.inference.windows import Pace, label_live, label_recording
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError
 from gru_audio.sweeps.workdir import Workdir
+
+PREDICTORS: dict[str, type[Predictor]] = {"labels": Labels}  # by `Task.predicts`
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The workdir in which the run was trained.")
 command.define_experiment()
@@ -78,7 +71,7 @@ _FOLLOW = flags.DEFINE_string("follow", None, 'Label a growing WAV file; "-": ra
 _RATE = flags.DEFINE_float("rate", None, "Hz of raw samples; by default the model's.")
 _SMOOTH = flags.DEFINE_integer("smooth", 1, "Live: average over this many windows.", lower_bound=1)
 
-_CLIPS = 512  # clips in memory at a time
+_OPTIONS = (_TOP_K, _WINDOW, _HOP, _THRESHOLD, _SMOOTH)  # attributes of some of the predictors
 _ROUNDING = 1  # samples by which resampling may round a length
 
 
@@ -92,33 +85,16 @@ def main(arguments: Sequence[str]) -> int:
     if live and len(arguments) > 1:
         raise UserError(f"{arguments[1]} is a file, but --live and --follow take no files.")
     trained = TrainedModel.load(Workdir(_WORKDIR.value).find_model(_RUN.value))
-    _check(trained)
-    size, hop = _window_and_hop(trained)
-    task = trained.program().task
-    printer = Printer(
-        task.output_names,
-        trained.signal.rate,
-        _TOP_K.value,
-        _THRESHOLD.value,
-        _JSON.value,
-        several=task.several,
-    )
+    predictor, rate = _predictor(trained), trained.signal.rate
     if live:
-        _print_live(trained, printer, size, hop)
+        predictor.live(_converted(_sound(rate), rate))
         return 0
 
-    limit = trained.clip_limit if _WINDOW.value is None else size
-    clips, recordings, bad = _by_length(_files(arguments[1:]), limit, trained.signal.rate)
-    printer.clips(_labelled(trained, clips, bad))
+    clips, recordings, bad = _by_length(_files(arguments[1:]), predictor.limit, rate)
+    predictor.clips(_decoded(clips, rate, bad))
     for path in recordings:
-        print(
-            f"{path} is cut into windows of {size / trained.signal.rate:g} s, "
-            f"one every {hop / trained.signal.rate:g} s",
-            file=sys.stderr,
-        )
-        blocks = decode_blocks(path, trained.signal.rate)
         try:
-            printer.recording(str(path), label_recording(trained, blocks, size, hop))
+            predictor.recording(str(path), decode_blocks(path, rate))
         except BrokenPipeError:
             raise  # standard output is closed
         except (BadAudio, OSError) as error:
@@ -128,40 +104,31 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if bad else 0
 
 
-def _check(trained: TrainedModel) -> None:
-    if not trained.program().task.output_names:
+def _predictor(trained: TrainedModel) -> Predictor:
+    """Makes the predictor of the model's task from the flags."""
+    run, task = trained.about["run"], trained.program().task
+    if task.predicts not in PREDICTORS:
         raise UserError(
-            f"{trained.about['run']} predicts no labels: "
+            f"{run} predicts no {' or '.join(PREDICTORS)}: "
             f"config.task.name={trained.config.task.name}. `evaluate` scores it."
         )
     if not trained.signal.is_sound:
         raise UserError(
-            f"{trained.about['run']} was trained on {trained.signal.feature}, not on sound. "
-            "`evaluate` scores it."
+            f"{run} was trained on {trained.signal.feature}, not on sound. `evaluate` scores it."
         )
-
-
-def _window_and_hop(trained: TrainedModel) -> tuple[int, int]:
-    """Returns the length of a window and the hop, both in samples."""
-    rate = trained.signal.rate
-    for flag in (_WINDOW, _HOP):
-        if flag.value is not None and not 0 < flag.value < math.inf:
-            raise UserError(f"--{flag.name} must be seconds above 0, not {flag.value}.")
-    if _WINDOW.value and _WINDOW.value * rate > LONGEST:
-        raise UserError(f"--window is at most {LONGEST // rate} seconds, not {_WINDOW.value:g}.")
-    size = trained.longest if _WINDOW.value is None else round(_WINDOW.value * rate)
-    hop = max(1, size // 2) if _HOP.value is None else round(_HOP.value * rate)
-    if not 1 <= hop <= size:
-        raise UserError(
-            f"--hop ({hop / rate:g} s) must be above 0, and at most --window ({size / rate:g} s)."
-        )
-    return size, hop
+    kind = PREDICTORS[task.predicts]
+    attributes = {attribute.name for attribute in dataclasses.fields(kind)}
+    for flag in _OPTIONS:
+        if flag.name not in attributes and flags.FLAGS[flag.name].present:
+            raise UserError(f"--{flag.name} does not apply: {run} predicts {task.predicts}.")
+    options = {flag.name: flag.value for flag in _OPTIONS if flag.name in attributes}
+    return kind(trained, _JSON.value, **options)
 
 
 def _files(arguments: Sequence[str]) -> list[Path]:
     """Returns the files among the arguments, and the files in the folders."""
     if not arguments:
-        raise UserError("Pass the files or folders to label.")
+        raise UserError("Pass the files or folders of sound.")
     files: list[Path] = []
     for argument in arguments:
         path = local_path(argument)
@@ -192,39 +159,13 @@ def _by_length(
     return clips, recordings, bad
 
 
-def _labelled(
-    trained: TrainedModel, paths: Sequence[Path], bad: list[str]
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields names and probabilities of clips; adds the errors of unusable clips to `bad`."""
-    for begin in range(0, len(paths), _CLIPS):
-        clips, names = [], []
-        for path in paths[begin : begin + _CLIPS]:
-            try:
-                samples = decode(path, trained.signal.rate).samples
-                clips.append(trained.middle(samples) if _WINDOW.value is None else samples)
-                names.append(str(path))
-            except (BadAudio, OSError) as error:
-                bad.append(str(error))
-        if clips:
-            yield from zip(names, trained.probabilities(clips), strict=True)
-
-
-def _print_live(trained: TrainedModel, printer: Printer, size: int, hop: int) -> None:
-    rate, sound = trained.signal.rate, _sound(trained.signal.rate)
-    pace, labelled, seconds, late = Pace(hop / rate), 0, 0.0, False
-    blocks = _converted(sound, rate)
-    found = label_live(trained, blocks, size, hop, smooth=_SMOOTH.value, pace=pace)
-    with contextlib.suppress(KeyboardInterrupt), printer.live() as show:
-        for window in found:
-            if pace.skipped and not late:
-                print("Labelling takes longer than --hop: windows are skipped.", file=sys.stderr)
-            late = pace.skipped > 0
-            labelled, seconds = labelled + 1, window.end / rate
-            show(window)
-    print(
-        f"{clock(seconds)} heard, {labelled} windows labelled, {pace.skipped} skipped",
-        file=sys.stderr,
-    )
+def _decoded(paths: Sequence[Path], rate: int, bad: list[str]) -> Iterator[Clip]:
+    """Yields the clips that can be decoded; adds the errors of the others to `bad`."""
+    for path in paths:
+        try:
+            yield str(path), decode(path, rate).samples
+        except (BadAudio, OSError) as error:
+            bad.append(str(error))
 
 
 def _sound(rate: int) -> Sound:

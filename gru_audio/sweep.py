@@ -34,7 +34,7 @@ from rich.table import Table
 
 from gru_audio import command
 from gru_audio.settings import UserError
-from gru_audio.sweeps.status import FAILED, Standing, read_standings, read_sweep
+from gru_audio.sweeps.status import FAILED, RunState, read_run_states, read_sweep
 
 if TYPE_CHECKING:
     from gru_audio.sweeps.planning import Plan
@@ -142,34 +142,36 @@ def _status(workdir: epath.Path) -> int:
     """Prints the state of the runs. Returns the exit code: 1 if a run has failed."""
     now = datetime.datetime.now(datetime.UTC)
     sweep = read_sweep(workdir)
-    standings = read_standings(workdir, sweep, now)
-    counts = Counter(standing.state for standing in standings)
+    run_states = read_run_states(workdir, sweep, now)
+    counts = Counter(run_state.state for run_state in run_states)
     if _JSON.value:
-        print(json.dumps([asdict(standing) for standing in standings], default=str, indent=1))
+        print(json.dumps([asdict(run_state) for run_state in run_states], default=str, indent=1))
     else:
-        _show_standings(standings, sweep["selection"], now)
+        _show_run_states(run_states, sweep["selection"], now)
         summary = ", ".join(f"{count} {state}" for state, count in counts.most_common())
-        print(f"{len(standings)} run{'s' if len(standings) > 1 else ''}: {summary}")
-    for standing in standings:
-        if standing.state == FAILED:
-            print(f"failed: {standing.run}: {standing.failure}", file=sys.stderr)
+        print(f"{len(run_states)} run{'s' if len(run_states) > 1 else ''}: {summary}")
+    for run_state in run_states:
+        if run_state.state == FAILED:
+            print(f"failed: {run_state.run}: {run_state.failure}", file=sys.stderr)
     return 1 if counts[FAILED] else 0
 
 
-def _show_standings(standings: Sequence[Standing], selection: str, now: datetime.datetime) -> None:
+def _show_run_states(
+    run_states: Sequence[RunState], selection: str, now: datetime.datetime
+) -> None:
     table = Table()
     for column in ("run", "state", "step", f"best {selection}", "heartbeat", "host", "shard"):
         table.add_column(column, overflow="fold")  # long names stay whole, so they can be copied
-    for standing in standings:
-        age = max(now - standing.heartbeat, datetime.timedelta()) if standing.heartbeat else None
+    for run_state in run_states:
+        age = max(now - run_state.heartbeat, datetime.timedelta()) if run_state.heartbeat else None
         table.add_row(
-            standing.run,
-            standing.state,
-            f"{standing.step}/{standing.steps}",
-            "" if standing.best is None else f"{standing.best:.4g}",
+            run_state.run,
+            run_state.state,
+            f"{run_state.step}/{run_state.steps}",
+            "" if run_state.best is None else f"{run_state.best:.4g}",
             "" if age is None else f"{datetime.timedelta(seconds=round(age.total_seconds()))} ago",
-            standing.host or "",
-            standing.shard or "",
+            run_state.host or "",
+            run_state.shard or "",
         )
     _console().print(table)
 

@@ -125,7 +125,7 @@ def test_a_link_is_not_opened_for_appending(victim, mode):
 
 @pytest.mark.parametrize("read", [read_bytes, lambda path: open_own(path, "a+")])
 def test_pipes_devices_and_folders_are_refused(tmp_path, read):
-    """Reading a pipe without a writer would block forever, and a device may be endless."""
+    """LayerGates a pipe without a writer would block forever, and a device may be endless."""
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", "/dev/zero", tmp_path):
         with pytest.raises(OSError):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gru_audio.training.stopping import Stopped, heed
+from gru_audio.training.stopping import Stopped, catch_signals
 from tests.commands import ROOT, arguments, assert_same_leavings, leavings, run, write_experiment
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 75}
@@ -50,8 +50,8 @@ while True:
     except BaseException: pass
 """
 SAVES = """
-with stopping.heed() as stop:
-    stop.last_words = lambda number: print("last words", number, flush=True)
+with stopping.catch_signals() as stop:
+    stop.on_exit = lambda number: print("last words", number, flush=True)
     {what}
 """
 
@@ -131,7 +131,7 @@ os._exit(0)
 @both
 def test_a_flag_is_up_while_something_is_to_be_saved(number):
     before = signal.getsignal(number)
-    with pytest.raises(Stopped) as raised, heed() as stop:
+    with pytest.raises(Stopped) as raised, catch_signals() as stop:
         assert not stop.asked
         signal.raise_signal(number)
         assert stop.asked == number

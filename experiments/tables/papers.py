@@ -13,7 +13,7 @@ from etils import epath
 
 from experiments.tables.kept import Kept, read_kept
 from experiments.tables.published import (
-    NOBODYS,
+    UNPUBLISHED,
     Published,
     Verdict,
     judge,
@@ -36,7 +36,7 @@ class Experiment:
         name: name of its file.
         title: first line of its docstring.
         parts: names of its parts; ("",) if it has none.
-        published: the published values; `NOBODYS` if there are none.
+        published: the published values; `UNPUBLISHED` if there are none.
 
     Raises:
         UserError: `published` names a part that the experiment does not have.
@@ -179,7 +179,7 @@ def tabled(modules: Mapping[str, ModuleType], results: epath.Path) -> list[Exper
             published = Published.from_dict(name, module.PUBLISHED)
         elif not hasattr(module, "CLAIMS"):
             kept = (read_kept(results, name_with_part(name, part)) for part in parts)
-            published = NOBODYS if any(kept) else None
+            published = UNPUBLISHED if any(kept) else None
         if published is not None:
             title = (module.__doc__ or name).strip().splitlines()[0]
             found.append(Experiment(name, title, parts, published))

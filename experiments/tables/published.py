@@ -68,7 +68,7 @@ class Published:
         return min(most, smallest_difference(values.values()) / 2)
 
 
-NOBODYS = Published(source="There are no published values", measure="the test metric")
+UNPUBLISHED = Published(source="There are no published values", measure="the test metric")
 
 
 class Verdict(enum.StrEnum):

@@ -135,7 +135,7 @@ def stopped_while_improving(results: Results, variant: Variant) -> bool:
     curves = [
         run.curves[results.selection]
         for run in variant.runs
-        if results.selection in run.curves and run.result.get("steps") == run.standing.steps
+        if results.selection in run.curves and run.result.get("steps") == run.run_state.steps
     ]
     up = results.metric_of(results.selection).higher_is_better
     return still_improving(curves, higher_is_better=up)

@@ -15,7 +15,7 @@ SHOWN = 6
 
 
 @dataclass(frozen=True)
-class Opinion:
+class VariantPrediction:
     """The predictions of a variant's runs for one example.
 
     Attributes:
@@ -41,18 +41,18 @@ class Disagreement:
         example: id of the example.
         truth: the true answer in words; None if the task has no answers.
         cluster: speaker or recording of the example; -1 if unknown.
-        opinions: one for each variant, in the order of the variants.
+        by_variant: one for each variant, in the order of the variants.
     """
 
     example: int
     truth: str | None
     cluster: int
-    opinions: tuple[Opinion, ...]
+    by_variant: tuple[VariantPrediction, ...]
 
     @property
     def spread(self) -> float:
         """Difference between the largest and the smallest value of the variants."""
-        values = [opinion.value for opinion in self.opinions]
+        values = [prediction.value for prediction in self.by_variant]
         return max(values) - min(values)
 
 
@@ -111,22 +111,22 @@ def _different_first(examples: Sequence[int], truths: Sequence[str | None]) -> l
 
 
 def _disagreement(task: Task, variants: Sequence[Variant], example: int) -> Disagreement:
-    opinions = tuple(_opinion(task, variant, example) for variant in variants)
+    by_variant = tuple(_prediction(task, variant, example) for variant in variants)
     predictions, row = _tested(variants[0], example)[0]
     words = task.in_words(predictions, row)
     cluster = int(predictions["cluster"][row])
-    return Disagreement(example, words and words[0], cluster, opinions)
+    return Disagreement(example, words and words[0], cluster, by_variant)
 
 
-def _opinion(task: Task, variant: Variant, example: int) -> Opinion:
+def _prediction(task: Task, variant: Variant, example: int) -> VariantPrediction:
     tested = _tested(variant, example)
     value = float(np.mean([_values(task, predictions)[row] for predictions, row in tested]))
     answers = [words for place in tested if (words := task.in_words(*place))]
     if not answers:
-        return Opinion(variant.name, len(tested), value)
+        return VariantPrediction(variant.name, len(tested), value)
     right = sum(answer == truth for truth, answer in answers)
     answer, _ = Counter(answer for _, answer in answers).most_common(1)[0]
-    return Opinion(variant.name, len(tested), value, right, answer)
+    return VariantPrediction(variant.name, len(tested), value, right, answer)
 
 
 def _tested(variant: Variant, example: int) -> list[tuple[Predictions, int]]:

@@ -33,7 +33,7 @@ _SILENT = 0.25  # share of a spectrogram that is left blank
 
 
 @dataclass(frozen=True)
-class Reading:
+class LayerGates:
     """The gates of one layer on an excerpt.
 
     Attributes:
@@ -57,7 +57,7 @@ class Excerpt:
         picture: (bands, columns) in [0, 1], the highest band first: the log-mel spectrogram of a
             sound, else the frames.
         rows: ticks of the vertical axis, as text and height in percent.
-        reading: the gates; None if there are none.
+        layer_gates: the gates; None if there are none.
     """
 
     signal: Signal
@@ -65,11 +65,11 @@ class Excerpt:
     length: int
     picture: np.ndarray
     rows: tuple[tuple[str, float], ...]
-    reading: Reading | None = None
+    layer_gates: LayerGates | None = None
 
 
 @dataclass(frozen=True)
-class Listener:
+class GateModel:
     """The model whose gates are shown.
 
     Attributes:
@@ -86,26 +86,29 @@ class Listener:
 
 
 @dataclass(frozen=True)
-class Heard:
+class Excerpts:
     """Excerpts of test examples.
 
     Attributes:
         excerpts: example id -> excerpt.
-        listener: the model of the gates; None without gates.
+        gate_model: the model of the gates; None without gates.
         missing: why there are no excerpts or no gates, in one line; "" if there are.
         clips: example id -> name of the example in the data set, such as a file name.
     """
 
     excerpts: Mapping[int, Excerpt]
-    listener: Listener | None = None
+    gate_model: GateModel | None = None
     missing: str = ""
     clips: Mapping[int, str] = field(default_factory=dict)
 
 
-def listen(workdir: epath.PathLike, comparison: Comparison, examples: Sequence[int]) -> Heard:
+def read_excerpts(
+    workdir: epath.PathLike, comparison: Comparison, examples: Sequence[int]
+) -> Excerpts:
     """Reads test examples, and runs a trained model on them.
 
-    GRU variants are preferred. Does not raise if data set or model is missing: see `Heard.missing`.
+    GRU variants are preferred. Does not raise if data set or model is missing: see
+    `Excerpts.missing`.
 
     Args:
       workdir: the sweep's workdir.
@@ -113,21 +116,21 @@ def listen(workdir: epath.PathLike, comparison: Comparison, examples: Sequence[i
       examples: ids of the examples.
     """
     if not examples:
-        return Heard({})
+        return Excerpts({})
     try:
         source = tested_source(comparison.results, comparison.variants[0].runs[0])
         signals = source.signals(examples)
         excerpts = [_excerpt(source.signal, each) for each in signals]
     except (UserError, OSError) as error:
-        return Heard({}, missing=f"The examples cannot be shown: {error}")
+        return Excerpts({}, missing=f"The examples cannot be shown: {error}")
     clips = {example: str(source.columns[index.CLIP][example]) for example in examples}
-    heard = Heard(dict(zip(examples, excerpts, strict=True)), clips=clips)
+    shown = Excerpts(dict(zip(examples, excerpts, strict=True)), clips=clips)
     try:
-        listener, readings = _listen(Workdir(workdir), comparison, source, excerpts)
+        gate_model, of_clips = _read_gates(Workdir(workdir), comparison, source, excerpts)
     except UserError as error:
-        return replace(heard, missing=f"The gates cannot be shown: {error}")
-    read = [replace(e, reading=r) for e, r in zip(excerpts, readings, strict=True)]
-    return replace(heard, excerpts=dict(zip(examples, read, strict=True)), listener=listener)
+        return replace(shown, missing=f"The gates cannot be shown: {error}")
+    read = [replace(e, layer_gates=r) for e, r in zip(excerpts, of_clips, strict=True)]
+    return replace(shown, excerpts=dict(zip(examples, read, strict=True)), gate_model=gate_model)
 
 
 def _excerpt(signal: Signal, clip: np.ndarray) -> Excerpt:
@@ -174,9 +177,9 @@ def _log_mel(waveform: np.ndarray, rate: int) -> np.ndarray:
     return np.asarray(features[0]).T
 
 
-def _listen(
+def _read_gates(
     workdir: Workdir, comparison: Comparison, source: Source, excerpts: Sequence[Excerpt]
-) -> tuple[Listener, list[Reading]]:
+) -> tuple[GateModel, list[LayerGates]]:
     """Returns the first model with gates, and its gates on each excerpt.
 
     GRUs come first, then the other variants, each from the best to the worst.
@@ -197,9 +200,9 @@ def _listen(
             continue
         memory = _time_constants(gates, trained.config.model.cell)
         stride, start = _frame_times(trained)
-        readings = [_reading(each, np.argsort(-memory), stride, start) for each in gates]
+        of_clips = [_layer_gates(each, np.argsort(-memory), stride, start) for each in gates]
         slowest, fastest = (float(m) * stride for m in (memory.max(), memory.min()))
-        return Listener(variant.name, run, layer, slowest, fastest), readings
+        return GateModel(variant.name, run, layer, slowest, fastest), of_clips
     raise reasons[0]
 
 
@@ -245,8 +248,8 @@ def _frame_times(trained: TrainedModel) -> tuple[int, float]:
     return round(step * rate), (first - step / 2) * rate
 
 
-def _reading(
+def _layer_gates(
     gates: Mapping[str, np.ndarray], order: np.ndarray, stride: int, start: float
-) -> Reading:
+) -> LayerGates:
     frames = len(next(iter(gates.values())))
-    return Reading({name: g[:, order].T for name, g in gates.items()}, start, frames * stride)
+    return LayerGates({name: g[:, order].T for name, g in gates.items()}, start, frames * stride)

@@ -14,12 +14,12 @@ from gru_audio.data.signal import Signal
 from gru_audio.reports import context, figures, media, svg, wording
 from gru_audio.reports.baselines import Baseline
 from gru_audio.reports.comparison import Comparison, Variant
-from gru_audio.reports.disagreement import Disagreement, Opinion
+from gru_audio.reports.disagreement import Disagreement, VariantPrediction
 from gru_audio.reports.figure_set import FigureSet
-from gru_audio.reports.gate_plots import Excerpt, Heard, Reading
+from gru_audio.reports.gate_plots import Excerpt, Excerpts, LayerGates
 from gru_audio.reports.results import Run
 from gru_audio.reports.verdicts import Pair
-from gru_audio.sweeps.status import FINISHED, Standing
+from gru_audio.sweeps.status import FINISHED, RunState
 
 _MINUTE = "%Y-%m-%d %H:%M UTC"
 _TIMES = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)  # steps between ticks
@@ -30,7 +30,7 @@ def render(
     comparison: Comparison,
     drawn: FigureSet,
     disagreements: Sequence[Disagreement],
-    heard: Heard,
+    shown: Excerpts,
 ) -> str:
     """Returns the HTML page. The comparison may lack runs, variants, or all of them.
 
@@ -38,7 +38,7 @@ def render(
       comparison: the comparison of the variants.
       drawn: its figures; the page links to their files in the folder `figures`.
       disagreements: the examples to show.
-      heard: the excerpts of these examples, as far as available.
+      shown: the excerpts of these examples, as far as available.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
@@ -65,7 +65,7 @@ def render(
         colours=svg.COLOURS,
         data=context.data(comparison),
         notes=context.notes(comparison),
-        finished=sum(run.standing.state == FINISHED for run in results.runs),
+        finished=sum(run.run_state.state == FINISHED for run in results.runs),
         planned=len(results.runs),
         progress=wording.progress(results),
         legend=[(a.name, figures.colour_variable(comparison, a.name)) for a in comparison.variants],
@@ -74,15 +74,15 @@ def render(
         drawn=any(variant.trials > 1 for variant in comparison.variants),
         pairs=[_pair(comparison, pair) for pair in comparison.pairs],
         figures=drawn,
-        examples=[_example(comparison, each, heard) for each in disagreements],
-        listener=wording.listener(heard),
-        unheard=heard.missing,
+        examples=[_example(comparison, each, shown) for each in disagreements],
+        gate_model=wording.gate_model(shown),
+        not_shown=shown.missing,
         runs=[_run(comparison, run) for run in results.runs],
-        missing=[_missing(run) for run in results.runs if run.standing.state != FINISHED],
+        missing=[_missing(run) for run in results.runs if run.run_state.state != FINISHED],
         unread=[
             run.name
             for run in results.runs
-            if run.standing.state == FINISHED and not run.predictions["example"].size
+            if run.run_state.state == FINISHED and not run.predictions["example"].size
         ],
         command=results.command,
         environment=_environment(comparison),
@@ -134,30 +134,34 @@ def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:
     }
 
 
-def _example(comparison: Comparison, each: Disagreement, heard: Heard) -> dict[str, Any]:
+def _example(comparison: Comparison, each: Disagreement, shown: Excerpts) -> dict[str, Any]:
     """Returns an example on which the variants differ, with their predictions and its excerpt."""
     results, names = comparison.results, comparison.results.cluster_names
-    excerpt = heard.excerpts.get(each.example)
-    clip = heard.clips.get(each.example)
+    excerpt = shown.excerpts.get(each.example)
+    clip = shown.clips.get(each.example)
     number = f"example {each.example} of {results.config.get('data.name', 'the data set')}"
     return {
         "label": each.truth or clip or number,
         "clip": clip,
         "number": number,
         "cluster": names[each.cluster] if 0 <= each.cluster < len(names) else None,
-        "opinions": [_opinion(comparison, opinion, each.truth) for opinion in each.opinions],
+        "by_variant": [
+            _prediction(comparison, prediction, each.truth) for prediction in each.by_variant
+        ],
         "excerpt": excerpt and _excerpt(excerpt),
     }
 
 
-def _opinion(comparison: Comparison, opinion: Opinion, truth: str | None) -> dict[str, Any]:
+def _prediction(
+    comparison: Comparison, prediction: VariantPrediction, truth: str | None
+) -> dict[str, Any]:
     return {
-        "variant": opinion.variant,
-        "colour": figures.colour_variable(comparison, opinion.variant),
-        "value": comparison.results.task.example_metric.scale.value(opinion.value),
-        "right": None if opinion.right is None else f"{opinion.right} of {opinion.runs}",
-        "answer": opinion.answer,
-        "wrong": opinion.answer != truth,
+        "variant": prediction.variant,
+        "colour": figures.colour_variable(comparison, prediction.variant),
+        "value": comparison.results.task.example_metric.scale.value(prediction.value),
+        "right": None if prediction.right is None else f"{prediction.right} of {prediction.runs}",
+        "answer": prediction.answer,
+        "wrong": prediction.answer != truth,
     }
 
 
@@ -175,7 +179,7 @@ def _excerpt(excerpt: Excerpt) -> dict[str, Any]:
         "cut": wording.length(excerpt.length, signal) if excerpt.length > steps else None,
         "gates": [],
     }
-    return shown | (_gates(excerpt.reading, steps) if excerpt.reading else {})
+    return shown | (_gates(excerpt.layer_gates, steps) if excerpt.layer_gates else {})
 
 
 def times(steps: int, signal: Signal) -> list[tuple[str, float]]:
@@ -190,11 +194,11 @@ def times(steps: int, signal: Signal) -> list[tuple[str, float]]:
     return [*ticks, (f"{last}{wording.SPACE}{unit}", 100.0)]
 
 
-def _gates(reading: Reading, steps: int) -> dict[str, Any]:
+def _gates(layer_gates: LayerGates, steps: int) -> dict[str, Any]:
     return {
-        "gates": [(name, media.shade(values)) for name, values in reading.gates.items()],
-        "start": 100 * reading.start / steps,
-        "width": 100 * reading.duration / steps,
+        "gates": [(name, media.shade(values)) for name, values in layer_gates.gates.items()],
+        "start": 100 * layer_gates.start / steps,
+        "width": 100 * layer_gates.duration / steps,
     }
 
 
@@ -209,7 +213,7 @@ def _run(comparison: Comparison, run: Run) -> dict[str, Any]:
         "colour": figures.colour_variable(comparison, run.variant),
         "trial": wording.setting(run.trial) or wording.NOTHING,
         "replicate": wording.setting(run.replicate) or wording.NOTHING,
-        "state": run.standing.state,
+        "state": run.run_state.state,
         "chosen": chosen,
         "selection": wording.number(selection),
         "test": wording.NOTHING if test is None else scale.value(test),
@@ -221,17 +225,17 @@ def _run(comparison: Comparison, run: Run) -> dict[str, Any]:
 
 
 def _missing(run: Run) -> dict[str, str]:
-    standing = run.standing
+    run_state = run.run_state
     setting = wording.setting({**run.trial, **run.replicate})
-    why = standing.failure or _last_heard(standing)
-    return {"name": run.name, "setting": setting, "state": standing.state, "why": why}
+    why = run_state.failure or _last_heartbeat(run_state)
+    return {"name": run.name, "setting": setting, "state": run_state.state, "why": why}
 
 
-def _last_heard(standing: Standing) -> str:
-    if standing.heartbeat is None:
+def _last_heartbeat(run_state: RunState) -> str:
+    if run_state.heartbeat is None:
         return ""
-    when = standing.heartbeat.strftime(_MINUTE)
-    return f"step {standing.step:,} of {standing.steps:,} on {standing.host}, {when}"
+    when = run_state.heartbeat.strftime(_MINUTE)
+    return f"step {run_state.step:,} of {run_state.steps:,} on {run_state.host}, {when}"
 
 
 def _environment(comparison: Comparison) -> list[tuple[str, str]]:

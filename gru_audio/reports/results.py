@@ -25,9 +25,9 @@ from gru_audio.files import read_bytes
 from gru_audio.settings import UserError
 from gru_audio.sweeps.status import (
     FINISHED,
-    Standing,
+    RunState,
     read_json,
-    read_standings,
+    read_run_states,
     read_sweep,
 )
 from gru_audio.tasks import build_task
@@ -59,7 +59,7 @@ class Run:
         result: contents of `result.json`; empty until the run finishes.
         predictions: predictions for the test split; empty until the run finishes.
         damage: why the predictions of a finished run cannot be used; None if they can.
-        standing: the state and progress of the run.
+        run_state: the state and progress of the run.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Run:
     result: Mapping[str, Any]
     predictions: Predictions
     damage: str | None
-    standing: Standing
+    run_state: RunState
 
     def metric(self, name: str) -> float | None:
         """Returns a final metric by its full name, such as "validation/loss"; None if unknown."""
@@ -151,10 +151,10 @@ def read_results(workdir: epath.PathLike, metric: str | None = None) -> Results:
     task = _task(workdir, sweep)
     where = "--metric" if metric else f"The metric of {workdir}"
     compared = named(metrics_of(task), metric or sweep["metric"], where)
-    standings = read_standings(workdir, sweep, datetime.datetime.now(datetime.UTC))
+    run_states = read_run_states(workdir, sweep, datetime.datetime.now(datetime.UTC))
     runs = tuple(
-        _read_run(workdir / "runs" / entry["run"], entry, standing, task)
-        for entry, standing in zip(sweep["runs"], standings, strict=True)
+        _read_run(workdir / "runs" / entry["run"], entry, run_state, task)
+        for entry, run_state in zip(sweep["runs"], run_states, strict=True)
     )
     finished = [_modified(workdir / "runs" / r.name / "result.json") for r in runs if r.result]
     return Results(
@@ -197,10 +197,10 @@ def _join(environments: Iterable[Mapping[str, Any] | None]) -> dict[str, tuple[A
     return {name: tuple(found) for name, found in values.items()}
 
 
-def _read_run(folder: epath.Path, entry: Mapping[str, Any], standing: Standing, task: Task) -> Run:
+def _read_run(folder: epath.Path, entry: Mapping[str, Any], run_state: RunState, task: Task) -> Run:
     result: dict[str, Any] = {}
     predictions, damage = _NO_PREDICTIONS, None
-    if standing.state == FINISHED:
+    if run_state.state == FINISHED:
         result = read_json(folder / "result.json") or {}
         try:
             predictions = _read_predictions(folder / "predictions" / "test.npz", task)
@@ -222,7 +222,7 @@ def _read_run(folder: epath.Path, entry: Mapping[str, Any], standing: Standing, 
         result=result,
         predictions=_NO_PREDICTIONS if damage else predictions,
         damage=damage,
-        standing=standing,
+        run_state=run_state,
     )
 
 

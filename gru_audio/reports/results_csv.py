@@ -141,7 +141,7 @@ def _record(run: Run, selected: bool) -> RunRecord:
     memory = rounded(result.get("peak_memory_bytes"), _COST)
     # Running and waiting runs are both "unfinished", so that equal results give equal files.
     states = (FINISHED, FAILED, DAMAGED)
-    state = run.standing.state if run.standing.state in states else "unfinished"
+    state = run.run_state.state if run.run_state.state in states else "unfinished"
     return RunRecord(
         run=run.name,
         variant=run.variant,
@@ -152,7 +152,7 @@ def _record(run: Run, selected: bool) -> RunRecord:
         total_parameters=sizes.get("total"),
         recurrent_parameters=sizes.get("recurrent"),
         steps=result.get("steps"),
-        step_cap=run.standing.steps,
+        step_cap=run.run_state.steps,
         best_step=result.get("best_step"),
         dropped_at=result["steps"] if result.get("stopped_at_rung") else None,
         seconds=rounded(result.get("seconds"), _COST),

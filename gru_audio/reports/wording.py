@@ -7,7 +7,7 @@ from typing import Any
 
 from gru_audio.data.signal import Signal
 from gru_audio.reports.comparison import Comparison, Variant
-from gru_audio.reports.gate_plots import Heard
+from gru_audio.reports.gate_plots import Excerpts
 from gru_audio.reports.results import Results, Run
 from gru_audio.reports.statistics import FEWEST, Estimate
 from gru_audio.reports.verdicts import Pair, Verdict
@@ -83,7 +83,7 @@ def replicates(runs: Sequence[Run]) -> str:
 
 def progress(results: Results) -> str:
     """Returns how many runs have finished; "" if all have."""
-    states = Counter(run.standing.state for run in results.runs)
+    states = Counter(run.run_state.state for run in results.runs)
     finished = states.pop(FINISHED, 0)
     if not states:
         return ""
@@ -328,11 +328,11 @@ def _against(finding: Pair, scale: Scale) -> str:
     return f"{text} ({p_value(finding.p)}{words.get(finding.verdict, '')})"
 
 
-def listener(heard: Heard) -> str:
+def gate_model(shown: Excerpts) -> str:
     """Returns a legend for the gates shown with the examples; "" if there are none."""
-    if heard.listener is None:
+    if shown.gate_model is None:
         return ""
-    model, signal = heard.listener, next(iter(heard.excerpts.values())).signal
+    model, signal = shown.gate_model, next(iter(shown.excerpts.values())).signal
     return (
         f"The gates are those of run {model.run}, layer {model.layer}. Each row is a unit; dark is "
         "an open gate (1), blank is a closed gate (0). Units are sorted by their time constants, "

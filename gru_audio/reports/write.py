@@ -7,7 +7,7 @@ from gru_audio.reports import figure_set, page, tables
 from gru_audio.reports.baselines import find_baselines
 from gru_audio.reports.comparison import Comparison, chosen_runs, compare
 from gru_audio.reports.disagreement import disagreements
-from gru_audio.reports.gate_plots import listen
+from gru_audio.reports.gate_plots import read_excerpts
 from gru_audio.reports.results import read_results
 from gru_audio.reports.results_csv import runs_csv
 
@@ -50,12 +50,12 @@ def write_report(
     write_atomically(output / "table.tex", tables.latex_tables(comparison), shared=True)
     write_atomically(output / "results.csv", runs_csv(comparison), shared=True)
     examples = disagreements(comparison)
-    heard = listen(workdir, comparison, [each.example for each in examples])
+    shown = read_excerpts(workdir, comparison, [each.example for each in examples])
     drawn = figure_set.draw_figures(comparison)
     for drawing in drawn:
         for name, content in drawing.files().items():
             write_atomically(output / "figures" / name, content, shared=True)
     write_atomically(
-        output / "index.html", page.render(comparison, drawn, examples, heard), shared=True
+        output / "index.html", page.render(comparison, drawn, examples, shown), shared=True
     )
     return output / "index.html", comparison

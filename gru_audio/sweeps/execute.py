@@ -33,7 +33,7 @@ from gru_audio.training.logging import TensorBoardWriter, TrainProgress
 from gru_audio.training.placement import make_placement
 from gru_audio.training.population import Population
 from gru_audio.training.step import Program
-from gru_audio.training.stopping import Stop, Stopped, heed
+from gru_audio.training.stopping import Stop, Stopped, catch_signals
 from gru_audio.training.trainer import LoopState, Member, train
 
 
@@ -48,7 +48,7 @@ def execute(planned: Plan, workdir: Workdir) -> list[str]:
     numbers_from = json.dumps(identity(planned.description), sort_keys=True)
     distributed.check_same("experiment, config and data set", numbers_from)
     with contextlib.ExitStack() as stack:
-        stop = stack.enter_context(heed())
+        stop = stack.enter_context(catch_signals())
         distributed.broadcast(lambda: stack.enter_context(workdir.lock(planned.shard)))
         distributed.broadcast(lambda: workdir.claim(planned.description))
         for i, group in enumerate(planned.groups):
@@ -155,7 +155,7 @@ def _reported(checkpointer: Checkpointer, group: Group, shard: Shard, stop: Stop
     def stopped(number: int) -> None:
         checkpointer.heartbeat(logging.PREEMPTED if number == signal.SIGTERM else logging.STOPPED)
 
-    stop.last_words = stopped
+    stop.on_exit = stopped
     try:
         yield
     except Stopped as error:

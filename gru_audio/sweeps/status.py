@@ -29,7 +29,7 @@ _PATIENCE = {logging.TRAINING: 60, logging.COMPILING: 900, logging.SCORING: 900}
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunState:
     """The state of a run.
 
     Attributes:
@@ -86,9 +86,9 @@ def current_names(sweep: Any) -> Any:
     return sweep
 
 
-def read_standings(
+def read_run_states(
     workdir: epath.Path, sweep: Mapping[str, Any], now: datetime.datetime
-) -> list[Standing]:
+) -> list[RunState]:
     """Returns the state of each run, in the order of the sweep."""
     latest: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
     for group in sorted(read_groups(workdir), key=lambda group: _credible(group, now)):
@@ -219,7 +219,7 @@ def _standing(
     group: Mapping[str, Any],
     run: Mapping[str, Any],
     now: datetime.datetime,
-) -> Standing:
+) -> RunState:
     folder = workdir / "runs" / entry["run"]
     steps = settings_of(sweep, entry)["train.steps"]
     heartbeat = datetime.datetime.fromisoformat(group["heartbeat"]).astimezone() if group else None
@@ -245,7 +245,7 @@ def _standing(
         state = STOPPED
     else:
         state = WAITING
-    return Standing(
+    return RunState(
         run=entry["run"],
         state=state,
         step=step,

@@ -48,6 +48,7 @@ class Classification(Task):
     )
 
     needs: ClassVar[type[Field] | None] = ClassField
+    predicts: ClassVar[str] = "labels"
     metrics: ClassVar[tuple[Metric, ...]] = (ACCURACY, LOSS, MACRO_F1, UAR)
     output_metric: ClassVar[Metric] = Recall()
     example_metric: ClassVar[Mean] = TrueProbability()

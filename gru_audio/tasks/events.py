@@ -80,6 +80,7 @@ class SoundEvents(Task):
     several: ClassVar[bool] = True
     per_frame: ClassVar[bool] = True
     whole: ClassVar[bool] = True
+    predicts: ClassVar[str] = "events"
     mixable: ClassVar[bool] = False
     output_words: ClassVar[tuple[str, str]] = ("class", "classes")
     trivial: ClassVar[str] = "class frequencies"

@@ -44,6 +44,7 @@ class Tagging(Task):
     )
 
     needs: ClassVar[type[Field] | None] = TagsField
+    predicts: ClassVar[str] = "labels"
     several: ClassVar[bool] = True
     output_metric: ClassVar[Metric] = _OfOneTag()
     example_metric: ClassVar[Mean] = LOSS

@@ -82,6 +82,7 @@ class Task:
         model may have fewer output frames, and its loss is that of whole examples.
       whole: whether whole examples are evaluated, even if `config.data.crop_seconds` crops those of
         training.
+      predicts: what `predict` prints, a key of its `PREDICTORS`; "": nothing.
       mixable: whether mixup can average the soft labels of two examples.
       output_metric: metric of one of `output_names`; see `of_output`.
       example_metric: metric of a single example.
@@ -97,6 +98,7 @@ class Task:
     per_frame: ClassVar[bool] = False
     aligned: ClassVar[bool] = True
     whole: ClassVar[bool] = False
+    predicts: ClassVar[str] = ""
     mixable: ClassVar[bool] = True
     output_metric: ClassVar[Metric] = LOSS
     example_metric: ClassVar[Mean] = LOSS

@@ -1,9 +1,10 @@
 """Signals that end a command: Ctrl-C (SIGINT), and SIGTERM, which schedulers send before a kill.
 
-While training can save its state, a signal sets a flag that the training loop checks (`heed`). At
-other times it raises `Stopped`. Neither is reliable: native code may run for minutes, and Python
-drops an exception that is raised in a callback. So a small process, `watcher.py`, receives every
-signal and ends this process after a grace period, or at once if Ctrl-C is pressed again.
+While training can save its state, a signal sets a flag that the training loop checks
+(`catch_signals`). At other times it raises `Stopped`. Neither is reliable: native code may run for
+minutes, and Python drops an exception that is raised in a callback. So a small process,
+`watcher.py`, receives every signal and ends this process after a grace period, or at once if Ctrl-C
+is pressed again.
 """
 
 import contextlib
@@ -41,12 +42,12 @@ class Stop:
 
     Attributes:
       asked: number of the signal; 0: there was none.
-      last_words: called with that number if the process ends before the loop has seen the flag.
+      on_exit: called with that number if the process ends before the loop has seen the flag.
     """
 
     def __init__(self) -> None:
         self.asked = 0
-        self.last_words: Callable[[int], None] = lambda number: None
+        self.on_exit: Callable[[int], None] = lambda number: None
 
 
 class _Command:
@@ -109,7 +110,7 @@ class _Command:
         stop, message = self.stop, self._message(number)
         if stop is not None:
             with contextlib.suppress(Exception):
-                stop.last_words(number)
+                stop.on_exit(number)
             message = "stopped; the same command resumes from the last checkpoint"
             if number == signal.SIGTERM:
                 message = (
@@ -191,7 +192,7 @@ def resumes() -> bool:
 
 
 @contextlib.contextmanager
-def heed() -> Iterator[Stop]:
+def catch_signals() -> Iterator[Stop]:
     """Lets signals set `Stop.asked`, and gives the process time to save.
 
     Raises:

@@ -41,18 +41,18 @@ def test_classes_come_again_where_there_are_few(comparison):
 
 def test_an_opinion_counts_the_runs_that_are_right(comparison):
     each = disagreements(comparison)[0]
-    for variant, opinion in zip(comparison.variants, each.opinions, strict=True):
+    for variant, prediction in zip(comparison.variants, each.by_variant, strict=True):
         rows = [r.predictions["probabilities"][each.example - 2000] for r in variant.runs]
         output_names = [DIGITS[row.argmax()] for row in rows]
-        assert opinion.runs == 3
-        assert opinion.right == output_names.count(each.truth)
-        assert output_names.count(opinion.answer) == max(map(output_names.count, output_names))
+        assert prediction.runs == 3
+        assert prediction.right == output_names.count(each.truth)
+        assert output_names.count(prediction.answer) == max(map(output_names.count, output_names))
 
 
 def test_folds_disagree_on_examples_of_their_own(tmp_path):
     found = disagreements(compared(tmp_path, Made(folds=4)))
     assert len(found) == 6
-    assert all(opinion.runs == 1 for each in found for opinion in each.opinions)
+    assert all(prediction.runs == 1 for each in found for prediction in each.by_variant)
 
 
 def test_without_classes_the_loss_tells(tmp_path):
@@ -65,18 +65,18 @@ def test_without_classes_the_loss_tells(tmp_path):
     found = disagreements(comparison)
     assert [each.example - 2000 for each in found] == np.argsort(-spread)[:6].tolist()
     assert all(each.truth is None and each.cluster == -1 for each in found)
-    assert all(opinion.right is None for each in found for opinion in each.opinions)
+    assert all(prediction.right is None for each in found for prediction in each.by_variant)
 
 
 def test_of_tags_the_loss_tells_and_all_tags_are_named(tmp_path):
     comparison = compared(tmp_path, Made(metric="map", class_names=("a", "b"), tags=True))
     found = disagreements(comparison)
     assert {each.truth for each in found} <= {"a", "b", "a+b"}
-    output_names = {opinion.answer for each in found for opinion in each.opinions}
+    output_names = {prediction.answer for each in found for prediction in each.by_variant}
     assert output_names <= {"none", "a", "b", "a+b"}
     row, variant = found[0].example - 2000, comparison.variants[0]
     losses = [run.predictions["loss"][row] for run in variant.runs]
-    assert found[0].opinions[0].value == pytest.approx(np.mean(losses))
+    assert found[0].by_variant[0].value == pytest.approx(np.mean(losses))
 
 
 def test_one_variant_disagrees_with_nobody(tmp_path):

@@ -11,7 +11,7 @@ from gru_audio.audio.normalise import Normalisation
 from gru_audio.data.signal import Signal
 from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.reports.comparison import compare
-from gru_audio.reports.gate_plots import listen
+from gru_audio.reports.gate_plots import read_excerpts
 from gru_audio.reports.page import times
 from gru_audio.reports.results import read_results
 from gru_audio.reports.write import write_report
@@ -71,8 +71,8 @@ def workdir_of(folder, source, data_dir, models, **made):
     return folder
 
 
-def heard_in(workdir, examples=EXAMPLES):
-    return listen(workdir, compare(read_results(workdir)), examples)
+def excerpts_of(workdir, examples=EXAMPLES):
+    return read_excerpts(workdir, compare(read_results(workdir)), examples)
 
 
 @pytest.fixture(scope="module")
@@ -88,45 +88,47 @@ def sweep(tmp_path_factory, source, data_dir, models):
 
 
 @pytest.fixture(scope="module")
-def heard(sweep):
-    return heard_in(sweep)
+def shown(sweep):
+    return excerpts_of(sweep)
 
 
-def test_the_gru_is_asked_and_its_last_forward_layer_shown(heard, source, models):
-    assert heard.missing == "" and list(heard.excerpts) == EXAMPLES
-    assert (heard.listener.variant, heard.listener.layer) == ("gru", "encoder/forward_1")
+def test_gates_are_those_of_the_last_forward_layer_of_the_gru(shown, source, models):
+    assert shown.missing == "" and list(shown.excerpts) == EXAMPLES
+    assert (shown.gate_model.variant, shown.gate_model.layer) == ("gru", "encoder/forward_1")
     clips = source.signals(EXAMPLES)
     gates = models["gru"].gates(clips)
     update = [each["encoder/forward_1"]["update"] for each in gates]
     constant = -1 / np.log(np.concatenate(update)).mean(axis=0)
     order = np.argsort(-constant)
-    for i, excerpt in enumerate(heard.excerpts.values()):
+    for i, excerpt in enumerate(shown.excerpts.values()):
         np.testing.assert_array_equal(excerpt.steps, clips[i])
         assert excerpt.length == len(clips[i])
-        assert list(excerpt.reading.gates) == ["update", "reset"]
-        np.testing.assert_allclose(excerpt.reading.gates["update"], update[i].T[order], atol=1e-5)
+        assert list(excerpt.layer_gates.gates) == ["update", "reset"]
+        np.testing.assert_allclose(
+            excerpt.layer_gates.gates["update"], update[i].T[order], atol=1e-5
+        )
     hop = 0.02 * source.signal.rate
-    assert heard.listener.slowest == pytest.approx(constant.max() * hop, rel=1e-4)
-    assert heard.listener.fastest == pytest.approx(constant.min() * hop, rel=1e-4)
+    assert shown.gate_model.slowest == pytest.approx(constant.max() * hop, rel=1e-4)
+    assert shown.gate_model.fastest == pytest.approx(constant.min() * hop, rel=1e-4)
 
 
 def test_gates_keep_time_behind_a_front_that_skips_frames(tmp_path, source, data_dir, models):
-    heard = heard_in(workdir_of(tmp_path, source, data_dir, {"crnn": models["crnn"]}))
+    shown = excerpts_of(workdir_of(tmp_path, source, data_dir, {"crnn": models["crnn"]}))
     rate = source.signal.rate
-    for excerpt in heard.excerpts.values():
+    for excerpt in shown.excerpts.values():
         frames = 1 + max(0, excerpt.length - 256) // round(0.02 * rate)
         steps = -(-frames // 2)  # of two frames each
-        assert excerpt.reading.gates["update"].shape == (8, steps)
-        assert excerpt.reading.duration == steps * 2 * round(0.02 * rate)
-        middle_of_first_frame = 256 / 2
-        assert excerpt.reading.start == middle_of_first_frame - round(0.02 * rate) / 2
+        assert excerpt.layer_gates.gates["update"].shape == (8, steps)
+        assert excerpt.layer_gates.duration == steps * 2 * round(0.02 * rate)
+        # A frame of two hops lies around the centre of the frame that the kernel is centred on.
+        assert excerpt.layer_gates.start == pytest.approx(256 / 2 - round(0.02 * rate))
 
 
 def test_other_cells_are_asked_where_there_is_no_gru(tmp_path, source, data_dir, models):
     variants = {name: models[name] for name in ("tanh", "lstm")}
-    heard = heard_in(workdir_of(tmp_path, source, data_dir, variants))
-    assert heard.listener.variant == "lstm"
-    gates = heard.excerpts[EXAMPLES[0]].reading.gates
+    shown = excerpts_of(workdir_of(tmp_path, source, data_dir, variants))
+    assert shown.gate_model.variant == "lstm"
+    gates = shown.excerpts[EXAMPLES[0]].layer_gates.gates
     assert list(gates) == ["forget", "input", "output"]
 
 
@@ -139,22 +141,22 @@ def test_other_cells_are_asked_where_there_is_no_gru(tmp_path, source, data_dir,
 )
 def test_sound_is_there_where_gates_are_not(tmp_path, source, data_dir, models, variants, reason):
     variants = {name: models.get(kept) for name, kept in variants.items()}
-    heard = heard_in(workdir_of(tmp_path, source, data_dir, variants))
-    assert heard.missing.startswith("The gates cannot be shown:") and reason in heard.missing
-    assert heard.listener is None and len(heard.excerpts) == 3
-    assert all(excerpt.reading is None for excerpt in heard.excerpts.values())
+    shown = excerpts_of(workdir_of(tmp_path, source, data_dir, variants))
+    assert shown.missing.startswith("The gates cannot be shown:") and reason in shown.missing
+    assert shown.gate_model is None and len(shown.excerpts) == 3
+    assert all(excerpt.layer_gates is None for excerpt in shown.excerpts.values())
 
 
 def test_a_data_set_that_changed_is_not_shown(tmp_path, source, data_dir, models):
     workdir = workdir_of(tmp_path, source, data_dir, {"gru": models["gru"]})
     sweep = json.loads((workdir / "sweep.json").read_text())
     (workdir / "sweep.json").write_text(json.dumps(sweep | {"data_fingerprint": "another"}))
-    heard = heard_in(workdir)
-    assert heard.excerpts == {} and "has changed since the runs were tested on it" in heard.missing
+    shown = excerpts_of(workdir)
+    assert shown.excerpts == {} and "has changed since the runs were tested on it" in shown.missing
 
 
-def test_the_spectrogram_is_that_of_librosa_in_line_with_the_waveform(heard):
-    excerpt = heard.excerpts[EXAMPLES[0]]
+def test_the_spectrogram_is_that_of_librosa_in_line_with_the_waveform(shown):
+    excerpt = shown.excerpts[EXAMPLES[0]]
     expected = librosa.feature.melspectrogram(
         y=excerpt.steps / 32768.0,
         sr=8000,
@@ -173,16 +175,16 @@ def test_the_spectrogram_is_that_of_librosa_in_line_with_the_waveform(heard):
 
 
 def test_frames_are_shown_as_they_are(tmp_path, rolls, data_dir):
-    heard = heard_in(workdir_of(tmp_path, rolls, data_dir, {"gru": None}), [0, 1])
-    for i, excerpt in heard.excerpts.items():
+    shown = excerpts_of(workdir_of(tmp_path, rolls, data_dir, {"gru": None}), [0, 1])
+    for i, excerpt in shown.excerpts.items():
         frames = rolls.signals([i])[0]
         np.testing.assert_array_equal(excerpt.picture, frames.T[::-1])
 
 
-def test_clips_are_named_and_spectrograms_have_axes(heard, source):
-    assert heard.clips == {i: source.columns["clip"][i] for i in EXAMPLES}
+def test_clips_are_named_and_spectrograms_have_axes(shown, source):
+    assert shown.clips == {i: source.columns["clip"][i] for i in EXAMPLES}
     edges = librosa.mel_frequencies(64 + 2, fmin=20, fmax=4000)  # of the bands, and beyond
-    for excerpt in heard.excerpts.values():
+    for excerpt in shown.excerpts.values():
         assert [text for text, _ in excerpt.rows] == ["500", "1,000", "2,000\N{NO-BREAK SPACE}Hz"]
         for (_, height), hz in zip(excerpt.rows, (500, 1000, 2000), strict=True):
             band = height / 100 * 64 - 0.5  # rows of the picture are bands, the lowest at 0
@@ -191,8 +193,8 @@ def test_clips_are_named_and_spectrograms_have_axes(heard, source):
 
 
 def test_frames_have_numbered_values(tmp_path, rolls, data_dir):
-    heard = heard_in(workdir_of(tmp_path, rolls, data_dir, {"gru": None}), [0, 1])
-    assert {excerpt.rows for excerpt in heard.excerpts.values()} == {(("1", 0.0), ("88", 100.0))}
+    shown = excerpts_of(workdir_of(tmp_path, rolls, data_dir, {"gru": None}), [0, 1])
+    assert {excerpt.rows for excerpt in shown.excerpts.values()} == {(("1", 0.0), ("88", 100.0))}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def test_a_finished_sweep_is_read_whole(tmp_path):
     assert results.metric is ACCURACY and results.task.output_names == DIGITS
     assert results.config["data.name"] == "made_up"
     assert results.first <= results.last
-    assert [run.standing.state for run in results.runs] == [FINISHED] * 4
+    assert [run.run_state.state for run in results.runs] == [FINISHED] * 4
     run = results.runs[0]
     assert run.replicate == {"seed": 0} and run.config["model.cell"] == "gru"
     correct = run.predictions["probabilities"].argmax(axis=1) == run.predictions["label"]
@@ -33,12 +33,12 @@ def test_states_of_an_unfinished_sweep(tmp_path):
     interrupt(tmp_path, "gru-1")
     remove(tmp_path, "gru-2")
     failed, interrupted, missing, *finished = read_results(tmp_path).runs
-    assert failed.standing.state == FAILED and failed.standing.failure.startswith(
+    assert failed.run_state.state == FAILED and failed.run_state.failure.startswith(
         "FloatingPointError: the loss"
     )
-    assert interrupted.standing.state == WAITING and interrupted.curves["train/loss"].steps[-1] > 0
-    assert missing.standing.state == WAITING and not missing.curves
-    assert [run.standing.state for run in finished] == [FINISHED] * 3
+    assert interrupted.run_state.state == WAITING and interrupted.curves["train/loss"].steps[-1] > 0
+    assert missing.run_state.state == WAITING and not missing.curves
+    assert [run.run_state.state for run in finished] == [FINISHED] * 3
     assert all(r.predictions["example"].size == 0 for r in (failed, interrupted, missing))
 
 
@@ -122,14 +122,14 @@ def test_unreadable_predictions_count_as_none(tmp_path, content):
     write_workdir(tmp_path, Made(seeds=1))
     (tmp_path / "runs" / "gru-0" / "predictions" / "test.npz").write_bytes(content)
     run = read_results(tmp_path).runs[0]
-    assert run.standing.state == FINISHED and run.predictions["example"].size == 0
+    assert run.run_state.state == FINISHED and run.predictions["example"].size == 0
 
 
 def test_a_result_cut_short_is_not_a_result(tmp_path):
     write_workdir(tmp_path, Made(seeds=1))
     path = tmp_path / "runs" / "gru-0" / "result.json"
     path.write_text(path.read_text()[:100])
-    assert read_results(tmp_path).runs[0].standing.state == WAITING
+    assert read_results(tmp_path).runs[0].run_state.state == WAITING
 
 
 def test_values_that_were_not_finite_are_left_out(tmp_path):

@@ -16,7 +16,7 @@ from gru_audio.reports.results import read_results
 from gru_audio.settings import UserError
 from gru_audio.sweeps.execute import execute
 from gru_audio.sweeps.planning import plan
-from gru_audio.sweeps.status import FINISHED, WAITING, read_standings, read_sweep
+from gru_audio.sweeps.status import FINISHED, WAITING, read_run_states, read_sweep
 from gru_audio.sweeps.sweep import Sweep
 from gru_audio.sweeps.workdir import Workdir
 from tests.commands import leavings
@@ -199,15 +199,15 @@ def test_a_finished_sweep_goes_on_to_more_steps(done, data_dir, tmp_path, capsys
     workdir.claim(longer.description)  # and is killed
     assert "config.train.steps is raised from 10 to 20" in capsys.readouterr().err
 
-    def standings():
+    def run_states():
         now = datetime.datetime.now(datetime.UTC)
-        found = read_standings(workdir.root, read_sweep(workdir.root), now)
+        found = read_run_states(workdir.root, read_sweep(workdir.root), now)
         return {(each.state, each.step, each.steps) for each in found}
 
-    assert standings() == {(WAITING, 10, 20)}
+    assert run_states() == {(WAITING, 10, 20)}
     assert not any(run.result for run in read_results(workdir.root).runs)
     assert execute(longer, workdir) == []
-    assert standings() == {(FINISHED, 20, 20)}
+    assert run_states() == {(FINISHED, 20, 20)}
     found, expected = leavings(tmp_path), leavings(Path(whole.root))
     for run in longer.runs:
         np.testing.assert_equal(found[run.name], expected[run.name])

@@ -17,7 +17,7 @@ from gru_audio.sweeps.status import (
     STALLED,
     STOPPED,
     WAITING,
-    read_standings,
+    read_run_states,
     read_sweep,
 )
 from gru_audio.training import logging
@@ -43,9 +43,9 @@ def group(workdir, name, state, age, runs, failure=None, **more):
     (folder / "status.json").write_text(json.dumps(status | more))
 
 
-def standings(workdir):
+def run_states(workdir):
     workdir = epath.Path(workdir)
-    return {each.run: each for each in read_standings(workdir, read_sweep(workdir), NOW)}
+    return {each.run: each for each in read_run_states(workdir, read_sweep(workdir), NOW)}
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def workdir(tmp_path):
 
 
 def test_finished_and_waiting(workdir):
-    found = standings(workdir)
+    found = run_states(workdir)
     assert [each.state for each in found.values()] == [FINISHED] + [WAITING] * 3
     result = json.loads((workdir / "runs" / "gru-0" / "result.json").read_text())
     first = found["gru-0"]
@@ -84,7 +84,7 @@ def test_finished_and_waiting(workdir):
 )
 def test_what_a_group_said_and_when(workdir, state, age, expected):
     group(workdir, "gru-0", state, age, ["gru-0", "gru-1"], error="no room")
-    found = standings(workdir)
+    found = run_states(workdir)
     assert found["gru-0"].state == FINISHED
     assert found["gru-1"].state == expected
     assert (found["gru-1"].step, found["gru-1"].best) == (120, 0.25)
@@ -97,26 +97,26 @@ def test_what_a_group_said_and_when(workdir, state, age, expected):
 def test_of_several_groups_the_latest_counts(workdir):
     group(workdir, "older", logging.TRAINING, 500, ["gru-1", "gru-2"])
     group(workdir, "newer", logging.TRAINING, 5, ["gru-1"])
-    found = standings(workdir)
+    found = run_states(workdir)
     assert (found["gru-1"].state, found["gru-2"].state) == (RUNNING, STALLED)
 
 
 def test_a_group_from_the_future_counts_less_than_one_of_now(workdir):
     group(workdir, "before_the_clock_was_set", logging.TRAINING, -(10**8), ["gru-1", "gru-2"])
     group(workdir, "now", logging.TRAINING, 5, ["gru-1"])
-    found = standings(workdir)
+    found = run_states(workdir)
     assert (found["gru-1"].state, found["gru-2"].state) == (RUNNING, STALLED)
 
 
 def test_failures(tmp_path):
     write_workdir(tmp_path, Made(variants={"gru": 5.0}, seeds=2))
     fail(tmp_path, "gru-0")
-    found = standings(tmp_path)["gru-0"]
+    found = run_states(tmp_path)["gru-0"]
     assert (found.state, found.failure[:18]) == (FAILED, "FloatingPointError")
     group(tmp_path, "again", logging.TRAINING, 5, ["gru-0"])  # it is tried once more
-    assert standings(tmp_path)["gru-0"].state == RUNNING
+    assert run_states(tmp_path)["gru-0"].state == RUNNING
     group(tmp_path, "failing", logging.TRAINING, 1, ["gru-0"], failure="not finite")
-    assert standings(tmp_path)["gru-0"].failure == "not finite"
+    assert run_states(tmp_path)["gru-0"].failure == "not finite"
 
 
 def test_a_heartbeat_is_there_at_once_and_then_now_and_then(tmp_path):

@@ -55,7 +55,8 @@ def test_features_are_normalised_by_whole_recordings(songs, loader):
     count, total = 0, 0.0
     for i in ids:
         features, frames = loader.program.frontend(
-            loader.program.signal.floats(songs.signals([i])[0])[None], np.array([songs.columns["length"][i]])
+            loader.program.signal.floats(songs.signals([i])[0])[None],
+            np.array([songs.columns["length"][i]]),
         )
         n, s, _ = feature_sums(features, frames)
         count, total = count + np.asarray(n)[0], total + np.asarray(s)[0]
