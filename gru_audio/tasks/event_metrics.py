@@ -33,7 +33,7 @@ THRESHOLDS = tuple(i / 50 for i in range(1, 50))  # operating points of PSDS
 
 # The values among which `choose` chooses, the default first. All but thresholds in seconds.
 GRID: dict[str, tuple[float, ...]] = {
-    "threshold": (0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8, 0.1, 0.9),
+    "threshold": (0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8, 0.1, 0.9, 0.95),
     "median": (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
     "duration": (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
     "gap": (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
@@ -75,17 +75,25 @@ class RatioOfSums(Metric):
 
 
 class FrameError(RatioOfSums):
-    """The share of frames at whose centre other classes are active than in the reference."""
+    """The share of frames whose active classes are not those of the reference at their centres.
+
+    Frames are not decoded: the most probable class is active or, if events may overlap, the classes
+    above their thresholds.
+    """
 
     name = "frame_error"
 
     def sums(self, predictions: Predictions) -> np.ndarray:
         count = predictions["threshold"].shape[-1]
         rows = []
-        for row, (reference, system) in enumerate(_recordings(predictions)):
-            frames = int(predictions["frame_count"][row])
-            place = (count, frames, *_place(predictions, row))
-            wrong = metrics.active(reference, *place) != metrics.active(system, *place)
+        for row, frames in enumerate(predictions["frame_count"].tolist()):
+            given = predictions["frames"][row, :frames]
+            if given.shape[-1] > count:
+                found = np.eye(count + 1, dtype=bool)[given.argmax(axis=-1), 1:]
+            else:
+                found = given >= predictions["threshold"][row]
+            place = _place(predictions, row)
+            wrong = metrics.active(_reference(predictions, row), count, frames, *place) != found
             rows.append((wrong.any(axis=1).sum(), frames, frames))
         return np.array(rows, np.float64).T[:, None]
 
@@ -339,7 +347,8 @@ def choose(predictions: Predictions, metric: Metric, classes: int) -> Decoder:
 
     One parameter is chosen after the other among the values of `GRID`: a threshold for all classes,
     the median filter, the minimum duration, the minimum gap, and then the threshold of each class.
-    The first of equal values is kept. If events exclude each other, there are no thresholds.
+    The first of equal values is kept. If events exclude each other, all classes have the same
+    threshold, which may be 0. A high one separates events of a class that almost touch.
 
     Args:
       predictions: predictions of the validation split; parameters of a decoder are ignored.
@@ -354,10 +363,8 @@ def choose(predictions: Predictions, metric: Metric, classes: int) -> Decoder:
         quality = values if metric.higher_is_better else -values
         return decoders[int(np.nan_to_num(quality, nan=-np.inf).argmax())]
 
-    if not exclusive:
-        best = best_of(
-            [dataclasses.replace(best, threshold=(t,) * classes) for t in GRID["threshold"]]
-        )
+    values = (best.threshold[0], *GRID["threshold"])
+    best = best_of([dataclasses.replace(best, threshold=(value,) * classes) for value in values])
     best = best_of([dataclasses.replace(best, median=value) for value in GRID["median"]])
     best = best_of([dataclasses.replace(best, duration=value) for value in GRID["duration"]])
     best = best_of([dataclasses.replace(best, gap=value) for value in GRID["gap"]])

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gru_audio.data.fields import EventsField, Field, shorten
-from gru_audio.events.decode import Decoder, Events
+from gru_audio.data.fields import EventsField, Field
+from gru_audio.events.decode import Decoder
 from gru_audio.events.metrics import GREEDY, OPTIMAL, Tolerance
 from gru_audio.settings import setting
 from gru_audio.tasks.event_metrics import (
@@ -23,7 +23,6 @@ from gru_audio.tasks.event_metrics import (
     SegmentF1,
     SyllableErrorRate,
     choose,
-    events_of,
     parameters_of,
 )
 from gru_audio.tasks.metrics import LOSS, Metric, Predictions
@@ -39,7 +38,6 @@ from gru_audio.tasks.task import (
 
 _EPSILON = 1e-9  # added to class frequencies, because a class may be absent from training
 _ROUNDING = 2e-3  # frames; times and centres are float32
-_SHOWN = 20  # events in words
 _UNIT = FrameTimes(0.5, 1.0)  # until `timed` is called
 
 
@@ -191,14 +189,19 @@ class SoundEvents(Task):
         """Returns the parameters of the decoder.
 
         They are chosen for the best segment-based F1. If classes exclude each other, they are
-        chosen for the best syllable error rate, because the frame error hardly depends on them.
+        chosen for the best annotated syllable error rate.
         """
         classes = len(self.output_names)
         if validation is None:
             threshold = 0.5 if self.overlap else 0.0
             return parameters_of(Decoder((threshold,) * classes, not self.overlap))
-        metric = self.metrics[0] if self.overlap else SyllableErrorRate()
+        metric = self.metrics[0] if self.overlap else AnnotatedSyllableErrorRate()
         return parameters_of(choose(validation, metric, classes))
+
+    def decoder(self, parameters: Predictions) -> Decoder:
+        """Returns the decoder that has the parameters of `decoding`."""
+        seconds = (float(parameters[name]) for name in ("median", "duration", "gap"))
+        return Decoder(tuple(parameters["threshold"].tolist()), not self.overlap, *seconds)
 
     def table(self, predictions: Predictions) -> list[Row]:
         """Returns the F1 of each class; None for a class without an event in the reference."""
@@ -217,15 +220,6 @@ class SoundEvents(Task):
             }
             for label, name in enumerate(self.output_names)
         ]
-
-    def in_words(self, predictions: Predictions, row: int) -> tuple[str, str]:
-        """Returns the classes of the events in the order of their onsets."""
-        reference, system = events_of(predictions, row)
-        return self._joined(reference), self._joined(system)
-
-    def _joined(self, events: Events) -> str:
-        names = [self.output_names[label] for label in events.in_order()]
-        return shorten(names, _SHOWN) or "none"
 
     def target_sums(self, targets: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns the number of frames with each output (outputs,), and of all frames."""

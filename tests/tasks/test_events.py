@@ -130,8 +130,6 @@ def test_events_that_become_frames_and_events_again_are_within_a_frame(task):
     assert np.abs(system.times - reference.times).max() <= STEP / 2 + 1e-6
     metrics = measure(task.metrics, predictions)
     assert metrics["event_f1"] == metrics["segment_f1"] == 1
-    assert task.in_words(predictions, 0) == ("a, b, b, c",) * 2
-    assert task.in_words(predictions, 1) == ("none", "none")
     assert [row["events"] for row in task.table(predictions)] == [1, 2, 1]
     assert predictions.keys() == task.stored.keys()
     for name, stored in task.stored.items():
