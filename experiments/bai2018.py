@@ -12,11 +12,11 @@ TCN whose convolutions are initialised with N(0, 0.01), as the paper says.
 On the adding problem the authors train their TCN for 15,630 updates at a constant rate of 4e-3,
 without clipping (github.com/locuslab/TCN, commit 2f8c2b8). Here it trains for 1,200 updates at a
 constant rate of 1e-3 or 4e-3, also without clipping. The recurrent variants have a rate that decays
-to 1 %, and gradients clipped at a norm of 1. The TCN of adding_400 and adding_600 was not run with
-these settings.
+to 1 %, and gradients clipped at a norm of 1. The TCN was not run with these settings, so the kept
+results of the adding problem have no TCN.
 
 Halving stops four of six trials at update 300 on jsb_chorales, and five of six at update 150 on
-nottingham. Parts with two seeds have no verdicts.
+nottingham. Kept results of two seeds have no verdicts.
 """
 
 import math

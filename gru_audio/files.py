@@ -151,11 +151,11 @@ def open_own(path: epath.PathLike, mode: str) -> IO[Any]:
         raise
 
 
-def refuse_links(root: epath.PathLike) -> None:
-    """Refuses a folder with a link to a place outside of it, since a write could go there.
+def refuse_traps(root: epath.PathLike) -> None:
+    """Refuses a folder in which a write could go elsewhere, or a read could block forever.
 
     Raises:
-      UserError: there is such a link.
+      UserError: there is a link to a place outside of the folder, or a pipe, socket or device.
     """
     if _REMOTE in str(root):
         return
@@ -163,27 +163,48 @@ def refuse_links(root: epath.PathLike) -> None:
     for place, folders, files in os.walk(root):
         for name in (*folders, *files):
             path = os.path.join(place, name)
-            if os.path.islink(path):
+            mode = _mode(path)
+            if stat.S_ISLNK(mode):
                 target = os.path.realpath(path)
                 if os.path.commonpath([home, target]) != home:
                     raise UserError(
                         f"{path} is a link to {target}, outside of {root}. Nothing is written "
                         "through a link: remove it, or choose another directory."
                     )
+            elif mode and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise UserError(f"{path} is neither a file nor a folder: remove it.")
+
+
+def _mode(path: str) -> int:
+    """Returns the mode of a file, or of a link itself; 0 if it cannot be found."""
+    try:
+        return os.lstat(path).st_mode
+    except OSError:
+        return 0
+
+
+def open_regular(path: epath.PathLike) -> BinaryIO:
+    """Opens a regular file for reading. Reading a pipe or a device could block forever.
+
+    Raises:
+      OSError: the file cannot be opened, or is a pipe, a device or a folder.
+    """
+    if _REMOTE in str(path):
+        return epath.Path(path).open("rb")
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 def read_bytes(path: epath.PathLike) -> bytes:
     """Returns the content of a regular file.
 
     Raises:
-      OSError: the file cannot be read, is larger than memory, or is a pipe, a device or a folder.
+      OSError: as `open_regular`, or the file is larger than memory.
     """
-    if _REMOTE in str(path):
-        return epath.Path(path).read_bytes()
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    with open_regular(path) as file:
         try:
             return file.read()
         except MemoryError as error:

@@ -1,4 +1,4 @@
-"""What the tests share: eight devices, and a small data set prepared as anybody's would be."""
+"""Fixtures of all tests: eight devices, and small prepared data sets."""
 
 import os
 import pathlib
@@ -8,9 +8,9 @@ import sys
 import jax
 import pytest
 
-jax.config.update("jax_num_cpu_devices", 8)  # before JAX is used; a test takes those it needs
+jax.config.update("jax_num_cpu_devices", 8)  # before JAX is used
 
-# What a shell runs in the background ignores it, and so would the commands that tests interrupt.
+# A shell's background jobs ignore SIGINT, and so would the commands that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from gru_audio.data.source import Source, open_source  # noqa: E402
@@ -18,30 +18,35 @@ from gru_audio.prepare import prepare  # noqa: E402
 from tests import rolls as piano_rolls  # noqa: E402
 from tests.tones import NAME, RATE, SPLIT_BY, write_tones  # noqa: E402
 
-QUICKLY_COMPILED = {  # of rooms of which most are not
-    "test_accumulation",
-    "test_listening",
-    "test_per_frame",
-    "test_precision",
-    "test_side_by_side",
-    "test_trained",
-    "test_truncation",
-}
+HERE = pathlib.Path(__file__).parent
+QUICKLY_COMPILED = [  # folders and modules of tests whose programs compute little
+    HERE / "audio",
+    HERE / "benchmarks",
+    HERE / "inference",
+    HERE / "nn",
+    HERE / "reports" / "test_gate_plots.py",
+    HERE / "tasks",
+    HERE / "training" / "test_accumulation.py",
+    HERE / "training" / "test_per_frame.py",
+    HERE / "training" / "test_precision.py",
+    HERE / "training" / "test_truncation.py",
+    HERE / "training" / "test_vmapped.py",
+]
+assert all(path.exists() for path in QUICKLY_COMPILED)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by markers
 def pytest_collection_modifyitems(items):
-    """What runs real commands is marked, and comes first: it takes longest."""
-    here = pathlib.Path(__file__).parent
+    """Marks the tests that run real commands, and puts them first because they take longest."""
     for item in items:
-        if item.path.parent in (here, here / "launch", here / "reliability"):
+        if item.path.parent in (HERE, HERE / "launch", HERE / "reliability"):
             item.add_marker(pytest.mark.commands)
-    items.sort(key=lambda item: item.path.parent != here)
+    items.sort(key=lambda item: item.path.parent != HERE)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
-    """Tests compile the same small programs again and again: the session keeps them."""
+    """Keeps compiled programs for the session, because many tests compile the same ones."""
     folder = tmp_path_factory.mktemp("compiled")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
@@ -50,15 +55,11 @@ def compilation_cache(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def compilation(request):
-    """What compares values, and computes little, is compiled for the sake of a short compilation.
+    """Compiles without optimisations where tests compare values up to rounding.
 
-    What must be equal bit by bit is tested elsewhere, as it is compiled for users.
+    Tests of bit-identity compile as for users.
     """
-    here = pathlib.Path(__file__).parent
-    parts = request.path.relative_to(here).with_suffix("").parts
-    room, module = parts[0], parts[-1]  # which are one where a test lies in no room
-    rooms = {"audio", "benchmarks", "labelling", "models", "rnn", "tasks"}
-    quick = room in rooms or module in QUICKLY_COMPILED
+    quick = any(request.path.is_relative_to(path) for path in QUICKLY_COMPILED)
     jax.config.update("jax_disable_most_optimizations", quick)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
@@ -66,7 +67,7 @@ def compilation(request):
 
 @pytest.fixture(scope="session")
 def tones_folder(tmp_path_factory):
-    """Sound files, in a directory per class."""
+    """Returns a folder with a directory of sound files per class."""
     folder = tmp_path_factory.mktemp("tones") / "sounds"
     write_tones(folder)
     return folder
@@ -74,7 +75,7 @@ def tones_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory, tones_folder):
-    """Where the tones are prepared, split by speaker."""
+    """Returns the folder of data sets; the tones are prepared there, split by speaker."""
     folder = tmp_path_factory.mktemp("data")
     prepare(
         "folder",
@@ -105,7 +106,7 @@ def rolls(data_dir) -> Source:
 
 @pytest.fixture(scope="session")
 def environment(data_dir, compilation_cache):
-    """The environment of commands that learn from the tones."""
+    """Returns the environment of commands that train on the tones."""
     return os.environ | {
         "GRU_AUDIO_DATA": str(data_dir),
         "JAX_COMPILATION_CACHE_DIR": str(compilation_cache),

@@ -12,11 +12,12 @@ from gru_audio.files import (
     lock,
     matching,
     open_own,
+    open_regular,
     parse_json,
     read_bytes,
     read_json,
     refusal,
-    refuse_links,
+    refuse_traps,
     replacing,
     write_atomically,
 )
@@ -123,7 +124,7 @@ def test_a_link_is_not_opened_for_appending(victim, mode):
         open_own(path, mode)
 
 
-@pytest.mark.parametrize("read", [read_bytes, lambda path: open_own(path, "a+")])
+@pytest.mark.parametrize("read", [open_regular, read_bytes, lambda path: open_own(path, "a+")])
 def test_pipes_devices_and_folders_are_refused(tmp_path, read):
     """LayerGates a pipe without a writer would block forever, and a device may be endless."""
     os.mkfifo(tmp_path / "pipe")
@@ -136,10 +137,21 @@ def test_links_out_of_a_folder_are_refused(victim):
     home = victim.parent / "in"
     (home / "deep").mkdir()
     (home / "deep" / "up").symlink_to("..")
-    refuse_links(home)
+    refuse_traps(home)
     (home / "deep" / "out").symlink_to("../../victim")
     with pytest.raises(UserError, match=r"out is a link to .*victim, outside of"):
-        refuse_links(home)
+        refuse_traps(home)
+
+
+@pytest.mark.parametrize("depth", [".", "deep/deeper"])
+def test_pipes_in_a_folder_are_refused(tmp_path, depth):
+    folder = tmp_path / depth
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "file").touch()
+    refuse_traps(tmp_path)
+    os.mkfifo(folder / "pipe")
+    with pytest.raises(UserError, match="pipe is neither a file nor a folder: remove it"):
+        refuse_traps(tmp_path)
 
 
 @pytest.mark.parametrize(

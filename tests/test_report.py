@@ -168,7 +168,7 @@ def test_an_unfinished_sweep_says_what_is_missing(tmp_path):
     _, page, _ = report(tmp_path)
     assert "5 of 8 runs have finished, 2 waiting, 1 failed." in page
     assert "FloatingPointError: the loss is not finite at step 1250" in page
-    assert "since their test predictions cannot be read: lstm-0.01-0" in page
+    assert "Run lstm-0.01-0 is left out: its predictions are missing." in page
     assert "learning_rate 0.001" in page and "chosen from 1 of 2 trials" in page
 
 

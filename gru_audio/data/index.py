@@ -23,7 +23,7 @@ from etils import epath
 
 from gru_audio.data import npz
 from gru_audio.data.fields import Field, Leaf, described
-from gru_audio.files import read_bytes, read_json, write_atomically
+from gru_audio.files import open_regular, read_bytes, read_json, write_atomically
 
 DESCRIPTION = "source.json"
 COLUMNS = "columns.npz"
@@ -139,12 +139,16 @@ def read_inputs(folder: epath.Path) -> dict[str, np.ndarray]:
 
 
 def check_records(folder: epath.Path) -> None:
-    """Raises `ValueError` if a record file has changed since it was written."""
+    """Checks that the record files are regular, and unchanged if there are checksums.
+
+    Raises:
+      ValueError: a record file has changed since it was written.
+      OSError: a record file cannot be read.
+    """
     description = read_description(folder)
-    if _FILES not in description:
-        return
     for name, _ in description["records"]:
-        if description[_FILES].get(name) != _edge_checksum(folder / epath.Path(name).name):
+        found = _edge_checksum(folder / epath.Path(name).name)
+        if _FILES in description and description[_FILES].get(name) != found:
             raise ValueError(f"{name} has changed since it was written")
 
 
@@ -160,7 +164,7 @@ def _bytes_checksum(data: bytes) -> list[int | str]:
 
 def _edge_checksum(path: epath.Path) -> list[int | str]:
     """Returns the size of a file and the SHA-256 of its first and last 64 KiB."""
-    with epath.Path(path).open("rb") as file:
+    with open_regular(path) as file:
         size = file.seek(0, os.SEEK_END)
         checksum = hashlib.sha256()
         for start in (0, max(0, size - _EDGE)):

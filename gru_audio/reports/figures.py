@@ -157,9 +157,10 @@ def confusion(comparison: Comparison, variant: Variant) -> Drawing | None:
                 }
                 axes.text(j + 0.5, i + 0.53, f"{counts[i, j]}", ha="center", va="center", **ink)
         axes.set(xlim=(0, len(names)), ylim=(len(names), 0), xlabel="predicted", ylabel="true")
-        middle = np.arange(len(names)) + 0.5
-        axes.set_xticks(middle, names, size=font, rotation=0 if flat else 90)
-        axes.set_yticks(middle, names, size=font)
+        named = np.arange(0, len(names), max(1, round(font / cell)))  # names need their height
+        shown = [names[i] for i in named]
+        axes.set_xticks(named + 0.5, shown, size=font, rotation=0 if flat else 90)
+        axes.set_yticks(named + 0.5, shown, size=font)
         axes.tick_params(pad=2)
         axes.spines[:].set_visible(True)
         number = comparison.results.variants.index(variant.name) + 1

@@ -79,11 +79,7 @@ def render(
         not_shown=shown.missing,
         runs=[_run(comparison, run) for run in results.runs],
         missing=[_missing(run) for run in results.runs if run.run_state.state != FINISHED],
-        unread=[
-            run.name
-            for run in results.runs
-            if run.run_state.state == FINISHED and not run.predictions["example"].size
-        ],
+        damages=wording.damages(comparison),
         command=results.command,
         environment=_environment(comparison),
         differences=_differences(comparison),

@@ -141,7 +141,7 @@ def pair(finding: Pair, scale: Scale) -> str:
 def headline(comparison: Comparison) -> str:
     """Returns the verdict on the best variant in a few words."""
     if not comparison.variants:
-        return "No run has finished yet"
+        return "No finished run can be used" if comparison.damaged else "No run has finished yet"
     best, *others = [quoted(variant.name) for variant in comparison.variants]
     scale = comparison.results.metric.scale
     if not others:
@@ -229,9 +229,9 @@ def sampling(comparison: Comparison) -> str:
 def cautions(comparison: Comparison) -> list[str]:
     """Returns the limits of the intervals, and the runs and examples that are left out."""
     sets, word = comparison.test_sets, comparison.results.cluster or "cluster"
-    if not sets:
-        return []
     texts = damages(comparison)
+    if not sets:
+        return texts
     repeats = len(sets) if len(sets) > 1 else sets[0].replicates
     if repeats < FEWEST:
         texts.append(
@@ -263,8 +263,9 @@ def cautions(comparison: Comparison) -> list[str]:
             "Variants are compared on the replicates that all of them have; "
             f"{_count(comparison.left_out, 'more run')} left out."
         )
-    compared = {variant.name for variant in comparison.variants}
-    if lacking := [name for name in comparison.results.variants if name not in compared]:
+    known = {variant.name for variant in comparison.variants}
+    known |= {run.variant for run in comparison.damaged}
+    if lacking := [name for name in comparison.results.variants if name not in known]:
         texts.append(f"No run of {listed(list(map(quoted, lacking)))} has finished.")
     for variant in comparison.variants:
         if len(variant.runs) < variant.planned:

@@ -2,7 +2,7 @@
 
 from etils import epath
 
-from gru_audio.files import refuse_links, write_atomically
+from gru_audio.files import refuse_traps, write_atomically
 from gru_audio.reports import figure_set, page, tables
 from gru_audio.reports.baselines import find_baselines
 from gru_audio.reports.comparison import Comparison, chosen_runs, compare
@@ -22,7 +22,7 @@ def read_comparison(workdir: epath.PathLike, metric: str | None = None) -> Compa
     Raises:
       UserError: the workdir has no sweep, or one that this version cannot report on.
     """
-    refuse_links(workdir)
+    refuse_traps(workdir)
     results = read_results(workdir, metric)
     return compare(results, find_baselines(workdir, results, chosen_runs(results)))
 

@@ -20,7 +20,7 @@ from etils import epath
 import gru_audio
 from gru_audio.config import differences, read_config, renamed
 from gru_audio.data import npz
-from gru_audio.files import lock, matching, open_own, read_json, refuse_links, write_atomically
+from gru_audio.files import lock, matching, open_own, read_json, refuse_traps, write_atomically
 from gru_audio.settings import UserError, nearest
 from gru_audio.sweeps import status
 from gru_audio.sweeps.extension import raises_steps
@@ -105,7 +105,7 @@ class Workdir:
         with contextlib.ExitStack() as stack:
             try:
                 self.root.mkdir(parents=True, exist_ok=True)
-                refuse_links(self.root)
+                refuse_traps(self.root)
                 file = stack.enter_context(open_own(self.root / shard.lock, "a+"))
                 self._take(file)
                 # Each process takes its own lock first, so that of two that start together at

@@ -352,6 +352,19 @@ def test_data_sets_without_checksums_are_read(copy, source):
     assert index.read_inputs(copy) == {}
 
 
+@pytest.mark.parametrize("checksums", [True, False])
+def test_a_pipe_in_place_of_records_is_refused(copy, checksums):
+    """Opening it would block forever."""
+    description = json.loads((copy / "source.json").read_text())
+    if not checksums:
+        del description["checksum"], description["files"]
+        (copy / "source.json").write_text(json.dumps(description))
+    path = copy / description["records"][0][0]
+    path.unlink()
+    os.mkfifo(path)
+    assert_refused(copy, "not a regular file")
+
+
 def test_files_cut_short_are_refused(copy):
     for name in ("columns.npz", "source.json"):
         content = (copy / name).read_bytes()

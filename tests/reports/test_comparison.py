@@ -301,6 +301,17 @@ def test_missing_or_foreign_predictions_give_no_verdict(tmp_path, damage):
     assert [pair.verdict for pair in compared.pairs] == [Verdict.NONE]
 
 
+def test_damage_of_every_run_is_reported(tmp_path):
+    write_workdir(tmp_path, Made(seeds=1))
+    for path in tmp_path.glob("runs/*/predictions/test.npz"):
+        path.unlink()
+    compared = comparison_of(tmp_path)
+    assert wording.headline(compared) == "No finished run can be used"
+    damages = wording.damages(compared)
+    assert len(damages) == 2 and wording.cautions(compared) == damages
+    assert "Run gru-0 is left out: its predictions are missing." in markdown_tables(compared)
+
+
 def test_two_replicates_give_no_verdict(tmp_path):
     write_workdir(tmp_path, Made(variants={"gru": 7.0, "lstm": 1.0}, seeds=2))
     (pair,) = comparison_of(tmp_path).pairs

@@ -192,6 +192,20 @@ def test_many_classes_are_drawn_without_numbers(tmp_path):
     assert set(names) <= set(texts(svg))
 
 
+def test_only_some_of_very_many_classes_are_named(tmp_path):
+    names = tuple(f"class {i}" for i in range(300))
+    made = Made(variants={"gru": 3.0}, seeds=1, class_names=names)
+    comparison = compare(read_results(write_workdir(tmp_path, made)))
+    drawing = figures.confusion(comparison, comparison.variants[0])
+    (axes,) = drawing.figure.axes
+    drawing.figure.draw_without_rendering()
+    for ticks, side in ((axes.get_xticklabels(), 0), (axes.get_yticklabels(), 1)):
+        assert [tick.get_text() for tick in ticks] == list(names[:: 300 // len(ticks)])
+        starts = np.sort([tick.get_window_extent().get_points()[0, side] for tick in ticks])
+        size = ticks[0].get_window_extent().get_points()[:, side]
+        assert len(ticks) > 1 and np.diff(starts).min() > 0.8 * (size[1] - size[0])
+
+
 def test_a_single_evaluation_is_a_visible_dot(tmp_path):
     write_workdir(tmp_path, Made(seeds=1))
     for path in tmp_path.glob("runs/*/metrics.jsonl"):

@@ -104,7 +104,10 @@ class Ledger:
     def remarks(self) -> list[str]:
         """Returns notes for the user on the clips; see `gru_audio.data.datasets.quality`."""
         reasons = [reason for _, reason in self.skipped]
-        written, left_out = self._written(), []
+        written = self._written()
+        filled = {clip.split for clip in self._clips}
+        empty = dict.fromkeys(c.split for c in self._skipped_clips if c.split not in filled)
+        left_out = [f"No clip of the split {split} can be used." for split in empty]
         for name, field in self.fields.items():
             if isinstance(field, ClassesField):
                 missing = sorted(set(field.names) - set(written[name].names))

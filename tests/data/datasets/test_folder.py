@@ -125,6 +125,16 @@ def test_classes_without_clips_are_left_out_and_reported(tmp_path):
     assert set(columns["split"][columns["label"] == 1]) == set(SPLITS)
 
 
+def test_a_split_without_usable_clips_is_reported(tmp_path):
+    for split in ("train", "test"):
+        sounds.write_classes(tmp_path / "sounds" / split, {"no": 5, "yes": 5})
+    for path in (tmp_path / "sounds" / "test").rglob("*.wav"):
+        path.write_bytes(b"x")
+    about, columns = build(folder_builder(tmp_path))
+    assert "No clip of the split test can be used." in about["remarks"]
+    assert "test" not in columns["split"]
+
+
 def test_one_class_in_two_unicode_forms_is_one_class(tmp_path):
     sounds.write_classes(tmp_path / "sounds", {"caf\u00e9": 10, "cafe\u0301": 5, " dog": 5})
     about, columns = build(folder_builder(tmp_path))
