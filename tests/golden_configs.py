@@ -23,7 +23,7 @@ from gru_audio.audio.frontends import FRONTENDS
 from gru_audio.command import add_components, load_experiment, name_with_part
 from gru_audio.config import check, differences, flatten
 from gru_audio.data import index
-from gru_audio.data.fields import ClassField, TagsField, describe
+from gru_audio.data.fields import ClassField, EventsField, Field, TagsField, describe
 from gru_audio.nn.cells import CELLS
 from gru_audio.nn.models import MODELS
 from gru_audio.nn.pooling import POOLINGS
@@ -46,7 +46,9 @@ SOUNDS = {
     "chime_home": (16000, {"label": 7}),
     "my_sounds": (16000, {"label": 2}),
     "birdsong": (32000, {}),
+    "dcase2016_task2_remix": (16000, {}),
 }
+EVENTS = {"birdsong": 9, "dcase2016_task2_remix": 11}  # number of classes
 TAGGED = ("chime_home",)
 FRAMES = {
     "esc50_logmel": (64, {"label": 50}),
@@ -67,7 +69,11 @@ def empty_data_sets() -> str:
     for name, (number, fields) in {**SOUNDS, **FRAMES}.items():
         signal = {"shape": [number], "dtype": "float32"} if name in FRAMES else {}
         kind = TagsField if name in TAGGED else ClassField
-        kinds = {f: kind(tuple(f"class {i}" for i in range(n))) for f, n in fields.items()}
+        kinds: dict[str, Field] = {
+            field: kind(tuple(f"class {i}" for i in range(n))) for field, n in fields.items()
+        }
+        if name in EVENTS:
+            kinds["events"] = EventsField(tuple(f"class {i}" for i in range(EVENTS[name])))
         description = {
             "name": name,
             "sample_rate": 1 if name in FRAMES else number,
