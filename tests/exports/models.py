@@ -11,7 +11,7 @@ import numpy as np
 
 from gru_audio.audio.normalise import Normalisation
 from gru_audio.config import default_config, flatten, override
-from gru_audio.data.fields import ClassField, describe
+from gru_audio.data.fields import ClassField, TextField, describe
 from gru_audio.data.signal import Signal
 from gru_audio.exports.function import Function, make_function
 from gru_audio.inference.trained_model import TrainedModel
@@ -23,14 +23,15 @@ NAMES = ("low", "middle", "high")
 
 
 def made(changes: Mapping[str, Any] | None = None, signal: Signal | None = None) -> TrainedModel:
-    """A model of three classes as if trained: weights, statistics and normalisation are random."""
+    """A model of three classes or tokens, whose weights and statistics are random."""
     changes = {"frontend.normalise": True, **(changes or {})}
     if changes.get("model.name") != "cnn":
         changes = {"model.hidden": 5, **changes}
     config = override(default_config(), changes)
+    field = TextField("ab ") if config.task.name == "ctc" else ClassField(NAMES)
     trained = TrainedModel(
         config=config,
-        field=ClassField(NAMES),
+        field=field,
         signal=signal or Signal(RATE),
         longest=RATE,
         weights=Weights({}, {}),

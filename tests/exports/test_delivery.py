@@ -46,6 +46,15 @@ def test_the_description_is_that_of_the_file(tmp_path):
         assert len(each["shape"]) == values.ndim
 
 
+def test_the_first_output_of_ctc_is_the_blank(tmp_path):
+    function = make_function(made({"task.name": "ctc"}), "features")
+    deliver(function, FORMATS["stablehlo"], tmp_path, 1e-5, description(function.trained), None)
+    described = json.loads((tmp_path / "model.json").read_text())
+    assert described["labels"] == ["<blank>", "a", "b", " "]
+    assert described["outputs"][0]["shape"] == ["batch", "output_time", 4]
+    assert described["output_step_seconds"] == 0.01
+
+
 def test_the_names_and_shapes_of_states(tmp_path):
     delivered(tmp_path, stream=True)
     described = json.loads((tmp_path / "model.json").read_text())

@@ -6,8 +6,11 @@ import sys
 import numpy as np
 import pytest
 
+from gru_audio.audio.frontends import FRONTENDS, LogMel
 from gru_audio.exports.function import make_function
 from gru_audio.nn.cells import CELLS
+from gru_audio.nn.models import MODELS
+from gru_audio.nn.pooling import POOLINGS, last
 from gru_audio.nn.rnn_classifier import RnnClassifier
 from gru_audio.settings import UserError
 from tests.exports.models import assert_runs_alike, function_of, made
@@ -74,6 +77,18 @@ def test_convolutions(conv, padding):
     assert_runs_alike(writer, function_of(pooled | changes | deltas))
 
 
+@pytest.mark.parametrize(
+    "changes", [{"model.bidirectional": True}, {"model.name": "crnn"}, {"model.name": "tcn"}]
+)
+def test_outputs_for_every_frame(changes):
+    strided = {"model.conv": ("3 3x3 stride 2x2",)} if changes.get("model.name") == "crnn" else {}
+    assert_runs_alike(writer, function_of({"task.name": "ctc"} | changes | strided))
+
+
+def test_a_stream_of_outputs_for_every_frame():
+    assert_runs_alike(writer, function_of({"task.name": "ctc"}, stream=True))
+
+
 def test_clips_that_are_shorter_than_a_kernel():
     changes = {"model.name": "cnn", "model.pooling": "max", "model.conv_padding": "valid"}
     function = function_of(changes | {"model.conv": ("3 5x3 pool 4x1",)})
@@ -92,6 +107,8 @@ def test_temporal_convolutions():
     [
         {},
         {"frontend.name": "mfcc"},
+        {"frontend.name": "pcen"},
+        {"frontend.name": "pcen", "frontend.pcen_bias": 0.0, "frontend.deltas": 1},
         {"frontend.name": "raw"},
         {"frontend.deltas": 2, "frontend.delta_frames": 2},
         {"frontend.stack": 3, "frontend.deltas": 1},
@@ -110,19 +127,21 @@ class Other(RnnClassifier):
     """A model that an experiment file may define."""
 
 
+class OtherMel(LogMel):
+    """A frontend likewise."""
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"frontend.name": "pcen"}, "does not cover the frontend Pcen"),
+        ({"frontend.name": "other"}, "does not cover the frontend OtherMel"),
         ({"model.name": "other"}, 'does not cover config.model.name="other"'),
         ({"model.cell": "other"}, 'does not cover config.model.cell="other"'),
         ({"model.pooling": "other"}, 'does not cover config.model.pooling="other"'),
     ],
 )
 def test_parts_that_are_not_covered(changes, why, monkeypatch):
-    from gru_audio.nn.models import MODELS
-    from gru_audio.nn.pooling import POOLINGS, last
-
+    monkeypatch.setitem(FRONTENDS, "other", OtherMel)
     monkeypatch.setitem(MODELS, "other", Other)
     monkeypatch.setitem(CELLS, "other", CELLS["gru"])
     monkeypatch.setitem(POOLINGS, "other", lambda encoded: last(encoded))

@@ -51,6 +51,10 @@ def test_frontends(changes):
     assert_runs_alike(stablehlo, function_of(changes, "sound"))
 
 
+def test_outputs_for_every_frame():
+    assert_runs_alike(stablehlo, function_of({"task.name": "ctc"} | CONV))
+
+
 def test_streams():
     assert_runs_alike(stablehlo, function_of({"model.cell": "lstm"}, stream=True))
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gru_audio.audio.frontends import Deltas, Frontend, LogMel, Mfcc, RawFrames, Stacked
+from gru_audio.audio.frontends import Deltas, Frontend, LogMel, Mfcc, Pcen, RawFrames, Stacked
 from gru_audio.audio.frontends.deltas import derivative_weights
 from gru_audio.audio.frontends.log_mel import hann, mel_bands
 from gru_audio.audio.frontends.mfcc import cosine_transform
@@ -47,7 +47,8 @@ def features(graph: Graph, frontend: Frontend, sound: str, lengths: str) -> tupl
     return add(graph, frontend, sound, lengths)
 
 
-def _log_mel(graph: Graph, log_mel: LogMel, sound: str, lengths: str) -> tuple[str, str]:
+def _mel_power(graph: Graph, log_mel: LogMel, sound: str, lengths: str) -> tuple[str, str]:
+    """Returns the power in each band (batch, bands, time), and the number of frames (batch,)."""
     fft, window, bins = log_mel.fft_size, log_mel.window, log_mel.fft_size // 2 + 1
     x = _whole_frame(graph, sound, lengths, fft)
     start = (fft - window) // 2
@@ -60,9 +61,36 @@ def _log_mel(graph: Graph, log_mel: LogMel, sound: str, lengths: str) -> tuple[s
     bands = mel_bands(log_mel.sample_rate, fft, log_mel.mels, log_mel.f_min, log_mel.highest)
     both = np.tile(bands, 2).astype(np.float32)  # adds the squares of cosines and sines
     power = graph.add("MatMul", both, graph.add("Mul", parts, parts))
+    return power, windows(graph, lengths, fft, log_mel.hop)
+
+
+def _log_mel(graph: Graph, log_mel: LogMel, sound: str, lengths: str) -> tuple[str, str]:
+    power, frames = _mel_power(graph, log_mel, sound, lengths)
     spectrum = graph.add("Log", graph.add("Max", power, number(log_mel.floor)))
-    frames = windows(graph, lengths, fft, log_mel.hop)
     return graph.add("Transpose", spectrum, perm=[0, 2, 1]), frames
+
+
+def _pcen(graph: Graph, pcen: Pcen, sound: str, lengths: str) -> tuple[str, str]:
+    power, frames = _mel_power(graph, pcen.source, sound, lengths)
+    x = graph.add("Transpose", power, perm=[2, 0, 1])
+    # The smoothed level is the output of a recurrent layer without an activation function.
+    identity = np.eye(pcen.features, dtype=np.float32)[None]
+    first = graph.add("Slice", x, ints(0), ints(1), ints(0))
+    level, _ = graph.add_several(
+        "RNN",
+        [x, pcen.smoothing * identity, (1 - pcen.smoothing) * identity, "", "", first],
+        2,
+        hidden_size=pcen.features,
+        activations=["Affine"],
+        activation_alpha=[1.0],
+        activation_beta=[0.0],
+    )
+    level = graph.add("Squeeze", level, ints(1))
+    gain = graph.add("Pow", graph.add("Add", level, number(pcen.source.floor)), number(-pcen.gain))
+    biased = graph.add("Add", graph.add("Mul", x, gain), number(pcen.bias))
+    compressed = graph.add("Pow", biased, number(pcen.power))
+    compressed = graph.add("Sub", compressed, number(pcen.bias**pcen.power))
+    return graph.add("Transpose", compressed, perm=[1, 0, 2]), frames
 
 
 def _mfcc(graph: Graph, mfcc: Mfcc, sound: str, lengths: str) -> tuple[str, str]:
@@ -126,6 +154,7 @@ def _clamped(graph: Graph, x: str, index: str, frames: str) -> str:
 _WRITERS: dict[type, Callable[..., tuple[str, str]]] = {
     LogMel: _log_mel,
     Mfcc: _mfcc,
+    Pcen: _pcen,
     RawFrames: _raw,
     Deltas: _deltas,
     Stacked: _stacked,
