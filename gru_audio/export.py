@@ -9,8 +9,9 @@ r"""Exports the model of a finished run to a format that other programs read.
 The folder --out gets four files: the model; model.json with inputs, outputs, labels and rates;
 check.npz with an example of inputs and outputs; and model_card.md.
 
---format safetensors has the weights only. stablehlo runs wherever JAX runs, on CPU, GPU and TPU.
-onnx runs in ONNX Runtime and has its recurrent nodes. litert is a step for phones.
+--format stablehlo runs wherever JAX runs, on CPU, GPU and TPU. onnx runs in ONNX Runtime and has
+its recurrent nodes. litert is a step for phones. safetensors has the weights only, and torch has
+them by the names of PyTorch.
 
 --from sound: the file reads samples and contains the frontend. --from features: it reads the
 frames of the frontend. --stream: it reads the next frames of a sequence, and the state after the
@@ -51,6 +52,8 @@ def main(_: Sequence[str]) -> int:
         raise UserError(f"--tolerance={_TOLERANCE.value} must be above 0 and below 1: pass 1e-5.")
     if chosen.step and not _STREAM.value:
         raise UserError(f"--format {_FORMAT.value} exports a step of a stream: pass --stream.")
+    if chosen.weights and (_STREAM.value or _FROM.value != "features"):
+        raise UserError(f"--format {_FORMAT.value} has only weights: omit --from and --stream.")
     out = local_path(_OUT.value)
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is a file: name a folder.")

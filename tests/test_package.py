@@ -46,7 +46,7 @@ OWNERS = {
     "grain": ("data/stream.py",),
     "torch": (),
     "sounddevice": ("audio/live.py",),
-    "safetensors": ("exports/safetensors.py",),
+    "safetensors": ("exports/safetensors.py", "exports/torch.py"),
     "onnx": ("exports/onnx/",),
     "onnxruntime": ("exports/onnx/",),
     "litert_converter": ("exports/litert.py",),

@@ -20,6 +20,7 @@ class Format:
       packages: distributions that write and run the file.
       extra: the extra of gru_audio that installs these.
       step: whether a file computes a step of fixed size, so that it needs `--stream`.
+      weights: whether a file has the weights only.
     """
 
     module: str
@@ -27,6 +28,7 @@ class Format:
     packages: tuple[str, ...] = ()
     extra: str = ""
     step: bool = False
+    weights: bool = False
 
     def load(self) -> ModuleType:
         """Imports the module.
@@ -44,7 +46,8 @@ class Format:
 
 
 FORMATS: Mapping[str, Format] = {
-    "safetensors": Format("safetensors", ".safetensors", ("safetensors",), "export"),
+    "safetensors": Format("safetensors", ".safetensors", ("safetensors",), "export", weights=True),
+    "torch": Format("torch", ".safetensors", ("safetensors",), "export", weights=True),
     "stablehlo": Format("stablehlo", ".stablehlo", ("jax",)),
     "onnx": Format("onnx", ".onnx", ("onnx", "onnxruntime"), "export"),
     "litert": Format(

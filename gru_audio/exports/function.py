@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gru_audio.audio.normalise import Normalisation
 from gru_audio.config import override
 from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.settings import UserError
-from gru_audio.training.step import Program
+from gru_audio.training.step import Program, Weights
 
 BATCH, TIME, SAMPLES = "batch", "time", "samples"  # names of sizes that a caller chooses
 _FRAMES = (60, 33, 7, 1)  # of the clips of an example
@@ -119,6 +120,11 @@ class Function:
             (lengths,) = others
         outputs: Any = model.apply(variables, features, lengths, train=False)
         return outputs.values, outputs.lengths.astype(jnp.int32)
+
+    def with_weights(self, weights: Weights, normalisation: Normalisation) -> "Function":
+        """Returns the function with other weights."""
+        trained = replace(self.trained, weights=weights, normalisation=normalisation)
+        return replace(self, trained=trained)
 
     def example(self, batch: int | None = None, frames: int | None = None) -> list[np.ndarray]:
         """Returns inputs for a comparison: noise with the statistics of the training features.

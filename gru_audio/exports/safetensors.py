@@ -3,15 +3,13 @@
 https://github.com/huggingface/safetensors
 """
 
-import dataclasses
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
-from safetensors import SafetensorError
 from safetensors.numpy import load as read
 from safetensors.numpy import save as write
 
@@ -34,11 +32,11 @@ def run(function: Function, data: bytes, inputs: Sequence[np.ndarray]) -> list[n
     """Returns the outputs of the function with the weights of the file."""
     arrays, tree = read(data), _arrays(function.trained)
     ordered = [arrays[name] for name in named_leaves(tree)]
-    restored = jax.tree.unflatten(jax.tree.structure(tree), ordered)
-    weights = Weights(restored["params"], restored["model_state"])
-    normalisation = Normalisation(**restored["normalisation"])
-    trained = dataclasses.replace(function.trained, weights=weights, normalisation=normalisation)
-    return jax.device_get(jax.jit(dataclasses.replace(function, trained=trained).__call__)(*inputs))
+    tree = jax.tree.unflatten(jax.tree.structure(tree), ordered)
+    weights = Weights(tree["params"], tree["model_state"])
+    normalisation = Normalisation(**tree["normalisation"])
+    restored = function.with_weights(weights, normalisation)
+    return jax.device_get(jax.jit(restored.__call__)(*inputs))
 
 
 def load(directory: epath.PathLike) -> TrainedModel:
@@ -53,13 +51,14 @@ def load(directory: epath.PathLike) -> TrainedModel:
     directory = epath.Path(directory).expanduser()
     try:
         description = read_json(directory / "model.json")["model"]
-        arrays: Mapping[str, Any] = read(read_bytes(directory / "model.safetensors"))
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        reason = str(error) or type(error).__name__
-        raise UserError(f"The model in {directory} cannot be used: {reason}.") from error
-    with tempfile.TemporaryDirectory() as scratch:  # `TrainedModel.load` checks the arrays
-        save_model(epath.Path(scratch), arrays, description)
-        return TrainedModel.load(scratch)
+        arrays = read(read_bytes(directory / "model.safetensors"))
+        with tempfile.TemporaryDirectory() as scratch:  # `TrainedModel.load` checks the arrays
+            save_model(epath.Path(scratch), arrays, description)
+            return TrainedModel.load(scratch)
+    except Exception as error:  # a crafted description can fail anywhere
+        cause = error.__cause__ or error  # which names no temporary folder
+        reason = str(cause) or type(cause).__name__
+        raise UserError(f"The model in {directory} cannot be used: {reason}") from error
 
 
 def _arrays(trained: TrainedModel) -> dict[str, Any]:

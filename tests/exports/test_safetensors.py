@@ -13,9 +13,9 @@ from gru_audio.settings import UserError
 from tests.exports.models import assert_runs_alike, description, function_of, made
 from tests.tones import assert_same
 
-pytest.importorskip("safetensors", reason="needs the extra [export]")
+numpy = pytest.importorskip("safetensors.numpy", reason="needs the extra [export]")
 
-from gru_audio.exports import safetensors
+from gru_audio.exports import safetensors  # noqa: E402
 
 
 @pytest.fixture
@@ -68,13 +68,22 @@ def test_the_file_is_plain_safetensors(exported):
 def test_damaged_files(exported, damage):
     file = exported / "model.safetensors"
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(UserError, match="cannot be used"):
+    with pytest.raises(UserError, match=f"^The model in {exported} cannot be used: .") as refused:
         safetensors.load(exported)
+    assert str(refused.value).count("cannot be used") == 1
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"model": 3}', '{"model": {"config": {}}}'])
 def test_invalid_descriptions(exported, text):
     (exported / "model.json").write_text(text)
+    with pytest.raises(UserError, match="cannot be used"):
+        safetensors.load(exported)
+
+
+def test_arrays_with_names_of_arguments(exported):
+    file = exported / "model.safetensors"
+    arrays = numpy.load(file.read_bytes())
+    file.write_bytes(numpy.save({"allow_pickle": np.ones(1), **arrays}))
     with pytest.raises(UserError, match="cannot be used"):
         safetensors.load(exported)
 
