@@ -11,6 +11,8 @@ from tests.commands import run
 from tests.tones import tiny
 from tests.trained import train
 
+pytest.importorskip("flatbuffers", reason="needs the extra [export]")
+
 
 @pytest.fixture(scope="module")
 def workdir(source, tmp_path_factory):

@@ -48,7 +48,7 @@ class Format:
 FORMATS: Mapping[str, Format] = {
     "safetensors": Format("safetensors", ".safetensors", ("safetensors",), "export", weights=True),
     "torch": Format("torch", ".safetensors", ("safetensors",), "export", weights=True),
-    "stablehlo": Format("stablehlo", ".stablehlo", ("jax",)),
+    "stablehlo": Format("stablehlo", ".stablehlo", ("flatbuffers",), "export"),
     "onnx": Format("onnx", ".onnx", ("onnx", "onnxruntime"), "export"),
     "litert": Format(
         "litert", ".tflite", ("litert-converter", "ai-edge-litert"), "litert", step=True

@@ -1,11 +1,12 @@
 """StableHLO by `jax.export`: one file for CPU, GPU and TPU, with any batch size and length.
 
-Only JAX is needed to run the file: ``jax.export.deserialize(data).call(*inputs)``. See
+Only JAX and FlatBuffers are needed to run it: ``jax.export.deserialize(data).call(*inputs)``. See
 https://docs.jax.dev/en/latest/export/export.html
 """
 
 from collections.abc import Sequence
 
+import flatbuffers  # noqa: F401 (JAX imports it only when it writes or reads a file)
 import jax
 import numpy as np
 from jax import export

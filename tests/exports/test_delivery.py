@@ -14,6 +14,8 @@ from gru_audio.exports.function import make_function
 from gru_audio.settings import UserError
 from tests.exports.models import description, made
 
+pytest.importorskip("flatbuffers", reason="needs the extra [export]")
+
 RESULT = {
     "examples": {"train": 1200, "test": 300},
     "metrics": {"train": {"loss": 0.5, "accuracy": 0.75}, "test": {"loss": None, "accuracy": 0.5}},
@@ -85,7 +87,7 @@ def test_a_card_without_a_result(tmp_path):
 
 def test_an_inexact_file_is_not_delivered(tmp_path):
     """ONNX Runtime rounds differently."""
-    pytest.importorskip("onnx", reason="needs the extra [export]")
+    pytest.importorskip("onnxruntime", reason="needs the extra [export]")
     with pytest.raises(Inexact, match=r"by up to .*e-0\d, more than --tolerance 1e-12"):
         delivered(tmp_path, "onnx", tolerance=1e-12)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx.failed"]

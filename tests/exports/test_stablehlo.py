@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 from gru_audio.data import npz
-from gru_audio.exports import stablehlo
 from gru_audio.exports.function import make_function
 from gru_audio.nn.cells import CELLS
 from gru_audio.settings import UserError
 from tests.exports.models import assert_runs_alike, function_of, made
+
+pytest.importorskip("flatbuffers", reason="needs the extra [export]")
+
+from gru_audio.exports import stablehlo
 
 
 @pytest.mark.parametrize("cell", CELLS)
