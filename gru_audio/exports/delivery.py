@@ -17,8 +17,6 @@ from gru_audio.exports.card import model_card
 from gru_audio.exports.function import Function, difference
 from gru_audio.files import write_atomically
 from gru_audio.settings import UserError
-from gru_audio.tasks.ctc import Ctc
-from gru_audio.tasks.task import Task
 
 
 class Inexact(UserError):
@@ -94,8 +92,8 @@ def describe(function: Function, chosen: Format, data: bytes, largest: float) ->
         "inputs": [dataclasses.asdict(tensor) for tensor in function.inputs],
         "outputs": [dataclasses.asdict(tensor) for tensor in function.outputs],
         "shortest": function.shortest,
-        "labels": list(_labels(program.task)),
-        "probabilities": _activation(program.task),
+        "labels": list(program.task.names_of_outputs),
+        "probabilities": program.task.activation,
         "rate": signal.rate,
         "hop": frontend.hop,
         "window": frontend.samples(1),
@@ -104,15 +102,3 @@ def describe(function: Function, chosen: Format, data: bytes, largest: float) ->
         "largest_difference": largest,
         "versions": versions,
     }
-
-
-def _labels(task: Task) -> tuple[str, ...]:
-    """Returns the names of the outputs in their order; the blank of CTC comes first."""
-    return ("<blank>", *task.output_names) if isinstance(task, Ctc) else task.output_names
-
-
-def _activation(task: Task) -> str | None:
-    """Returns the function that makes probabilities from the logits; None without labels."""
-    if not task.output_names:
-        return None
-    return "sigmoid" if task.several else "softmax"

@@ -7,6 +7,7 @@ those of an `nn.Linear`. `mean` and `std` normalise the features. PyTorch itself
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import load as read
 from safetensors.numpy import save as write
@@ -55,7 +56,7 @@ def decode(cell: str, data: bytes) -> tuple[Weights, Normalisation]:
       data: the file.
     """
     arrays = read(data)
-    normalisation = Normalisation(arrays.pop("mean"), arrays.pop("std"))
+    normalisation = Normalisation(*(jnp.asarray(arrays.pop(name)) for name in ("mean", "std")))
     encoder = {
         name.removeprefix(_ENCODER): arrays.pop(name)
         for name in list(arrays)

@@ -100,6 +100,16 @@ class SoundEvents(Task):
         """The number of classes, and the background if they exclude each other."""
         return len(self.output_names) + (not self.overlap)
 
+    @property
+    def names_of_outputs(self) -> tuple[str, ...]:
+        """The classes, and before them the background if they exclude each other."""
+        return self.output_names if self.overlap else ("<background>", *self.output_names)
+
+    @property
+    def activation(self) -> str:
+        """What makes probabilities of the outputs."""
+        return "sigmoid" if self.overlap else "softmax"
+
     def timed(self, times: FrameTimes) -> Self:
         """Returns the task for a model whose output frames have these times."""
         return replace(self, times=times)

@@ -126,6 +126,18 @@ class Task:
         """Width of the model's output."""
         return len(self.output_names)
 
+    @property
+    def names_of_outputs(self) -> tuple[str, ...]:
+        """The names of all outputs of the model, with those that are not in `output_names`."""
+        return self.output_names
+
+    @property
+    def activation(self) -> str | None:
+        """What makes probabilities of the outputs: "sigmoid" or "softmax"; None without names."""
+        if not self.output_names:
+            return None
+        return "sigmoid" if self.several else "softmax"
+
     @classmethod
     def field_for(cls, field: Any, config: ConfigDict) -> Any:
         """Returns the target field with what this task adds to it, such as the tokens of texts.
