@@ -4,6 +4,10 @@ r"""Syllables of birdsong, labelled in every frame of 2 ms: which recurrent cell
   python -m gru_audio.sweep --config experiments/birdsong.py:480 --workdir runs/birdsong-480
 
 Bidirectional networks of equal size. Parts: 75, 180 and 480, about the seconds of song in training.
+
+480: test frame error of LSTM 1.38 %, GRU 1.43, tanh RNN 1.47, with three seeds each; the rate of
+errors in the annotated sequences of syllables is 2.1, 1.9 and 2.6 %. A run takes about 80 s of
+processor time.
 """
 
 from gru_audio.config import default_config
