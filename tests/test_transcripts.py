@@ -89,7 +89,7 @@ def test_two_processes_give_the_numbers_of_one(spelling, tmp_path):
     experiment = tmp_path / "spelled.py"
     experiment.write_text(EXPERIMENT)
     for count in (1, 2):
-        launcher = [sys.executable, ROOT / "launch" / "local.py", "--devices=1"]
+        launcher = [sys.executable, ROOT / "launch" / "local.py", "--devices=1", "--wait=100"]
         command = [sys.executable, "-m", "gru_audio.sweep", "--config", experiment]
         own = ["--workdir", tmp_path / f"{count}", f"--config.parallel.data={count}"]
         started = [*launcher, f"--processes={count}", "--", *command, *own]
