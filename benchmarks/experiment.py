@@ -101,7 +101,7 @@ def make_setting(
         config=config,
         program=program,
         placement=make_placement(config.parallel, members),
-        data=gather_data(source, configs, labels),
+        data=gather_data(source, configs, labels, program.task.whole),
         hyper=hyperparameters(configs),
     )
 

@@ -7,7 +7,7 @@ ARCHIVE of audio/*.ogg, with files.csv (filename, samples, split) and annotation
 onset in seconds).
 
   awk -F, '{print NR == 1 ? "file,label,split" : "audio/" $1 ",bird0," $3}' files.csv > songs.csv
-  python -m gru_audio.prepare manifest --name birdsong --manifest songs.csv --archive ARCHIVE
+  python -m gru_audio.prepare manifest --name bird0_songs --manifest songs.csv --archive ARCHIVE
   python -m gru_audio.sweep --config experiments/update_gate.py --workdir runs/update_gate
   python -m experiments.onsets --workdir runs/update_gate --annotations annotations.tsv
 
@@ -35,7 +35,7 @@ from gru_audio.sweeps.sweep import Sweep
 
 def get_config():
     config = default_config()
-    config.data.name = "birdsong"
+    config.data.name = "bird0_songs"
     config.data.target = ""
     config.data.crop_seconds = 4.0
     config.data.buckets = 1

@@ -3,6 +3,7 @@
   python -m gru_audio.predict --workdir runs/one clip.wav folder_of_sounds
   python -m gru_audio.predict --workdir runs/spoken_digit --run GRU-seed0 --top_k 3 --json *.flac
   python -m gru_audio.predict --workdir runs/one --window 2 --hop 0.5 an_hour.flac
+  python -m gru_audio.predict --workdir runs/birdsong --format audacity song.wav > song.txt
   python -m gru_audio.predict --workdir runs/one --live --threshold 0.8
   python -m gru_audio.predict --workdir runs/one --live --follow being_recorded.wav
   python -m gru_audio.predict --workdir runs/an4 --beam 16 --lm words.arpa *.wav
@@ -20,6 +21,11 @@ that the model was trained on, one every --hop (by default half a window). Each 
 gets a row. Where two windows overlap, each labels its half. Each tag has its own stretches, which
 may overlap those of others. --json prints every window. With --window SECONDS, files longer than
 that are recordings, and shorter ones are labelled whole.
+
+A model of sound events prints the onset, offset and class of each event: as a table with the
+columns of the DCASE challenges or, with --format audacity, as a label track of one file. A longer
+recording is cut into windows of the longest clip's length; each contributes the frames around its
+middle. --threshold replaces the thresholds of the classes.
 
 --live labels the sound of the microphone (extra [live]), one window every --hop, until Ctrl-C.
 --follow FILE does the same with a WAV file that another program writes. --follow=- reads 16-bit
@@ -46,6 +52,8 @@ from gru_audio import command
 from gru_audio.audio.containers import Unusable
 from gru_audio.audio.io import BadAudio, convert, decode, decode_blocks, duration, sound_files
 from gru_audio.audio.live import Sound, devices, growing_wav, microphone, raw_pcm
+from gru_audio.events.formats import FORMATS
+from gru_audio.inference.events import EventLists
 from gru_audio.inference.labels import Labels
 from gru_audio.inference.predictor import Clip, Predictor
 from gru_audio.inference.trained_model import TrainedModel
@@ -54,7 +62,11 @@ from gru_audio.paths import local_path
 from gru_audio.settings import UserError
 from gru_audio.sweeps.workdir import Workdir
 
-PREDICTORS: dict[str, type[Predictor]] = {"labels": Labels, "text": Transcripts}
+PREDICTORS: dict[str, type[Predictor]] = {  # by `Task.predicts`
+    "labels": Labels,
+    "text": Transcripts,
+    "events": EventLists,
+}
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The workdir in which the run was trained.")
 command.define_experiment()
@@ -85,9 +97,11 @@ _LM_WEIGHT = flags.DEFINE_float("lm_weight", 0.5, "Text: weight of the language 
 _WORD_BONUS = flags.DEFINE_float("word_bonus", 1.0, "Text: bonus of each word, with --lm.")
 _LEXICON = flags.DEFINE_bool("lexicon", False, "Text: only words of the training texts.")
 
+_FORMAT = flags.DEFINE_enum("format", "dcase", FORMATS, "Events: format of the list.")
+
 _OF_LABELS = (_TOP_K, _WINDOW, _HOP, _THRESHOLD, _SMOOTH)
 _OF_TEXT = (_BEAM, _LM, _LM_WEIGHT, _WORD_BONUS, _LEXICON)
-_OPTIONS = (*_OF_LABELS, *_OF_TEXT)  # each is an attribute of some predictor
+_OPTIONS = (*_OF_LABELS, *_OF_TEXT, _FORMAT)  # each is an attribute of some predictor
 _ROUNDING = 1  # samples by which resampling may round a length
 
 
@@ -106,7 +120,10 @@ def main(arguments: Sequence[str]) -> int:
         predictor.live(_converted(_sound(rate), rate))
         return 0
 
-    clips, recordings, bad = _by_length(_files(arguments[1:]), predictor.limit, rate)
+    files = _files(arguments[1:])
+    if predictor.single and len(files) > 1:
+        raise UserError(f"--format={_FORMAT.value} is for one file, not {len(files)}.")
+    clips, recordings, bad = _by_length(files, predictor.limit, rate)
     predictor.clips(_decoded(clips, rate, bad))
     for path in recordings:
         try:

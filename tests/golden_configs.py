@@ -23,7 +23,14 @@ from gru_audio.audio.frontends import FRONTENDS
 from gru_audio.command import add_components, load_experiment, name_with_part
 from gru_audio.config import check, differences, flatten
 from gru_audio.data import index
-from gru_audio.data.fields import ClassField, Field, TagsField, TextField, describe
+from gru_audio.data.fields import (
+    ClassField,
+    EventsField,
+    Field,
+    TagsField,
+    TextField,
+    describe,
+)
 from gru_audio.nn.cells import CELLS
 from gru_audio.nn.models import MODELS
 from gru_audio.nn.pooling import POOLINGS
@@ -45,10 +52,13 @@ SOUNDS = {
     "scenes": (16000, {"label": 19}),
     "chime_home": (16000, {"label": 7}),
     "my_sounds": (16000, {"label": 2}),
-    "birdsong": (32000, {}),
+    "bird0_songs": (32000, {}),
+    "birdsong": (16000, {}),
     "an4": (16000, {"speaker": 84}),
     "yesno": (8000, {}),
+    "dcase2016_task2_remix": (16000, {}),
 }
+EVENTS = {"birdsong": 9, "dcase2016_task2_remix": 11}  # number of classes
 TAGGED = ("chime_home",)
 SPOKEN = ("an4", "an4_mfcc", "yesno")  # with a text
 FRAMES = {
@@ -76,6 +86,8 @@ def empty_data_sets() -> str:
         }
         if name in SPOKEN:
             kinds["text"] = TextField(" ENOSY", ("NO", "YES"))
+        if name in EVENTS:
+            kinds["events"] = EventsField(tuple(f"class {i}" for i in range(EVENTS[name])))
         description = {
             "name": name,
             "sample_rate": 1 if name in FRAMES else number,

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "gru_audio"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-COMMANDS = ("prepare", "train", "sweep", "evaluate", "predict", "report")
+COMMANDS = ("prepare", "train", "sweep", "evaluate", "predict", "report", "export")
 
 # From the bottom up: a package imports only from itself and from those before it.
 LAYERS = (
@@ -34,6 +34,7 @@ LAYERS = (
     ("inference",),
     ("sweeps",),
     ("reports",),
+    ("exports",),
     ("command",),
     COMMANDS,
 )
@@ -46,6 +47,11 @@ OWNERS = {
     "grain": ("data/stream.py",),
     "torch": (),
     "sounddevice": ("audio/live.py",),
+    "safetensors": ("exports/safetensors.py", "exports/torch.py"),
+    "onnx": ("exports/onnx/",),
+    "onnxruntime": ("exports/onnx/",),
+    "litert_converter": ("exports/litert.py",),
+    "ai_edge_litert": ("exports/litert.py",),
 }
 # Names of meshes and of processes, and the only file that may use them.
 SCALE_WORDS = {
@@ -135,7 +141,7 @@ def test_no_path_of_a_user_is_part_of_a_pattern():
 def test_imported_packages_are_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    users = [extras[name] for name in ("demo", "live")]
+    users = [extras[name] for name in ("demo", "live", "export", "litert")]
     declared = {normalised(r) for r in sum(users, project["dependencies"])}
     for package in set().union(*map(third_party, FILES)):
         # sounddevice may be missing here; all else that is imported is installed.

@@ -89,7 +89,7 @@ def make_loader(source: Source, configs: Sequence[ConfigDict]) -> Loader:
     return LOADERS[config.data.loader](
         program=program,
         placement=make_placement(config.parallel, len(configs)),
-        data=gather_data(source, configs, labels),
+        data=gather_data(source, configs, labels, program.task.whole),
         mixing=mixing(hyper),
         max_steps=max(c.train.steps for c in configs),
         threads=config.data.workers,

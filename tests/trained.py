@@ -21,4 +21,5 @@ def train(source: Source, config: ConfigDict, count: int) -> TrainedModel:
         weights=one.weights,
         normalisation=one.normalisation,
         about={"run": "one"},
+        decoding=loader.program.task.decoding(None),
     )

@@ -69,7 +69,7 @@ class GroupData:
         return [ids.get(BACKGROUND, np.zeros(0, np.int32)) for ids in self.ids]
 
     def parts(self, role: str) -> list[list[np.ndarray]]:
-        """Returns each member's example ids of a role, by bucket."""
+        """Returns each member's example ids of a role, by bucket of evaluation."""
         lengths = self.source.columns["length"]
         return [self.plan.parts(ids[role], lengths[ids[role]]) for ids in self.ids]
 
@@ -95,13 +95,16 @@ class GroupData:
         return stream.Reader(self.source, self.labels, self.plan, *drawn_from, rows, mixing)
 
 
-def gather_data(source: Source, configs: list[ConfigDict], labels: Any) -> GroupData:
+def gather_data(
+    source: Source, configs: list[ConfigDict], labels: Any, whole: bool = False
+) -> GroupData:
     """Selects the members' examples and makes their common plan.
 
     Args:
       source: the data set.
       configs: of the members.
       labels: what their task makes of the values of its field, a tree of arrays (N, ...).
+      whole: whether their task is evaluated on whole examples; see `Task.whole`.
 
     Raises:
       UserError: the config asks for examples or classes that the data set lacks.
@@ -118,6 +121,7 @@ def gather_data(source: Source, configs: list[ConfigDict], labels: Any) -> Group
         buckets=data.buckets,
         seed=data.seed,
         longest=None if crop is None else int(crop * source.signal.rate),
+        whole=whole,
         block=source.signal.block,
     )
     return GroupData(

@@ -35,12 +35,14 @@ class Plan:
 
     Attributes:
       padded: length of each bucket in steps of the signal, ascending multiples of its block.
+      evaluated: the same for evaluation, which may take whole examples where training crops them.
       examples: number of examples that any run trains on; it sets the length of an epoch.
       batch_size: examples per step, over all devices.
       seed: the data seed.
     """
 
     padded: tuple[int, ...]
+    evaluated: tuple[int, ...]
     examples: int
     batch_size: int
     seed: int
@@ -52,7 +54,7 @@ class Plan:
 
     def bucket_of(self, lengths: np.ndarray) -> np.ndarray:
         """Returns the smallest bucket that fits each length (N,); the last one for longer clips."""
-        return np.minimum(np.searchsorted(self.padded, lengths), len(self.padded) - 1)
+        return _bucket_of(self.padded, lengths)
 
     def schedule(
         self, sizes: Sequence[int] | np.ndarray, start: int, stop: int
@@ -86,9 +88,9 @@ class Plan:
         return flat[start:stop], visits[start:stop]
 
     def parts(self, ids: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-        """Groups the examples `ids` (N,) with `lengths` (N,) by bucket; int32 arrays."""
-        bucket = self.bucket_of(lengths)
-        return [ids[bucket == b].astype(np.int32) for b in range(len(self.padded))]
+        """Groups examples `ids` (N,) of `lengths` (N,) by bucket of evaluation; int32 arrays."""
+        bucket = _bucket_of(self.evaluated, lengths)
+        return [ids[bucket == b].astype(np.int32) for b in range(len(self.evaluated))]
 
     def tables(self, ids: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
         """Assigns the training examples `ids` (N,) with `lengths` (N,) to buckets; int32 arrays.
@@ -121,6 +123,7 @@ def make_plan(
     buckets: int,
     seed: int,
     longest: int | None = None,
+    whole: bool = False,
     block: int = BLOCK,
 ) -> Plan:
     """Chooses the buckets with the least total padding.
@@ -133,18 +136,26 @@ def make_plan(
       buckets: the largest number of buckets.
       seed: the data seed.
       longest: clips of more steps than this are cropped.
+      whole: whether they are cropped only in training.
       block: padded lengths are multiples of it.
     """
     blocks = -(-np.maximum(lengths, 1) // block)
-    if longest is not None:
-        blocks = np.minimum(blocks, max(1, longest // block))
-    padded = _least_waste(blocks, buckets) * block
+    cropped = blocks if longest is None else np.minimum(blocks, max(1, longest // block))
+    padded, evaluated = (
+        tuple((_least_waste(each, buckets) * block).tolist())
+        for each in (cropped, blocks if whole else cropped)
+    )
     return Plan(
-        padded=tuple(int(length) for length in padded),
+        padded=padded,
+        evaluated=evaluated,
         examples=int(trainable.sum()),
         batch_size=batch_size,
         seed=seed,
     )
+
+
+def _bucket_of(padded: Sequence[int], lengths: np.ndarray) -> np.ndarray:
+    return np.minimum(np.searchsorted(padded, lengths), len(padded) - 1)
 
 
 def _least_waste(blocks: np.ndarray, buckets: int, grid: int = 128) -> np.ndarray:

@@ -39,6 +39,10 @@ class Events(NamedTuple):
     times: np.ndarray
     classes: np.ndarray
 
+    def in_order(self) -> list[int]:
+        """Returns the classes in the order of the onsets."""
+        return self.classes[np.argsort(self.times[:, 0], kind="stable")].tolist()
+
     def named(self, names: Sequence[str]) -> list[Event]:
         """Returns the events with the names of their classes."""
         pairs = zip(self.times.tolist(), self.classes.tolist(), strict=True)
@@ -197,9 +201,9 @@ class _Track:
 
     def _join_short(self, certain: list[_Run]) -> None:
         """Joins the short runs before the open run, which is long."""
-        frames, stop = self._votes.total(), self._open.start
-        if not frames:
+        if not self._votes:
             return
+        frames, stop = self._votes.total(), self._open.start
         before = self._event.label if self._event and self._event.stop == stop - frames else 0
         if frames >= self._duration:
             label = self._votes.most_common(1)[0][0]  # the first one of several

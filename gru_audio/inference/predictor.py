@@ -35,6 +35,11 @@ class Predictor(abc.ABC):
         return self.trained.clip_limit
 
     @property
+    def single(self) -> bool:
+        """Whether the output has room for the predictions of one file only."""
+        return False
+
+    @property
     def rate(self) -> int:
         """The model's sample rate in Hz."""
         return self.trained.signal.rate

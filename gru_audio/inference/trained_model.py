@@ -188,7 +188,7 @@ class TrainedModel:
 
         @jax.jit
         def gates(weights: Weights, normalisation: Normalisation, batch: Batch) -> Gates:
-            inputs, lengths, _ = program.inputs_and_targets(normalisation, batch)
+            inputs, lengths, *_ = program.inputs_and_targets(normalisation, batch)
             variables = {"params": weights.params, **weights.model_state}
             return gates_of(program.model, variables, inputs, lengths)
 
@@ -254,11 +254,13 @@ class TrainedModel:
         block = self.signal.block
         return block * int(crop_start(np.array([length]), self._crop, CENTRE, block)[0])
 
-    @property
+    @functools.cached_property
     def _crop(self) -> int:
         """Steps to which longer clips are cropped; 0: no crop."""
         seconds, block = self.config.data.crop_seconds, self.signal.block
-        return 0 if seconds is None else block * max(1, int(seconds * self.signal.rate) // block)
+        if seconds is None or self.program().task.whole:
+            return 0
+        return block * max(1, int(seconds * self.signal.rate) // block)
 
 
 def _described(description: dict[str, Any]) -> dict[str, Any]:

@@ -202,7 +202,7 @@ class ConvFront(nn.Module):
         x = x[:, : rows * high, : columns * wide]
         padding = rows * high - x.shape[1], columns * wide - x.shape[2]
         x = jnp.pad(x, ((0, 0), (0, padding[0]), (0, padding[1]), (0, 0)))
-        return x.reshape(len(x), rows, high, columns, wide, -1).max((2, 4))
+        return x.reshape(x.shape[0], rows, high, columns, wide, -1).max((2, 4))
 
 
 def _masked(x: jax.Array, lengths: jax.Array) -> jax.Array:

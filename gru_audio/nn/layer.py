@@ -88,7 +88,7 @@ class Layer(nn.Module):
         params = self._params(cell, inputs.shape[-1])
         dtype = canonicalize_dtype(inputs, params["input_kernel"], dtype=self.dtype)
         if carry is None:
-            carry = cell.initial_carry(len(inputs), self.hidden, dtype)
+            carry = cell.initial_carry(inputs.shape[0], self.hidden, dtype)
         recurrent = recurrent_params(cell, params)
 
         def run(inputs, lengths, carry):
@@ -329,7 +329,7 @@ class Encoder(nn.Module):
             frames = jnp.concatenate(outputs, axis=-1)
             final.append(tuple(carries))
         if lengths is None:
-            lengths = jnp.full(len(inputs), inputs.shape[1], jnp.int32)
+            lengths = jnp.full(inputs.shape[0], inputs.shape[1], jnp.int32)
         return EncoderOutput(frames, lengths, jnp.concatenate(last, axis=-1), tuple(final))
 
     def _layer(self, name: str, reverse: bool) -> Layer:

@@ -262,7 +262,9 @@ class _Split:
     def blocks(self) -> np.ndarray:
         """Number of blocks to read of each example of the data set, int (N,)."""
         signal, seconds = self.source.signal, self.config.data.crop_seconds
-        if signal.is_sound:
+        if self.task.whole:
+            seconds = None
+        elif signal.is_sound:
             seconds = min(seconds or _SECONDS, _SECONDS)
         blocks = -(-np.maximum(self.source.columns["length"], 1).astype(np.int64) // signal.block)
         if seconds is None:
@@ -339,7 +341,8 @@ def _trivial(split: _Split) -> Scored:
     scores = []
     for _, prepared in split.inputs_and_targets(test):
         outputs = task.trivial_outputs(mean, prepared.lengths, prepared.inputs.shape[1])
-        scores.append(jax.device_get(task.score(outputs, prepared.targets, prepared.lengths)))
+        scored = task.score(outputs, prepared.targets, prepared.lengths)
+        scores.append(jax.device_get(scored | dict(prepared.reference)))
     predictions = decoded(joined(scores), task.decoding(None))
     return Scored(task.trivial, "", measure(metrics_of(task), predictions))
 

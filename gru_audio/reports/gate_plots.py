@@ -53,6 +53,7 @@ class Excerpt:
     Attributes:
         signal: type of the sequence.
         steps: the sequence as stored, (n,) samples or (n, features) frames.
+        start: where the excerpt begins in the example, in steps.
         length: length of the whole example, in steps.
         picture: (bands, columns) in [0, 1], the highest band first: the log-mel spectrogram of a
             sound, else the frames.
@@ -62,6 +63,7 @@ class Excerpt:
 
     signal: Signal
     steps: np.ndarray
+    start: int
     length: int
     picture: np.ndarray
     rows: tuple[tuple[str, float], ...]
@@ -142,7 +144,7 @@ def _excerpt(signal: Signal, clip: np.ndarray) -> Excerpt:
     least, most = np.quantile(picture, _SILENT if signal.is_sound else 0), picture.max()
     picture = np.clip((picture - least) / (most - least or 1), 0, 1)
     rows = _frequencies(signal.rate) if signal.is_sound else _numbers(len(picture))
-    return Excerpt(signal, steps, len(clip), picture[::-1], rows)
+    return Excerpt(signal, steps, start, len(clip), picture[::-1], rows)
 
 
 def _frequencies(rate: int) -> tuple[tuple[str, float], ...]:

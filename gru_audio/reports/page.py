@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 
 from gru_audio.data.signal import Signal
-from gru_audio.reports import alignments, context, figures, media, svg, wording
+from gru_audio.reports import alignments, context, event_plots, figures, media, svg, wording
 from gru_audio.reports.baselines import Baseline
 from gru_audio.reports.comparison import Comparison, Variant
 from gru_audio.reports.disagreement import Disagreement, VariantPrediction
@@ -161,7 +161,7 @@ def _example(comparison: Comparison, each: Disagreement, shown: Excerpts) -> dic
         "by_variant": [
             _prediction(comparison, prediction, each.truth) for prediction in each.by_variant
         ],
-        "excerpt": excerpt and _excerpt(excerpt),
+        "excerpt": excerpt and _excerpt(excerpt) | _events(comparison, each.example, excerpt),
     }
 
 
@@ -208,6 +208,17 @@ def times(steps: int, signal: Signal) -> list[tuple[str, float]]:
     ticks = [(f"{i * between:g}", 100 * i * between / whole) for i in range(count)]
     last = f"{whole:.3g}" if seconds else f"{whole:.0f}"
     return [*ticks, (f"{last}{wording.SPACE}{unit}", 100.0)]
+
+
+def _events(comparison: Comparison, example: int, excerpt: Excerpt) -> dict[str, Any]:
+    rows = event_plots.bar_rows(comparison, example, excerpt)
+    reference = event_plots.REFERENCE
+    return {
+        "events": [
+            (row, figures.colour_variable(comparison, row.name) if row.name != reference else None)
+            for row in rows
+        ]
+    }
 
 
 def _gates(layer_gates: LayerGates, steps: int) -> dict[str, Any]:

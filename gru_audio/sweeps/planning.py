@@ -106,7 +106,7 @@ def plan(
         )  # raises if there is no such metric
         programs.append(program)
         labels = program.task.labels(source.values(config.data.target))
-        data.append(gather_data(source, configs, labels))
+        data.append(gather_data(source, configs, labels, program.task.whole))
         placement = make_placement(configs[0].parallel, len(configs))  # checks the devices
         if configs[0].data.loader == "streamed":
             placement.check_streaming()

@@ -9,6 +9,7 @@ from gru_audio.data.source import Source
 from gru_audio.settings import UserError, choose, make, setting
 from gru_audio.tasks.classification import Classification
 from gru_audio.tasks.ctc import Ctc
+from gru_audio.tasks.events import SoundEvents
 from gru_audio.tasks.memory import Adding, CopyMemory, Counting
 from gru_audio.tasks.metrics import Metric, metrics_of, named
 from gru_audio.tasks.next_step import NextStep
@@ -19,6 +20,7 @@ TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "tagging": Tagging,
     "ctc": Ctc,
+    "events": SoundEvents,
     "next_step": NextStep,
     "adding": Adding,
     "copy_memory": CopyMemory,

@@ -84,6 +84,11 @@ class Ctc(Task):
         """The number of tokens, and the blank."""
         return 1 + len(self.output_names)
 
+    @property
+    def names_of_outputs(self) -> tuple[str, ...]:
+        """The blank and the tokens."""
+        return ("<blank>", *self.output_names)
+
     def labels(self, values: Values) -> Values:
         """Returns the token ids of each text, int32 (N, U), padded by blanks."""
         ids = [self.token_set.encode(text) for text in values["text"].tolist()]

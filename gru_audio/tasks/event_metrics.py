@@ -27,12 +27,13 @@ from gru_audio.events.decode import Decoder, Events
 from gru_audio.events.metrics import Counts, Tolerance
 from gru_audio.tasks.metrics import Metric, Predictions, Weights, linearized
 from gru_audio.tasks.scale import PLAIN, Scale
+from gru_audio.tasks.task import decoded
 
 THRESHOLDS = tuple(i / 50 for i in range(1, 50))  # operating points of PSDS
 
 # The values among which `choose` chooses, the default first. All but thresholds in seconds.
 GRID: dict[str, tuple[float, ...]] = {
-    "threshold": (0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8, 0.1, 0.9),
+    "threshold": (0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8, 0.1, 0.9, 0.95),
     "median": (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
     "duration": (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
     "gap": (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
@@ -74,34 +75,63 @@ class RatioOfSums(Metric):
 
 
 class FrameError(RatioOfSums):
-    """The share of frames at whose centre other classes are active than in the reference."""
+    """The share of frames whose active classes are not those of the reference at their centres.
+
+    Frames are not decoded: the most probable class is active or, if events may overlap, the classes
+    above their thresholds.
+    """
 
     name = "frame_error"
 
     def sums(self, predictions: Predictions) -> np.ndarray:
         count = predictions["threshold"].shape[-1]
         rows = []
-        for row, (reference, system) in enumerate(_recordings(predictions)):
-            frames = int(predictions["frame_count"][row])
-            place = (count, frames, *_place(predictions, row))
-            wrong = metrics.active(reference, *place) != metrics.active(system, *place)
+        for row, frames in enumerate(predictions["frame_count"].tolist()):
+            given = predictions["frames"][row, :frames]
+            if given.shape[-1] > count:
+                found = np.eye(count + 1, dtype=bool)[given.argmax(axis=-1), 1:]
+            else:
+                found = given >= predictions["threshold"][row]
+            place = _place(predictions, row)
+            wrong = metrics.active(_reference(predictions, row), count, frames, *place) != found
             rows.append((wrong.any(axis=1).sum(), frames, frames))
         return np.array(rows, np.float64).T[:, None]
 
 
-class SyllableErrorRate(RatioOfSums):
+class AnnotatedSyllableErrorRate(RatioOfSums):
     """The edit distance of the classes in the order of their onsets, per event of the reference."""
 
-    name = "syllable_error_rate"
+    name = "annotated_syllable_error_rate"
     bounds = (0.0, math.inf)
 
     def sums(self, predictions: Predictions) -> np.ndarray:
-        rows = [
-            (Levenshtein.distance(_sequence(reference), _sequence(system)), len(reference.classes))
-            for reference, system in _recordings(predictions)
-        ]
+        rows = []
+        for row, (reference, system) in enumerate(_recordings(predictions)):
+            wanted = self._sequence(reference, predictions, row)
+            rows.append((Levenshtein.distance(wanted, system.in_order()), len(wanted)))
         edits, lengths = np.array(rows, np.float64).T
         return np.stack([edits, lengths, lengths])[:, None]
+
+    def _sequence(self, reference: Events, predictions: Predictions, row: int) -> list[int]:
+        return reference.in_order()
+
+
+class SyllableErrorRate(AnnotatedSyllableErrorRate):
+    """The same, but the reference is decoded from the classes that are active in its frames.
+
+    Cohen et al. 2022 (doi 10.7554/eLife.63853) define it so, and call it the syllable error rate.
+    Repeated events of one class are one event if no frame lies between them. This rate does not
+    count them as errors, but `AnnotatedSyllableErrorRate` does.
+    """
+
+    name = "syllable_error_rate"
+
+    def _sequence(self, reference: Events, predictions: Predictions, row: int) -> list[int]:
+        classes, place = predictions["threshold"].shape[-1], _place(predictions, row)
+        frames = int(predictions["frame_count"][row])
+        active = metrics.active(reference, classes, frames, *place)
+        frames_of = np.concatenate([~active.any(axis=1, keepdims=True), active], axis=1)
+        return Decoder((0.0,) * classes, exclusive=True).decode(frames_of, *place).in_order()
 
 
 class _Counted(RatioOfSums):
@@ -153,6 +183,11 @@ class _F1(_Counted):
         hits, reference, system = self._by_class(predictions)
         sums = np.stack([2 * hits, reference + system, reference])
         return sums if self.over_classes else sums.sum(axis=1, keepdims=True)
+
+    def of_classes(self, predictions: Predictions) -> np.ndarray:
+        """Returns the score of each class (C,); NaN for a class without reference."""
+        hits, reference, system = self._by_class(predictions).sum(axis=-1)
+        return Counts(hits, reference, system, 0).f1
 
 
 class SegmentErrorRate(_ErrorRate):
@@ -228,6 +263,7 @@ class PolyphonicScore(Metric):
 
     name = "psds"
     title = "PSDS"
+    costly = True
     scale: Scale = PLAIN
 
     def __init__(self, parameters: metrics.Psds | None = None):
@@ -288,15 +324,22 @@ def decoder_of(predictions: Predictions, row: int = 0) -> Decoder:
     )
 
 
+def parameters_of(decoder: Decoder) -> dict[str, np.ndarray]:
+    """Returns the parameters of a decoder, float32: the thresholds (C,), and times ()."""
+    names = ("threshold", "median", "duration", "gap")
+    return {name: np.array(getattr(decoder, name), np.float32) for name in names}
+
+
 def with_decoder(predictions: Predictions, decoder: Decoder) -> dict[str, np.ndarray]:
     """Returns predictions with the parameters of a decoder in each row."""
-    count = len(predictions["frames"])
-    parameters = {n: getattr(decoder, n) for n in ("threshold", "median", "duration", "gap")}
-    repeated = {
-        name: np.repeat(np.array(value, np.float32)[None], count, axis=0)
-        for name, value in parameters.items()
-    }
-    return {**predictions, **repeated}
+    return decoded(predictions, parameters_of(decoder))
+
+
+def events_of(predictions: Predictions, row: int) -> tuple[Events, Events]:
+    """Returns the events of a recording: those of the reference, and the decoded ones."""
+    frames = predictions["frames"][row, : int(predictions["frame_count"][row])]
+    system = decoder_of(predictions, row).decode(frames, *_place(predictions, row))
+    return _reference(predictions, row), system
 
 
 def choose(predictions: Predictions, metric: Metric, classes: int) -> Decoder:
@@ -304,7 +347,8 @@ def choose(predictions: Predictions, metric: Metric, classes: int) -> Decoder:
 
     One parameter is chosen after the other among the values of `GRID`: a threshold for all classes,
     the median filter, the minimum duration, the minimum gap, and then the threshold of each class.
-    The first of equal values is kept. If events exclude each other, there are no thresholds.
+    The first of equal values is kept. If events exclude each other, all classes have the same
+    threshold, which may be 0. A high one separates events of a class that almost touch.
 
     Args:
       predictions: predictions of the validation split; parameters of a decoder are ignored.
@@ -319,10 +363,8 @@ def choose(predictions: Predictions, metric: Metric, classes: int) -> Decoder:
         quality = values if metric.higher_is_better else -values
         return decoders[int(np.nan_to_num(quality, nan=-np.inf).argmax())]
 
-    if not exclusive:
-        best = best_of(
-            [dataclasses.replace(best, threshold=(t,) * classes) for t in GRID["threshold"]]
-        )
+    values = (best.threshold[0], *GRID["threshold"])
+    best = best_of([dataclasses.replace(best, threshold=(value,) * classes) for value in values])
     best = best_of([dataclasses.replace(best, median=value) for value in GRID["median"]])
     best = best_of([dataclasses.replace(best, duration=value) for value in GRID["duration"]])
     best = best_of([dataclasses.replace(best, gap=value) for value in GRID["gap"]])
@@ -361,11 +403,4 @@ def _decimal(seconds: np.ndarray) -> np.ndarray:
 
 def _recordings(predictions: Predictions) -> Iterator[tuple[Events, Events]]:
     """Yields the events of each recording: those of the reference, and the decoded ones."""
-    for row, valid in enumerate(predictions["frame_count"].tolist()):
-        frames = predictions["frames"][row, :valid]
-        decoded = decoder_of(predictions, row).decode(frames, *_place(predictions, row))
-        yield _reference(predictions, row), decoded
-
-
-def _sequence(events: Events) -> list[int]:
-    return events.classes[np.argsort(events.times[:, 0], kind="stable")].tolist()
+    return (events_of(predictions, row) for row in range(len(predictions["frames"])))

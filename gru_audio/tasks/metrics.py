@@ -40,6 +40,7 @@ class Metric(abc.ABC):
       margin: default of the smallest relevant difference.
       margin_is_relative: whether `margin` is a fraction of the better score.
       scale: how values are printed.
+      costly: whether evaluations in training leave it out, unless it selects the best weights.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Metric(abc.ABC):
     margin: float = 0.01
     margin_is_relative: bool = False
     scale: Scale = PERCENT
+    costly: bool = False
 
     def __init_subclass__(cls) -> None:
         if "name" in vars(cls) and "title" not in vars(cls):

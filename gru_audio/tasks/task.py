@@ -44,11 +44,13 @@ class InputsAndTargets(NamedTuple):
       inputs: (B, T, F).
       lengths: number of valid frames (B,).
       targets: a tree of arrays (B, ...), or (B, T, ...) if the task is per frame.
+      reference: arrays (B, ...) that predictions contain beside the results of `Task.score`.
     """
 
     inputs: jax.Array
     lengths: jax.Array
     targets: Any
+    reference: Mapping[str, jax.Array] | tuple[()] = ()
 
 
 class FrameTimes(NamedTuple):
@@ -78,6 +80,8 @@ class Task:
       per_frame: whether the model has an output for every frame, not one for the whole example.
       aligned: whether a task per frame has a target for every frame of the frontend. If not, the
         model may have fewer output frames, and its loss is that of whole examples.
+      whole: whether whole examples are evaluated, even if `config.data.crop_seconds` crops those of
+        training.
       predicts: what `predict` prints, a key of its `PREDICTORS`; "": nothing.
       mixable: whether mixup can average the soft labels of two examples.
       croppable: whether a part of an example has known labels.
@@ -94,6 +98,7 @@ class Task:
     several: ClassVar[bool] = False
     per_frame: ClassVar[bool] = False
     aligned: ClassVar[bool] = True
+    whole: ClassVar[bool] = False
     predicts: ClassVar[str] = ""
     mixable: ClassVar[bool] = True
     croppable: ClassVar[bool] = True
@@ -120,6 +125,18 @@ class Task:
     def outputs(self) -> int:
         """Width of the model's output."""
         return len(self.output_names)
+
+    @property
+    def names_of_outputs(self) -> tuple[str, ...]:
+        """The names of all outputs of the model, with those that are not in `output_names`."""
+        return self.output_names
+
+    @property
+    def activation(self) -> str | None:
+        """What makes probabilities of the outputs: "sigmoid" or "softmax"; None without names."""
+        if not self.output_names:
+            return None
+        return "sigmoid" if self.several else "softmax"
 
     @classmethod
     def field_for(cls, field: Any, config: ConfigDict) -> Any:

@@ -145,7 +145,7 @@ class Loader(ABC):
         )
         per_clip: list[tuple[np.ndarray, ...]] = []
         parts = self.data.plan.parts(wanted, lengths[wanted])
-        for padded, part in zip(self.data.plan.padded, parts, strict=True):
+        for padded, part in zip(self.data.plan.evaluated, parts, strict=True):
             for begin in range(0, len(part), _SCORE_BATCH):
                 ids = np.resize(part[begin : begin + _SCORE_BATCH], _SCORE_BATCH)
                 batch = self._centred(ids, padded)
@@ -185,7 +185,7 @@ class ResidentLoader(Loader):
     def _set_up(self) -> None:
         data, placement = self.data, self.placement
         if self._resident is None:
-            loaded = resident.load(data.source, data.labels, max(data.plan.padded))
+            loaded = resident.load(data.source, data.labels, max(data.plan.evaluated))
             self._resident = placement.put(loaded, Kind.SHARED)
 
         def stacked(examples):
@@ -281,7 +281,7 @@ class ResidentLoader(Loader):
         return jax.lax.while_loop(any_active, step, (jnp.int32(0), state, series))[1:]
 
     def _score_chunk(self, weights, normalisation, bucket, ids):
-        padded = self.data.plan.padded[bucket]
+        padded = self.data.plan.evaluated[bucket]
 
         def score(weights, normalisation, ids, data):
             crop = jnp.full(ids.shape, CENTRE)
@@ -365,7 +365,7 @@ class StreamedLoader(Loader):
         own = ids[self.placement.local(rows)]
         # Members share clips, but each is read once.
         read, places = np.unique(own, return_inverse=True)
-        clips = self._centred(read, self.data.plan.padded[bucket])
+        clips = self._centred(read, self.data.plan.evaluated[bucket])
         held = jax.tree.map(lambda a: a[places.reshape(own.shape)], clips)
         batch = self.placement.put_local(held, rows)
         arguments = (weights, normalisation, batch)

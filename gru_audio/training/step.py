@@ -341,17 +341,18 @@ class Program:
         self, weights: Weights, normalisation: Normalisation, batch: Batch
     ) -> dict[str, jax.Array]:
         """Returns the arrays (B, ...) that the task's metrics need."""
-        outputs, targets = self.outputs(weights, normalisation, batch)
-        return self.task.score(outputs.values, targets, outputs.lengths)
+        outputs, prepared = self.outputs(weights, normalisation, batch)
+        scores = self.task.score(outputs.values, prepared.targets, outputs.lengths)
+        return scores | dict(prepared.reference)
 
     def outputs(
         self, weights: Weights, normalisation: Normalisation, batch: Batch
-    ) -> tuple[Outputs, Any]:
-        """Returns the outputs of the model at evaluation, and the targets."""
-        inputs, frames, targets = self.inputs_and_targets(normalisation, batch)
+    ) -> tuple[Outputs, InputsAndTargets]:
+        """Returns the outputs of the model at evaluation, and its inputs and targets."""
+        prepared = self.inputs_and_targets(normalisation, batch)
         variables = {"params": weights.params, **weights.model_state}
-        outputs: Any = self.model.apply(variables, inputs, frames, train=False)
-        return outputs, targets
+        outputs: Any = self.model.apply(variables, prepared.inputs, prepared.lengths, train=False)
+        return outputs, prepared
 
     def inputs_and_targets(self, normalisation: Normalisation, batch: Batch) -> InputsAndTargets:
         """Returns inputs and targets of a batch at evaluation, without noise."""

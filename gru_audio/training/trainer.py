@@ -215,7 +215,9 @@ class _Evaluator:
     def __init__(self, population: Population, config: ConfigDict):
         self._population, self._patience = population, config.train.patience
         self._has_split = bool(config.data.validation)
-        metric = selected(metrics_of(population.program.task), config.train.select)
+        metrics = metrics_of(population.program.task)
+        metric = selected(metrics, config.train.select)
+        self._metrics = [each for each in metrics if each is metric or not each.costly]
         self.metric, self._sign = metric.name, 1.0 if metric.higher_is_better else -1.0
 
     def evaluate(self, members: list[Member], state: LoopState, due: list[bool]) -> list[Record]:
@@ -235,7 +237,7 @@ class _Evaluator:
                 improved[m], state.best_step[m] = True, state.step
                 continue
             task = self._population.program.task
-            metrics = measure(metrics_of(task), decoded(scores[m], task.decoding(None)))
+            metrics = measure(self._metrics, decoded(scores[m], task.decoding(None)))
             records.append(
                 {"run": member.name, "step": state.step}
                 | {f"validation/{name}": value for name, value in metrics.items()}

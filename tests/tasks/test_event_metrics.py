@@ -125,7 +125,7 @@ def test_the_decoder_is_chosen_by_the_metric():
     frames[:, ::9] = np.maximum(frames[:, ::9], 0.85)
     frames[..., 0] = np.maximum(frames[..., 0], 0.45)
     frames[..., 1] *= 0.3
-    metric = FrameError()
+    metric = SegmentErrorRate(segment_seconds=STEP)
     chosen = choose(predictions, metric, CLASSES)
     assert chosen == choose(predictions, metric, CLASSES)
     assert not chosen.exclusive
@@ -133,7 +133,7 @@ def test_the_decoder_is_chosen_by_the_metric():
     assert max(chosen.median, chosen.duration) > STEP
     better = with_decoder(predictions, chosen)
     assert decoder_of(better).threshold == pytest.approx(chosen.threshold)
-    assert metric.value(better) < 0.02 < metric.value(predictions)
+    assert metric.value(better) < 0.5 * metric.value(predictions)
 
 
 def test_defaults_are_kept_where_nothing_is_better():

@@ -46,7 +46,7 @@ class RawFrames:
     def __call__(self, waveform: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
         frames = self.frames(waveform.shape[1])
         waveform = fit(silence_padding(waveform, lengths), frames * self.frame_size)
-        features = waveform.reshape(len(waveform), frames, self.frame_size)
+        features = waveform.reshape(waveform.shape[0], frames, self.frame_size)
         return features, self.frames(lengths)
 
 

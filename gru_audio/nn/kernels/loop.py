@@ -30,7 +30,7 @@ class Loop:
         derivatives: bool,
     ) -> Forward:
         weights = Fused(params)
-        time = len(projections[0])
+        time = projections[0].shape[0]
 
         def step(t, frame, carry):
             valid = None if lengths is None else (t < lengths)[:, None]
@@ -84,7 +84,7 @@ class Loop:
         reverse: bool,
     ) -> tuple[Values, Carry]:
         weights = Fused(params)
-        time = len(d_outputs)
+        time = d_outputs.shape[0]
         sums = {name: slots[name] for name in cell.sums}
         others = {name: slots[name] for name in cell.slots if name not in sums}
 
@@ -127,7 +127,7 @@ def scan(
     """
     valid = None
     if lengths is not None:
-        valid = (jnp.arange(len(projections[0]))[:, None] < lengths)[..., None]
+        valid = (jnp.arange(projections[0].shape[0])[:, None] < lengths)[..., None]
     steps: Any = nn.scan(
         _Step, variable_broadcast="params", split_rngs={"params": False}, reverse=reverse
     )(cell, parent=None)

@@ -1,0 +1,202 @@
+"""The function that an export computes: a trained model of sound, of features, or of a chunk."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gru_audio.audio.normalise import Normalisation
+from gru_audio.config import override
+from gru_audio.inference.trained_model import TrainedModel
+from gru_audio.settings import UserError
+from gru_audio.training.step import Program, Weights
+
+BATCH, TIME, SAMPLES = "batch", "time", "samples"  # names of sizes that a caller chooses
+_FRAMES = (60, 33, 7, 1)  # of the clips of an example
+_CHUNK = 7  # frames
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or an output of an export.
+
+    Attributes:
+      name: its name.
+      shape: sizes; a text is the name of a size that may differ from call to call.
+      dtype: "float32" or "int32".
+    """
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Function:
+    """A trained model as a function of arrays, in float32.
+
+    The inputs are `sound` (batch, samples) in [-1, 1), or `features` (batch, time, features) as the
+    frontend computes them, before normalisation. `lengths` (batch,) counts the valid samples or
+    frames of each clip. The outputs are `outputs`, the logits (batch, outputs), or (batch, time,
+    outputs) if the task is per frame, and `output_lengths` (batch,).
+
+    With `stream` the inputs are the next `features` of each sequence, all of which are valid, and
+    the `state_0`, `state_1` ... of the frames before. The outputs are `outputs` and `next_state_0`,
+    `next_state_1` ... The first states are zero.
+
+    Attributes:
+      trained: the model.
+      program: its program.
+      source: "sound" or "features".
+      stream: see above.
+    """
+
+    trained: TrainedModel
+    program: Program
+    source: str
+    stream: bool
+
+    @property
+    def states(self) -> tuple[Tensor, ...]:
+        """The states of a stream, in the order of the layers; () for whole clips."""
+        if not self.stream:
+            return ()
+        leaves = jax.tree.leaves(jax.eval_shape(lambda: self.program.model.initial_state(1)))
+        return tuple(
+            Tensor(f"state_{i}", (BATCH, *leaf.shape[1:])) for i, leaf in enumerate(leaves)
+        )
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """Descriptions of the inputs."""
+        if self.source == "sound":
+            signal = Tensor("sound", (BATCH, SAMPLES))
+        else:
+            signal = Tensor("features", (BATCH, TIME, self.program.frontend.features))
+        if self.stream:
+            return signal, *self.states
+        return signal, Tensor("lengths", (BATCH,), "int32")
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        """Descriptions of the outputs."""
+        time = ("output_time",) if self.program.task.per_frame else ()
+        outputs = Tensor("outputs", (BATCH, *time, self.program.task.outputs))
+        if self.stream:
+            return outputs, *(replace(s, name=f"next_{s.name}") for s in self.states)
+        return outputs, Tensor("output_lengths", (BATCH,), "int32")
+
+    @property
+    def shortest(self) -> int:
+        """The smallest size of the time axis, in samples or frames, that every format allows.
+
+        With this many frames no convolution of "valid" padding needs to pad its input.
+        """
+        frames = 1
+        if self.trained.config.model.get("conv_padding") == "valid":
+            model = self.program.model
+            frames = next(n for n in itertools.count(1) if model.output_lengths(n) > 1)
+        return self.program.frontend.samples(frames) if self.source == "sound" else frames
+
+    def __call__(self, *inputs: jax.Array) -> tuple[jax.Array, ...]:
+        """Computes the `outputs` from the `inputs`, in their order."""
+        with jax.default_matmul_precision("float32"):  # TPUs and GPUs would round the factors
+            return self._outputs(*inputs)
+
+    def _outputs(self, signal: jax.Array, *others: jax.Array) -> tuple[jax.Array, ...]:
+        if self.source == "sound":
+            signal, lengths = self.program.frontend(signal, others[0])
+        variables = {"params": self.trained.weights.params, **self.trained.weights.model_state}
+        features, model = self.trained.normalisation(signal), self.program.model
+        if self.stream:
+            state = jax.tree.unflatten(jax.tree.structure(model.initial_state(1)), others)
+            state, chunk = model.apply(variables, state, features, method="step")
+            return chunk.values, *jax.tree.leaves(state)
+        if self.source == "features":
+            (lengths,) = others
+        outputs: Any = model.apply(variables, features, lengths, train=False)
+        return outputs.values, outputs.lengths.astype(jnp.int32)
+
+    def with_weights(self, weights: Weights, normalisation: Normalisation) -> "Function":
+        """Returns the function with other weights."""
+        trained = replace(self.trained, weights=weights, normalisation=normalisation)
+        return replace(self, trained=trained)
+
+    def example(self, batch: int | None = None, frames: int | None = None) -> list[np.ndarray]:
+        """Returns inputs for a comparison: noise with the statistics of the training features.
+
+        Args:
+          batch: number of clips or streams; by default 4 clips of different lengths, or 2 streams.
+          frames: frames of the longest clip, or of a chunk.
+        """
+        rng = np.random.default_rng(0)
+        frontend, normalisation = self.program.frontend, self.trained.normalisation
+        lengths = np.array(_FRAMES[:batch], np.int32)
+        size = frames or (_CHUNK if self.stream else max(lengths[0], self.shortest))
+        rows = batch or (2 if self.stream else len(lengths))
+        if self.source == "sound":
+            size = max(frontend.samples(int(lengths[0])), self.shortest) + frontend.hop // 2
+            lengths = np.array([frontend.samples(int(n)) for n in lengths], np.int32)
+            lengths[0] = size
+            lengths[-1] //= 2  # less than a window
+            return [0.1 * rng.standard_normal((rows, size), np.float32), lengths]
+        noise = rng.standard_normal((rows, size, frontend.features), np.float32)
+        features = np.asarray(normalisation.mean + normalisation.std * noise, np.float32)
+        if not self.stream:
+            return [features, lengths]
+        shapes = [(rows, *map(int, state.shape[1:])) for state in self.states]
+        states = [rng.standard_normal(shape, np.float32) / 2 for shape in shapes]
+        return [features, *states]
+
+
+def make_function(trained: TrainedModel, source: str, stream: bool = False) -> Function:
+    """Returns the function of a trained model.
+
+    Args:
+      trained: the model.
+      source: one of `gru_audio.exports.SOURCES`.
+      stream: whether it computes a chunk of a sequence from features and a state.
+
+    Raises:
+      UserError: the model does not read sound, or cannot run in pieces.
+    """
+    config = trained.config
+    portable: dict[str, Any] = {"model.compute_dtype": "float32"}
+    if "implementation" in config.model:  # this one runs on every platform
+        portable |= {"model.implementation": "loop", "model.remat_frames": 0}
+    trained = replace(trained, config=override(config, portable))
+    program = trained.program()
+    if source == "sound" and not trained.signal.is_sound:
+        raise UserError(
+            f"{trained.about['run']} was trained on frames, not on sound: pass --from features."
+        )
+    if stream:
+        if source != "features":
+            raise UserError("--stream takes features, not sound: pass --from features.")
+        program.model.initial_state(1)  # raises an error if there is no state
+        if not program.task.per_frame and config.model.pooling != "last":
+            raise UserError(
+                f'--stream: config.model.pooling="{config.model.pooling}" needs the whole clip. '
+                'Train the model with "last".'
+            )
+    return Function(trained, program, source, stream)
+
+
+def difference(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
+    """Returns the largest absolute difference between the outputs of two functions.
+
+    The difference of an output is divided by its largest magnitude if that is above 1, because
+    logits and states of some cells are unbounded. Infinite for other shapes and for NaN.
+    """
+    largest = 0.0
+    for one, other in zip(found, expected, strict=True):
+        if np.shape(one) != np.shape(other) or not np.isfinite(one).all():
+            return float("inf")
+        scale = max(1.0, float(np.abs(other).max(initial=0)))
+        one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
+        largest = max(largest, float(np.abs(one - other).max(initial=0)) / scale)
+    return largest

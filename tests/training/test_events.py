@@ -1,0 +1,100 @@
+"""Detection of events in training: crops, whole recordings in evaluation, and segments of time."""
+
+import numpy as np
+import pytest
+
+from gru_audio.audio.normalise import feature_sums
+from gru_audio.inference.trained_model import TrainedModel
+from gru_audio.tasks.metrics import measure
+from gru_audio.tasks.task import decoded
+from tests.songs import SONGS, write_songs
+from tests.tones import assert_same, fresh, make_loader, member, steps, tiny
+from tests.trained import train
+
+STEPS = 60
+
+
+@pytest.fixture(scope="module")
+def songs(tmp_path_factory):
+    return write_songs(tmp_path_factory.mktemp("songs"))
+
+
+def config_of(**changes):
+    return tiny({**SONGS, **changes})
+
+
+@pytest.fixture(scope="module")
+def loader(songs):
+    return make_loader(songs, [config_of()])
+
+
+@pytest.fixture(scope="module")
+def trained(songs, loader):
+    return steps(loader, [config_of()], [STEPS])
+
+
+def scores_of(loader, state, role="validation"):
+    state = loader.placement.scatter(state)
+    return loader.score(state.weights, state.normalisation, role)[0]
+
+
+def test_training_is_cropped_and_evaluation_is_not(songs, loader, trained):
+    plan, lengths = loader.data.plan, songs.columns["length"]
+    assert max(plan.padded) <= 0.5 * songs.signal.rate < lengths.min()
+    assert max(plan.evaluated) >= lengths.max()
+    scores, ids = scores_of(loader, trained[0]), loader.data.ids[0]["validation"]
+    frames = [loader.program.frontend.frames(length) for length in lengths[ids]]
+    np.testing.assert_array_equal(scores["frame_count"], frames)
+    events = songs.columns["events"]["counts"][ids]
+    np.testing.assert_array_equal(scores["counts"], events)
+
+
+def test_features_are_normalised_by_whole_recordings(songs, loader):
+    state = member(fresh(loader, [config_of()]), 0)
+    ids = loader.data.ids[0]["train"]
+    count, total = 0, 0.0
+    for i in ids:
+        features, frames = loader.program.frontend(
+            loader.program.signal.floats(songs.signals([i])[0])[None],
+            np.array([songs.columns["length"][i]]),
+        )
+        n, s, _ = feature_sums(features, frames)
+        count, total = count + np.asarray(n)[0], total + np.asarray(s)[0]
+    np.testing.assert_allclose(state.normalisation.mean, total / count, rtol=1e-4, atol=1e-4)
+
+
+def test_events_are_learnt(songs, loader, trained):
+    task = loader.program.task
+    metrics = measure(task.metrics, decoded(scores_of(loader, trained[0]), task.decoding(None)))
+    assert metrics["frame_error"] < 0.2
+    assert metrics["segment_f1"] > 0.8
+
+
+def test_resident_and_streamed_give_the_same_bits(songs, loader, trained):
+    configs = [config_of(**{"data.loader": "streamed"})]
+    streamed = make_loader(songs, configs)
+    state, metrics = steps(streamed, configs, [1] * 6)
+    again, expected = steps(loader, [config_of()], [6])
+    assert_same(metrics, expected)
+    assert_same(scores_of(streamed, state), scores_of(loader, again))
+
+
+def test_gradients_may_be_truncated_in_time(songs):
+    configs = [config_of(**{"train.tbptt_frames": 10})]
+    _, metrics = steps(make_loader(songs, configs), configs, [20])
+    loss = metrics["loss"][0]
+    assert np.isfinite(loss).all() and loss[-5:].mean() < 0.8 * loss[0]
+
+
+def test_a_saved_model_evaluates_whole_recordings(songs, loader, tmp_path):
+    model = train(songs, config_of(), 5)
+    model.save(tmp_path)
+    loaded = TrainedModel.load(tmp_path)
+    assert loaded.longest == loader.data.plan.padded[-1]
+    ids = loader.data.ids[0]["test"]
+    labels = {name: values[ids] for name, values in songs.columns["events"].items()}
+    scores = loaded.scores(songs.signals(ids), labels)
+    expected = scores_of(loader, steps(loader, [config_of()], [5])[0], "test")
+    scores["frames"] = scores["frames"][:, : expected["frames"].shape[1]]  # less padding
+    for name, values in expected.items():
+        np.testing.assert_allclose(scores[name], values, rtol=1e-4, atol=1e-3, err_msg=name)
