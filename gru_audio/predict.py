@@ -142,7 +142,7 @@ def _predictor(trained: TrainedModel) -> Predictor:
     run, task = trained.about["run"], trained.program().task
     if task.predicts not in PREDICTORS:
         raise UserError(
-            f"{run} predicts no {' or '.join(PREDICTORS)}: "
+            f"{run} predicts no {', '.join(PREDICTORS)}: "
             f"config.task.name={trained.config.task.name}. `evaluate` scores it."
         )
     if not trained.signal.is_sound:

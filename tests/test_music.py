@@ -103,6 +103,6 @@ def test_predict_says_that_there_are_no_labels(prepared, workdir, tmp_path):
     flags = ["--workdir", workdir, "--run", "GRU-seed0", tmp_path / "tone.wav"]
     refused = run(prepared, "predict", *flags, code=2)
     assert refused.stderr.splitlines() == [
-        "error: GRU-seed0 predicts no labels or text: config.task.name=next_step. `evaluate` "
-        "scores it."
+        "error: GRU-seed0 predicts no labels, text, events: config.task.name=next_step. "
+        "`evaluate` scores it."
     ]
