@@ -35,9 +35,9 @@ def workdir_of(folder, source, data_dir, variants, changes, metric="accuracy"):
     sweep = json.loads((folder / "sweep.json").read_text())
     sweep["data_fingerprint"] = source.fingerprint
     (folder / "sweep.json").write_text(json.dumps(sweep))
-    for variant, changes in variants.items():
+    for variant, of_variant in variants.items():
         for i, of_replicate in enumerate(changes):
-            config = tiny({"data.dir": str(data_dir), "seed": i, **of_replicate, **changes})
+            config = tiny({"data.dir": str(data_dir), "seed": i, **of_replicate, **of_variant})
             path = folder / "runs" / f"{variant}-{i}" / "config.json"
             path.write_text(json.dumps(flatten(config)))
     return folder

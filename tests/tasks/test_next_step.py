@@ -90,7 +90,7 @@ def test_the_length_of_padding_has_no_effect(distribution):
 
 
 def test_every_frame_is_predicted_from_earlier_frames():
-    inputs, lengths, targets = NextStep(WIDTH).inputs_and_targets(ROLLS, LENGTHS, jnp.zeros(4))
+    inputs, lengths, targets, _ = NextStep(WIDTH).inputs_and_targets(ROLLS, LENGTHS, jnp.zeros(4))
     assert not np.any(inputs[:, 0])
     np.testing.assert_array_equal(inputs[:, 1:], ROLLS[:, :-1])
     np.testing.assert_array_equal(targets, ROLLS)
@@ -99,7 +99,7 @@ def test_every_frame_is_predicted_from_earlier_frames():
 
 def test_the_first_frame_can_be_input_only():
     task = NextStep(WIDTH, first_frame=False)
-    inputs, lengths, targets = task.inputs_and_targets(ROLLS, LENGTHS, jnp.zeros(4))
+    inputs, lengths, targets, _ = task.inputs_and_targets(ROLLS, LENGTHS, jnp.zeros(4))
     np.testing.assert_array_equal(inputs, ROLLS[:, :-1])
     np.testing.assert_array_equal(targets, ROLLS[:, 1:])
     np.testing.assert_array_equal(lengths, LENGTHS - 1)
@@ -109,7 +109,7 @@ def test_the_two_differ_by_the_loss_of_the_first_frame():
     with_first, without = NextStep(WIDTH), NextStep(WIDTH, first_frame=False)
     loss, terms = with_first.loss(LOGITS, ROLLS, LENGTHS)
     first, _ = with_first.loss(LOGITS, ROLLS, np.ones(4, np.int32))
-    _, lengths, targets = without.inputs_and_targets(ROLLS, LENGTHS, jnp.zeros(4))
+    _, lengths, targets, _ = without.inputs_and_targets(ROLLS, LENGTHS, jnp.zeros(4))
     rest, of_rest = without.loss(LOGITS[:, 1:], targets, lengths)
     close(rest, loss - first)
     np.testing.assert_array_equal(of_rest, terms - 1)
@@ -127,7 +127,7 @@ def test_metrics_weight_every_frame_equally():
 
 def test_a_sequence_without_targets_has_no_weight():
     task = NextStep(WIDTH, first_frame=False)
-    _, lengths, targets = task.inputs_and_targets(ROLLS, LENGTHS, jnp.zeros(4))
+    _, lengths, targets, _ = task.inputs_and_targets(ROLLS, LENGTHS, jnp.zeros(4))
     scores = {k: np.asarray(v) for k, v in task.score(LOGITS[:, 1:], targets, lengths).items()}
     assert (scores["loss"][2], scores["weight"][2]) == (0, 0)  # the piece of one frame
     others = {k: v[[0, 1, 3]] for k, v in scores.items()}
