@@ -82,6 +82,8 @@ class FrameError(RatioOfSums):
     """
 
     name = "frame_error"
+    margin = 0.1  # a tenth of the smaller error, which may be below one percent
+    margin_is_relative = True
 
     def sums(self, predictions: Predictions) -> np.ndarray:
         count = predictions["threshold"].shape[-1]
