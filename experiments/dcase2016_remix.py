@@ -3,8 +3,8 @@ r"""Overlapping office sounds in scenes of two minutes. This is not the publishe
   python -m gru_audio.prepare dcase2016_task2_remix --archive dcase2016-task2-16khz-ogg.tar.gz
   python -m gru_audio.sweep --config experiments/dcase2016_remix.py --workdir runs/dcase2016_remix
 
-The scenes are mixed anew from the recordings of DCASE 2016 task 2, on other noise, and no recording
-is in two splits. So the results must not be compared with those of the challenge. Bidirectional
+The scenes are mixed from the recordings of DCASE 2016 task 2 and other noise. No recording is in
+two splits. The results must not be compared with those of the challenge. Bidirectional
 networks of equal size detect eleven classes.
 """
 

@@ -87,8 +87,7 @@ class Transcripts(Predictor):
     def live(self, blocks: Iterable[np.ndarray]) -> None:
         """Prints sentences; a terminal, or JSON, also shows what the current one is so far.
 
-        The model transcribes all sound since the last pause anew every half second, so it does not
-        keep a state.
+        Every half second the model transcribes all sound since the last pause. It keeps no state.
 
         Raises:
           UserError: the model is not causal, so what it has heard changes with all that follows.

@@ -1,7 +1,7 @@
 """Office sounds in scenes of two minutes, mixed from the material of DCASE 2016 task 2.
 
-This is not the published task. Its scenes are mixed anew: with the annotated onsets and classes,
-but with other recordings and on noise. Results must not be compared with published ones.
+This is not the published task. Its scenes have the annotated onsets and classes, but other
+recordings and other noise. Results must not be compared with published ones.
 
 Lafay, Benetos and Lagrange 2017, "Sound Event Detection in Synthetic Audio: Analysis of the DCASE
 2016 Task Results" (doi 10.1109/WASPAA.2017.8170023).
