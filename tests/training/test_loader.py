@@ -45,6 +45,7 @@ def test_resident_and_streamed_give_the_same_bits(streamed, configs, trained):
     assert_same(state, trained[0])
 
 
+@pytest.mark.reliability  # for its length
 def test_members_that_hold_out_different_groups_equal_single_runs(source):
     """At some steps members are in different buckets. Quotas and class weights differ, too."""
     held_out = {

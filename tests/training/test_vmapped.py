@@ -64,6 +64,7 @@ def trained(source, configs, vmap_members):
     return loader, jax.device_get(state), joined
 
 
+@pytest.mark.reliability  # for its length
 def test_one_padded_length_is_computed_per_step(source, configs):
     """The program computes one padded length, where a plain `vmap` would compute all.
 
