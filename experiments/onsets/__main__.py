@@ -140,7 +140,7 @@ def log_mel_and_surprise(
     @jax.jit
     def run(weights, normalisation, batch):
         features, _ = program.features(batch)
-        inputs, frames, targets = program.inputs_and_targets(normalisation, batch)
+        inputs, frames, targets, _ = program.inputs_and_targets(normalisation, batch)
         outputs = program.model.apply({"params": weights.params}, inputs, frames).values
         return features, jnp.sum((outputs - targets) ** 2, axis=-1)
 

@@ -162,7 +162,7 @@ def loss_of(pieces: list[np.ndarray], logits_of) -> float:
 
     @jax.jit
     def loss(features, frames):
-        inputs, frames, targets = task.inputs_and_targets(features, frames, frames)
+        inputs, frames, targets, _ = task.inputs_and_targets(features, frames, frames)
         return [a.sum() for a in task.loss(logits_of(inputs), targets, frames)]
 
     sums, pieces = np.zeros(2), sorted(pieces, key=len)
