@@ -1,4 +1,4 @@
-"""YesNo: 60 recordings of one man, who says yes or no in Hebrew eight times in each (OpenSLR 1)."""
+"""YesNo: 60 recordings of one man. Each has eight words, yes or no in Hebrew (OpenSLR 1)."""
 
 import functools
 import re
