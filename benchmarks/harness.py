@@ -11,6 +11,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 _PAUSE = 0.005  # seconds between turns, because idle thread pools spin for a while
+_MAX_THREADS = 12
 LEAST_ROUNDS = 8
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "torch")
 
@@ -109,15 +111,21 @@ def _fastest(times: Mapping[str, np.ndarray], peer: str) -> str | None:
 
 
 def made(makers: Mapping[str, Callable[[], T]]) -> tuple[dict[str, T], dict[str, str]]:
-    """Returns the results of the makers that succeed, and the first line of other errors."""
+    """Returns the results of the makers that succeed, and the first line of other errors.
+
+    The makers run at the same time, on as many threads as there are cores, since most of them only
+    wait for a compiler.
+    """
     ready, failed = {}, {}
-    for name, make in makers.items():
-        say(f"  {name}")
-        try:
-            ready[name] = make()
-        except Exception as exception:
-            lines = str(exception).splitlines() or [type(exception).__name__]
-            failed[name] = lines[0][:200]
+    with ThreadPoolExecutor(min(cores(), _MAX_THREADS)) as pool:
+        futures = {name: pool.submit(make) for name, make in makers.items()}
+        for name, future in futures.items():
+            say(f"  {name}")
+            try:
+                ready[name] = future.result()
+            except Exception as exception:
+                lines = str(exception).splitlines() or [type(exception).__name__]
+                failed[name] = lines[0][:200]
     return ready, failed
 
 
