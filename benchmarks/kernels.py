@@ -37,7 +37,7 @@ def settings(platform: str) -> dict[str, Loops]:
       UserError: no kernel runs on the platform.
     """
     if platform == "gpu":
-        choices = itertools.product((8, 16, 64), (4, 8), (True, False))
+        choices = itertools.product((8, 16, 32), (4, 8), (True, False))
         return {
             f"rows {rows}, {warps} warps, {'resident' if resident else 'streamed'}": PallasGpu(
                 rows, warps, resident=resident

@@ -10,6 +10,7 @@ import functools
 import importlib.util
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -56,20 +57,27 @@ _PEAK_SIZE = {"cpu": 2048}  # size of the square matrices whose product measures
 
 def cases(grid: bool = False) -> list[Case]:
     """Returns GRU and LSTM at all `SHAPES`, and variations of the first one; or all of `GRID`."""
-    plain = [Case(cell, *shape) for cell in LINEN for shape in (GRID if grid else SHAPES)]
+    usual, *other = precisions()
+    shapes = GRID if grid else SHAPES
+    plain = [Case(cell, *shape, precision=usual) for cell in LINEN for shape in shapes]
     if grid:
         return plain
-    small = Case("gru", *SHAPES[0])
+    small = plain[0]
     ways: list[dict[str, Any]] = [{"ragged": True}, {"bidirectional": True}]
-    ways += [{"precision": precision} for precision in precisions()[1:]]
-    others = [Case(cell, *SHAPES[0]) for cell in CELLS if cell not in LINEN]
-    linear = [Case("min_gru", *shape) for shape in SHAPES[1:]]
-    return plain + [dataclasses.replace(small, **way) for way in ways] + others + linear
+    ways += [{"precision": precision} for precision in other]
+    ways += [{"cell": cell} for cell in CELLS if cell not in LINEN]
+    linear = [Case("min_gru", *shape, precision=usual) for shape in SHAPES[1:]]
+    return plain + [dataclasses.replace(small, **way) for way in ways] + linear
 
 
 def precisions() -> tuple[str, ...]:
-    """Returns the precisions of this platform. Only a GPU has TF32."""
-    return tuple(p for p in PRECISIONS if p != "tf32" or jax.default_backend() == "gpu")
+    """Returns the precisions of this platform, with JAX's and PyTorch's default first.
+
+    On a GPU that is TF32, which a CPU lacks.
+    """
+    if jax.default_backend() == "gpu":
+        return ("tf32", "float32", "bfloat16")
+    return tuple(p for p in PRECISIONS if p != "tf32")
 
 
 def measure(options: Options, timed: Sequence[Case] | None = None) -> Iterator[Row]:
@@ -96,14 +104,16 @@ def _measure_case(case: Case, seconds: float, peak_gflops: float) -> Iterator[Ro
     name = f"{case.size}, {case.precision}"
     say(f"{case.cell}, {name}")
     data = make_data(case)
-    truth = data.truth()
+    with ThreadPoolExecutor(1) as pool:  # computes the truth while the layers are compiled
+        truth = pool.submit(data.truth)
 
-    def contestant(make: Callable[[], Layer]) -> Contestant:
-        layer = make()
-        return layer.contestant(error=layer.error(truth))
+        def contestant(make: Callable[[], Layer]) -> Contestant:
+            layer = make()
+            return layer.contestant(error=layer.error(truth.result()))
 
-    makers = {n: functools.partial(contestant, make) for n, make in _layers(data).items()}
-    for row in compete(makers, seconds, PEERS):
+        makers = {n: functools.partial(contestant, make) for n, make in _layers(data).items()}
+        rows = compete(makers, seconds, PEERS)
+    for row in rows:
         if "failed" not in row:
             median = row["both_ms"]["median"] / 1e3
             row["us_a_step"] = median * 1e6 / case.time
@@ -174,14 +184,14 @@ def _peak(precision: str) -> float:
 
 
 def _means(measured: Sequence[tuple[Case, Row]]) -> Iterator[Row]:
-    """Yields geometric means over the float32 cases that are not ragged or bidirectional."""
+    """Yields geometric means over the cases in the usual precision and in one direction."""
     table = "Speed against the peers, geometric mean over the shapes"
     for cell in LINEN:
         rows = [
             row
             for case, row in measured
             if case.cell == cell
-            and case.precision == "float32"
+            and case.precision == precisions()[0]
             and not (case.ragged or case.bidirectional)
         ]
         linens = {r["case"]: r.get("temporary_bytes") for r in rows if r["contestant"] == "linen"}

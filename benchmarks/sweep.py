@@ -28,6 +28,7 @@ _TURN_STEPS = 20
 # Smallest speed relative to one run, by the number of runs. On a GPU, 16 runs may take twice as
 # long as one run, and 64 runs six times as long.
 BARS = {"cpu": {8: 1.5}, "gpu": {16: 16 / 2, 64: 64 / 6}}
+SIZES = {"cpu": (8,), "gpu": (16, 64, 256)}  # numbers of runs in a group
 
 
 def measure(options: Options, sizes: Sequence[int] | None = None) -> Iterator[Row]:
@@ -35,7 +36,7 @@ def measure(options: Options, sizes: Sequence[int] | None = None) -> Iterator[Ro
 
     Args:
       options: options of the command line. The duration is for each contestant.
-      sizes: numbers of runs in a group; None: the numbers in `BARS` for this platform.
+      sizes: numbers of runs in a group; None: `SIZES` for this platform.
 
     Raises:
       UserError: the data set is not prepared.
@@ -43,7 +44,7 @@ def measure(options: Options, sizes: Sequence[int] | None = None) -> Iterator[Ro
     assert options.config
     bars = BARS.get(jax.default_backend(), BARS["gpu"])
     config, source = options.config, source_of(options.config)
-    sizes = sizes or tuple(bars)
+    sizes = sizes or SIZES.get(jax.default_backend(), SIZES["gpu"])
     blocks = {"the experiment": groups(config, source, sizes)}
     if importlib.util.find_spec("torch"):
         alike = override(plain(config), _ONE_LENGTH)
