@@ -10,12 +10,11 @@ r"""Few examples of spoken digits: fine-tuning of a keyword model against traini
 
 from gru_audio.config import default_config
 from gru_audio.settings import choose
-from gru_audio.sweeps import trials
 from gru_audio.sweeps.sweep import Sweep
 
 PARTS = {"commands": "speech_commands", "digits": "spoken_digit"}
 
-SIZES = (5, 10, 20, 50)  # training examples of each digit
+SIZES = (5, 10, 20)  # training examples of each digit
 SOURCE = {"init.source": "runs/fine_tuning-commands:GRU-seed{seed}"}
 WAYS = {
     "from scratch": {},
@@ -33,6 +32,7 @@ def get_config(part="digits"):
     config.model.dropout = 0.2
     config.augment.time_shift_ms = 50.0
     config.augment.gain_db = 6.0
+    config.optimizer.learning_rate = 2e-3
     if part == "commands":
         config.data.target = "command"
         config.data.cluster = "speaker"
@@ -41,13 +41,13 @@ def get_config(part="digits"):
         config.augment.background = 0.8
         config.augment.snr_min_db = 5.0
         config.augment.snr_max_db = 20.0
-        config.optimizer.learning_rate = 2e-3
         config.train.steps = 3000
         config.train.eval_every = 300
     else:
         config.data.target = "digit"
-        config.train.steps = 400
-        config.train.eval_every = 50
+        config.data.buckets = 2
+        config.train.steps = 150
+        config.train.eval_every = 30
     return config
 
 
@@ -61,6 +61,5 @@ def get_sweep(config):
             for size in SIZES
             for way, changes in WAYS.items()
         },
-        trials=trials.grid({"optimizer.learning_rate": (1e-3, 4e-3)}),
         replicates=seeds,
     )

@@ -1,5 +1,7 @@
 """How weights begin, which parts are frozen, and the learning rates of parts."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,8 @@ from gru_audio.audio.normalise import Normalisation
 from gru_audio.training.checkpoint import named_leaves
 from gru_audio.training.hyper import hyperparameters, structure
 from gru_audio.training.init import Start, is_frozen, is_output
-from tests.tones import assert_same, fresh, make_loader, member, steps, tiny
+from tests.tones import assert_same, make_loader, member, tiny
+from tests.training.one_device import fresh_state, noise, on_one_device, program_of
 
 SMALL = {
     "model.name": "crnn",
@@ -18,6 +21,8 @@ SMALL = {
     "frontend.hop_ms": 40.0,
     "optimizer.name": "sgd",
 }
+BATCH = [9, 7, 5, 9]  # frames
+RATES = ("init.front_rate", "init.encoder_rate", "init.head_rate")
 
 
 @pytest.mark.parametrize(
@@ -47,69 +52,75 @@ def test_the_output_layer_is_found_by_its_name():
     assert not is_output("output")
 
 
-def trained(source, changes, count=2, members=({},)):
-    """Named parameters and state before and after some steps, and the metrics."""
-    configs = [tiny(SMALL | changes | own) for own in members]
-    loader = make_loader(source, configs)
-    before = jax.device_get(loader.placement.gather(fresh(loader, configs)))
-    after, metrics = steps(loader, configs, [count])
-    return named_leaves(before.weights), named_leaves(after.weights), metrics
+def step_of(changes):
+    """Returns a function from hyperparameters to the outcome of the first update.
+
+    The outcome is named weights before and after it, and the loss.
+    """
+    changes = SMALL | changes
+    program = program_of(changes)
+    state, step = fresh_state(program, changes), on_one_device(program.train_step)
+
+    def outcome(**hyper):
+        given = {f"init.{name}": jnp.float32(value) for name, value in hyper.items()}
+        begun = dataclasses.replace(state, hyper=state.hyper | given)
+        after, metrics = step(begun, noise(program, BATCH))
+        return named_leaves(state.weights), named_leaves(after.weights), metrics["loss"]
+
+    return outcome
 
 
-def changed(before, after):
-    return {name for name in before if not np.array_equal(before[name], after[name])}
+def changed(before, after, kind="params"):
+    return {
+        name
+        for name in before
+        if name.startswith(kind) and not np.array_equal(before[name], after[name])
+    }
 
 
-HEAD = {"params/head/output/kernel", "params/head/output/bias"}
-
-
-@pytest.mark.parametrize("name", ["adam", "adamw"])
-def test_nothing_frozen_moves_by_a_bit(source, name):
+def test_nothing_frozen_moves_by_a_bit():
     """Neither by a gradient nor by weight decay or noise, also with an epsilon of zero."""
     changes = {
-        "optimizer.name": name,
+        "optimizer.name": "adamw",
         "optimizer.eps": 0.0,
         "optimizer.weight_decay": 0.1,
         "train.weight_noise": 0.01,
         "init.freeze": ("front/*_0", "encoder"),
     }
-    before, after, metrics = trained(source, changes)
-    moved = {name for name in changed(before, after) if name.startswith("params")}
-    rest = {f"params/front/{name}" for name in ("conv_1/kernel", "norm_1/scale", "norm_1/bias")}
-    assert moved == rest | HEAD
-    assert all(np.isfinite(leaf).all() for leaf in (*after.values(), metrics["loss"]))
+    before, after, loss = step_of(changes)()
+    trained = {"front/conv_1/kernel", "front/norm_1/scale", "front/norm_1/bias"}
+    trained |= {"head/output/kernel", "head/output/bias"}
+    assert changed(before, after) == {f"params/{name}" for name in trained}
+    assert all(np.isfinite(leaf).all() for leaf in (*after.values(), loss))
 
 
-@pytest.mark.parametrize(("frozen", "moving"), [("front", 0), ("front/norm_0", 4)])
-def test_batch_norm_keeps_its_statistics_if_all_of_it_is_frozen(source, frozen, moving):
-    before, after, _ = trained(source, {"init.freeze": (frozen, "encoder")})
-    statistics = {name for name in changed(before, after) if "batch_stats" in name}
-    assert len(statistics) == moving  # mean and variance of two layers
+def test_frozen_batch_norm_computes_in_training_what_it_computes_later():
+    """Its statistics stay, and the loss of an update is that of an evaluation of its clips."""
+    changes = {"init.freeze": ("front",)}
+    before, after, loss = step_of(changes)()
+    assert not changed(before, after, "model_state")
+    program = program_of(SMALL | changes)
+    state = fresh_state(program, SMALL | changes)
+    scores = jax.jit(program.score)(state.weights, state.normalisation, noise(program, BATCH))
+    assert loss.item() == pytest.approx(scores["loss"].mean().item(), rel=1e-5)
 
 
-def test_the_gradient_norm_is_that_of_the_trained_weights(source):
-    """The squares of the norms of all parts add up."""
-
-    def norm(*frozen):
-        changes = {"model.name": "rnn_classifier", "init.freeze": frozen}
-        return trained(source, changes, 1)[2]["gradient_norm"].item()
-
-    parts = norm("encoder") ** 2 + norm("head") ** 2
-    assert parts == pytest.approx(norm() ** 2, rel=1e-4)
+def test_batch_norm_of_which_a_part_is_frozen_goes_on():
+    before, after, _ = step_of({"init.freeze": ("front/norm_0", "encoder")})()
+    assert len(changed(before, after, "model_state")) == 4  # mean and variance of two layers
+    assert not changed(before, after, "params/front/norm_0")
 
 
-def test_a_rate_multiplies_the_learning_rate_of_its_part_alone(source):
-    """Compared with updates of plain gradient descent: members differ in the encoder's rate."""
-    members = ({}, {"init.encoder_rate": 0.25}, {"init.encoder_rate": 0.0})
-    before, after, _ = trained(source, {"parallel.vmap_members": 0}, 1, members)
-    for name, leaf in after.items():
-        if not name.startswith("params"):
-            continue
-        step = leaf - before[name]
-        np.testing.assert_array_equal(before[name][0], before[name][1])
-        share = (1, 0.25, 0) if name.startswith("params/encoder") else (1, 1, 1)
-        for m in range(3):
-            np.testing.assert_allclose(step[m], share[m] * step[0], rtol=1e-3, atol=1e-6)
+def test_a_rate_multiplies_the_learning_rate_of_its_part_alone():
+    """Compared with updates of plain gradient descent."""
+    step = step_of(dict.fromkeys(RATES, 0.5))
+    before, whole, _ = step(front_rate=1, encoder_rate=1, head_rate=1)
+    rates = {"front_rate": 0.25, "encoder_rate": 2, "head_rate": 0}
+    _, after, _ = step(**rates)
+    for name in filter(lambda name: name.startswith("params"), after):
+        rate = rates[f"{name.split('/')[1]}_rate"]
+        expected = rate * (whole[name] - before[name])
+        np.testing.assert_allclose(after[name] - before[name], expected, rtol=1e-3, atol=1e-6)
 
 
 def test_rates_are_traced_and_frozen_parts_are_not():
