@@ -28,6 +28,7 @@ from gru_audio.settings import (
     settings_of,
 )
 from gru_audio.tasks import TaskSettings
+from gru_audio.training.init import InitSettings
 from gru_audio.training.optimizer import OptimizerSettings
 from gru_audio.training.settings import CheckpointSettings, ParallelSettings, TrainSettings
 
@@ -49,6 +50,7 @@ _SECTIONS: Mapping[str, type] = {
     "augment": Augmentation,
     "model": ModelSettings,
     "task": TaskSettings,
+    "init": InitSettings,
     "optimizer": OptimizerSettings,
     "train": TrainSettings,
     "checkpoint": CheckpointSettings,

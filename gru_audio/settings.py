@@ -69,7 +69,7 @@ class Setting:
       when: an earlier key and a test of its value. The config has this key only if the test passes.
       traced: the number may differ between the members of a group. It is an argument of the
         training step, and the field keeps its default.
-      zero_is_off: for a traced number: if it is zero in all members, its code is not compiled.
+      off: for a traced number: if it has this value in all members, its code is not compiled.
       per_run: the key distinguishes runs of one experiment, such as a seed, a held-out speaker or a
         fold. Members of a group may differ in it. If its values have the form "FIELD=VALUE", they
         may differ in VALUE only.
@@ -90,7 +90,7 @@ class Setting:
     parse: Callable[[Any], Any] | None = None
     when: tuple[str, Callable[[Any], bool]] | None = None
     traced: bool = False
-    zero_is_off: bool = False
+    off: float | None = None
     per_run: bool = False
     machine: bool = False
 

@@ -85,7 +85,8 @@ def main(_: Sequence[str]) -> int:
     if not isinstance(sweep, Sweep):
         raise UserError("get_sweep(config) must return a gru_audio.sweeps.sweep.Sweep.")
     name, line = command.experiment_name(), command.command_line()
-    planned = plan(config, sweep, name, about, line, shard)
+    workdir = Workdir(_WORKDIR.value)
+    planned = plan(config, sweep, name, about, line, shard, workdir)
     if distributed.first():
         _show_plan(planned)
         for remark in planned.remarks:
@@ -93,7 +94,6 @@ def main(_: Sequence[str]) -> int:
     if _PLAN.value:
         return 0
 
-    workdir = Workdir(_WORKDIR.value)
     failed = execute(planned, workdir)
     if not distributed.first():
         return 1 if failed else 0

@@ -49,11 +49,12 @@ def main(_: Sequence[str]) -> int:
     variant = config.model.get("cell", config.model.name)
     sweep = Sweep(variants={variant: {}}, replicates=[{"seed": config.seed}])
     about = module.__doc__ or ""
-    planned = plan(config, sweep, command.experiment_name(), about, command.command_line())
+    name, line = command.experiment_name(), command.command_line()
+    workdir = Workdir(_WORKDIR.value)
+    planned = plan(config, sweep, name, about, line, workdir=workdir)
     if distributed.first():
         for remark in planned.remarks:
             print(f"note: {remark}", file=sys.stderr)
-    workdir = Workdir(_WORKDIR.value)
     failed = execute(planned, workdir)
     if not distributed.first():
         return 1 if failed else 0

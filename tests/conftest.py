@@ -29,6 +29,7 @@ QUICKLY_COMPILED = [  # folders and modules of tests whose programs compute litt
     HERE / "reports" / "test_gate_plots.py",
     HERE / "tasks",
     HERE / "training" / "test_accumulation.py",
+    HERE / "training" / "test_init.py",
     HERE / "training" / "test_per_frame.py",
     HERE / "training" / "test_precision.py",
     HERE / "training" / "test_truncation.py",

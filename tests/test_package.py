@@ -32,9 +32,9 @@ LAYERS = (
     ("tasks",),
     ("training", "config"),
     ("inference",),
+    ("exports",),
     ("sweeps",),
     ("reports",),
-    ("exports",),
     ("command",),
     COMMANDS,
 )

@@ -19,7 +19,7 @@ from gru_audio.settings import UserError, setting
 
 
 def _strength(high: float, doc: str, **more: Any) -> Any:
-    return setting(0.0, **{"low": 0, "high": high, **more}, traced=True, zero_is_off=True, doc=doc)
+    return setting(0.0, **{"low": 0, "high": high, **more}, traced=True, off=0, doc=doc)
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Augmentation:
         low=0,
         below=1,
         traced=True,
-        zero_is_off=True,
+        off=0,
         doc="Clips are up to this much faster or slower, and higher or lower: 0.1.",
     )
     time_shift_ms: float = _strength(

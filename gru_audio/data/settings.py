@@ -52,6 +52,13 @@ class DataSettings:
         per_run=True,
         doc="Use this many training examples, drawn by the seed; 0: all.",
     )
+    examples_per_class: int = setting(
+        0,
+        low=0,
+        high=_COUNT,
+        per_run=True,
+        doc="Use this many training examples of each class, drawn by the seed; 0: all.",
+    )
     train_scored: int = setting(
         5000,
         low=0,

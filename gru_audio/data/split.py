@@ -27,7 +27,7 @@ def select(source: Source, data: ConfigDict, seed: int) -> dict[str, np.ndarray]
       on. Validation is empty if the config names none.
     - `data.background`, "field=value", selects the training examples of that value.
     - `data.train_examples` of the training examples are drawn by `seed`. A smaller number selects a
-      subset of a larger number's examples.
+      subset of a larger number's examples. `data.examples_per_class` does the same to each class.
     - `SCORED` has at most `data.train_scored` training examples, drawn by `data.seed`.
 
     Raises:
@@ -72,6 +72,8 @@ def select(source: Source, data: ConfigDict, seed: int) -> dict[str, np.ndarray]
                 f"{len(ids['train'])} to train on."
             )
         ids["train"] = _draw(ids["train"], data.train_examples, seed)
+    if data.examples_per_class:
+        ids["train"] = _of_each_class(source, data, ids["train"], seed)
     ids[SCORED] = _draw(ids["train"], data.train_scored or len(ids["train"]), data.seed)
     return ids
 
@@ -103,7 +105,27 @@ def trainable(source: Source, data: ConfigDict) -> np.ndarray:
     return np.isin(source.columns["split"], names) & source.known(data.target)
 
 
-def _draw(ids: np.ndarray, count: int, seed: int) -> np.ndarray:
+def _of_each_class(source: Source, data: ConfigDict, ids: np.ndarray, seed: int) -> np.ndarray:
+    """Draws `data.examples_per_class` examples of each class from the ids, in ascending order."""
+    count, key = (
+        data.examples_per_class,
+        f"config.data.examples_per_class={data.examples_per_class}",
+    )
+    if data.train_examples:
+        raise UserError(f"{key} and config.data.train_examples exclude each other: set one to 0.")
+    column, names = source.classes(data.target, key)
+    drawn = []
+    for number, name in enumerate(names):
+        of_class = ids[column[ids] == number]
+        if len(of_class) < count:
+            raise UserError(
+                f'{key}: class "{name}" of {source.name} has only {len(of_class)} to train on.'
+            )
+        drawn.append(_draw(of_class, count, (seed, number)))
+    return np.sort(np.concatenate(drawn))
+
+
+def _draw(ids: np.ndarray, count: int, seed: int | tuple[int, ...]) -> np.ndarray:
     """Draws `count` of the ids, or all if there are fewer, in ascending order."""
     # NumPy keeps only the bits of a generator stable across versions; `random` maps them directly.
     order = np.argsort(np.random.Generator(np.random.PCG64(seed)).random(len(ids)))

@@ -31,7 +31,7 @@ class ModelSettings:
         low=0,
         below=1,
         traced=True,
-        zero_is_off=True,
+        off=0,
         doc="Dropout rate, between layers and before the output; in a TCN after convolutions.",
     )
     compute_dtype: str = setting(

@@ -138,6 +138,8 @@ def _key(results: Results, run: Run) -> str:
     """Returns a digest of the settings that determine a run's baselines."""
     names = [f"data.{name}" for name in _DECIDES]
     names += [name for name in run.config if name.startswith(("frontend.", "task."))]
+    if run.config.get("data.examples_per_class"):
+        names += ["data.examples_per_class", "seed"]
     if run.config.get("data.train_examples"):
         names.append("seed")  # the seed selects the training examples
     settings = {name: run.config.get(name) for name in sorted(names)}

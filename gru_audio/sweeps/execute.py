@@ -18,6 +18,7 @@ from gru_audio.nn.size import count_parameters
 from gru_audio.settings import UserError
 from gru_audio.sweeps.halving import Halving, SuccessiveHalving
 from gru_audio.sweeps.planning import Plan
+from gru_audio.sweeps.pretrained import keep
 from gru_audio.sweeps.shard import Shard
 from gru_audio.sweeps.status import read_groups
 from gru_audio.sweeps.sweep import Group
@@ -51,6 +52,7 @@ def execute(planned: Plan, workdir: Workdir) -> list[str]:
         stop = stack.enter_context(catch_signals())
         distributed.broadcast(lambda: stack.enter_context(workdir.lock(planned.shard)))
         distributed.broadcast(lambda: workdir.claim(planned.description))
+        distributed.broadcast(lambda: keep(planned.sources, workdir))
         for i, group in enumerate(planned.groups):
             if _finished(workdir, group):
                 continue
@@ -108,7 +110,7 @@ def train_group(planned: Plan, index: int, workdir: Workdir, title: str, stop: S
                 max_steps=max(c.train.steps for c in configs),
                 threads=config.data.workers,
             )
-            state = loader.initial_state(hyper)
+            state = loader.initial_state(hyper, planned.starts[index])
             population = Population(loader, state, config.parallel.shrink_gain)
             prune = competition.pruned if competition else None
             loop = train(population, members, config, checkpointer, stop, progress, prune)

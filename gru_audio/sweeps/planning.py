@@ -11,14 +11,17 @@ from gru_audio.data import index
 from gru_audio.data.group import GroupData, gather_data
 from gru_audio.data.source import Source, open_source
 from gru_audio.data.split import never_trained_on
+from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.settings import UserError
 from gru_audio.sweeps.halving import Halving
+from gru_audio.sweeps.pretrained import begin_group, digest, read_sources
 from gru_audio.sweeps.shard import WHOLE, Shard, divide
 from gru_audio.sweeps.sweep import Group, Run, Sweep, expand, group
-from gru_audio.sweeps.workdir import environment
+from gru_audio.sweeps.workdir import Workdir, environment
 from gru_audio.tasks import target_field
 from gru_audio.tasks.metrics import metrics_of, named, selected
 from gru_audio.training import distributed
+from gru_audio.training.init import Start
 from gru_audio.training.placement import make_placement
 from gru_audio.training.program import make_program
 from gru_audio.training.step import Program
@@ -37,6 +40,8 @@ class Plan:
       sweep: the whole sweep.
       source: the data set.
       programs, data: one for each group of the shard.
+      starts: what the runs of each group of the shard begin with; None: random weights.
+      sources: the trained models that runs of the sweep begin with, by digest.
       description: describes the whole sweep, for `sweep.json`.
       remarks: notes for the user on the shard's runs.
     """
@@ -47,6 +52,8 @@ class Plan:
     source: Source
     programs: list[Program]
     data: list[GroupData]
+    starts: list[Start | None]
+    sources: dict[str, TrainedModel]
     description: dict[str, Any]
     remarks: list[str]
 
@@ -68,6 +75,7 @@ def plan(
     about: str,
     command: str,
     shard: Shard = WHOLE,
+    workdir: Workdir | None = None,
 ) -> Plan:
     """Checks configs, data set, tasks, metrics and devices, and plans the groups of a shard.
 
@@ -78,6 +86,7 @@ def plan(
       about: the experiment's docstring.
       command: the command line of the sweep.
       shard: the part of the sweep to run.
+      workdir: of the sweep, for resuming without the sources of its weights; None: it is new.
 
     Raises:
       UserError: a check failed that would stop a run later.
@@ -97,7 +106,8 @@ def plan(
     field = target_field(source, config)
     if config.data.cluster:
         source.classes(config.data.cluster, "config.data.cluster")
-    programs, data = [], []
+    sources = read_sources(runs, workdir)
+    programs, data, starts, notes = [], [], [], []
     for of_group in shards[shard.index - 1]:
         configs = [run.config for run in of_group.runs]
         program = make_program(configs[0], source.signal, field)
@@ -105,6 +115,9 @@ def plan(
             metrics_of(program.task), configs[0].train.select
         )  # raises if there is no such metric
         programs.append(program)
+        start, of_runs = begin_group(configs, program, sources)
+        starts.append(start)
+        notes.append(of_runs)
         labels = program.task.labels(source.values(config.data.target))
         data.append(gather_data(source, configs, labels, program.task.whole))
         placement = make_placement(configs[0].parallel, len(configs))  # checks the devices
@@ -112,8 +125,12 @@ def plan(
             placement.check_streaming()
     program = make_program(config, source.signal, field)
     description = _describe(config, sweep, experiment, about, command, groups, source, program)
-    remarks = _remarks(source, shards[shard.index - 1], programs, data)
-    return Plan(shards, shard, sweep, source, programs, data, description, remarks)
+    digests = {name: digest(model) for name, model in sources.items()}
+    description["sources"] = digests
+    by_digest = {digests[name]: model for name, model in sources.items()}
+    remarks = _remarks(source, shards[shard.index - 1], programs, data, notes)
+    of_shard = programs, data, starts
+    return Plan(shards, shard, sweep, source, *of_shard, by_digest, description, remarks)
 
 
 def _remarks(
@@ -121,9 +138,17 @@ def _remarks(
     groups: Sequence[Group],
     programs: Sequence[Program],
     data: Sequence[GroupData],
+    notes: Sequence[Sequence[str]],
 ) -> list[str]:
-    """Notes on unusual splits and examples. Each appears once, with the runs it concerns."""
+    """Notes on the runs. Each appears once, with the runs it concerns.
+
+    Args:
+      notes: for each group, the notes on what its runs begin with; () if that is random weights.
+    """
     runs: dict[str, list[str]] = {}
+    for of_group, begun in zip(groups, notes, strict=True):
+        for run, remark in zip(of_group.runs, begun, strict=False):
+            runs.setdefault(remark, []).append(run.name)
     for of_group, program, of_data in zip(groups, programs, data, strict=True):
         frames = program.output_frames(source.columns[index.LENGTH])
         clips = source.columns[index.CLIP]

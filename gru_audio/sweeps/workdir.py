@@ -78,6 +78,15 @@ class Workdir:
             raise UserError(f'No finished run "{run}" in {self.root}.{nearest(run, trained)}')
         return self.model(run or trained[0])
 
+    def source(self, digest: str) -> epath.Path:
+        """The copy of a trained model that runs begin with."""
+        return self.root / "sources" / digest
+
+    def digests(self) -> dict[str, str]:
+        """Returns the digests of the sources of the sweep, by name; {} if it is new."""
+        sources = (status.read_json(self.sweep_file) or {}).get("sources")
+        return sources if isinstance(sources, dict) else {}
+
     def finished(self, run: Run) -> bool:
         """Whether a run has done all its steps. Its result is written last."""
         path = self.run(run.name) / "result.json"
@@ -194,6 +203,7 @@ def identity(description: dict[str, Any]) -> dict[str, Any]:
         "data_fingerprint",
     )
     identity = {key: description[key] for key in keys}
+    identity["sources"] = description.get("sources", {})  # older versions lack it
     identity["config"] = differences(read_config(description["config"]))
     identity["variants"] = {
         variant: renamed(changes) for variant, changes in identity["variants"].items()

@@ -38,7 +38,7 @@ class Classification(Task):
         low=0,
         below=1,
         traced=True,
-        zero_is_off=True,
+        off=0,
         doc="The share of each target that is spread over all classes.",
     )
     class_weight: str = setting(

@@ -34,7 +34,7 @@ class Tagging(Task):
         low=0,
         below=1,
         traced=True,
-        zero_is_off=True,
+        off=0,
         doc="The share of each target that is moved to 1/2.",
     )
     class_weight: str = setting(

@@ -198,7 +198,7 @@ class Checkpoints:
             raise ValueError("its arrays have other shapes than it says")
         plain = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), abstract)
         arrays = self._manager.restore(step, args=ocp.args.StandardRestore(plain))
-        if sealed["content"] != _content(arrays):
+        if sealed["content"] != content(arrays):
             raise ValueError("the checksum of its arrays is wrong")
         return arrays, loop
 
@@ -306,9 +306,9 @@ class Checkpointer:
 
 def _sealed(arrays: Tree, loop: dict[str, Any]) -> dict[str, Any]:
     """Returns the metadata of a checkpoint: the loop state and checksums."""
-    layout, content = _described(arrays), _content(arrays)
-    seal = _seal(loop, layout, content)
-    return {"loop": loop, "layout": layout, "content": content, "seal": seal}
+    layout, checksum = _described(arrays), content(arrays)
+    seal = _seal(loop, layout, checksum)
+    return {"loop": loop, "layout": layout, "content": checksum, "seal": seal}
 
 
 def _seal(loop: dict[str, Any], layout: dict[str, str], content: str) -> str:
@@ -316,7 +316,7 @@ def _seal(loop: dict[str, Any], layout: dict[str, str], content: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _content(arrays: Tree) -> str:
+def content(arrays: Tree) -> str:
     """Returns a checksum of all bits of the arrays."""
     digest = hashlib.sha256()
     for _, leaf in sorted(named_leaves(arrays).items()):

@@ -1,8 +1,9 @@
 """Hyperparameters: the numbers that may differ between the members of a group.
 
 They are traced values in the train state, so that all members share one compiled program. Some
-hyperparameters switch a feature off at zero. All members of a group must agree on whether such a
-number is zero. If it is, it is not in the tree, and the code of the feature is not compiled.
+hyperparameters switch a feature off at one value, mostly zero. All members of a group must agree on
+whether such a number is off. If it is, it is not in the tree, and the code of the feature is not
+compiled.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ def hyperparameters(configs: Sequence[Config]) -> dict[str, np.ndarray]:
     flat = [flatten(config) for config in configs]
     traced = {name: spec for name, spec in settings_in(configs[0]).items() if spec.traced}
     columns = {name: np.array([f[name] for f in flat], np.float32) for name in sorted(traced)}
-    return {n: v for n, v in columns.items() if not traced[n].zero_is_off or v.any()}
+    return {n: v for n, v in columns.items() if traced[n].off is None or (v != traced[n].off).any()}
 
 
 def mixing(hyper: Mapping[str, Any]) -> Mixing:
@@ -36,8 +37,12 @@ def structure(config: Config) -> tuple[tuple[str, Any], ...]:
     found: list[tuple[str, Any]] = []
     for name, value in differences(config).items():
         spec = settings[name]
-        if spec.traced and spec.zero_is_off and bool(value) != bool(spec.default):
-            found.append((name, bool(value)))
+        if (
+            spec.traced
+            and spec.off is not None
+            and (value == spec.off) != (spec.default == spec.off)
+        ):
+            found.append((name, value != spec.off))
         elif spec.per_run and isinstance(value, str):
             field, is_value, _ = value.partition("=")  # the folds of a field are in one group
             if field + is_value != spec.default:

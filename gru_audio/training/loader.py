@@ -28,6 +28,7 @@ from gru_audio.data.plan import (
 from gru_audio.data.resident import CENTRE, Batch, Mixed, Mixing, Resident
 from gru_audio.tasks.task import joined
 from gru_audio.training import distributed
+from gru_audio.training.init import Start
 from gru_audio.training.placement import Kind, Placement
 from gru_audio.training.step import DATA, METRICS, Program, TrainState, Weights
 from gru_audio.training.vmapped import any_member, max_over_members, where_active
@@ -108,14 +109,21 @@ class Loader(ABC):
                     per_member[m].append({k: v[m, :taken] for k, v in scores.items()})
         return [_in_order(chunks, part) for chunks, part in zip(per_member, parts, strict=True)]
 
-    def initial_state(self, hyper: dict[str, np.ndarray]) -> TrainState:
-        """Returns new members with their normalisation."""
+    def initial_state(self, hyper: dict[str, np.ndarray], start: Start | None = None) -> TrainState:
+        """Returns new members with their normalisation.
+
+        Args:
+          hyper: of the members.
+          start: what they begin with, with leaves (M, ...); None: random weights.
+        """
         placement = self.placement
         like = jnp.zeros((placement.members, self.program.frontend.features))
-        normalisations = distributed.broadcast_arrays(
-            self._normalisations, Normalisation(like, like)
-        )
-        of_members = (self.data.seeds, hyper, normalisations, self._class_weights())
+        normalisations = start.normalisation if start else None
+        if normalisations is None:
+            normalisations = distributed.broadcast_arrays(
+                self._normalisations, Normalisation(like, like)
+            )
+        of_members = (self.data.seeds, hyper, normalisations, self._class_weights(), start)
         arguments = placement.put(jax.tree.map(placement.pad, of_members), Kind.MEMBER)
         kinds = (Kind.MEMBER,) * len(arguments)
         call = placement.compile(self.program.init, arguments, kinds, Kind.MEMBER)

@@ -4,7 +4,7 @@ Optax's schedules and aliases check their arguments in Python, which fails for t
 transformations do not. So each step builds the chain of transformations from traced values.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from gru_audio.settings import setting
+from gru_audio.training.init import is_frozen, path_of, rate_of
 
 _FLOAT = 3e38  # nearly the largest float32
 
@@ -51,7 +52,7 @@ class AdamW(Adam):
 class Sgd:
     """Stochastic gradient descent."""
 
-    momentum: float = _fraction(0.0, "The decay of the running sum of steps.", zero_is_off=True)
+    momentum: float = _fraction(0.0, "The decay of the running sum of steps.", off=0)
 
     decoupled: ClassVar[bool] = False
 
@@ -152,7 +153,7 @@ class OptimizerSettings:
         high=2**31 - 1,
         unit="steps",
         traced=True,
-        zero_is_off=True,
+        off=0,
         doc="Steps in which the learning rate rises linearly from 0.",
     )
     weight_decay: float = setting(
@@ -160,7 +161,7 @@ class OptimizerSettings:
         low=0,
         high=_FLOAT,
         traced=True,
-        zero_is_off=True,
+        off=0,
         doc="Decoupled for adamw, else added to the gradient; not applied to biases and gains.",
     )
     clip_norm: float = setting(
@@ -168,7 +169,7 @@ class OptimizerSettings:
         low=0,
         high=_FLOAT,
         traced=True,
-        zero_is_off=True,
+        off=0,
         doc="Largest norm of the whole gradient; 0: no clipping.",
     )
 
@@ -200,6 +201,33 @@ def learning_rate(schedule: str, hyper: Hyper, step: jax.Array) -> jax.Array:
     progress = jnp.clip((step - warmup) / jnp.maximum(hyper["train.steps"] - warmup, 1), 0, 1)
     factor = SCHEDULES[schedule].factor(progress, hyper)
     return peak * factor * jnp.minimum(1, (step + 1) / jnp.maximum(warmup, 1))
+
+
+def descend(
+    params: optax.Params,
+    updates: optax.Updates,
+    rate: jax.Array,
+    hyper: Hyper,
+    freeze: Sequence[str] = (),
+) -> optax.Params:
+    """Returns the parameters after an update.
+
+    Args:
+      params: those before.
+      updates: of unit learning rate, as `make_optimizer` returns them.
+      rate: the learning rate; a part of the model may have a multiple of it.
+      hyper: of the member.
+      freeze: patterns of the parts that stay; see `is_frozen`.
+    """
+
+    def step(path: Any, param: jax.Array, update: jax.Array) -> jax.Array:
+        name = path_of(path)
+        if is_frozen(name, freeze):
+            return param
+        multiple = hyper.get(rate_of(name))
+        return param - (rate if multiple is None else rate * multiple) * update
+
+    return jax.tree.map_with_path(step, params, updates)
 
 
 def _matrices(params: optax.Params) -> optax.Params:

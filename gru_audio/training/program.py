@@ -94,6 +94,7 @@ def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Pro
         grad_accumulation=config.train.grad_accumulation,
         tbptt_frames=config.train.tbptt_frames,
         skip_nonfinite=config.train.skip_nonfinite,
+        freeze=config.init.freeze,
     )
     return dataclasses.replace(program, task=task.timed(program.frame_times))
 

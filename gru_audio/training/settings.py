@@ -38,7 +38,7 @@ class TrainSettings:
         low=0,
         high=_FLOAT,
         traced=True,
-        zero_is_off=True,
+        off=0,
         doc="Standard deviation of the noise that is added to the weights at each update.",
     )
     log_every: int = setting(

@@ -28,8 +28,8 @@ from gru_audio.data.signal import Signal
 from gru_audio.nn.layer import Dropout
 from gru_audio.nn.model import Model, Outputs
 from gru_audio.tasks.task import FrameTimes, InputsAndTargets, Task
+from gru_audio.training import init, optimizer
 from gru_audio.training import keys as uses
-from gru_audio.training import optimizer
 from gru_audio.training.keys import Keys, initial_key, step_keys
 
 DATA = "data"  # the mesh axis over which the rows of a batch are divided
@@ -122,6 +122,7 @@ class Program:
       grad_accumulation: micro-batches in a batch.
       tbptt_frames: gradients flow back through at most this many frames; 0: through all.
       skip_nonfinite: how many updates may be skipped because they are not finite.
+      freeze: patterns of the parts that do not train; see `init.is_frozen`.
     """
 
     signal: Signal
@@ -137,6 +138,7 @@ class Program:
     grad_accumulation: int
     tbptt_frames: int
     skip_nonfinite: int
+    freeze: tuple[str, ...] = ()
 
     @property
     def frame_times(self) -> FrameTimes:
@@ -155,11 +157,17 @@ class Program:
         hyper: dict[str, jax.Array],
         normalisation: Normalisation,
         class_weights: Any = None,
+        start: init.Start | None = None,
     ) -> TrainState:
-        """Returns a new member. No shape of a model depends on the number of frames."""
+        """Returns a new member, with random weights unless a start has others.
+
+        No shape of a model depends on the number of frames.
+        """
         features = jnp.zeros((1, 2, self.frontend.features))
         state = dict(self.model.init(initial_key(seed), features, jnp.array([2]), train=False))
         weights = Weights(state.pop("params"), state)
+        if start is not None:
+            weights = start.replaced(weights)
         opt_state = optimizer.make_optimizer(self.optimizer, hyper).init(weights.params)
         zero = jnp.zeros((), jnp.int32)
         about = hyper, seed, normalisation, class_weights
@@ -286,6 +294,7 @@ class Program:
           carry: the state after the segment before; None for whole sequences.
           weight: weight of each example, () or (B,).
         """
+        params = init.stop_gradients(params, self.freeze)
         dropout = None
         if "model.dropout" in hyper:
             dropout = Dropout(keys.rows[:, uses.DROPOUT], hyper["model.dropout"])
@@ -296,7 +305,7 @@ class Program:
             prepared.inputs,
             prepared.lengths,
             state=carry,
-            train=True,
+            train=not init.keeps_statistics(model_state, self.freeze),
             dropout=dropout,
             mutable=list(model_state),
         )
@@ -319,7 +328,7 @@ class Program:
         chain = optimizer.make_optimizer(self.optimizer, state.hyper)
         updates, opt_state = chain.update(mean, state.opt_state, state.weights.params)
         rate = optimizer.learning_rate(self.schedule, state.hyper, state.step)
-        params = jax.tree.map(lambda p, u: p - rate * u, state.weights.params, updates)
+        params = optimizer.descend(state.weights.params, updates, rate, state.hyper, self.freeze)
         norm = optax.tree.norm(mean)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         weights, opt_state = jax.tree.map(

@@ -227,3 +227,34 @@ def test_scored_training_examples_do_not_depend_on_the_run_seed(seed):
 def test_more_than_there_are_is_an_error():
     with pytest.raises(UserError, match="train_examples=6: made_up has only 5 to train on"):
         some(6)
+
+
+def of_each_class(count, seed=0, **changes):
+    """The training examples if `count` of each class are drawn."""
+    changes = {"examples_per_class": count, **changes}
+    return select(SOURCE, data(**changes), seed)["train"].tolist()
+
+
+def test_as_many_examples_of_each_class():
+    drawn = {tuple(of_each_class(1, seed)) for seed in range(40)}
+    assert len(drawn) == 6  # one of three "a", one of two "b"
+    for seed in range(5):
+        one, two = of_each_class(1, seed), of_each_class(2, seed)
+        assert sorted(LABEL[two].tolist()) == [0, 0, 1, 1]
+        assert set(one) < set(two)
+        assert two == sorted(two) == of_each_class(2, seed)
+    assert of_each_class(0) == selected()["train"]
+    for role in ("validation", "test"):
+        assert select(SOURCE, data(examples_per_class=1), 0)[role].tolist() == selected()[role]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"count": 3}, 'per_class=3: class "b" of made_up has only 2 to train on'),
+        ({"count": 1, "train_examples": 2}, "config.data.train_examples exclude each other"),
+    ],
+)
+def test_examples_of_each_class_that_cannot_be_drawn(changes, message):
+    with pytest.raises(UserError, match=message):
+        of_each_class(**changes)
