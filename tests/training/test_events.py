@@ -1,5 +1,7 @@
 """Detection of events in training: crops, whole recordings in evaluation, and segments of time."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -8,16 +10,12 @@ from gru_audio.audio.normalise import feature_sums
 from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.tasks.metrics import measure
 from gru_audio.tasks.task import decoded
-from tests.songs import SONGS, write_songs
+from tests.songs import SONGS
 from tests.tones import assert_same, fresh, make_loader, member, steps, tiny
 from tests.trained import train
+from tests.training.outcome import Outcome, same_member
 
 STEPS = 60
-
-
-@pytest.fixture(scope="module")
-def songs(tmp_path_factory):
-    return write_songs(tmp_path_factory.mktemp("songs"))
 
 
 def config_of(**changes):
@@ -78,6 +76,19 @@ def test_resident_and_streamed_give_the_same_bits(songs, loader, trained):
     again, expected = steps(loader, [config_of()], [6])
     assert_same(metrics, expected)
     assert_same(scores_of(streamed, state), scores_of(loader, again))
+
+
+def test_resumed_or_alone_a_run_has_the_same_bits(songs, tmp_path):
+    first, second = {"model.dropout": 0.2}, {"model.dropout": 0.1, "seed": 1}
+    common = {**SONGS, "augment.time_shift_ms": 20.0, "checkpoint.every_steps": 5}
+    two = Outcome(songs, tmp_path / "two", first, second, **common)
+    for path in (tmp_path / "two" / "checkpoints").iterdir():
+        if int(path.name) > 5:
+            shutil.rmtree(path)
+    resumed = Outcome(songs, tmp_path / "two", first, second, **common)
+    for m in range(2):
+        same_member(resumed, two, m)
+    same_member(Outcome(songs, tmp_path / "alone", second, **common), two, 0, 1)
 
 
 def test_gradients_may_be_truncated_in_time(songs):
