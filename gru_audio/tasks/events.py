@@ -14,15 +14,16 @@ from gru_audio.events.decode import Decoder
 from gru_audio.events.metrics import GREEDY, OPTIMAL, Tolerance
 from gru_audio.settings import setting
 from gru_audio.tasks.event_metrics import (
+    EVENT,
+    F1,
+    SEGMENT,
     AnnotatedSyllableErrorRate,
-    EventErrorRate,
-    EventF1,
+    Counted,
     FrameError,
     PolyphonicScore,
-    SegmentErrorRate,
-    SegmentF1,
     SyllableErrorRate,
     choose,
+    counted,
     parameters_of,
 )
 from gru_audio.tasks.metrics import LOSS, Metric, Predictions
@@ -88,8 +89,7 @@ class SoundEvents(Task):
         """Metrics of the decoded events, and the loss."""
         collar = self.collar_ms / 1000
         rules = Tolerance(collar, collar, matching=self.matching), self.segment_ms / 1000
-        of_segments = SegmentF1(*rules), SegmentErrorRate(*rules)
-        of_events = EventF1(*rules), EventErrorRate(*rules)
+        of_segments, of_events = counted(SEGMENT, *rules), counted(EVENT, *rules)
         if self.overlap:
             return (*of_segments, *of_events, PolyphonicScore(), LOSS)
         of_frames = FrameError(), SyllableErrorRate(), AnnotatedSyllableErrorRate()
@@ -218,7 +218,7 @@ class SoundEvents(Task):
         of_metrics = {
             metric.title: metric.of_classes(predictions)
             for metric in self.metrics
-            if isinstance(metric, EventF1 | SegmentF1)
+            if isinstance(metric, Counted) and metric.score == F1 and not metric.macro
         }
         valid = predictions["classes"][predictions["classes"] >= 0]
         counts = np.bincount(valid, minlength=len(self.output_names)).tolist()
