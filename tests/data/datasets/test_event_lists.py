@@ -61,6 +61,37 @@ def test_label_tracks_and_selection_tables_in_a_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.txt", "0.5\t1.25\tcat\n1.0\t2.0\tbarn owl\n"),
+        ("a.selections.txt", RAVEN + "1\tx\t0.5\t1.25\t0\tcat\n2\tx\t1\t2\t0\tbarn owl\n"),
+    ],
+    ids=["audacity", "raven"],
+)
+def test_a_file_of_one_recording_has_its_name(tmp_path, name, text):
+    path = written(tmp_path, text, name)
+    names = ["in/a.wav", "b.wav"]
+    assert read(path, names) == ({"in/a.wav": (CAT, OWL)}, [])
+    with pytest.raises(UserError, match="lists a, but there is no clip"):
+        read(path, ["b.wav"])
+    with pytest.raises(UserError, match=r"in/a\.wav and a\.flac have the same name"):
+        read(path, [*names, "a.flac"])
+
+
+def test_a_selection_table_of_several_files(tmp_path):
+    """Begin Time counts from the first file, File Offset from the file itself."""
+    head = RAVEN.replace("Annotation", "Begin File\tFile Offset (s)\tAnnotation")
+    rows = ["1\tx\t0.5\t1.25\t0\ta.wav\t0.5\tcat", "2\tx\t11\t12\t0\tb.wav\t1\tbarn owl"]
+    path = written(tmp_path, head + "\n".join(rows), "all.txt")
+    assert read(path, ["in/a.wav", "b.wav"])[0] == {"in/a.wav": (CAT,), "b.wav": (OWL,)}
+    with pytest.raises(UserError, match="pass the file itself as --events"):
+        read(tmp_path, ["all.wav"])
+    path.write_text(path.read_text().replace("File Offset (s)", "Other"))
+    with pytest.raises(UserError, match=r"needs the column \"File Offset \(s\)\""):
+        read(path, ["in/a.wav", "b.wav"])
+
+
+@pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("list.tsv", "a.wav\tnan\t1\tcat\n", 'no column "file"'),
