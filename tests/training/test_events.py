@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from gru_audio.audio.normalise import feature_sums
+from gru_audio.data.fields import take
 from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.tasks.metrics import measure
 from gru_audio.tasks.task import decoded
@@ -89,6 +90,18 @@ def test_resumed_or_alone_a_run_has_the_same_bits(songs, tmp_path):
     for m in range(2):
         same_member(resumed, two, m)
     same_member(Outcome(songs, tmp_path / "alone", second, **common), two, 0, 1)
+
+
+def test_class_weights_are_those_of_the_frames_of_a_run(songs):
+    configs = [config_of(**{"task.class_weight": "balanced"})]
+    loader = make_loader(songs, configs)
+    state, metrics = steps(loader, configs, [6])
+    assert np.isfinite(metrics["loss"]).all()
+    task, ids = loader.program.task, loader.data.ids[0]["train"]
+    frames = loader.program.output_frames(songs.columns["length"][ids])
+    labels, like = take(songs.values("events"), ids), np.zeros((len(ids), frames.max(), 1))
+    sums, total = task.target_sums(task.inputs_and_targets(like, frames, labels).targets, frames)
+    np.testing.assert_allclose(state.class_weights[0], total / (len(sums) * sums), rtol=1e-6)
 
 
 def test_gradients_may_be_truncated_in_time(songs):
