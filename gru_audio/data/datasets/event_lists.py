@@ -94,8 +94,7 @@ def _read_list(path: Path, names: Sequence[str]) -> dict[str, tuple[Event, ...]]
     if _FILE in first and _BEGIN in first:
         by_file = _selections(path)
         return {_clip_of(file, names): events for file, events in by_file.items()}
-    is_track = len(first) > 1 and _is_number(first[0]) and _is_number(first[1])
-    if _BEGIN in first or (is_track and not _is_dcase(first)):
+    if _BEGIN in first or (_is_label(first) and not _is_dcase(first)):
         return {_clip_of(_RAVEN_SUFFIX.sub("", path.name), names): _read_file(path)}
     return _read_table(path, first)
 
@@ -117,6 +116,11 @@ def _first_row(text: str) -> list[str]:
         return next(csv.reader([text.lstrip().partition("\n")[0]], delimiter="\t"), [])
     except csv.Error:
         return []
+
+
+def _is_label(first: Sequence[str]) -> bool:
+    """Returns whether a first row is one of a label track."""
+    return len(first) > 1 and _is_number(first[0]) and _is_number(first[1])
 
 
 def _is_dcase(first: Sequence[str]) -> bool:
@@ -167,12 +171,11 @@ def _read_folder(
 
 
 def _read_file(path: Path) -> tuple[Event, ...]:
-    lines = _text(path).splitlines()
-    if not any(line.strip() for line in lines):
-        return ()
-    if _BEGIN not in lines[0]:
-        return _labels(path, lines)
-    if not any(line.strip() for line in lines[1:]):
+    text = _text(path)
+    first, lines = _first_row(text), [line for line in text.splitlines() if line.strip()]
+    if _BEGIN not in first or _is_label(first):
+        return _labels(path, text)
+    if len(lines) == 1:
         return ()
     by_file = _selections(path)
     if len(by_file) > 1:
@@ -181,10 +184,10 @@ def _read_file(path: Path) -> tuple[Event, ...]:
     return events
 
 
-def _labels(path: Path, lines: Sequence[str]) -> tuple[Event, ...]:
+def _labels(path: Path, text: str) -> tuple[Event, ...]:
     """Reads a label track: onset, offset and label. A line with a backslash has frequencies."""
     events = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text.splitlines(), 1):
         if line.strip() and not line.startswith("\\"):
             cells = [cell.strip() for cell in line.split("\t", 2)]
             events.append(_event(f"{path}, line {number}", *(*cells, "", "")[:3]))

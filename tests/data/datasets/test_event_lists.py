@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gru_audio.data.datasets.columns import EVENTS
 from gru_audio.data.datasets.event_lists import fingerprint, merged, read
-from gru_audio.data.fields import Event
+from gru_audio.data.fields import Event, EventsField
 from gru_audio.settings import UserError
 from tests import sounds
 from tests.data.datasets.making import build, manifest_builder
@@ -105,6 +107,8 @@ def test_a_selection_table_of_several_files(tmp_path):
         ("list.tsv", "file,onset,offset,label\nz.wav,0,1,cat\n", "lists z.wav, but there is no"),
         ("list.tsv", "filename\tonset\toffset\n", 'no column "event_label"'),
         ("list.tsv", "", 'no column "file"'),
+        ("list.tsv", "x" * 200_000, "field larger than field limit"),
+        ("list.tsv", "0\t1\tc\0t", "has NUL bytes"),
         ("in/a.txt", "0.5\t1.25\n", "line 1: an event needs"),
         ("in/a.txt", RAVEN.replace("Annotation", "Note") + "1\tx\t0\t1\t0\tcat\n", "Annotation"),
         ("in/other.txt", "0\t1\tcat\n", "lists other.txt, but there is no clip"),
@@ -115,6 +119,42 @@ def test_invalid_lists_are_errors(tmp_path, name, text, message):
     path = written(tmp_path, text, name)
     with pytest.raises(UserError, match=message):
         read(path if name == "list.tsv" else path.parent, ["a.wav"])
+
+
+HEADERS = ["file,onset,offset,label\n", "filename\tonset\toffset\tevent_label\n", RAVEN]
+HEADERS += [RAVEN.replace("View", "Begin File").replace("Low Freq (Hz)", "File Offset (s)")]
+ROWS = ["a.wav,0.5,1,cat\n", "a.wav\t0.5\t1\tcat\n", "0.5\t1\tcat\n"]
+ROWS += ["1\ta.wav\t0.5\t1\t0.5\tcat\n"]
+PIECES = [*HEADERS, *ROWS, *'\t\n\r,;"\\ ', "0.5", "1", "-1", "nan", "1e400", "1e-9", "a.wav"]
+CONTENTS = st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=20).map(
+    lambda pieces: "".join(pieces).encode("utf-8", "surrogatepass")
+)
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    CONTENTS | st.binary(max_size=40), st.sampled_from(["a.txt", "list.tsv", "a.selections.txt"])
+)
+def test_any_content_is_read_or_refused(tmp_path, content, name):
+    folder = tmp_path / "lists"
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_bytes(content)
+    for place in (path, folder):
+        try:
+            found, _ = read(place, ["a.wav", "in/b.wav"])
+        except UserError as error:
+            assert str(error)
+            continue
+        for events in found.values():
+            cleaned = EventsField.clean(events)
+            if not EventsField.problem(cleaned, 1.0):
+                cut, _ = EventsField.fitted(cleaned, 1.0)
+                field = EventsField.of([cut], [True])
+                field.check(field.arrays([cut]))
+    path.unlink()
 
 
 def test_two_lists_of_one_recording_are_an_error(tmp_path):
