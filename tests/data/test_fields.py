@@ -201,20 +201,6 @@ def test_events_begin_in_their_clip_and_are_cut_at_its_end(onset, offset, second
     assert cut == (offset > seconds + fields.TOLERANCE)
 
 
-def test_events_that_end_after_their_clip_are_counted(tmp_path):
-    """Rounded ends do not count."""
-    events = [[(0.0, 9.0, "owl"), (0.05, 1.0, "fox")], [(0.0, SECONDS[1] + 0.01, "owl")]]
-    events += [[(0.0, 0.05, "owl")]] * (CLIPS - 2)
-    told = prepare("manifest", tmp_path, name="typed", **write_list(tmp_path, events))
-    assert "events: 2 events end after their clip, and were cut at its end." in told
-    source = open_source("typed", tmp_path)
-    names, offsets = source.columns["clip"].tolist(), source.columns["events"]["times"][..., 1]
-    found = {name: row.tolist() for name, row in zip(names, offsets, strict=True)}
-    first, second = SECONDS[:2]
-    assert found["0.wav"] == pytest.approx([first, first])
-    assert found["1.wav"] == pytest.approx([second, 0])
-
-
 def test_events_of_a_part_of_a_file_are_those_of_the_part(tmp_path):
     (tmp_path / "long.wav").write_bytes(sounds.encode(sounds.tone(1.0)))
     (tmp_path / "list.csv").write_text(

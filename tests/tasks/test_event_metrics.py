@@ -127,6 +127,18 @@ def test_classes_without_reference_are_left_out():
         assert math.isnan(metric.value(empty))
 
 
+def test_classes_that_are_never_detected_are_missed():
+    """Such as classes that training lacks: their events are deletions, and their F1 is zero."""
+    predictions = predictions_of([(of((0, 1, 0), (2, 3, 1)), of((0, 1, 0)))])
+    for unit in (SEGMENT, EVENT):
+        f1, error_rate, macro_f1, macro_error_rate = counted(unit)
+        np.testing.assert_array_equal(f1.of_classes(predictions), [1, 0, np.nan])
+        assert f1.value(predictions) == pytest.approx(2 / 3)
+        assert macro_f1.value(predictions) == 1 / 2
+        assert error_rate.value(predictions) == macro_error_rate.value(predictions) == 1 / 2
+    assert SyllableErrorRate().value(predictions) == 1 / 2
+
+
 def test_insertions_into_an_empty_recording_count():
     pairs = [(of((0, 1, 0)), of((0, 1, 0))), (of(), of((1, 2, 0)))]
     predictions = predictions_of(pairs)

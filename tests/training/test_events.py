@@ -8,9 +8,11 @@ import pytest
 
 from gru_audio.audio.normalise import feature_sums
 from gru_audio.data.fields import take
+from gru_audio.data.split import never_trained_on
 from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.tasks.metrics import measure
 from gru_audio.tasks.task import decoded
+from gru_audio.training.program import make_program
 from tests.songs import SONGS
 from tests.tones import assert_same, fresh, make_loader, member, steps, tiny
 from tests.trained import train
@@ -102,6 +104,18 @@ def test_class_weights_are_those_of_the_frames_of_a_run(songs):
     labels, like = take(songs.values("events"), ids), np.zeros((len(ids), frames.max(), 1))
     sums, total = task.target_sums(task.inputs_and_targets(like, frames, labels).targets, frames)
     np.testing.assert_allclose(state.class_weights[0], total / (len(sums) * sums), rtol=1e-6)
+
+
+def test_classes_that_training_lacks_are_outputs_and_named(songs):
+    """Their events are in the reference; no frame of training has them."""
+    field, values = songs.field("events"), songs.values("events")
+    label = field.names.index("middle")
+    without = np.flatnonzero(~(values["classes"] == label).any(1))[:2]
+    others = np.setdiff1d(np.arange(len(songs)), without)
+    ids = {"train": without, "validation": others[:0], "test": others}
+    (remark,) = never_trained_on(songs, config_of().data, ids)
+    assert remark.startswith("events: 1 class is in test but not in train: middle (")
+    assert make_program(config_of(), songs.signal, field).task.output_names == field.names
 
 
 def test_gradients_may_be_truncated_in_time(songs):

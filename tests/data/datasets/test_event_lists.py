@@ -170,14 +170,26 @@ def test_overlapping_events_of_a_class_are_merged():
     assert merged([Event(0, 5, "a"), Event(3, 2, "a")])[1] == Event(3, 2, "a")
 
 
-def prepared(tmp_path, **options):
+LINES = ("0.wav\t0.1\t0.4\tcat", "0.wav\t0.2\t0.5\tcat", "1.wav\t\t\t", "9.wav\t0\t1\towl")
+
+
+def prepared(tmp_path, lines=LINES, **options):
+    """Four recordings of a second."""
     rows = []
     for i in range(4):
         (tmp_path / f"{i}.wav").write_bytes(sounds.encode(sounds.tone(1.0, frequency=300 + i)))
         rows.append({"file": f"{i}.wav", "split": "train"})
-    lines = ["0.wav\t0.1\t0.4\tcat", "0.wav\t0.2\t0.5\tcat", "1.wav\t\t\t", "9.wav\t0\t1\towl"]
     events = written(tmp_path, "filename\tonset\toffset\tevent_label\n" + "\n".join(lines))
     return build(manifest_builder(tmp_path, rows, events=events, **options))
+
+
+def test_events_that_end_after_their_recording_are_cut_and_counted(tmp_path):
+    """Rounded ends are cut, too, but do not count. A recording that ends before an event is bad."""
+    lines = ["0.wav\t0.0\t9.0\ta", "0.wav\t0.9\t1.5\tb", "1.wav\t0.5\t1.01\ta", "2.wav\t1\t1.5\ta"]
+    about, columns = prepared(tmp_path, lines)
+    assert "events: 2 events end after their clip, and were cut at its end." in about["remarks"]
+    assert [name for name, _ in about["skipped"]] == ["2.wav"]
+    assert columns[EVENTS]["times"][:2, :, 1].tolist() == [[1, 1], [1, 0]]
 
 
 def test_files_without_annotations(tmp_path):
