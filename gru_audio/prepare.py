@@ -19,9 +19,10 @@ means two tags and "none" means no tag. --text words reads a column as transcrip
 empty one, and an empty cell an unknown one. --case and --strip_punctuation change their letters and
 punctuation. --numbers age reads a column as numbers. --events FILE adds the field "events" from a
 table of file, onset, offset (seconds) and label; a row with only a file says that it has no events.
-The columns of DCASE are known, too: filename, onset, offset, event_label. --events FOLDER reads
-NAME.txt for each sound: a label track of Audacity, or a selection table of Raven. --unannotated
-refuse or empty says what a file without annotations is; otherwise its events are unknown.
+The columns of DCASE are known, too: filename, onset, offset, event_label. A label track of Audacity
+or a selection table of Raven is NAME.txt for the sound NAME; --events FOLDER reads one for each
+sound. --unannotated refuse or empty says what a file without annotations is; otherwise its events
+are unknown. Events are cut at the end of their sound.
 
 Without given splits, clips are split at random. The column group, or --split_by, keeps all clips of
 one speaker or recording within one split. Parts of a file, and files with the same content, stay
@@ -90,8 +91,8 @@ _OPTIONS = (  # handed to the builder, each where it is given
     flags.DEFINE_string(
         "events",
         None,
-        "A table of events: file, onset, offset (s), label; or a folder with a label track of "
-        "Audacity or a selection table of Raven for each file.",
+        "Events: a table of file, onset, offset (s), label; a label track of Audacity or a "
+        "selection table of Raven, NAME.txt; or a folder with one for each file.",
     ),
     flags.DEFINE_enum(
         "unannotated",

@@ -16,6 +16,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from gru_audio.data.source import Source, open_source  # noqa: E402
 from gru_audio.prepare import prepare  # noqa: E402
 from tests import rolls as piano_rolls  # noqa: E402
+from tests import songs as bird_songs  # noqa: E402
 from tests import spelled  # noqa: E402
 from tests.tones import NAME, RATE, SPLIT_BY, write_tones  # noqa: E402
 from tests.trained import train  # noqa: E402
@@ -105,6 +106,12 @@ def rolls(data_dir) -> Source:
     piano_rolls.write_rolls(file, piano_rolls.made_rolls())
     prepare(piano_rolls.NAME, data_dir, archive=str(file), verify=False)
     return open_source(piano_rolls.NAME, data_dir)
+
+
+@pytest.fixture(scope="session")
+def songs(data_dir) -> Source:
+    """Songs with sound events, prepared beside the tones."""
+    return bird_songs.write_songs(data_dir)
 
 
 @pytest.fixture(scope="session")

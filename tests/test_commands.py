@@ -18,6 +18,7 @@ from tests.commands import (
     running,
     write_experiment,
 )
+from tests.songs import SONGS
 from tests.tones import CLASSES, NAME, SPLIT_BY
 
 ODD = "lr[1e-3]*? é"  # a folder may have any name
@@ -170,14 +171,20 @@ def test_a_second_process_on_a_workdir_is_refused(prepared, tmp_path):
         assert process.poll() is None
 
 
-def test_killed_and_resumed_to_the_same_bits(prepared, tmp_path):
+@pytest.mark.usefixtures("songs")
+@pytest.mark.parametrize(
+    "changes",
+    [{}, pytest.param(dict(SONGS), marks=pytest.mark.reliability)],
+    ids=["classes", "events"],
+)
+def test_killed_and_resumed_to_the_same_bits(environment, tmp_path, changes):
     experiment = write_experiment(
         tmp_path / "tones.py",
-        "'model.dropout': 0.2, 'augment.time_shift_ms': 20.0, 'train.steps': 100, "
+        f"**{changes}, 'model.dropout': 0.2, 'augment.time_shift_ms': 20.0, 'train.steps': 100, "
         "'train.log_every': 7, 'train.eval_every': 30, 'checkpoint.every_steps': 10",
     )
     command = ["train", "--config", experiment]
-    run(prepared, *command, "--workdir", tmp_path / "whole")
+    run(environment, *command, "--workdir", tmp_path / "whole")
     whole = leavings(tmp_path / "whole")
-    killed = Killed(reading_only(prepared), command, whole, mean_seconds=2)
+    killed = Killed(reading_only(environment), command, whole, mean_seconds=2)
     assert len(killed.times(1, tmp_path, seed=0)) == 1

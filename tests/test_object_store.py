@@ -10,14 +10,17 @@ import urllib.request
 import pytest
 
 from tests.commands import assert_same_leavings, leavings, run, running, write_experiment
+from tests.songs import SONGS
 
 pytest.importorskip("gcp_storage_emulator", reason="the emulator comes with the [test] extra")
 
 BUCKET = "bucket"
-CONFIG = (
-    "'train.steps': 60, 'train.eval_every': 30, 'checkpoint.every_steps': 15, "
-    "'parallel.call_seconds': 0.1"
-)
+CHANGES = {
+    "train.steps": 60,
+    "train.eval_every": 30,
+    "checkpoint.every_steps": 15,
+    "parallel.call_seconds": 0.1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +53,9 @@ def store(tmp_path_factory):
 
 
 @pytest.mark.reliability
-def test_trained_killed_resumed_and_reported(store, environment, tmp_path):
+@pytest.mark.usefixtures("songs")
+@pytest.mark.parametrize(("metric", "changes"), [("accuracy", {}), ("frame_error", SONGS)])
+def test_trained_killed_resumed_and_reported(store, environment, tmp_path, metric, changes):
     objects, address = store
     environment = environment | {
         "STORAGE_EMULATOR_HOST": address,  # of gcsfs
@@ -58,10 +63,11 @@ def test_trained_killed_resumed_and_reported(store, environment, tmp_path):
         "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # asks about the bucket what it cannot tell
         "NO_GCE_CHECK": "true",  # no credentials are looked for
     }
-    train = ["train", "--config", write_experiment(tmp_path / "tones.py", CONFIG), "--workdir"]
+    experiment = write_experiment(tmp_path / "tones.py", f"**{CHANGES | changes}")
+    train = ["train", "--config", experiment, "--workdir"]
     run(environment, *train, tmp_path / "local")
 
-    workdir, kept = f"gs://{BUCKET}/runs/tones", objects / "runs" / "tones"
+    workdir, kept = f"gs://{BUCKET}/runs/{metric}", objects / "runs" / metric
     with running(environment, *train, workdir) as process:
         while not list(kept.glob("groups/*/checkpoints/[1-9]*/commit_success.txt")):
             assert process.poll() is None
@@ -77,4 +83,4 @@ def test_trained_killed_resumed_and_reported(store, environment, tmp_path):
     assert "tones" in (kept / "report" / "index.html").read_text()
     scored = json.loads(run(environment, "evaluate", "--workdir", workdir, "--json").stdout)
     result = json.loads(next(kept.glob("runs/*/result.json")).read_text())
-    assert scored["metrics"]["accuracy"] == result["metrics"]["test"]["accuracy"]
+    assert scored["metrics"][metric] == result["metrics"]["test"][metric]

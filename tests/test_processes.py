@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.commands import ROOT, arguments, leavings, run
+from tests.songs import SONGS
 from tests.tones import assert_same
 
 EXPERIMENT = '''"""Tones: four GRUs.
@@ -32,20 +33,27 @@ def get_config():
 def get_sweep(config):
     return Sweep({"GRU": {}}, replicates=[{"seed": seed} for seed in range(4)])
 '''
-NOISE = "'model.dropout': 0.2, 'augment.time_shift_ms': 20.0, 'augment.mixup': 0.4"
+NOISE = {"model.dropout": 0.2, "augment.time_shift_ms": 20.0}
+OF_CLASSES = {**NOISE, "augment.mixup": 0.4}
+OF_EVENTS = {**NOISE, **SONGS}
 
 
 def write_experiment(path, changes):
-    """`changes` to the config are Python: "'train.steps': 7"."""
-    path.write_text(EXPERIMENT.replace("**CHANGES", f"{NOISE}, {changes}"))
+    """An experiment with these changes to the config."""
+    path.write_text(EXPERIMENT.replace("**CHANGES", f"**{changes}"))
     return path
 
 
-@pytest.fixture(scope="module")
-def experiment(tmp_path_factory):
+@pytest.fixture(
+    scope="module",
+    params=[OF_CLASSES, pytest.param(OF_EVENTS, marks=pytest.mark.reliability)],
+    ids=["classes", "events"],
+)
+def experiment(request, songs, tmp_path_factory):
     """Four runs of one program."""
-    changes = "'parallel.member': 0, 'train.steps': 40, 'train.eval_every': 20"
-    return write_experiment(tmp_path_factory.mktemp("experiment") / "tones.py", changes)
+    changes = {"parallel.member": 0, "train.steps": 40, "train.eval_every": 20}
+    folder = tmp_path_factory.mktemp("experiment")
+    return write_experiment(folder / "tones.py", request.param | changes)
 
 
 @contextlib.contextmanager
@@ -137,8 +145,8 @@ def test_streamed_batches_that_processes_cannot_part_are_refused(environment, ex
 def stopped(environment, tmp_path_factory):
     """An experiment, what it leaves behind, and the workdir of another that SIGTERM stopped."""
     folder = tmp_path_factory.mktemp("stopped")
-    changes = "'train.steps': 120, 'checkpoint.every_steps': 10, 'parallel.call_seconds': 0.0"
-    command = ["--config", write_experiment(folder / "tones.py", changes)]
+    changes = {"train.steps": 120, "checkpoint.every_steps": 10, "parallel.call_seconds": 0.0}
+    command = ["--config", write_experiment(folder / "tones.py", OF_CLASSES | changes)]
     wide = ["--config.parallel.data=8", "--config.parallel.member=1"]
     sweep(environment, 1, 8, *command, "--workdir", folder / "whole", *wide)
     workdir = folder / "stopped"

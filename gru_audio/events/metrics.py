@@ -34,21 +34,6 @@ class Counts(NamedTuple):
     system: np.ndarray
     substitutions: int
 
-    @property
-    def f1(self) -> np.ndarray:
-        """F1 of each class (C,); NaN for a class without reference."""
-        with np.errstate(invalid="ignore"):
-            f1 = 2 * self.hits / (self.reference + self.system)
-        return np.where(self.reference > 0, f1, np.nan)
-
-    @property
-    def error_rate(self) -> np.ndarray:
-        """Deletions and insertions of each class, relative to its reference (C,); or NaN."""
-        errors = self.reference + self.system - 2 * self.hits
-        with np.errstate(divide="ignore", invalid="ignore"):
-            rate = errors / self.reference
-        return np.where(self.reference > 0, rate, np.nan)
-
 
 def active(events: Events, classes: int, count: int, step: float, first: float = 0) -> np.ndarray:
     """Returns whether each class is active at the centre of each frame, bool (count, classes)."""

@@ -59,7 +59,7 @@ class Classification(Task):
         """Returns smoothed distributions (B, C) of class numbers (B,) (Szegedy et al. 2016)."""
         return jax.nn.one_hot(labels, self.outputs) * (1 - smoothing) + smoothing / self.outputs
 
-    def class_weights(self, labels: np.ndarray) -> np.ndarray | None:
+    def class_weights(self, labels: np.ndarray, frames: np.ndarray) -> np.ndarray | None:
         """Returns the weight of each class, float32 (C,); None without class weights."""
         if self.class_weight == "none":
             return None

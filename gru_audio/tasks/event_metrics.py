@@ -39,6 +39,9 @@ GRID: dict[str, tuple[float, ...]] = {
     "gap": (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
 }
 
+SEGMENT, EVENT = "segment", "event"  # units that `Counted` counts
+F1, ERROR_RATE = "f1", "error_rate"
+
 _PSDS_SUMS = ("points", "events", "seconds", "total")  # arguments of `metrics.Psds.score`
 
 
@@ -136,124 +139,80 @@ class SyllableErrorRate(AnnotatedSyllableErrorRate):
         return Decoder((0.0,) * classes, exclusive=True).decode(frames_of, *place).in_order()
 
 
-class _Counted(RatioOfSums):
-    """Base class of metrics from counts of segments or of events."""
+class Counted(RatioOfSums):
+    """The error rate or F1 of segments or of events (Mesaros et al. 2016, doi 10.3390/app6060162).
 
-    _events: bool  # events, or segments
+    The error rate is the number of substitutions, deletions and insertions per unit of the
+    reference. A macro-average is the mean over classes. There are no substitutions within a class,
+    so its errors are deletions and insertions.
 
-    def __init__(self, tolerance: Tolerance | None = None, segment_seconds: float = 1.0):
-        """Sets when events match, and the duration of segments in seconds."""
+    Attributes:
+      unit: `SEGMENT` or `EVENT`, what is counted.
+      score: `F1` or `ERROR_RATE`.
+      macro: whether the value is the mean over classes, or that of all units.
+    """
+
+    def __init__(
+        self,
+        unit: str,
+        score: str,
+        macro: bool = False,
+        tolerance: Tolerance | None = None,
+        segment_seconds: float = 1.0,
+    ):
+        """Sets the attributes, when events match, and the duration of segments in seconds."""
+        words = {F1: ("F1", "macro-F1"), ERROR_RATE: ("error rate", "macro error rate")}
+        self.name = f"{unit}_macro_{score}" if macro else f"{unit}_{score}"
+        self.title = f"{unit}-based {words[score][macro]}"
+        self.higher_is_better = score == F1
+        self.bounds = (0.0, 1.0 if score == F1 else math.inf)
+        self.unit, self.score, self.macro = unit, score, macro
         self._tolerance, self._segment = tolerance or Tolerance(), segment_seconds
 
-    def _counts(self, predictions: Predictions) -> list[tuple[Counts, int]]:
-        classes = predictions["threshold"].shape[-1]
-        return [
-            metrics.event_counts(reference, system, classes, self._tolerance)
-            if self._events
-            else metrics.segment_counts(reference, system, classes, self._segment)
-            for reference, system in _recordings(predictions)
-        ]
-
-    def _by_class(self, predictions: Predictions) -> np.ndarray:
-        """Returns hits, units in the reference and in the output, float64 (3, C, N)."""
-        counts = [(c.hits, c.reference, c.system) for c, _ in self._counts(predictions)]
-        return np.array(counts, np.float64).transpose(1, 2, 0)
-
-
-class _ErrorRate(_Counted):
-    bounds = (0.0, math.inf)
-
     def sums(self, predictions: Predictions) -> np.ndarray:
-        rows = [(errors, c.reference.sum()) for c, errors in self._counts(predictions)]
-        errors, units = np.array(rows, np.float64).T
-        return np.stack([errors, units, units])[:, None]
-
-
-class _MacroErrorRate(_Counted):
-    bounds = (0.0, math.inf)
-
-    def sums(self, predictions: Predictions) -> np.ndarray:
-        hits, reference, system = self._by_class(predictions)
-        return np.stack([reference + system - 2 * hits, reference, reference])
-
-
-class _F1(_Counted):
-    higher_is_better = True
-    over_classes: bool = False
-
-    def sums(self, predictions: Predictions) -> np.ndarray:
-        hits, reference, system = self._by_class(predictions)
-        sums = np.stack([2 * hits, reference + system, reference])
-        return sums if self.over_classes else sums.sum(axis=1, keepdims=True)
+        sums, errors = self._of_classes(predictions)
+        if self.macro:
+            return sums
+        summed = sums.sum(axis=1, keepdims=True)
+        if self.score == ERROR_RATE:
+            summed[0] = errors  # a substitution is one error, not a deletion and an insertion
+        return summed
 
     def of_classes(self, predictions: Predictions) -> np.ndarray:
         """Returns the score of each class (C,); NaN for a class without reference."""
-        hits, reference, system = self._by_class(predictions).sum(axis=-1)
-        return Counts(hits, reference, system, 0).f1
+        numerator, denominator, reference = self._of_classes(predictions)[0].sum(axis=-1)
+        scores = np.full(len(reference), math.nan)
+        return np.divide(numerator, denominator, out=scores, where=reference > 0)
+
+    def _of_classes(self, predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the sums of each class (3, C, N), see `sums`, and the number of errors (N,)."""
+        counted = [self._counts(*pair, predictions) for pair in _recordings(predictions)]
+        rows = [(counts.hits, counts.reference, counts.system) for counts, _ in counted]
+        hits, reference, system = np.array(rows, np.float64).transpose(1, 2, 0)
+        if self.score == F1:
+            sums = 2 * hits, reference + system, reference
+        else:
+            sums = reference + system - 2 * hits, reference, reference
+        return np.stack(sums), np.array([errors for _, errors in counted], np.float64)
+
+    def _counts(
+        self, reference: Events, system: Events, predictions: Predictions
+    ) -> tuple[Counts, int]:
+        classes = predictions["threshold"].shape[-1]
+        if self.unit == EVENT:
+            return metrics.event_counts(reference, system, classes, self._tolerance)
+        return metrics.segment_counts(reference, system, classes, self._segment)
 
 
-class SegmentErrorRate(_ErrorRate):
-    """Substitutions, deletions and insertions per active class and segment of the reference."""
-
-    name = "segment_error_rate"
-    title = "segment-based error rate"
-    _events = False
-
-
-class SegmentMacroErrorRate(_MacroErrorRate):
-    """The mean over classes of deletions and insertions per segment of the reference."""
-
-    name = "segment_macro_error_rate"
-    title = "segment-based macro error rate"
-    _events = False
-
-
-class SegmentF1(_F1):
-    """F1 of active classes in segments."""
-
-    name = "segment_f1"
-    title = "segment-based F1"
-    _events = False
-
-
-class SegmentMacroF1(SegmentF1):
-    """The mean over classes of `SegmentF1`."""
-
-    name = "segment_macro_f1"
-    title = "segment-based macro-F1"
-    over_classes = True
-
-
-class EventErrorRate(_ErrorRate):
-    """Substitutions, deletions and insertions per event of the reference."""
-
-    name = "event_error_rate"
-    title = "event-based error rate"
-    _events = True
-
-
-class EventMacroErrorRate(_MacroErrorRate):
-    """The mean over classes of deletions and insertions per event of the reference."""
-
-    name = "event_macro_error_rate"
-    title = "event-based macro error rate"
-    _events = True
-
-
-class EventF1(_F1):
-    """F1 of events."""
-
-    name = "event_f1"
-    title = "event-based F1"
-    _events = True
-
-
-class EventMacroF1(EventF1):
-    """The mean over classes of `EventF1`."""
-
-    name = "event_macro_f1"
-    title = "event-based macro-F1"
-    over_classes = True
+def counted(
+    unit: str, tolerance: Tolerance | None = None, segment_seconds: float = 1.0
+) -> tuple[Counted, ...]:
+    """Returns F1, the error rate and their macro-averages of segments or events; see `Counted`."""
+    return tuple(
+        Counted(unit, score, macro, tolerance, segment_seconds)
+        for macro in (False, True)
+        for score in (F1, ERROR_RATE)
+    )
 
 
 class PolyphonicScore(Metric):

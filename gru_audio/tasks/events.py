@@ -10,28 +10,32 @@ import numpy as np
 import optax
 
 from gru_audio.data.fields import EventsField, Field
-from gru_audio.events.decode import Decoder
+from gru_audio.events import metrics
+from gru_audio.events.decode import Decoder, Events
 from gru_audio.events.metrics import GREEDY, OPTIMAL, Tolerance
 from gru_audio.settings import setting
 from gru_audio.tasks.event_metrics import (
+    EVENT,
+    F1,
+    SEGMENT,
     AnnotatedSyllableErrorRate,
-    EventErrorRate,
-    EventF1,
+    Counted,
     FrameError,
     PolyphonicScore,
-    SegmentErrorRate,
-    SegmentF1,
     SyllableErrorRate,
     choose,
+    counted,
     parameters_of,
 )
 from gru_audio.tasks.metrics import LOSS, Metric, Predictions
 from gru_audio.tasks.task import (
+    CLASS_WEIGHTS,
     FrameTimes,
     InputsAndTargets,
     Row,
     Stored,
     Task,
+    balanced,
     log_odds,
     over_frames,
 )
@@ -72,6 +76,13 @@ class SoundEvents(Task):
     segment_ms: float = setting(
         1000.0, above=0, high=1e6, unit="ms", doc="Duration of a segment in segment-based metrics."
     )
+    class_weight: str = setting(
+        "none",
+        choices=CLASS_WEIGHTS,
+        doc='"balanced": the frames of each class, and of the background, count as much in the '
+        "loss as those of any other; if events may overlap, the frames in which a class is active "
+        "count as much as the others.",
+    )
     times: FrameTimes = _UNIT
 
     needs: ClassVar[type[Field] | None] = EventsField
@@ -88,8 +99,7 @@ class SoundEvents(Task):
         """Metrics of the decoded events, and the loss."""
         collar = self.collar_ms / 1000
         rules = Tolerance(collar, collar, matching=self.matching), self.segment_ms / 1000
-        of_segments = SegmentF1(*rules), SegmentErrorRate(*rules)
-        of_events = EventF1(*rules), EventErrorRate(*rules)
+        of_segments, of_events = counted(SEGMENT, *rules), counted(EVENT, *rules)
         if self.overlap:
             return (*of_segments, *of_events, PolyphonicScore(), LOSS)
         of_frames = FrameError(), SyllableErrorRate(), AnnotatedSyllableErrorRate()
@@ -114,6 +124,30 @@ class SoundEvents(Task):
         """Returns the task for a model whose output frames have these times."""
         return replace(self, times=times)
 
+    def class_weights(self, labels: Any, frames: np.ndarray) -> np.ndarray | None:
+        """Returns the weights of the outputs of frames; None without class weights.
+
+        They are float32 (1 + classes,), with the background. If events may overlap, they are the
+        weights of each class's absence and presence, (classes, 2).
+        """
+        if self.class_weight == "none":
+            return None
+        classes, begin = len(self.output_names), self.times.first - self.times.step / 2
+        counts = np.zeros((classes, 2) if self.overlap else 1 + classes, np.int64)
+        for times, numbers, count in zip(labels["times"], labels["classes"], frames, strict=True):
+            events = Events(times[numbers >= 0].astype(np.float64), numbers[numbers >= 0])
+            active = metrics.active(events, classes, int(count), self.times.step, begin)
+            if self.overlap:
+                counts += np.stack([(~active).sum(0), active.sum(0)], axis=-1)
+            else:
+                counts += np.bincount(_exclusive(active), minlength=1 + classes)
+        return balanced(counts)
+
+    def weighted(self, soft: Any, labels: Any, weights: jax.Array) -> Any:
+        """Returns the events of a batch, and for each example the result of `class_weights`."""
+        shape = len(soft["counts"]), *weights.shape
+        return soft | {"weights": jnp.broadcast_to(weights, shape)}
+
     def moved(self, labels: Any, speed: jax.Array, shift: jax.Array) -> Any:
         """Returns the events at their times after a change of speed and a shift."""
         times = labels["times"] / speed[:, None, None] + shift[:, None, None]
@@ -125,12 +159,19 @@ class SoundEvents(Task):
         """Returns the features as inputs, and as targets what is active in each frame.
 
         Targets are bool (B, T, classes). If classes exclude each other, they are int32 (B, T); 0 is
-        the background. Predictions contain the events as reference.
+        the background. With class weights, targets are a pair of these and their weights, float32
+        of the same shape. Predictions contain the events as reference.
         """
-        targets = self.active(labels, features.shape[1])
-        if not self.overlap:
-            targets = jnp.where(targets.any(-1), 1 + targets.argmax(-1), 0)
-        return InputsAndTargets(features, lengths, targets, labels)
+        active = self.active(labels, features.shape[1])
+        targets = active if self.overlap else _exclusive(active)
+        if "weights" not in labels:
+            return InputsAndTargets(features, lengths, targets, labels)
+        weights = labels["weights"]
+        if self.overlap:
+            weights = jnp.where(targets, weights[:, None, :, 1], weights[:, None, :, 0])
+        else:
+            weights = jnp.take_along_axis(weights, targets, axis=1)
+        return InputsAndTargets(features, lengths, (targets, weights))
 
     def active(self, labels: Any, count: int) -> jax.Array:
         """Returns whether each class is active in each of `count` frames, bool (B, count, classes).
@@ -150,17 +191,24 @@ class SoundEvents(Task):
         return jnp.cumsum(changes, axis=1)[:, :-1] > 0
 
     def loss(
-        self, outputs: jax.Array, targets: jax.Array, lengths: jax.Array
+        self, outputs: jax.Array, targets: Any, lengths: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Returns the cross-entropy in nats, summed over frames (B,), and the frames (B,).
 
         If events may overlap, the loss of a frame is the mean over classes of binary cross-entropy.
+        With class weights a frame counts as much as its weight, or the mean weight of its classes.
         """
+        targets, weights = targets if isinstance(targets, tuple) else (targets, None)
         if self.overlap:
-            losses = optax.sigmoid_binary_cross_entropy(outputs, targets).mean(-1)
+            losses = optax.sigmoid_binary_cross_entropy(outputs, targets)
         else:
             losses = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
-        return over_frames(losses, lengths)
+        if weights is not None:
+            losses = losses * weights
+        if self.overlap:
+            losses, weights = losses.mean(-1), None if weights is None else weights.mean(-1)
+        loss, frames = over_frames(losses, lengths)
+        return loss, frames if weights is None else over_frames(weights, lengths)[0]
 
     def probabilities(self, outputs: jax.Array) -> jax.Array:
         """Returns the probabilities that a decoder takes, float16 (..., outputs)."""
@@ -218,7 +266,7 @@ class SoundEvents(Task):
         of_metrics = {
             metric.title: metric.of_classes(predictions)
             for metric in self.metrics
-            if isinstance(metric, EventF1 | SegmentF1)
+            if isinstance(metric, Counted) and metric.score == F1 and not metric.macro
         }
         valid = predictions["classes"][predictions["classes"] >= 0]
         counts = np.bincount(valid, minlength=len(self.output_names)).tolist()
@@ -242,3 +290,8 @@ class SoundEvents(Task):
         """Returns the log-odds or log-frequencies of the training frames, (B, T, outputs)."""
         outputs = log_odds(mean) if self.overlap else jnp.log(mean + _EPSILON)
         return jnp.broadcast_to(outputs, (len(lengths), steps, self.outputs))
+
+
+def _exclusive(active: Any) -> Any:
+    """Returns 1 + the first active class of each frame (..., classes), or 0 without one."""
+    return (1 + active.argmax(-1)) * active.any(-1)

@@ -60,7 +60,7 @@ class Tagging(Task):
         """Returns probabilities of the tags (B, tags), smoothed towards 1/2."""
         return labels * (1 - smoothing) + smoothing / 2
 
-    def class_weights(self, labels: np.ndarray) -> np.ndarray | None:
+    def class_weights(self, labels: np.ndarray, frames: np.ndarray) -> np.ndarray | None:
         """Returns the weights of each tag's absence and presence, float32 (tags, 2)."""
         if self.class_weight == "none":
             return None

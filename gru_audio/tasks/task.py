@@ -187,11 +187,12 @@ class Task:
         """Returns labels that mixup can average, a tree of float arrays (B, ...)."""
         return labels
 
-    def class_weights(self, labels: Any) -> Any:
+    def class_weights(self, labels: Any, frames: np.ndarray) -> Any:
         """Returns class weights of the training loss, a tree of arrays; None: equal weights.
 
         Args:
           labels: labels of the training examples, a tree of arrays (N, ...).
+          frames: their numbers of output frames (N,).
         """
         return None
 

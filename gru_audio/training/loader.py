@@ -132,8 +132,12 @@ class Loader(ABC):
 
     def _class_weights(self) -> Any:
         """Returns each member's class weights, with leaves (M, ...); None without class weights."""
-        labels = [take(self.data.labels, ids["train"]) for ids in self.data.ids]
-        weights = [self.program.task.class_weights(of_member) for of_member in labels]
+        frames = self.program.output_frames(self.data.source.columns["length"])
+        train = [ids["train"] for ids in self.data.ids]
+        weights = [
+            self.program.task.class_weights(take(self.data.labels, ids), frames[ids])
+            for ids in train
+        ]
         return jax.tree.map(lambda *leaves: np.stack(leaves), *weights)
 
     def _normalisations(self) -> Normalisation:

@@ -183,7 +183,7 @@ def test_resident_and_streamed_batches_carry_the_values_and_where_a_crop_begins(
         ((0.05, 0.05, "owl"), "event owl from 0.05 to 0.05 s does not fit in a clip of"),
         ((0.05, 0.05 + 1e-12, "owl"), "event owl from 0.05 to 0.05 s does not fit in a clip of"),
         ((-0.1, 0.05, "owl"), "event owl from -0.1 to 0.05 s"),
-        ((0.0, 9.0, "owl"), "event owl from 0 to 9 s"),
+        ((8.0, 9.0, "owl"), "event owl from 8 to 9 s"),
     ],
 )
 def test_a_clip_with_an_invalid_event_is_skipped(tmp_path, event, why):
@@ -192,10 +192,13 @@ def test_a_clip_with_an_invalid_event_is_skipped(tmp_path, event, why):
     assert "skipped: 1" in told and f"0.wav: events: {why}" in told
 
 
-@given(st.floats(0, 2), st.floats(0, 2), st.floats(0.05, 1.5))
-def test_events_lie_within_their_clip_but_for_a_rounding(onset, offset, seconds):
-    fits = onset < offset <= seconds + fields.TOLERANCE and onset < seconds
-    assert (EventsField.problem((Event(onset, offset, "x"),), seconds) == "") == fits
+@given(st.floats(0, 2, width=32), st.floats(0, 2, width=32), st.floats(0.05, 1.5))
+def test_events_begin_in_their_clip_and_are_cut_at_its_end(onset, offset, seconds):
+    events, end = (Event(onset, offset, "x"),), np.float32(seconds)
+    assert (EventsField.problem(events, seconds) == "") == (onset < offset and onset < end)
+    ((begin, stop, _),), cut = EventsField.fitted(events, seconds)
+    assert (begin, stop) == (onset, min(offset, end))
+    assert cut == (offset > seconds + fields.TOLERANCE)
 
 
 def test_events_of_a_part_of_a_file_are_those_of_the_part(tmp_path):

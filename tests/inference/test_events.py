@@ -8,16 +8,11 @@ import pytest
 from gru_audio.inference.events import EventLists, middles
 from gru_audio.settings import UserError
 from gru_audio.tasks.event_metrics import events_of
-from tests.songs import SONGS, write_songs
+from tests.songs import SONGS
 from tests.tones import tiny
 from tests.trained import train
 
 OPTIONS = {"as_json": False, "format": "dcase", "threshold": None, "window": None, "hop": None}
-
-
-@pytest.fixture(scope="module")
-def songs(tmp_path_factory):
-    return write_songs(tmp_path_factory.mktemp("songs"))
 
 
 @pytest.fixture(scope="module")

@@ -43,11 +43,12 @@ from gru_audio.audio.io import BadAudio, decode
 from gru_audio.audio.normalise import Normalisation
 from gru_audio.config import default_config, override
 from gru_audio.data import source as sources
-from gru_audio.data.datasets import archive, feature_files
+from gru_audio.data.datasets import archive, event_lists, feature_files
 from gru_audio.data.datasets.polyphonic_music import _read as read_rolls
 from gru_audio.data.datasets.tables import read_table
-from gru_audio.data.fields import ClassField
+from gru_audio.data.fields import ClassField, Event, EventsField
 from gru_audio.data.signal import Signal
+from gru_audio.events.formats import audacity, dcase
 from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.prepare import prepare
 from gru_audio.settings import UserError
@@ -249,6 +250,26 @@ def tables() -> Iterable[Kind]:
     yield Kind("features, csv", 150, framed, read_frames, is_text=True)
 
 
+def lists_of_events() -> Iterable[Kind]:
+    events = [Event(i / 7, i / 7 + 0.1, "cat" if i % 2 else "barn owl") for i in range(12)]
+    of_raven = ["Selection\tBegin Time (s)\tEnd Time (s)\tBegin File\tFile Offset (s)\tSpecies"]
+    for i, (on, off, label) in enumerate(events):
+        of_raven.append(f"{i}\t{on}\t{off}\tx.wav\t{on}\t{label}")
+    contents = {
+        "DCASE": dcase({"x.wav": events, "y.wav": ()}),
+        "Audacity": audacity(events),
+        "Raven": "\n".join(of_raven),
+    }
+
+    def read(content: bytes, folder: Path) -> Any:
+        (folder / "x.txt").write_bytes(content)
+        found, remarks = event_lists.read(folder / "x.txt", ["x.wav", "y.wav"])
+        return {name: EventsField.clean(of_name) for name, of_name in found.items()}, remarks
+
+    for name, content in contents.items():
+        yield Kind(f"events, {name}", 100, content.encode(), read, is_text=True)
+
+
 def sequences(found: feature_files.Sequences, folder: Path) -> Any:
     """Rows, names and values of all sequences that can be used."""
     values = [
@@ -431,7 +452,7 @@ def checkpoints() -> Iterable[Kind]:
 
 
 GROUPS: tuple[Callable[[], Iterable[Kind]], ...] = (
-    *(archives, tables, features, sounds, models, data_sets, checkpoints),
+    *(archives, tables, lists_of_events, features, sounds, models, data_sets, checkpoints),
 )
 
 

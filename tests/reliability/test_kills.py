@@ -16,6 +16,7 @@ from tests.commands import (
     write_experiment,
 )
 from tests.rolls import NEXT_STEP
+from tests.songs import SONGS
 
 AT_ONCE = 2  # sweeps beside each other, since a start is one core's work
 
@@ -25,15 +26,23 @@ OFTEN = (
 )
 OF_SOUND = f"**NOISE, {OFTEN}"
 OF_FRAMES = f"**{dict(NEXT_STEP)}, 'train.weight_noise': 0.05, 'model.dropout': 0.2, {OFTEN}"
+OF_EVENTS = (
+    "**NOISE, 'data.background': '', 'augment.background': 0.0, 'augment.mixup': 0.0, "
+    f"**{dict(SONGS)}, {OFTEN}"
+)
 
 
 @pytest.mark.reliability
 @pytest.mark.parametrize(
     ("what", "changes", "kills"),
-    [("a sweep", OF_SOUND, 50), ("a sweep on piano rolls", OF_FRAMES, 10)],
-    ids=["sound", "frames"],
+    [
+        ("a sweep", OF_SOUND, 50),
+        ("a sweep on piano rolls", OF_FRAMES, 10),
+        ("a sweep on sound events", OF_EVENTS, 10),
+    ],
+    ids=["sound", "frames", "events"],
 )
-@pytest.mark.usefixtures("rolls")
+@pytest.mark.usefixtures("rolls", "songs")
 def test_killed_again_and_again_and_resumed_to_the_same_bits(
     environment, tmp_path, outcome, what, changes, kills
 ):

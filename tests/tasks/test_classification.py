@@ -119,19 +119,19 @@ RARE = np.repeat(np.arange(5), [30, 20, 9, 4, 1]).astype(np.int32)
 
 
 def test_class_weights_are_scikit_learns():
-    weights = WEIGHTED.class_weights(RARE)
+    weights = WEIGHTED.class_weights(RARE, LENGTHS)
     expected = compute_class_weight("balanced", classes=np.arange(5), y=RARE)
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
     assert weights[RARE].mean() == pytest.approx(1)
-    without = WEIGHTED.class_weights(RARE[RARE != 2])
+    without = WEIGHTED.class_weights(RARE[RARE != 2], LENGTHS[RARE != 2])
     expected = compute_class_weight("balanced", classes=np.array([0, 1, 3, 4]), y=RARE[RARE != 2])
     np.testing.assert_allclose(without, np.insert(expected, 2, 0), rtol=1e-6)
-    assert TASK.class_weights(RARE) is None
+    assert TASK.class_weights(RARE, LENGTHS) is None
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_the_weighted_loss_is_the_mean_over_weights(smoothing):
-    weights = WEIGHTED.class_weights(RARE)
+    weights = WEIGHTED.class_weights(RARE, LENGTHS)
     targets = WEIGHTED.weighted(WEIGHTED.soft_labels(RARE, smoothing), RARE, weights)
     loss, terms = WEIGHTED.loss(LOGITS, targets, LENGTHS)
     np.testing.assert_allclose(terms, weights[RARE], rtol=1e-5)

@@ -8,18 +8,16 @@ import pytest
 from gru_audio.events.decode import Decoder
 from gru_audio.events.metrics import OPTIMAL, Psds, Tolerance, active
 from gru_audio.tasks.event_metrics import (
-    EventErrorRate,
-    EventF1,
-    EventMacroErrorRate,
-    EventMacroF1,
+    ERROR_RATE,
+    EVENT,
+    F1,
+    SEGMENT,
+    Counted,
     FrameError,
     PolyphonicScore,
-    SegmentErrorRate,
-    SegmentF1,
-    SegmentMacroErrorRate,
-    SegmentMacroF1,
     SyllableErrorRate,
     choose,
+    counted,
     decoder_of,
     with_decoder,
 )
@@ -29,14 +27,8 @@ STEP = 0.02
 METRICS = [
     FrameError(),
     SyllableErrorRate(),
-    SegmentErrorRate(),
-    SegmentMacroErrorRate(),
-    SegmentF1(segment_seconds=0.5),
-    SegmentMacroF1(),
-    EventErrorRate(),
-    EventMacroErrorRate(),
-    EventF1(Tolerance(0.1, None, matching=OPTIMAL)),
-    EventMacroF1(),
+    *counted(SEGMENT, segment_seconds=0.5),
+    *counted(EVENT, Tolerance(0.1, None, matching=OPTIMAL)),
     PolyphonicScore(Psds(alpha_ct=0.5)),
 ]
 
@@ -93,22 +85,66 @@ def test_weights_repeat_recordings_and_contributions_are_derivatives(metric):
     assert contributions[2] == pytest.approx(value + 6 * slope, rel=1e-2, abs=2e-3)
 
 
+@pytest.mark.parametrize(
+    ("metrics", "expected"),
+    [
+        (
+            counted(SEGMENT),
+            (0.8985507246376812, 0.17142857142857143, 0.8915444811707207, 0.20897435897435898),
+        ),
+        (
+            counted(EVENT),
+            (0.3731343283582089, 0.9390243902439024, 0.37142857142857144, 1.0238399318859088),
+        ),
+        (
+            counted(EVENT, Tolerance(0.25, None)),
+            (0.5223880597014926, 0.6707317073170732, 0.5174603174603175, 0.7835412777941514),
+        ),
+    ],
+)
+def test_f1_and_error_rates_are_those_of_sed_eval(metrics, expected):
+    """Values of sed_eval 0.2.1 for the same lists: overall, and averages over classes."""
+    predictions = predictions_of([random_pair(seed) for seed in range(8)])
+    found = [metric.value(predictions) for metric in metrics]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_scores_of_classes_have_the_macro_average_as_their_mean():
+    predictions = predictions_of([random_pair(seed) for seed in range(8)])
+    for micro, error_rate, macro_f1, macro_error_rate in map(counted, (SEGMENT, EVENT)):
+        assert micro.of_classes(predictions).mean() == pytest.approx(macro_f1.value(predictions))
+        rates = error_rate.of_classes(predictions)
+        assert rates.mean() == pytest.approx(macro_error_rate.value(predictions))
+
+
 def test_classes_without_reference_are_left_out():
     reference, system = of((0, 1, 0)), of((0, 1, 0), (2, 3, 1))
     predictions = predictions_of([(reference, system)])
-    assert SegmentMacroF1().value(predictions) == 1
-    assert SegmentF1().value(predictions) == pytest.approx(2 / 3)
+    assert Counted(SEGMENT, F1, macro=True).value(predictions) == 1
+    assert Counted(SEGMENT, F1).value(predictions) == pytest.approx(2 / 3)
     empty = predictions_of([(of(), system)])
     for metric in METRICS[1:]:
         assert math.isnan(metric.value(empty))
 
 
+def test_classes_that_are_never_detected_are_missed():
+    """Such as classes that training lacks: their events are deletions, and their F1 is zero."""
+    predictions = predictions_of([(of((0, 1, 0), (2, 3, 1)), of((0, 1, 0)))])
+    for unit in (SEGMENT, EVENT):
+        f1, error_rate, macro_f1, macro_error_rate = counted(unit)
+        np.testing.assert_array_equal(f1.of_classes(predictions), [1, 0, np.nan])
+        assert f1.value(predictions) == pytest.approx(2 / 3)
+        assert macro_f1.value(predictions) == 1 / 2
+        assert error_rate.value(predictions) == macro_error_rate.value(predictions) == 1 / 2
+    assert SyllableErrorRate().value(predictions) == 1 / 2
+
+
 def test_insertions_into_an_empty_recording_count():
     pairs = [(of((0, 1, 0)), of((0, 1, 0))), (of(), of((1, 2, 0)))]
     predictions = predictions_of(pairs)
-    assert EventErrorRate().value(predictions) == 1
+    assert Counted(EVENT, ERROR_RATE).value(predictions) == 1
     assert SyllableErrorRate().value(predictions) == 1
-    assert EventErrorRate().contributions(predictions).mean() == pytest.approx(1)
+    assert Counted(EVENT, ERROR_RATE).contributions(predictions).mean() == pytest.approx(1)
 
 
 def test_frame_error_is_that_of_the_labels():
@@ -125,7 +161,7 @@ def test_the_decoder_is_chosen_by_the_metric():
     frames[:, ::9] = np.maximum(frames[:, ::9], 0.85)
     frames[..., 0] = np.maximum(frames[..., 0], 0.45)
     frames[..., 1] *= 0.3
-    metric = SegmentErrorRate(segment_seconds=STEP)
+    metric = Counted(SEGMENT, ERROR_RATE, segment_seconds=STEP)
     chosen = choose(predictions, metric, CLASSES)
     assert chosen == choose(predictions, metric, CLASSES)
     assert not chosen.exclusive
@@ -139,6 +175,6 @@ def test_the_decoder_is_chosen_by_the_metric():
 def test_defaults_are_kept_where_nothing_is_better():
     lists = [of((0.1, 0.5, 0), (0.6, 1.0, 1))]
     predictions = predictions_of([(each, each) for each in lists], exclusive=True)
-    assert choose(predictions, EventF1(), CLASSES) == Decoder((0.0,) * CLASSES, True)
+    assert choose(predictions, Counted(EVENT, F1), CLASSES) == Decoder((0.0,) * CLASSES, True)
     nothing = predictions_of([(of(), of())])
-    assert choose(nothing, EventF1(), CLASSES) == Decoder((0.5,) * CLASSES)
+    assert choose(nothing, Counted(EVENT, F1), CLASSES) == Decoder((0.5,) * CLASSES)

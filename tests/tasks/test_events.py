@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from gru_audio.audio.normalise import Normalisation
 from gru_audio.data.fields import Event, EventsField
@@ -156,6 +157,42 @@ def test_the_loss_is_the_cross_entropy_of_valid_frames(task):
     np.testing.assert_array_equal(terms, lengths)
     scores = jax.device_get(task.score(outputs, targets, lengths))
     assert not scores["frames"][1, 3:].any()
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_the_weighted_loss_by_hand(overlap):
+    """Ten frames: six of the background, two of "a", one of "a" and "c", one of "c"."""
+    task = dataclasses.replace(TASK, overlap=overlap, class_weight="balanced")
+    labels = labels_of([(0.0, 0.06, "a"), (0.04, 0.08, "c")], [])
+    weights = task.class_weights(labels, np.array([6, 4]))
+    if overlap:  # absent, present: n / (2 count); "b" is always absent
+        expected = [[10 / 14, 10 / 6], [1, 0], [10 / 16, 10 / 4]]
+    else:  # where events overlap, the class is "a"
+        expected = [10 / 18, 10 / 9, 0, 10 / 3]
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+
+    soft = task.weighted(jax.tree.map(jnp.asarray, labels), labels, jnp.asarray(weights))
+    inputs = prepared(task, task.moved(soft, jnp.ones(2), jnp.zeros(2)), 6)
+    outputs = np.random.default_rng(0).normal(0, 2, (2, 6, task.outputs))
+    loss, terms = task.loss(jnp.asarray(outputs), inputs.targets, jnp.array([6, 4]))
+    probabilities = 1 / (1 + np.exp(-outputs)) if overlap else softmax(outputs, axis=-1)
+    for row, of_frames in enumerate([["A", "A", "AC", "C", "-", "-"], ["-"] * 4]):
+        total = weight = 0.0
+        for frame, active_classes in enumerate(of_frames):
+            p = probabilities[row, frame]
+            if overlap:
+                for c, name in enumerate("ABC"):
+                    on = name in active_classes
+                    total -= weights[c, int(on)] * np.log(p[c] if on else 1 - p[c]) / 3
+                    weight += weights[c, int(on)] / 3
+            else:
+                label = 1 + "ABC".find(active_classes[0]) if active_classes != "-" else 0
+                total -= weights[label] * np.log(p[label])
+                weight += weights[label]
+        assert loss[row] == pytest.approx(total, rel=1e-4)
+        assert terms[row] == pytest.approx(weight, rel=1e-5)
+    assert terms.sum() == pytest.approx(10)  # the weights have a mean of one
+    assert TASK.class_weights(labels, np.array([6, 4])) is None
 
 
 @pytest.mark.parametrize("task", [TASK, OVERLAPPING])

@@ -90,7 +90,7 @@ def test_the_weighted_loss_of_each_tag_is_scikit_learns():
     rng = np.random.default_rng(0)
     labels = (rng.random((50, 2)) < [0.1, 0.7]).astype(np.float32)
     outputs = rng.normal(size=(50, 2)).astype(np.float32)
-    weights = task.class_weights(labels)
+    weights = task.class_weights(labels, np.ones(len(labels)))
     loss, terms = task.loss(
         outputs, task.weighted(task.soft_labels(labels), labels, weights), jnp.ones(50)
     )
@@ -105,14 +105,14 @@ def test_the_weighted_loss_of_each_tag_is_scikit_learns():
     plain = TASK.score(outputs, TASK.soft_labels(labels), jnp.ones(50))
     scores = task.score(outputs, task.soft_labels(labels), jnp.ones(50))
     np.testing.assert_array_equal(scores["loss"], plain["loss"])
-    assert TASK.class_weights(labels) is None
+    assert TASK.class_weights(labels, np.ones(50)) is None
 
 
 def test_weights_and_probabilities_of_tags_mix():
     """The loss of a mix is the mix of losses; a tag that all have has one weight."""
     task = Tagging(("music", "speech"), class_weight="balanced")
     labels = LABELS[[1, 2, 2, 1]]
-    weights = task.class_weights(labels)
+    weights = task.class_weights(labels, np.ones(len(labels)))
     np.testing.assert_allclose(weights[0], [0, 1])
     outputs = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
     soft = task.weighted(task.soft_labels(labels, 0.1), labels, weights)

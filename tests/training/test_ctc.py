@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from experiments import yesno
-from gru_audio.config import override
 from gru_audio.data.fields import take
 from gru_audio.tasks.transcripts import WordErrorRate
 from tests import sounds
@@ -15,7 +14,6 @@ from tests.spelled import CHANGES
 from tests.trained import train
 from tests.training.outcome import Outcome, same_member
 
-YESNO = {"model.cell": "rnn", "model.hidden": 142}
 OWN = {
     **CHANGES,
     "frontend.stack": 2,
@@ -63,7 +61,7 @@ def test_members_of_one_program_are_like_single_runs(spelled_source, two, tmp_pa
 @pytest.mark.reliability  # for its length
 def test_words_are_learnt_from_real_recordings(tmp_path):
     source = prepared("yesno", tmp_path, archive=sounds.archive("yesno/*.tar.gz"))
-    config = override(yesno.get_config(), YESNO)
+    config = yesno.get_config()
     model = train(source, config, config.train.steps)
     ids, task = np.flatnonzero(source.columns["split"] == "test"), model.program().task
     assert task.output_names == ("NO", "YES")

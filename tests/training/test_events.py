@@ -1,23 +1,24 @@
 """Detection of events in training: crops, whole recordings in evaluation, and segments of time."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
 
 from gru_audio.audio.normalise import feature_sums
+from gru_audio.data.fields import take
+from gru_audio.data.split import never_trained_on
 from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.tasks.metrics import measure
 from gru_audio.tasks.task import decoded
-from tests.songs import SONGS, write_songs
+from gru_audio.training.program import make_program
+from tests.songs import SONGS
 from tests.tones import assert_same, fresh, make_loader, member, steps, tiny
 from tests.trained import train
+from tests.training.outcome import Outcome, same_member
 
 STEPS = 60
-
-
-@pytest.fixture(scope="module")
-def songs(tmp_path_factory):
-    return write_songs(tmp_path_factory.mktemp("songs"))
 
 
 def config_of(**changes):
@@ -78,6 +79,43 @@ def test_resident_and_streamed_give_the_same_bits(songs, loader, trained):
     again, expected = steps(loader, [config_of()], [6])
     assert_same(metrics, expected)
     assert_same(scores_of(streamed, state), scores_of(loader, again))
+
+
+def test_resumed_or_alone_a_run_has_the_same_bits(songs, tmp_path):
+    first, second = {"model.dropout": 0.2}, {"model.dropout": 0.1, "seed": 1}
+    common = {**SONGS, "augment.time_shift_ms": 20.0, "checkpoint.every_steps": 5}
+    two = Outcome(songs, tmp_path / "two", first, second, **common)
+    for path in (tmp_path / "two" / "checkpoints").iterdir():
+        if int(path.name) > 5:
+            shutil.rmtree(path)
+    resumed = Outcome(songs, tmp_path / "two", first, second, **common)
+    for m in range(2):
+        same_member(resumed, two, m)
+    same_member(Outcome(songs, tmp_path / "alone", second, **common), two, 0, 1)
+
+
+def test_class_weights_are_those_of_the_frames_of_a_run(songs):
+    configs = [config_of(**{"task.class_weight": "balanced"})]
+    loader = make_loader(songs, configs)
+    state, metrics = steps(loader, configs, [6])
+    assert np.isfinite(metrics["loss"]).all()
+    task, ids = loader.program.task, loader.data.ids[0]["train"]
+    frames = loader.program.output_frames(songs.columns["length"][ids])
+    labels, like = take(songs.values("events"), ids), np.zeros((len(ids), frames.max(), 1))
+    sums, total = task.target_sums(task.inputs_and_targets(like, frames, labels).targets, frames)
+    np.testing.assert_allclose(state.class_weights[0], total / (len(sums) * sums), rtol=1e-6)
+
+
+def test_classes_that_training_lacks_are_outputs_and_named(songs):
+    """Their events are in the reference; no frame of training has them."""
+    field, values = songs.field("events"), songs.values("events")
+    label = field.names.index("middle")
+    without = np.flatnonzero(~(values["classes"] == label).any(1))[:2]
+    others = np.setdiff1d(np.arange(len(songs)), without)
+    ids = {"train": without, "validation": others[:0], "test": others}
+    (remark,) = never_trained_on(songs, config_of().data, ids)
+    assert remark.startswith("events: 1 class is in test but not in train: middle (")
+    assert make_program(config_of(), songs.signal, field).task.output_names == field.names
 
 
 def test_gradients_may_be_truncated_in_time(songs):

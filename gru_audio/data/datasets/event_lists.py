@@ -4,9 +4,10 @@ A table lists the events of all recordings in the columns file, onset, offset an
 of the DCASE challenges: filename, onset, offset and event_label, also without a header. A row with
 a file alone means that the file has no events.
 
-A folder has a file NAME.txt for each recording NAME: a label track of Audacity, or a selection
-table of Raven, whose name may also be NAME.selections.txt or NAME.Table.1.selections.txt. A file
-without labels means that the recording has no events.
+A label track of Audacity, or a selection table of Raven, has the events of the recording with its
+name: NAME.txt, and for Raven also NAME.selections.txt or NAME.Table.1.selections.txt. A folder has
+such a file for each recording. A file without labels means that the recording has no events. A
+selection table with the columns Begin File and File Offset (s) may have several recordings.
 """
 
 import collections
@@ -27,8 +28,10 @@ from gru_audio.settings import UserError
 _COLUMNS = ("file", "onset", "offset", "label")
 _DCASE = ("filename", "onset", "offset", "event_label")
 _BEGIN, _END, _SELECTION = "Begin Time (s)", "End Time (s)", "Selection"  # columns of Raven
+_FILE, _FILE_OFFSET = "Begin File", "File Offset (s)"
 _ANNOTATIONS = ("annotation", "annotations", "label", "species", "class", "type")
 _RAVEN_SUFFIX = re.compile(r"(\.Table\.\d+)?(\.selections)?\.txt$")
+_DECIMALS = 9  # of seconds, as in Raven's tables
 _SHOWN = 3  # names in a message
 
 
@@ -44,7 +47,7 @@ def read(path: Path, names: Sequence[str]) -> tuple[dict[str, tuple[Event, ...]]
     if path.is_dir():
         known, others = _read_folder(path, names)
     else:
-        events = _read_table(path)
+        events = _read_list(path, names)
         known = {name: events[name] for name in names if name in events}
         others = sorted(events.keys() - known.keys())
     if not known:
@@ -85,9 +88,48 @@ def merged(events: Iterable[Event]) -> tuple[Event, ...]:
     return tuple(found)
 
 
-def _read_table(path: Path) -> dict[str, tuple[Event, ...]]:
-    first = next(csv.reader([_text(path).lstrip().partition("\n")[0]], delimiter="\t"), [])
-    if len(first) == len(_DCASE) and _is_number(first[1]) and _is_number(first[2]):
+def _read_list(path: Path, names: Sequence[str]) -> dict[str, tuple[Event, ...]]:
+    """Returns the events in a file by the names of the recordings."""
+    first = _first_row(_text(path))
+    if _FILE in first and _BEGIN in first:
+        by_file = _selections(path)
+        return {_clip_of(file, names): events for file, events in by_file.items()}
+    if _BEGIN in first or (_is_label(first) and not _is_dcase(first)):
+        return {_clip_of(_RAVEN_SUFFIX.sub("", path.name), names): _read_file(path)}
+    return _read_table(path, first)
+
+
+def _clip_of(recording: str, names: Sequence[str]) -> str:
+    """Returns the clip with this file name or stem; if there is none, the name itself."""
+    paths = {name: PurePosixPath(name) for name in names}
+    found = [name for name, path in paths.items() if recording in (path.name, path.stem)]
+    if len(found) > 1:
+        raise UserError(
+            f"{found[0]} and {found[1]} have the same name, so their events need a table with the "
+            f"columns {', '.join(_COLUMNS)}."
+        )
+    return found[0] if found else recording
+
+
+def _first_row(text: str) -> list[str]:
+    try:
+        return next(csv.reader([text.lstrip().partition("\n")[0]], delimiter="\t"), [])
+    except csv.Error:
+        return []
+
+
+def _is_label(first: Sequence[str]) -> bool:
+    """Returns whether a first row is one of a label track."""
+    return len(first) > 1 and _is_number(first[0]) and _is_number(first[1])
+
+
+def _is_dcase(first: Sequence[str]) -> bool:
+    """Returns whether a first row is an event in the columns of the DCASE challenges."""
+    return len(first) == len(_DCASE) and _is_number(first[1]) and _is_number(first[2])
+
+
+def _read_table(path: Path, first: Sequence[str]) -> dict[str, tuple[Event, ...]]:
+    if _is_dcase(first):
         columns, rows = _DCASE, read_table(path, (), "\t", header=_DCASE)
     else:
         columns = _DCASE if {"filename", "event_label"} & set(_header(first)) else _COLUMNS
@@ -129,33 +171,56 @@ def _read_folder(
 
 
 def _read_file(path: Path) -> tuple[Event, ...]:
-    lines = _text(path).splitlines()
-    if not any(line.strip() for line in lines):
+    text = _text(path)
+    first, lines = _first_row(text), [line for line in text.splitlines() if line.strip()]
+    if _BEGIN not in first or _is_label(first):
+        return _labels(path, text)
+    if len(lines) == 1:
         return ()
-    return _selections(path, lines) if _BEGIN in lines[0] else _labels(path, lines)
+    by_file = _selections(path)
+    if len(by_file) > 1:
+        raise UserError(f"{path} has several recordings: pass the file itself as --events.")
+    (events,) = by_file.values()
+    return events
 
 
-def _labels(path: Path, lines: Sequence[str]) -> tuple[Event, ...]:
+def _labels(path: Path, text: str) -> tuple[Event, ...]:
     """Reads a label track: onset, offset and label. A line with a backslash has frequencies."""
     events = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text.splitlines(), 1):
         if line.strip() and not line.startswith("\\"):
             cells = [cell.strip() for cell in line.split("\t", 2)]
             events.append(_event(f"{path}, line {number}", *(*cells, "", "")[:3]))
     return tuple(events)
 
 
-def _selections(path: Path, lines: Sequence[str]) -> tuple[Event, ...]:
-    """Reads a selection table, which has a row for each view of a selection."""
-    if not any(line.strip() for line in lines[1:]):
-        return ()
+def _selections(path: Path) -> dict[str, tuple[Event, ...]]:
+    """Reads a selection table, which has a row for each view of a selection.
+
+    Returns:
+      The events of each Begin File; "" if there is no such column.
+    """
     rows: Sequence[Row] = read_table(path, (_BEGIN, _END), "\t")
     column = _annotation(path, rows[0])
-    events: dict[str, Event] = {}
+    events: dict[str, dict[str, Event]] = collections.defaultdict(dict)
     for number, row in enumerate(rows, 1):
-        key = row.get(_SELECTION) or str(-number)
-        events[key] = _event(f"{path}, row {number}", row[_BEGIN], row[_END], row[column])
-    return tuple(events.values())
+        event = _event(f"{path}, row {number}", row[_BEGIN], row[_END], row[column])
+        if offset := row.get(_FILE_OFFSET):
+            event = _moved(event, f"{path}, row {number}", offset)
+        if _FILE in row and not row[_FILE]:
+            raise UserError(f"{path}, row {number}: {_FILE} is empty.")
+        events[row.get(_FILE, "")][row.get(_SELECTION) or str(-number)] = event
+    if len(events) > 1 and _FILE_OFFSET not in rows[0]:
+        # Begin Time counts from the beginning of the first file.
+        raise UserError(f'{path} has several files, so it needs the column "{_FILE_OFFSET}".')
+    return {file: tuple(of_file.values()) for file, of_file in events.items()}
+
+
+def _moved(event: Event, where: str, onset: str) -> Event:
+    if not _is_number(onset):
+        raise UserError(f"{where}: {_FILE_OFFSET} is {onset!r}, not seconds.")
+    end = float(onset) + event.offset - event.onset
+    return event._replace(onset=float(onset), offset=round(end, _DECIMALS))
 
 
 def _annotation(path: Path, row: Mapping[str, str]) -> str:
@@ -186,6 +251,9 @@ def _is_number(text: str) -> bool:
 
 def _text(path: Path) -> str:
     try:
-        return read_text(path, "utf-8-sig")
+        text = read_text(path, "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"Cannot read the event list {path}: {error}") from error
+    if "\0" in text:
+        raise UserError(f"{path} is not an event list: it has NUL bytes.")
+    return text

@@ -50,6 +50,7 @@ class Ledger:
         self._lengths: list[int] = []
         self._contents: list[bytes] = []  # a short hash of each clip
         self._rates: collections.Counter[int] = collections.Counter()
+        self._cut: collections.Counter[str] = collections.Counter()  # events of each field
         named = [(n, f.names) for n, f in self.fields.items() if isinstance(f, ClassesField)]
         self._hash = hashlib.sha256(repr(sorted(named)).encode())
 
@@ -58,7 +59,11 @@ class Ledger:
         return len(self._clips)
 
     def add(self, clip: Clip, audio: Audio) -> dict[str, Any]:
-        """Adds a written clip; returns the encoded labels for its record."""
+        """Adds a written clip; returns the encoded labels for its record.
+
+        Events are cut at the end of the clip.
+        """
+        clip = self._fitted(clip, len(audio.samples) / audio.sample_rate)
         labels = {
             name: STORED[kind].encode(self.fields[name], clip.labels[name])
             for name, kind in self._kinds.items()
@@ -114,8 +119,13 @@ class Ledger:
                 values = [clip.labels[name] for clip in self._skipped_clips]
                 classes = [field.classes_of(v) if v is not None else () for v in values]
                 left_out += quality.without_clips(name, missing, classes, reasons)
+        late = [
+            f"{name}: {count} events end after their clip, and were cut at its end."
+            for name, count in self._cut.items()
+            if count
+        ]
         labels = [clip.labels for clip in self._clips]
-        return left_out + quality.remarks(self.columns(), written, labels, self._contents)
+        return left_out + late + quality.remarks(self.columns(), written, labels, self._contents)
 
     def complaint(self) -> str:
         """Returns the error message for bad files: every bad file with its reason."""
@@ -129,6 +139,14 @@ class Ledger:
                 else "There is nothing left to prepare.",
             ]
         )
+
+    def _fitted(self, clip: Clip, seconds: float) -> Clip:
+        labels = dict(clip.labels)
+        for name, kind in self._kinds.items():
+            if labels[name] is not None:
+                labels[name], cut = kind.fitted(labels[name], seconds)
+                self._cut[name] += cut
+        return dataclasses.replace(clip, labels=labels)
 
     def _written(self) -> dict[str, Any]:
         """Returns the fields of the written clips."""

@@ -21,7 +21,7 @@ from gru_audio.data.fields.field import (
 )
 from gru_audio.settings import UserError
 
-TOLERANCE = 0.05  # seconds by which an event may end after its clip; event lists are rounded
+TOLERANCE = 0.05  # seconds after a clip in which the end of an event is a rounding error
 
 _MOST_TAGS = 2**14  # every clip stores one value per tag
 _MOST_IN_ALL = 2**28  # clips times the padded number of events per clip
@@ -206,8 +206,9 @@ class EventsField(ClassesField):
     def problem(value: tuple[Event, ...], seconds: float) -> str:
         if len(value) > MOST_EVENTS:
             return f"{len(value)} events are too many: at most {MOST_EVENTS}"
+        end = float(np.float32(seconds))
         for onset, offset, label in value:
-            if not (0 <= onset < offset <= seconds + TOLERANCE and onset < seconds):
+            if not 0 <= onset < min(offset, end):
                 return (
                     f"event {label} from {onset:g} to {offset:g} s does not fit in a clip of "
                     f"{seconds:.4g} s"
@@ -215,6 +216,12 @@ class EventsField(ClassesField):
             if not label:
                 return f"an event without a label from {onset:g} to {offset:g} s"
         return ""
+
+    @staticmethod
+    def fitted(value: tuple[Event, ...], seconds: float) -> tuple[tuple[Event, ...], int]:
+        end, late = float(np.float32(seconds)), seconds + TOLERANCE
+        cut = tuple(event._replace(offset=min(event.offset, end)) for event in value)
+        return cut, sum(event.offset > late for event in value)
 
     @staticmethod
     def classes_of(value: tuple[Event, ...]) -> Iterable[str]:

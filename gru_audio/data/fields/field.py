@@ -79,6 +79,11 @@ class Field(abc.ABC):
         """Returns why a known value is invalid for a clip of `seconds`; "" if it is valid."""
         return ""
 
+    @staticmethod
+    def fitted(value: Value, seconds: float) -> tuple[Value, int]:
+        """Returns a valid known value, cut at the end of a clip of `seconds`; and how many cuts."""
+        return value, 0
+
     @abc.abstractmethod
     def arrays(self, values: Sequence[Value]) -> Values:
         """Converts the values of N clips to arrays."""

@@ -1,6 +1,8 @@
 """Contents of columns, and class names."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gru_audio.data.datasets.columns import (
     CLASS,
@@ -13,7 +15,7 @@ from gru_audio.data.datasets.columns import (
     written,
 )
 from gru_audio.data.datasets.quality import alike
-from gru_audio.data.fields import TextField, clean
+from gru_audio.data.fields import ClassField, NumberField, TagsField, TextField, clean
 from gru_audio.settings import UserError
 from tests import sounds
 from tests.data.datasets.making import manifest_builder
@@ -98,6 +100,29 @@ def test_punctuation_becomes_space_but_apostrophes_in_words_stay(text, expected)
 )
 def test_letters_and_punctuation_of_texts(options, cell, expected):
     assert wanted(text=["words"], **options).value(cell, TextField) == expected
+
+
+CELLS = st.text(st.characters(codec="utf-8"))
+KINDS = st.sampled_from([ClassField, TagsField, TextField, NumberField])
+
+
+@given(CELLS | st.sampled_from(["nan", "1e999", "<none>", "none", "+"]), KINDS)
+def test_any_cell_has_a_valid_value_or_is_refused(cell, kind):
+    """Values are canonical, so that a second reading does not change them."""
+    try:
+        value = wanted(text=["words"]).value(cell, kind)
+    except UserError as error:
+        assert "\n" not in str(error)
+        return
+    if value is not None:
+        assert kind.clean(value) == value
+        assert kind is NumberField or not kind.problem(value, 1.0)
+
+
+@given(CELLS, st.sampled_from(["keep", "upper", "lower"]), st.booleans())
+def test_texts_that_are_written_twice_are_those_that_are_written_once(text, case, strip):
+    once = written(clean(text), case, strip)
+    assert written(once, case, strip) == once
 
 
 def test_texts_are_written_as_the_user_wants(tmp_path):
