@@ -27,6 +27,7 @@ from gru_audio.inference.transcriber import Transcriber, Transcript, log_softmax
 from gru_audio.settings import UserError
 from gru_audio.training.checkpoint import named_leaves
 
+CHUNK_MS = 20.0
 _LONGEST_CHUNK = 60_000.0  # ms
 _MEASURED = 20  # steps whose time is measured
 
@@ -97,7 +98,7 @@ class Stream:
         self.latency = self._measured()
 
     @classmethod
-    def of(cls, trained: TrainedModel, chunk_ms: float = 20.0, streams: int = 1) -> "Stream":
+    def of(cls, trained: TrainedModel, chunk_ms: float = CHUNK_MS, streams: int = 1) -> "Stream":
         """Starts streams.
 
         Args:
@@ -120,6 +121,11 @@ class Stream:
     def chunk(self) -> int:
         """Samples of a chunk."""
         return self._static.chunk
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the model at a time."""
+        return self._task.outputs
 
     @property
     def flush(self) -> int:
@@ -207,7 +213,7 @@ class Stream:
         """Joins the outputs of several chunks."""
         if len(found) == 1:
             return list(found[0])
-        nothing = NewOutputs(np.zeros(0), np.zeros((0, self._task.outputs), np.float32))
+        nothing = NewOutputs(np.zeros(0), np.zeros((0, self.outputs), np.float32))
         parts = zip(*found, [nothing] * self.streams, strict=True)
         return [NewOutputs(*map(np.concatenate, zip(*part, strict=True))) for part in parts]
 

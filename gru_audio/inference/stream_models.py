@@ -127,14 +127,14 @@ class StreamModel:
         those of its source.
       pooling: None: an output for every frame.
       head: maps an `EncoderOutput` to logits (S, n, outputs), without pooling.
-      params: parameters of the head.
+      params: parameters of the pooling.
     """
 
     layers: Chain
     encode: Callable[[Any, jax.Array, jax.Array], EncoderOutput]
     initial_carry: Callable[[int, int, Any], Any]
     pooling: Pooling | None
-    head: nn.Module
+    head: Callable[[EncoderOutput], jax.Array]
     params: Variables
 
     def initial(self, source: Span) -> tuple[Any, ...]:
@@ -160,32 +160,34 @@ class StreamModel:
             pooled, vector = self.pooling.update(pooled, encoded, self.params)
             encoded = EncoderOutput(vector[:, None], encoded.lengths, vector)
             counts = jnp.minimum(counts, 1)
-        logits: Any = self.head.apply({"params": self.params}, encoded)
-        return (layers, carry, pooled), Pieces(logits, counts)
+        return (layers, carry, pooled), Pieces(self.head(encoded), counts)
 
 
-def stream_model(model: Model, variables: Variables, source_delay: int = 0) -> StreamModel:
+def stream_model(
+    model: Model, variables: Variables, per_frame: bool, source_delay: int = 0
+) -> StreamModel:
     """Returns a model that runs in pieces.
 
     Args:
       model: the model.
       variables: its parameters and statistics.
+      per_frame: whether it has an output for every frame.
       source_delay: the delay of the features.
 
     Raises:
       UserError: the model needs later frames without a bound. The message names the setting.
     """
-    if type(model) not in (RnnClassifier, CrnnClassifier, CnnClassifier, TcnClassifier):
+    own = type(model) not in (RnnClassifier, CrnnClassifier, CnnClassifier, TcnClassifier)
+    pooling = None if per_frame else getattr(getattr(model, "head", None), "pooling", "last")
+    suited = ("last",) if own else tuple(POOLINGS)
+    if pooling not in (None, *suited):
         raise UserError(
-            f"{type(model).__name__} cannot run in a stream. The models rnn_classifier, crnn, cnn "
-            "and tcn can."
+            f'config.model.pooling="{pooling}" needs the whole clip: train the model with '
+            f"{' or '.join(suited)}."
         )
-    head = model.head
-    if head.pooling is not None and head.pooling not in POOLINGS:
-        raise UserError(
-            f'config.model.pooling="{head.pooling}" needs the whole clip: train the model with '
-            f"one of {', '.join(POOLINGS)}."
-        )
+    if own:
+        return _own_model(model, variables, per_frame, source_delay)
+    assert isinstance(model, RnnClassifier | CrnnClassifier | CnnClassifier | TcnClassifier)
     params = variables["params"]
     layers: tuple[Stage, ...] = ()
     encode: Any
@@ -199,8 +201,8 @@ def stream_model(model: Model, variables: Variables, source_delay: int = 0) -> S
         encoder = model.encoder.clone(parent=None, name=None)
         if encoder.bidirectional:
             raise UserError(
-                "config.model.bidirectional reads from the end and cannot run in pieces: train the "
-                "model with False."
+                "A bidirectional model reads sound from its end: train it with "
+                "config.model.bidirectional=False."
             )
 
         def encode(carry, frames, counts):
@@ -211,13 +213,33 @@ def stream_model(model: Model, variables: Variables, source_delay: int = 0) -> S
             carry = encoder.initial_carry(streams)
             return jax.tree.map(lambda zero: zero.astype(dtype), carry)
 
+    head = model.head.clone(pooling=None, parent=None, name=None)
     return StreamModel(
         Chain(layers, source_delay),
         encode,
         initial_carry,
-        None if head.pooling is None else POOLINGS[head.pooling],
-        head.clone(pooling=None, parent=None, name=None),
+        None if pooling is None else POOLINGS[pooling],
+        functools.partial(head.apply, {"params": params["head"]}),  # type: ignore[arg-type]
         params["head"],
+    )
+
+
+def _own_model(model: Model, variables: Variables, per_frame: bool, delay: int) -> StreamModel:
+    """Returns a model of an experiment file, which has a state of its own."""
+    model.initial_state(1)  # raises an error if there is none
+
+    def encode(state: Any, frames: jax.Array, counts: jax.Array) -> EncoderOutput:
+        outputs: Any = model.apply(variables, frames, counts, state=state)
+        values = outputs.values if per_frame else outputs.values[:, None]
+        return EncoderOutput(values, counts, values[:, -1], outputs.state)
+
+    return StreamModel(
+        Chain((), delay),
+        encode,
+        lambda streams, units, dtype: model.initial_state(streams),
+        None if per_frame else POOLINGS["last"],
+        lambda encoded: encoded.frames,
+        {},
     )
 
 

@@ -36,6 +36,12 @@ class Span(NamedTuple):
     end: jax.Array
 
 
+def endless(values: jax.Array) -> Span:
+    """Returns a piece of streams that began long ago, or with zeros, and that go on."""
+    begin = jnp.full(values.shape[0], -OPEN)
+    return Span(values, begin, -begin)
+
+
 class Window(NamedTuple):
     """The source frames that an output reads: output t reads those from t * step - before.
 

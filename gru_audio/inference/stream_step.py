@@ -42,6 +42,11 @@ class StreamStep:
         return self.frontend.step * self.model.layers.step
 
     @property
+    def new(self) -> int:
+        """The largest number of new outputs of a stream in a step."""
+        return self.chunk // self.hop if self.model.pooling is None else 1
+
+    @property
     def window(self) -> int:
         """Samples of a window of the frontend."""
         return self.frontend.windows[0].size
@@ -121,7 +126,7 @@ def stream_step(trained: TrainedModel, chunk_ms: float) -> StreamStep:
     program = trained.program()
     variables = {"params": trained.weights.params, **trained.weights.model_state}
     frontend = Chain(frontend_stages(program.frontend))
-    model = stream_model(program.model, variables, frontend.delay)
+    model = stream_model(program.model, variables, program.task.per_frame, frontend.delay)
     hop = frontend.step * model.layers.step
     chunk = hop * max(1, round(chunk_ms * trained.signal.rate / 1000 / hop))
     return StreamStep(frontend, trained.normalisation, model, chunk, trained.signal.shape)
