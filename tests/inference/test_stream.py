@@ -153,7 +153,9 @@ def test_the_step_is_a_pure_function(stream):
     jax.tree.map(np.testing.assert_array_equal, again, states[2])
 
 
-@pytest.mark.parametrize("changes", [{"frontend.name": "pcen"}, {"model.name": "crnn"}])
+@pytest.mark.parametrize(
+    "changes", [{"frontend.name": "pcen"}, {"model.name": "crnn", "model.conv_norm": False}]
+)
 def test_a_long_stream_does_not_drift(changes):
     trained = made({"task.name": "ctc", **changes})
     sound = noise(60 * RATE)
