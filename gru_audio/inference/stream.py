@@ -190,8 +190,8 @@ class Stream:
         Returns:
           The new outputs of each stream.
         """
-        lengths = self._full if lengths is None else lengths.astype(np.int32)
-        restart = self._none if restart is None else restart
+        lengths = self._full if lengths is None else np.asarray(lengths, np.int32)
+        restart = self._none if restart is None else np.asarray(restart, bool)
         if restart.any():
             self._heard[restart] = self._outputs[restart] = 0
         self._state, pieces = self._advance(self._state, self._floats(samples), lengths, restart)
