@@ -323,7 +323,7 @@ class Stream:
                 f"shape {self._static.shape}."
             )
         if samples.dtype.kind == "f":
-            return samples.astype(np.float32)
+            return samples.astype(np.float32, copy=False)
         return self.trained.signal.floats(samples)
 
 

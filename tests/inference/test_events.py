@@ -101,15 +101,12 @@ def test_live_sound_is_a_stream_with_the_events_of_the_whole(model, recording, c
     assert len(whole) > 20 and events == whole
 
 
-def test_windows_of_live_sound(model, songs, recording, capsys):
+def test_windows_of_live_sound(model, recording, capsys):
     predictor(model, as_json=True, window=1.0).live(blocks_of(recording, 700))
     events, told = objects(capsys)
     assert len(events) > 20 and not told
     onsets = [event["onset"] for event in events]
     assert onsets == sorted(onsets)
-    both = train(songs, tiny({**SONGS, "model.bidirectional": True}), 1)
-    predictor(both, as_json=True).live(blocks_of(recording[:8000], 700))
-    assert "Each window is computed anew. A bidirectional model" in objects(capsys)[1]
 
 
 def test_a_label_track_is_of_one_file(model, songs, capsys):

@@ -1,5 +1,6 @@
 """A model on windows: the same scores as for cut clips, and skipping if it is too slow."""
 
+import json
 import time
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gru_audio.audio.live import cut
+from gru_audio.inference.labels import Labels
 from gru_audio.inference.windows import (
     Pace,
     label_live,
@@ -104,6 +106,15 @@ def test_no_sound_has_no_windows(trained):
     assert list(label_stream(window_streams(CAUSAL, 900, 900), [], 900, 900, smooth=1)) == []
     with pytest.raises(UserError, match="bidirectional"):
         window_streams(trained, SIZE, HOP)
+
+
+def test_live_labels_of_a_bidirectional_model_are_those_of_windows(trained, blocks, capsys):
+    options = {"top_k": 1, "threshold": None, "smooth": 1, "window": SIZE / RATE, "hop": HOP / RATE}
+    Labels(trained, True, **options).live(blocks)
+    captured = capsys.readouterr()
+    assert "Each window is computed anew: A bidirectional model" in captured.err
+    ends = [json.loads(line)["end"] for line in captured.out.splitlines()]
+    assert ends == [window.end / RATE for window in cut(blocks, SIZE, HOP)][: len(ends)]
 
 
 def test_a_slow_model_skips_windows(trained, blocks):
