@@ -113,8 +113,8 @@ def test_live_labels_of_a_bidirectional_model_are_those_of_windows(trained, bloc
     Labels(trained, True, **options).live(blocks)
     captured = capsys.readouterr()
     assert "Each window is computed anew: A bidirectional model" in captured.err
-    ends = [json.loads(line)["end"] for line in captured.out.splitlines()]
-    assert ends == [window.end / RATE for window in cut(blocks, SIZE, HOP)][: len(ends)]
+    ends = {json.loads(line)["end"] for line in captured.out.splitlines()}
+    assert ends and ends <= {window.end / RATE for window in cut(blocks, SIZE, HOP)}
 
 
 def test_a_slow_model_skips_windows(trained, blocks):
