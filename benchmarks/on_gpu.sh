@@ -9,7 +9,7 @@ folder=$1
 shift
 mkdir -p "$folder" || exit
 failed=0
-for name in recurrence kernels cells step input sweep memory convolution frontend scaling; do
+for name in recurrence kernels cells step input sweep memory convolution frontend streaming scaling; do
     check=
     [ $name = recurrence ] && check=--check
     echo "== $name"

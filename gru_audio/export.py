@@ -14,8 +14,8 @@ its recurrent nodes. litert is a step for phones. safetensors has the weights on
 them by the names of PyTorch.
 
 --from sound: the file reads samples and contains the frontend. --from features: it reads the
-frames of the frontend. --stream: it reads the next frames of a sequence, and the state after the
-frames before. The model must be causal, and litert needs it.
+frames of the frontend. --stream: it reads the next frames of a sequence, or the next --chunk_ms of
+sound, and the state after those before. litert needs it. The model must not be bidirectional.
 
 Each file is run before it is delivered. Its outputs may differ from those of the model by
 --tolerance; otherwise it is named *.failed, and the exit code is 1. docs/export.md has the details.
@@ -37,7 +37,8 @@ _RUN = flags.DEFINE_string("run", None, "The run, if the workdir has several.")
 _FORMAT = flags.DEFINE_string("format", None, f"One of {', '.join(FORMATS)}.", required=True)
 _OUT = flags.DEFINE_string("out", None, "The folder that gets the files.", required=True)
 _FROM = flags.DEFINE_enum("from", "features", SOURCES, "What the file reads.")
-_STREAM = flags.DEFINE_bool("stream", False, "Read a chunk of frames, and a state.")
+_STREAM = flags.DEFINE_bool("stream", False, "Read a chunk of a sequence, and a state.")
+_CHUNK_MS = flags.DEFINE_float("chunk_ms", 20.0, "Chunks of a stream of sound.", 0.1, 60_000.0)
 _TOLERANCE = flags.DEFINE_float(
     "tolerance",
     1e-5,
@@ -73,7 +74,7 @@ def main(_: Sequence[str]) -> int:
     result = read_json(workdir.run(run) / "result.json")
     if result is not None and wrong_result(result, run):
         result = None  # `sweep --status` tells what is wrong with it
-    function = make_function(trained, _FROM.value, _STREAM.value)
+    function = make_function(trained, _FROM.value, _STREAM.value, _CHUNK_MS.value)
     try:
         file, largest = deliver(function, chosen, out, _TOLERANCE.value, description, result)
     except Inexact as error:

@@ -29,14 +29,17 @@ middle. --threshold replaces the thresholds of the classes.
 
 --live labels the sound of the microphone (extra [live]), one window every --hop, until Ctrl-C.
 --follow FILE does the same with a WAV file that another program writes. --follow=- reads 16-bit
-samples of one channel at --rate from standard input until they end. --experiment names the
-experiment file if it defines components of the run, such as a cell or a model.
+samples of one channel at --rate from standard input until they end. A model that is not
+bidirectional computes while the sound arrives, in chunks of 20 ms, and events and text are printed
+as soon as they are known; the command prints the latency. A bidirectional model computes each
+window when it has ended. docs/streams.md has the details. --experiment names the experiment file if
+it defines components of the run, such as a cell or a model.
 
 A run with config.task.name=ctc gives text: the name of a clip and what is said in it, a line each.
 Of recordings and live sound, each stretch between pauses gets a line with its times. --json adds
 the times of words. --beam WIDTH searches instead of taking the best output of every frame, with the
 language model --lm and its weights, which `evaluate --beam WIDTH --lm` prints, and --lexicon. Live
-sound needs a causal model (config.model.bidirectional=False).
+sound needs a model with config.model.bidirectional=False.
 """
 
 import dataclasses

@@ -267,6 +267,7 @@ def test_a_file_is_followed_while_another_process_writes_it(
         errors = predicting.stderr.read()
     assert predicting.returncode == 0, errors
     assert "Traceback" not in errors
+    assert "Latency: at most" in errors
     told = re.search(r"0:00:([0-9.]+) heard, (\d+) windows labelled, (\d+) skipped", errors)
     assert (float(told[1]), int(told[2])) == (lines[-1]["end"], len(lines))
     assert int(told[2]) + int(told[3]) == round(lines[-1]["end"] * RATE - SIZE) // HOP + 1

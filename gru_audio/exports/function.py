@@ -1,5 +1,6 @@
 """The function that an export computes: a trained model of sound, of features, or of a chunk."""
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,9 @@ import numpy as np
 
 from gru_audio.audio.normalise import Normalisation
 from gru_audio.config import override
+from gru_audio.inference.stream import CHUNK_MS
+from gru_audio.inference.stream_stages import endless
+from gru_audio.inference.stream_step import StreamStep, stream_step
 from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.settings import UserError
 from gru_audio.training.step import Program, Weights
@@ -44,51 +48,85 @@ class Function:
     frames of each clip. The outputs are `outputs`, the logits (batch, outputs), or (batch, time,
     outputs) if the task is per frame, and `output_lengths` (batch,).
 
-    With `stream` the inputs are the next `features` of each sequence, all of which are valid, and
-    the `state_0`, `state_1` ... of the frames before. The outputs are `outputs` and `next_state_0`,
+    In a stream the inputs are the next `features` of each sequence, all of which are valid, and the
+    `state_0`, `state_1` ... of the frames before. The outputs are `outputs` and `next_state_0`,
     `next_state_1` ... The first states are zero.
+
+    A stream of sound reads a chunk (batch, samples) of `sound`. `lengths` (batch,) counts its valid
+    samples: fewer than all end a stream, and the last outputs come with the following chunks.
+    `restart` (batch,) is 1 where a new stream begins with the chunk, and 0 elsewhere. The first of
+    the `outputs` (batch, time, outputs) are new: `output_lengths` (batch,) of them.
 
     Attributes:
       trained: the model.
       program: its program.
       source: "sound" or "features".
       stream: see above.
+      chunk_ms: duration of a chunk of sound.
     """
 
     trained: TrainedModel
     program: Program
     source: str
     stream: bool
+    chunk_ms: float
+
+    @property
+    def of_chunks(self) -> bool:
+        """Whether it reads a stream of sound."""
+        return self.stream and self.source == "sound"
+
+    @functools.cached_property
+    def step(self) -> StreamStep:
+        """The step of a stream."""
+        return stream_step(self.trained, self.chunk_ms)
+
+    def first_state(self, batch: int) -> Any:
+        """Returns the state of a stream before its first piece."""
+        step = self.step
+        if self.source == "sound":
+            return step.initial(batch)
+        features = jnp.zeros((batch, 1, self.program.frontend.features))
+        return step.model.initial(endless(features))
 
     @property
     def states(self) -> tuple[Tensor, ...]:
         """The states of a stream, in the order of the layers; () for whole clips."""
         if not self.stream:
             return ()
-        leaves = jax.tree.leaves(jax.eval_shape(lambda: self.program.model.initial_state(1)))
+        leaves = jax.tree.leaves(jax.eval_shape(lambda: self.first_state(1)))
         return tuple(
-            Tensor(f"state_{i}", (BATCH, *leaf.shape[1:])) for i, leaf in enumerate(leaves)
+            Tensor(f"state_{i}", (BATCH, *leaf.shape[1:]), str(leaf.dtype))
+            for i, leaf in enumerate(leaves)
         )
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
         """Descriptions of the inputs."""
+        lengths = Tensor("lengths", (BATCH,), "int32")
+        if self.of_chunks:
+            sound = Tensor("sound", (BATCH, self.step.chunk))
+            return sound, lengths, Tensor("restart", (BATCH,), "int32"), *self.states
         if self.source == "sound":
             signal = Tensor("sound", (BATCH, SAMPLES))
         else:
             signal = Tensor("features", (BATCH, TIME, self.program.frontend.features))
-        if self.stream:
-            return signal, *self.states
-        return signal, Tensor("lengths", (BATCH,), "int32")
+        return signal, *(self.states if self.stream else [lengths])
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:
         """Descriptions of the outputs."""
-        time = ("output_time",) if self.program.task.per_frame else ()
+        time: tuple[int | str, ...] = ()
+        if self.of_chunks:
+            time = (self.step.new,)
+        elif self.program.task.per_frame:
+            time = ("output_time",)
         outputs = Tensor("outputs", (BATCH, *time, self.program.task.outputs))
-        if self.stream:
-            return outputs, *(replace(s, name=f"next_{s.name}") for s in self.states)
-        return outputs, Tensor("output_lengths", (BATCH,), "int32")
+        lengths = Tensor("output_lengths", (BATCH,), "int32")
+        following = [replace(state, name=f"next_{state.name}") for state in self.states]
+        if self.stream and self.source == "features":
+            return outputs, *following
+        return outputs, lengths, *following
 
     @property
     def shortest(self) -> int:
@@ -108,18 +146,27 @@ class Function:
             return self._outputs(*inputs)
 
     def _outputs(self, signal: jax.Array, *others: jax.Array) -> tuple[jax.Array, ...]:
-        if self.source == "sound":
-            signal, lengths = self.program.frontend(signal, others[0])
-        variables = {"params": self.trained.weights.params, **self.trained.weights.model_state}
-        features, model = self.trained.normalisation(signal), self.program.model
         if self.stream:
-            state = jax.tree.unflatten(jax.tree.structure(model.initial_state(1)), others)
-            state, chunk = model.apply(variables, state, features, method="step")
-            return chunk.values, *jax.tree.leaves(state)
-        if self.source == "features":
-            (lengths,) = others
-        outputs: Any = model.apply(variables, features, lengths, train=False)
+            return self._next_outputs(signal, *others)
+        lengths = others[0]
+        if self.source == "sound":
+            signal, lengths = self.program.frontend(signal, lengths)
+        variables: Any = {"params": self.trained.weights.params}
+        variables |= self.trained.weights.model_state
+        features = self.trained.normalisation(signal)
+        outputs: Any = self.program.model.apply(variables, features, lengths, train=False)
         return outputs.values, outputs.lengths.astype(jnp.int32)
+
+    def _next_outputs(self, signal: jax.Array, *others: jax.Array) -> tuple[jax.Array, ...]:
+        step, tree = self.step, jax.tree.structure(self.first_state(1))
+        if self.source == "sound":
+            lengths, restart, *leaves = others
+            state, new = step(jax.tree.unflatten(tree, leaves), signal, lengths, restart != 0)
+            return new.values, new.counts, *jax.tree.leaves(state)
+        features = endless(self.trained.normalisation(signal))
+        after, new = step.model(jax.tree.unflatten(tree, others), features)
+        values = new.values if self.program.task.per_frame else new.values[:, 0]
+        return values, *jax.tree.leaves(after)
 
     def with_weights(self, weights: Weights, normalisation: Normalisation) -> "Function":
         """Returns the function with other weights."""
@@ -138,6 +185,8 @@ class Function:
         lengths = np.array(_FRAMES[:batch], np.int32)
         size = frames or (_CHUNK if self.stream else max(lengths[0], self.shortest))
         rows = batch or (2 if self.stream else len(lengths))
+        if self.of_chunks:
+            return self._chunk(batch or 2)
         if self.source == "sound":
             size = max(frontend.samples(int(lengths[0])), self.shortest) + frontend.hop // 2
             lengths = np.array([frontend.samples(int(n)) for n in lengths], np.int32)
@@ -152,38 +201,65 @@ class Function:
         states = [rng.standard_normal(shape, np.float32) / 2 for shape in shapes]
         return [features, *states]
 
+    def _chunk(self, batch: int) -> list[np.ndarray]:
+        """Returns inputs in the middle of streams, one of which ends and one of which begins."""
+        rng, step = np.random.default_rng(0), self.step
+        lengths, restart = np.full(batch, step.chunk, np.int32), np.zeros(batch, np.int32)
+        state, run = jax.tree.leaves(step.initial(batch)), jax.jit(self.__call__)
+        for _ in range(_CHUNK + step.flush):
+            sound = 0.1 * rng.standard_normal((batch, step.chunk), np.float32)
+            inputs: list[Any] = [sound, lengths, restart, *map(np.asarray, state)]
+            _, _, *state = run(*inputs)
+        lengths[0] //= 2
+        restart[1:] = 1
+        return inputs
 
-def make_function(trained: TrainedModel, source: str, stream: bool = False) -> Function:
+
+def make_function(
+    trained: TrainedModel, source: str, stream: bool = False, chunk_ms: float = CHUNK_MS
+) -> Function:
     """Returns the function of a trained model.
 
     Args:
       trained: the model.
       source: one of `gru_audio.exports.SOURCES`.
-      stream: whether it computes a chunk of a sequence from features and a state.
+      stream: whether it computes the next piece of a sequence from a state.
+      chunk_ms: see `Function`.
 
     Raises:
-      UserError: the model does not read sound, or cannot run in pieces.
+      UserError: the model does not read sound, or cannot run in a stream.
     """
     config = trained.config
     portable: dict[str, Any] = {"model.compute_dtype": "float32"}
     if "implementation" in config.model:  # this one runs on every platform
         portable |= {"model.implementation": "loop", "model.remat_frames": 0}
     trained = replace(trained, config=override(config, portable))
-    program = trained.program()
     if source == "sound" and not trained.signal.is_sound:
         raise UserError(
             f"{trained.about['run']} was trained on frames, not on sound: pass --from features."
         )
-    if stream:
-        if source != "features":
-            raise UserError("--stream takes features, not sound: pass --from features.")
-        program.model.initial_state(1)  # raises an error if there is no state
-        if not program.task.per_frame and config.model.pooling != "last":
-            raise UserError(
-                f'--stream: config.model.pooling="{config.model.pooling}" needs the whole clip. '
-                'Train the model with "last".'
-            )
-    return Function(trained, program, source, stream)
+    function = Function(trained, trained.program(), source, stream, chunk_ms)
+    if stream and source == "features":
+        _check_pieces(function)
+    elif stream:
+        assert function.step  # raises an error if the model cannot run in a stream
+    return function
+
+
+def _check_pieces(function: Function) -> None:
+    """Raises `UserError` if a model cannot run on pieces of any number of features."""
+    model = function.step.model
+    if model.layers.later or model.layers.step > 1:
+        raise UserError(
+            "--stream --from features needs a model without strides and later frames: pass "
+            "--from sound."
+        )
+    if any(np.any(leaf) for leaf in jax.tree.leaves(function.first_state(1))):
+        pooling = function.trained.config.model.pooling
+        raise UserError(
+            f'--stream --from features: config.model.pooling="{pooling}" does not begin with '
+            "zeros: pass --from sound."
+        )
 
 
 def difference(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:

@@ -15,13 +15,20 @@ from litert_converter.mlir import ir, passmanager
 from litert_converter.mlir._mlir_libs import converter_api_ext
 
 from gru_audio.exports.function import Function
+from gru_audio.settings import UserError
 
 BATCH, FRAMES = 1, 2
 _SIGNATURE = "serving_default"
 
 
 def encode(function: Function) -> bytes:
-    """Returns the file of a step over `FRAMES` frames of one stream."""
+    """Returns the file of a step over `FRAMES` frames of one stream.
+
+    Raises:
+      UserError: the function reads sound.
+    """
+    if function.source == "sound":
+        raise UserError("--format litert reads features: pass --from features.")
     arguments = [
         jax.ShapeDtypeStruct(array.shape, array.dtype) for array in function.example(BATCH, FRAMES)
     ]

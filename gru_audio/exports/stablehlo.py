@@ -23,8 +23,8 @@ def encode(function: Function) -> bytes:
     Raises:
       UserError: a part of the model cannot be exported for every length.
     """
-    (axis,) = {SAMPLES, TIME} & set(function.inputs[0].shape)
-    scope = export.SymbolicScope([f"{axis} >= {function.shortest}"])
+    free = {SAMPLES, TIME} & set(function.inputs[0].shape)
+    scope = export.SymbolicScope([f"{axis} >= {function.shortest}" for axis in free])
     arguments = [
         jax.ShapeDtypeStruct(
             export.symbolic_shape(", ".join(map(str, tensor.shape)) + ",", scope=scope),

@@ -14,9 +14,10 @@ import numpy as np
 from gru_audio.audio.io import LONGEST
 from gru_audio.audio.live import Window, cut
 from gru_audio.data.fields import Event
-from gru_audio.events.decode import DecoderStream
+from gru_audio.events.decode import Decoder, DecoderStream
 from gru_audio.events.formats import FORMATS, dcase
 from gru_audio.inference.predictor import Clip, Predictor
+from gru_audio.inference.stream import Stream
 from gru_audio.settings import UserError
 
 _BATCH = 4  # windows of a recording per model call
@@ -28,8 +29,9 @@ class EventLists(Predictor):
     """Prints the events of files, each as soon as it is certain.
 
     A clip is one window, as in an evaluation. A recording is cut into overlapping windows, and each
-    contributes the frames around its middle. The windows of live sound have the length of the
-    training examples, so an event is printed when it has ended and another window has arrived.
+    contributes the frames around its middle. Live sound is a stream, and an event is printed when
+    it has ended. If the model cannot run in a stream, or the user asks for windows, it is cut into
+    windows of the length of the training examples.
 
     Attributes:
       format: a key of `gru_audio.events.formats.FORMATS`.
@@ -79,10 +81,20 @@ class EventLists(Predictor):
 
     def live(self, blocks: Iterable[np.ndarray]) -> None:
         """Prints the events of live sound."""
-        size, hop = self._size_and_hop(self.limit if self.window else self.trained.longest)
-        self.trained.outputs([np.zeros(size, np.int16)], batch=1)  # compiles before sound arrives
         with contextlib.suppress(KeyboardInterrupt):
-            self._print(_LIVE, self._events(cut(blocks, size, hop), batch=1))
+            self._print(_LIVE, self._heard(blocks))
+
+    def _heard(self, blocks: Iterable[np.ndarray]) -> Iterator[list[Event]]:
+        """Yields the events of live sound that have become certain."""
+        size, hop = self._size_and_hop(self.limit if self.window else self.trained.longest)
+        stream = None
+        if not (self.window or self.hop):
+            stream = self.started(functools.partial(Stream.of, self.trained))
+        if stream:
+            yield from stream.events(blocks, self._decoder)
+            return
+        self.trained.outputs([np.zeros(size, np.int16)], batch=1)  # compiles before sound arrives
+        yield from self._events(cut(blocks, size, hop), batch=1)
 
     def _size_and_hop(self, size: int) -> tuple[int, int]:
         """Returns the samples of a window, and between the starts of two: whole frames."""
@@ -98,14 +110,18 @@ class EventLists(Predictor):
             )
         return size, hop
 
+    @property
+    def _decoder(self) -> Decoder:
+        decoder = self._program.task.decoder(self.trained.decoding)
+        if self.threshold is None:
+            return decoder
+        return replace(decoder, threshold=(self.threshold,) * len(decoder.threshold))
+
     def _events(self, windows: Iterable[Window], batch: int = _BATCH) -> Iterator[list[Event]]:
         """Yields the events of one sound that have become certain."""
         task = self._program.task
-        decoder = task.decoder(self.trained.decoding)
-        if self.threshold is not None:
-            decoder = replace(decoder, threshold=(self.threshold,) * len(decoder.threshold))
         step = task.times.step
-        stream = DecoderStream(decoder, step, task.times.first - step / 2)
+        stream = DecoderStream(self._decoder, step, task.times.first - step / 2)
         for frames in middles(self._frames(windows, batch)):
             yield stream.push(frames).named(task.output_names)
         yield stream.close().named(task.output_names)

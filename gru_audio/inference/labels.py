@@ -12,7 +12,14 @@ import numpy as np
 from gru_audio.audio.io import LONGEST
 from gru_audio.inference.predictor import Clip, Predictor, grouped
 from gru_audio.inference.printer import Printer, clock
-from gru_audio.inference.windows import Pace, label_live, label_recording
+from gru_audio.inference.segments import Found
+from gru_audio.inference.windows import (
+    Pace,
+    label_live,
+    label_recording,
+    label_stream,
+    window_streams,
+)
 from gru_audio.settings import UserError
 
 
@@ -91,8 +98,7 @@ class Labels(Predictor):
     def live(self, blocks: Iterable[np.ndarray]) -> None:
         """Shows the labels of every window, and at the end how many there were."""
         pace, labelled, seconds, late = Pace(self._hop / self.rate), 0, 0.0, False
-        windows = self._size, self._hop
-        found = label_live(self.trained, blocks, *windows, smooth=self.smooth, pace=pace)
+        found = self._heard(blocks, pace)
         with contextlib.suppress(KeyboardInterrupt), self._printer.live() as show:
             for window in found:
                 if pace.skipped and not late:
@@ -106,3 +112,11 @@ class Labels(Predictor):
             f"{clock(seconds)} heard, {labelled} windows labelled, {pace.skipped} skipped",
             file=sys.stderr,
         )
+
+    def _heard(self, blocks: Iterable[np.ndarray], pace: Pace) -> Iterator[Found]:
+        """Returns the labels of the windows of live sound."""
+        size, hop = self._size, self._hop
+        stream = self.started(functools.partial(window_streams, self.trained, size, hop))
+        if stream is None:
+            return label_live(self.trained, blocks, size, hop, smooth=self.smooth, pace=pace)
+        return label_stream(stream, blocks, size, hop, smooth=self.smooth)

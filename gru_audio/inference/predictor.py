@@ -2,12 +2,15 @@
 
 import abc
 import itertools
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from gru_audio.inference.stream import Stream
 from gru_audio.inference.trained_model import TrainedModel
+from gru_audio.settings import UserError
 
 Clip = tuple[str, np.ndarray]  # the name of a file, and its int16 samples (n,) at the model's rate
 
@@ -43,6 +46,16 @@ class Predictor(abc.ABC):
     def rate(self) -> int:
         """The model's sample rate in Hz."""
         return self.trained.signal.rate
+
+    def started(self, start: Callable[[], Stream]) -> Stream | None:
+        """Starts streams and prints their latency; None, and why, if the model cannot."""
+        try:
+            stream = start()
+        except UserError as error:
+            print(f"Each window is computed anew: {error}", file=sys.stderr)
+            return None
+        print(f"Latency: {stream.latency}", file=sys.stderr)
+        return stream
 
     @abc.abstractmethod
     def clips(self, clips: Iterable[Clip]) -> None:

@@ -72,7 +72,7 @@ class Transcriber:
           clips: N signals of the kind that the model was trained on.
           batch: clips per model call; each value is compiled once.
         """
-        return [_log_softmax(logits) for logits in self.trained.outputs(clips, batch)]
+        return [log_softmax(logits) for logits in self.trained.outputs(clips, batch)]
 
     def ids(self, log_probs: np.ndarray) -> tuple[int, ...]:
         """Decodes log-probabilities (frames, outputs) to token ids."""
@@ -157,6 +157,7 @@ def read_language_model(trained: TrainedModel, path: str) -> Ngram:
     return ngram
 
 
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns log-probabilities of logits (..., outputs)."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

@@ -19,10 +19,12 @@ import numpy as np
 
 from gru_audio.inference.predictor import Clip, Predictor, grouped
 from gru_audio.inference.printer import clock
+from gru_audio.inference.stream import Stream
 from gru_audio.inference.transcriber import (
     Transcriber,
     Transcript,
     beam_search,
+    log_softmax,
     read_language_model,
 )
 from gru_audio.settings import UserError
@@ -87,20 +89,20 @@ class Transcripts(Predictor):
     def live(self, blocks: Iterable[np.ndarray]) -> None:
         """Prints sentences; a terminal, or JSON, also shows what the current one is so far.
 
-        Every half second the model transcribes all sound since the last pause. It keeps no state.
+        Each sentence is a stream of its own, which begins in the pause before it.
 
         Raises:
-          UserError: the model is not causal, so what it has heard changes with all that follows.
+          UserError: the model cannot run in a stream.
         """
-        model = self.trained.program().model
-        if not model.causal:
-            raise UserError(
-                f"{self.trained.about['run']} reads sound in both directions, so it cannot "
-                f"transcribe live sound: train a model with {model.look_ahead}."
-            )
+        try:
+            stream = Stream.of(self.trained)
+        except UserError as error:
+            run = self.trained.about["run"]
+            raise UserError(f"{run} cannot transcribe live sound: {error}") from error
+        print(f"Latency: {stream.latency}", file=sys.stderr)
         found, is_partial, heard = Transcript("", ()), False, 0
         with contextlib.suppress(KeyboardInterrupt):
-            for found, is_partial, samples in self._heard(blocks):
+            for found, is_partial, samples in self._heard(stream, blocks):
                 heard = samples
                 if not is_partial or self.as_json:
                     self._print(found, {"partial": True} if is_partial else {})
@@ -142,18 +144,27 @@ class Transcripts(Predictor):
                 first, waiting = first + stop, waiting[stop:]
         yield first, waiting
 
-    def _heard(self, blocks: Iterable[np.ndarray]) -> Iterator[tuple[Transcript, bool, int]]:
+    def _heard(
+        self, stream: Stream, blocks: Iterable[np.ndarray]
+    ) -> Iterator[tuple[Transcript, bool, int]]:
         """Yields sentences of live sound, whether each is partial, and the samples so far."""
+        transcript = self._transcriber.transcript
         first, heard, waiting = 0, 0, np.zeros(0, np.int16)
+        log_probs = np.zeros((0, self._transcriber.tokens.outputs), np.float32)
         piece = round(_PARTIAL * self.rate)
         for sound, _ in _windows(blocks, piece, piece):
             heard, waiting = heard + len(sound), np.concatenate([waiting, sound])
-            (log_probs,) = self._transcriber.log_probs([waiting], batch=1)
+            (new,) = stream.push(sound)
+            log_probs = np.concatenate([log_probs, log_softmax(new.values)])
             while stop := self._end(log_probs):
-                yield self._transcriber.transcript(log_probs[:stop], first), False, heard
-                first, log_probs = first + stop, log_probs[stop:]
-                waiting = waiting[stop * self._step :]
-            yield self._transcriber.transcript(log_probs, first), True, heard
+                yield transcript(log_probs[:stop], first), False, heard
+                first, waiting = first + stop, waiting[stop * self._step :]
+                stream.restart()
+                (new,) = stream.push(waiting)
+                log_probs = log_softmax(new.values)
+            yield transcript(log_probs, first), True, heard
+        (new,) = stream.close()
+        yield transcript(np.concatenate([log_probs, log_softmax(new.values)]), first), True, heard
 
     def _end(self, log_probs: np.ndarray) -> int:
         """Returns the number of frames of the first sentence; 0 if it may not have ended.

@@ -45,8 +45,13 @@ class CausalConv(nn.Module):
     dtype: jax.typing.DTypeLike | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps (batch, time, channels) to (batch, time, features)."""
+    def __call__(self, x: jax.Array, before: jax.Array | None = None) -> jax.Array:
+        """Maps (batch, time, channels) to (batch, time, features).
+
+        Args:
+          x: the frames.
+          before: the (kernel_size - 1) * dilation frames before them; None: zeros.
+        """
         time, channels = x.shape[1:]
         shape = (self.kernel_size, channels, self.features)
         kernel = self.param("kernel", INITIALISERS[self.kernel_init], shape)
@@ -57,7 +62,10 @@ class CausalConv(nn.Module):
 
         # One matrix product: inside a loop on a CPU, XLA's convolution is many times slower.
         offsets = [i * self.dilation for i in range(self.kernel_size)]
-        padded = jnp.pad(x, ((0, 0), (offsets[-1], 0), (0, 0)))
+        if before is None:
+            padded = jnp.pad(x, ((0, 0), (offsets[-1], 0), (0, 0)))
+        else:
+            padded = jnp.concatenate([before.astype(x.dtype), x], axis=1)
         read = jnp.concatenate([padded[:, start : start + time] for start in offsets], axis=-1)
         return read @ kernel.reshape(-1, self.features) + bias
 

@@ -17,6 +17,7 @@ from benchmarks import (
     memory,
     recurrence,
     scaling,
+    streaming,
     sweep,
 )
 from benchmarks.experiment import make_setting, plain, source_of
@@ -49,6 +50,17 @@ def printed(rows):
     console = Console(record=True, width=200, file=io.StringIO())
     harness.show({"host": harness.host(), "rows": rows}, console)
     return console.export_text()
+
+
+def test_streaming():
+    rows = rows_of(streaming.measure(QUICK, streams=(1,)))
+    assert all("failed" not in row for row in rows)
+    names = [row["contestant"] for row in rows]
+    assert names[:2] == ["ours, Stream.push of sound", "ours, from sound"]
+    for row in rows:
+        assert row["error"] < 1e-5
+        assert 0 < row["median_ms"] <= row["p99_ms"]
+    assert "real time" in printed(rows)
 
 
 def test_contestants_take_turns():

@@ -62,9 +62,9 @@ def test_a_stream_in_pieces_is_the_whole_clip(cell):
     ("changes", "why"),
     [
         ({"model.bidirectional": True}, "config.model.bidirectional"),
-        ({"model.pooling": "mean"}, 'config.model.pooling="mean" needs the whole clip'),
-        ({"model.name": "tcn"}, "cannot run in pieces"),
-        ({"model.name": "crnn"}, "cannot run in pieces"),
+        ({"model.pooling": "max"}, 'config.model.pooling="max" does not begin with zeros'),
+        ({"model.pooling": "multi_head_attention"}, "needs the whole clip"),
+        ({"model.name": "crnn"}, "strides and later frames: pass --from sound"),
     ],
 )
 def test_streams_that_are_refused(changes, why):
@@ -72,9 +72,40 @@ def test_streams_that_are_refused(changes, why):
         function_of(changes, stream=True)
 
 
-def test_a_stream_of_sound_is_refused():
-    with pytest.raises(UserError, match="--stream takes features"):
-        function_of(source="sound", stream=True)
+@pytest.mark.parametrize(
+    "changes", [{"model.pooling": "mean"}, {"model.name": "tcn"}, {"task.name": "ctc"}]
+)
+def test_features_in_pieces_of_other_models(changes):
+    whole, stream = function_of(changes), function_of(changes, stream=True)
+    features = whole.example(batch=2, frames=9)[0]
+    expected, _ = whole(features, np.array([9, 9]))
+    state = [np.zeros((2, *map(int, each.shape[1:])), np.float32) for each in stream.states]
+    step = jax.jit(stream.__call__)
+    first, *state = step(features[:, :4], *state)
+    outputs, *_ = step(features[:, 4:], *state)
+    if "task.name" in changes:
+        outputs = np.concatenate([first, outputs], axis=1)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_stream_of_sound_gives_the_outputs_of_whole_clips():
+    """Two streams at a time, the second of which begins later; the states are arbitrary."""
+    trained = made({"model.name": "crnn", "model.pooling": "attention"})
+    stream = make_function(trained, "sound", stream=True)
+    names = [tensor.name for tensor in stream.inputs]
+    assert names[:3] == ["sound", "lengths", "restart"] and names[3] == "state_0"
+    step, chunk = jax.jit(stream.__call__), stream.inputs[0].shape[1]
+    sounds = [clips()[0][: 9 * chunk + 50], clips()[1]]
+    state, last = stream.example()[3:], {}
+    for number in range(20):
+        sound, lengths = np.ones((2, chunk), np.float32), np.zeros(2, np.int32)
+        for row, start in enumerate((0, 3)):
+            part = sounds[row][max(0, number - start) * chunk :][:chunk] * (number >= start)
+            sound[row, : len(part)], lengths[row] = part / 32768, len(part)
+        restart = np.array([number == 0, number == 3], np.int32)
+        outputs, counts, *state = step(sound, lengths, restart, *state)
+        last |= {row: outputs[row, 0] for row in (0, 1) if counts[row]}
+    np.testing.assert_allclose([last[0], last[1]], trained.outputs(sounds), rtol=1e-5, atol=1e-5)
 
 
 def test_exports_compute_in_float32():

@@ -89,6 +89,15 @@ def test_a_stream_of_outputs_for_every_frame():
     assert_runs_alike(writer, function_of({"task.name": "ctc"}, stream=True))
 
 
+@pytest.mark.parametrize(
+    ("changes", "source"),
+    [({}, "sound"), ({"model.pooling": "mean"}, "features"), ({"model.name": "tcn"}, "features")],
+)
+def test_streams_that_are_not_covered(changes, source):
+    with pytest.raises(UserError, match="--format stablehlo covers all streams"):
+        writer.encode(function_of(changes, source, stream=True))
+
+
 def test_clips_that_are_shorter_than_a_kernel():
     changes = {"model.name": "cnn", "model.pooling": "max", "model.conv_padding": "valid"}
     function = function_of(changes | {"model.conv": ("3 5x3 pool 4x1",)})

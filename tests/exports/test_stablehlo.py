@@ -62,6 +62,18 @@ def test_streams():
     assert_runs_alike(stablehlo, function_of({"model.cell": "lstm"}, stream=True))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"frontend.name": "pcen", "frontend.deltas": 1, "frontend.stack": 2},
+        {"task.name": "ctc"} | CONV,
+        {"model.name": "tcn", "model.pooling": "max"},
+    ],
+)
+def test_streams_of_sound(changes):
+    assert_runs_alike(stablehlo, function_of(changes, "sound", stream=True))
+
+
 def test_a_frontend_that_is_not_covered():
     with pytest.raises(UserError, match=r'config.frontend.name="pcen": pass --from features'):
         stablehlo.encode(function_of({"frontend.name": "pcen"}, "sound"))

@@ -1,6 +1,7 @@
 """Lists of events of files and of live sound."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -80,11 +81,25 @@ def test_windows_of_a_recording_give_almost_the_events_of_the_whole(model, recor
     assert abs(len(whole) - len(cut)) <= 0.1 * len(whole)
 
 
-def test_live_sound_is_like_a_recording(model, recording, capsys):
+def objects(capsys):
+    captured = capsys.readouterr()
+    return [json.loads(line) for line in captured.out.splitlines()], captured.err
+
+
+def test_live_sound_is_a_stream_with_the_events_of_the_whole(model, recording, capsys):
     predictor(model, as_json=True).live(blocks_of(recording, 700))
-    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert len(events) > 20
+    events, told = objects(capsys)
     assert events[0].keys() == {"file", "onset", "offset", "label"}
+    assert re.search(r"Latency: at most [0-9.]+ ms: window 32, look-ahead 0, chunk 20", told)
+    predictor(model, as_json=True).clips([("live", recording)])
+    whole, _ = objects(capsys)
+    assert len(whole) > 20 and events == whole
+
+
+def test_windows_of_live_sound(model, recording, capsys):
+    predictor(model, as_json=True, window=1.0).live(blocks_of(recording, 700))
+    events, told = objects(capsys)
+    assert len(events) > 20 and not told
     onsets = [event["onset"] for event in events]
     assert onsets == sorted(onsets)
 

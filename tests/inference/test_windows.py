@@ -1,5 +1,6 @@
 """A model on windows: the same scores as for cut clips, and skipping if it is too slow."""
 
+import json
 import time
 
 import numpy as np
@@ -8,11 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gru_audio.audio.live import cut
-from gru_audio.inference.windows import Pace, label_live, label_recording
+from gru_audio.inference.labels import Labels
+from gru_audio.inference.windows import (
+    Pace,
+    label_live,
+    label_recording,
+    label_stream,
+    window_streams,
+)
+from gru_audio.settings import UserError
+from tests.exports.models import RATE, made
 from tests.tones import tiny
 from tests.trained import train
 
 SIZE, HOP = 2000, 700
+CAUSAL = made({"model.pooling": "mean", "frontend.deltas": 1})
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +69,52 @@ def test_live_windows_have_the_same_scores_and_smoothing_is_a_running_mean(train
     for i, window in enumerate(smooth):
         mean = scores[max(0, i - 2) : i + 1].mean(axis=0)
         np.testing.assert_allclose(window.probabilities, mean, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "hop"), [(2000, 640), (1900, 160), (3200, 3200), (5000, 1600)])
+@pytest.mark.parametrize("total", [100, 1900, 5000, 8001])
+@pytest.mark.parametrize("smooth", [1, 2])
+def test_streams_give_the_labels_of_windows(size, hop, total, smooth):
+    sound = np.random.default_rng(0).integers(-9000, 9000, total).astype(np.int16)
+    blocks = np.split(sound, range(333, total, 333))
+    patient = Pace(hop=1e9)
+    expected = list(label_live(CAUSAL, blocks, size, hop, smooth=smooth, pace=patient))
+    stream = window_streams(CAUSAL, size, hop)
+    found = list(label_stream(stream, blocks, size, hop, smooth=smooth))
+    assert [(f.start, f.end) for f in found] == [(f.start, f.end) for f in expected]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
+
+
+def test_the_label_of_a_window_comes_with_its_last_sample():
+    arrived = 0
+
+    def arriving():
+        nonlocal arrived
+        for _ in range(3 * RATE // 160):
+            arrived += 160
+            yield np.zeros(160, np.int16)
+
+    stream = window_streams(CAUSAL, RATE // 2, RATE // 4)
+    assert stream.streams == 3  # two, and the delay of deltas
+    delay = stream.flush * stream.chunk
+    for window in label_stream(stream, arriving(), RATE // 2, RATE // 4, smooth=1):
+        assert window.end <= arrived <= window.end + delay
+
+
+def test_no_sound_has_no_windows(trained):
+    assert list(label_stream(window_streams(CAUSAL, 900, 900), [], 900, 900, smooth=1)) == []
+    with pytest.raises(UserError, match="bidirectional"):
+        window_streams(trained, SIZE, HOP)
+
+
+def test_live_labels_of_a_bidirectional_model_are_those_of_windows(trained, blocks, capsys):
+    options = {"top_k": 1, "threshold": None, "smooth": 1, "window": SIZE / RATE, "hop": HOP / RATE}
+    Labels(trained, True, **options).live(blocks)
+    captured = capsys.readouterr()
+    assert "Each window is computed anew: A bidirectional model" in captured.err
+    ends = {json.loads(line)["end"] for line in captured.out.splitlines()}
+    assert ends and ends <= {window.end / RATE for window in cut(blocks, SIZE, HOP)}
 
 
 def test_a_slow_model_skips_windows(trained, blocks):

@@ -71,14 +71,16 @@ class Pcen(Derived):
     def __call__(self, waveform: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
         energy = self.source.mel_power(waveform, lengths)
         level = smoothed(energy, self.smoothing)
+        return self.compressed(energy, level), self.source.frames(lengths)
+
+    def compressed(self, energy: jax.Array, level: jax.Array) -> jax.Array:
+        """Returns the features of mel power and its smoothed level, both (B, T, F)."""
         # Computes (x + bias)^power - bias^power without cancellation.
         relative = energy * (self.source.floor + level) ** -self.gain
         if self.bias:
             growth = jnp.expm1(self.power * jnp.log1p(relative / self.bias))
-            features = self.bias**self.power * growth
-        else:
-            features = relative**self.power
-        return features, self.source.frames(lengths)
+            return self.bias**self.power * growth
+        return relative**self.power
 
 
 def smoothed(x: jax.Array, weight: float) -> jax.Array:

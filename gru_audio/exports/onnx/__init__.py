@@ -42,6 +42,8 @@ def encode(function: Function) -> bytes:
             f'--format onnx does not cover config.model.name="{name}". --format stablehlo covers '
             "every model."
         )
+    if function.stream:
+        _check_stream(function)
     graph = Graph()
     signal, *others = (tensor.name for tensor in function.inputs)
     lengths, states = None, others
@@ -63,6 +65,17 @@ def encode(function: Function) -> bytes:
         graph.add("Cast", lengths, to=INT32, name="output_lengths")
     producer = f"gru_audio {gru_audio.__version__}"
     return graph.encode(function.inputs, function.outputs, producer)
+
+
+def _check_stream(function: Function) -> None:
+    """Raises `UserError` if a stream is not covered."""
+    model = function.program.model
+    covered = isinstance(model, RnnClassifier) and model.head.pooling in (None, "last")
+    if function.source == "sound" or not covered:
+        raise UserError(
+            "--format onnx --stream covers features, the model rnn_classifier, and outputs for "
+            'every frame or the pooling "last". --format stablehlo covers all streams.'
+        )
 
 
 def run(function: Function, data: bytes, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
