@@ -10,6 +10,7 @@ import numpy as np
 from gru_audio.data.fields import Event
 from gru_audio.events.decode import Decoder, DecoderStream, Events
 from gru_audio.inference.trained_model import TrainedModel
+from gru_audio.settings import UserError
 from gru_audio.tasks.events import SoundEvents
 
 _BATCH = 32  # clips per model call
@@ -22,10 +23,17 @@ class Detector:
     Attributes:
       trained: the model.
       threshold: the threshold of all classes; None: those chosen on the validation split.
+
+    Raises:
+      UserError: the threshold is not in [0, 1].
     """
 
     trained: TrainedModel
     threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise UserError(f"threshold={self.threshold} must be at least 0 and at most 1.")
 
     @functools.cached_property
     def _task(self) -> SoundEvents:

@@ -1,5 +1,6 @@
 """Labels clips with a trained model of classes or tags."""
 
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gru_audio.inference.trained_model import TrainedModel
+from gru_audio.tasks.task import Task
 
 _BATCH = 32  # clips per model call
 _THRESHOLD = 0.5  # least probability of a predicted tag
@@ -50,6 +52,10 @@ class Labeller:
 
     trained: TrainedModel
 
+    @functools.cached_property
+    def _task(self) -> Task:
+        return self.trained.program().task
+
     def probabilities(self, clips: Sequence[np.ndarray], batch: int = _BATCH) -> np.ndarray:
         """Returns the probabilities of the labels of clips, float32 (N, labels).
 
@@ -63,9 +69,8 @@ class Labeller:
 
     def prediction(self, probabilities: np.ndarray) -> Prediction:
         """Returns the labels of a clip from their probabilities (labels,)."""
-        task = self.trained.program().task
-        found = ranked(task.output_names, probabilities)
-        if task.several:
+        found = ranked(self._task.output_names, probabilities)
+        if self._task.several:
             return Prediction(tuple(name for name, p in found.items() if p >= _THRESHOLD), found)
         return Prediction(tuple(found)[:1], found)
 

@@ -30,7 +30,7 @@ _BATCH = 32  # sounds per model call
 _METHODS = {"labels": "predict", "events": "events", "text": "transcribe"}  # by `Task.predicts`
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Gates:
     """The gates and states of the recurrent layers of a model over one sound.
 
@@ -52,7 +52,7 @@ class Gates:
         return f"<Gates over {len(self.times)} frames: {'; '.join(layers)}>"
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """A trained model.
 

@@ -57,7 +57,7 @@ def _read(name: str, sound: Any, rate: float | None, signal: Signal, shortest: i
     elif hasattr(sound, "__array__"):
         steps = _of_array(name, np.asarray(sound), rate, signal)
     else:
-        raise UserError(f"{name} is a {type(sound).__name__}, not a file name or an array.")
+        raise UserError(f"{name} is of type {type(sound).__name__}, not a file name or an array.")
     if len(steps) < shortest:
         raise UserError(
             f"{name} is too short: it has {len(steps)} samples at {signal.rate} Hz, and one frame "

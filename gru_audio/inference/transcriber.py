@@ -84,6 +84,8 @@ class Transcriber:
             if lm or lexicon:
                 raise UserError("--lm and --lexicon need a beam search: add --beam 16 (beam=16).")
             return cls(trained)
+        if beam < 1:
+            raise UserError(f"beam={beam} must be at least 1.")
         ngram = read_language_model(trained, lm) if lm else None
         search = beam_search(trained, beam, ngram, lexicon=lexicon)
         return cls(trained, replace(search, alpha=lm_weight, beta=word_bonus))

@@ -77,6 +77,8 @@ def test_events_are_those_of_the_command(models, capsys):
     assert [{"file": "a", **event._asdict()} for event in found] == printed
     assert model.predict(sounds[0], RATE) == model.events(sounds[0], RATE)
     assert not model.events(sounds[0], RATE, threshold=1.0)
+    with pytest.raises(UserError, match="threshold=nan must be"):
+        model.events(sounds[0], RATE, threshold=float("nan"))
 
 
 @pytest.mark.parametrize("options", [{}, {"beam": 4, "lexicon": True}])
@@ -90,6 +92,14 @@ def test_texts_are_those_of_the_command(models, spelled_source, capsys, options)
     assert len(found[0].words) == len(found[0].text.split())
     if not options:
         assert model.predict(sounds, RATE) == found
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"beam": 0}, "beam=0 must be"), ({"lexicon": True}, "beam=16")]
+)
+def test_options_of_text_that_cannot_be_used(models, sound, options, message):
+    with pytest.raises(UserError, match=message):
+        models["text"][0].transcribe(sound, RATE, **options)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -149,7 +159,7 @@ def test_arrays_are_resampled_as_files_are(classes, sound, tmp_path):
         (np.zeros(4000, bool), RATE, "holds bool, not numbers"),
         (np.full(4000, 1000.0), RATE, "reaches 1000, .* divide 16-bit values by 32768"),
         (np.zeros(100), RATE, "too short: it has 100 samples .* needs 256"),
-        ([0.1, 0.2], RATE, "Sound 0 of the list is a float"),
+        ([0.1, 0.2], RATE, "Sound 0 of the list is of type float"),
         (3, RATE, "not int"),
         ("missing.wav", None, "missing.wav cannot be read: No such file"),
         (["tests"], None, "tests: not a regular file"),
