@@ -42,7 +42,8 @@ class Detector:
         return task
 
     @functools.cached_property
-    def _decoder(self) -> Decoder:
+    def decoder(self) -> Decoder:
+        """The decoder of the events."""
         decoder = self._task.decoder(self.trained.decoding)
         if self.threshold is None:
             return decoder
@@ -64,7 +65,7 @@ class Detector:
         Args:
           frames: probabilities (frames, outputs).
         """
-        return self._named(self._decoder.decode(frames, *self._step_and_begin))
+        return self._named(self.decoder.decode(frames, *self._step_and_begin))
 
     def stream(self, parts: Iterable[np.ndarray]) -> Iterator[list[Event]]:
         """Yields the events of a sound as they become certain.
@@ -72,7 +73,7 @@ class Detector:
         Args:
           parts: consecutive probabilities (frames, outputs).
         """
-        stream = DecoderStream(self._decoder, *self._step_and_begin)
+        stream = DecoderStream(self.decoder, *self._step_and_begin)
         for part in parts:
             yield self._named(stream.push(part))
         yield self._named(stream.close())
