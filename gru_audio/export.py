@@ -64,6 +64,7 @@ def main(_: Sequence[str]) -> int:
     from gru_audio.exports.delivery import Inexact, deliver
     from gru_audio.exports.function import make_function
     from gru_audio.inference.trained_model import TrainedModel, load_model
+    from gru_audio.reports.scores import scores_of_run
     from gru_audio.sweeps.status import read_json, wrong_result
     from gru_audio.sweeps.workdir import Workdir
 
@@ -75,8 +76,9 @@ def main(_: Sequence[str]) -> int:
     if result is not None and wrong_result(result, run):
         result = None  # `sweep --status` tells what is wrong with it
     function = make_function(trained, _FROM.value, _STREAM.value, _CHUNK_MS.value)
+    about = description, result, scores_of_run(workdir.root, run)
     try:
-        file, largest = deliver(function, chosen, out, _TOLERANCE.value, description, result)
+        file, largest = deliver(function, chosen, out, _TOLERANCE.value, *about)
     except Inexact as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

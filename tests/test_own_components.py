@@ -6,12 +6,14 @@ import jax
 import numpy as np
 import pytest
 
+import gru_audio
 from gru_audio.command import load_experiment
 from gru_audio.config import differences, flatten, override, read_config
 from gru_audio.data.source import open_source
 from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.nn.cells import CELLS
 from gru_audio.nn.layer import Layer
+from gru_audio.nn.models import MODELS
 from gru_audio.nn.size import model_size
 from gru_audio.settings import UserError
 from gru_audio.tasks.classification import Classification
@@ -54,6 +56,9 @@ def test_it_trains_is_stored_and_scores(data_dir, tmp_path, path, chosen):
         {"run": "one"},
     )
     trained.save(tmp_path)
+    for table, name in ((CELLS, "sru"), (MODELS, "perceptron")):
+        table.pop(name, None)  # as in another process
+    assert gru_audio.load(tmp_path, experiment=path).run == "one"
     clips, labels = source.signals([0, 1, 2]), source.values("label")[:3]
     before = trained.scores(clips, labels)
     after = TrainedModel.load(tmp_path).scores(clips, labels)

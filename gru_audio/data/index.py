@@ -29,6 +29,7 @@ DESCRIPTION = "source.json"
 COLUMNS = "columns.npz"
 INPUTS = "inputs.npz"
 SPLIT, LENGTH, CLIP = "split", "length", "clip"  # columns of every data set
+UNKNOWN_LICENCE = "unknown, ask the source of the data"
 
 _CHECKSUM, _FILES = "checksum", "files"  # keys of the description
 _EDGE = 1 << 16  # bytes

@@ -41,6 +41,7 @@ class Source:
       fingerprint: a hash of all values, labels and their order.
       records: path and number of clips of each record file, in the order of the rows.
       builder: the name of the builder class.
+      licence: the licence of the data, as their source states it.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Source:
     fingerprint: str
     records: tuple[tuple[str, int], ...]
     builder: str = ""
+    licence: str = index.UNKNOWN_LICENCE
 
     def __len__(self) -> int:
         return len(self.columns[index.LENGTH])
@@ -200,6 +202,7 @@ def _read(folder: epath.Path) -> Source:
         fingerprint=str(description["fingerprint"]),
         records=records,
         builder=str(dict(description.get("settings", {})).get("builder", "")),
+        licence=str(description.get("licence", index.UNKNOWN_LICENCE)),
     )
 
 

@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gru_audio.config import differences, read_config
+from gru_audio.data.index import UNKNOWN_LICENCE
 from gru_audio.exports.function import Function
 from gru_audio.nn.size import count_parameters
+from gru_audio.tasks.scale import Interval
 
 _MOST_LABELS = 50
 _USES = {
@@ -16,7 +18,10 @@ _USES = {
 
 
 def model_card(
-    function: Function, description: Mapping[str, Any], result: Mapping[str, Any] | None
+    function: Function,
+    description: Mapping[str, Any],
+    result: Mapping[str, Any] | None,
+    intervals: Mapping[str, Interval],
 ) -> str:
     """Returns the card as Markdown.
 
@@ -24,13 +29,20 @@ def model_card(
       function: what is exported.
       description: the content of `model.json`.
       result: the run's `result.json`; None: unknown.
+      intervals: the test metrics by name, with their intervals; {}: unknown.
     """
-    sections = _use, _data, _scores, _config, _made
-    parts = ("\n".join(section(function, description, result)) for section in sections)
+    sections = (
+        _use(function, description),
+        _data(function, result or {}),
+        _scores(result or {}, intervals),
+        _config(description),
+        _made(description),
+    )
+    parts = ("\n".join(section) for section in sections)
     return f"# {_text(description['run'])}\n\n" + "\n\n".join(parts) + "\n"
 
 
-def _use(function: Function, description: Mapping[str, Any], _: Any) -> Iterator[str]:
+def _use(function: Function, description: Mapping[str, Any]) -> Iterator[str]:
     parameters = count_parameters(function.program.model, function.trained.weights.params)
     yield f"A model of {parameters:,} parameters in the file `{description['file']}`."
     if function.source == "sound":
@@ -55,41 +67,51 @@ def _use(function: Function, description: Mapping[str, Any], _: Any) -> Iterator
         yield f"\nLabels, in the order of the outputs: {shown}{more}."
 
 
-def _data(function: Function, _: Any, result: Mapping[str, Any] | None) -> Iterator[str]:
-    config = function.trained.config
+def _data(function: Function, result: Mapping[str, Any]) -> Iterator[str]:
+    config, about = function.trained.config, function.trained.about
     yield "## Data\n"
     yield f"- Data set: {_text(config.data.name)}; task: {config.task.name}."
-    for role, count in ((result or {}).get("examples") or {}).items():
+    for role, count in (result.get("examples") or {}).items():
         yield f"- Examples, {role}: {count:,}."
     yield (
-        "- Licence: the data set's own. It is not stored with the model; look it up before you "
-        "pass the model on."
+        f"- Licence of the data: {_text(about.get('licence', UNKNOWN_LICENCE))}. Check whether it "
+        "allows you to pass the model on."
     )
 
 
-def _scores(function: Function, _: Any, result: Mapping[str, Any] | None) -> Iterator[str]:
+def _scores(result: Mapping[str, Any], intervals: Mapping[str, Interval]) -> Iterator[str]:
     yield "## Scores\n"
-    scores = (result or {}).get("metrics") or {}
+    scores = result.get("metrics") or {}
     if not scores:
         yield "Unknown: the run has no result."
         return
     names = list(dict.fromkeys(name for of_role in scores.values() for name in of_role))
     yield "| metric | " + " | ".join(scores) + " |\n|---" + "|---:" * len(scores) + "|"
     for name in names:
-        values = (of_role.get(name) for of_role in scores.values())
-        shown = ("-" if value is None else f"{value:.4f}" for value in values)
+        shown = [_score(of_role.get(name)) for of_role in scores.values()]
+        if "test" in scores and name in intervals and intervals[name].is_interval:
+            low, high = intervals[name].low, intervals[name].high
+            shown[list(scores).index("test")] += f" [{low:.4f}, {high:.4f}]"
         yield f"| {name} | " + " | ".join(shown) + " |"
-    yield "\nThese are scores of one run. The report of the sweep gives intervals."
+    yield (
+        "\nThese are scores of one run. Brackets are 95 % intervals over the test examples, or "
+        "over their speakers or recordings. They do not contain the variation between seeds, which "
+        "the report of the sweep shows."
+    )
 
 
-def _config(function: Function, description: Mapping[str, Any], _: Any) -> Iterator[str]:
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _config(description: Mapping[str, Any]) -> Iterator[str]:
     yield "## Config\n"
     yield "What differs from the defaults:\n"
     for name, value in differences(read_config(description["model"]["config"])).items():
         yield f"- `{name}`: {_text(value)}"
 
 
-def _made(function: Function, description: Mapping[str, Any], _: Any) -> Iterator[str]:
+def _made(description: Mapping[str, Any]) -> Iterator[str]:
     yield "## Export\n"
     yield (
         "Largest difference from the model on `check.npz`: "

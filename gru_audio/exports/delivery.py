@@ -17,6 +17,7 @@ from gru_audio.exports.card import model_card
 from gru_audio.exports.function import Function, difference
 from gru_audio.files import write_atomically
 from gru_audio.settings import UserError
+from gru_audio.tasks.scale import Interval
 
 
 class Inexact(UserError):
@@ -30,6 +31,7 @@ def deliver(
     tolerance: float,
     model: Mapping[str, Any],
     result: Mapping[str, Any] | None,
+    intervals: Mapping[str, Interval],
 ) -> tuple[epath.Path, float]:
     """Writes a function in a format, if its outputs in the format's runtime are right.
 
@@ -43,6 +45,7 @@ def deliver(
       tolerance: the largest allowed difference; see `difference`.
       model: the description of the trained model.
       result: the run's `result.json`; None: unknown.
+      intervals: the test metrics by name, with their intervals; {}: unknown.
 
     Returns:
       The path of the file, and the largest difference of its outputs.
@@ -72,7 +75,8 @@ def deliver(
         description |= {"batch": module.BATCH, "time": module.FRAMES}
     write_atomically(file, data)
     write_atomically(directory / "check.npz", npz.encode(check))
-    write_atomically(directory / "model_card.md", model_card(function, description, result))
+    card = model_card(function, description, result, intervals)
+    write_atomically(directory / "model_card.md", card)
     write_atomically(directory / "model.json", json.dumps(description, indent=1))
     return file, largest
 

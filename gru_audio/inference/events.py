@@ -6,17 +6,17 @@ import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
+from gru_audio.audio.frontends.frontend import Frontend
 from gru_audio.audio.io import LONGEST
 from gru_audio.audio.live import Window, cut
 from gru_audio.data.fields import Event
-from gru_audio.events.decode import Decoder, DecoderStream
 from gru_audio.events.formats import FORMATS, dcase
-from gru_audio.inference.predictor import Clip, Predictor
+from gru_audio.inference.detector import Detector
+from gru_audio.inference.predictor import Clip, Predictor, grouped
 from gru_audio.inference.stream import Stream
 from gru_audio.settings import UserError
 
@@ -65,15 +65,20 @@ class EventLists(Predictor):
         return super().limit if self.window is None else round(self.window * self.rate)
 
     @functools.cached_property
-    def _program(self) -> Any:
-        return self.trained.program()
+    def _detector(self) -> Detector:
+        return Detector(self.trained, self.threshold)
+
+    @functools.cached_property
+    def _frontend(self) -> Frontend:
+        return self.trained.program().frontend
 
     def clips(self, clips: Iterable[Clip]) -> None:
         """Prints the events of clips."""
         if self.format == "dcase" and not self.as_json:
             print(dcase({}), end="")  # the names of the columns
-        for name, samples in clips:
-            self._print(name, self._events([Window(0, samples)]))
+        for names, sounds in grouped(clips):
+            for name, frames in zip(names, self._detector.frames(sounds), strict=True):
+                self._print(name, [self._detector.events(frames)])
 
     def recording(self, name: str, blocks: Iterable[np.ndarray]) -> None:
         """Prints the events of a recording."""
@@ -91,18 +96,18 @@ class EventLists(Predictor):
         if not (self.window or self.hop):
             stream = self.started(functools.partial(Stream.of, self.trained))
         if stream:
-            yield from stream.events(blocks, self._decoder)
+            yield from stream.events(blocks, self._detector)
             return
         self.trained.outputs([np.zeros(size, np.int16)], batch=1)  # compiles before sound arrives
         yield from self._events(cut(blocks, size, hop), batch=1)
 
     def _size_and_hop(self, size: int) -> tuple[int, int]:
         """Returns the samples of a window, and between the starts of two: whole frames."""
-        frame, hop = self._program.frontend.hop, size / 2
+        frame, hop = self._frontend.hop, size / 2
         if self.hop is not None:
             hop = self.hop * self.rate
         hop = frame * max(1, round(hop / frame))
-        least = hop + self._program.frontend.samples(1)
+        least = hop + self._frontend.samples(1)
         if least > size:
             raise UserError(
                 f"--hop ({hop / self.rate:g} s) must be shorter than --window "
@@ -110,38 +115,24 @@ class EventLists(Predictor):
             )
         return size, hop
 
-    @property
-    def _decoder(self) -> Decoder:
-        decoder = self._program.task.decoder(self.trained.decoding)
-        if self.threshold is None:
-            return decoder
-        return replace(decoder, threshold=(self.threshold,) * len(decoder.threshold))
-
     def _events(self, windows: Iterable[Window], batch: int = _BATCH) -> Iterator[list[Event]]:
         """Yields the events of one sound that have become certain."""
-        task = self._program.task
-        step = task.times.step
-        stream = DecoderStream(self._decoder, step, task.times.first - step / 2)
-        for frames in middles(self._frames(windows, batch)):
-            yield stream.push(frames).named(task.output_names)
-        yield stream.close().named(task.output_names)
+        return self._detector.stream(middles(self._frames(windows, batch)))
 
     def _frames(self, windows: Iterable[Window], batch: int) -> Iterator[tuple[int, np.ndarray]]:
         """Yields for each window the number of its first frame, and its probabilities (n, outputs).
 
         A window that does not begin at a frame of the recording begins at the next one.
         """
-        hop, windows = self._program.frontend.hop, iter(windows)
+        hop, windows = self._frontend.hop, iter(windows)
         while group := list(itertools.islice(windows, batch)):
             sounds = [window.samples[-window.start % hop :] for window in group]
-            outputs = self.trained.outputs(sounds, batch=batch)
-            for window, values in zip(group, outputs, strict=True):
-                yield -(-window.start // hop), np.asarray(self._program.task.probabilities(values))
+            for window, frames in zip(group, self._detector.frames(sounds, batch), strict=True):
+                yield -(-window.start // hop), frames
 
     def _print(self, name: str, found: Iterable[list[Event]]) -> None:
         empty = True
         for events in found:
-            events = [event._replace(onset=max(0.0, event.onset)) for event in events]
             empty = empty and not events
             if self.as_json:
                 lines = [json.dumps({"file": name, **event._asdict()}) + "\n" for event in events]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gru_audio.audio.io import LONGEST
+from gru_audio.inference.labeller import Labeller
 from gru_audio.inference.predictor import Clip, Predictor, grouped
 from gru_audio.inference.printer import Printer, clock
 from gru_audio.inference.segments import Found
@@ -80,10 +81,9 @@ class Labels(Predictor):
 
     def _labelled(self, clips: Iterable[Clip]) -> Iterator[tuple[str, np.ndarray]]:
         """Yields the names and the probabilities (classes,) of clips."""
+        model = Labeller(self.trained) if self.window is None else self.trained
         for names, sounds in grouped(clips):
-            if self.window is None:
-                sounds = [self.trained.middle(samples) for samples in sounds]
-            yield from zip(names, self.trained.probabilities(sounds), strict=True)
+            yield from zip(names, model.probabilities(sounds), strict=True)
 
     def recording(self, name: str, blocks: Iterable[np.ndarray]) -> None:
         """Prints the stretches of time with one label, or as JSON every window."""

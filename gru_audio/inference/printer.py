@@ -1,6 +1,7 @@
 """Prints predicted labels as tables, lines, bars on a terminal, or JSON."""
 
 import contextlib
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from gru_audio.inference.labeller import ranked
 from gru_audio.inference.segments import Found, segments
 
 _WIDTH = 1000  # columns of a table in a file
@@ -101,10 +103,8 @@ class Printer:
         """Returns the most probable labels in order; none if the first is below the threshold."""
         if self.threshold is not None and probabilities.max() < self.threshold:
             return []
-        order = np.argsort(-probabilities)[: self.top_k]
-        return [
-            {"label": self.class_names[c], "probability": float(probabilities[c])} for c in order
-        ]
+        first = itertools.islice(ranked(self.class_names, probabilities).items(), self.top_k)
+        return [{"label": label, "probability": probability} for label, probability in first]
 
 
 def plain_console() -> Console:

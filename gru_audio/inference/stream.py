@@ -12,15 +12,15 @@ different times. `Stream.step` is a pure function, for programs that keep the st
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import special
 
 from gru_audio.data.fields import Event
-from gru_audio.events.decode import Decoder, DecoderStream
+from gru_audio.inference.detector import Detector
+from gru_audio.inference.labeller import activated
 from gru_audio.inference.stream_step import State, StreamStep, stream_step
 from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.inference.transcriber import Transcriber, Transcript, log_softmax
@@ -265,22 +265,17 @@ class Stream:
             yield from zip(new.seconds.tolist(), self.probabilities(new.values), strict=True)
 
     def events(
-        self, blocks: Iterable[np.ndarray], decoder: Decoder | None = None
+        self, blocks: Iterable[np.ndarray], detector: Detector | None = None
     ) -> Iterator[list[Event]]:
         """Yields the sound events of a single stream that became certain.
 
         Args:
           blocks: samples, as `push` takes them.
-          decoder: None: that of the model.
+          detector: None: with the thresholds of the model.
         """
-        task: Any = self._task
-        step = task.times.step
-        decoder = decoder or task.decoder(self.trained.decoding)
-        decoded = DecoderStream(decoder, step, task.times.first - step / 2)
-        for new in self._followed(blocks):
-            frames = np.asarray(task.probabilities(new.values))
-            yield decoded.push(frames).named(task.output_names)
-        yield decoded.close().named(task.output_names)
+        detector = detector or Detector(self.trained)
+        frames = (detector.probabilities(new.values) for new in self._followed(blocks))
+        yield from detector.stream(frames)
 
     def text(
         self, blocks: Iterable[np.ndarray], transcriber: Transcriber | None = None
@@ -300,9 +295,7 @@ class Stream:
 
     def probabilities(self, values: np.ndarray) -> np.ndarray:
         """Returns the probabilities of logits (..., outputs)."""
-        if self._task.activation == "sigmoid":
-            return special.expit(values)
-        return special.softmax(values, axis=-1)
+        return activated(self._task, values)
 
     def _followed(self, blocks: Iterable[np.ndarray]) -> Iterator[NewOutputs]:
         if self.streams > 1:

@@ -175,15 +175,31 @@ class TrainedModel:
         """The task's labels of one clip whose field value is unknown."""
         return self.program().task.labels(self.field.arrays([None]) if self.field else ())
 
-    def gates(self, clips: Sequence[np.ndarray]) -> list[dict[str, dict[str, np.ndarray]]]:
-        """Computes the gates of the recurrent layers on whole clips of any length.
+    def gates(
+        self, clips: Sequence[np.ndarray], batch: int = _BATCH
+    ) -> list[dict[str, dict[str, np.ndarray]]]:
+        """Computes the gates and states of the recurrent layers on whole clips of any length.
+
+        Args:
+          clips: N signals of the kind that the model was trained on.
+          batch: clips per model call; each value is compiled once.
 
         Returns:
-          For each clip: layer name -> gate name -> (frames, hidden); see `gru_audio.nn.gates`.
+          For each clip: layer name -> gate or state name -> (frames, hidden); see
+          `gru_audio.nn.gates`.
 
         Raises:
           UserError: the model has no recurrent layers.
         """
+        rows = self._map(self._gates, clips, size=batch)
+        return [
+            jax.tree.map(lambda gate, length=row.lengths: gate[:length], row.layers) for row in rows
+        ]
+
+    @functools.cached_property
+    def _gates(self) -> Callable[[Batch], Gates]:
+        """The function from a batch to the gates; compiled once for each shape."""
+        weights, normalisation = jax.device_put((self.weights, self.normalisation))
         program = self.program()
 
         @jax.jit
@@ -192,10 +208,7 @@ class TrainedModel:
             variables = {"params": weights.params, **weights.model_state}
             return gates_of(program.model, variables, inputs, lengths)
 
-        rows = self._map(lambda batch: gates(self.weights, self.normalisation, batch), clips)
-        return [
-            jax.tree.map(lambda gate, length=row.lengths: gate[:length], row.layers) for row in rows
-        ]
+        return functools.partial(gates, weights, normalisation)
 
     def _map(
         self,

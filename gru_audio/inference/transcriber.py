@@ -4,8 +4,8 @@ import functools
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -37,10 +37,13 @@ class Word(NamedTuple):
 
 
 class Transcript(NamedTuple):
-    """A text with its words."""
+    """A text with its words; `str` gives the text."""
 
     text: str
     words: tuple[Word, ...]
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,38 @@ class Transcriber:
 
     trained: TrainedModel
     search: BeamSearch | None = None
+
+    @classmethod
+    def of(
+        cls,
+        trained: TrainedModel,
+        beam: int | None = None,
+        lm: str | None = None,
+        lm_weight: float = 0.5,
+        word_bonus: float = 1.0,
+        lexicon: bool = False,
+    ) -> Self:
+        """Returns the transcriber with these options, which are flags of `predict`.
+
+        Args:
+          trained: the model.
+          beam: width of a beam search; None: greedy decoding.
+          lm: an ARPA file with a language model of words.
+          lm_weight, word_bonus: see `BeamSearch`.
+          lexicon: whether texts may have the words of the training texts only.
+
+        Raises:
+          UserError: the options do not go together, or the language model cannot be used.
+        """
+        if beam is None:
+            if lm or lexicon:
+                raise UserError("--lm and --lexicon need a beam search: add --beam 16 (beam=16).")
+            return cls(trained)
+        if beam < 1:
+            raise UserError(f"beam={beam} must be at least 1.")
+        ngram = read_language_model(trained, lm) if lm else None
+        search = beam_search(trained, beam, ngram, lexicon=lexicon)
+        return cls(trained, replace(search, alpha=lm_weight, beta=word_bonus))
 
     @functools.cached_property
     def tokens(self) -> Tokens:

@@ -12,7 +12,7 @@ import itertools
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,15 +20,8 @@ import numpy as np
 from gru_audio.inference.predictor import Clip, Predictor, grouped
 from gru_audio.inference.printer import clock
 from gru_audio.inference.stream import Stream
-from gru_audio.inference.transcriber import (
-    Transcriber,
-    Transcript,
-    beam_search,
-    log_softmax,
-    read_language_model,
-)
+from gru_audio.inference.transcriber import Transcriber, Transcript, log_softmax
 from gru_audio.settings import UserError
-from gru_audio.text.beam import BeamSearch
 from gru_audio.text.tokens import BLANK, SPACE
 
 _PAUSE = 0.5  # seconds without a token, between two sentences
@@ -60,16 +53,8 @@ class Transcripts(Predictor):
 
     @functools.cached_property
     def _transcriber(self) -> Transcriber:
-        return Transcriber(self.trained, self._search())
-
-    def _search(self) -> BeamSearch | None:
-        if self.beam is None:
-            if self.lm or self.lexicon:
-                raise UserError("--lm and --lexicon need a beam search: add --beam 16.")
-            return None
-        ngram = read_language_model(self.trained, self.lm) if self.lm else None
-        search = beam_search(self.trained, self.beam, ngram, lexicon=self.lexicon)
-        return replace(search, alpha=self.lm_weight, beta=self.word_bonus)
+        options = self.beam, self.lm, self.lm_weight, self.word_bonus, self.lexicon
+        return Transcriber.of(self.trained, *options)
 
     def clips(self, clips: Iterable[Clip]) -> None:
         """Prints the name and the text of each clip, or a line of JSON with times of words."""

@@ -1,4 +1,4 @@
-"""The gates of trained layers over time, for inspection.
+"""The gates and states of trained layers over time, for inspection.
 
 They are computed with the equations of the cells, in float32 or wider. Their names are those of the
 cell's `activations`: "update", "reset", "forget", ..., and "candidate". In a GRU (see `cells.py`)
@@ -22,11 +22,11 @@ from gru_audio.settings import UserError, choose
 
 @struct.dataclass
 class Gates:
-    """The gates of all recurrent layers of a model for one batch.
+    """The gates and states of all recurrent layers of a model for one batch.
 
     Attributes:
-      layers: path of the layer in the model ("encoder/forward_0") -> name of the gate -> array
-        (batch, time, hidden), in the order of the frames; zero past an example's length.
+      layers: path of the layer in the model ("encoder/forward_0") -> name of the gate or state ->
+        array (batch, time, hidden), in the order of the frames; zero past an example's length.
       lengths: int (batch,), input frames of the layers. A convolutional front may subsample, so
         they may be smaller than the input frames of the model.
     """
@@ -42,7 +42,7 @@ def gates_of_layer(
     lengths: jax.Array | None = None,
     carry: Carry | None = None,
 ) -> dict[str, jax.Array]:
-    """Computes the gates of one layer.
+    """Computes the gates and states of one layer.
 
     Args:
       layer: only its cell, units and direction matter.
@@ -52,7 +52,8 @@ def gates_of_layer(
       carry: the initial carry; None: zeros.
 
     Returns:
-      Name of the gate -> (batch, time, hidden); zero past an example's length.
+      Name of the gate or state -> (batch, time, hidden); zero past an example's length. States are
+      those after each frame, before a projection.
     """
     cell = choose("cell", layer.cell, CELLS)
     inputs = jnp.swapaxes(inputs, 0, 1)
@@ -67,7 +68,8 @@ def gates_of_layer(
         projections, valid = frame
         new, gates = cell.step_with_activations(recurrent, carry, projections)
         carry = tuple(jnp.where(valid, n, o) for n, o in zip(new, carry, strict=True))
-        return carry, {name: jnp.where(valid, gate, 0) for name, gate in gates.items()}
+        found = {**gates, **dict(zip(cell.carry, carry, strict=True))}
+        return carry, {name: jnp.where(valid, value, 0) for name, value in found.items()}
 
     frames = (project(params, inputs, len(cell.gates)), valid[..., None])
     _, gates = jax.lax.scan(step, carry, frames, reverse=layer.reverse)
@@ -77,7 +79,7 @@ def gates_of_layer(
 def gates_of(
     model: nn.Module, variables: Mapping[str, Any], features: jax.Array, lengths: jax.Array
 ) -> Gates:
-    """Computes the gates of all recurrent layers of a model or of an `Encoder`.
+    """Computes the gates and states of all recurrent layers of a model or of an `Encoder`.
 
     Args:
       model: a module with the arguments features and lengths.

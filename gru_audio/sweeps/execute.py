@@ -226,6 +226,7 @@ def _finish(
             about={
                 "run": run.name,
                 "data_fingerprint": planned.source.fingerprint,
+                "licence": planned.source.licence,
                 "environment": planned.description["environment"],
             },
         )

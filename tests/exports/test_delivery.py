@@ -11,6 +11,7 @@ from gru_audio.data import npz
 from gru_audio.exports import FORMATS, Format
 from gru_audio.exports.delivery import Inexact, deliver
 from gru_audio.exports.function import make_function
+from gru_audio.reports.statistics import Estimate
 from gru_audio.settings import UserError
 from tests.exports.models import description, made
 
@@ -22,12 +23,15 @@ RESULT = {
 }
 
 
+INTERVALS = {"accuracy": Estimate(0.5, 0.443, 0.557), "loss": Estimate(1, 1, 1, is_interval=False)}
+
+
 def delivered(folder, form="stablehlo", result=RESULT, tolerance=1e-5, stream=False, **about):
     trained = made()
     trained.about.update(about)
     function = make_function(trained, "features" if stream else "sound", stream)
     model = description(trained)
-    return deliver(function, FORMATS[form], folder, tolerance, model, result)
+    return deliver(function, FORMATS[form], folder, tolerance, model, result, INTERVALS)
 
 
 def test_the_description_is_that_of_the_file(tmp_path):
@@ -50,7 +54,7 @@ def test_the_description_is_that_of_the_file(tmp_path):
 
 def test_the_first_output_of_ctc_is_the_blank(tmp_path):
     function = make_function(made({"task.name": "ctc"}), "features")
-    deliver(function, FORMATS["stablehlo"], tmp_path, 1e-5, description(function.trained), None)
+    deliver(function, FORMATS["stablehlo"], tmp_path, 1e-5, description(function.trained), None, {})
     described = json.loads((tmp_path / "model.json").read_text())
     assert described["labels"] == ["<blank>", "a", "b", " "]
     assert described["outputs"][0]["shape"] == ["batch", "output_time", 4]
@@ -69,12 +73,12 @@ def test_the_names_and_shapes_of_states(tmp_path):
 
 
 def test_the_model_card(tmp_path):
-    delivered(tmp_path, run="<b>|one|</b>")
+    delivered(tmp_path, run="<b>|one|</b>", licence="CC BY 4.0")
     card = (tmp_path / "model_card.md").read_text()
     assert card.startswith("# \\<b\\>\\|one\\|\\</b\\>\n")
-    for text in ("8000 Hz", "low, middle, high", "Examples, train: 1,200", "Licence"):
+    for text in ("8000 Hz", "low, middle, high", "Examples, train: 1,200", "data: CC BY 4.0."):
         assert text in card
-    assert "| accuracy | 0.7500 | 0.5000 |" in card
+    assert "| accuracy | 0.7500 | 0.5000 [0.4430, 0.5570] |" in card
     assert "| loss | 0.5000 | - |" in card
     assert "`model.hidden`: 5" in card
     assert "implementation" not in card  # that of the export is not that of the run
@@ -82,7 +86,9 @@ def test_the_model_card(tmp_path):
 
 def test_a_card_without_a_result(tmp_path):
     delivered(tmp_path, result=None)
-    assert "Unknown: the run has no result." in (tmp_path / "model_card.md").read_text()
+    card = (tmp_path / "model_card.md").read_text()
+    assert "Unknown: the run has no result." in card
+    assert "Licence of the data: unknown, ask the source of the data." in card
 
 
 def test_an_inexact_file_is_not_delivered(tmp_path):

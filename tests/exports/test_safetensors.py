@@ -23,7 +23,7 @@ def exported(tmp_path):
     """A folder, as `export` leaves it."""
     function = make_function(made({"model.cell": "lstm"}), "features")
     model = description(function.trained)
-    deliver(function, FORMATS["safetensors"], tmp_path, 1e-6, model, None)
+    deliver(function, FORMATS["safetensors"], tmp_path, 1e-6, model, None, {})
     return tmp_path
 
 

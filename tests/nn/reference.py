@@ -98,7 +98,7 @@ def layer(cell, params, frames, carry, *, reverse=False):
 
 
 def layer_gates(cell, params, frames, carry, *, reverse=False):
-    """Name of the gate -> (time, hidden) of one example, as `layer` takes it."""
+    """Name of the gate or state -> (time, hidden) of one example, as `layer` takes it."""
     return _run(cell, params, frames, carry, reverse)[1]
 
 
@@ -111,6 +111,6 @@ def _run(cell, params, frames, carry, reverse):
     for frame in frames[::order]:
         carry, now = STEPS[cell](frame, carry, params)
         outputs.append(carry[0])
-        gates.append(now)
+        gates.append(now | dict(zip("hc", carry, strict=False)))
     by_name = {name: np.stack([now[name] for now in gates[::order]]) for name in gates[0]}
     return np.stack(outputs[::order]), by_name, carry

@@ -54,6 +54,7 @@ class An4(ClipBuilder):
     VERSION = tfds.core.Version("1.0.0")
     fields: Mapping[str, type[Field]] = {"text": TextField, "speaker": ClassField}
     homepage = "http://www.speech.cs.cmu.edu/databases/an4/"
+    licence = "that of CMU for AN4, free for any purpose if the notice is kept"
     suffixes: ClassVar[tuple[str, ...]] = (".sph", ".wav", ".flac", ".ogg")
 
     def __init__(

@@ -31,6 +31,7 @@ class Birdsong(ClipBuilder):
     VERSION = tfds.core.Version("1.0.0")
     fields = dict.fromkeys(("events",), EventsField)
     homepage = "https://doi.org/10.6084/m9.figshare.3470165.v1"
+    licence = "CC BY 4.0"
 
     def __init__(
         self,

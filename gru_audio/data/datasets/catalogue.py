@@ -16,6 +16,7 @@ from gru_audio.audio.io import Audio, BadAudio, decode
 from gru_audio.data.datasets.clips import SKIP, Clip, ClipBuilder, problem_of_name
 from gru_audio.data.datasets.records import STORED, kind_of
 from gru_audio.data.fields import ClassField, EventsField, NumberField, TagsField, TextField
+from gru_audio.data.index import UNKNOWN_LICENCE
 from gru_audio.settings import UserError
 
 _OWN = re.compile(r"[a-z]\w*(/[\w.-]+)?(:\d+\.\d+\.\d+)?")  # NAME/CONFIG:VERSION
@@ -53,7 +54,9 @@ class Catalogue(ClipBuilder):
           UserError: TFDS has no such audio data set, or needs TensorFlow for it.
         """
         self._dataset = dataset
-        features = self._builder(Path(data_dir)).info.features
+        info = self._builder(Path(data_dir)).info
+        self.licence = info.redistribution_info.license or UNKNOWN_LICENCE
+        features = info.features
         sounds = _of_type(features, tfds.features.Audio)
         if len(sounds) != 1:
             raise UserError(

@@ -47,11 +47,13 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
       progress: called with (clips read, all clips) after each clip; may be replaced.
       verified: a text on what was verified by checksums or counts.
       remarks: notes for the user on how the clips were chosen; `clips` adds to them.
+      licence: the licence of the data, as their source states it.
     """
 
     fields: Mapping[str, type[Field]]
     _archive: Any = None  # the user's --archive, if any
     homepage: ClassVar[str | None] = None
+    licence: str = index.UNKNOWN_LICENCE
 
     def __init_subclass__(cls, **kwargs: Any):
         # The TFDS registry already has a spoken_digit.
@@ -140,6 +142,7 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
             **({} if self.signal.is_sound else {"signal": _described(self.signal)}),
             "settings": self.settings,
             "verified": self.verified,
+            "licence": self.licence,
             "records": self._records(),
             "remarks": [*self.remarks, *ledger.remarks()],
             **ledger.description(),

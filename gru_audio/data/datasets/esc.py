@@ -36,6 +36,7 @@ class Esc50(ClipBuilder):
     VERSION = tfds.core.Version("2.0.0")
     fields = classes("label", "fold")
     homepage = "https://github.com/karolpiczak/ESC-50"
+    licence = "CC BY-NC 3.0"
     classes: ClassVar[int] = 50
 
     def __init__(
@@ -71,6 +72,7 @@ class Esc50(ClipBuilder):
 class Esc10(Esc50):
     """ESC-10: the ten-class subset of ESC-50; see `Esc50`."""
 
+    licence = "CC BY 3.0"
     classes = 10
 
     def _has(self, row: Row) -> bool:

@@ -46,6 +46,7 @@ class SpeechCommands(ClipBuilder):
     VERSION = tfds.core.Version("0.0.2")
     fields = classes("command", "word", "speaker")
     homepage = "https://arxiv.org/abs/1804.03209"
+    licence = "CC BY 4.0"
 
     def __init__(
         self,

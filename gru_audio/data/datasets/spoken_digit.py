@@ -33,6 +33,7 @@ class SpokenDigit(ClipBuilder):
     VERSION = tfds.core.Version("1.0.10")
     fields = classes("digit", "speaker")
     homepage = "https://github.com/Jakobovski/free-spoken-digit-dataset"
+    licence = "CC BY-SA 4.0"
 
     def __init__(
         self,

@@ -31,6 +31,7 @@ class Synthetic(ClipBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
+    licence = "none, random numbers"
     fields = classes()
     steps: ClassVar[int | dict[str, int]]
     sizes: ClassVar[dict[str, int]]

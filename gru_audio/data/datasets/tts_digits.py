@@ -62,6 +62,7 @@ class TtsDigits(ClipBuilder):
     VERSION = tfds.core.Version("1.0.0")
     fields = classes("digit", "voice")
     homepage = "https://github.com/espeak-ng/espeak-ng"
+    licence = "none stated, eSpeak NG makes the speech"
 
     def __init__(self, *, data_dir: Path | str, sample_rate: int = 16000, on_bad_file: str = SKIP):
         super().__init__(data_dir=data_dir, sample_rate=sample_rate, on_bad_file=on_bad_file)

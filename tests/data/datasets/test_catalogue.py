@@ -44,7 +44,9 @@ class TinySounds(tfds.core.GeneratorBasedBuilder):
 
     def _info(self):
         features = tfds.features.FeaturesDict(self.features)
-        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+        return tfds.core.DatasetInfo(
+            builder=self, features=features, disable_shuffling=True, license="CC0 1.0"
+        )
 
     def _split_generators(self, dl_manager):
         return {
@@ -94,6 +96,7 @@ def test_sounds_splits_and_class_fields(tmp_path):
     prepare("tfds:tiny_sounds", tmp_path)
     source = open_source("tfds_tiny_sounds", tmp_path)
     assert source.signal.rate == RATE
+    assert source.licence == "CC0 1.0"
     assert counts(source, "word", "speaker") == {
         ("train", "yes", ""): 3,
         ("train", "no", "ann"): 3,

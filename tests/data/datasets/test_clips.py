@@ -11,6 +11,8 @@ from gru_audio.data.datasets.clips import SPLITS, Clip, ClipBuilder
 from gru_audio.data.datasets.folder import Folder
 from gru_audio.data.datasets.tts_digits import TtsDigits
 from gru_audio.data.fields import classes, natural
+from gru_audio.data.index import UNKNOWN_LICENCE
+from gru_audio.data.source import open_source
 from tests import sounds
 from tests.data.datasets.making import build, folder_builder
 
@@ -83,3 +85,13 @@ def test_preparing_twice_gives_one_fingerprint_and_a_changed_sample_another(tmp_
 def test_every_name_has_a_builder():
     assert all(issubclass(builder, ClipBuilder) for builder in BUILDERS.values())
     assert BUILDERS["tts_digits"] is TtsDigits
+
+
+def test_the_licence_is_stored_with_the_data(tmp_path):
+    sounds.write_classes(tmp_path / "sounds", {"cat": 3})
+    description, _ = build(folder_builder(tmp_path))
+    assert description["licence"] == UNKNOWN_LICENCE  # of the user's own data
+    builder = Noise(data_dir=tmp_path, count=1, samples=100)
+    builder.licence = "CC0 1.0"
+    build(builder)
+    assert open_source("noise", tmp_path).licence == "CC0 1.0"
