@@ -153,7 +153,11 @@ def checked(data: LayerData, layers: Mapping[str, Callable[[], Layer]]) -> Itera
     tolerance = TOLERANCES[case.precision] * UNBOUNDED.get(case.cell, 1.0)
     table = "Compared with float64: both directions, ragged lengths"
     say(f"check: {case.cell}, {case.precision}")
-    errors, failed = made({n: lambda make=make: make().error(truth) for n, make in layers.items()})
+
+    def error(make: Callable[[], Layer]) -> float:
+        return make().error(truth)
+
+    errors, failed = made({n: functools.partial(error, make) for n, make in layers.items()})
     for name in layers:
         row = {"table": table, "cell": case.cell, "precision": case.precision, "contestant": name}
         if name in failed:

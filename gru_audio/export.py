@@ -65,7 +65,9 @@ def main(_: Sequence[str]) -> int:
     from gru_audio.inference.trained_model import TrainedModel, load_model
     from gru_audio.sweeps.status import read_json, wrong_result
     from gru_audio.sweeps.workdir import Workdir
+    from gru_audio.training.compilation import use_compilation_cache
 
+    use_compilation_cache()
     workdir = Workdir(_WORKDIR.value)
     directory = workdir.find_model(_RUN.value)
     trained, (_, description) = TrainedModel.load(directory), load_model(directory)

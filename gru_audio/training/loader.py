@@ -115,14 +115,14 @@ class Loader(ABC):
         normalisations = distributed.broadcast_arrays(
             self._normalisations, Normalisation(like, like)
         )
-        of_members = (self.data.seeds, hyper, normalisations, self._class_weights())
+        of_members = (self.data.seeds, hyper, normalisations, self.class_weights())
         arguments = placement.put(jax.tree.map(placement.pad, of_members), Kind.MEMBER)
         kinds = (Kind.MEMBER,) * len(arguments)
         call = placement.compile(self.program.init, arguments, kinds, Kind.MEMBER)
         placement.compile_time += call.compile_time  # its memory is not that of training
         return call(*arguments)
 
-    def _class_weights(self) -> Any:
+    def class_weights(self) -> Any:
         """Returns each member's class weights, with leaves (M, ...); None without class weights."""
         labels = [take(self.data.labels, ids["train"]) for ids in self.data.ids]
         weights = [self.program.task.class_weights(of_member) for of_member in labels]
