@@ -46,6 +46,7 @@ from gru_audio.text import ngram as ngrams
 from gru_audio.text.beam import WIDTH, BeamSearch, tune
 from gru_audio.text.ngram import Ngram
 from gru_audio.text.tokens import BLANK
+from gru_audio.training.compilation import use_compilation_cache
 
 TRAIN = "train"  # the language model that is counted from the training texts
 
@@ -68,6 +69,7 @@ _OF_TEXT = ("beam", "lm", "save_lm", "lexicon")  # flags
 
 
 def main(_: Sequence[str]) -> None:
+    use_compilation_cache()
     trained = TrainedModel.load(Workdir(_WORKDIR.value).find_model(_RUN.value))
     config = trained.config
     source = open_source(_DATA.value or config.data.name, _DATA_DIR.value or config.data.dir)

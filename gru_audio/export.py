@@ -67,7 +67,9 @@ def main(_: Sequence[str]) -> int:
     from gru_audio.reports.scores import scores_of_run
     from gru_audio.sweeps.status import read_json, wrong_result
     from gru_audio.sweeps.workdir import Workdir
+    from gru_audio.training.compilation import use_compilation_cache
 
+    use_compilation_cache()
     workdir = Workdir(_WORKDIR.value)
     directory = workdir.find_model(_RUN.value)
     trained, (_, description) = TrainedModel.load(directory), load_model(directory)

@@ -64,6 +64,7 @@ from gru_audio.inference.transcripts import Transcripts
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError
 from gru_audio.sweeps.workdir import Workdir
+from gru_audio.training.compilation import use_compilation_cache
 
 PREDICTORS: dict[str, type[Predictor]] = {  # by `Task.predicts`
     "labels": Labels,
@@ -114,6 +115,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if not _WORKDIR.value:
         raise UserError("Pass the workdir in which the run was trained: --workdir DIR.")
+    use_compilation_cache()
     live = _LIVE.value or _FOLLOW.value
     if live and len(arguments) > 1:
         raise UserError(f"{arguments[1]} is a file, but --live and --follow take no files.")

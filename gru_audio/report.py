@@ -27,7 +27,9 @@ def main(_: Sequence[str]) -> None:
     # These imports take seconds: --help does not wait for them.
     from gru_audio.reports.context import summary
     from gru_audio.reports.write import write_report
+    from gru_audio.training.compilation import use_compilation_cache
 
+    use_compilation_cache()
     page, comparison = write_report(_WORKDIR.value, _OUTPUT.value, _METRIC.value)
     for line in summary(comparison):
         print(line)

@@ -11,6 +11,11 @@ command on the same --workdir skips finished runs and resumes the others. A run 
 stop the others; the exit code is then 1. --config.NAME=VALUE sets a value of the config;
 --help_config lists the names.
 
+--plan --topology v5e:4x4 compiles every program for that TPU, which need not be here (extra [aot]),
+and shows memory, communication and least times. Several topologies are compared: --topology
+v5e:4x4,v6e:2x2 --chip_price v5e=1.2,v6e=2.7 (per chip-hour). The results are kept in WORKDIR/plans,
+and a repeated command continues. The exit code is 1 if a program does not fit.
+
 --shard I/N runs part I of N parts of the work. Shards share a workdir. They may run at the same
 time, also on several machines that share its disk. The numbers do not depend on N. If N changes
 later, finished runs are skipped, and unfinished runs start again.
@@ -37,11 +42,20 @@ from gru_audio.settings import UserError
 from gru_audio.sweeps.status import FAILED, RunState, read_run_states, read_sweep
 
 if TYPE_CHECKING:
+    from gru_audio.sweeps.forecast import Forecast
     from gru_audio.sweeps.planning import Plan
 
 command.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for all files of the sweep.")
 _PLAN = flags.DEFINE_bool("plan", False, "Show what would run, and stop.")
+_TOPOLOGY = flags.DEFINE_list(
+    "topology",
+    None,
+    'With --plan: TPUs to compile for, such as v5e:4x4; "local": the devices here.',
+)
+_PRICE = flags.DEFINE_list(
+    "chip_price", None, "With --topology: prices per chip-hour, such as v5e=1.2,v6e=2.7."
+)
 _SHARD = flags.DEFINE_string("shard", "1/1", "Which part of the sweep to run, as I/N.")
 _STATUS = flags.DEFINE_string("status", None, "A workdir: show the state of its runs, and stop.")
 _JSON = flags.DEFINE_bool("json", False, "Show the status as JSON.")
@@ -56,6 +70,13 @@ flags.register_multi_flags_validator(
     ["json", "status"],
     lambda values: values["status"] or not values["json"],
     message="--json needs --status.",
+)
+
+
+flags.register_multi_flags_validator(
+    ["plan", "topology"],
+    lambda values: values["plan"] or not values["topology"],
+    message="--topology needs --plan.",
 )
 
 
@@ -74,11 +95,13 @@ def main(_: Sequence[str]) -> int:
     from gru_audio.sweeps.workdir import Workdir
     from gru_audio.training import distributed
     from gru_audio.training.checkpoint import silence
+    from gru_audio.training.compilation import use_compilation_cache
     from gru_audio.training.distributed import use_cpu_cores
 
     shard = Shard.parse(_SHARD.value)
     use_cpu_cores(at_least=-(-config.parallel.data // config.parallel.processes))
     distributed.join(config.parallel)
+    use_compilation_cache(config.parallel.compilation_cache)
     silence()
     module = command.experiment_module()
     sweep, about = command.experiment_sweep(module, config), module.__doc__ or ""
@@ -92,7 +115,7 @@ def main(_: Sequence[str]) -> int:
         for remark in planned.remarks:
             print(f"note: {remark}", file=sys.stderr)
     if _PLAN.value:
-        return 0
+        return _forecast(planned) if _TOPOLOGY.value else 0
 
     failed = execute(planned, workdir)
     if not distributed.first():
@@ -136,6 +159,57 @@ def _show_plan(planned: "Plan") -> None:
     _console().print(table)
     if not planned.groups:
         print(f"Shard {shard} is empty: the sweep has only {len(groups)} parts.")
+
+
+def _forecast(planned: "Plan") -> int:
+    """Compiles the programs for the topologies. Returns 1 if a program does not fit."""
+    from gru_audio.sweeps.forecast import LOCAL, chip_prices, forecasts, topology
+
+    folder, costs, failed = epath.Path(_WORKDIR.value) / "plans", {}, False
+    prices = chip_prices(_PRICE.value or [])
+    for on in [topology(name) for name in _TOPOLOGY.value or ()]:
+        found = list(forecasts(planned, on, folder, lambda s: print(s, file=sys.stderr)))
+        failed |= any(forecast.error for forecast in found)
+        table = Table(title=f"On {on.name} ({on.chips} chips)")
+        table.add_column("program", no_wrap=True)
+        for column in ("vmap", "MiB", "GFLOP", "MB", "loops", "ms >=", "idle", "kernels"):
+            table.add_column(column, justify="right")
+        table.add_column("collectives")
+        for forecast in found:
+            table.add_row(forecast.program, *_cells(forecast))
+        table.caption = (
+            "vmap: runs of a chip that train side by side. MiB: memory of a chip. GFLOP, MB, loops "
+            "and ms of a step on a chip; loops: iterations that follow one another. idle: chips."
+        )
+        if on.name != LOCAL:
+            hours = sum(forecast.chip_hours or 0.0 for forecast in found)
+            table.caption += (
+                f"\nAt least {hours:.3g} chip-hours of training: no faster than the published "
+                "peaks of the chip, and assuming at least 1 microsecond an iteration."
+            )
+            if on.chip in prices and not any(forecast.error for forecast in found):
+                costs[on.name] = hours * prices[on.chip]
+        _console().print(table)
+    for name, cost in sorted(costs.items(), key=lambda pair: pair[1]):
+        print(f"{name}: at least {cost:.3g} for training")
+    return int(failed)
+
+
+def _cells(forecast: "Forecast") -> list[str]:
+    if forecast.error:
+        return [""] * 8 + [f"does not fit: {forecast.error}"]
+    collectives = [f"{count} {kind}" for kind, count in (forecast.collectives or {}).items()]
+    return [
+        str(forecast.side_by_side),
+        f"{(forecast.memory_bytes or 0) / 2**20:,.0f}",
+        f"{forecast.flops / 1e9:.3g}",
+        f"{forecast.bytes / 1e6:.3g}",
+        str(forecast.iterations),
+        "" if forecast.step_seconds is None else f"{1e3 * forecast.step_seconds:.3g}",
+        str(forecast.idle_chips),
+        str(forecast.kernels),
+        ", ".join(collectives) or "none",
+    ]
 
 
 def _status(workdir: epath.Path) -> int:

@@ -38,10 +38,12 @@ def main(_: Sequence[str]) -> int:
     from gru_audio.sweeps.workdir import Workdir
     from gru_audio.training import distributed
     from gru_audio.training.checkpoint import silence
+    from gru_audio.training.compilation import use_compilation_cache
     from gru_audio.training.distributed import use_cpu_cores
 
     use_cpu_cores(at_least=-(-config.parallel.data // config.parallel.processes))
     distributed.join(config.parallel)
+    use_compilation_cache(config.parallel.compilation_cache)
     silence()
     module = command.experiment_module()
 

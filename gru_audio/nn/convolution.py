@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gru_audio.platforms import platform
+
 _ORDER = ("NHWC", "HWIO", "NHWC")  # Eigen's order for inputs, kernel and outputs
 
 Padding = tuple[tuple[int, int], ...]
@@ -36,7 +38,7 @@ def convolution(
     Returns:
       (batch, new height, new width, features).
     """
-    if jax.default_backend() == "cpu":
+    if platform() == "cpu":
         return _convolution(inputs, kernel, tuple(strides), tuple(map(tuple, padding)))
     return jax.lax.conv_general_dilated(inputs, kernel, strides, padding, **plain)
 

@@ -15,6 +15,7 @@ from gru_audio.nn.kernels import gpu, tpu
 from gru_audio.nn.kernels.gradient import differentiable
 from gru_audio.nn.kernels.linear import associative
 from gru_audio.nn.kernels.loop import Loop, scan
+from gru_audio.platforms import platform
 from gru_audio.settings import UserError, choose
 
 
@@ -67,7 +68,7 @@ def recurrence(
       UserError: the implementation is unknown, or cannot run this cell on this platform.
     """
     chosen = choose("implementation", implementation, IMPLEMENTATIONS)
-    backend = jax.default_backend()
+    backend = platform()
     if chosen.platform not in (None, backend):
         raise UserError(
             f'model.implementation="{implementation}" needs a {chosen.platform.upper()}, but JAX '
@@ -90,7 +91,7 @@ def _auto(
     reverse: bool,
 ) -> tuple[jax.Array, Carry]:
     """Runs the fastest implementation that was measured. The Pallas kernels were not measured."""
-    parallel = cell.linear and jax.default_backend() != "cpu"
+    parallel = cell.linear and platform() != "cpu"
     run = associative if parallel else _loop
     return run(cell, params, projections, carry, lengths, reverse)
 
@@ -115,7 +116,7 @@ def usable(cell: Cell, hidden: int, dtype: jax.typing.DTypeLike) -> list[str]:
         name
         for name, implementation in IMPLEMENTATIONS.items()
         if name != "auto"
-        and implementation.platform in (None, jax.default_backend())
+        and implementation.platform in (None, platform())
         and implementation.serves(cell, hidden, dtype)
     ]
 

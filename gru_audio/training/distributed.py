@@ -21,6 +21,7 @@ from gru_audio.settings import UserError
 
 _JOINED = "GRU_AUDIO_JOINED"  # folder in which launch/local.py looks for a file per process
 _HEARTBEAT_SECONDS = 30  # after which a silent process is considered dead
+_REPORT_SECONDS = 3600  # in which process 0 writes the report; the others wait
 _CHUNK = 2**28  # bytes sent at a time
 _USABLE = 0.9  # of a device's memory; the rest is for arrays that live between calls
 Tree = Any
@@ -50,7 +51,7 @@ def join(parallel: ConfigDict) -> None:
         jax.distributed.initialize(
             **found,
             heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
-            shutdown_timeout_seconds=_HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=_REPORT_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
         raise UserError(

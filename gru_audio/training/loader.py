@@ -123,14 +123,14 @@ class Loader(ABC):
             normalisations = distributed.broadcast_arrays(
                 self._normalisations, Normalisation(like, like)
             )
-        of_members = (self.data.seeds, hyper, normalisations, self._class_weights(), start)
+        of_members = (self.data.seeds, hyper, normalisations, self.class_weights(), start)
         arguments = placement.put(jax.tree.map(placement.pad, of_members), Kind.MEMBER)
         kinds = (Kind.MEMBER,) * len(arguments)
         call = placement.compile(self.program.init, arguments, kinds, Kind.MEMBER)
         placement.compile_time += call.compile_time  # its memory is not that of training
         return call(*arguments)
 
-    def _class_weights(self) -> Any:
+    def class_weights(self) -> Any:
         """Returns each member's class weights, with leaves (M, ...); None without class weights."""
         frames = self.program.output_frames(self.data.source.columns["length"])
         train = [ids["train"] for ids in self.data.ids]

@@ -24,6 +24,7 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from gru_audio.settings import UserError
+from gru_audio.training.cost import Cost, cost_of
 from gru_audio.training.distributed import device_memory
 from gru_audio.training.logging import Elapsed
 from gru_audio.training.step import DATA
@@ -45,14 +46,18 @@ class Compiled:
     """A compiled call.
 
     Attributes:
-      call: the compiled function.
+      call: the compiled function, a `jax.stages.Compiled`.
       memory_bytes: memory of arguments, results and temporaries on a device, according to the
         compiler; None if unknown.
+      vmap_members: members of a device in one `vmap`.
+      cost: operations on a device; of one step, for a call that trains several.
       compile_time: compilation time, including earlier attempts.
     """
 
-    call: Callable[..., Tree]
+    call: Any
     memory_bytes: int | None
+    vmap_members: int = 1
+    cost: Cost = field(default_factory=Cost)
     compile_time: Elapsed = field(default_factory=Elapsed)
 
     def __call__(self, *arguments: Tree) -> Tree:
@@ -240,8 +245,9 @@ class Placement:
 
         def compiled(vmap_members: int) -> Compiled:
             jitted = self._jit(function, kinds, result, donate, vmap_members)
-            call = jitted.lower(*arguments).compile(self.compiler_options)
-            return Compiled(call, _memory_bytes(call))
+            traced = jitted.trace(*arguments)
+            call = traced.lower().compile(self.compiler_options)
+            return Compiled(call, _memory_bytes(call), vmap_members, cost_of(traced.jaxpr))
 
         began = Elapsed.now()
         call = compiled(self.vmap_members) if self.vmap_members else self._fitting(compiled)
@@ -331,16 +337,28 @@ class Placement:
         return jax.jit(call, donate_argnums=donate)
 
 
-def make_placement(parallel: ConfigDict, members: int) -> Placement:
+def make_placement(
+    parallel: ConfigDict,
+    members: int,
+    devices: Sequence[jax.Device] | None = None,
+    make: type[Placement] = Placement,
+) -> Placement:
     """Chooses the devices of a group: `parallel.data` devices share a batch.
 
     The other mesh axis divides the members.
 
+    Args:
+      parallel: the section of the config.
+      members: number of members.
+      devices: devices to choose from, such as those of a TPU elsewhere; None: all devices here.
+      make: the class of the result.
+
     Raises:
       UserError: there are too few devices, or the mode does not support the request.
     """
-    devices, hosts = jax.devices(), jax.process_count()
-    data = parallel.data
+    memory = None if devices else device_memory()
+    devices = devices or jax.devices()
+    data, hosts = parallel.data, len({device.process_index for device in devices})
     if data > len(devices):
         raise UserError(f"config.parallel.data={data}, but there are {len(devices)} devices.")
     if parallel.mode == "pmap" and hosts > 1:
@@ -367,11 +385,10 @@ def make_placement(parallel: ConfigDict, members: int) -> Placement:
     vmap_members = parallel.vmap_members
     if vmap_members is None:
         vmap_members = int(devices[0].platform == "cpu")
-    memory = device_memory()
     if parallel.memory_gb is not None:
         memory = int(parallel.memory_gb * 2**30)
     deterministic = parallel.deterministic
-    return Placement(parallel.mode, mesh, members, vmap_members, memory, deterministic)
+    return make(parallel.mode, mesh, members, vmap_members, memory, deterministic)
 
 
 def make_mesh(devices: Sequence[jax.Device], member: int, data: int) -> Mesh:

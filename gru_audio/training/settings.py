@@ -134,6 +134,9 @@ class ParallelSettings:
     deterministic: bool = setting(
         False, machine=True, doc="On a GPU: bit-identical results each time, but slower."
     )
+    compilation_cache: bool = setting(
+        True, machine=True, doc="Keep compiled programs in the user's cache directory."
+    )
     coordinator: str = setting(
         "",
         machine=True,

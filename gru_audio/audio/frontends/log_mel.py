@@ -12,6 +12,7 @@ import numpy as np
 from jax.lax import Precision
 
 from gru_audio.audio.frontends.frontend import Count, count_frames, cut_frames, silence_padding
+from gru_audio.platforms import platform
 from gru_audio.settings import UserError, nearest, setting
 
 SPECTRA = ("auto", "fft", "matmul")
@@ -169,7 +170,7 @@ class LogMel:
 
     def _uses_matmul(self) -> bool:
         if self.spectrum == "auto":
-            return jax.default_backend() == "tpu"
+            return platform() == "tpu"
         return self.spectrum == "matmul"
 
 
