@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs all benchmarks on an accelerator, each in a process of its own, and writes what they measure
-# as it comes: FOLDER/NAME.json and FOLDER/NAME.txt. One that fails does not stop the others.
+# as it comes: FOLDER/NAME.json and FOLDER/NAME.txt. One that fails, or takes more than LIMIT seconds,
+# does not stop the others.
 #
 #   benchmarks/on_gpu.sh FOLDER [--seconds=8] [--config=experiments/spoken_digit.py] ...
 set -u
@@ -13,7 +14,7 @@ for name in recurrence kernels cells step input sweep memory convolution fronten
     check=
     [ $name = recurrence ] && check=--check
     echo "== $name"
-    "${PYTHON:-python}" -m benchmarks $name $check \
+    timeout "${LIMIT:-600}" "${PYTHON:-python}" -m benchmarks $name $check \
         --json="$folder/$name.json" "$@" >"$folder/$name.txt" 2>"$folder/$name.log" || {
         echo "$name failed: see $folder/$name.log" >&2
         failed=1

@@ -23,7 +23,7 @@ COMMANDS = ("prepare", "train", "sweep", "evaluate", "predict", "report", "expor
 LAYERS = (
     ("settings",),
     ("files",),
-    ("paths",),
+    ("paths", "platforms"),
     ("nn",),
     ("audio",),
     ("data",),

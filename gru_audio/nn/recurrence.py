@@ -80,6 +80,7 @@ def recurrence(
 
 
 _loop = functools.partial(differentiable, Loop())
+_pallas_gpu = functools.partial(differentiable, gpu.PallasGpu())
 
 
 def _auto(
@@ -90,9 +91,16 @@ def _auto(
     lengths: jax.Array | None,
     reverse: bool,
 ) -> tuple[jax.Array, Carry]:
-    """Runs the fastest implementation that was measured. The Pallas kernels were not measured."""
-    parallel = cell.linear and platform() != "cpu"
-    run = associative if parallel else _loop
+    """Runs the implementation that was the fastest where it was measured: CPU and NVIDIA H200.
+
+    docs/performance.md has the figures. The TPU kernels were not measured.
+    """
+    like = projections[0]
+    run: Callable[..., tuple[jax.Array, Carry]] = _loop
+    if cell.linear and platform() != "cpu":
+        run = associative
+    elif platform() == "gpu" and gpu.pays(cell, like.shape[-1], like.dtype):
+        run = _pallas_gpu
     return run(cell, params, projections, carry, lengths, reverse)
 
 
@@ -104,9 +112,7 @@ IMPLEMENTATIONS: Mapping[str, Implementation] = {
     "pallas_tpu": Implementation(
         functools.partial(differentiable, tpu.PallasTpu()), tpu.fits, "tpu"
     ),
-    "pallas_gpu": Implementation(
-        functools.partial(differentiable, gpu.PallasGpu()), gpu.fits, "gpu"
-    ),
+    "pallas_gpu": Implementation(_pallas_gpu, gpu.fits, "gpu"),
 }
 
 

@@ -10,9 +10,9 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib import metadata
 
 import jax
-import jaxlib
 import numpy as np
 from etils import epath
 from jax.experimental import topologies
@@ -252,8 +252,6 @@ def _too_large(message: str) -> str:
 
 def _compiler() -> str:
     try:
-        from libtpu import __version__
-
-        return f"libtpu {__version__}"
-    except ImportError:
-        return f"jaxlib {jaxlib.__version__}"
+        return f"libtpu {metadata.version('libtpu')}"
+    except metadata.PackageNotFoundError:
+        return f"jaxlib {metadata.version('jaxlib')}"

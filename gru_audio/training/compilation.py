@@ -68,9 +68,9 @@ def _processor() -> str:
 def shrink(folder: Path, limit: int) -> None:
     """Deletes the oldest files under a folder until the others have at most `limit` bytes."""
     files = []
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # another process deletes files, too
-            if path.is_file():
+    for parent, _, names in os.walk(folder):
+        for path in (Path(parent, name) for name in names):
+            with contextlib.suppress(OSError):  # another process deletes files, too
                 stat = path.stat()
                 files.append((stat.st_mtime, stat.st_size, path))
     total = sum(size for _, size, _ in files)
@@ -94,9 +94,10 @@ def _mend(folder: Path) -> None:
         if not failed:
             return show(message, category, filename, lineno, file, line)
         if failed[1] == "read":
-            for entry in folder.glob(f"{failed[2]}-*"):
-                with contextlib.suppress(OSError):
-                    entry.unlink()
+            with contextlib.suppress(OSError):
+                for entry in os.listdir(folder):
+                    if entry.startswith(f"{failed[2]}-"):
+                        (folder / entry).unlink()
 
     warnings.showwarning = handle
     warnings.filterwarnings("always", _ERROR.pattern)

@@ -10,6 +10,7 @@ from jax.extend.core import jaxprs_in_params
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType, PartitionSpec, use_abstract_mesh
 
 from gru_audio.nn.cells import CELLS
+from gru_audio.nn.kernels import gpu
 from gru_audio.nn.kernels.gpu import PallasGpu, fits, shared_memory, stay
 from gru_audio.nn.kernels.gradient import differentiable
 from gru_audio.nn.kernels.loop import Loop
@@ -64,6 +65,13 @@ def close(ours, theirs, **tolerance):
     )
 
 
+@pytest.fixture
+def on_the_cpu():
+    """Interpreted kernels agree to 1e-5 there; a GPU rounds products to TF32."""
+    with jax.default_device(jax.devices("cpu")[0]):
+        yield
+
+
 RESIDENT, STREAMED = (HIDDEN, True, True, LENGTHS), (33, False, False, LENGTHS)
 
 
@@ -75,7 +83,7 @@ RESIDENT, STREAMED = (HIDDEN, True, True, LENGTHS), (33, False, False, LENGTHS)
         ("gru", HIDDEN, None, False, None),
     ],
 )
-def test_equal_to_the_loop(cell, hidden, resident, reverse, lengths):
+def test_equal_to_the_loop(on_the_cpu, cell, hidden, resident, reverse, lengths):
     """When streamed, 33 units are padded to 64, which are two slices."""
     arguments = *example(cell, hidden), lengths
     kernels = PallasGpu(resident=resident, interpret=True)
@@ -84,7 +92,7 @@ def test_equal_to_the_loop(cell, hidden, resident, reverse, lengths):
 
 
 @pytest.mark.parametrize("cell", [cell for cell in CELLS if cell not in MAIN])
-def test_other_cells_equal_the_loop(cell):
+def test_other_cells_equal_the_loop(on_the_cpu, cell):
     arguments = *example(cell), LENGTHS
     close(*(jax.jit(gradient(loops, cell))(*arguments) for loops in (INTERPRETED, Loop())))
 
@@ -205,6 +213,20 @@ def test_shared_memory_by_compute_capability():
     assert {name: shared_memory(name) // 1024 for name in found} == found
     if jax.default_backend() == "cpu":
         assert shared_memory() == ADA
+
+
+def test_auto_takes_the_kernels_where_they_were_faster():
+    """docs/performance.md: up to half a MiB of recurrent weights, and products of one pass."""
+    pays = functools.partial(gpu.pays, memory=HOPPER)
+    gru, lstm = CELLS["gru"], CELLS["lstm"]
+    assert pays(gru, 128, jnp.float32) and pays(lstm, 128, jnp.float32)
+    assert pays(gru, 256, jnp.bfloat16)
+    assert not pays(gru, 257, jnp.bfloat16)
+    assert not pays(lstm, 256, jnp.float32)
+    assert not pays(gru, 64, jnp.float64)
+    with jax.default_matmul_precision("highest"):
+        assert not pays(gru, 128, jnp.float32)
+        assert pays(gru, 128, jnp.bfloat16)
 
 
 def test_more_units_than_fit_are_refused():

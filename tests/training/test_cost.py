@@ -1,4 +1,4 @@
-"""Operations against the compiler's count, and against formulas where the compiler has loops once."""
+"""Operations against the count of the compiler, and against formulas where it has loops once."""
 
 import jax
 import jax.numpy as jnp

@@ -5,9 +5,9 @@ programs never wait for each other. Recurrent weights that fit stay in the share
 program's multiprocessor. Others are streamed from the L2 cache in every step. `vmap` adds a grid
 dimension, so that many small models run in parallel, each with its own weights.
 
-The tests compare the kernels with the plain loop in interpret mode, and lower them for CUDA
-(tests/nn/test_gpu.py). They have not run on a GPU. Since JAX 0.12 Pallas warns that it will remove
-its Triton backend.
+The tests compare the kernels with the plain loop in interpret mode, lower them for CUDA, and on a
+GPU compare them with float64 (tests/nn/test_gpu.py). They passed on an NVIDIA H200 with JAX 0.11,
+whose Pallas warns that it will remove its Triton backend.
 """
 
 import functools
@@ -30,6 +30,7 @@ _KIBIBYTE = 1024
 # KiB of shared memory for one program, by the GPU's compute capability (CUDA programming guide,
 # table of technical specifications). Every GPU that Triton supports has at least the smallest.
 _SHARED_MEMORY = {"8.0": 163, "8.6": 99, "8.7": 163, "8.9": 99, "9.0": 227, "10.0": 227, "12.0": 99}
+_WORTHWHILE = 512 * _KIBIBYTE  # bytes of recurrent weights; see `pays`
 _WIDEST = 256  # hidden units; the registers of eight warps hold the values of so many
 # Precisions for which Triton rounds float32 operands to TF32 and multiplies once.
 _ONE_PASS = {None, "default", "bfloat16", "tensorfloat32", "high", "TF32_TF32_F32"}
@@ -267,6 +268,23 @@ def fits(cell: Cell, hidden: int, dtype: jax.typing.DTypeLike, memory: int | Non
     return supported and width <= _WIDEST and _streaming(cell, width, dtype, 16) <= memory
 
 
+def pays(cell: Cell, hidden: int, dtype: jax.typing.DTypeLike, memory: int | None = None) -> bool:
+    """Returns whether the kernels were faster than the loop in XLA on an H200.
+
+    They were for up to half a MiB of recurrent weights, and for products of one pass (TF32 or
+    narrower). More weights take longer to stream than the loop's launches, and more precise
+    products take minutes to compile.
+    """
+    width, size = _width(hidden), jnp.dtype(dtype).itemsize
+    small = _matrices(cell) * width * width * size <= _WORTHWHILE
+    return small and _one_pass(dtype) and fits(cell, hidden, dtype, memory)
+
+
+def _one_pass(dtype: jax.typing.DTypeLike) -> bool:
+    narrow = jnp.dtype(dtype).itemsize < 4
+    return narrow or jax.config.values["jax_default_matmul_precision"] in _ONE_PASS
+
+
 def stay(
     cell: Cell,
     hidden: int,
@@ -282,8 +300,7 @@ def stay(
     memory = shared_memory() if memory is None else memory
     width, dtype = _width(hidden), jnp.dtype(dtype)
     needed = _matrices(cell) * width * (width + rows) * dtype.itemsize
-    one_pass = dtype.itemsize < 4 or jax.config.values["jax_default_matmul_precision"] in _ONE_PASS
-    return one_pass and needed <= memory
+    return _one_pass(dtype) and needed <= memory
 
 
 def _streaming(
