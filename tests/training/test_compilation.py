@@ -21,6 +21,7 @@ def train(environment, tmp_path):
     def start(cache=tmp_path / "cache", **variables):
         workdir = tmp_path / f"workdir{next(count)}"
         caches = {"XDG_CACHE_HOME": str(cache), "MPLCONFIGDIR": str(tmp_path)}
+        caches |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # stores all programs
         ended = run(clean | caches | variables, "train", f"--config={file}", f"--workdir={workdir}")
         assert "cache" not in ended.stderr, ended.stderr
         return workdir
