@@ -5,9 +5,16 @@ r"""Syllables of birdsong, labelled in every frame of 2 ms: which recurrent cell
 
 Bidirectional networks of equal size. Parts: 75, 180 and 480, about the seconds of song in training.
 
-480: test frame error of LSTM 1.38 %, GRU 1.43, tanh RNN 1.47, with three seeds each; the rate of
-errors in the annotated sequences of syllables is 2.1, 1.9 and 2.6 %. A run takes about 80 s of
-processor time.
+Test frame error in percent, mean of 3 seeds, 500 updates; a run takes about 80 CPU seconds:
+
+  seconds of song     75    180    480
+  Li-GRU            1.74   1.46   1.35
+  LSTM              1.77   1.50   1.38
+  GRU               1.70   1.52   1.43
+  tanh RNN          2.30   1.65   1.47
+
+With 480 s no difference between the cells is shown; the error rate of the annotated sequences of
+syllables is 1.5, 2.1, 1.9 and 2.6 %. With 180 s Li-GRU is better than tanh RNN.
 """
 
 from gru_audio.config import default_config

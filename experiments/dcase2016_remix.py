@@ -6,6 +6,11 @@ r"""Overlapping office sounds in scenes of two minutes. This is not the publishe
 The scenes are mixed from the recordings of DCASE 2016 task 2 and other noise. No recording is in
 two splits. The results must not be compared with those of the challenge. Bidirectional
 networks of equal size detect eleven classes.
+
+Test segment-based F1 in percent, mean of 3 seeds: GRU 46.0, LSTM 35.9, tanh RNN 35.1. The GRU is
+better than both. All are still learning at their last update, after 500 of them and 8 CPU minutes
+a variant, so this says that the GRU learns faster, not that it ends higher. PSDS is 0.25, 0.08 and
+0.08. Event-based error rates are above 1: there are more inserted events than events.
 """
 
 from gru_audio.config import default_config

@@ -205,6 +205,14 @@ def test_gates_and_states_over_time(models, sound):
     assert repr(alone).startswith(f"<Gates over {len(alone.times)} frames: encoder/forward_0: ")
 
 
+def test_a_stream_ends_with_the_probabilities_of_the_whole_sound(classes, sound):
+    stream = classes.stream(chunk_ms=40)
+    blocks = np.array_split(sound, 7)
+    values = [new.values for (new,) in (*map(stream.push, blocks), stream.close())]
+    found = stream.probabilities(np.concatenate(values)[-1])
+    np.testing.assert_allclose(found, classes.probabilities(sound, RATE), atol=1e-5)
+
+
 def test_a_model_without_gates(sound):
     model = Model(made({"model.name": "cnn", "model.conv": ("2 3x3",), "model.pooling": "mean"}))
     with pytest.raises(UserError, match="no recurrent layers"):
