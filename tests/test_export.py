@@ -48,7 +48,7 @@ def test_formats(environment, workdir, tmp_path, name):
         (["--format=stablehlo"], "Several runs"),
         (["--format=stablehlo", "--run=one", "--tolerance=nan"], "--tolerance=nan must be above"),
         (["--format=litert", "--run=one"], "pass --stream"),
-        (["--format=stablehlo", "--run=both", "--stream"], "set it to False"),
+        (["--format=stablehlo", "--run=both", "--stream"], "config.model.bidirectional=False"),
         (["--format=safetensors", "--run=one", "--stream"], "omit --from and --stream"),
         (["--run=one"], "format"),
     ],

@@ -182,7 +182,9 @@ def test_a_run_and_its_export_are_the_same_source(tmp_path):
     write_run(tmp_path / "x", "GRU", model)
     function = make_function(model, "features")
     exported = tmp_path / "exported"
-    deliver(function, FORMATS["safetensors"], epath.Path(exported), 1e-6, description(model), None)
+    deliver(
+        function, FORMATS["safetensors"], epath.Path(exported), 1e-6, description(model), None, {}
+    )
     paths = (f"{tmp_path}/x:GRU", exported, exported / "model.safetensors")
     found = [*(sources(path)[str(path)] for path in paths)]
     assert len({digest(each) for each in (*found, model)}) == 1
