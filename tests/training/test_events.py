@@ -81,6 +81,7 @@ def test_resident_and_streamed_give_the_same_bits(songs, loader, trained):
     assert_same(scores_of(streamed, state), scores_of(loader, again))
 
 
+@pytest.mark.reliability
 def test_resumed_or_alone_a_run_has_the_same_bits(songs, tmp_path):
     first, second = {"model.dropout": 0.2}, {"model.dropout": 0.1, "seed": 1}
     common = {**SONGS, "augment.time_shift_ms": 20.0, "checkpoint.every_steps": 5}
