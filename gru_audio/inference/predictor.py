@@ -52,7 +52,7 @@ class Predictor(abc.ABC):
         try:
             stream = start()
         except UserError as error:
-            print(f"Each window is computed anew: {error}", file=sys.stderr)
+            print(f"Each window is computed again: {error}", file=sys.stderr)
             return None
         print(f"Latency: {stream.latency}", file=sys.stderr)
         return stream

@@ -114,7 +114,7 @@ def label_stream(
 ) -> Iterator[Found]:
     """Yields the same as `label_live`, but computes each window while its sound arrives.
 
-    A window is a stream. A stream that has ended begins anew with a later window.
+    A window is a stream. A stream that has ended begins again with a later window.
 
     Args:
       stream: the result of `window_streams`.

@@ -112,7 +112,7 @@ def test_live_labels_of_a_bidirectional_model_are_those_of_windows(trained, bloc
     options = {"top_k": 1, "threshold": None, "smooth": 1, "window": SIZE / RATE, "hop": HOP / RATE}
     Labels(trained, True, **options).live(blocks)
     captured = capsys.readouterr()
-    assert "Each window is computed anew: A bidirectional model" in captured.err
+    assert "Each window is computed again: A bidirectional model" in captured.err
     ends = {json.loads(line)["end"] for line in captured.out.splitlines()}
     assert ends and ends <= {window.end / RATE for window in cut(blocks, SIZE, HOP)}
 
