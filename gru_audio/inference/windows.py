@@ -133,14 +133,14 @@ def label_stream(
     for number, samples in enumerate(_chunks(blocks, chunk)):
         heard, tail = heard + len(samples), np.concatenate([tail, samples])[-size:]
         age = number - rows * every  # chunks since the first window of each stream
-        begun, age = age >= 0, age % (len(rows) * every)
-        lengths = np.where(begun, np.clip(size - chunk * age, 0, chunk), 0)
+        active, age = age >= 0, age % (len(rows) * every)
+        lengths = np.where(active, np.clip(size - chunk * age, 0, chunk), 0)
         padded = np.pad(samples, (0, chunk - len(samples)))
-        new = stream.advance(np.tile(padded, (len(rows), 1)), lengths, begun & (age == 0))
+        new = stream.advance(np.tile(padded, (len(rows), 1)), lengths, active & (age == 0))
         for row, outputs in enumerate(new):
             latest[row] = outputs.values[-1] if len(outputs.values) else latest[row]
         start = (number - life + 1) * chunk
-        for ended in np.flatnonzero(begun & (age == life - 1)):
+        for ended in np.flatnonzero(active & (age == life - 1)):
             if start + size <= heard:
                 end = start + size
                 recent.append(stream.probabilities(latest[ended]))

@@ -146,8 +146,8 @@ def _remarks(
       notes: for each group, the notes on what its runs begin with; () if that is random weights.
     """
     runs: dict[str, list[str]] = {}
-    for of_group, begun in zip(groups, notes, strict=True):
-        for run, remark in zip(of_group.runs, begun, strict=False):
+    for of_group, own in zip(groups, notes, strict=True):
+        for run, remark in zip(of_group.runs, own, strict=False):
             runs.setdefault(remark, []).append(run.name)
     for of_group, program, of_data in zip(groups, programs, data, strict=True):
         frames = program.output_frames(source.columns[index.LENGTH])

@@ -181,8 +181,8 @@ def begin_group(
     check_parts(configs[0], program)
     if not configs[0].init.source:
         return None, []
-    begun = [begin(config, program, sources[source_of(config)]) for config in configs]
-    starts, notes = zip(*begun, strict=True)
+    pairs = [begin(config, program, sources[source_of(config)]) for config in configs]
+    starts, notes = zip(*pairs, strict=True)
     if len({frozenset(start.arrays) for start in starts}) > 1:
         raise UserError("config.init.source: the heads of the sources must have the same layers.")
     return jax.tree.map(lambda *leaves: np.stack(leaves), *starts), list(notes)

@@ -30,7 +30,7 @@ SOURCE = {"init.source": "runs/x:GRU-seed0"}
 OUTPUT = "params/head/output/kernel"
 
 
-def begun(model, changes=(), field=None):
+def start_and_note(model, changes=(), field=None):
     """What a run with the config of a model, and these changes, takes from it."""
     config = override(model.config, {**SOURCE, **dict(changes)})
     return begin(config, make_program(config, model.signal, field or model.field), model)
@@ -38,7 +38,7 @@ def begun(model, changes=(), field=None):
 
 def test_all_of_an_equal_model_is_kept():
     model = made({"model.layers": 2, "model.dense": ("3 relu",)})
-    start, note = begun(model)
+    start, note = start_and_note(model)
     assert start.known.all()
     weights = start.replaced(jax.tree.map(np.zeros_like, model.weights))
     assert_same(weights, model.weights)
@@ -51,14 +51,14 @@ def test_all_of_an_equal_model_is_kept():
 
 def test_batch_norm_comes_along():
     model = made({"model.name": "crnn", "model.conv": ("2 3x3",)})
-    start, _ = begun(model)
+    start, _ = start_and_note(model)
     assert "model_state/batch_stats/front/norm_0/mean" in start.arrays
 
 
 def test_classes_are_kept_by_name():
     """In any order and among others."""
     model, names = made(), ("new", NAMES[2], NAMES[0], "other")
-    start, note = begun(model, field=ClassField(names))
+    start, note = start_and_note(model, field=ClassField(names))
     assert start.known.tolist() == [False, True, True, False]
     output = model.weights.params["head"]["output"]["kernel"]
     np.testing.assert_array_equal(start.arrays[OUTPUT][:, 1], output[:, 2])
@@ -68,7 +68,7 @@ def test_classes_are_kept_by_name():
 
 def test_the_blank_of_ctc_is_an_output_as_any_other():
     model = made({"task.name": "ctc", "model.bidirectional": True})
-    start, note = begun(model, field=TextField("bcd"))
+    start, note = start_and_note(model, field=TextField("bcd"))
     assert start.known.tolist() == [True, True, False, False]
     assert "kept 2 of 4 outputs" in note
 
@@ -76,14 +76,14 @@ def test_the_blank_of_ctc_is_an_output_as_any_other():
 def test_another_task_has_a_new_head():
     model = made({"task.name": "ctc"})
     changes = {"task.name": "classification", "model.pooling": "max", "model.dense": ("4 relu",)}
-    start, note = begun(model, changes, ClassField(NAMES))
+    start, note = start_and_note(model, changes, ClassField(NAMES))
     assert not start.known.any()
     assert not [name for name in start.arrays if "head" in name]
     assert "kept 0 of 3 classes and no layer of the head" in note
 
 
 def test_statistics_of_the_new_data():
-    start, note = begun(made(), {"init.normalisation": TARGET})
+    start, note = start_and_note(made(), {"init.normalisation": TARGET})
     assert start.normalisation is None
     assert note.endswith("normalisation of the target")
 
@@ -101,13 +101,13 @@ def test_statistics_of_the_new_data():
 )
 def test_another_model_is_refused_with_the_keys_that_differ(changes, message):
     with pytest.raises(UserError, match=rf"config.init.source=runs/x:GRU-seed0 .*{message}"):
-        begun(made(), changes)
+        start_and_note(made(), changes)
 
 
 def test_numbers_of_training_may_differ():
     model = made()
     changes = {"model.dropout": 0.5, "model.recurrent_init": "uniform", "model.output_bias": 1.0}
-    assert begun(model, changes)[0].known.all()
+    assert start_and_note(model, changes)[0].known.all()
 
 
 def test_another_sample_rate_is_refused():
@@ -124,7 +124,7 @@ def test_weights_of_another_shape_are_refused():
     model = made()
     model.weights.params["encoder"]["forward_0"]["input_bias"] = np.zeros(99, np.float32)
     with pytest.raises(UserError, match=r"input_bias is of shape \(99,\) there and of shape"):
-        begun(model)
+        start_and_note(model)
 
 
 @pytest.mark.parametrize(
