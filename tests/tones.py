@@ -44,7 +44,7 @@ TINY: Mapping[str, Any] = {
     "train.eval_every": 10,
     "parallel.member": 1,
 }
-NOISE: Mapping[str, Any] = {  # everything that draws random numbers in a step
+NOISE: Mapping[str, Any] = {  # all that draws random numbers in a step, and averaged weights
     "model.dropout": 0.2,
     "data.background": "group=fay",
     "augment.time_shift_ms": 20.0,
@@ -58,6 +58,7 @@ NOISE: Mapping[str, Any] = {  # everything that draws random numbers in a step
     "augment.frequency_masks": 1,
     "augment.frequency_mask_bands": 2.0,
     "train.weight_noise": 0.01,
+    "train.ema_decay": 0.9,
 }
 
 

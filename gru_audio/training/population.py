@@ -78,7 +78,7 @@ class Population:
     def score(self, role: str, best: bool = False) -> list[Scores]:
         """Returns each member's scores on a role; {} for members that are not on a device."""
         scores: list[Scores] = [{} for _ in self.data.ids]
-        weights = self._state.best if best else self._state.weights
+        weights = self._state.best if best else self._state.evaluated
         found = self._loader.score(weights, self._state.normalisation, role)
         for m, of_member in zip(self._here, found, strict=True):
             scores[m] = of_member
@@ -165,4 +165,4 @@ def _copy_best(state: TrainState, improved: jax.Array) -> TrainState:
     def choose(new: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.where(improved.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
-    return replace(state, best=jax.tree.map(choose, state.weights, state.best))
+    return replace(state, best=jax.tree.map(choose, state.evaluated, state.best))

@@ -41,6 +41,14 @@ class TrainSettings:
         off=0,
         doc="Standard deviation of the noise that is added to the weights at each update.",
     )
+    ema_decay: float = setting(
+        0.0,
+        low=0,
+        below=1,
+        traced=True,
+        off=0,
+        doc="Evaluate a moving average of the weights with this decay, such as 0.999; 0: do not.",
+    )
     log_every: int = setting(
         50, low=1, high=_COUNT, unit="steps", doc="Steps that are averaged in one record."
     )

@@ -10,7 +10,6 @@ A batch may go through the model in parts, which saves memory: in micro-batches
 weights are summed over the parts, then over devices in one reduction, and divided once.
 """
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,17 +19,15 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from gru_audio.audio import augment
-from gru_audio.audio.frontends import Frontend
 from gru_audio.audio.normalise import Normalisation
 from gru_audio.data.resident import Batch, Mixed
-from gru_audio.data.signal import Signal
 from gru_audio.nn.layer import Dropout
 from gru_audio.nn.model import Model, Outputs
-from gru_audio.tasks.task import FrameTimes, InputsAndTargets, Task
+from gru_audio.tasks.task import FrameTimes, InputsAndTargets
 from gru_audio.training import init, optimizer
 from gru_audio.training import keys as uses
 from gru_audio.training.keys import Keys, initial_key, step_keys
+from gru_audio.training.preparation import Preparation
 
 DATA = "data"  # the mesh axis over which the rows of a batch are divided
 METRICS = ("loss", "gradient_norm")  # metrics of every training step
@@ -62,6 +59,7 @@ class TrainState:
       seed: uint32 (): initialisation, order of examples and noise follow from it.
       normalisation: statistics of the features of this member's training examples.
       class_weights: result of `Task.class_weights` for this member; None: no class weights.
+      average: moving average of the weights; None: there is none.
     """
 
     step: jax.Array
@@ -73,6 +71,12 @@ class TrainState:
     seed: jax.Array
     normalisation: Normalisation
     class_weights: Any = None
+    average: Weights | None = None
+
+    @property
+    def evaluated(self) -> Weights:
+        """The weights to evaluate: their moving average, if there is one."""
+        return self.weights if self.average is None else self.average
 
 
 @struct.dataclass
@@ -107,34 +111,21 @@ class GradientSum:
 
 
 @dataclass(frozen=True)
-class Program:
+class Program(Preparation):
     """The static part of a run.
 
     Attributes:
-      signal: what the examples are sequences of.
-      frontend: maps the signal to features.
-      normalise: whether features are normalised by the statistics of the training split.
       model: maps features to `Outputs`.
-      task: computes inputs, targets and losses.
       optimizer, schedule: names.
-      time_masks, frequency_masks: numbers of SpecAugment masks.
-      blocks: number of blocks of the same bands in the features (deltas add blocks).
       grad_accumulation: micro-batches in a batch.
       tbptt_frames: gradients flow back through at most this many frames; 0: through all.
       skip_nonfinite: how many updates may be skipped because they are not finite.
       freeze: patterns of the parts that do not train; see `init.is_frozen`.
     """
 
-    signal: Signal
-    frontend: Frontend
-    normalise: bool
     model: Model
-    task: Task
     optimizer: str
     schedule: str
-    time_masks: int
-    frequency_masks: int
-    blocks: int
     grad_accumulation: int
     tbptt_frames: int
     skip_nonfinite: int
@@ -170,7 +161,8 @@ class Program:
             weights = start.replaced(weights)
         opt_state = optimizer.make_optimizer(self.optimizer, hyper).init(weights.params)
         zero = jnp.zeros((), jnp.int32)
-        about = hyper, seed, normalisation, class_weights
+        average = weights if "train.ema_decay" in hyper else None
+        about = hyper, seed, normalisation, class_weights, average
         return TrainState(zero, zero, weights, weights, opt_state, *about)
 
     def train_step(
@@ -331,14 +323,17 @@ class Program:
         params = optimizer.descend(state.weights.params, updates, rate, state.hyper, self.freeze)
         norm = optax.tree.norm(mean)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        weights, opt_state = jax.tree.map(
+        weights = Weights(params, gradients.model_state)
+        average = state.average
+        if average is not None:
+            average = _averaged(average, weights, state.hyper["train.ema_decay"], state.step)
+        weights, opt_state, average = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old),
-            (Weights(params, gradients.model_state), opt_state),
-            (state.weights, state.opt_state),
+            (weights, opt_state, average),
+            (state.weights, state.opt_state, state.average),
         )
-        state = replace(
-            state, skipped=state.skipped + ~finite, weights=weights, opt_state=opt_state
-        )
+        changed = {"weights": weights, "opt_state": opt_state, "average": average}
+        state = replace(state, skipped=state.skipped + ~finite, **changed)
         state = replace(state, step=state.step + ~self.frozen(state))
         return state, {"loss": loss, "gradient_norm": norm}
 
@@ -363,81 +358,6 @@ class Program:
         outputs: Any = self.model.apply(variables, prepared.inputs, prepared.lengths, train=False)
         return outputs, prepared
 
-    def inputs_and_targets(self, normalisation: Normalisation, batch: Batch) -> InputsAndTargets:
-        """Returns inputs and targets of a batch at evaluation, without noise."""
-        features, frames = self.features(batch)
-        labels = self._labels_of_crop(self.task.soft_labels(batch.labels), batch)
-        return self.task.inputs_and_targets(normalisation(features), frames, labels)
-
-    def features(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """Returns unnormalised features (B, T, F) and numbers of valid frames (B,)."""
-        return self.frontend(self.signal.floats(batch.signal), batch.length)
-
-    def _labels_of_crop(self, soft: Any, batch: Batch) -> Any:
-        """Returns soft labels with times from the beginning of the signal, not of the clip."""
-        start = batch.start / self.signal.rate
-        return self.task.moved(soft, jnp.ones_like(start), -start)
-
-    def _training_labels(self, state: TrainState, batch: Batch) -> Any:
-        """Returns the labels of a batch with the member's smoothing and class weights."""
-        soft = self.task.soft_labels(batch.labels, state.hyper.get("task.label_smoothing", 0.0))
-        if state.class_weights is not None:
-            soft = self.task.weighted(soft, batch.labels, state.class_weights)
-        return self._labels_of_crop(soft, batch)
-
-    def augmented(
-        self, state: TrainState, keys: jax.Array, batch: Batch, mixed: Mixed
-    ) -> InputsAndTargets:
-        """Returns inputs and targets of a batch in training, with keys of its rows (B, uses)."""
-        hyper, rate = state.hyper, self.signal.rate / 1000
-        waveform, length = self.signal.floats(batch.signal), batch.length
-        labels = self._training_labels(state, batch)
-        if "augment.speed" in hyper:
-            most = hyper["augment.speed"]
-            waveform, length, factor = augment.speed(keys[:, uses.SPEED], waveform, length, most)
-            labels = self.task.moved(labels, factor, jnp.zeros_like(factor))
-        if "augment.time_shift_ms" in hyper:
-            most = hyper["augment.time_shift_ms"] * rate
-            waveform, shift = augment.time_shift(keys[:, uses.TIME_SHIFT], waveform, length, most)
-            labels = self.task.moved(labels, jnp.ones(shift.shape), shift / self.signal.rate)
-        if "augment.gain_db" in hyper:
-            waveform = augment.gain(keys[:, uses.GAIN], waveform, hyper["augment.gain_db"])
-        if mixed.background is not None:
-            waveform = augment.background(
-                keys[:, uses.BACKGROUND],
-                waveform,
-                length,
-                self.signal.floats(mixed.background.signal),
-                mixed.background.length,
-                share=hyper["augment.background"],
-                snr_db=(hyper.get("augment.snr_min_db", 0.0), hyper.get("augment.snr_max_db", 0.0)),
-            )
-        if mixed.partner is not None:
-            partner, alpha = mixed.partner, hyper["augment.mixup"]
-            other = self.signal.floats(partner.signal)
-            waveform, share = augment.mixup(keys[:, uses.MIXUP], waveform, other, alpha)
-            length = jnp.maximum(length, partner.length)
-            others = self._training_labels(state, partner)
-            labels = jax.tree.map(functools.partial(_mixed_labels, share), labels, others)
-        features, frames = self.frontend(waveform, length)
-        prepared = self.task.inputs_and_targets(state.normalisation(features), frames, labels)
-        time_ms = hyper.get("augment.time_mask_ms")
-        bands = hyper.get("augment.frequency_mask_bands")
-        if time_ms is None and bands is None:
-            return prepared
-        hop = self.frontend.hop
-        masked = augment.spec_augment(
-            keys[:, uses.SPEC_AUGMENT],
-            prepared.inputs,
-            prepared.lengths,
-            time_masks=0 if time_ms is None else self.time_masks,
-            time_width=0 if time_ms is None else time_ms * rate / hop,
-            frequency_masks=0 if bands is None else self.frequency_masks,
-            frequency_width=0 if bands is None else bands,
-            blocks=self.blocks,
-        )
-        return prepared._replace(inputs=masked)
-
 
 def _padded(inputs_and_targets: tuple[Any, Any], length: int, per_frame: bool) -> tuple[Any, Any]:
     """Pads inputs and targets per frame (B, T, ...) with zeros to (B, length, ...)."""
@@ -449,12 +369,6 @@ def _padded(inputs_and_targets: tuple[Any, Any], length: int, per_frame: bool) -
     return pad(inputs), jax.tree.map(pad, targets) if per_frame else targets
 
 
-def _mixed_labels(share: jax.Array, labels: jax.Array, others: jax.Array) -> jax.Array:
-    """Mixes the soft labels (B, ...) of two examples; `share` (B,) is the first one's part."""
-    share = share.reshape(-1, *[1] * (labels.ndim - 1))
-    return share * labels + (1 - share) * others
-
-
 def _with_noise(params: Params, key: jax.Array, deviation: jax.Array) -> Params:
     """Adds Gaussian noise to every weight (Graves 2011; Chung et al. 2014)."""
     leaves, tree = jax.tree.flatten(params)
@@ -463,3 +377,17 @@ def _with_noise(params: Params, key: jax.Array, deviation: jax.Array) -> Params:
         for w, k in zip(leaves, jax.random.split(key, len(leaves)), strict=True)
     ]
     return jax.tree.unflatten(tree, noisy)
+
+
+def _averaged(average: Weights, weights: Weights, decay: jax.Array, step: jax.Array) -> Weights:
+    """Returns the moving average after an update.
+
+    The decay grows to its value over the first steps, so that the random initial weights do not
+    count: decay 0.999 averages over at most a ninth of the updates so far.
+    """
+    decay = jnp.minimum(decay, (step + 1) / (step + 10))
+
+    def follow(a: jax.Array, w: jax.Array) -> jax.Array:
+        return a + (1 - decay).astype(a.dtype) * (w - a)  # exactly w where both are equal
+
+    return jax.tree.map(follow, average, weights)

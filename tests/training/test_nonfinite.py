@@ -9,7 +9,7 @@ from tests.tones import assert_same, fresh, make_loader, member, tiny
 from tests.training.one_device import fresh_state, noise, on_one_device, program_of
 
 FRAMES = [8, 3, 5, 1, 8, 6, 7, 2]
-KEPT = ("weights", "best", "opt_state", "hyper", "seed", "normalisation")
+KEPT = ("weights", "best", "opt_state", "hyper", "seed", "normalisation", "average")
 # After an update with a huge learning rate the loss is NaN.
 HUGE = {"optimizer.learning_rate": 3e38}
 
@@ -22,6 +22,7 @@ def stepped():
         "model.conv": ("2 3x3 stride 1x2",),
         "optimizer.momentum": 0.9,
         "optimizer.name": "sgd",
+        "train.ema_decay": 0.9,
         "train.skip_nonfinite": 2,
     }
     program = program_of(changes)
