@@ -18,6 +18,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from gru_audio.reports.statistics import FEWEST, Scores, components, holm
+from gru_audio.tasks.event_metrics import ERROR_RATE, EVENT, F1, SEGMENT, Counted, FrameError
 from gru_audio.tasks.metrics import ACCURACY, MACRO_F1, UAR, linearized
 from gru_audio.tasks.ranking import EER, MAP
 
@@ -26,6 +27,9 @@ EXCESS = 1.25  # false positives allowed, times the level
 FAMILY = 0.065  # sweeps with a false verdict that are allowed
 COVERAGE = 0.94
 ERRORS = 3.0  # standard errors of the simulation that are allowed on top
+
+EVENT_METRICS = (FrameError(), Counted(SEGMENT, F1), Counted(EVENT, F1), Counted(EVENT, ERROR_RATE))
+_DECODER = {"median": 0.0, "duration": 0.2, "gap": 0.1}  # seconds
 
 Made = tuple[list[Scores], float]  # test sets of differences, and the true difference
 
@@ -151,6 +155,49 @@ def measured(rng, metric, seeds, clusters, size, skill, spread) -> Made:
     return [_test_set(scores[0] - scores[1], unit)], 0.0
 
 
+def event_errors(rng, metric, seeds, recordings, density, skill, spread) -> Made:
+    """Two equal detectors of events of three classes in recordings of 20 s, without overlap.
+
+    Recordings are hard or easy, for both variants and for each on its own. `density`: events in a
+    recording; `skill`: how far an active class stands out of the noise; `spread`: its standard
+    deviation over seeds.
+    """
+    frames, step, classes = 200, 0.1, 3
+    counts = np.maximum(rng.poisson(density, recordings), 1)
+    starts = [np.sort(rng.choice(frames // 10, min(n, 20), replace=False)) for n in counts]
+    counts = np.array([len(s) for s in starts])
+    times = np.full((recordings, counts.max(), 2), -1.0, np.float32)
+    labels = np.full((recordings, counts.max()), -1)
+    active = np.zeros((recordings, frames, classes))
+    for row, cells in enumerate(starts):
+        labels[row, : len(cells)] = rng.choice(classes, len(cells), p=[0.5, 0.3, 0.2])
+        times[row, : len(cells)] = np.stack([cells, cells + 0.7], axis=1)
+        for cell, label in zip(cells, labels[row], strict=False):
+            active[row, 10 * cell : 10 * cell + 7, label] = 1
+    common = {
+        "frame_count": np.full(recordings, frames, np.int32),
+        "step": np.full(recordings, step, np.float32),
+        "first": np.full(recordings, step / 2, np.float32),
+        "times": times,
+        "classes": labels,
+        "counts": counts.astype(np.int32),
+        "threshold": np.full((recordings, classes), 0.5, np.float32),
+        **{n: np.full(recordings, v, np.float32) for n, v in _DECODER.items()},
+    }
+    hard = 0.5 * rng.normal(size=(recordings, 1, 1))
+    scores = []
+    for _ in range(2):
+        own = 0.3 * rng.normal(size=(recordings, 1, 1))
+        of_seeds = []
+        for luck in spread * rng.normal(size=seeds):
+            slow = rng.normal(size=(recordings, frames // 5, classes)).repeat(5, axis=1)
+            signal = (skill + luck - hard - own) * (active - 0.5) + slow
+            frames_of = (1 / (1 + np.exp(-signal))).astype(np.float32)
+            of_seeds.append(metric.contributions({**common, "frames": frames_of}))
+        scores.append(np.stack(of_seeds))
+    return [_test_set(scores[0] - scores[1])], 0.0
+
+
 def losses(rng, seeds, examples, tail) -> Made:
     """Log-normal losses, dominated by a few hard examples."""
     shared = 0.7 * rng.normal(size=examples)
@@ -194,6 +241,9 @@ def designs() -> Iterator[Design]:
     for metric, seeds in itertools.product((ACCURACY, MACRO_F1, UAR, MAP, EER), (3, 4, 6)):
         for kind, settings in kinds.items():
             yield f"{seeds} seeds, {metric.name}, {kind}", measured, (metric, seeds, *settings)
+    for metric, seeds in itertools.product(EVENT_METRICS, (3, 5)):
+        for kind, settings in {"events": (24, 8, 4.0, 0.2), "rare": (12, 2, 4.0, 0.1)}.items():
+            yield f"{seeds} seeds, {metric.name}, {kind}", event_errors, (metric, seeds, *settings)
     yield "3 seeds, accuracy 99.5 and 98.5 %", accuracy, (3, 300, 0.995, 0.985)
     yield "5 seeds, word errors 12 and 10 %", word_errors, (5, 300, 0.12, 0.10)
 

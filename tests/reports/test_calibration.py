@@ -22,6 +22,7 @@ SHORT = {  # one of each kind, with the few replicates for which a bootstrap err
     "3 seeds, uar, easy",
     "4 seeds, map, luck",
     "3 seeds, eer, speakers",
+    "3 seeds, event_f1, rare",
 }
 
 
