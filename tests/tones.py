@@ -50,6 +50,8 @@ NOISE: Mapping[str, Any] = {  # all that draws random numbers in a step, and ave
     "augment.time_shift_ms": 20.0,
     "augment.gain_db": 6.0,
     "augment.speed": 0.1,
+    "augment.tempo": 0.1,
+    "augment.frequency_warp": 0.1,
     "augment.background": 0.5,
     "augment.snr_max_db": 10.0,
     "augment.mixup": 0.4,

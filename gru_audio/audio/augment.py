@@ -3,7 +3,8 @@
 Every function takes typed keys (B,), one per example. So the change of an example depends only on
 its key, not on the other examples of the batch or on the padding. Pass different keys to different
 functions, for example by `jax.random.fold_in`. Strengths may be traced. Strengths in samples,
-frames or bands are rounded. A strength of 0 changes nothing.
+frames or bands are rounded. A strength of 0 changes nothing, or
+no more than the last bits of features.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from gru_audio.settings import UserError, setting
@@ -33,6 +35,22 @@ class Augmentation:
         traced=True,
         off=0,
         doc="Clips are up to this much faster or slower, and higher or lower: 0.1.",
+    )
+    tempo: float = setting(
+        0.0,
+        low=0,
+        below=1,
+        traced=True,
+        off=0,
+        doc="Clips are up to this much faster or slower at the same pitch: 0.2.",
+    )
+    frequency_warp: float = setting(
+        0.0,
+        low=0,
+        below=1,
+        traced=True,
+        off=0,
+        doc="Frequencies are up to this much higher or lower at the same speed: 0.1.",
     )
     time_shift_ms: float = _strength(
         60_000.0, "Clips move by up to this much, earlier or later.", unit="ms"
@@ -140,6 +158,72 @@ def speed(
         return jnp.where(jnp.arange(size) < new_length, curve / 2, 0), new_length, factor
 
     return jax.vmap(resample_one)(keys, waveform, lengths)
+
+
+def tempo(
+    keys: jax.Array, features: jax.Array, lengths: jax.Array, most: ArrayLike
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Changes the speed of each clip by a random factor, by linear interpolation of its frames.
+
+    If a clip becomes longer than the batch, its end is lost.
+
+    Args:
+      keys: (B,).
+      features: (B, T, F).
+      lengths: frames of each clip (B,).
+      most: factors are uniform in [1 - most, 1 + most]; below 1.
+
+    Returns:
+      Features (B, T, F), the new lengths (B,), and the factors (B,).
+    """
+    size = features.shape[1]
+
+    def stretch_one(
+        key: jax.Array, clip: jax.Array, length: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        factor = 1 + jnp.asarray(most) * jax.random.uniform(key, minval=-1.0, maxval=1.0)
+        position = jnp.minimum(jnp.arange(size) * factor, jnp.maximum(length - 1, 0))
+        # The last frame is at (length - 1) / factor. Rounding must not lose it where factor is 1.
+        last = jnp.floor(jnp.maximum(length - 1, 0) / factor + 1e-4).astype(jnp.int32)
+        new_length = jnp.minimum(last + 1, size)
+        inside = jnp.arange(size)[:, None] < new_length
+        return jnp.where(inside, _interpolated(clip, position), 0), new_length, factor
+
+    return jax.vmap(stretch_one)(keys, features, lengths)
+
+
+def frequency_warp(
+    keys: jax.Array, features: jax.Array, frequencies: np.ndarray, most: ArrayLike
+) -> jax.Array:
+    """Multiplies the frequencies of each clip by a random factor, by interpolation of its bands.
+
+    Jaitly and Hinton 2013 do so to imitate vocal tracts of other lengths. The outermost bands
+    repeat beyond the edges of the spectrum.
+
+    Args:
+      keys: (B,).
+      features: energies of bands (B, T, blocks of F).
+      frequencies: centres of the bands in Hz (F,), ascending.
+      most: factors are uniform in [1 - most, 1 + most]; below 1.
+    """
+    batch, frames, width = features.shape
+    bands = features.reshape(batch, frames, -1, frequencies.size)
+
+    def warp_one(key: jax.Array, clip: jax.Array) -> jax.Array:
+        factor = 1 + jnp.asarray(most) * jax.random.uniform(key, minval=-1.0, maxval=1.0)
+        centres = jnp.asarray(frequencies, jnp.float32)
+        position = jnp.interp(centres / factor, centres, jnp.arange(centres.size))
+        return jnp.moveaxis(_interpolated(jnp.moveaxis(clip, -1, 0), position), 0, -1)
+
+    return jax.vmap(warp_one)(keys, bands).reshape(batch, frames, width)
+
+
+def _interpolated(rows: jax.Array, position: jax.Array) -> jax.Array:
+    """Interpolates rows (N, ...) linearly at positions (M,) in [0, N - 1]."""
+    first = jnp.clip(position.astype(jnp.int32), 0, len(rows) - 1)
+    second = jnp.minimum(first + 1, len(rows) - 1)
+    share = (position - first).reshape(-1, *[1] * (rows.ndim - 1))
+    return rows[first] + share * (rows[second] - rows[first])
 
 
 def background(

@@ -10,10 +10,10 @@ from flax import struct
 
 # Uses of a member's key, and of a step's key for a row.
 _INIT, _STEP = range(2)
-TIME_SHIFT, GAIN, MIXUP, SPEC_AUGMENT, DROPOUT, SPEED, BACKGROUND = _ROW_USES = range(7)
-_FIRST = 5  # uses of the first version; later ones have other numbers, so that these keep theirs
-# No row of a batch reaches these numbers.
-_LATER = np.uint32(2**31)
+TIME_SHIFT, GAIN, MIXUP, SPEC_AUGMENT, DROPOUT, SPEED, BACKGROUND, TEMPO, WARP = range(9)
+# Uses were added in these groups: their count, and the first of their numbers. Each group has its
+# own numbers, so that the keys of the others do not change. No row reaches the numbers of the next.
+_GROUPS = ((5, 0), (2, 2**31 + 5), (2, 3 * 2**30))
 _WEIGHT_NOISE = 2**32 - 1
 
 
@@ -49,8 +49,13 @@ def step_keys(seed: jax.Array, step: jax.Array, rows: jax.Array) -> Keys:
     """Returns the keys of a member's step for rows (B,) of the global batch."""
     member = jax.random.fold_in(jax.random.key(seed), _STEP)
     key = jax.random.fold_in(member, step)
-    first, later = jnp.split(jnp.arange(len(_ROW_USES), dtype=jnp.uint32), [_FIRST])
     row = rows[:, None].astype(jnp.uint32)
-    numbers = jnp.concatenate([row * _FIRST + first, _LATER + row * len(later) + later], axis=1)
+    numbers = jnp.concatenate(
+        [
+            np.uint32(first) + row * count + jnp.arange(count, dtype=jnp.uint32)
+            for count, first in _GROUPS
+        ],
+        axis=1,
+    )
     fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (None, 0))
     return Keys(key, fold(key, numbers))

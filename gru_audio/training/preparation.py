@@ -102,6 +102,15 @@ class Preparation:
             others = self._training_labels(member, partner)
             labels = jax.tree.map(functools.partial(_mixed_labels, share), labels, others)
         features, frames = self.frontend(waveform, length)
+        if "augment.frequency_warp" in hyper:
+            frequencies, most = self.frontend.band_frequencies, hyper["augment.frequency_warp"]
+            assert frequencies is not None  # checked by `make_program`
+            features = augment.frequency_warp(keys[:, uses.WARP], features, frequencies, most)
+        if "augment.tempo" in hyper:
+            most = hyper["augment.tempo"]
+            features, frames, factor = augment.tempo(keys[:, uses.TEMPO], features, frames, most)
+            still = self.frontend.centre / self.signal.rate  # the centre of the first frame
+            labels = self.task.moved(labels, factor, still - still / factor)
         prepared = self.task.inputs_and_targets(member.normalisation(features), frames, labels)
         time_ms = hyper.get("augment.time_mask_ms")
         bands = hyper.get("augment.frequency_mask_bands")

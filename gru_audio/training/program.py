@@ -34,14 +34,25 @@ def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Pro
         keep_frames=task.aligned,
         batch_axis=DATA,
     )
+    deltas, stack = config.frontend.get("deltas", 0), config.frontend.get("stack", 1)
     if not signal.is_sound:
         _check_augmentation(config.augment)
+    if config.augment.frequency_warp and frontend.band_frequencies is None:
+        raise UserError(
+            f"config.augment.frequency_warp needs frequency bands, and those of "
+            f'config.frontend.name="{config.frontend.name}" are not: set it to 0, or choose '
+            '"log_mel" or "pcen".'
+        )
+    if config.augment.tempo and (stack > 1 or not frontend.takes_deltas):
+        raise UserError(
+            "config.augment.tempo interpolates between single frames of features: set it to 0, or "
+            'config.frontend.stack=1 and a config.frontend.name other than "raw".'
+        )
     if task.requires_raw_values and config.frontend.normalise:
         raise UserError(
             f"config.task.name={config.task.name} needs unnormalised values: "
             "set config.frontend.normalise=False."
         )
-    deltas, stack = config.frontend.get("deltas", 0), config.frontend.get("stack", 1)
     if task.needs is None:  # the inputs themselves are the targets
         if deltas:
             raise UserError(
@@ -100,6 +111,6 @@ def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Pro
 
 
 def _check_augmentation(augmentation: ConfigDict) -> None:
-    for name in ("speed", "time_shift_ms", "gain_db", "background", "mixup"):
+    for name in ("speed", "tempo", "time_shift_ms", "gain_db", "background", "mixup"):
         if augmentation[name]:
             raise UserError(f"config.augment.{name} is for sound: set it to 0.")

@@ -10,11 +10,13 @@ import scipy.interpolate
 import scipy.stats
 
 from gru_audio.audio import augment
+from gru_audio.audio.frontends.log_mel import LogMel
 from gru_audio.audio.normalise import Normalisation, feature_sums
 
 SAMPLES, FRAMES, BANDS = 200, 30, 12
 LENGTHS = np.array([40, 120, 200, 1, 77, 200])
 FRAME_LENGTHS = np.array([5, 30, 17, 1, 30, 29])
+FREQUENCIES = np.geomspace(100, 3000, BANDS)
 KEYS = jax.random.split(jax.random.key(0), LENGTHS.size)
 
 
@@ -67,12 +69,22 @@ def masked(keys, inputs, lengths, strength):
     )
 
 
+def stretched(keys, inputs, lengths, strength):
+    return augment.tempo(keys, inputs, lengths, strength)[0]
+
+
+def warped(keys, inputs, lengths, strength):
+    return augment.frequency_warp(keys, inputs, FREQUENCIES, strength)
+
+
 AUGMENTATIONS = {
     "time_shift": (jax.jit(shifted), clips, LENGTHS, 30),
     "gain": (jax.jit(amplified), clips, LENGTHS, 6.0),
     "speed": (jax.jit(sped), clips, LENGTHS, 0.2),
     "background": (jax.jit(in_noise), clips, LENGTHS, 1.0),
     "mixup": (jax.jit(mixed), clips, LENGTHS, 0.4),
+    "tempo": (jax.jit(stretched), features, FRAME_LENGTHS, 0.2),
+    "frequency_warp": (jax.jit(warped), features, FRAME_LENGTHS, 0.2),
     "spec_augment": (jax.jit(masked), features, FRAME_LENGTHS, 6),
 }
 every = pytest.mark.parametrize("name", AUGMENTATIONS)
@@ -179,6 +191,57 @@ def test_speed_cuts_a_clip_that_becomes_longer_than_its_batch():
     played, new, _ = augment.speed(many_keys(9, 200), batch, np.full(200, 50), 0.3)
     assert new.max() == 50 and new.min() < 42
     np.testing.assert_array_equal((played != 0).sum(axis=1), new)
+
+
+def uniform_factors(keys, most):
+    """Returns the factors that functions of speed draw, float64 (B,)."""
+    draw = jax.vmap(lambda key: jax.random.uniform(key, minval=-1.0, maxval=1.0))
+    return 1 + most * np.asarray(draw(keys), np.float64)
+
+
+def test_tempo_interpolates_frames():
+    rows, length = 200, 25
+    clip = np.random.default_rng(13).standard_normal((length, BANDS))
+    batch = np.broadcast_to(np.pad(clip, ((0, 15), (0, 0))).astype(np.float32), (rows, 40, BANDS))
+    keys, lengths = many_keys(13, rows), np.full(rows, length)
+    played, new, told = map(np.asarray, jax.jit(augment.tempo)(keys, batch, lengths, 0.3))
+    factor = uniform_factors(keys, 0.3)
+    np.testing.assert_allclose(told, factor, rtol=1e-6)
+    np.testing.assert_array_equal(new, np.floor((length - 1) / factor) + 1)
+    line = scipy.interpolate.interp1d(np.arange(length), clip, axis=0)
+    for row in range(0, rows, 7):
+        np.testing.assert_allclose(
+            played[row, : new[row]], line(np.arange(new[row]) * factor[row]), atol=1e-4
+        )
+        assert not played[row, new[row] :].any()
+
+
+def test_frequency_warp_moves_a_tone_like_its_frequency():
+    """The warped spectrum of a tone has its peak where that of a tone of the new pitch has it."""
+    rate, pitch, rows = 16_000, 1000.0, 60
+    frontend = LogMel(rate, mels=64, n_fft=1024)
+
+    def peaks(pitches, change=lambda features: features):
+        sounds = 0.3 * np.sin(2 * np.pi * np.outer(pitches, np.arange(rate // 10)) / rate)
+        features, _ = frontend(jnp.asarray(sounds, jnp.float32), np.full(rows, rate // 10))
+        return np.asarray(change(features)).mean(axis=1).argmax(axis=1)
+
+    keys = many_keys(14, rows)
+    warped = peaks(
+        np.full(rows, pitch),
+        lambda features: augment.frequency_warp(keys, features, frontend.band_frequencies, 0.2),
+    )
+    sung = peaks(pitch * uniform_factors(keys, 0.2))
+    assert np.abs(warped - sung).max() <= 1
+    assert np.ptp(sung) >= 8
+
+
+def test_frequency_warp_changes_all_blocks_alike():
+    batch = np.concatenate([features()] * 3, axis=-1)
+    blocks = np.split(np.asarray(warped(KEYS, batch, FRAME_LENGTHS, 0.2)), 3, axis=-1)
+    np.testing.assert_array_equal(blocks[0], warped(KEYS, features(), FRAME_LENGTHS, 0.2))
+    np.testing.assert_array_equal(blocks[1], blocks[0])
+    np.testing.assert_array_equal(blocks[2], blocks[0])
 
 
 def test_background_has_the_given_ratios_and_probability():

@@ -8,10 +8,12 @@ import pytest
 
 from gru_audio.audio.normalise import feature_sums
 from gru_audio.data.fields import take
+from gru_audio.data.resident import Batch, Mixed
 from gru_audio.data.split import never_trained_on
 from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.tasks.metrics import measure
 from gru_audio.tasks.task import decoded
+from gru_audio.training import keys as uses
 from gru_audio.training.program import make_program
 from tests.songs import SONGS
 from tests.tones import assert_same, fresh, make_loader, member, steps, tiny
@@ -70,6 +72,37 @@ def test_events_are_learnt(songs, loader, trained):
     metrics = measure(task.metrics, decoded(scores_of(loader, trained[0]), task.decoding(None)))
     assert metrics["frame_error"] < 0.2
     assert metrics["segment_f1"] > 0.8
+
+
+@pytest.mark.parametrize("name", ["speed", "tempo"])
+def test_events_stay_with_their_sound(songs, loader, name):
+    """The classes of a frame are those at the time of the original sound that it comes from."""
+    most, use = 0.3, {"speed": uses.SPEED, "tempo": uses.TEMPO}[name]
+    ids = loader.data.ids[0]["train"]
+    lengths = songs.columns["length"][ids]
+    sounds = np.zeros((len(ids), lengths.max()), np.int16)
+    for row, signal in zip(sounds, songs.signals(ids), strict=True):
+        row[: len(signal)] = signal
+    events, rows = take(songs.values("events"), ids), np.arange(len(ids))
+    batch, program = Batch(sounds, lengths, 0 * rows, events, rows), loader.program
+    state = member(fresh(loader, [config_of()]), 0)
+    state = state.replace(hyper={f"augment.{name}": np.float32(most)})
+    keys = program.keys(state, rows).rows
+    prepared = program.augmented(state, keys, batch, Mixed())
+    for row, key in enumerate(keys[:, use]):
+        factor = 1 + most * float(jax.random.uniform(key, minval=-1.0, maxval=1.0))
+        frame = np.arange(int(prepared.lengths[row]))
+        hop, centre = np.divide((program.frontend.hop, program.frontend.centre), songs.signal.rate)
+        start = factor * centre if name == "speed" else centre  # in the original sound
+        moved = start + factor * frame * hop
+        times = events["times"][row, : events["counts"][row]]
+        sure = (np.abs(moved[:, None] - times.reshape(1, -1)) > 1e-4).all(axis=1)
+        wanted = np.zeros(len(frame), int)  # the background
+        for (onset, offset), label in zip(times, events["classes"][row], strict=False):
+            wanted[(moved >= onset) & (moved < offset)] = 1 + label
+        found = np.asarray(prepared.targets[row, : len(frame)])
+        np.testing.assert_array_equal(found[sure], wanted[sure])
+        assert wanted.any() and sure.mean() > 0.9
 
 
 def test_resident_and_streamed_give_the_same_bits(songs, loader, trained):

@@ -13,9 +13,12 @@ from tests.rolls import NEXT_STEP
 from tests.tones import NOISE, make_loader, steps, tiny
 
 RECORDED = json.loads((Path(__file__).parents[1] / "golden" / "losses.json").read_text())
+# Augmentation that was not yet there does not change the random numbers of the others.
+LATER = ("augment.tempo", "augment.frequency_warp", "train.ema_decay")
 CASES = {
     "noise": [
-        NOISE | {"data.buckets": 2, "seed": seed, "optimizer.learning_rate": rate}
+        {name: value for name, value in NOISE.items() if name not in LATER}
+        | {"data.buckets": 2, "seed": seed, "optimizer.learning_rate": rate}
         for seed, rate in ((0, 0.01), (1, 0.02))
     ],
     "segments": [{"model.cell": "lstm", "train.tbptt_frames": 6, "model.dropout": 0.2}],

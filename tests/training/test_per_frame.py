@@ -299,7 +299,7 @@ def test_resuming_from_a_checkpoint_gives_the_same_bits(rolls, tmp_path):
     same_member(Outcome(rolls, tmp_path, {}, **options), whole, 0)
 
 
-@pytest.mark.parametrize("name", ["time_shift_ms", "gain_db", "mixup"])
+@pytest.mark.parametrize("name", ["time_shift_ms", "gain_db", "mixup", "tempo"])
 def test_augmentation_of_sound_is_refused(name):
     with pytest.raises(UserError, match=f"config.augment.{name} is for sound: set it to 0"):
         program_of({f"augment.{name}": 0.5})

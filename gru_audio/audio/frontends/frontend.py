@@ -45,6 +45,13 @@ class Frontend(Protocol):
     def features(self) -> int:
         """Features per frame."""
 
+    @property
+    def band_frequencies(self) -> np.ndarray | None:
+        """Centres of the bands in Hz, one per feature; None: features are no bands.
+
+        Deltas and stacked frames repeat the bands.
+        """
+
     def frames(self, samples: Count) -> Count:
         """Returns the number of frames of a clip with `samples` samples, an int or an array."""
 
@@ -87,6 +94,10 @@ class Derived:
     @property
     def centre(self) -> float:
         return self.source.centre
+
+    @property
+    def band_frequencies(self) -> np.ndarray | None:
+        return self.source.band_frequencies
 
     def frames(self, samples: Count) -> Count:
         return self.source.frames(samples)

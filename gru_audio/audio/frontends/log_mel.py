@@ -140,6 +140,10 @@ class LogMel:
     def features(self) -> int:
         return self.mels
 
+    @property
+    def band_frequencies(self) -> np.ndarray:
+        return band_edges(self.mels, self.f_min, self.highest)[1:-1]
+
     def frames(self, samples: Count) -> Count:
         return count_frames(samples, self.fft_size, self.hop)
 

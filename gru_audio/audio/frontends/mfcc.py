@@ -39,6 +39,10 @@ class Mfcc(Derived):
     def features(self) -> int:
         return self.coefficients
 
+    @property
+    def band_frequencies(self) -> None:
+        return None
+
     def __call__(self, waveform: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
         log_mel, frames = self.source(waveform, lengths)
         matrix = cosine_transform(self.source.mels, self.coefficients).astype(np.float32)

@@ -18,6 +18,7 @@ class RawFrames:
     sample_rate: int
     frame_size: int = setting(80, low=1, high=2**17, unit="samples", doc="Length of a frame.")
 
+    band_frequencies: ClassVar[None] = None
     of_sound: ClassVar[bool] = True
     takes_deltas: ClassVar[bool] = False
 
@@ -59,6 +60,7 @@ class Ready:
 
     hop: ClassVar[int] = 1
     centre: ClassVar[float] = 0.5
+    band_frequencies: ClassVar[None] = None
     of_sound: ClassVar[bool] = False
     takes_deltas: ClassVar[bool] = True
 
