@@ -1,16 +1,17 @@
 """Turns an experiment into groups that can start. All checks happen before any training."""
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from gru_audio.config import check, flatten, settings_in
+from gru_audio.config import check, flatten, override, settings_in
 from gru_audio.data import index
 from gru_audio.data.group import GroupData, gather_data
 from gru_audio.data.source import Source, open_source
-from gru_audio.data.split import never_trained_on
+from gru_audio.data.split import never_trained_on, select
 from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.settings import UserError
 from gru_audio.sweeps.halving import Halving
@@ -92,6 +93,8 @@ def plan(
       UserError: a check failed that would stop a run later.
     """
     check(config)
+    source = open_source(config.data.name, config.data.dir)
+    config = _with_steps(config, source)
     runs = expand(config, sweep)
     for run in runs:
         check(run.config)
@@ -102,7 +105,6 @@ def plan(
     # Halving compares the trials of a variant, so they must be in one group.
     unit: Callable[[Run], Hashable] = (lambda r: r.variant) if sweep.halving else (lambda r: r.name)
     shards = divide(groups, shard.count, unit)
-    source = open_source(config.data.name, config.data.dir)
     field = target_field(source, config)
     if config.data.cluster:
         source.classes(config.data.cluster, "config.data.cluster")
@@ -131,6 +133,15 @@ def plan(
     remarks = _remarks(source, shards[shard.index - 1], programs, data, notes)
     of_shard = programs, data, starts
     return Plan(shards, shard, sweep, source, *of_shard, by_digest, description, remarks)
+
+
+def _with_steps(config: ConfigDict, source: Source) -> ConfigDict:
+    """Returns the config with as many steps as its epochs take."""
+    if not config.train.epochs:
+        return config
+    examples = len(select(source, config.data, config.seed)["train"])
+    steps = math.ceil(config.train.epochs * examples / config.train.batch_size)
+    return override(config, {"train.steps": steps})
 
 
 def _remarks(

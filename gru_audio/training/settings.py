@@ -14,6 +14,12 @@ class TrainSettings:
 
     batch_size: int = setting(32, low=1, high=2**20, unit="examples", doc="Examples per update.")
     steps: int = setting(3000, low=1, high=_COUNT, traced=True, doc="Number of updates.")
+    epochs: float = setting(
+        0.0,
+        low=0,
+        high=1e6,
+        doc="Sets `steps` to this many passes over the training split; 0: `steps` as it is.",
+    )
     grad_accumulation: int = setting(
         1,
         low=1,

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import json
+import math
 import time
 from pathlib import Path
 
@@ -47,6 +48,13 @@ def test_a_sweep_is_compared_by_any_metric_of_its_task(data_dir):
     assert (by_default, chosen) == ("accuracy", "macro_f1")
     with pytest.raises(UserError, match='Did you mean "macro_f1"'):
         planned(data_dir, Sweep({"GRU": {}}, metric="macro_f"))
+
+
+def test_epochs_give_the_number_of_steps(data_dir, source):
+    ready = planned(data_dir, **{"train.epochs": 2.5})
+    examples = len(select(source, ready.runs[0].config.data, 0)["train"])
+    assert {run.config.train.steps for run in ready.runs} == {math.ceil(2.5 * examples / 8)}
+    assert planned(data_dir).runs[0].config.train.steps == 20
 
 
 def result(workdir, run):
