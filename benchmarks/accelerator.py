@@ -11,6 +11,7 @@ The sound is noise that the command prepares. PyTorch, if it is installed, takes
 layers are those of cuDNN.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -98,9 +99,7 @@ def run(minutes: float, file: str, command: Command, parts: Sequence[Part] = PAR
             continue
         left = end - time.monotonic()
         if left < part.seconds:
-            say(
-                f"{part.name}: skipped. It takes about {part.seconds:g} s, and {left:.0f} are left."
-            )
+            say(f"{part.name}: skipped. It takes {part.seconds:g} s, and {left:.0f} are left.")
             continue
         say(f"{part.name}: {left:.0f} s left")
         limit = min(left, _MARGIN * part.seconds)
@@ -171,10 +170,8 @@ def _rows(file: Path) -> tuple[list[Row], Row | None]:
 
 def _end(child: subprocess.Popen) -> None:
     """Kills a child and its own children, if any is left."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     child.wait()
 
 

@@ -31,7 +31,7 @@ th:first-child, td:first-child { text-align: left; }
 .met { color: var(--good); } .missed { color: var(--bad); }
 ul { padding-left: 1.2rem; } small { opacity: .75; }
 </style>
-<h1>gru_audio on {{ host.devices }} × {{ host.device }}</h1>
+<h1>gru_audio on {{ host.devices }} x {{ host.device }}</h1>
 <p><small>{{ host.processor }}, {{ host.cores }} cores; Python {{ host.python }}
 {%- for name, version in host.versions.items() %}, {{ name }} {{ version }}{% endfor %}</small></p>
 <h2>Targets</h2>
@@ -53,7 +53,8 @@ ul { padding-left: 1.2rem; } small { opacity: .75; }
 <h2>Parts</h2>
 <ul>
 {% for name, part in parts %}
-<li>{{ name }}: {{ part.state }}{% if part.seconds %}, {{ "%.0f" | format(part.seconds) }} s{% endif %}</li>
+<li>{{ name }}: {{ part.state }}
+{%- if part.seconds %}, {{ "%.0f" | format(part.seconds) }} s{% endif %}</li>
 {% endfor %}
 </ul>
 </html>
