@@ -85,8 +85,8 @@ def main(arguments: Sequence[str]) -> int:
     use_cpu_cores()  # as training does
     if _DEVICE.value:
         use_platform(_DEVICE.value)
-    if name == "accelerator":
-        measure_part()
+    if name == "accelerator" and _PART.value:
+        measure_part(_PART.value)
     config = command.config() if name in NEED_A_CONFIG else None
     options = harness.Options(_SECONDS.value, config, _CHECK.value, _GRID.value)
     rows = importlib.import_module(f"benchmarks.{name}").measure(options)
@@ -111,15 +111,15 @@ def accelerate() -> int:
     return int(any(part["state"] == "failed" for part in result["parts"].values()))
 
 
-def measure_part() -> NoReturn:
+def measure_part(part: str) -> NoReturn:
     """Writes the results of one part of `accelerator`, and ends the process."""
     from benchmarks import accelerator_parts
 
     use_compilation_cache()
-    config = override(command.config(), accelerator.changes(_DATA.value, _TINY.value))
+    config = override(command.config(), accelerator.changes(str(_DATA.value), _TINY.value))
     seconds = min(_SECONDS.value, accelerator.SECONDS)
-    rows = accelerator_parts.measure(_PART.value, seconds, config, _TINY.value)
-    harness.record(_PART.value, command.command_line(), rows, _JSON.value)
+    rows = accelerator_parts.measure(part, seconds, config, _TINY.value)
+    harness.record(part, command.command_line(), rows, _JSON.value)
     sys.stderr.flush()
     os._exit(0)  # a compiler may hang in a thread
 

@@ -1,6 +1,5 @@
 """The parts of `accelerator`, each in a process of its own."""
 
-import functools
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -101,9 +100,7 @@ def step(options: Options) -> Iterator[Row]:
         return
     say("PyTorch is missing: a step of ours alone")
     assert options.config
-    setting = make_setting(
-        override(options.config, {"model.cell": "gru"}), source_of(options.config)
-    )
-    makers = {"ours": functools.partial(training(setting, _STEPS))}
-    for row in compete_in_turn(makers, options.seconds):
+    config = override(options.config, {"model.cell": "gru"})
+    setting = make_setting(config, source_of(config), tuning=Tuning(say))
+    for row in compete_in_turn({"ours": training(setting, _STEPS)}, options.seconds):
         yield {"table": "A training step; PyTorch is missing", **row}
