@@ -73,6 +73,10 @@ PARTS = (
     Part("kernels gru 128", 40),
     Part("kernels lstm 128", 40),
     Part("scaling", 90),
+    Part("streaming", 90),
+    Part("frontend", 60),
+    Part("convolution", 90),
+    Part("cells", 120),
 )
 
 Command = Callable[[Part, Path, float], Sequence[str]]  # (part, file, seconds) -> its command

@@ -10,7 +10,6 @@ OURS = ("auto", "loop", "associative", "pallas_gpu", "pallas_tpu")
 _BARS = {"linen": 3.0, "PyTorch": 0.9}  # smallest speeds of a GRU of up to 256 units
 _MOST_TIMES = 6.0  # of one run, for 64 runs together
 _HIDDEN = ("table", "case", "speed", "q1", "q3")
-_NUMBERS = {"memory_bytes": 1e6, "temporary_bytes": 1e6, "device_bytes": 1e6}
 
 _TEMPLATE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
     """<!doctype html>
@@ -142,8 +141,8 @@ def _text(name: str, value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if name in _NUMBERS:
-        return f"{value / _NUMBERS[name]:,.1f} MB"
+    if name.endswith("_bytes"):
+        return f"{value / 1e6:,.1f} MB"
     if isinstance(value, float):
         return f"{value:.3g}"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,18 +1,22 @@
 """The parts of `accelerator`, each in a process of its own."""
 
+import importlib
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 from ml_collections import ConfigDict
 
-from benchmarks import input, kernels, memory, recurrence, scaling
+from benchmarks import input, kernels, memory, recurrence
 from benchmarks.experiment import make_setting, source_of, training
 from benchmarks.harness import Options, Row, compete_in_turn, judged, say
 from benchmarks.layers import Case
 from gru_audio.config import override
 from gru_audio.training.tuning import Tuning
 
+# Benchmarks that are measured as they are.
+WHOLE = ("scaling", "streaming", "frontend", "convolution", "cells")
+KINDS = ("check", "recurrence", "cudnn", "kernels", "sweep", "step", "input", "memory", *WHOLE)
 ALONE = "1 run"
 MOST_TIMES = {64: 6.0}  # how much longer than one run so many may take together
 _SHAPES = {64: (128, 101, 40), 128: (32, 100, 40), 256: (64, 100, 64)}  # by hidden units
@@ -51,8 +55,8 @@ def measure(name: str, seconds: float, config: ConfigDict, tiny: bool) -> Iterat
         yield from input.measure(options, larger={})
     elif kind == "memory":
         yield from memory.measure(options, compete=compete_in_turn)
-    elif kind == "scaling" and len(jax.devices()) > 1:
-        yield from scaling.measure(options)
+    elif kind in WHOLE and (kind != "scaling" or len(jax.devices()) > 1):
+        yield from importlib.import_module(f"benchmarks.{kind}").measure(options)
 
 
 def sweep(config: ConfigDict, sizes: Sequence[int], seconds: float) -> Iterator[Row]:
@@ -64,7 +68,7 @@ def sweep(config: ConfigDict, sizes: Sequence[int], seconds: float) -> Iterator[
         spread = {"parallel.member": 0}
         setting = make_setting(config, source, spread, size, tunings[size])
         makers[f"{size} runs"] = training(setting, _STEPS, work=size)
-    for row in compete_in_turn(makers, seconds, [ALONE], patience=150):
+    for row in compete_in_turn(makers, seconds, [ALONE], patience=150, threads=1):
         size = int(row["contestant"].split()[0])
         yield from chosen(tunings[size], size)
         if size > 1 and "failed" not in row:

@@ -95,13 +95,15 @@ def compete_in_turn(
     seconds: float,
     peers: Sequence[str] = (),
     patience: float = 60.0,
+    threads: int = _MAX_THREADS,
 ) -> Iterator[Row]:
     """Like `compete`, but yields each row as soon as it is measured.
 
     A contestant takes turns with the peers only. One that is not compiled after `patience` seconds
     is left out; its compiler goes on in the background, so end the process with `os._exit`.
+    Makers that measure something themselves need `threads` 1.
     """
-    pool = ThreadPoolExecutor(min(cores(), _MAX_THREADS))
+    pool = ThreadPoolExecutor(min(cores(), threads))
     futures = {pool.submit(make): name for name, make in makers.items()}
     finished, late = wait(futures, patience)
     found = {futures[future]: future for future in finished}
