@@ -111,7 +111,7 @@ class Tuning:
         rows = _read(file)
         if not rows:
             self._say(f"{problem}: measuring {len(tried)} ways to run it over time")
-            rows = _measured(problem, time, members, tried, options)
+            rows = self._measured(problem, time, members, tried, options)
             _write(file, rows)
             for row in rows:
                 if "failed" in row:
@@ -124,20 +124,19 @@ class Tuning:
             self._say(f"{problem}: {best}, the loop {loop / 1e3:.3g} ms")
         return record
 
-
-def _measured(
-    problem: Problem, time: int, members: int, tried: list[Choice], options: dict[str, Any]
-) -> list[Row]:
-    """Measures with as many members as the loop has memory for; [] if it fails with one."""
-    while members:
-        try:
-            if rows := measure(problem, time, members, tried, options):
-                return rows
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                return []
-        members //= 2
-    return []
+    def _measured(
+        self, problem: Problem, time: int, members: int, tried: list[Choice], options: dict
+    ) -> list[Row]:
+        """Measures with as many members as the loop has memory for; [] if it fails with one."""
+        while members:
+            try:
+                if rows := measure(problem, time, members, tried, options):
+                    return rows
+            except Exception as error:  # of the driver, or out of memory: training may still work
+                reason = f"{error}".partition("\n")[0][:200]
+                self._say(f"{problem}: {members} members could not be measured: {reason}")
+            members //= 2
+        return []
 
 
 def _device() -> str:
