@@ -2,7 +2,10 @@
 
   python -m benchmarks step
   python -m benchmarks step --config experiments/spoken_digit.py --seconds 30 --json step.json
-  benchmarks/on_gpu.sh results/                       all of them, a JSON file each
+  python -m benchmarks accelerator --minutes 8 --json h200.json
+
+accelerator  the first minutes on a GPU or TPU: the most valuable parts of what follows, each in a
+             process with a limit; results come one by one, and a second call continues
 
 recurrence   one recurrent layer, forward and backward: our implementations against linen, PyTorch
              and, on a GPU, cuDNN; --check first compares all implementations with float64, --grid
@@ -25,18 +28,28 @@ config.
 """
 
 import importlib
+import os
+import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
 
 from absl import flags
 from rich.console import Console
 
-from benchmarks import harness
+from benchmarks import accelerator, harness
 from gru_audio import command
+from gru_audio.config import override
 from gru_audio.settings import UserError, nearest
+from gru_audio.training.compilation import use_compilation_cache
 from gru_audio.training.distributed import use_cpu_cores, use_platform
 
 NEED_A_CONFIG = ("frontend", "input", "memory", "scaling", "step", "sweep")
-BENCHMARKS = ("cells", "convolution", "kernels", "recurrence", "streaming", *NEED_A_CONFIG)
+BENCHMARKS = (
+    *("accelerator", "cells", "convolution", "kernels", "recurrence", "streaming"),
+    *NEED_A_CONFIG,
+)
 
 command.define_config(
     "experiments/spoken_digit.py",
@@ -53,6 +66,10 @@ _CHECK = flags.DEFINE_bool(
 )
 _GRID = flags.DEFINE_bool("grid", False, "recurrence: 60 sizes of each cell instead of 4.")
 _JSON = flags.DEFINE_string("json", None, "File for the results.")
+_MINUTES = flags.DEFINE_float("minutes", 8.0, "accelerator: duration of the call, at most.")
+_TINY = flags.DEFINE_bool("tiny", False, "accelerator: tiny sizes, to try the command.")
+_PART = flags.DEFINE_string("part", None, "accelerator: the part of this process.")
+_DATA = flags.DEFINE_string("data", None, "accelerator: the folder of its noise.")
 _PLOT = flags.DEFINE_string("plot", None, "File for a figure of the speeds: .svg, .png or .pdf.")
 
 
@@ -63,9 +80,13 @@ def main(arguments: Sequence[str]) -> int:
     name = arguments[1]
     if name != "recurrence" and (_CHECK.value or _GRID.value):
         raise UserError("--check and --grid are for the benchmark recurrence.")
+    if name == "accelerator" and not _PART.value:
+        return accelerate()
     use_cpu_cores()  # as training does
     if _DEVICE.value:
         use_platform(_DEVICE.value)
+    if name == "accelerator" and _PART.value:
+        measure_part(_PART.value)
     config = command.config() if name in NEED_A_CONFIG else None
     options = harness.Options(_SECONDS.value, config, _CHECK.value, _GRID.value)
     rows = importlib.import_module(f"benchmarks.{name}").measure(options)
@@ -74,6 +95,33 @@ def main(arguments: Sequence[str]) -> int:
         harness.plot(result, _PLOT.value)
     harness.show(result, Console(width=None if Console().is_terminal else 160))
     return 0 if all(row.get("passed", True) for row in result["rows"]) else 1
+
+
+def accelerate() -> int:
+    """Runs the parts of `accelerator`."""
+    if not _JSON.value:
+        raise UserError("Name a file for the results: --json FILE")
+    passed = [f"--config={flags.FLAGS.config}"]
+    passed += [f"--device={_DEVICE.value}"] * bool(_DEVICE.value) + ["--tiny"] * _TINY.value
+    with tempfile.TemporaryDirectory() as folder:
+        accelerator.prepare_noise(Path(folder), _TINY.value)
+        commands = accelerator.child_command(passed, Path(folder))
+        result = accelerator.run(_MINUTES.value, _JSON.value, commands)
+    print(f"{_JSON.value} and {Path(_JSON.value).with_suffix('.html')}")
+    return int(any(part["state"] == "failed" for part in result["parts"].values()))
+
+
+def measure_part(part: str) -> NoReturn:
+    """Writes the results of one part of `accelerator`, and ends the process."""
+    from benchmarks import accelerator_parts
+
+    use_compilation_cache()
+    config = override(command.config(), accelerator.changes(str(_DATA.value), _TINY.value))
+    seconds = min(_SECONDS.value, accelerator.SECONDS)
+    rows = accelerator_parts.measure(part, seconds, config, _TINY.value)
+    harness.record(part, command.command_line(), rows, _JSON.value)
+    sys.stderr.flush()
+    os._exit(0)  # a compiler may hang in a thread
 
 
 if __name__ == "__main__":

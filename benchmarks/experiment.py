@@ -20,6 +20,7 @@ from gru_audio.training.loader import LOADERS, Loader
 from gru_audio.training.placement import Placement, make_placement
 from gru_audio.training.program import make_program
 from gru_audio.training.step import Program, TrainState
+from gru_audio.training.tuning import Tuning
 
 _ONE_DEVICE = {"parallel.mode": "pjit", "parallel.data": 1, "parallel.member": 1}
 # Keys that `plain` copies from an experiment: data, size and initialisation.
@@ -83,7 +84,11 @@ def source_of(config: ConfigDict) -> Source:
 
 
 def make_setting(
-    config: ConfigDict, source: Source, parallel: Mapping[str, Any] | None = None, members: int = 1
+    config: ConfigDict,
+    source: Source,
+    parallel: Mapping[str, Any] | None = None,
+    members: int = 1,
+    tuning: Tuning | None = None,
 ) -> Setting:
     """Makes the setting of a config on its data set; by default, one run on one device.
 
@@ -92,6 +97,7 @@ def make_setting(
       source: its data set.
       parallel: changes to `config.parallel`, by dotted name.
       members: number of runs, which differ in their seeds.
+      tuning: measures the recurrences, as training does; None: "auto" follows its rule.
     """
     config = override(config, _ONE_DEVICE | dict(parallel or {}))
     configs = [override(config, {"seed": config.seed + m}) for m in range(members)]
@@ -100,7 +106,7 @@ def make_setting(
     return Setting(
         config=config,
         program=program,
-        placement=make_placement(config.parallel, members),
+        placement=replace(make_placement(config.parallel, members), tuning=tuning),
         data=gather_data(source, configs, labels, program.task.whole),
         hyper=hyperparameters(configs),
     )

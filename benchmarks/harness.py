@@ -10,8 +10,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any, TypeVar
@@ -86,6 +86,47 @@ def compete(
       "forward"), "speed", and the values of `Contestant.about`.
     """
     ready, failed = made(makers)
+    rows = _timed(ready, seconds, peers)
+    return rows + [{"contestant": name, "failed": why} for name, why in failed.items()]
+
+
+def compete_in_turn(
+    makers: Mapping[str, Callable[[], Contestant]],
+    seconds: float,
+    peers: Sequence[str] = (),
+    patience: float = 60.0,
+    threads: int = _MAX_THREADS,
+) -> Iterator[Row]:
+    """Like `compete`, but yields each row as soon as it is measured.
+
+    A contestant takes turns with the peers only. One that is not compiled after `patience` seconds
+    is left out; its compiler goes on in the background, so end the process with `os._exit`.
+    Makers that measure something themselves need `threads` 1.
+    """
+    pool = ThreadPoolExecutor(min(cores(), threads))
+    futures = {pool.submit(make): name for name, make in makers.items()}
+    finished, late = wait(futures, patience)
+    found = {futures[future]: future for future in finished}
+    ready = {name: found[name].result() for name in makers if _succeeded(found.get(name))}
+    with_peers = {name: one for name, one in ready.items() if name.startswith(tuple(peers))}
+    share = seconds / max(1, len(ready))
+    for name, one in ready.items():
+        rows = _timed({**with_peers, name: one}, share, peers)
+        yield next(row for row in rows if row["contestant"] == name)
+    for future in finished:
+        if error := future.exception():
+            yield {"contestant": futures[future], "failed": _first_line(error)}
+    for future in late:
+        yield {"contestant": futures[future], "failed": f"not compiled in {patience:g} s"}
+    pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _succeeded(future: Future | None) -> bool:
+    return future is not None and future.exception() is None
+
+
+def _timed(ready: Mapping[str, Contestant], seconds: float, peers: Sequence[str]) -> list[Row]:
+    """Returns the rows of contestants that take turns."""
     turns: dict[tuple[str, str], Callable[[int], Any]] = {}
     for name, one in ready.items():
         kinds = one.turn if isinstance(one.turn, Mapping) else {"": one.turn}
@@ -102,7 +143,7 @@ def compete(
         found = {peer: _fastest(compared, peer) for peer in peers}
         row["speed"] = {p: speed(compared[name], compared[n]) for p, n in found.items() if n}
         rows.append(row | dict(one.about))
-    return rows + [{"contestant": name, "failed": why} for name, why in failed.items()]
+    return rows
 
 
 def _fastest(times: Mapping[str, np.ndarray], peer: str) -> str | None:
@@ -124,9 +165,12 @@ def made(makers: Mapping[str, Callable[[], T]]) -> tuple[dict[str, T], dict[str,
             try:
                 ready[name] = future.result()
             except Exception as exception:
-                lines = str(exception).splitlines() or [type(exception).__name__]
-                failed[name] = lines[0][:200]
+                failed[name] = _first_line(exception)
     return ready, failed
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def interleave(

@@ -6,7 +6,7 @@ run. bfloat16 is left out on a CPU, which emulates it slowly. Memory includes ar
 temporaries.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -55,6 +55,7 @@ def measure(
     run: Mapping[str, Any] = RUN,
     counted: Mapping[str, Any] = COUNTED,
     ways: Sequence[str] = tuple(WAYS),
+    compete: Callable[..., Iterable[Row]] = compete,
 ) -> Iterator[Row]:
     """Times a step with each method.
 
@@ -63,6 +64,7 @@ def measure(
       run: the size to run: "seconds" of a clip, and changes to the config.
       counted: the size of which only the memory is measured.
       ways: keys of `WAYS`, including `NONE`.
+      compete: times the contestants.
     """
     assert options.config
     config = override(options.config, _COMMON)

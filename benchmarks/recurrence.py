@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import importlib.util
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -91,16 +91,22 @@ def measure(options: Options, timed: Sequence[Case] | None = None) -> Iterator[R
     for precision, gflops in peaks.items():
         yield {"table": "A large matrix product", "precision": precision, "gflops": gflops}
     if options.check:
-        yield from _checks()
+        yield from checks()
     rows = []
     for case in cases(options.grid) if timed is None else timed:
-        for row in _measure_case(case, options.seconds, peaks[case.precision]):
+        for row in measure_case(case, options.seconds, peaks[case.precision]):
             rows.append((case, row))
             yield row
     yield from _means(rows)
 
 
-def _measure_case(case: Case, seconds: float, peak_gflops: float) -> Iterator[Row]:
+def measure_case(
+    case: Case,
+    seconds: float,
+    peak_gflops: float | None = None,
+    compete: Callable[..., Iterable[Row]] = compete,
+) -> Iterator[Row]:
+    """Times all contestants on a case with `compete`."""
     name = f"{case.size}, {case.precision}"
     say(f"{case.cell}, {name}")
     data = make_data(case)
@@ -112,13 +118,13 @@ def _measure_case(case: Case, seconds: float, peak_gflops: float) -> Iterator[Ro
             return layer.contestant(error=layer.error(truth.result()))
 
         makers = {n: functools.partial(contestant, make) for n, make in _layers(data).items()}
-        rows = compete(makers, seconds, PEERS)
-    for row in rows:
-        if "failed" not in row:
-            median = row["both_ms"]["median"] / 1e3
-            row["us_a_step"] = median * 1e6 / case.time
-            row["percent_of_peak"] = 100 * case.matmul_flops / median / (peak_gflops * 1e9)
-        yield {"table": case.cell, "case": name, **row}
+        for row in compete(makers, seconds, PEERS):
+            if "failed" not in row:
+                median = row["both_ms"]["median"] / 1e3
+                row["us_a_step"] = median * 1e6 / case.time
+                if peak_gflops:
+                    row["percent_of_peak"] = 100 * case.matmul_flops / median / (peak_gflops * 1e9)
+            yield {"table": case.cell, "case": name, **row}
 
 
 def _layers(data: LayerData) -> dict[str, Callable[[], Layer]]:
@@ -142,9 +148,9 @@ def _layers(data: LayerData) -> dict[str, Callable[[], Layer]]:
     return found
 
 
-def _checks() -> Iterator[Row]:
-    """Checks all implementations, cells and precisions, in both directions, with ragged lengths."""
-    for cell in CELLS:
+def checks(cells: Sequence[str] = tuple(CELLS)) -> Iterator[Row]:
+    """Checks all implementations and precisions, in both directions, with ragged lengths."""
+    for cell in cells:
         for precision in precisions():
             case = Case(cell, 24, 37, 20, 96, precision, ragged=True, bidirectional=True)
             data = make_data(case)

@@ -18,6 +18,7 @@ from gru_audio.config import override
 from gru_audio.settings import UserError
 from gru_audio.training.placement import Kind
 from gru_audio.training.step import TrainState
+from gru_audio.training.tuning import Tuning
 
 OURS, PEER = "gru_audio", "PyTorch"
 LARGER = {"model.hidden": 256, "train.batch_size": 64}
@@ -46,7 +47,8 @@ def measure(
     source = source_of(options.config)
     for config in (options.config, override(options.config, dict(larger)))[: 1 + bool(larger)]:
         for cell in cells:
-            setting = make_setting(override(plain(config), {"model.cell": cell}), source)
+            alike = override(plain(config), {"model.cell": cell})
+            setting = make_setting(alike, source, tuning=Tuning(say))
             size = f"{cell}, hidden {config.model.hidden}, batch {config.train.batch_size}"
             for start in ("features", "sound"):
                 yield from _compete(setting, options.seconds, start, f"{size}, from {start}")
@@ -116,7 +118,9 @@ def our_step(
     state, arguments = jax.tree.map(jnp.copy, state), placement.put(arguments, Kind.ROWS)
     kinds = (Kind.MEMBER, *[Kind.ROWS] * len(arguments))
     function = from_sound if len(arguments) == 1 else from_features
-    call = placement.compile(function, (state, *arguments), kinds, Kind.MEMBER, donate=(0,))
+    call = placement.compile(
+        function, (state, *arguments), kinds, Kind.MEMBER, donate=(0,), tuned=True
+    )
 
     def step() -> float:
         nonlocal state

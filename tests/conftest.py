@@ -9,6 +9,10 @@ import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)  # before JAX is used
+if jax.default_backend() != "cpu":
+    # By default a GPU rounds float32 operands to TF32, and a TPU to bfloat16. The tolerances of the
+    # tests are those of float32. Tests of coarser products set their own precision.
+    jax.config.update("jax_default_matmul_precision", "highest")
 
 # A shell's background jobs ignore SIGINT, and so would the commands that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -34,6 +38,7 @@ QUICKLY_COMPILED = [  # folders and modules of tests whose programs compute litt
     HERE / "training" / "test_per_frame.py",
     HERE / "training" / "test_precision.py",
     HERE / "training" / "test_truncation.py",
+    HERE / "training" / "test_tuning.py",
     HERE / "training" / "test_vmapped.py",
 ]
 assert all(path.exists() for path in QUICKLY_COMPILED)

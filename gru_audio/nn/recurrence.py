@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from gru_audio.nn.equations import Carry, Cell, Params, Projections, wide_dtype
 from gru_audio.nn.kernels import gpu, tpu
+from gru_audio.nn.kernels.choice import Run, chosen
 from gru_audio.nn.kernels.gradient import differentiable
 from gru_audio.nn.kernels.linear import associative
 from gru_audio.nn.kernels.loop import Loop, scan
@@ -29,7 +30,7 @@ class Implementation:
       platform: "gpu" or "tpu" if it runs only there; None: it runs on all platforms.
     """
 
-    run: Callable[..., tuple[jax.Array, Carry]]
+    run: Run
     serves: Callable[[Cell, int, jax.typing.DTypeLike], bool] = lambda cell, hidden, dtype: True
     platform: str | None = None
 
@@ -91,13 +92,16 @@ def _auto(
     lengths: jax.Array | None,
     reverse: bool,
 ) -> tuple[jax.Array, Carry]:
-    """Runs the implementation that was the fastest where it was measured: CPU and NVIDIA H200.
+    """Runs the implementation that was measured for this program, or that a rule chooses.
 
-    docs/performance.md has the figures. The TPU kernels were not measured.
+    Training on an accelerator measures (`gru_audio.training.tuning`). The rule is what was the
+    fastest on a CPU and an NVIDIA H200; docs/performance.md has the figures.
     """
     like = projections[0]
-    run: Callable[..., tuple[jax.Array, Carry]] = _loop
-    if cell.linear and platform() != "cpu":
+    run: Run = _loop
+    if choice := chosen(cell, projections, lengths, reverse):
+        run = choice.run
+    elif cell.linear and platform() != "cpu":
         run = associative
     elif platform() == "gpu" and gpu.pays(cell, like.shape[-1], like.dtype):
         run = _pallas_gpu

@@ -6,6 +6,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -36,6 +37,7 @@ from gru_audio.training.population import Population
 from gru_audio.training.step import Program
 from gru_audio.training.stopping import Stop, Stopped, catch_signals
 from gru_audio.training.trainer import LoopState, Member, train
+from gru_audio.training.tuning import Tuning
 
 
 def execute(planned: Plan, workdir: Workdir) -> list[str]:
@@ -104,7 +106,9 @@ def train_group(planned: Plan, index: int, workdir: Workdir, title: str, stop: S
             progress.say(f"{title}: reading data, compiling")
             loader = LOADERS[config.data.loader](
                 program=program,
-                placement=make_placement(config.parallel, len(configs)),
+                placement=replace(
+                    make_placement(config.parallel, len(configs)), tuning=Tuning(progress.say)
+                ),
                 data=data,
                 mixing=mixing(hyper),
                 max_steps=max(c.train.steps for c in configs),
@@ -258,6 +262,7 @@ def _finish(
             "steps_per_second": loop.last_step[m] / max(seconds, 1e-9),
             "compile_seconds": population.compile_time.wall,
             "members": len(group.runs),
+            "recurrences": loop.recurrences,
             "peak_memory_bytes": max(loop.memory_bytes, population.memory_bytes),
             "environment": planned.description["environment"],
         }

@@ -46,6 +46,12 @@ def use_compilation_cache(enabled: bool = True) -> None:
     _mend(Path(jax.config.values["jax_compilation_cache_dir"]))
 
 
+def folder() -> str | None:
+    """Returns the directory of the cache; None if it is not used."""
+    used = jax.config.values["jax_enable_compilation_cache"]
+    return jax.config.values["jax_compilation_cache_dir"] if used else None
+
+
 def directory() -> Path:
     """Returns the default directory for programs of this machine's kind of processor.
 

@@ -54,6 +54,7 @@ class DryPlacement(Placement):
         kinds: tuple[Kind, ...],
         result: Kind,
         donate: tuple[int, ...] = (),
+        tuned: bool = False,
     ) -> Tree:
         call = self.calls[key] = self.compile(function, arguments, kinds, result, donate)
         jitted = self._jit(function, kinds, result, donate, call.vmap_members)

@@ -223,7 +223,7 @@ class ResidentLoader(Loader):
         )
         kinds = (*[Kind.MEMBER] * 5, *[Kind.SHARED] * 2)
         state, series = self.placement.run(
-            "train", self._many_steps, arguments, kinds, Kind.MEMBER, donate=(0,)
+            "train", self._many_steps, arguments, kinds, Kind.MEMBER, donate=(0,), tuned=True
         )
         return state, {k: v[:, : stop - start] for k, v in self.placement.fetch(series).items()}
 
@@ -337,7 +337,7 @@ class StreamedLoader(Loader):
         kinds = (Kind.MEMBER, Kind.MEMBER, Kind.ROWS, Kind.ROWS, Kind.MEMBER)
         key = ("train", batch.signal.shape, alike)
         state, metrics = self.placement.run(
-            key, self._one_step, arguments, kinds, Kind.MEMBER, donate=(0,)
+            key, self._one_step, arguments, kinds, Kind.MEMBER, donate=(0,), tuned=True
         )
         return state, {k: v[:, None] for k, v in self.placement.fetch(metrics).items()}
 

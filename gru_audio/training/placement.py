@@ -11,6 +11,7 @@ the members of a device run one after another (`lax.map`). This is faster there,
 to a single run. On an accelerator they run in one `vmap`, as many at a time as fit into memory.
 """
 
+import contextlib
 import sys
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,11 +24,13 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
+from gru_audio.nn.kernels.choice import choosing
 from gru_audio.settings import UserError
 from gru_audio.training.cost import Cost, cost_of
 from gru_audio.training.distributed import device_memory
 from gru_audio.training.logging import Elapsed
 from gru_audio.training.step import DATA
+from gru_audio.training.tuning import Tuning
 
 MEMBERS = "member"  # the mesh axis that divides the members
 Tree = Any  # a pytree of arrays
@@ -75,6 +78,7 @@ class Placement:
       vmap_members: members of a device in one `vmap`; 0: as many as fit.
       device_bytes: usable memory of a device; None: no limit.
       deterministic: whether results on a GPU must be bit-identical each time.
+      tuning: measures the recurrences of training; None: "auto" follows its rule.
       compile_time: compilation time so far.
       memory_bytes: largest memory of one call on a device.
     """
@@ -85,6 +89,7 @@ class Placement:
     vmap_members: int = 1
     device_bytes: int | None = None
     deterministic: bool = False
+    tuning: Tuning | None = None
     compile_time: Elapsed = field(default_factory=Elapsed, init=False)
     memory_bytes: int = field(default=0, init=False)
     _calls: dict[Hashable, Compiled] = field(default_factory=dict, init=False, repr=False)
@@ -211,6 +216,7 @@ class Placement:
         kinds: tuple[Kind, ...],
         result: Kind,
         donate: tuple[int, ...] = (),
+        tuned: bool = False,
     ) -> Tree:
         """Calls a function on all members and devices. The first call with a key compiles it.
 
@@ -218,7 +224,7 @@ class Placement:
         arguments of the same shapes and types.
         """
         if key not in self._calls:
-            call = self.compile(function, arguments, kinds, result, donate)
+            call = self.compile(function, arguments, kinds, result, donate, tuned)
             self.compile_time += call.compile_time
             self.memory_bytes = max(self.memory_bytes, call.memory_bytes or 0)
             self._calls[key] = call
@@ -231,6 +237,7 @@ class Placement:
         kinds: tuple[Kind, ...],
         result: Kind,
         donate: tuple[int, ...] = (),
+        tuned: bool = False,
     ) -> Compiled:
         """Compiles a function of one member on one device for all members and devices.
 
@@ -241,15 +248,23 @@ class Placement:
           kinds: the kind of each argument.
           result: the kind of all results.
           donate: indices of donated arguments.
+          tuned: whether `tuning` chooses the implementations of recurrences.
         """
+        tuning = self.tuning if tuned else None
 
         def compiled(vmap_members: int) -> Compiled:
             jitted = self._jit(function, kinds, result, donate, vmap_members)
-            traced = jitted.trace(*arguments)
-            call = traced.lower().compile(self.compiler_options)
+            with choosing(tuning.choice) if tuning else contextlib.nullcontext():
+                traced = jitted.trace(*arguments)
+            options = self.compiler_options | (tuning.compiler_options if tuning else {})
+            call = traced.lower().compile(options)
             return Compiled(call, _memory_bytes(call), vmap_members, cost_of(traced.jaxpr))
 
         began = Elapsed.now()
+        if tuning:
+            one = self._jit(function, kinds, result, donate, 1)
+            members = self.vmap_members or self.members_of_device
+            tuning.measure(lambda: one.trace(*arguments), members, self.compiler_options)
         call = compiled(self.vmap_members) if self.vmap_members else self._fitting(compiled)
         return replace(call, compile_time=Elapsed.now() - began)
 

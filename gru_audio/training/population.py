@@ -17,6 +17,7 @@ from gru_audio.training.loader import Loader, Scores, Series
 from gru_audio.training.logging import Elapsed
 from gru_audio.training.placement import Kind, Placement
 from gru_audio.training.step import Program, TrainState
+from gru_audio.training.tuning import Tuning
 
 
 class Population:
@@ -61,6 +62,11 @@ class Population:
     def memory_bytes(self) -> int:
         """Largest memory of one call on a device, according to the compiler."""
         return self._whole.placement.memory_bytes
+
+    @property
+    def tuning(self) -> Tuning | None:
+        """The implementations of the recurrences."""
+        return self._whole.placement.tuning
 
     @property
     def size(self) -> int:

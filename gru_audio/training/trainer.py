@@ -47,6 +47,7 @@ class LoopState:
       seconds: wall time of training and evaluation, without compilation.
       cpu_seconds: processor time of the same; None if unknown (`_has_cpu_clock`).
       memory_bytes: largest memory of one call on a device, over all processes so far.
+      recurrences: what was measured and chosen; see `Tuning.records`.
     """
 
     step: int
@@ -62,6 +63,7 @@ class LoopState:
     seconds: float = 0.0
     cpu_seconds: float | None = None
     memory_bytes: int = 0
+    recurrences: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def initial(cls, alive: list[bool]) -> "LoopState":
@@ -136,6 +138,8 @@ def train(
         else LoopState.initial([not member.done for member in members])
     )
     _extend(state, members, config.train.patience)
+    if population.tuning:
+        population.tuning.restore(state.recurrences)
     means = RunningMeans(config.train.log_every, len(members), METRICS)
     if state.means:
         means.restore(state.means)
@@ -196,6 +200,8 @@ def train(
         if late or asked or pruned or (every and end % every == 0) or not any(state.alive):
             state.means = means.state()
             state.memory_bytes = max(state.memory_bytes, population.memory_bytes)
+            if population.tuning:
+                state.recurrences = population.tuning.records() or state.recurrences
             checkpointer.save(population, asdict(state))
             if asked or not any(state.alive):
                 checkpointer.finish(population, asdict(state))

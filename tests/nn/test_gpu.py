@@ -6,14 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import rnn
 from jax.extend.core import jaxprs_in_params
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType, PartitionSpec, use_abstract_mesh
 
 from gru_audio.nn.cells import CELLS
-from gru_audio.nn.kernels import gpu
+from gru_audio.nn.kernels import cudnn, gpu
+from gru_audio.nn.kernels.choice import LOOP, Choice, Problem
 from gru_audio.nn.kernels.gpu import PallasGpu, fits, shared_memory, stay
 from gru_audio.nn.kernels.gradient import differentiable
 from gru_audio.nn.kernels.loop import Loop
+from gru_audio.nn.kernels.measuring import measure
 from gru_audio.settings import UserError
 from tests.nn import reference
 
@@ -302,7 +305,8 @@ def test_on_a_gpu_with_tensor_cores(cell, dtype, resident):
     """With TF32 and bfloat16 rounding, at a size that needs no padding."""
     arguments = example(cell, 64, dtype, batch=32, time=50)
     lengths = jnp.resize(LENGTHS, 32)
-    ours = jax.jit(gradient(PallasGpu(resident=resident), cell))(*arguments, lengths)
+    with jax.default_matmul_precision("tensorfloat32"):
+        ours = jax.jit(gradient(PallasGpu(resident=resident), cell))(*arguments, lengths)
     close(ours[1], in_float64(cell, False, *as_float64(arguments)), rtol=0.05, atol=0.05)
     with jax.default_matmul_precision("float32"):
         theirs = jax.jit(gradient(Loop(), cell))(
@@ -321,3 +325,33 @@ def test_on_a_gpu_under_vmap():
     loop = jax.vmap(gradient(Loop(), "gru"), (0, 0, 0, None))
     with jax.default_matmul_precision("float32"):
         close(*(jax.jit(run)(*stacked, LENGTHS) for run in (run, loop)), rtol=1e-4, atol=1e-4)
+
+
+def test_cudnn_equals_the_loop(on_the_cpu):
+    """With JAX's reference of cuDNN, which a CPU runs."""
+    arguments = example("lstm")
+    lengths = LENGTHS.at[2].set(0)
+
+    def reference_of_cudnn(inputs, h, c, weights, lengths, *sizes):
+        width, hidden, layers, _, both = sizes
+        parts = rnn.unpack_lstm_weights(weights, width, hidden, layers, both)
+        return rnn.lstm_ref(inputs, h, c, *parts, lengths, *sizes)
+
+    def results(run, reverse):
+        def loss(params, projections, carry):
+            outputs, final = run(CELLS["lstm"], params, projections, carry, lengths, reverse)
+            return sum((part * weights(part.shape)).sum() for part in (outputs, *final)), outputs
+
+        return jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))(*arguments)
+
+    for reverse in (False, True):
+        ours = results(functools.partial(cudnn.lstm, call=reference_of_cudnn), reverse)
+        close(ours, results(functools.partial(differentiable, Loop()), reverse))
+
+
+@on_gpu
+@pytest.mark.parametrize("reverse", [False, True])
+def test_on_a_gpu_cudnn_equals_the_loop(reverse):
+    problem = Problem("lstm", 16, 32, "float32", True, reverse)
+    rows = measure(problem, 20, 1, [LOOP, Choice("cudnn")], {}, 0.0)
+    assert all("us" in row for row in rows), rows
