@@ -31,6 +31,7 @@ from gru_audio.training.checkpoint import Checkpointer
 from gru_audio.training.hyper import hyperparameters, mixing
 from gru_audio.training.loader import LOADERS
 from gru_audio.training.logging import TensorBoardWriter, TrainProgress
+from gru_audio.training.peaks import WORTHWHILE_SECONDS, peaks_of
 from gru_audio.training.placement import make_placement
 from gru_audio.training.population import Population
 from gru_audio.training.step import Program
@@ -194,6 +195,8 @@ def _finish(
     if cluster:
         clusters, _ = planned.source.classes(cluster, "config.data.cluster")
 
+    measure = loop.steady_seconds >= WORTHWHILE_SECONDS
+    utilisation = loop.utilisation(peaks_of(population.devices, measure))
     for m, run in enumerate(group.runs):
         if workdir.finished(run):  # in an earlier process
             continue
@@ -256,6 +259,7 @@ def _finish(
             "seconds": seconds,  # of wall time
             "cpu_seconds": None if loop.cpu_seconds is None else loop.cpu_seconds * share,
             "steps_per_second": loop.last_step[m] / max(seconds, 1e-9),
+            **utilisation.asdict(),  # of the whole program
             "compile_seconds": population.compile_time.wall,
             "members": len(group.runs),
             "peak_memory_bytes": max(loop.memory_bytes, population.memory_bytes),

@@ -18,11 +18,14 @@ from gru_audio.tasks.metrics import measure, metrics_of, selected
 from gru_audio.tasks.task import decoded
 from gru_audio.training import distributed
 from gru_audio.training.checkpoint import Checkpointer
+from gru_audio.training.cost import Cost
 from gru_audio.training.loader import Scores, Series
 from gru_audio.training.logging import TRAINING, Elapsed, Record, RunningMeans, TrainProgress
+from gru_audio.training.peaks import Peaks, peaks_of
 from gru_audio.training.population import Population
 from gru_audio.training.step import METRICS
 from gru_audio.training.stopping import Stop, Stopped
+from gru_audio.training.utilisation import Utilisation
 
 _FIRST_CALL_STEPS = 4  # until the duration of a step is known
 _CLIPS_SHOWN = 3  # clips of a batch in a message; `failure.json` has all clips
@@ -47,6 +50,9 @@ class LoopState:
       seconds: wall time of training and evaluation, without compilation.
       cpu_seconds: processor time of the same; None if unknown (`_has_cpu_clock`).
       memory_bytes: largest memory of one call on a device, over all processes so far.
+      steady_seconds: wall time of training, without evaluation, compilation and the first call of
+        each process.
+      flops, bytes: operations in that time, on all devices; see `Cost`.
     """
 
     step: int
@@ -62,6 +68,9 @@ class LoopState:
     seconds: float = 0.0
     cpu_seconds: float | None = None
     memory_bytes: int = 0
+    steady_seconds: float = 0.0
+    flops: float = 0.0
+    bytes: float = 0.0
 
     @classmethod
     def initial(cls, alive: list[bool]) -> "LoopState":
@@ -90,6 +99,16 @@ class LoopState:
         self.seconds += elapsed.wall
         if self.cpu_seconds is not None:
             self.cpu_seconds += elapsed.cpu
+
+    def add_steps(self, count: int, cost: Cost, seconds: float) -> None:
+        """Adds steps, each with a cost on all devices, to the steady time."""
+        self.steady_seconds += seconds
+        self.flops += count * cost.flops
+        self.bytes += count * cost.bytes
+
+    def utilisation(self, peaks: Peaks | None) -> Utilisation:
+        """Returns the mean rates of the steady time."""
+        return Utilisation.of(Cost(self.flops, bytes=self.bytes), self.steady_seconds, peaks)
 
 
 @dataclass(frozen=True)
@@ -140,7 +159,8 @@ def train(
     if state.means:
         means.restore(state.means)
     evaluator = _Evaluator(population, config)
-    step_seconds, last_evaluation = 0.0, ""
+    step_seconds, last_evaluation, resumed_at = 0.0, "", state.step
+    peaks = peaks_of(population.devices)
     progress.start(state.step, max(member.max_steps for member in members))
 
     while any(state.alive):
@@ -156,6 +176,8 @@ def train(
         elapsed = Elapsed.now() - began - (population.compile_time - compiled)
         state.step = end
         state.add_time(elapsed)
+        if start > resumed_at:
+            state.add_steps(end - start, population.step_cost, elapsed.wall)
 
         for message in _note_failures(population.data, members, state, series, start, config):
             progress.say(message)
@@ -189,7 +211,8 @@ def train(
         )
         speed = 1 / max(step_seconds, 1e-9)
         loss = np.median(series["loss"][alive, -1])
-        progress.step(end, speed, f"train loss {loss:.4f}{last_evaluation}")
+        rates = Utilisation.of(population.step_cost, step_seconds, peaks)
+        progress.step(end, speed, f"{rates}  train loss {loss:.4f}{last_evaluation}")
         runs = _status(members, state, series)
         checkpointer.heartbeat(TRAINING, step=end, steps_per_second=speed, runs=runs)
         every = config.checkpoint.every_steps
