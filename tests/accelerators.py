@@ -26,7 +26,15 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from gru_audio.command import name_with_part
 from gru_audio.data import index
-from gru_audio.data.fields import ClassField, Event, EventsField, Field, TagsField, TextField, describe
+from gru_audio.data.fields import (
+    ClassField,
+    Event,
+    EventsField,
+    Field,
+    TagsField,
+    TextField,
+    describe,
+)
 from gru_audio.data.signal import Signal, frames
 from tests.golden_configs import EVENTS, FRAMES, ROOT, SOUNDS, SPOKEN, TAGGED, experiments
 
@@ -84,7 +92,10 @@ def write_stand_in(folder: Path, name: str) -> None:
         description["signal"] = shape
     columns = {"split": np.resize(SPLITS, clips), "length": lengths}
     columns["clip"] = np.array([f"clip {i}" for i in range(clips)])
-    columns |= {name: field.arrays([value(field, i) for i in range(clips)]) for name, field in fields.items()}
+    columns |= {
+        name: field.arrays([value(field, i) for i in range(clips)])
+        for name, field in fields.items()
+    }
     index.write(epath.Path(path), description, columns)
 
 

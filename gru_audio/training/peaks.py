@@ -104,7 +104,9 @@ def peaks_of(devices: Sequence[jax.Device], measure: bool = False) -> Peaks | No
 
 def processor_peaks(measure: bool = False) -> Peaks | None:
     """Returns the peaks of this machine's processor, measured once; None: not yet."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     folder = directory()
     file = folder.parents[1] / "peaks" / f"{folder.name}-{cores}.json"
     with contextlib.suppress(OSError, TypeError, ValueError):

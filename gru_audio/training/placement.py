@@ -23,6 +23,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
+from gru_audio.platforms import platform
 from gru_audio.settings import UserError
 from gru_audio.training.cost import Cost, cost_of
 from gru_audio.training.distributed import device_memory
@@ -92,9 +93,8 @@ class Placement:
     _calls: dict[Hashable, Compiled] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        platform = self.mesh.devices.flat[0].platform
         self.compiler_options: dict[str, bool | str] = {}
-        if self.deterministic and platform == "gpu":
+        if self.deterministic and self.devices[0].platform == "gpu":
             self.compiler_options = {
                 "xla_gpu_deterministic_ops": True,
                 "xla_gpu_autotune_level": "0",
@@ -402,7 +402,7 @@ def make_placement(
         )
     vmap_members = parallel.vmap_members
     if vmap_members is None:
-        vmap_members = int(devices[0].platform == "cpu")
+        vmap_members = int(platform() == "cpu")
     if parallel.memory_gb is not None:
         memory = int(parallel.memory_gb * 2**30)
     deterministic = parallel.deterministic

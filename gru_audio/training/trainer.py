@@ -23,6 +23,7 @@ from gru_audio.training.loader import Scores, Series
 from gru_audio.training.logging import TRAINING, Elapsed, Record, RunningMeans, TrainProgress
 from gru_audio.training.peaks import Peaks, peaks_of
 from gru_audio.training.population import Population
+from gru_audio.training.profiling import Profiler
 from gru_audio.training.step import METRICS
 from gru_audio.training.stopping import Stop, Stopped
 from gru_audio.training.utilisation import Utilisation
@@ -132,6 +133,7 @@ def train(
     stop: Stop,
     progress: TrainProgress,
     prune: Prune | None = None,
+    profiler: Profiler | None = None,
 ) -> LoopState:
     """Trains a group to its end, starting from its latest checkpoint if there is one.
 
@@ -144,6 +146,7 @@ def train(
       stop: whether a signal asked to stop.
       progress: shows progress to the user.
       prune: selects members that end at a step because others are better.
+      profiler: traces some steps.
 
     Raises:
       Stopped: a signal asked to stop; the state is saved.
@@ -165,10 +168,13 @@ def train(
 
     while any(state.alive):
         start = state.step
+        event = _next_event(start, members, state, config)
         end = min(
             start + _call_steps(step_seconds, config.parallel.call_seconds, population.call_steps),
-            _next_event(start, members, state, config),
+            event,
         )
+        if profiler:
+            end = profiler.begin(start, end, event, config.train.eval_every)
         began, compiled = Elapsed.now(), population.compile_time
         alive = np.array(state.alive)
         with jax.transfer_guard("disallow"):  # an implicit transfer would slow every call
@@ -176,8 +182,10 @@ def train(
         elapsed = Elapsed.now() - began - (population.compile_time - compiled)
         state.step = end
         state.add_time(elapsed)
-        if start > resumed_at:
+        if start > resumed_at and not (profiler and profiler.active):
             state.add_steps(end - start, population.step_cost, elapsed.wall)
+        if profiler:
+            profiler.end(end, event)
 
         for message in _note_failures(population.data, members, state, series, start, config):
             progress.say(message)
