@@ -22,8 +22,8 @@ launch the sweep: here, on a cluster, or on the chips of the topology.
 time, also on several machines that share its disk. The numbers do not depend on N. If N changes
 later, finished runs are skipped, and unfinished runs start again.
 
---profile STEPS traces some steps of each program with JAX's profiler, into WORKDIR/groups. It prints
-how to open the trace. Results stay the same.
+--profile STEPS traces some steps of each program with JAX's profiler, into WORKDIR/groups, and
+prints how to open the trace. Results stay the same.
 
 --status shows the progress of every run, on any machine that can read the workdir. The exit code is
 1 if a run has failed. --json prints the status as JSON.
@@ -202,9 +202,9 @@ def _forecast(planned: "Plan") -> int:
             )
         if on.platform == "gpu" and on.chip:
             table.caption += (
-                "\nNot known without the GPU: memory, whether a program fits, how many runs go side "
-                "by side, bytes. All runs of a GPU are taken to go side by side, and the kernels to "
-                "be those for the GPU with the least shared memory."
+                "\nNot known without the GPU: memory, whether a program fits, bytes. All runs of a "
+                "GPU are taken to go side by side, and the kernels to be those for the GPU with "
+                "the least shared memory."
             )
             if on.chip in prices and not any(forecast.error for forecast in found):
                 costs[on.name] = hours * prices[on.chip]

@@ -1,4 +1,4 @@
-"""The commands that launch a planned sweep at each place; `launch/README.md` describes the places."""
+"""The commands that launch a planned sweep at each place (`launch/README.md`)."""
 
 import math
 import re
@@ -58,9 +58,9 @@ def _on_tpus(
         f"launch/tpu_vm.sh {_name(whole)} {_joined(cloud)}"
     )
     gke = (
-        f"python launch/gke/jobset.py --image IMAGE --name {_name(whole)} --topology {chip}:{layout} "
-        f"--shards {shards} --prepare {shlex.quote(data_set)} -- {_joined(cloud)} "
-        "| kubectl apply --filename -"
+        f"python launch/gke/jobset.py --image IMAGE --name {_name(whole)} "
+        f"--topology {chip}:{layout} --shards {shards} --prepare {shlex.quote(data_set)} -- "
+        f"{_joined(cloud)} | kubectl apply --filename -"
     )
     sky = (
         f"sed 's/tpu-v5litepod-8/tpu-{accelerator}/; s/v2-alpha-tpuv5-lite/{runtime}/' "

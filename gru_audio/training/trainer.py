@@ -16,7 +16,7 @@ from gru_audio.data.group import GroupData
 from gru_audio.settings import UserError
 from gru_audio.tasks.metrics import measure, metrics_of, selected
 from gru_audio.tasks.task import decoded
-from gru_audio.training import distributed
+from gru_audio.training import distributed, grace
 from gru_audio.training.checkpoint import Checkpointer
 from gru_audio.training.cost import Cost
 from gru_audio.training.loader import Scores, Series
@@ -163,7 +163,7 @@ def train(
         means.restore(state.means)
     evaluator = _Evaluator(population, config)
     step_seconds, last_evaluation, resumed_at = 0.0, "", state.step
-    peaks = peaks_of(population.devices)
+    peaks, warned = peaks_of(population.devices), False
     progress.start(state.step, max(member.max_steps for member in members))
 
     while any(state.alive):
@@ -221,6 +221,11 @@ def train(
         loss = np.median(series["loss"][alive, -1])
         rates = Utilisation.of(population.step_cost, step_seconds, peaks)
         progress.step(end, speed, f"{rates}  train loss {loss:.4f}{last_evaluation}")
+        if not warned and (save_seconds := checkpointer.save_seconds) is not None:
+            # Only now is the duration of a call known.
+            times = save_seconds, elapsed.wall, config.checkpoint.every_seconds
+            if warned := bool(line := grace.loss(*times)):
+                progress.say(line)
         runs = _status(members, state, series)
         checkpointer.heartbeat(TRAINING, step=end, steps_per_second=speed, runs=runs)
         every = config.checkpoint.every_steps

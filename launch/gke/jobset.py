@@ -1,6 +1,7 @@
-"""Prints jobset.yaml for a sweep: its slices, shards, image and arguments filled in.
+r"""Prints jobset.yaml for a sweep: its slices, shards, image and arguments filled in.
 
-  python launch/gke/jobset.py --image IMAGE --topology v5e:4x4 --shards 2 --prepare spoken_digit -- \
+  python launch/gke/jobset.py --image IMAGE --topology v5e:4x4 --shards 2 \
+      --prepare spoken_digit -- \
       --config=experiments/spoken_digit.py --workdir=gs://BUCKET/digits | kubectl apply --filename -
 
 `python -m gru_audio.sweep --plan --topology v5e:4x4 ...` prints this command for a sweep.

@@ -149,8 +149,9 @@ def test_lost_nodes_do_not_use_up_the_restarts():
     manifest = yaml.safe_load((LAUNCH / "gke" / "jobset.yaml").read_text())
     rules = manifest["spec"]["failurePolicy"]["rules"]
     by_exit = "Container sweep for pod default/p failed with exit code {} matching FailJob rule at"
+    lost = "Pod default/p has condition DisruptionTarget matching FailJob rule at index 1"
     expected = {
-        "Pod default/p has condition DisruptionTarget matching FailJob rule at index 1": "preempted",
+        lost: "preempted",
         f"{by_exit.format(75)} index 0": "preempted",
         f"{by_exit.format(2)} index 0": "wrong_command",
         "Job has reached the specified backoff limit": None,  # counts
