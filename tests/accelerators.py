@@ -5,9 +5,10 @@ Usage:
   python -m tests.accelerators --topology v6e:2x2 esc10 yesno
   python -m tests.accelerators --topology h100:8        lowered for GPUs
 
-The data sets are stand-ins of noise, with the fields of the real ones: a program depends on the
-fields and on the longest clip only. A program that has been compiled is not compiled again. The
-exit code is 1 if a program fails or does not fit.
+TPUs need their compiler: pip install -e '.[aot]'. The data sets are stand-ins of noise, with the
+fields of the real ones and short clips, since the length of a loop does not matter to a compiler.
+So memory and times are not those of the real data. A program that has been compiled is not compiled
+again. The exit code is 1 if a program fails or does not fit.
 """
 
 import argparse
@@ -109,57 +110,60 @@ def value(field: Field, i: int):
     return frozenset([name]) if isinstance(field, TagsField) else name
 
 
-def parts(names: Sequence[str]) -> dict[str, str]:
-    """The parts of experiments with a sweep, by name: FILE:PART. `names`: only these, if any."""
+def parts(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """FILE:PART and the data set of experiments with a sweep, by name. `names`: these; (): all."""
     found = {}
     for name, module in experiments().items():
         for part in getattr(module, "PARTS", ("",)) if hasattr(module, "get_sweep") else ():
-            file = ROOT / "experiments" / f"{name}.py"
-            found[name_with_part(name, part)] = f"{file}:{part}" if part else str(file)
+            file, own = ROOT / "experiments" / f"{name}.py", [part] if part else []
+            data_set = module.get_config(*own).data.name
+            found[name_with_part(name, part)] = ":".join([str(file), *own]), data_set
     return {k: v for k, v in found.items() if not names or k in names or k.split("-")[0] in names}
 
 
-def sweep(config: str, workdir: str, *flags: str) -> int:
-    environment = os.environ | {"GRU_AUDIO_DATA": str(FOLDER / "data"), "JAX_PLATFORMS": "cpu"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+def sweep(folder: Path, config: str, workdir: str, *flags: str) -> int:
+    """Runs the command in the folder. Returns its exit code; its output is in a log file."""
+    environment = os.environ | {"GRU_AUDIO_DATA": str(folder / "data"), "JAX_PLATFORMS": "cpu"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
     command = [sys.executable, "-m", "gru_audio.sweep", f"--config={config}", *flags]
-    log = FOLDER / f"{workdir.rpartition('/')[2]}.log"
-    with log.open("w") as file:
+    with (folder / f"{workdir.rpartition('/')[2]}.log").open("w") as file:
         return subprocess.run(
             [*command, f"--workdir={workdir}"],
-            cwd=FOLDER,
+            cwd=folder,
             env=environment,
             stdout=file,
             stderr=subprocess.STDOUT,
         ).returncode
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--topology", default="v5e:2x2")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="keeps data, plans and logs")
     parser.add_argument("names", nargs="*", help="experiments or their parts; default: all")
-    arguments = parser.parse_args()
-    for name in {**SOUNDS, **FRAMES}:
-        if not index.versions(FOLDER / "data", name):
-            write_stand_in(FOLDER / "data", name)
+    options = parser.parse_args(arguments)
+    folder, topology = options.folder.resolve(), options.topology
+    folder.mkdir(parents=True, exist_ok=True)
     failed, began = [], time.monotonic()
     print(f"{'experiment':32} programs  compile s  MiB a chip")
-    for name, config in parts(arguments.names).items():
+    for name, (config, data_set) in parts(options.names).items():
+        if not index.versions(folder / "data", data_set):
+            write_stand_in(folder / "data", data_set)
         if source := SOURCES.get(name):
-            file = config.partition(":")[0]
-            part = source.partition("-")[2]
-            sweep(f"{file}:{part}", f"runs/{source}", "--config.train.steps=1")
-        code = sweep(config, f"plans/{name}", "--plan", f"--topology={arguments.topology}")
-        plan = FOLDER / "plans" / name / "plans" / f"{arguments.topology.replace(':', '-')}.json"
+            file, part = config.partition(":")[0], source.partition("-")[2]
+            sweep(folder, f"{file}:{part}", f"runs/{source}", "--config.train.steps=1")
+        code = sweep(folder, config, f"plans/{name}", "--plan", f"--topology={topology}")
+        plan = folder / "plans" / name / "plans" / f"{topology.replace(':', '-')}.json"
         found = list(json.loads(plan.read_text()).values()) if plan.exists() else []
         seconds = sum(program["compile_seconds"] for program in found)
-        memory = max((program["memory_bytes"] or 0 for program in found), default=0) / 2**20
-        print(f"{name:32} {len(found):8}  {seconds:9.0f}  {memory:10,.0f}", end="", flush=True)
-        print(f"  FAILED: {FOLDER / name}.log" if code else "", flush=True)
+        memory = [program["memory_bytes"] / 2**20 for program in found if program["memory_bytes"]]
+        most = f"{max(memory):,.0f}" if memory else "?"
+        failure = f"  FAILED: {folder / name}.log" if code else ""
+        print(f"{name:32} {len(found):8}  {seconds:9.0f}  {most:>10}{failure}", flush=True)
         failed += [name] * bool(code)
     print(f"{time.monotonic() - began:.0f} s; failed: {', '.join(failed) or 'none'}")
     return int(bool(failed))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
