@@ -13,7 +13,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help quickstart test test-fast reliability test-slurm lint install clean
+.PHONY: help quickstart test test-fast reliability test-slurm accelerators lint install clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 20
@@ -38,6 +38,10 @@ test-slurm: $(VENV)/.with-demo $(VENV)/.with-test  ## run sweeps under a SLURM o
 	@command -v slurmctld slurmd munged >/dev/null || { \
 	    echo "SLURM is missing. On Debian or Ubuntu: apt install slurm-wlm munge"; exit 1; }
 	$(BIN)/python -m pytest -m slurm $(PYTEST_FLAGS)
+
+TOPOLOGY ?= v5e:2x2
+accelerators: $(VENV)/.with-demo $(VENV)/.with-test $(VENV)/.with-aot  ## compile all experiments for TPUs that are not here (TOPOLOGY; continues)
+	$(BIN)/python -m tests.accelerators --topology $(TOPOLOGY) $(EXPERIMENTS)
 
 lint: $(VENV)/.with-dev  ## check style and types
 	$(BIN)/ruff check .

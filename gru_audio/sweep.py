@@ -12,13 +12,18 @@ stop the others; the exit code is then 1. --config.NAME=VALUE sets a value of th
 --help_config lists the names.
 
 --plan --topology v5e:4x4 compiles every program for that TPU, which need not be here (extra [aot]),
-and shows memory, communication and least times. Several topologies are compared: --topology
-v5e:4x4,v6e:2x2 --chip_price v5e=1.2,v6e=2.7 (per chip-hour). The results are kept in WORKDIR/plans,
-and a repeated command continues. The exit code is 1 if a program does not fit.
+and shows memory, communication and least times. For GPUs, such as h100:8, programs are not compiled
+to the end: their memory is not known. Several topologies are compared: --topology v5e:4x4,v6e:2x2
+--chip_price v5e=1.2,v6e=2.7 (per chip-hour). The results are kept in WORKDIR/plans, and a repeated
+command continues. The exit code is 1 if a program does not fit. A plan ends with the commands that
+launch the sweep: here, on a cluster, or on the chips of the topology.
 
 --shard I/N runs part I of N parts of the work. Shards share a workdir. They may run at the same
 time, also on several machines that share its disk. The numbers do not depend on N. If N changes
 later, finished runs are skipped, and unfinished runs start again.
+
+--profile STEPS traces some steps of each program with JAX's profiler, into WORKDIR/groups, and
+prints how to open the trace. Results stay the same.
 
 --status shows the progress of every run, on any machine that can read the workdir. The exit code is
 1 if a run has failed. --json prints the status as JSON.
@@ -51,10 +56,13 @@ _PLAN = flags.DEFINE_bool("plan", False, "Show what would run, and stop.")
 _TOPOLOGY = flags.DEFINE_list(
     "topology",
     None,
-    'With --plan: TPUs to compile for, such as v5e:4x4; "local": the devices here.',
+    'With --plan: chips to compile for, such as v5e:4x4 or h100:8; "local": the devices here.',
 )
 _PRICE = flags.DEFINE_list(
     "chip_price", None, "With --topology: prices per chip-hour, such as v5e=1.2,v6e=2.7."
+)
+_PROFILE = flags.DEFINE_integer(
+    "profile", 0, "Trace this many steps of each program, for XProf and Perfetto.", lower_bound=0
 )
 _SHARD = flags.DEFINE_string("shard", "1/1", "Which part of the sweep to run, as I/N.")
 _STATUS = flags.DEFINE_string("status", None, "A workdir: show the state of its runs, and stop.")
@@ -89,6 +97,7 @@ def main(_: Sequence[str]) -> int:
     from gru_audio.reports.context import summary
     from gru_audio.reports.write import write_report
     from gru_audio.sweeps.execute import execute
+    from gru_audio.sweeps.forecast import gpus
     from gru_audio.sweeps.planning import plan
     from gru_audio.sweeps.shard import Shard
     from gru_audio.sweeps.sweep import Sweep
@@ -99,7 +108,8 @@ def main(_: Sequence[str]) -> int:
     from gru_audio.training.distributed import use_cpu_cores
 
     shard = Shard.parse(_SHARD.value)
-    use_cpu_cores(at_least=-(-config.parallel.data // config.parallel.processes))
+    at_least = -(-config.parallel.data // config.parallel.processes)
+    use_cpu_cores(max([at_least, *map(gpus, _TOPOLOGY.value or ())]))
     distributed.join(config.parallel)
     use_compilation_cache(config.parallel.compilation_cache)
     silence()
@@ -115,9 +125,11 @@ def main(_: Sequence[str]) -> int:
         for remark in planned.remarks:
             print(f"note: {remark}", file=sys.stderr)
     if _PLAN.value:
-        return _forecast(planned) if _TOPOLOGY.value else 0
+        code = _forecast(planned) if _TOPOLOGY.value else 0
+        _show_commands(planned, config.data.name)
+        return code
 
-    failed = execute(planned, workdir)
+    failed = execute(planned, workdir, _PROFILE.value)
     if not distributed.first():
         return 1 if failed else 0
     page, comparison = write_report(workdir.root)
@@ -184,15 +196,40 @@ def _forecast(planned: "Plan") -> int:
         if on.name != LOCAL:
             hours = sum(forecast.chip_hours or 0.0 for forecast in found)
             table.caption += (
-                f"\nAt least {hours:.3g} chip-hours of training: no faster than the published "
-                "peaks of the chip, and assuming at least 1 microsecond an iteration."
+                f"\nAt least {hours:.3g} chip-hours of training, {hours / on.chips:.3g} hours: no "
+                "faster than the published peaks of the chip, and assuming at least 1 microsecond "
+                "an iteration."
+            )
+        if on.platform == "gpu" and on.chip:
+            table.caption += (
+                "\nNot known without the GPU: memory, whether a program fits, bytes. All runs of a "
+                "GPU are taken to go side by side, and the kernels to be those for the GPU with "
+                "the least shared memory."
             )
             if on.chip in prices and not any(forecast.error for forecast in found):
                 costs[on.name] = hours * prices[on.chip]
         _console().print(table)
     for name, cost in sorted(costs.items(), key=lambda pair: pair[1]):
         print(f"{name}: at least {cost:.3g} for training")
+    if len(costs) > 1:
+        print(f"cheapest, by these least costs: {min(costs, key=lambda name: costs[name])}")
     return int(failed)
+
+
+def _show_commands(planned: "Plan", data_set: str) -> None:
+    """Prints how to launch the sweep at each place."""
+    from gru_audio.sweeps.launching import commands
+
+    places: dict[str, str] = {}
+    for topology in ["", *(name for name in _TOPOLOGY.value or () if ":" in name)]:
+        shards = planned.shard.count
+        if shards == 1 and not topology:
+            shards = sum(len(groups) for groups in planned.shards)
+        found = commands(sys.argv[1:], data_set.replace("tfds_", "tfds:", 1), topology, shards)
+        places |= {f"{place}, {topology}" if topology else place: c for place, c in found.items()}
+    print("To launch it (see launch/README.md; replace words in capitals):")
+    for place, line in places.items():
+        print(f"\n{place}\n  {line}")
 
 
 def _cells(forecast: "Forecast") -> list[str]:
@@ -201,13 +238,13 @@ def _cells(forecast: "Forecast") -> list[str]:
     collectives = [f"{count} {kind}" for kind, count in (forecast.collectives or {}).items()]
     return [
         str(forecast.side_by_side),
-        f"{(forecast.memory_bytes or 0) / 2**20:,.0f}",
+        "?" if forecast.memory_bytes is None else f"{forecast.memory_bytes / 2**20:,.0f}",
         f"{forecast.flops / 1e9:.3g}",
-        f"{forecast.bytes / 1e6:.3g}",
+        f"{forecast.bytes / 1e6:.3g}" if forecast.bytes else "?",
         str(forecast.iterations),
         "" if forecast.step_seconds is None else f"{1e3 * forecast.step_seconds:.3g}",
         str(forecast.idle_chips),
-        str(forecast.kernels),
+        "\n".join([str(forecast.kernels), *sorted(set(forecast.kernel_names))]),
         ", ".join(collectives) or "none",
     ]
 

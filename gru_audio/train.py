@@ -8,7 +8,8 @@ r"""Trains one run of an experiment.
 the same --workdir resumes a run that stopped for any reason. With a larger --config.train.steps a
 run continues, even if it has finished, and gives the same result as a run of that many steps; this
 needs --config.optimizer.schedule=constant. The model, its metrics and its predictions are written
-to WORKDIR/runs/RUN, and a report to WORKDIR/report/index.html.
+to WORKDIR/runs/RUN, and a report to WORKDIR/report/index.html. --profile STEPS traces some steps
+with JAX's profiler, into WORKDIR/groups, and prints how to open the trace.
 """
 
 import sys
@@ -20,6 +21,9 @@ from gru_audio import command
 
 command.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for all files of the run.")
+_PROFILE = flags.DEFINE_integer(
+    "profile", 0, "Trace this many steps, for XProf and Perfetto.", lower_bound=0
+)
 flags.register_multi_flags_validator(
     ["config", "workdir", "help_config"],
     lambda values: values["config"] and (values["workdir"] or values["help_config"]),
@@ -57,7 +61,7 @@ def main(_: Sequence[str]) -> int:
     if distributed.first():
         for remark in planned.remarks:
             print(f"note: {remark}", file=sys.stderr)
-    failed = execute(planned, workdir)
+    failed = execute(planned, workdir, _PROFILE.value)
     if not distributed.first():
         return 1 if failed else 0
     if failed:

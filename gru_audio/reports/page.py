@@ -105,6 +105,7 @@ def _variant(comparison: Comparison, variant: Variant) -> dict[str, Any]:
         "recurrent": wording.number(wording.parameters(variant.runs, "recurrent")),
         "time": wording.duration(wording.mean_result(variant.runs, seconds)),
         "rate": wording.number(wording.mean_result(variant.runs, "steps_per_second")),
+        "utilisation": wording.utilisation(variant.runs),
         "memory": wording.memory(max((m for m in memory if m), default=None)),
         "replicates": f"{len(variant.runs)} of {variant.planned}",
         "trial": wording.setting(variant.trial) or wording.NOTHING,

@@ -13,6 +13,7 @@ from gru_audio.reports.statistics import FEWEST, Estimate
 from gru_audio.reports.verdicts import Pair, Verdict
 from gru_audio.sweeps.status import FINISHED
 from gru_audio.tasks.scale import MINUS, SPACE, Scale
+from gru_audio.training.utilisation import Utilisation
 
 NOTHING = "\N{EN DASH}"
 
@@ -48,6 +49,12 @@ def memory(count: float | None) -> str:
     if count is None:
         return NOTHING
     return f"{count / 1e9:.1f}{SPACE}GB" if count >= 1e9 else f"{count / 1e6:.0f}{SPACE}MB"
+
+
+def utilisation(runs: Sequence[Run]) -> str:
+    """Returns operations per second and their share of the peak: "1.2 TFLOP/s (3.1 %)"."""
+    rates = Utilisation(mean_result(runs, "flops_per_second"), mean_result(runs, "mfu"))
+    return str(rates).replace(" ", SPACE).replace(f"{SPACE}(", " (") or NOTHING
 
 
 def bare_p(p: float | None) -> str:

@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -32,22 +33,32 @@ from gru_audio.training.checkpoint import Checkpointer
 from gru_audio.training.hyper import hyperparameters, mixing
 from gru_audio.training.loader import LOADERS
 from gru_audio.training.logging import TensorBoardWriter, TrainProgress
+from gru_audio.training.peaks import WORTHWHILE_SECONDS, peaks_of
 from gru_audio.training.placement import make_placement
 from gru_audio.training.population import Population
+from gru_audio.training.profiling import Profiler
 from gru_audio.training.step import Program
 from gru_audio.training.stopping import Stop, Stopped, catch_signals
 from gru_audio.training.trainer import LoopState, Member, train
 from gru_audio.training.tuning import Tuning
 
 
-def execute(planned: Plan, workdir: Workdir) -> list[str]:
+def execute(planned: Plan, workdir: Workdir, profile: int = 0) -> list[str]:
     """Trains the unfinished runs of the shard. Returns the names of the failed runs.
 
+    Args:
+      planned: the sweep.
+      workdir: its directory.
+      profile: number of steps of each program to trace.
+
     Raises:
-      UserError: the workdir is in use or holds another sweep, or the processes differ.
+      UserError: the workdir is in use or holds another sweep, the processes differ, or a trace
+        cannot be written there.
       Stopped: a signal requested the stop; all state is saved.
       OSError: the disk is full or read-only; saved files stay.
     """
+    if profile and "://" in str(workdir.root):
+        raise UserError(f"--profile writes to a disk, and {workdir.root} is none: profile a try.")
     numbers_from = json.dumps(identity(planned.description), sort_keys=True)
     distributed.check_same("experiment, config and data set", numbers_from)
     with contextlib.ExitStack() as stack:
@@ -60,7 +71,7 @@ def execute(planned: Plan, workdir: Workdir) -> list[str]:
                 continue
             title = f"[{i + 1}/{len(planned.groups)}] {group.name} x{len(group.runs)}"
             try:
-                train_group(planned, i, workdir, title, stop)
+                train_group(planned, i, workdir, title, stop, profile)
             except Exception as error:
                 # With several processes, the others may still train this group. A full disk would
                 # fail the next group too.
@@ -86,7 +97,9 @@ def _finished(workdir: Workdir, group: Group) -> bool:
     return distributed.broadcast(lambda: all(workdir.finished(run) for run in group.runs))
 
 
-def train_group(planned: Plan, index: int, workdir: Workdir, title: str, stop: Stop) -> None:
+def train_group(
+    planned: Plan, index: int, workdir: Workdir, title: str, stop: Stop, profile: int = 0
+) -> None:
     """Trains one group, scores it, and writes the results of its runs."""
     group, program, data = planned.groups[index], planned.programs[index], planned.data[index]
     configs = [run.config for run in group.runs]
@@ -117,7 +130,10 @@ def train_group(planned: Plan, index: int, workdir: Workdir, title: str, stop: S
             state = loader.initial_state(hyper, planned.starts[index])
             population = Population(loader, state, config.parallel.shrink_gain)
             prune = competition.pruned if competition else None
-            loop = train(population, members, config, checkpointer, stop, progress, prune)
+            profiler = Profiler(Path(directory / "profile"), profile, progress.say)
+            training = population, members, config, checkpointer, stop, progress
+            loop = train(*training, prune, profiler)
+            profiler.close()
         checkpointer.close()
         checkpointer.heartbeat(logging.SCORING)
         progress.say(f"{title}: scoring")
@@ -198,6 +214,8 @@ def _finish(
     if cluster:
         clusters, _ = planned.source.classes(cluster, "config.data.cluster")
 
+    long = loop.steady_seconds >= WORTHWHILE_SECONDS
+    utilisation = loop.utilisation(peaks_of(population.devices, measure=long))
     for m, run in enumerate(group.runs):
         if workdir.finished(run):  # in an earlier process
             continue
@@ -260,6 +278,7 @@ def _finish(
             "seconds": seconds,  # of wall time
             "cpu_seconds": None if loop.cpu_seconds is None else loop.cpu_seconds * share,
             "steps_per_second": loop.last_step[m] / max(seconds, 1e-9),
+            **utilisation.asdict(),  # of the whole program
             "compile_seconds": population.compile_time.wall,
             "members": len(group.runs),
             "recurrences": loop.recurrences,

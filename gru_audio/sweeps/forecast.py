@@ -1,7 +1,9 @@
-"""What a sweep needs on TPUs that are elsewhere: its programs, compiled for them but not run.
+"""What a sweep needs on devices that are elsewhere: its programs, compiled for them but not run.
 
 The TPU's own compiler (libtpu) runs on any Linux machine. It tells memory, communication and
-whether a program fits. Times are lower bounds from published peaks, because nothing is run.
+whether a program fits. For GPUs programs are lowered only, as there is no compiler without a GPU:
+kernels and operations are known, memory and fusions are not. Times are lower bounds from published
+peaks, because nothing is run.
 """
 
 import importlib.util
@@ -22,9 +24,10 @@ from gru_audio.files import read_json, write_atomically
 from gru_audio.platforms import compiling_for
 from gru_audio.settings import UserError
 from gru_audio.sweeps.planning import Plan
-from gru_audio.training.dry import DryPlacement, abstract_state
+from gru_audio.training.dry import DryPlacement, LoweredPlacement, abstract_state
 from gru_audio.training.hyper import hyperparameters, mixing
 from gru_audio.training.loader import LOADERS
+from gru_audio.training.peaks import CHIPS, GPUS
 from gru_audio.training.placement import Compiled, make_placement
 
 LOCAL = "local"  # the devices of this machine
@@ -32,31 +35,11 @@ ITERATION_SECONDS = 1e-6  # assumed least time of a loop iteration
 _COLLECTIVE = re.compile(
     r"[ )}](all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)(?:-start)?\("
 )
+_LOWERED_COLLECTIVE = re.compile(
+    r"stablehlo\.(all_reduce|all_gather|all_to_all|reduce_scatter|collective_permute)"
+)
 _KERNEL = re.compile('custom_call_target="(?:tpu_custom_call|__gpu\\$xla.gpu.triton)"')
-
-
-@dataclass(frozen=True)
-class Peaks:
-    """Published peaks of a chip.
-
-    Attributes:
-      tflops: matrix products of bfloat16, 1e12 operations a second.
-      gbps: memory bandwidth, 1e9 bytes a second.
-      gib: memory.
-    """
-
-    tflops: float
-    gbps: float
-    gib: float
-
-
-# From Google Cloud's pages of system architecture (docs.cloud.google.com/tpu/docs/v4 to v6e).
-CHIPS = {
-    "v4": Peaks(275, 1228, 32),
-    "v5e": Peaks(197, 819, 16),
-    "v5p": Peaks(459, 2765, 95),
-    "v6e": Peaks(918, 1640, 32),
-}
+_LOWERED_KERNEL = re.compile(r'@__gpu\$xla\.gpu\.triton\(.*?\bname = "([^"]+)"')
 
 
 @dataclass(frozen=True)
@@ -64,8 +47,8 @@ class Topology:
     """Devices to plan for.
 
     Attributes:
-      name: such as "v5e:4x4".
-      devices: JAX's devices.
+      name: such as "v5e:4x4" or "h100:8".
+      devices: JAX's devices; for GPUs, as many of this machine's processor.
       chip: a key of `CHIPS`, or "" if unknown.
       chips: number of chips.
     """
@@ -74,6 +57,11 @@ class Topology:
     devices: Sequence[jax.Device]
     chip: str
     chips: int
+
+    @property
+    def platform(self) -> str:
+        """What the programs are compiled for: "cpu", "gpu" or "tpu"."""
+        return "gpu" if self.chip in GPUS else self.devices[0].platform
 
 
 @dataclass(frozen=True)
@@ -85,13 +73,14 @@ class Forecast:
       runs: number of runs.
       steps: updates of the run with most of them.
       error: why it cannot be compiled; "" if it can.
-      memory_bytes: memory on a chip.
+      memory_bytes: memory on a chip; None: unknown.
       side_by_side: runs of a chip in one `vmap`.
       kernels: number of Pallas kernels in the program.
+      kernel_names: their names, if known.
       collectives: number of each kind of collective.
       flops: operations of a step on a chip.
       bytes: bytes that a step reads and writes, according to the compiler, with one iteration of
-        each loop.
+        each loop; 0: unknown.
       iterations: loop iterations of a step that follow one another.
       idle_chips: chips that the program leaves idle.
       step_seconds: least time of a step; None without published peaks.
@@ -114,13 +103,15 @@ class Forecast:
     step_seconds: float | None = None
     chip_hours: float | None = None
     compile_seconds: float = 0.0
+    kernel_names: Sequence[str] = ()
 
 
 def topology(name: str) -> Topology:
-    """Returns the devices of a topology: "local", or a TPU such as "v5e:4x4".
+    """Returns the devices of a topology: "local", TPUs such as "v5e:4x4", or GPUs such as "h100:8".
 
     Raises:
-      UserError: the name is wrong, or libtpu is missing.
+      UserError: the name is wrong, libtpu is missing, or this machine has too few devices to stand
+        for GPUs (see `gpus`).
     """
     if name == LOCAL:
         return Topology(name, jax.devices(), "", len(jax.devices()))
@@ -128,8 +119,16 @@ def topology(name: str) -> Topology:
     if chip not in CHIPS:
         raise UserError(
             f'--topology "{name}" must be "{LOCAL}" or begin with {", ".join(CHIPS)}: for example '
-            "v5e:4x4."
+            "v5e:4x4, h100:8."
         )
+    if chip in GPUS:
+        count, devices = gpus(name), jax.devices("cpu")
+        if len(devices) < count:
+            raise UserError(
+                f'--topology "{name}" needs {count} devices of the processor to stand for GPUs, '
+                f"and XLA_FLAGS allows {len(devices)}: unset it."
+            )
+        return Topology(name, devices[:count], chip, count)
     if not importlib.util.find_spec("libtpu"):
         raise UserError('Planning for a TPU needs its compiler: pip install "gru-audio[aot]".')
     # libtpu looks for the TPU of this machine, and warns that it finds none.
@@ -143,6 +142,20 @@ def topology(name: str) -> Topology:
         raise UserError(f'--topology "{name}": {error}') from error
     cores = 1 + max(getattr(device, "core_on_chip", 0) for device in devices)
     return Topology(name, devices, chip, len(devices) // cores)
+
+
+def gpus(name: str) -> int:
+    """Returns the number of GPUs of a topology such as "h100:8"; 0 for other topologies.
+
+    Raises:
+      UserError: there is no such number.
+    """
+    chip, _, count = name.partition(":")
+    if chip not in GPUS:
+        return 0
+    if not re.fullmatch(r"[1-9]\d{0,3}", count):
+        raise UserError(f'--topology "{name}": write a GPU and a number: {chip}:8.')
+    return int(count)
 
 
 def chip_prices(texts: Sequence[str]) -> dict[str, float]:
@@ -192,8 +205,9 @@ def _forecast(planned: Plan, index: int, on: Topology) -> Forecast:
     configs = [run.config for run in group.runs]
     config, hyper = configs[0], hyperparameters(configs)
     name, runs, steps = group.name, len(configs), max(c.train.steps for c in configs)
-    with compiling_for(on.devices[0].platform):
-        placement = make_placement(config.parallel, runs, on.devices, DryPlacement)
+    with compiling_for(on.platform):
+        kind = LoweredPlacement if on.chip in GPUS else DryPlacement
+        placement = make_placement(config.parallel, runs, on.devices, kind)
         assert isinstance(placement, DryPlacement)
         if on.chip and placement.device_bytes is None:
             placement.device_bytes = int(0.9 * CHIPS[on.chip].gib * 2**30)
@@ -212,9 +226,15 @@ def _forecast(planned: Plan, index: int, on: Topology) -> Forecast:
 
 
 def _described(base: Forecast, call: Compiled, placement: DryPlacement, on: Topology) -> Forecast:
-    text, cost = call.call.as_text(), call.call.cost_analysis() or {}
-    collectives = [match[1] for match in _COLLECTIVE.finditer(text)]
-    moved = float(cost.get("bytes accessed", 0.0))
+    text, moved, names = call.call.as_text(), 0.0, []
+    if isinstance(placement, LoweredPlacement):
+        collectives = [m[1].replace("_", "-") for m in _LOWERED_COLLECTIVE.finditer(text)]
+        names = _LOWERED_KERNEL.findall(text)
+        kernels = len(names)
+    else:
+        collectives = [match[1] for match in _COLLECTIVE.finditer(text)]
+        moved = float((call.call.cost_analysis() or {}).get("bytes accessed", 0.0))
+        kernels = len(_KERNEL.findall(text))
     step_seconds = chip_hours = None
     if on.chip:
         peaks, per_chip = CHIPS[on.chip], len(on.devices) // on.chips
@@ -230,7 +250,8 @@ def _described(base: Forecast, call: Compiled, placement: DryPlacement, on: Topo
         base.steps,
         memory_bytes=call.memory_bytes,
         side_by_side=call.vmap_members,
-        kernels=len(_KERNEL.findall(text)),
+        kernels=kernels,
+        kernel_names=names,
         collectives={kind: collectives.count(kind) for kind in sorted(set(collectives))},
         flops=call.cost.flops,
         bytes=moved,

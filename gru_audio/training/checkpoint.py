@@ -69,6 +69,7 @@ class Checkpoints:
         self._manager = self._open()
         self._saving: int | None = None  # step that is being written
         self._saved = True  # whether the newest save succeeded
+        self.save_seconds: float | None = None  # of a save that was restored or has been written
 
     def save(self, step: int, states: Tree, loop: dict[str, Any]) -> None:
         """Starts to save the arrays `states` and `loop`, which JSON can hold.
@@ -118,6 +119,7 @@ class Checkpoints:
                 damages.append(f"checkpoint {step} is damaged ({_reason(error)})")
                 self._put_aside(step)
                 continue
+            self.save_seconds = self._seconds(step)
             for later in self._manager.all_steps():
                 if later > step:
                     self._manager.delete(later)
@@ -135,6 +137,7 @@ class Checkpoints:
             except Exception as error:
                 self._give_up(error)
             else:
+                self.save_seconds = self._seconds(self._saving)
                 self._saving, self._saved = None, True
         return self._saved
 
@@ -202,6 +205,13 @@ class Checkpoints:
             raise ValueError("the checksum of its arrays is wrong")
         return arrays, loop
 
+    def _seconds(self, step: int) -> float | None:
+        """Returns how long it took to write a checkpoint; None if unknown."""
+        with contextlib.suppress(Exception):  # it is for a message only
+            times = self._manager.metadata(step)
+            return (times.commit_timestamp_nsecs - times.init_timestamp_nsecs) / 1e9
+        return None
+
     def _put_aside(self, step: int) -> None:
         aside = self._directory / f"damaged-{step}"
         if aside.exists():
@@ -255,6 +265,11 @@ class Checkpointer:
         """Updates `status.json`; see `Heartbeat.beat`."""
         if distributed.first():
             self._heartbeat.beat(state, **news)
+
+    @property
+    def save_seconds(self) -> float | None:
+        """Returns how long a save took, of this or an earlier process; None if unknown."""
+        return self._checkpoints.save_seconds if distributed.first() else None
 
     @property
     def age(self) -> float:

@@ -18,17 +18,25 @@ class Cost:
       flops: floating-point operations of matrix products, convolutions and Fourier transforms. A
         multiplication and an addition are two.
       iterations: loop iterations that must follow one another, such as steps of a recurrence.
+      bytes: bytes that these operations read and write, each time. Values that stay in a cache
+        count too. Elementwise operations do not, because the compiler merges them into others. A
+        Pallas kernel counts its arguments and results.
     """
 
     flops: float = 0.0
     iterations: int = 0
+    bytes: float = 0.0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.flops + other.flops, self.iterations + other.iterations)
+        return Cost(
+            self.flops + other.flops,
+            self.iterations + other.iterations,
+            self.bytes + other.bytes,
+        )
 
     def times(self, count: int) -> "Cost":
         """Returns the cost of `count` iterations of a loop with this body."""
-        return Cost(count * self.flops, count * max(1, self.iterations))
+        return Cost(count * self.flops, count * max(1, self.iterations), count * self.bytes)
 
 
 def cost_of(jaxpr: Any) -> Cost:
@@ -41,7 +49,7 @@ def cost_of(jaxpr: Any) -> Cost:
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
         if name in _COUNTED:
-            total += Cost(_COUNTED[name](equation))
+            total += Cost(_COUNTED[name](equation), bytes=_moved(equation))
             continue
         inner = [cost_of(part) for part in _jaxprs(params)]
         if name == "cond":
@@ -51,9 +59,16 @@ def cost_of(jaxpr: Any) -> Cost:
         if name == "scan":
             cost = cost.times(params["length"])
         elif name == "pallas_call":  # programs of the grid run side by side, or in any order
-            cost = Cost(math.prod(params["grid_mapping"].grid) * cost.flops, cost.iterations)
+            flops = math.prod(params["grid_mapping"].grid) * cost.flops
+            cost = Cost(flops, cost.iterations, _moved(equation))
         total += cost
     return total
+
+
+def _moved(equation: Any) -> float:
+    """Returns the bytes of the operands and results of an equation."""
+    values = [v.aval for v in (*equation.invars, *equation.outvars)]
+    return float(sum(v.size * v.dtype.itemsize for v in values if hasattr(v, "dtype")))
 
 
 def _product(equation: Any) -> float:

@@ -1,4 +1,4 @@
-"""A placement that compiles and runs nothing, to learn about programs for devices elsewhere."""
+"""Placements that compile and run nothing, to learn about programs for devices elsewhere."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -8,7 +8,9 @@ import jax
 import numpy as np
 
 from gru_audio.audio.normalise import Normalisation
+from gru_audio.training.cost import cost_of
 from gru_audio.training.loader import Loader
+from gru_audio.training.logging import Elapsed
 from gru_audio.training.placement import Compiled, Kind, Placement
 from gru_audio.training.step import TrainState
 
@@ -59,6 +61,27 @@ class DryPlacement(Placement):
         call = self.calls[key] = self.compile(function, arguments, kinds, result, donate)
         jitted = self._jit(function, kinds, result, donate, call.vmap_members)
         return self.put(jax.eval_shape(jitted, *arguments), result)
+
+
+@dataclass
+class LoweredPlacement(DryPlacement):
+    """Lowers programs for NVIDIA GPUs, on devices of the processor, without compiling them.
+
+    All members of a device are in one `vmap`, since it is not known how many fit.
+    """
+
+    def compile(
+        self,
+        function: Callable[..., Tree],
+        arguments: tuple[Tree, ...],
+        kinds: tuple[Kind, ...],
+        result: Kind,
+        donate: tuple[int, ...] = (),
+    ) -> Compiled:
+        began, members = Elapsed.now(), self.vmap_members or self.members_of_device
+        traced = self._jit(function, kinds, result, donate, members).trace(*arguments)
+        lowered = traced.lower(lowering_platforms=("cuda",))
+        return Compiled(lowered, None, members, cost_of(traced.jaxpr), Elapsed.now() - began)
 
 
 def abstract_state(loader: Loader, hyper: dict[str, np.ndarray]) -> TrainState:

@@ -25,6 +25,7 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from gru_audio.nn.kernels.choice import choosing
+from gru_audio.platforms import platform
 from gru_audio.settings import UserError
 from gru_audio.training.cost import Cost, cost_of
 from gru_audio.training.distributed import device_memory
@@ -81,6 +82,7 @@ class Placement:
       tuning: measures the recurrences of training; None: "auto" follows its rule.
       compile_time: compilation time so far.
       memory_bytes: largest memory of one call on a device.
+      latest: the call that ran last.
     """
 
     mode: str
@@ -92,12 +94,12 @@ class Placement:
     tuning: Tuning | None = None
     compile_time: Elapsed = field(default_factory=Elapsed, init=False)
     memory_bytes: int = field(default=0, init=False)
+    latest: Compiled | None = field(default=None, init=False, repr=False)
     _calls: dict[Hashable, Compiled] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        platform = self.mesh.devices.flat[0].platform
         self.compiler_options: dict[str, bool | str] = {}
-        if self.deterministic and platform == "gpu":
+        if self.deterministic and self.devices[0].platform == "gpu":
             self.compiler_options = {
                 "xla_gpu_deterministic_ops": True,
                 "xla_gpu_autotune_level": "0",
@@ -106,6 +108,10 @@ class Placement:
         self._real = jax.jit(
             lambda tree: jax.tree.map(lambda a: a[:members], tree), out_shardings=everywhere
         )
+
+    @property
+    def devices(self) -> list[jax.Device]:
+        return list(self.mesh.devices.flat)
 
     @property
     def data_devices(self) -> int:
@@ -228,7 +234,17 @@ class Placement:
             self.compile_time += call.compile_time
             self.memory_bytes = max(self.memory_bytes, call.memory_bytes or 0)
             self._calls[key] = call
-        return self._calls[key](*arguments)
+        self.latest = self._calls[key]
+        return self.latest(*arguments)
+
+    def latest_cost(self, members: int) -> Cost:
+        """Returns the operations of some members on all devices, in the latest call.
+
+        They are those of one step, for a call that trains several.
+        """
+        assert self.latest
+        cost, share = self.latest.cost, members * self.data_devices / self.members_of_device
+        return Cost(share * cost.flops, cost.iterations, share * cost.bytes)
 
     def compile(
         self,
@@ -312,6 +328,8 @@ class Placement:
                 return jax.vmap(one_member)(mapped)
             return jax.lax.map(one_member, mapped, batch_size=vmap_members)
 
+        # The name of the program in profiles.
+        per_device.__name__ = getattr(function, "__name__", "call").strip("_")
         if self.mode == "pmap":
             return self._pmap(per_device, kinds, result, donate)
         sharded = jax.shard_map(
@@ -331,7 +349,7 @@ class Placement:
             axis_name=DATA,
             in_axes=(0, *(1 if kind == Kind.ROWS else None for kind in kinds)),
             out_axes=1 if result == Kind.ROWS else None,
-            devices=list(self.mesh.devices.flat),
+            devices=self.devices,
         )
 
         def cut(a):
@@ -399,7 +417,7 @@ def make_placement(
         )
     vmap_members = parallel.vmap_members
     if vmap_members is None:
-        vmap_members = int(devices[0].platform == "cpu")
+        vmap_members = int(platform() == "cpu")
     if parallel.memory_gb is not None:
         memory = int(parallel.memory_gb * 2**30)
     deterministic = parallel.deterministic

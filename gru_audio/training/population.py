@@ -13,6 +13,7 @@ import numpy as np
 
 from gru_audio.data.group import GroupData
 from gru_audio.training import distributed
+from gru_audio.training.cost import Cost
 from gru_audio.training.loader import Loader, Scores, Series
 from gru_audio.training.logging import Elapsed
 from gru_audio.training.placement import Kind, Placement
@@ -36,6 +37,7 @@ class Population:
         self._here = np.arange(loader.placement.members)  # members on the devices
         self._host: TrainState | None = None  # all members, once some have left the devices
         self._copy_best = jax.jit(_copy_best, donate_argnums=(0,))
+        self.step_cost = Cost()  # of the latest step, on all devices
 
     @property
     def program(self) -> Program:
@@ -69,6 +71,11 @@ class Population:
         return self._whole.placement.tuning
 
     @property
+    def devices(self) -> list[jax.Device]:
+        """The devices of the members."""
+        return self._whole.placement.devices
+
+    @property
     def size(self) -> int:
         """Number of members on the devices."""
         return len(self._here)
@@ -76,6 +83,7 @@ class Population:
     def train(self, alive: np.ndarray, start: int, stop: int) -> Series:
         """Trains the members that are `alive` (M,) from `start` to `stop`; see `Loader.train`."""
         self._state, metrics = self._loader.train(self._state, alive[self._here], start, stop)
+        self.step_cost = self._loader.placement.latest_cost(int(alive[self._here].sum()))
         series = {k: np.zeros((len(alive), stop - start), v.dtype) for k, v in metrics.items()}
         for name, values in metrics.items():
             series[name][self._here] = values

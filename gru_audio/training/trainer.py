@@ -16,13 +16,17 @@ from gru_audio.data.group import GroupData
 from gru_audio.settings import UserError
 from gru_audio.tasks.metrics import measure, metrics_of, selected
 from gru_audio.tasks.task import decoded
-from gru_audio.training import distributed
+from gru_audio.training import distributed, grace
 from gru_audio.training.checkpoint import Checkpointer
+from gru_audio.training.cost import Cost
 from gru_audio.training.loader import Scores, Series
 from gru_audio.training.logging import TRAINING, Elapsed, Record, RunningMeans, TrainProgress
+from gru_audio.training.peaks import Peaks, peaks_of
 from gru_audio.training.population import Population
+from gru_audio.training.profiling import Profiler
 from gru_audio.training.step import METRICS
 from gru_audio.training.stopping import Stop, Stopped
+from gru_audio.training.utilisation import Utilisation
 
 _FIRST_CALL_STEPS = 4  # until the duration of a step is known
 _CLIPS_SHOWN = 3  # clips of a batch in a message; `failure.json` has all clips
@@ -48,6 +52,9 @@ class LoopState:
       cpu_seconds: processor time of the same; None if unknown (`_has_cpu_clock`).
       memory_bytes: largest memory of one call on a device, over all processes so far.
       recurrences: what was measured and chosen; see `Tuning.records`.
+      steady_seconds: wall time of training, without evaluation, compilation and the first call of
+        each process.
+      flops, bytes: operations in that time, on all devices; see `Cost`.
     """
 
     step: int
@@ -64,6 +71,9 @@ class LoopState:
     cpu_seconds: float | None = None
     memory_bytes: int = 0
     recurrences: list[dict[str, Any]] = field(default_factory=list)
+    steady_seconds: float = 0.0
+    flops: float = 0.0
+    bytes: float = 0.0
 
     @classmethod
     def initial(cls, alive: list[bool]) -> "LoopState":
@@ -93,6 +103,16 @@ class LoopState:
         if self.cpu_seconds is not None:
             self.cpu_seconds += elapsed.cpu
 
+    def add_steps(self, count: int, cost: Cost, seconds: float) -> None:
+        """Adds steps, each with a cost on all devices, to the steady time."""
+        self.steady_seconds += seconds
+        self.flops += count * cost.flops
+        self.bytes += count * cost.bytes
+
+    def utilisation(self, peaks: Peaks | None) -> Utilisation:
+        """Returns the mean rates of the steady time."""
+        return Utilisation.of(Cost(self.flops, bytes=self.bytes), self.steady_seconds, peaks)
+
 
 @dataclass(frozen=True)
 class Member:
@@ -115,6 +135,7 @@ def train(
     stop: Stop,
     progress: TrainProgress,
     prune: Prune | None = None,
+    profiler: Profiler | None = None,
 ) -> LoopState:
     """Trains a group to its end, starting from its latest checkpoint if there is one.
 
@@ -127,6 +148,7 @@ def train(
       stop: whether a signal asked to stop.
       progress: shows progress to the user.
       prune: selects members that end at a step because others are better.
+      profiler: traces some steps.
 
     Raises:
       Stopped: a signal asked to stop; the state is saved.
@@ -144,15 +166,19 @@ def train(
     if state.means:
         means.restore(state.means)
     evaluator = _Evaluator(population, config)
-    step_seconds, last_evaluation = 0.0, ""
+    step_seconds, last_evaluation, resumed_at = 0.0, "", state.step
+    peaks, warned = peaks_of(population.devices), False
     progress.start(state.step, max(member.max_steps for member in members))
 
     while any(state.alive):
         start = state.step
+        event = _next_event(start, members, state, config)
         end = min(
             start + _call_steps(step_seconds, config.parallel.call_seconds, population.call_steps),
-            _next_event(start, members, state, config),
+            event,
         )
+        if profiler:
+            end = profiler.begin(start, end, event, config.train.eval_every)
         began, compiled = Elapsed.now(), population.compile_time
         alive = np.array(state.alive)
         with jax.transfer_guard("disallow"):  # an implicit transfer would slow every call
@@ -160,6 +186,10 @@ def train(
         elapsed = Elapsed.now() - began - (population.compile_time - compiled)
         state.step = end
         state.add_time(elapsed)
+        if start > resumed_at and not (profiler and profiler.active):
+            state.add_steps(end - start, population.step_cost, elapsed.wall)
+        if profiler:
+            profiler.end(end, event)
 
         for message in _note_failures(population.data, members, state, series, start, config):
             progress.say(message)
@@ -193,7 +223,13 @@ def train(
         )
         speed = 1 / max(step_seconds, 1e-9)
         loss = np.median(series["loss"][alive, -1])
-        progress.step(end, speed, f"train loss {loss:.4f}{last_evaluation}")
+        rates = Utilisation.of(population.step_cost, step_seconds, peaks)
+        progress.step(end, speed, f"{rates}  train loss {loss:.4f}{last_evaluation}")
+        if not warned and (save_seconds := checkpointer.save_seconds) is not None:
+            # Only now is the duration of a call known.
+            times = save_seconds, elapsed.wall, config.checkpoint.every_seconds
+            if warned := bool(line := grace.loss(*times)):
+                progress.say(line)
         runs = _status(members, state, series)
         checkpointer.heartbeat(TRAINING, step=end, steps_per_second=speed, runs=runs)
         every = config.checkpoint.every_steps

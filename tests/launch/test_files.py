@@ -1,6 +1,7 @@
 """The files of launch/, checked without the systems that they are for."""
 
 import importlib.util
+import math
 import os
 import re
 import subprocess
@@ -79,6 +80,11 @@ def test_the_page_leads_to_them(path):
 def test_the_jobset_is_one():
     """Fields that the model of a JobSet does not know would be lost in the conversion."""
     manifest = yaml.safe_load((LAUNCH / "gke" / "jobset.yaml").read_text())
+    check_jobset(manifest)
+
+
+def check_jobset(manifest):
+    """Checks a manifest against the models, and that its numbers fit together."""
     understood = JobsetV1alpha2JobSet.from_dict(manifest).to_dict()
     assert without_defaults(understood, manifest) == manifest
     (replicated,) = manifest["spec"]["replicatedJobs"]
@@ -87,8 +93,76 @@ def test_the_jobset_is_one():
     hosts, chips = job["parallelism"], container["resources"]["limits"]["google.com/tpu"]
     assert job["completions"] == hosts
     topology = job["template"]["spec"]["nodeSelector"]["cloud.google.com/gke-tpu-topology"]
-    rows, columns = map(int, topology.split("x"))
-    assert rows * columns == hosts * chips
+    assert math.prod(map(int, topology.split("x"))) == hosts * chips
+    variables = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert variables["SHARDS"] == str(replicated["replicas"])
+
+
+@pytest.mark.parametrize(
+    ("topology", "hosts", "chips"), [("v5e:4x4", 4, 4), ("v6e:1x1", 1, 1), ("v5p:2x2x2", 2, 4)]
+)
+def test_a_jobset_for_another_sweep(topology, hosts, chips):
+    options = ["--image=eu/sweep:1", "--name=tones", f"--topology={topology}", "--shards=3"]
+    sweep = ["--config=experiments/esc10.py", "--workdir=gs://own/tones", "--config.data.train=a b"]
+    shown = subprocess.run(
+        [sys.executable, LAUNCH / "gke" / "jobset.py", *options, "--prepare=esc10", "--", *sweep],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    manifest = yaml.safe_load(shown)
+    check_jobset(manifest)
+    assert manifest["metadata"]["name"] == "tones"
+    (replicated,) = manifest["spec"]["replicatedJobs"]
+    job = replicated["template"]["spec"]
+    (container,) = job["template"]["spec"]["containers"]
+    (prepare,) = job["template"]["spec"]["initContainers"]
+    assert (replicated["replicas"], job["parallelism"]) == (3, hosts)
+    assert container["resources"]["requests"]["google.com/tpu"] == chips
+    assert container["image"] == prepare["image"] == "eu/sweep:1"
+    assert prepare["args"] == ["gru_audio.prepare", "esc10"]
+    assert container["args"] == [*sweep, "--config.parallel.coordinator=auto"]
+
+
+def test_each_slice_runs_its_own_shard(tmp_path):
+    """The container's command, with a `python` that prints its arguments."""
+    manifest = yaml.safe_load((LAUNCH / "gke" / "jobset.yaml").read_text())
+    (replicated,) = manifest["spec"]["replicatedJobs"]
+    (container,) = replicated["template"]["spec"]["template"]["spec"]["containers"]
+    (tmp_path / "python").write_text('#!/bin/sh\necho "$MEGASCALE_NUM_SLICES" "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    shown = subprocess.run(
+        [*container["command"], "--workdir=a b"],
+        env={
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            **{"SHARD": "0", "SHARDS": "2", "MEGASCALE_NUM_SLICES": "2"},
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert shown == " -m gru_audio.sweep --workdir=a b --shard=1/2\n"
+
+
+def test_lost_nodes_do_not_use_up_the_restarts():
+    """With the messages of Kubernetes' Job controller, and JobSet's order of rules."""
+    manifest = yaml.safe_load((LAUNCH / "gke" / "jobset.yaml").read_text())
+    rules = manifest["spec"]["failurePolicy"]["rules"]
+    by_exit = "Container sweep for pod default/p failed with exit code {} matching FailJob rule at"
+    lost = "Pod default/p has condition DisruptionTarget matching FailJob rule at index 1"
+    expected = {
+        lost: "preempted",
+        f"{by_exit.format(75)} index 0": "preempted",
+        f"{by_exit.format(2)} index 0": "wrong_command",
+        "Job has reached the specified backoff limit": None,  # counts
+    }
+    for message, name in expected.items():
+        patterns = {rule["name"]: rule["onJobFailureMessagePatterns"] for rule in rules}
+        found = [n for n, of in patterns.items() if any(re.search(p, message) for p in of)]
+        assert (found or [None])[0] == name
+    actions = {rule["name"]: rule["action"] for rule in rules}
+    assert actions["preempted"] == "RestartJobSetAndIgnoreMaxRestarts"
+    assert actions["wrong_command"] == "FailJobSet"
 
 
 def without_defaults(understood, manifest):

@@ -20,12 +20,11 @@ from gru_audio.sweeps.planning import plan
 from gru_audio.sweeps.status import FINISHED, WAITING, read_run_states, read_sweep
 from gru_audio.sweeps.sweep import Sweep
 from gru_audio.sweeps.workdir import Workdir
-from tests.commands import leavings
+from tests.commands import CIRCUMSTANCES, leavings
 from tests.tones import tiny
 
 SEEDS = [{"seed": 0}, {"seed": 1}]
 SWEEP = Sweep({"GRU": {}, "RNN": {"model.cell": "rnn"}}, replicates=SEEDS)
-CIRCUMSTANCES = ("seconds", "cpu_seconds", "steps_per_second", "compile_seconds", "environment")
 
 
 def planned(data_dir, sweep=SWEEP, **changes):

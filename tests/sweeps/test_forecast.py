@@ -54,7 +54,7 @@ def test_a_repeated_plan_compiles_nothing(data_dir, tmp_path):
     assert len(said) == 2
 
 
-@pytest.mark.parametrize("name", ["", "v1:2x2", "h100", "tpu"])
+@pytest.mark.parametrize("name", ["", "v1:2x2", "gtx:8", "tpu"])
 def test_other_topologies_are_refused(name):
     with pytest.raises(UserError, match=r'"local" or begin with v4, v5e, v5p, v6e'):
         forecast.topology(name)
@@ -68,7 +68,7 @@ def test_a_missing_compiler_is_named():
 
 def test_prices():
     assert forecast.chip_prices(["v5e=1.2", "v6e=0"]) == {"v5e": 1.2, "v6e": 0.0}
-    for text in ("v5e", "v5e=", "v5e=-1", "v5e=nan", "h100=2"):
+    for text in ("v5e", "v5e=", "v5e=-1", "v5e=nan", "gtx=2"):
         with pytest.raises(UserError, match=r"a chip and its price"):
             forecast.chip_prices([text])
 
@@ -78,11 +78,39 @@ def test_the_command(environment, tmp_path):
     command = ("sweep", f"--config={file}", f"--workdir={tmp_path}/w")
     shown = run(environment, *command, "--plan", "--topology=local").stdout
     assert "On local" in shown and "GFLOP" in shown
+    assert "sbatch --array=1-2 launch/slurm.sbatch" in shown
     assert not (tmp_path / "w" / "runs").exists()
     assert len(json.loads((tmp_path / "w" / "plans" / "local.json").read_text())) == 2
     assert (
         "--topology needs --plan" in run(environment, *command, "--topology=local", code=2).stderr
     )
+
+
+def test_numbers_of_gpus():
+    assert [forecast.gpus(name) for name in ("h100:8", "v5e:2x2", "local")] == [8, 0, 0]
+    for name in ("h100", "h100:", "h100:0", "h100:2x2"):
+        with pytest.raises(UserError, match="h100:8"):
+            forecast.topology(name)
+    with pytest.raises(UserError, match="stand for GPUs"):
+        forecast.topology("h100:4096")
+
+
+def test_a_plan_for_gpus_names_their_kernels(data_dir, tmp_path):
+    changes = {"parallel.data": 2, "model.implementation": "pallas_gpu", "model.hidden": 16}
+    found = of_one(planned(data_dir, changes, replicates=1), "h100:2", tmp_path)
+    assert found.memory_bytes is None and found.bytes == 0 and not found.error
+    assert found.collectives["all-reduce"] >= 1
+    assert found.kernels == len(found.kernel_names) >= 2  # forward and backward
+    assert found.flops > 0
+    assert found.step_seconds >= found.iterations * forecast.ITERATION_SECONDS
+    assert found.chip_hours == pytest.approx(found.step_seconds * 20 * 2 / 3600)
+    assert of_one(planned(data_dir, changes, replicates=1), "h100:2", tmp_path) == found
+
+
+def test_members_of_a_gpu_go_side_by_side(data_dir, tmp_path):
+    changes = {"parallel.member": 2, "model.implementation": "loop"}
+    found = of_one(planned(data_dir, changes, replicates=4), "t4:2", tmp_path)
+    assert (found.side_by_side, found.kernels, found.idle_chips) == (2, 0, 0)
 
 
 @on_tpu

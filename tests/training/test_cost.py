@@ -27,13 +27,14 @@ def test_products_and_convolutions_as_the_compiler_counts_them():
         )
 
     for function, arguments in functions():
-        counted = jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]
-        assert cost(function, *arguments) == Cost(counted)
+        counted = jax.jit(function).lower(*arguments).compile().cost_analysis()
+        found = cost(function, *arguments)
+        assert found == Cost(counted["flops"], bytes=counted["bytes accessed"])
 
 
 def test_loops_count_their_iterations_and_branches_the_largest():
     square = jnp.ones((10, 10))
-    once = 2 * 10**3
+    once, moved = 2 * 10**3, 3 * 4 * 10**2
 
     def scanned(a):
         return jax.lax.scan(lambda c, _: (c @ a, None), a, length=5)[0]
@@ -47,10 +48,10 @@ def test_loops_count_their_iterations_and_branches_the_largest():
     def branches(a, i):
         return jax.lax.switch(i, [lambda a: a, lambda a: a @ a, scanned], a)
 
-    assert cost(scanned, square) == Cost(5 * once, 5)
-    assert cost(nested, square) == Cost(15 * once, 15)
-    assert cost(unknown, square, 9) == Cost(once)
-    assert cost(branches, square, 1) == Cost(5 * once, 5)
+    assert cost(scanned, square) == Cost(5 * once, 5, 5 * moved)
+    assert cost(nested, square) == Cost(15 * once, 15, 15 * moved)
+    assert cost(unknown, square, 9) == Cost(once, 0, moved)
+    assert cost(branches, square, 1) == Cost(5 * once, 5, 5 * moved)
 
 
 @pytest.mark.parametrize("length", [8, 512])
