@@ -39,7 +39,7 @@ NEED_A_CONFIG = ("frontend", "input", "memory", "scaling", "step", "sweep")
 BENCHMARKS = ("cells", "convolution", "kernels", "recurrence", "streaming", *NEED_A_CONFIG)
 
 command.define_config(
-    "experiments/spoken_digit.py",
+    "spoken_digit",
     "The experiment; cells, convolution, recurrence, kernels and streaming do not use it.",
 )
 _SECONDS = flags.DEFINE_float(

@@ -18,6 +18,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from etils import epath
 
+from gru_audio.experiment_files import find, hint
 from gru_audio.files import refusal
 from gru_audio.settings import UserError
 from gru_audio.training import stopping
@@ -92,7 +93,7 @@ def print_anywhere() -> None:
 
 def define_config(default: str | None = None, about: str = "The experiment.") -> None:
     """Defines the flags --config, which names an experiment, and --help_config."""
-    usage = "FILE, or FILE:PART. --config.NAME=VALUE sets a value of its config"
+    usage = "FILE or NAME, or with :PART. --config.NAME=VALUE sets a value of its config"
     flags.DEFINE_string("config", default, f"{about} {usage}.")
     flags.DEFINE_bool("help_config", False, "Show every key of the config, and stop.")
 
@@ -100,7 +101,7 @@ def define_config(default: str | None = None, about: str = "The experiment.") ->
 def define_experiment() -> None:
     """Defines the flag --experiment, which names the file that defines a run's components."""
     flags.DEFINE_string(
-        "experiment", None, "The experiment file that defines cells, models ... of the run."
+        "experiment", None, "The experiment, FILE or NAME, that defines cells, models ... of the run."
     )
 
 
@@ -142,17 +143,18 @@ def load_experiment(path: epath.PathLike, *, extend: bool = True) -> ModuleType:
     """Loads an experiment file as a module.
 
     Args:
-      path: of the file.
+      path: of the file, or the name of an experiment of the package.
       extend: whether the components that it defines are added to the tables of the package.
 
     Raises:
       UserError: the file is unreadable, is not Python, or fails; the message gives the line.
     """
+    path = find(path)
     try:
         epath.Path(path).read_bytes()
     except OSError as error:
         raise UserError(
-            f"The experiment file {path} cannot be read: {error.strerror or error}."
+            f"The experiment file {path} cannot be read: {error.strerror or error}.{hint(path)}"
         ) from error
     spec = importlib.util.spec_from_file_location("experiment", path)
     if spec is None or spec.loader is None:
@@ -242,7 +244,7 @@ def name_with_part(experiment: str, part: str | None) -> str:
 def _path_and_part() -> tuple[str, str | None]:
     """Returns the file and the part of `--config FILE:PART`; the part is None if not given."""
     path, colon, part = str(flags.FLAGS["config"].value).partition(":")
-    return path, part if colon else None
+    return find(path), part if colon else None
 
 
 def command_line() -> str:
