@@ -1,7 +1,7 @@
 """Trains recurrent networks on audio, and compares them.
 
-  gru-audio COMMAND --help     explains a command
-  gru-audio COMMAND ...        is the same as python -m gru_audio.COMMAND ...
+gru-audio COMMAND --help     explains a command
+gru-audio COMMAND ...        is the same as python -m gru_audio.COMMAND ...
 """
 
 import ast

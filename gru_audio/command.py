@@ -65,8 +65,7 @@ def run(main: Callable[[Sequence[str]], int | None], *, names: bool = False) -> 
             print(f"error: {error}", file=sys.stderr)
             code = 2
         except BrokenPipeError:  # the reader of the output, such as `head`, has ended
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = 128 + signal.SIGPIPE
+            code = _reader_has_ended()
         except Exception as error:
             if refused := refusal(error):
                 again = "; the same command resumes" if stopping.resumes() else ""
@@ -82,6 +81,12 @@ def run(main: Callable[[Sequence[str]], int | None], *, names: bool = False) -> 
         return code
 
     app.run(guarded, flags_parser=_parse)
+
+
+def _reader_has_ended() -> int:
+    """Discards the rest of the output. Returns the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
 
 
 def print_anywhere() -> None:
@@ -101,7 +106,9 @@ def define_config(default: str | None = None, about: str = "The experiment.") ->
 def define_experiment() -> None:
     """Defines the flag --experiment, which names the file that defines a run's components."""
     flags.DEFINE_string(
-        "experiment", None, "The experiment, FILE or NAME, that defines cells, models ... of the run."
+        "experiment",
+        None,
+        "FILE or NAME of the experiment that defines cells, models ... of the run.",
     )
 
 
@@ -256,6 +263,8 @@ def _parse(arguments: Sequence[str]) -> list[str]:
     """Parses the flags, and stores the overrides of the config for `config()`."""
     try:
         return flags.FLAGS(_without_overrides(list(arguments)))
+    except BrokenPipeError:  # --help | head
+        sys.exit(_reader_has_ended())
     except (flags.Error, UserError) as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)

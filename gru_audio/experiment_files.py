@@ -53,7 +53,7 @@ def describe(name: str) -> tuple[str, tuple[str, ...]]:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
             (target, *_), keys = node.targets, node.value.keys
             if isinstance(target, ast.Name) and target.id == "PARTS":
-                return title, tuple(key.value for key in keys if isinstance(key, ast.Constant))
+                return title, tuple(str(key.value) for key in keys if isinstance(key, ast.Constant))
     return title, ()
 
 

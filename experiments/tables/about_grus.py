@@ -16,6 +16,7 @@ from experiments.tables.claims import (
     validation_at_equal_training_loss,
 )
 from experiments.tables.kept import read_kept
+from experiments.tables.published import Published
 from gru_audio.reports.statistics import Estimate
 
 
@@ -120,7 +121,10 @@ def _loss_without_counting(steps):
 
 def _loses_more(*names):
     """Compares the test losses of GRU and LSTM; two losses at the floor show nothing."""
-    floors = {**PUBLISHED["floors"], "counting": _loss_without_counting(400)}
+    floors = {
+        **Published.from_dict("bai2018", PUBLISHED).floors,
+        "counting": _loss_without_counting(400),
+    }
 
     def tests(results):
         return [
@@ -159,9 +163,10 @@ def _gates_tell_onsets(results):
                 and one["family"].startswith(family)
             ]
             means.append((f"{family}, {score}", sum(values) / len(values)))
-        difference = Estimate(*(float(row[name]) for name in ("test", "low", "high")))
+        first, second = means
+        difference = Estimate(float(row["test"]), float(row["low"]), float(row["high"]))
         setting, p = f"onsets, {row['measure']}", float(row["p"])
-        found.append(Evidence(setting, *means, difference, expected=1, p=p))
+        found.append(Evidence(setting, first, second, difference, expected=1, p=p))
     return found
 
 
