@@ -171,6 +171,7 @@ def test_imported_packages_are_declared():
 
 def test_version_is_that_of_the_installed_package():
     assert importlib.metadata.version("gru-audio") == gru_audio.__version__
+    assert f"\nversion: {gru_audio.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def show(*arguments: object) -> tuple[subprocess.CompletedProcess, set[str]]:
