@@ -1,7 +1,7 @@
 """Runs a benchmark. Contestants take turns in one process; the result is medians and quartiles.
 
   python -m benchmarks step
-  python -m benchmarks step --config experiments/spoken_digit.py --seconds 30 --json step.json
+  python -m benchmarks step --config spoken_digit --seconds 30 --json step.json
   python -m benchmarks accelerator --minutes 8 --json h200.json
 
 accelerator  the first minutes on a GPU or TPU: the most valuable parts of what follows, each in a
@@ -36,14 +36,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from absl import flags
-from rich.console import Console
 
-from benchmarks import accelerator, harness
 from gru_audio import command
-from gru_audio.config import override
 from gru_audio.settings import UserError, nearest
-from gru_audio.training.compilation import use_compilation_cache
-from gru_audio.training.distributed import use_cpu_cores, use_platform
 
 NEED_A_CONFIG = ("frontend", "input", "memory", "scaling", "step", "sweep")
 BENCHMARKS = (
@@ -52,7 +47,7 @@ BENCHMARKS = (
 )
 
 command.define_config(
-    "experiments/spoken_digit.py",
+    "spoken_digit",
     "The experiment; cells, convolution, recurrence, kernels and streaming do not use it.",
 )
 _SECONDS = flags.DEFINE_float(
@@ -82,6 +77,13 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError("--check and --grid are for the benchmark recurrence.")
     if name == "accelerator" and not _PART.value:
         return accelerate()
+
+    # These imports take seconds: --help and a wrong name do not wait for them.
+    from rich.console import Console
+
+    from benchmarks import harness
+    from gru_audio.training.distributed import use_cpu_cores, use_platform
+
     use_cpu_cores()  # as training does
     if _DEVICE.value:
         use_platform(_DEVICE.value)
@@ -99,6 +101,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def accelerate() -> int:
     """Runs the parts of `accelerator`."""
+    from benchmarks import accelerator
+
     if not _JSON.value:
         raise UserError("Name a file for the results: --json FILE")
     passed = [f"--config={flags.FLAGS.config}"]
@@ -113,7 +117,9 @@ def accelerate() -> int:
 
 def measure_part(part: str) -> NoReturn:
     """Writes the results of one part of `accelerator`, and ends the process."""
-    from benchmarks import accelerator_parts
+    from benchmarks import accelerator, accelerator_parts, harness
+    from gru_audio.config import override
+    from gru_audio.training.compilation import use_compilation_cache
 
     use_compilation_cache()
     config = override(command.config(), accelerator.changes(str(_DATA.value), _TINY.value))
