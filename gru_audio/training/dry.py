@@ -77,6 +77,7 @@ class LoweredPlacement(DryPlacement):
         kinds: tuple[Kind, ...],
         result: Kind,
         donate: tuple[int, ...] = (),
+        tuned: bool = False,
     ) -> Compiled:
         began, members = Elapsed.now(), self.vmap_members or self.members_of_device
         traced = self._jit(function, kinds, result, donate, members).trace(*arguments)

@@ -137,7 +137,8 @@ def _measured(cores: int) -> Peaks:
 def _least_seconds(call: Callable[[], object]) -> float:
     """Returns the least time of several calls; the first one does not count."""
     call()
-    times, end = [], time.perf_counter() + _MEASURED_SECONDS
+    times: list[float] = []
+    end = time.perf_counter() + _MEASURED_SECONDS
     while not times or time.perf_counter() < end:
         began = time.perf_counter()
         call()
