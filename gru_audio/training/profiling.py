@@ -52,7 +52,8 @@ class Profiler:
         if distributed.first():
             jax.profiler.stop_trace()
             newest = max((self._folder / "plugins" / "profile").iterdir())
-            files = ", ".join(sorted(path.name for path in newest.glob("*.trace.json.gz")))
+            names = sorted(path.name for path in newest.iterdir())
+            files = ", ".join(name for name in names if name.endswith(".trace.json.gz"))
             self._say(
                 f"trace of steps {self._began + 1} to {step} in {newest}\n"
                 f"  Perfetto: open {files} at https://ui.perfetto.dev\n"
