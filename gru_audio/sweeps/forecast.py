@@ -210,7 +210,7 @@ def _forecast(planned: Plan, index: int, on: Topology) -> Forecast:
         placement = make_placement(config.parallel, runs, on.devices, kind)
         assert isinstance(placement, DryPlacement)
         if on.chip and placement.device_bytes is None:
-            placement.device_bytes = int(0.9 * CHIPS[on.chip].gib * 2**30)
+            placement.device_bytes = int(0.9 * CHIPS[on.chip].memory_bytes)
         loader = LOADERS[config.data.loader](
             program, placement, data, mixing(hyper), steps, config.data.workers
         )
