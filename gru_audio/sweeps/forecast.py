@@ -209,8 +209,8 @@ def _forecast(planned: Plan, index: int, on: Topology) -> Forecast:
         kind = LoweredPlacement if on.chip in GPUS else DryPlacement
         placement = make_placement(config.parallel, runs, on.devices, kind)
         assert isinstance(placement, DryPlacement)
-        if on.chip and placement.device_bytes is None and (memory := CHIPS[on.chip].gib):
-            placement.device_bytes = int(0.9 * memory * 2**30)
+        if on.chip and placement.device_bytes is None:
+            placement.device_bytes = int(0.9 * CHIPS[on.chip].memory_bytes)
         loader = LOADERS[config.data.loader](
             program, placement, data, mixing(hyper), steps, config.data.workers
         )

@@ -30,16 +30,20 @@ class Peaks:
       tflops: dense matrix products, 1e12 operations a second; of bfloat16 on an accelerator (T4:
         float16), of float32 on a processor.
       gbps: memory bandwidth, 1e9 bytes a second.
-      gib: memory; None: unknown.
+      gib: memory; 0: unknown.
     """
 
     tflops: float
     gbps: float
-    gib: float | None = None
+    gib: float = 0.0
+
+    @property
+    def memory_bytes(self) -> int:
+        return int(self.gib * 2**30)
 
     def times(self, count: int) -> "Peaks":
         """Returns the peaks of several devices."""
-        return Peaks(count * self.tflops, count * self.gbps, self.gib and count * self.gib)
+        return Peaks(count * self.tflops, count * self.gbps, count * self.gib)
 
 
 # TPUs: docs.cloud.google.com/tpu/docs/v4, v5e, v5p, v6e. Editions of these pages give 800 or 819

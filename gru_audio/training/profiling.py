@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
+from etils import epath
 
+from gru_audio.files import matching
 from gru_audio.training import distributed
 
 
@@ -51,9 +53,8 @@ class Profiler:
             return
         if distributed.first():
             jax.profiler.stop_trace()
-            newest = max((self._folder / "plugins" / "profile").iterdir())
-            names = sorted(path.name for path in newest.iterdir())
-            files = ", ".join(name for name in names if name.endswith(".trace.json.gz"))
+            newest = epath.Path(max((self._folder / "plugins" / "profile").iterdir()))
+            files = ", ".join(path.name for path in matching(newest, "*.trace.json.gz"))
             self._say(
                 f"trace of steps {self._began + 1} to {step} in {newest}\n"
                 f"  Perfetto: open {files} at https://ui.perfetto.dev\n"
