@@ -20,7 +20,7 @@ from gru_audio.training.tuning import Tuning
 from tests.tones import assert_same, fresh, make_loader, tiny
 from tests.training.outcome import Outcome
 
-PROBLEM = Problem("gru", 8, 6, "float32", True, False)
+PROBLEM = Problem("rnn", 4, 3, "float32", True, False)
 SMALL = Problem("rnn", 2, 3, "float32", False, False)
 KERNEL = Choice("pallas_gpu", {"interpret": True})
 SLOW, WRONG, WRONG_GRADIENT, BROKEN = map(Choice, ("slow", "wrong", "wrong gradient", "broken"))
@@ -80,7 +80,7 @@ def tuned(loader, tuning):
 @pytest.mark.parametrize("members", [1, 2])
 def test_wrong_candidates_are_left_out(members):
     tried = [LOOP, WRONG, WRONG_GRADIENT, BROKEN, KERNEL]
-    rows = measure(PROBLEM, 9, members, tried, {}, 0.0)
+    rows = measure(PROBLEM, 5, members, tried, {}, 0.0)
     found = {Choice(**row["choice"]).implementation: row for row in rows}
     assert {name for name, row in found.items() if "us" in row} == {"loop", "pallas_gpu"}
     assert found["loop"]["error"] < 1e-5 and found["pallas_gpu"]["error"] < 1e-5
@@ -92,14 +92,14 @@ def test_wrong_candidates_are_left_out(members):
 
 @pytest.mark.parametrize("cell", ["lstm_peephole", "min_lstm"])
 def test_other_cells_reversed_and_in_bfloat16(cell):
-    problem = Problem(cell, 8, 6, "bfloat16", False, True)
+    problem = Problem(cell, 4, 3, "bfloat16", False, True)
     others = [Choice("associative")] if cell == "min_lstm" else []
-    rows = measure(problem, 7, 1, [LOOP, KERNEL, *others], {}, 0.0)
+    rows = measure(problem, 4, 1, [LOOP, KERNEL, *others], {}, 0.0)
     assert all("us" in row and row["error"] < 5e-2 for row in rows)
 
 
 def test_the_slow_one_is_not_chosen():
-    rows = measure(PROBLEM, 9, 1, [SLOW, LOOP], {}, 0.0)
+    rows = measure(PROBLEM, 5, 1, [SLOW, LOOP], {}, 0.0)
     assert [row["choice"]["implementation"] for row in rows] == ["loop", "slow"]
     assert rows[1]["us"] > 50_000
 
