@@ -25,6 +25,7 @@ from gru_audio.training.init import Start
 from gru_audio.training.placement import make_placement
 from gru_audio.training.program import make_program
 from gru_audio.training.step import Program
+from gru_audio.training.trackers import check_trackers
 
 _REMARKS = 10  # number of remarks shown
 _SAME_IN_ALL_RUNS = ("data.name", "data.target", "data.cluster", "task.tokens")
@@ -92,6 +93,7 @@ def plan(
       UserError: a check failed that would stop a run later.
     """
     check(config)
+    check_trackers(config.log.trackers)
     runs = expand(config, sweep)
     for run in runs:
         check(run.config)
