@@ -81,7 +81,7 @@ def test_mlflow_shows_every_point_once(tmp_path, database, monkeypatch):
 
 
 def test_a_tracker_that_is_unknown_or_missing_is_refused(monkeypatch):
-    with pytest.raises(UserError, match='Unknown tracker "wand".*Did you mean "wandb"'):
+    with pytest.raises(UserError, match=r'Unknown tracker "wand".*Did you mean "wandb"'):
         check_trackers(["tensorboard", "wand"])
     monkeypatch.setitem(TRACKERS, "absent", Library("absent", "Absent"))
     with pytest.raises(UserError, match=r'absent cannot be .*pip install "gru-audio\[absent\]"'):
