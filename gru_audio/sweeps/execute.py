@@ -55,7 +55,7 @@ def execute(planned: Plan, workdir: Workdir) -> list[str]:
         distributed.broadcast(lambda: workdir.claim(planned.description))
         distributed.broadcast(lambda: keep(planned.sources, workdir))
         for i, group in enumerate(planned.groups):
-            if _finished(workdir, group):
+            if _ended(workdir, group):
                 continue
             title = f"[{i + 1}/{len(planned.groups)}] {group.name} x{len(group.runs)}"
             try:
@@ -81,8 +81,8 @@ def execute(planned: Plan, workdir: Workdir) -> list[str]:
         )
 
 
-def _finished(workdir: Workdir, group: Group) -> bool:
-    return distributed.broadcast(lambda: all(workdir.finished(run) for run in group.runs))
+def _ended(workdir: Workdir, group: Group) -> bool:
+    return distributed.broadcast(lambda: all(workdir.ended(run) for run in group.runs))
 
 
 def train_group(planned: Plan, index: int, workdir: Workdir, title: str, stop: Stop) -> None:
