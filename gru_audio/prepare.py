@@ -73,7 +73,10 @@ _OPTIONS = (  # handed to the builder, each where it is given
     flags.DEFINE_string("name", None, "The name of your data set."),
     flags.DEFINE_string("folder", None, "The folder with your sounds."),
     flags.DEFINE_string("archive", None, "A tar or zip file with the sounds, or a folder of it."),
-    flags.DEFINE_string("manifest", None, "A CSV file that lists the sounds."),
+    flags.DEFINE_string(
+        "manifest", None, "The list of the sounds: CSV, a NeMo manifest or a Kaldi folder."
+    ),
+    flags.DEFINE_string("path", None, "hf: the folder that save_to_disk of Hugging Face wrote."),
     flags.DEFINE_string("clip", None, "The column with the names of the sequences of features."),
     flags.DEFINE_list(
         "fields",

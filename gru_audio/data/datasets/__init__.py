@@ -9,6 +9,7 @@ from gru_audio.data.datasets.esc import Esc10, Esc50
 from gru_audio.data.datasets.features import Features
 from gru_audio.data.datasets.folder import Folder
 from gru_audio.data.datasets.gtzan import Gtzan
+from gru_audio.data.datasets.hugging_face import HuggingFace
 from gru_audio.data.datasets.manifest import Manifest
 from gru_audio.data.datasets.polyphonic_music import JsbChorales, MuseData, Nottingham, PianoMidi
 from gru_audio.data.datasets.speech_commands import SpeechCommands
@@ -52,4 +53,5 @@ BUILDERS: dict[str, type[ClipBuilder]] = {
     "manifest": Manifest,
     "features": Features,
     "tfds": Catalogue,
+    "hf": HuggingFace,
 }
