@@ -213,9 +213,8 @@ def _describe(
 ) -> dict[str, Any]:
     """Returns the contents of `sweep.json`, which a report needs besides the results."""
     task, cluster = program.task, config.data.cluster
-    search, trials = (
-        (sweep.trials, []) if isinstance(sweep.trials, Search) else (None, sweep.trials)
-    )
+    search = sweep.trials.description() if isinstance(sweep.trials, Search) else None
+    trials = [] if isinstance(sweep.trials, Search) else [dict(trial) for trial in sweep.trials]
     return {
         "experiment": experiment,
         "description": about,

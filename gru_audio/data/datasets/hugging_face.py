@@ -17,7 +17,11 @@ from gru_audio.data.index import UNKNOWN_LICENCE
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError
 
-_KINDS = {columns.CLASS: ClassField, columns.NUMBER: NumberField, columns.TEXT: TextField}
+_KINDS: Mapping[str, type[Field]] = {
+    columns.CLASS: ClassField,
+    columns.NUMBER: NumberField,
+    columns.TEXT: TextField,
+}
 
 
 class HuggingFace(ClipBuilder):

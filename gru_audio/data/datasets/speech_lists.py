@@ -22,7 +22,7 @@ _SCP = "wav.scp"
 _LISTS = (_SCP, "segments", "text", "utt2spk")  # the files of Kaldi that are read
 
 
-def read_list(path: Path, columns: Sequence[str]) -> list[Row]:
+def read_list(path: Path, columns: Sequence[str]) -> Sequence[Row]:
     """Reads a list of sounds with these columns: a table, NeMo's JSON lines or a Kaldi folder.
 
     Raises:
@@ -63,8 +63,8 @@ def checksum(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_json(path: Path) -> list[Row]:
-    rows: list[dict[str, str]] = []
+def _read_json(path: Path) -> Sequence[Row]:
+    rows = []
     for number, line in enumerate(_lines(path), 1):
         where = f"{path}, line {number}"
         if not line.strip():
@@ -105,7 +105,7 @@ def _kaldi_files(folder: Path) -> list[tuple[str, Path]]:
     ]
 
 
-def _read_kaldi(folder: Path) -> list[Row]:
+def _read_kaldi(folder: Path) -> Sequence[Row]:
     by_split: dict[str, dict[str, dict[str, str]]] = {}
     for split, path in _kaldi_files(folder):
         by_split.setdefault(split, {})[path.name] = _read_pairs(path)
@@ -120,7 +120,7 @@ def _read_kaldi(folder: Path) -> list[Row]:
     return rows
 
 
-def _of_split(folder: Path, split: str, lists: Mapping[str, Mapping[str, str]]) -> list[Row]:
+def _of_split(folder: Path, split: str, lists: Mapping[str, Mapping[str, str]]) -> Sequence[Row]:
     recordings = lists[_SCP]
     for key, place in recordings.items():
         if place.endswith("|"):
