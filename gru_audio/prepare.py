@@ -14,9 +14,9 @@
 A folder has a directory for each class, with or without train/, validation/ and test/ above them. A
 manifest has the columns file and label. It may have split, speaker, group, fold, start and end
 (seconds). Other columns become class fields if their values repeat, or if --fields names them. Both
-may have an --archive (tar or zip) with the sounds. A manifest may also be one of NeMo (JSON lines) or a
-data folder of Kaldi (wav.scp, segments, text, utt2spk), or a folder of these, one for each split. hf
-reads what save_to_disk of Hugging Face wrote (extra [hf]): class labels, tags, texts and numbers.
+may have an --archive (tar or zip) with the sounds. A manifest may also be one of NeMo (JSON lines),
+or a data folder of Kaldi (wav.scp, segments, text, utt2spk) or a folder of these, one for each
+split. hf reads what save_to_disk of Hugging Face wrote (extra [hf]).
 
 A field has one class for each clip unless a flag says otherwise. With --tags label, "speech+music"
 means two tags and "none" means no tag. --text words reads a column as transcripts; "<none>" is an
