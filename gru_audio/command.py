@@ -34,7 +34,8 @@ _NO_CONFIG = (
 )
 _LONGEST = 300  # characters of an error message in one line
 
-_TABLES = {"CELLS", "FRONTENDS", "METRICS", "MODELS", "POOLINGS", "TASKS"}  # that may be extended
+# Tables that may be extended.
+_TABLES = {"CELLS", "FRONTENDS", "METRICS", "MODELS", "POOLINGS", "TASKS", "TRACKERS"}
 _added: dict[tuple[str, str], str] = {}  # (table, name) -> the file that defines the component
 _overrides: dict[str, str] = {}  # dotted name -> the text on the command line
 
@@ -189,6 +190,7 @@ def add_components(path: epath.PathLike, module: ModuleType) -> None:
     from gru_audio.nn.pooling import POOLINGS
     from gru_audio.tasks import TASKS
     from gru_audio.tasks.metrics import METRICS, Metric
+    from gru_audio.training.trackers import TRACKERS
 
     tables: dict[str, dict[str, Any]] = {
         "CELLS": CELLS,
@@ -197,6 +199,7 @@ def add_components(path: epath.PathLike, module: ModuleType) -> None:
         "MODELS": MODELS,
         "POOLINGS": POOLINGS,
         "TASKS": TASKS,
+        "TRACKERS": TRACKERS,
     }
     own = os.path.realpath(path)
     for kind in sorted(_TABLES & vars(module).keys()):

@@ -30,7 +30,12 @@ from gru_audio.settings import (
 from gru_audio.tasks import TaskSettings
 from gru_audio.training.init import InitSettings
 from gru_audio.training.optimizer import OptimizerSettings
-from gru_audio.training.settings import CheckpointSettings, ParallelSettings, TrainSettings
+from gru_audio.training.settings import (
+    CheckpointSettings,
+    LogSettings,
+    ParallelSettings,
+    TrainSettings,
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ _SECTIONS: Mapping[str, type] = {
     "optimizer": OptimizerSettings,
     "train": TrainSettings,
     "checkpoint": CheckpointSettings,
+    "log": LogSettings,
     "parallel": ParallelSettings,
 }
 _RENAMED = {  # keys in the configs of earlier versions

@@ -7,12 +7,16 @@
   python -m gru_audio.prepare tfds:crema_d                   any data set of sound that TFDS has
   python -m gru_audio.prepare folder --name my_sounds --folder DIR
   python -m gru_audio.prepare manifest --name my_sounds --manifest LIST.csv
+  python -m gru_audio.prepare manifest --name my_speech --manifest train_manifest.json
+  python -m gru_audio.prepare hf --name my_sounds --path DIR
   python -m gru_audio.prepare features --name my_features --archive FILE.npz
 
 A folder has a directory for each class, with or without train/, validation/ and test/ above them. A
 manifest has the columns file and label. It may have split, speaker, group, fold, start and end
 (seconds). Other columns become class fields if their values repeat, or if --fields names them. Both
-may have an --archive (tar or zip) with the sounds.
+may have an --archive (tar or zip) with the sounds. A manifest may also be one of NeMo (JSON lines),
+or a data folder of Kaldi (wav.scp, segments, text, utt2spk) or a folder of these, one for each
+split. hf reads what save_to_disk of Hugging Face wrote (extra [hf]).
 
 A field has one class for each clip unless a flag says otherwise. With --tags label, "speech+music"
 means two tags and "none" means no tag. --text words reads a column as transcripts; "<none>" is an
@@ -65,7 +69,9 @@ from gru_audio.files import lock, matching, open_own
 from gru_audio.settings import UserError, nearest
 
 _DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Folder of data sets. Default: $GRU_AUDIO_DATA, or the cache."
+    "data_dir",
+    None,
+    "Folder of data sets. Default: $GRU_AUDIO_DATA, else the user's cache ($XDG_CACHE_HOME).",
 )
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Prepare it even if it exists already.")
 
@@ -73,7 +79,10 @@ _OPTIONS = (  # handed to the builder, each where it is given
     flags.DEFINE_string("name", None, "The name of your data set."),
     flags.DEFINE_string("folder", None, "The folder with your sounds."),
     flags.DEFINE_string("archive", None, "A tar or zip file with the sounds, or a folder of it."),
-    flags.DEFINE_string("manifest", None, "A CSV file that lists the sounds."),
+    flags.DEFINE_string(
+        "manifest", None, "The list of the sounds: CSV, a NeMo manifest or a Kaldi folder."
+    ),
+    flags.DEFINE_string("path", None, "hf: the folder that save_to_disk of Hugging Face wrote."),
     flags.DEFINE_string("clip", None, "The column with the names of the sequences of features."),
     flags.DEFINE_list(
         "fields",

@@ -3,9 +3,15 @@
   python -m gru_audio.report --workdir runs/spoken_digit
   python -m gru_audio.report --workdir runs/spoken_digit --output /tmp/report
   python -m gru_audio.report --workdir runs/spoken_digit --metric macro_f1
+  python -m gru_audio.report --workdir runs/spoken_digit --figures paper/figures --format pdf,png
+  python -m gru_audio.report --all runs
 
 The sweep may still be running, and runs may have failed: the page lists the missing runs. The same
 command writes the report again. --experiment names the experiment file if it defines the task.
+
+--figures DIR also writes the figures there, named for what they show. --all DIR writes one page on
+all sweeps in DIR: what each has found, mean ranks of variants that several sweeps have by the same
+name, and the probability that one is better than another (Agarwal et al. 2021).
 """
 
 from collections.abc import Sequence
@@ -20,17 +26,36 @@ _OUTPUT = flags.DEFINE_string("output", None, "Directory for the report. Default
 _METRIC = flags.DEFINE_string(
     "metric", None, "The metric that compares the variants. Default: the sweep's metric."
 )
-flags.mark_flag_as_required("workdir")
+_FIGURES = flags.DEFINE_string("figures", None, "Directory for the figures alone.")
+_FORMAT = flags.DEFINE_list("format", ["pdf"], "With --figures: svg, pdf or png, or several.")
+_ALL = flags.DEFINE_string("all", None, "Directory with workdirs: write one page on all of them.")
+flags.register_multi_flags_validator(
+    ["workdir", "all"],
+    lambda values: bool(values["workdir"]) != bool(values["all"]),
+    message="Name a workdir by --workdir, or a directory with workdirs by --all.",
+)
+flags.register_validator(
+    "format",
+    lambda forms: forms and set(forms) <= {"svg", "pdf", "png"},
+    message="must be svg, pdf or png, or several: pdf,png.",
+)
 
 
 def main(_: Sequence[str]) -> None:
     # These imports take seconds: --help does not wait for them.
     from gru_audio.reports.context import summary
-    from gru_audio.reports.write import write_report
+    from gru_audio.reports.overview import write_overview
+    from gru_audio.reports.write import write_figures, write_report
     from gru_audio.training.compilation import use_compilation_cache
 
     use_compilation_cache()
+    if _ALL.value:
+        print(f"Report: {write_overview(_ALL.value, _OUTPUT.value)}")
+        return
     page, comparison = write_report(_WORKDIR.value, _OUTPUT.value, _METRIC.value)
+    if _FIGURES.value:
+        written = write_figures(comparison, _FIGURES.value, _FORMAT.value)
+        print(f"{len(written)} figures in {_FIGURES.value}")
     for line in summary(comparison):
         print(line)
     print(f"Report: {page}")

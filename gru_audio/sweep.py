@@ -99,6 +99,7 @@ def main(_: Sequence[str]) -> int:
     from gru_audio.sweeps.execute import execute
     from gru_audio.sweeps.forecast import gpus
     from gru_audio.sweeps.planning import plan
+    from gru_audio.sweeps.rounds import next_round
     from gru_audio.sweeps.shard import Shard
     from gru_audio.sweeps.sweep import Sweep
     from gru_audio.sweeps.workdir import Workdir
@@ -119,17 +120,19 @@ def main(_: Sequence[str]) -> int:
         raise UserError("get_sweep(config) must return a gru_audio.sweeps.sweep.Sweep.")
     name, line = command.experiment_name(), command.command_line()
     workdir = Workdir(_WORKDIR.value)
-    planned = plan(config, sweep, name, about, line, shard, workdir)
-    if distributed.first():
-        _show_plan(planned)
-        for remark in planned.remarks:
-            print(f"note: {remark}", file=sys.stderr)
-    if _PLAN.value:
-        code = _forecast(planned) if _TOPOLOGY.value else 0
-        _show_commands(planned, config.data.name)
-        return code
-
-    failed = execute(planned, workdir, _PROFILE.value)
+    following: Sweep | None = sweep
+    while following:  # once, or for each round of a search
+        planned = plan(config, following, name, about, line, shard, workdir)
+        if distributed.first():
+            _show_plan(planned)
+            for remark in planned.remarks:
+                print(f"note: {remark}", file=sys.stderr)
+        if _PLAN.value:
+            code = _forecast(planned) if _TOPOLOGY.value else 0
+            _show_commands(planned, config.data.name)
+            return code
+        failed = execute(planned, workdir, _PROFILE.value)
+        following = next_round(planned, workdir)
     if not distributed.first():
         return 1 if failed else 0
     page, comparison = write_report(workdir.root)
@@ -144,6 +147,8 @@ def main(_: Sequence[str]) -> int:
 def _show_plan(planned: "Plan") -> None:
     """Prints the groups, one compiled program each, and the shard of each."""
     from rich.table import Table
+
+    from gru_audio.sweeps.optuna import Search
 
     groups = [(i, group) for i, shard in enumerate(planned.shards, 1) for group in shard]
     runs = sum(len(group.runs) for _, group in groups)
@@ -165,11 +170,14 @@ def _show_plan(planned: "Plan") -> None:
             style=None if i == shard.index else "dim",
         )
     if halving := planned.sweep.halving:
-        left, counts = len(planned.sweep.trials), []
+        left, counts = len(planned.sweep.rounds(groups[0][1].runs[0].variant)[0]), []
         for rung in halving.rungs:
             left = halving.survivors(left)
             counts.append(f"{left} after step {rung}")
         table.caption = f"Trials kept of each variant: {', '.join(counts)}"
+    if isinstance(search := planned.sweep.trials, Search):
+        done = max(run.round for _, group in groups for run in group.runs)
+        table.title = f"{table.title}: round {done} of {search.rounds}"
     _console().print(table)
     if not planned.groups:
         print(f"Shard {shard} is empty: the sweep has only {len(groups)} parts.")

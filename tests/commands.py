@@ -20,7 +20,7 @@ from tests.tones import assert_same
 
 ROOT = Path(__file__).resolve().parents[1]
 CIRCUMSTANCES = {
-    *("seconds", "cpu_seconds", "steps_per_second", "compile_seconds", "environment"),
+    *("seconds", "time", "cpu_seconds", "steps_per_second", "compile_seconds", "environment"),
     *("flops_per_second", "mfu", "bytes_per_second", "bandwidth_share"),
 }
 

@@ -37,6 +37,7 @@ from gru_audio.nn.pooling import POOLINGS
 from gru_audio.sweeps.sweep import expand, group
 from gru_audio.tasks import TASKS
 from gru_audio.tasks.metrics import METRICS
+from gru_audio.training.trackers import TRACKERS
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -126,7 +127,7 @@ def parts() -> dict[str, tuple[ModuleType, list[str]]]:
 @contextlib.contextmanager
 def package_tables() -> Iterator[None]:
     """Takes out of the tables of the package what experiments add to them meanwhile."""
-    tables: list[dict] = [CELLS, FRONTENDS, METRICS, MODELS, POOLINGS, TASKS]
+    tables: list[dict] = [CELLS, FRONTENDS, METRICS, MODELS, POOLINGS, TASKS, TRACKERS]
     before = [dict(table) for table in tables]
     try:
         yield

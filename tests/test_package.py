@@ -66,6 +66,11 @@ OWNERS = {
     "tensorflow_datasets": ("data/datasets/", "data/source.py"),
     "grain": ("data/stream.py",),
     "torch": (),
+    "tensorboard": ("training/trackers/tensorboard.py",),
+    "wandb": ("training/trackers/wandb.py",),
+    "mlflow": ("training/trackers/mlflow.py",),
+    "optuna": ("sweeps/optuna.py",),
+    "datasets": ("data/datasets/hugging_face.py",),
     "sounddevice": ("audio/live.py",),
     "safetensors": ("exports/safetensors.py", "exports/torch.py"),
     "onnx": ("exports/onnx/",),
@@ -73,6 +78,7 @@ OWNERS = {
     "litert_converter": ("exports/litert.py",),
     "ai_edge_litert": ("exports/litert.py",),
 }
+USED_EXTRAS = ("demo", "live", "export", "litert", "wandb", "mlflow", "optuna", "hf")
 # Names of meshes and of processes, and the only file that may use them.
 SCALE_WORDS = {
     "training/placement.py": {"make_mesh", "Mesh", "shard_map", "pmap"},
@@ -161,7 +167,7 @@ def test_no_path_of_a_user_is_part_of_a_pattern():
 def test_imported_packages_are_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    users = [extras[name] for name in ("demo", "live", "export", "litert")]
+    users = [extras[name] for name in USED_EXTRAS]
     declared = {normalised(r) for r in sum(users, project["dependencies"])}
     for package in set().union(*map(third_party, FILES)):
         # sounddevice may be missing here; all else that is imported is installed.

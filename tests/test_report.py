@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gru_audio.reports.tables import escaped
-from gru_audio.reports.write import write_report
+from gru_audio.reports.write import write_figures, write_report
 from gru_audio.tasks.metrics import LOSS
 from tests.reports.workdirs import Made, fail, interrupt, remove, write_workdir
 
@@ -111,7 +111,7 @@ def test_the_page_shows_what_was_found(reported):
         "Class by class",
     ):
         assert words in page, words
-    assert sum(tag == "svg" for tag, _ in page.tags) == 2 + 3 + 1 + 1 + 4
+    assert sum(tag == "svg" for tag, _ in page.tags) == 2 + 3 + 1 + 1 + 4 + 3
     assert "What is missing" not in page
 
 
@@ -269,3 +269,12 @@ def test_the_command_refuses_a_folder_without_a_sweep(tmp_path):
     done = run_command(f"--workdir={tmp_path}")
     assert done.returncode == 2
     assert "sweep.json is missing" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_figures_alone_in_the_formats_of_papers(finished, tmp_path):
+    _, comparison = write_report(finished, tmp_path / "report")
+    written = write_figures(comparison, tmp_path / "paper", ("svg", "pdf", "png"))
+    assert {path.name for path in written} == {p.name for p in (tmp_path / "paper").iterdir()}
+    starts = {".svg": b"<?xml", ".pdf": b"%PDF", ".png": b"\x89PNG"}
+    for path in written:
+        assert path.read_bytes().startswith(starts[path.suffix])

@@ -218,8 +218,10 @@ def _signal(description: dict[str, Any]) -> Signal:
 
 
 def default_data_dir() -> epath.Path:
-    """Returns the default folder of data sets: $GRU_AUDIO_DATA, else ~/.cache/gru_audio/data."""
-    return epath.Path(os.environ.get("GRU_AUDIO_DATA") or "~/.cache/gru_audio/data").expanduser()
+    """Returns the default folder of data sets: $GRU_AUDIO_DATA, else a folder of the cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    place = os.environ.get("GRU_AUDIO_DATA") or os.path.join(cache, "gru_audio", "data")
+    return epath.Path(place).expanduser()
 
 
 @functools.lru_cache(maxsize=8)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from gru_audio.reports import classes, figures, wording
 from gru_audio.reports.comparison import Comparison
+from gru_audio.reports.probabilities import ProbabilityFigures, draw_probabilities
 from gru_audio.reports.svg import Drawing
 
 _SHOWN_PAIRS = 10  # with more pairs, the figure shows those of the best variant
@@ -33,6 +34,7 @@ class FigureSet:
         costs: test metric against the cost of a variant.
         classes: see `ClassFigure`.
         confusions: (variant, confusion matrix).
+        probabilities: see `ProbabilityFigures`.
     """
 
     metric: Drawing | None = None
@@ -41,6 +43,7 @@ class FigureSet:
     costs: tuple[Drawing, ...] = ()
     classes: ClassFigure | None = None
     confusions: tuple[tuple[str, Drawing], ...] = ()
+    probabilities: ProbabilityFigures | None = None
 
     def __iter__(self) -> Iterator[Drawing]:
         """Yields all figures."""
@@ -53,6 +56,8 @@ class FigureSet:
             yield self.classes.drawing
         for _, drawing in self.confusions:
             yield drawing
+        if self.probabilities:
+            yield from self.probabilities.drawings
 
 
 def draw_figures(comparison: Comparison) -> FigureSet:
@@ -73,6 +78,7 @@ def draw_figures(comparison: Comparison) -> FigureSet:
         costs=_costs(comparison),
         classes=_classes(comparison),
         confusions=tuple((name, drawing) for name, drawing in confusions if drawing),
+        probabilities=draw_probabilities(comparison),
     )
 
 

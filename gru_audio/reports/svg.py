@@ -16,6 +16,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 WIDTH = 420
+FORMATS = ("svg", "pdf", "png")
+
+_DPI = 300  # of PNG, if the figure is printed at its size in points
+_METADATA = {  # that matplotlib would write
+    "svg": ("Creator", "Date", "Format", "Type"),
+    "pdf": ("Creator", "Producer", "CreationDate"),
+    "png": ("Software",),
+}
 # On a light and on a dark page. After Okabe and Ito (2008), for readers with any colour vision.
 VARIANT_COLOURS = (
     ("#0072b2", "#4da3e0"),
@@ -71,7 +79,7 @@ class Drawing:
 
     def inline(self) -> str:
         """Returns an SVG element that takes its colours and typeface from the page."""
-        svg = self._saved("svg").decode()
+        svg = self.saved("svg").decode()
         svg = re.sub(r"<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
         svg = re.sub(r'<g id="[^"]*"', "<g", svg)
         svg = re.sub(r"font-family:[^;\"]*(; )?", "", svg)
@@ -86,18 +94,20 @@ class Drawing:
 
     def files(self) -> dict[str, bytes]:
         """Returns name -> contents of the figure as SVG and PDF files, on white paper."""
-        return {f"{self.name}.{form}": self._saved(form) for form in ("svg", "pdf")}
+        return {f"{self.name}.{form}": self.saved(form) for form in ("svg", "pdf")}
 
-    def _saved(self, form: str) -> bytes:
-        """Returns the contents of a file. Equal figures give equal bytes."""
+    def saved(self, form: str) -> bytes:
+        """Returns the contents of a file: svg, pdf or png. Equal figures give equal bytes."""
         file = io.BytesIO()
-        no_metadata = dict.fromkeys(
-            ("Creator", "Date", "Format", "Type")
-            if form == "svg"
-            else ("Creator", "Producer", "CreationDate")
-        )
+        no_metadata = dict.fromkeys(_METADATA[form])
         with matplotlib.rc_context(STYLE | {"svg.hashsalt": self.name}):
-            self.figure.savefig(file, format=form, transparent=True, metadata=no_metadata)
+            self.figure.savefig(
+                file,
+                format=form,
+                transparent=form != "png",
+                metadata=no_metadata,
+                dpi=_DPI if form == "png" else "figure",
+            )
         return file.getvalue()
 
 

@@ -74,12 +74,22 @@ def latex_tables(comparison: Comparison) -> str:
     tables = [_variants(comparison)] if comparison.variants else []
     tables += [_pairs(comparison)] if comparison.pairs else []
     for headings, parts in tables:
-        columns = "l" + "r" * (len(headings) - 1)
-        lines += ["", rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _in_latex(headings)]
-        for part in filter(None, parts):
-            lines += [r"\midrule", *map(_in_latex, part)]
-        lines += [r"\bottomrule", r"\end{tabular}"]
+        lines += ["", *latex(headings, parts)]
     return "\n".join(lines) + "\n"
+
+
+def latex(headings: Sequence[str], parts: Iterable[Sequence[Sequence[str]]]) -> list[str]:
+    """Returns the lines of a table in LaTeX with booktabs. The first column is text.
+
+    Args:
+        headings: of the columns.
+        parts: rows in parts that a rule separates.
+    """
+    columns = "l" + "r" * (len(headings) - 1)
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _in_latex(headings)]
+    for part in filter(None, parts):
+        lines += [r"\midrule", *map(_in_latex, part)]
+    return [*lines, r"\bottomrule", r"\end{tabular}"]
 
 
 def markdown(columns: Mapping[str, str], rows: Iterable[Sequence[str]]) -> list[str]:

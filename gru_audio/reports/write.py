@@ -1,5 +1,7 @@
 """Reads a sweep and writes its report into one folder."""
 
+from collections.abc import Sequence
+
 from etils import epath
 
 from gru_audio.files import refuse_traps, write_atomically
@@ -59,3 +61,26 @@ def write_report(
         output / "index.html", page.render(comparison, drawn, examples, shown), shared=True
     )
     return output / "index.html", comparison
+
+
+def write_figures(
+    comparison: Comparison, folder: epath.PathLike, forms: Sequence[str] = ("pdf",)
+) -> list[epath.Path]:
+    """Writes the figures of a comparison alone, for a paper.
+
+    Args:
+      comparison: of the variants of a sweep.
+      folder: for the files; it is made if it is missing.
+      forms: of each figure, some of `svg.FORMATS`.
+
+    Returns:
+      The paths of the files.
+    """
+    folder = epath.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for drawing in figure_set.draw_figures(comparison):
+        for form in forms:
+            written.append(folder / f"{drawing.name}.{form}")
+            write_atomically(written[-1], drawing.saved(form), shared=True)
+    return written

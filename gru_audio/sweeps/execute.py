@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gru_audio.config import flatten
+from gru_audio.config import flatten, settings_in
 from gru_audio.data.split import ROLES, SCORED
 from gru_audio.files import refusal, write_atomically
 from gru_audio.inference.trained_model import TrainedModel
@@ -32,13 +32,14 @@ from gru_audio.training import distributed, logging
 from gru_audio.training.checkpoint import Checkpointer
 from gru_audio.training.hyper import hyperparameters, mixing
 from gru_audio.training.loader import LOADERS
-from gru_audio.training.logging import TensorBoardWriter, TrainProgress
+from gru_audio.training.logging import TrainProgress
 from gru_audio.training.peaks import WORTHWHILE_SECONDS, peaks_of
 from gru_audio.training.placement import make_placement
 from gru_audio.training.population import Population
 from gru_audio.training.profiling import Profiler
 from gru_audio.training.step import Program
 from gru_audio.training.stopping import Stop, Stopped, catch_signals
+from gru_audio.training.trackers import TrackedRun, Trackers
 from gru_audio.training.trainer import LoopState, Member, train
 from gru_audio.training.tuning import Tuning
 
@@ -67,7 +68,7 @@ def execute(planned: Plan, workdir: Workdir, profile: int = 0) -> list[str]:
         distributed.broadcast(lambda: workdir.claim(planned.description))
         distributed.broadcast(lambda: keep(planned.sources, workdir))
         for i, group in enumerate(planned.groups):
-            if _finished(workdir, group):
+            if _ended(workdir, group):
                 continue
             title = f"[{i + 1}/{len(planned.groups)}] {group.name} x{len(group.runs)}"
             try:
@@ -93,8 +94,8 @@ def execute(planned: Plan, workdir: Workdir, profile: int = 0) -> list[str]:
         )
 
 
-def _finished(workdir: Workdir, group: Group) -> bool:
-    return distributed.broadcast(lambda: all(workdir.finished(run) for run in group.runs))
+def _ended(workdir: Workdir, group: Group) -> bool:
+    return distributed.broadcast(lambda: all(workdir.ended(run) for run in group.runs))
 
 
 def train_group(
@@ -112,9 +113,9 @@ def train_group(
         for run, is_done in zip(group.runs, done, strict=True)
     ]
     competition = _competition(planned, group, program)
-    tensorboard = TensorBoardWriter({m.name: workdir.run(m.name) for m in members if not m.done})
-    checkpointer = Checkpointer(directory, config.checkpoint.keep, tensorboard, progress.say)
-    with _reported(checkpointer, group, planned.shard, stop):
+    trackers = Trackers(config.log.trackers, _tracked(planned, group, workdir), progress.say)
+    checkpointer = Checkpointer(directory, config.checkpoint.keep, trackers, progress.say)
+    with contextlib.closing(trackers), _reported(checkpointer, group, planned.shard, stop):
         with progress:
             progress.say(f"{title}: reading data, compiling")
             loader = LOADERS[config.data.loader](
@@ -137,7 +138,7 @@ def train_group(
         checkpointer.close()
         checkpointer.heartbeat(logging.SCORING)
         progress.say(f"{title}: scoring")
-        _finish(planned, group, population, loop, checkpointer, workdir)
+        _finish(planned, group, population, loop, checkpointer, trackers, workdir)
 
 
 def _done(planned: Plan, group: Group, workdir: Workdir, say: Callable[[str], None]) -> list[bool]:
@@ -154,6 +155,23 @@ def _done(planned: Plan, group: Group, workdir: Workdir, say: Callable[[str], No
     if planned.sweep.halving:  # it ranks all runs, finished ones too
         return [False] * len(group.runs)
     return [run.name not in missing for run in group.runs]
+
+
+def _tracked(planned: Plan, group: Group, workdir: Workdir) -> list[TrackedRun]:
+    """Describes the unfinished runs of a group for trackers; in process 0 only."""
+    settings = settings_in(group.runs[0].config)
+    return [
+        TrackedRun(
+            name=run.name,
+            folder=workdir.run(run.name),
+            project=run.config.log.project or planned.description["experiment"],
+            variant=run.variant,
+            settings={k: v for k, v in flatten(run.config).items() if not settings[k].machine},
+            changes={"variant": run.variant, **run.trial, **run.replicate},
+        )
+        for run in group.runs
+        if distributed.first() and not workdir.finished(run)
+    ]
 
 
 def _competition(planned: Plan, group: Group, program: Program) -> SuccessiveHalving | None:
@@ -195,6 +213,7 @@ def _finish(
     population: Population,
     loop: LoopState,
     checkpointer: Checkpointer,
+    trackers: Trackers,
     workdir: Workdir,
 ) -> None:
     """Scores the best weights on every split and writes each run's files, `result.json` last."""
@@ -222,8 +241,8 @@ def _finish(
         directory = workdir.run(run.name)
         write_atomically(directory / "config.json", json.dumps(flatten(run.config), indent=1))
         logging.write_run_metrics(directory, records[run.name])
-        logging.write_events(directory, records[run.name])
         if failure := loop.failure[m]:
+            trackers.finish(run.name, records[run.name], None)
             workdir.save_failure(run.name, failure | {"type": "FloatingPointError"})
             continue
         ids = data.ids[m]["test"]
@@ -285,6 +304,8 @@ def _finish(
             "peak_memory_bytes": max(loop.memory_bytes, population.memory_bytes),
             "environment": planned.description["environment"],
         }
+        tested = {f"test/{name}": v for name, v in result["metrics"].get("test", {}).items()}
+        trackers.finish(run.name, records[run.name], tested)
         (directory / "failure.json").unlink(missing_ok=True)
         write_atomically(directory / "result.json", json.dumps(result, indent=1))
 

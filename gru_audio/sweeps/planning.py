@@ -15,6 +15,7 @@ from gru_audio.data.split import never_trained_on, select
 from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.settings import UserError
 from gru_audio.sweeps.halving import Halving
+from gru_audio.sweeps.optuna import Search
 from gru_audio.sweeps.pretrained import begin_group, digest, read_sources
 from gru_audio.sweeps.shard import WHOLE, Shard, divide
 from gru_audio.sweeps.sweep import Group, Run, Sweep, expand, group
@@ -26,6 +27,7 @@ from gru_audio.training.init import Start
 from gru_audio.training.placement import make_placement
 from gru_audio.training.program import make_program
 from gru_audio.training.step import Program
+from gru_audio.training.trackers import check_trackers
 
 _REMARKS = 10  # number of remarks shown
 _SAME_IN_ALL_RUNS = ("data.name", "data.target", "data.cluster", "task.tokens")
@@ -93,6 +95,9 @@ def plan(
       UserError: a check failed that would stop a run later.
     """
     check(config)
+    check_trackers(config.log.trackers)
+    if isinstance(sweep.trials, Search) and shard.count > 1:
+        raise UserError("The rounds of a search follow one another: leave out --shard.")
     source = open_source(config.data.name, config.data.dir)
     config = _with_steps(config, source)
     runs = expand(config, sweep)
@@ -193,10 +198,10 @@ def _check_comparable(config: ConfigDict, runs: Sequence[Run]) -> None:
 
 def _check_halving(halving: Halving, groups: Sequence[Group]) -> None:
     """Checks that a variant's trials train in one group and are evaluated at each rung."""
-    home: dict[str, str] = {}
+    home: dict[tuple[str, int], str] = {}
     for of_group in groups:
         for run in of_group.runs:
-            if home.setdefault(run.variant, of_group.name) != of_group.name:
+            if home.setdefault((run.variant, run.round), of_group.name) != of_group.name:
                 raise UserError(
                     f"Halving: the runs of variant {run.variant} differ in more than numbers, so "
                     "one program cannot train them. Make separate variants of them."
@@ -219,13 +224,16 @@ def _describe(
 ) -> dict[str, Any]:
     """Returns the contents of `sweep.json`, which a report needs besides the results."""
     task, cluster = program.task, config.data.cluster
+    search = sweep.trials.description() if isinstance(sweep.trials, Search) else None
+    trials = [] if isinstance(sweep.trials, Search) else [dict(trial) for trial in sweep.trials]
     return {
         "experiment": experiment,
         "description": about,
         "command": command,
         "config": flatten(config),
         "variants": {name: dict(changes) for name, changes in sweep.variants.items()},
-        "trials": [dict(trial) for trial in sweep.trials],
+        "trials": trials,
+        "search": search,
         "replicates": [dict(replicate) for replicate in sweep.replicates],
         "halving": asdict(sweep.halving) if sweep.halving else None,
         "metric": named(metrics_of(task), sweep.metric, "Sweep: metric").name,

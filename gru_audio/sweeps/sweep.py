@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from gru_audio.config import override
 from gru_audio.settings import UserError
 from gru_audio.sweeps.halving import Halving
+from gru_audio.sweeps.optuna import Search
 from gru_audio.training.hyper import structure
 
 Changes = Mapping[str, Any]  # dotted config name -> value
@@ -23,7 +24,8 @@ class Sweep:
 
     Attributes:
       variants: name -> changes. The report compares the variants.
-      trials: hyperparameter settings to try for each variant. The validation split chooses one.
+      trials: hyperparameter settings to try for each variant, or a search that proposes them. The
+        validation split chooses one.
       replicates: repetitions, paired across variants: seeds, folds, held-out speakers.
       halving: when the worse trials of a variant are dropped; None keeps all.
       margin: the smallest difference of the test metric that matters. Two variants are equivalent
@@ -37,7 +39,7 @@ class Sweep:
     """
 
     variants: Mapping[str, Changes]
-    trials: Sequence[Changes] = field(default_factory=lambda: [{}])
+    trials: Sequence[Changes] | Search = field(default_factory=lambda: [{}])
     replicates: Sequence[Changes] = field(default_factory=lambda: [{"seed": 0}])
     halving: Halving | None = None
     margin: float | None = None
@@ -45,7 +47,8 @@ class Sweep:
 
     def __post_init__(self) -> None:
         changes = self.variants.values() if isinstance(self.variants, Mapping) else (None,)
-        parts = {"variants": changes, "trials": self.trials, "replicates": self.replicates}
+        trials = () if isinstance(self.trials, Search) else self.trials
+        parts = {"variants": changes, "trials": trials, "replicates": self.replicates}
         for name, part in parts.items():
             if not isinstance(part, Iterable) or not all(map(_are_changes, part)):
                 kind = "a dict of names to changes" if name == "variants" else "a list of changes"
@@ -57,6 +60,10 @@ class Sweep:
             raise UserError("Sweep: the name of a variant must be a string.")
         if self.margin is not None and not 0 < self.margin < math.inf:
             raise UserError(f"Sweep: margin={self.margin} must be a positive number.")
+
+    def rounds(self, variant: str) -> Sequence[Sequence[Changes]]:
+        """Returns the trials of a variant in the rounds that are known; usually there is one."""
+        return self.trials.trials(variant) if isinstance(self.trials, Search) else [self.trials]
 
 
 def _are_changes(value: Any) -> bool:
@@ -72,6 +79,7 @@ class Run:
     trial: Changes
     replicate: Changes
     config: ConfigDict
+    round: int = 0  # of a search, from 1
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,8 @@ def expand(config: ConfigDict, sweep: Sweep) -> list[Run]:
     """
     runs = []
     for variant, variant_changes in sweep.variants.items():
-        for trial in sweep.trials:
+        rounds = enumerate(sweep.rounds(variant), int(isinstance(sweep.trials, Search)))
+        for number, trial in ((number, trial) for number, trials in rounds for trial in trials):
             for replicate in sweep.replicates:
                 changes = [*variant_changes, *trial, *replicate]
                 if len(changes) != len(set(changes)):
@@ -112,7 +121,8 @@ def expand(config: ConfigDict, sweep: Sweep) -> list[Run]:
                     )
                 name = "-".join([_legible(variant), *map(_label, (trial, replicate))]).rstrip("-")
                 changed = override(config, {**variant_changes, **trial, **replicate})
-                runs.append(Run(re.sub("-+", "-", name), variant, trial, replicate, changed))
+                name = re.sub("-+", "-", name)
+                runs.append(Run(name, variant, trial, replicate, changed, number))
     if not runs:
         raise UserError("The sweep has no runs: it needs a variant, a trial and a replicate.")
     names = [run.name for run in runs]
@@ -122,15 +132,19 @@ def expand(config: ConfigDict, sweep: Sweep) -> list[Run]:
 
 
 def group(runs: Sequence[Run]) -> list[Group]:
-    """Groups runs whose configs have the same structure, in the order of first appearance."""
-    members: dict[tuple, list[Run]] = {}
-    for run in runs:
-        members.setdefault(structure(run.config), []).append(run)
+    """Groups runs whose configs have the same structure, in the order of first appearance.
+
+    The rounds of a search have separate groups, because they train one after the other.
+    """
+    members: dict[tuple[int, tuple], list[Run]] = {}
+    for run in sorted(runs, key=lambda run: run.round):
+        members.setdefault((run.round, structure(run.config)), []).append(run)
     groups = []
-    for key, same in members.items():
+    for (number, key), same in members.items():
         variants = "+".join(dict.fromkeys(_legible(run.variant) for run in same))
         digest = hashlib.sha256(repr(key).encode()).hexdigest()[:8]
-        groups.append(Group(f"{variants[:40]}-{digest}", tuple(same)))
+        of_round = f"-round{number}" if number else ""
+        groups.append(Group(f"{variants[:40]}-{digest}{of_round}", tuple(same)))
     return groups
 
 

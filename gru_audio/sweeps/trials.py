@@ -1,4 +1,4 @@
-"""Trials of a sweep: all points of a grid, or random points.
+"""Trials of a sweep: all points of a grid, or random points; `optuna.Search` proposes others.
 
 With the same number of runs, random search tries more values of each important hyperparameter than
 a grid (Bergstra and Bengio 2012). Chung et al. 2014 (arXiv 1412.3555) sample learning rates
@@ -7,6 +7,7 @@ log-uniformly.
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,38 @@ Distribution = Callable[[float], Any]  # an inverse CDF: a number in [0, 1) -> a
 
 _DIGITS = 3  # significant digits of a random value, so that run names stay short
 _TRIES = 100  # samples per trial, since duplicates are discarded
+
+
+@dataclass(frozen=True)
+class Range:
+    """A uniform distribution, or a log-uniform one, between `low` and `high`."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __call__(self, u: float) -> float:
+        if self.log:
+            return self.value(self.low * (self.high / self.low) ** u)
+        return self.value(self.low + (self.high - self.low) * u)
+
+    def value(self, drawn: float) -> float:
+        """Returns the value of a run, which is rounded."""
+        return float(f"{drawn:.{_DIGITS}g}")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A uniform distribution over options."""
+
+    options: tuple[Any, ...]
+
+    def __call__(self, u: float) -> Any:
+        return self.value(int(u * len(self.options)))
+
+    def value(self, drawn: int) -> Any:
+        """Returns the option of this number."""
+        return self.options[drawn]
 
 
 def grid(values: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
@@ -55,7 +88,7 @@ def random(
     return points
 
 
-def log_uniform(low: float, high: float) -> Distribution:
+def log_uniform(low: float, high: float) -> Range:
     """Log-uniform distribution between `low` and `high`.
 
     Raises:
@@ -63,10 +96,10 @@ def log_uniform(low: float, high: float) -> Distribution:
     """
     if not 0 < low < high:
         raise UserError(f"log_uniform({low:g}, {high:g}) needs 0 < low < high.")
-    return lambda u: _rounded(low * (high / low) ** u)
+    return Range(low, high, log=True)
 
 
-def uniform(low: float, high: float) -> Distribution:
+def uniform(low: float, high: float) -> Range:
     """Uniform distribution between `low` and `high`.
 
     Raises:
@@ -74,10 +107,10 @@ def uniform(low: float, high: float) -> Distribution:
     """
     if not low < high:
         raise UserError(f"uniform({low:g}, {high:g}) needs low < high.")
-    return lambda u: _rounded(low + (high - low) * u)
+    return Range(low, high)
 
 
-def choice(*options: Any) -> Distribution:
+def choice(*options: Any) -> Choice:
     """Uniform distribution over the options.
 
     Raises:
@@ -85,8 +118,4 @@ def choice(*options: Any) -> Distribution:
     """
     if not options:
         raise UserError("choice() needs an option.")
-    return lambda u: options[int(u * len(options))]
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.{_DIGITS}g}")
+    return Choice(options)

@@ -97,6 +97,14 @@ class Workdir:
             return True  # damaged: `sweep --status` tells what to do
         return status.is_finished(result, run.config.train.steps)
 
+    def ended(self, run: Run) -> bool:
+        """Whether a run needs no more training. A search goes on from its failed runs as they are.
+
+        Otherwise a run that fails is tried again.
+        """
+        failed = (self.run(run.name) / "failure.json").exists()
+        return self.finished(run) or (run.round > 0 and failed)
+
     @contextlib.contextmanager
     def lock(self, shard: Shard = WHOLE) -> Iterator[None]:
         """Locks a shard for this process. The system releases the lock when the process ends.
@@ -156,7 +164,14 @@ class Workdir:
         now = json.loads(json.dumps(description))
         before, after = identity(there), identity(now)
         difference = [line for key in before for line in _difference(key, before[key], after[key])]
-        if difference and _but_steps(before) == _but_steps(after) and raises_steps(there, now):
+        if before["search"] and not difference:
+            self._claim_round(there, now)
+        elif (
+            difference
+            and not before["search"]  # its trials follow from scores at the end
+            and _but_steps(before) == _but_steps(after)
+            and raises_steps(there, now)
+        ):
             extended = now | {"environment": there["environment"]}
             write_atomically(self.sweep_file, json.dumps(extended, indent=1))
             steps = f"{there['config']['train.steps']} to {now['config']['train.steps']}"
@@ -172,6 +187,22 @@ class Workdir:
                 "(there -> now):\n  " + "\n  ".join(other),
                 file=sys.stderr,
             )
+
+    def _claim_round(self, there: dict[str, Any], now: dict[str, Any]) -> None:
+        """Adds the runs of a new round of a search to `sweep.json`.
+
+        Raises:
+          UserError: the search now proposes other trials than in an earlier process.
+        """
+        before, after = ({run["run"] for run in sweep["runs"]} for sweep in (there, now))
+        if not (before <= after or after <= before):
+            raise UserError(
+                f"The search proposes other trials than those in workdir {self.root}: use the "
+                "version of Optuna it began with, or another --workdir."
+            )
+        if before < after:
+            runs = there | {"runs": now["runs"]}
+            write_atomically(self.sweep_file, json.dumps(runs, indent=1))
 
     def save_failure(self, run: str, failure: dict[str, Any]) -> None:
         """Writes `failure.json` of a run."""
@@ -203,7 +234,8 @@ def identity(description: dict[str, Any]) -> dict[str, Any]:
         "data_fingerprint",
     )
     identity = {key: description[key] for key in keys}
-    identity["sources"] = description.get("sources", {})  # older versions lack it
+    identity["sources"] = description.get("sources", {})  # older versions lack these
+    identity["search"] = description.get("search") or {}
     identity["config"] = differences(read_config(description["config"]))
     identity["variants"] = {
         variant: renamed(changes) for variant, changes in identity["variants"].items()

@@ -27,8 +27,9 @@ from etils import epath
 from gru_audio.files import matching
 from gru_audio.settings import UserError
 from gru_audio.training import distributed
-from gru_audio.training.logging import Heartbeat, LogSegments, Record, TensorBoardWriter
+from gru_audio.training.logging import Heartbeat, LogSegments, Record
 from gru_audio.training.population import Population
+from gru_audio.training.trackers import Trackers
 
 Tree = Any
 Say = Callable[[str], None]  # prints a line for the user
@@ -223,9 +224,9 @@ class Checkpoints:
 class Checkpointer:
     """Saves and resumes a group: metrics up to a step, then the checkpoint of that step."""
 
-    def __init__(self, directory: epath.Path, keep: int, boards: TensorBoardWriter, say: Say):
+    def __init__(self, directory: epath.Path, keep: int, trackers: Trackers, say: Say):
         """Keeps the latest `keep` checkpoints in `directory`."""
-        self._say, self._boards = say, boards
+        self._say, self._trackers = say, trackers
         self._records: list[Record] = []  # that are not in a segment yet
         self._step, self._saved_at = 0, time.monotonic()
         if distributed.first():
@@ -247,7 +248,7 @@ class Checkpointer:
             loop = found[1] if found else None
             self._step = loop["step"] if loop else 0
             self._segments.rewind(self._step)
-            self._boards.reset(self._segments.records())
+            self._trackers.reset(self._segments.records())
             return loop
 
         loop = distributed.broadcast(read)
@@ -258,8 +259,9 @@ class Checkpointer:
         return loop
 
     def add(self, records: list[Record]) -> None:
-        """Adds metrics, which the next save writes."""
-        self._records += records
+        """Adds metrics, which the next save writes, and the time."""
+        now = time.time()
+        self._records += [record | {"time": now} for record in records]
 
     def heartbeat(self, state: str, **news: Any) -> None:
         """Updates `status.json`; see `Heartbeat.beat`."""
@@ -289,7 +291,7 @@ class Checkpointer:
             except OSError as error:
                 self._say(f"step {step} could not be saved ({error.strerror}); training goes on")
                 return
-            self._boards.add(self._records)
+            self._trackers.add(self._records)
             self._records, self._step = [], step
         self._checkpoints.save(step, states, loop)
 

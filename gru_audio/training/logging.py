@@ -1,4 +1,4 @@
-"""Outputs of a run during training: log segments, TensorBoard files, status and progress.
+"""Outputs of a run during training: log segments, status and progress.
 
 A log segment is an immutable file with the metrics of all members from one checkpoint to the next.
 On resume, segments after the checkpoint are deleted and written again with the same values.
@@ -7,7 +7,6 @@ Object stores can neither append nor lock, but they can write whole files.
 
 import contextlib
 import datetime
-import io
 import json
 import math
 import os
@@ -15,7 +14,7 @@ import socket
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -31,21 +30,17 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.record_writer import RecordWriter
 
-from gru_audio.files import matching, open_own, parse_json, read_bytes, write_atomically
+from gru_audio.files import matching, parse_json, read_bytes, write_atomically
 
-Record = dict[str, Any]  # {"run", "step", "train/loss", ...}; "seconds" is wall time
+# {"run", "step", "train/loss", ...}; "seconds" of training, and "time" in seconds since 1970
+Record = dict[str, Any]
 
 # States of a group, as its `status.json` names them.
 COMPILING, TRAINING, SCORING = "compiling", "training", "scoring"
 FINISHED, FAILED = "finished", "failed"
 STOPPED, PREEMPTED = "stopped", "preempted"  # by Ctrl-C, by SIGTERM
 
-_EVENTS = "events.out.tfevents.0"  # TensorBoard searches for the middle part of the name
-_NO_SCALARS = ("run", "step", "seconds")
 _HEARTBEAT_SECONDS = 5.0  # between heartbeats of one state
 _LINE_SECONDS = 15.0  # between plain lines of progress
 
@@ -189,84 +184,6 @@ def _plain(record: Record) -> Record:
     return {
         k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()
     }
-
-
-class TensorBoardWriter:
-    """The TensorBoard event files of the runs of a group; they grow with every save.
-
-    Records are appended to the event files. An object store does not support this: there the file
-    is written when its run has ended, and earlier errors are ignored.
-    """
-
-    def __init__(self, directories: Mapping[str, epath.Path]):
-        """`directories`: name of a run -> its directory."""
-        self._directories = {
-            run: directory for run, directory in directories.items() if "://" not in str(directory)
-        }
-
-    def reset(self, records: Iterable[Record]) -> None:
-        """Replaces the contents of the files by these records."""
-        for directory, of_run in self._by_directory(records):
-            with contextlib.suppress(OSError):
-                write_events(directory, of_run)
-
-    def add(self, records: Iterable[Record]) -> None:
-        """Appends records."""
-        for directory, of_run in self._by_directory(records):
-            path = _events_path(directory)
-            with contextlib.suppress(OSError):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with open_own(path, "ab") as file:
-                    file.write(_scalars(of_run) if file.tell() else _event_file(of_run))
-
-    def _by_directory(self, records: Iterable[Record]) -> Iterator[tuple[epath.Path, list[Record]]]:
-        by_run: dict[str, list[Record]] = {run: [] for run in self._directories}
-        for record in records:
-            if record["run"] in by_run:
-                by_run[record["run"]].append(record)
-        for run, directory in self._directories.items():
-            yield directory, by_run[run]
-
-
-def write_events(directory: epath.Path, records: Iterable[Record]) -> None:
-    """Writes a run's event file, unless it is unchanged, because TensorBoard may be reading it.
-
-    Raises:
-      OSError: it cannot be written.
-    """
-    path, content = _events_path(directory), _event_file(records)
-    if not path.exists() or read_bytes(path) != content:
-        write_atomically(path, content)
-
-
-def _events_path(directory: epath.Path) -> epath.Path:
-    return directory / "tensorboard" / _EVENTS
-
-
-def _event_file(records: Iterable[Record]) -> bytes:
-    return _framed([Event(file_version="brain.Event:2")]) + _scalars(records)
-
-
-def _scalars(records: Iterable[Record]) -> bytes:
-    """Returns a scalar for each finite value, with its step and its second of training."""
-    return _framed(
-        Event(
-            step=record["step"],
-            wall_time=record["seconds"],
-            summary=Summary(value=[Summary.Value(tag=name, simple_value=value)]),
-        )
-        for record in records
-        for name, value in record.items()
-        if name not in _NO_SCALARS and value is not None and math.isfinite(value)
-    )
-
-
-def _framed(events: Iterable[Event]) -> bytes:
-    file = io.BytesIO()
-    writer = RecordWriter(file)
-    for event in events:
-        writer.write(event.SerializeToString())
-    return file.getvalue()
 
 
 class Heartbeat:

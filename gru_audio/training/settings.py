@@ -1,4 +1,4 @@
-"""The sections `train`, `checkpoint` and `parallel` of a config."""
+"""The sections `train`, `checkpoint`, `log` and `parallel` of a config."""
 
 from dataclasses import dataclass
 
@@ -92,6 +92,22 @@ class CheckpointSettings:
     )
     keep: int = setting(
         2, low=1, high=10**6, machine=True, doc="Number of checkpoints that are kept."
+    )
+
+
+@dataclass(frozen=True)
+class LogSettings:
+    """The section `log` of a config."""
+
+    trackers: tuple[str, ...] = setting(
+        ("tensorboard",),
+        machine=True,
+        doc="Programs that show the runs: tensorboard, wandb, mlflow or your own TRACKERS.",
+    )
+    project: str = setting(
+        "",
+        machine=True,
+        doc='Project of wandb, or experiment of mlflow; "": the name of the experiment.',
     )
 
 

@@ -5,9 +5,10 @@ from etils import epath
 
 from gru_audio.training.checkpoint import Checkpointer
 from gru_audio.training.hyper import hyperparameters
-from gru_audio.training.logging import TensorBoardWriter, TrainProgress
+from gru_audio.training.logging import TrainProgress
 from gru_audio.training.population import Population
 from gru_audio.training.stopping import Stop
+from gru_audio.training.trackers import TrackedRun, Trackers
 from gru_audio.training.trainer import Member, train
 from tests.tones import assert_same, make_loader, member, tiny
 
@@ -23,8 +24,9 @@ class Outcome:
         self.config, self.loader, self.messages = configs[0], make_loader(source, configs), []
         folder = epath.Path(folder)
         named = [Member(f"run{m}", config.train.steps) for m, config in enumerate(configs)]
-        boards = TensorBoardWriter({member.name: folder / member.name for member in named})
-        checkpointer = Checkpointer(folder, 10, boards, self.messages.append)
+        runs = [TrackedRun(each.name, folder / each.name, "", "", {}, {}) for each in named]
+        trackers = Trackers(("tensorboard",), runs, self.messages.append)
+        checkpointer = Checkpointer(folder, 10, trackers, self.messages.append)
         state = self.loader.initial_state(hyperparameters(configs))
         self.population = Population(self.loader, state, self.config.parallel.shrink_gain)
         progress = TrainProgress("test")
@@ -36,7 +38,7 @@ class Outcome:
     def records(self, m, kind=""):
         """Returns a member's records without wall times."""
         return [
-            {k: v for k, v in record.items() if k not in ("seconds", "run")}
+            {k: v for k, v in record.items() if k not in ("seconds", "time", "run")}
             for record in self.all_records
             if record["run"] == f"run{m}" and any(k.startswith(kind) for k in record)
         ]

@@ -34,6 +34,7 @@ _CLASSES = {  # name -> module and class
     "manifest": "manifest.Manifest",
     "features": "features.Features",
     "tfds": "catalogue.Catalogue",
+    "hf": "hugging_face.HuggingFace",
 }
 
 

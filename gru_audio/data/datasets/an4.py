@@ -17,6 +17,7 @@ from gru_audio.audio.io import Audio, decode
 from gru_audio.data.datasets import archive as archives
 from gru_audio.data.datasets import feature_files
 from gru_audio.data.datasets.clips import SKIP, Clip, ClipBuilder
+from gru_audio.data.datasets.download import download
 from gru_audio.data.datasets.features import SPHINX_WIDTH
 from gru_audio.data.datasets.tables import read_table
 from gru_audio.data.fields import ClassField, Field, TextField
@@ -82,7 +83,7 @@ class An4(ClipBuilder):
         super().__init__(data_dir=data_dir, sample_rate=sample_rate, on_bad_file=on_bad_file)
 
     def clips(self, scratch: Path, downloads: Path) -> Sequence[Clip]:
-        archive = self._archive or archives.download(URL, downloads / Path(URL).name)
+        archive = self._archive or download(URL, downloads / Path(URL).name)
         root = archives.unpack(archive, scratch)
         utterances = self._listed or _transcripts(root, archive)
         if self._verify:

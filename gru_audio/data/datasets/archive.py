@@ -1,49 +1,23 @@
-"""Downloads archives, and unpacks untrusted archives safely."""
+"""Unpacks untrusted archives safely."""
 
 import hashlib
 import re
-import shutil
 import tarfile
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
-from gru_audio.files import read_bytes, replacing
+from gru_audio.files import read_bytes
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError
 
-_TIMEOUT = 60  # seconds without a byte
 # An archive may unpack to 200 times its size, and always to 1 GiB: more than sound needs, and too
 # little to fill a disk on purpose.
 _MOST_TIMES, _MOST_BYTES = 200, 2**30
 _BLOCK = 4096  # bytes of disk that each member takes, even an empty one
 _ZIP_END = 2**16 + 22  # the most bytes of a zip's end record with its comment
 _CHUNK = 2**20  # bytes
-
-
-def download(url: str, target: Path) -> Path:
-    """Downloads `url` to `target`, which appears only when it is complete; returns `target`.
-
-    Raises:
-      UserError: the server does not answer, or the connection breaks.
-    """
-    if target.exists():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT) as reply, replacing(target) as file:
-            promised = reply.headers.get("Content-Length")
-            shutil.copyfileobj(reply, file)
-            if promised and file.tell() != int(promised):
-                raise OSError(f"{file.tell()} of {promised} bytes came")
-    except (OSError, urllib.error.URLError) as error:
-        raise UserError(
-            f"Cannot download {url}: {error}. Fetch it in another way and pass it as --archive."
-        ) from error
-    return target
 
 
 def check_place(folder: Path | str | None, archive: Path | str | None) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,7 +82,8 @@ class Catalogue(ClipBuilder):
         )
 
     def clips(self, scratch: Path, downloads: Path) -> Sequence[Clip]:
-        builder = self._builder(downloads / "tfds")
+        # Data sets that TFDS has prepared already are found where it is told to keep them.
+        builder = self._builder(Path(os.environ.get("TFDS_DATA_DIR") or downloads / "tfds"))
         try:
             builder.download_and_prepare()
         except UserError:

@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 from gru_audio.audio.io import decode
 from gru_audio.data.datasets import archive as archives
 from gru_audio.data.datasets.clips import SKIP, Clip, ClipBuilder
+from gru_audio.data.datasets.download import download
 from gru_audio.data.datasets.tables import Row, read_table
 from gru_audio.data.fields import classes
 from gru_audio.settings import UserError
@@ -57,7 +58,7 @@ class Esc50(ClipBuilder):
         self._archive, self._verify = archive, verify
 
     def clips(self, scratch: Path, downloads: Path) -> Sequence[Clip]:
-        archive = self._archive or archives.download(URL, downloads / "ESC-50-master.zip")
+        archive = self._archive or download(URL, downloads / "ESC-50-master.zip")
         root = archives.unpack(archive, scratch)
         rows = [row for row in _table(root, archive) if self._has(row)]
         if self._verify:

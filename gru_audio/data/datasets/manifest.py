@@ -1,4 +1,4 @@
-"""A data set of the user's sounds, listed in a CSV file."""
+"""A data set of the user's sounds, listed in a CSV file, a NeMo manifest or a Kaldi folder."""
 
 import collections
 import functools
@@ -11,10 +11,10 @@ import tensorflow_datasets as tfds
 
 from gru_audio.audio.io import decode
 from gru_audio.data.datasets import archive as archives
-from gru_audio.data.datasets import columns, splitting, user_files
+from gru_audio.data.datasets import columns, speech_lists, splitting, user_files
 from gru_audio.data.datasets.clips import SKIP, Clip, ClipBuilder, problem_of_name
 from gru_audio.data.datasets.columns import EVENTS, KEEP, SEPARATOR, Column
-from gru_audio.data.datasets.tables import Row, read_table
+from gru_audio.data.datasets.tables import Row
 from gru_audio.data.fields import Value
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError
@@ -33,6 +33,11 @@ class Manifest(ClipBuilder):
     The user may declare columns as tags, texts or numbers; the label is then optional. A second
     table lists events with the columns file, onset and offset, in seconds, and label. A row with a
     file alone means that the file has no events. The events of a file without a row are unknown.
+
+    In a NeMo manifest (.json, .jsonl) audio_filepath, offset and duration take the place of file,
+    start and end; in a Kaldi folder wav.scp and segments. Its text is a field of texts, and its
+    utt2spk is the column speaker. The names of several Kaldi folders in one
+    folder are the splits.
 
     Drawn splits keep each group, and each file with its copies, in one split.
     """
@@ -67,7 +72,7 @@ class Manifest(ClipBuilder):
 
         Args:
           name: the name of the new data set.
-          manifest: the CSV file.
+          manifest: the CSV file, the NeMo manifest or the Kaldi folder.
           folder: the paths in the list are relative to it; by default the folder of the list.
           archive: an archive with the sounds, instead of a folder.
           fields: class fields besides the label, as NAME or NAME=COLUMN; by default all columns
@@ -92,6 +97,9 @@ class Manifest(ClipBuilder):
         """
         archives.check_place(folder, archive)
         self._manifest = local_path(manifest)
+        speech = speech_lists.is_speech(self._manifest)
+        if speech and not (fields or tags or text or numbers):
+            text = [speech_lists.TEXT]
         self._wanted = columns.wanted(
             fields,
             tags=tags,
@@ -110,11 +118,12 @@ class Manifest(ClipBuilder):
         if not (tags or text or numbers or events or any(f.name == LABEL for f in chosen)):
             chosen.insert(0, Column(LABEL, LABEL))
         required = (FILE, *(field.column for field in chosen), *([split_by] if split_by else []))
-        self._rows = read_table(self._manifest, required)
+        self._rows = speech_lists.read_list(self._manifest, required)
         self._fields, not_kept = _fields(self._rows, chosen, split_by, everything=fields is None)
         self.fields = self._wanted.kinds(self._fields)
         self.name = name
-        self._folder = local_path(folder) if folder else self._manifest.parent
+        beside = self._manifest if self._manifest.is_dir() else self._manifest.parent
+        self._folder = local_path(folder) if folder else beside
         self._archive = archive
         self._split_by = split_by
         fractions = splitting.shares(fractions)
@@ -124,7 +133,7 @@ class Manifest(ClipBuilder):
             data_dir=data_dir,
             sample_rate=sample_rate,
             on_bad_file=on_bad_file,
-            manifest=archives.sha256(self._manifest),
+            manifest=speech_lists.checksum(self._manifest),
             fields=None if fields is None else list(map(str, fields)),
             **self._wanted.settings,
             split_by=split_by,

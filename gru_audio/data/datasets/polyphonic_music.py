@@ -19,6 +19,7 @@ import tensorflow_datasets as tfds
 from gru_audio.audio.io import Audio
 from gru_audio.data.datasets import archive as archives
 from gru_audio.data.datasets.clips import REFUSE, Clip, ClipBuilder
+from gru_audio.data.datasets.download import download
 from gru_audio.data.fields import classes
 from gru_audio.data.signal import Signal, frames
 from gru_audio.files import read_bytes
@@ -88,7 +89,7 @@ class PolyphonicMusic(ClipBuilder):
 
     def _file(self, downloads: Path) -> Path:
         if self._archive is None:
-            return archives.download(URL + self.file, downloads / self.file)
+            return download(URL + self.file, downloads / self.file)
         path = Path(self._archive).expanduser()
         path = path / self.file if path.is_dir() else path
         if not path.is_file():

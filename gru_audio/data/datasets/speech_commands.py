@@ -18,6 +18,7 @@ import tensorflow_datasets as tfds
 from gru_audio.audio.io import BadAudio, decode, duration
 from gru_audio.data.datasets import archive as archives
 from gru_audio.data.datasets.clips import SKIP, SPLITS, Clip, ClipBuilder
+from gru_audio.data.datasets.download import download
 from gru_audio.data.datasets.splitting import USUAL_NAMES
 from gru_audio.data.datasets.tables import Row, read_table
 from gru_audio.data.fields import classes
@@ -79,7 +80,7 @@ class SpeechCommands(ClipBuilder):
         self._archive, self._seed = archive, seed
 
     def clips(self, scratch: Path, downloads: Path) -> Sequence[Clip]:
-        archive = self._archive or archives.download(URL, downloads / Path(URL).name)
+        archive = self._archive or download(URL, downloads / Path(URL).name)
         root = archives.unpack(archive, scratch)
         if self._rows is not None:
             return [_listed(row, root) for row in self._rows]

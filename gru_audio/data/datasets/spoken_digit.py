@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from gru_audio.audio.io import decode
 from gru_audio.data.datasets import archive as archives
 from gru_audio.data.datasets.clips import SKIP, Clip, ClipBuilder
+from gru_audio.data.datasets.download import download
 from gru_audio.data.datasets.tables import read_table
 from gru_audio.data.fields import classes
 from gru_audio.paths import local_path
@@ -57,7 +58,7 @@ class SpokenDigit(ClipBuilder):
         self._verify = verify
 
     def clips(self, scratch: Path, downloads: Path) -> Sequence[Clip]:
-        archive = self._archive or archives.download(URL, downloads / "spoken_digit-1.0.10.tar.gz")
+        archive = self._archive or download(URL, downloads / "spoken_digit-1.0.10.tar.gz")
         root = archives.unpack(archive, scratch)
         recordings = sorted(
             path for path in root.glob("recordings/*.wav") if _RECORDING.fullmatch(path.name)

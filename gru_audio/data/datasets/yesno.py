@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from gru_audio.audio.io import decode
 from gru_audio.data.datasets import archive as archives
 from gru_audio.data.datasets.clips import SKIP, Clip, ClipBuilder
+from gru_audio.data.datasets.download import download
 from gru_audio.data.fields import Field, TextField
 from gru_audio.settings import UserError
 
@@ -52,7 +53,7 @@ class Yesno(ClipBuilder):
         self._archive, self._verify = archive, verify
 
     def clips(self, scratch: Path, downloads: Path) -> Sequence[Clip]:
-        archive = self._archive or archives.download(URL, downloads / Path(URL).name)
+        archive = self._archive or download(URL, downloads / Path(URL).name)
         root = archives.unpack(archive, scratch)
         found = sorted(path for path in root.rglob("*") if _RECORDING.fullmatch(path.name))
         if not found:
