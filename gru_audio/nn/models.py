@@ -8,6 +8,7 @@ from gru_audio.nn.cnn import CnnClassifier
 from gru_audio.nn.crnn import CrnnClassifier
 from gru_audio.nn.model import Model
 from gru_audio.nn.rnn_classifier import RnnClassifier
+from gru_audio.nn.rnn_generator import RnnGenerator
 from gru_audio.nn.tcn import TcnClassifier
 from gru_audio.settings import UserError, choose, make, setting
 
@@ -17,6 +18,7 @@ MODELS: dict[str, type[Model]] = {
     "cnn": CnnClassifier,
     "crnn": CrnnClassifier,
     "rnn_classifier": RnnClassifier,
+    "rnn_generator": RnnGenerator,
     "tcn": TcnClassifier,
 }
 
