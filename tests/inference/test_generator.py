@@ -107,7 +107,7 @@ def test_bad_arguments(trained, changes, message):
 
 
 def test_other_models_generate_nothing(source):
-    with pytest.raises(UserError, match="generates no sound: config.task.name=classification"):
+    with pytest.raises(UserError, match=r"generates no sound: config\.task\.name=classification"):
         Model(train(source, tiny(), 1)).generate(0.1)
 
 

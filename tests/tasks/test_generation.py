@@ -100,7 +100,7 @@ def test_make_task():
     config = override(tiny(), SOUND).task
     assert make_task(config, None, 1, 256) == Generation(1, 256)
     assert make_task(config, ClassField(("x", "y")), 2, 16) == Generation(2, 16, ("x", "y"))
-    with pytest.raises(UserError, match="needs config.data.target, a field of classes"):
+    with pytest.raises(UserError, match=r"needs config\.data\.target, a field of classes"):
         make_task(config, TextField("ab", ()), 1, 256)
 
 
