@@ -21,6 +21,7 @@ COMMANDS = {  # name on the command line -> the module that runs
     "evaluate": "evaluate",
     "predict": "predict",
     "export": "export",
+    "generate": "generate",
     "experiments": "list_experiments",
     "new": "new",
     "bench": "bench",

@@ -43,9 +43,11 @@ class Model(nn.Module):
     Attributes:
       recurrent: names of the submodules that are recurrent layers. Their parameters can be counted
         separately.
+      of_samples: whether it is a generative model of sound, a `SampleModel`.
     """
 
     recurrent: ClassVar[tuple[str, ...]] = ()
+    of_samples: ClassVar[bool] = False
 
     @property
     def look_ahead(self) -> str:
@@ -60,6 +62,11 @@ class Model(nn.Module):
     def output_lengths(self, lengths: Any) -> Any:
         """Returns the number of output frames for numbers of input frames, an int or an array."""
         return lengths
+
+    @property
+    def stride(self) -> int:
+        """The length of a piece must be a multiple of this many frames, except the last one."""
+        return 1
 
     @property
     def positions(self) -> Positions:
