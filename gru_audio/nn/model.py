@@ -43,9 +43,12 @@ class Model(nn.Module):
     Attributes:
       recurrent: names of the submodules that are recurrent layers. Their parameters can be counted
         separately.
+      bottleneck: whether all that outputs know of a sequence is one vector. Such a model has the
+        methods `encode` and `decode`.
     """
 
     recurrent: ClassVar[tuple[str, ...]] = ()
+    bottleneck: ClassVar[bool] = False
 
     @property
     def look_ahead(self) -> str:

@@ -13,6 +13,7 @@ from gru_audio.tasks.events import SoundEvents
 from gru_audio.tasks.memory import Adding, CopyMemory, Counting
 from gru_audio.tasks.metrics import Metric, metrics_of, named
 from gru_audio.tasks.next_step import NextStep
+from gru_audio.tasks.reconstruction import Reconstruction
 from gru_audio.tasks.tagging import Tagging
 from gru_audio.tasks.task import Task
 
@@ -22,6 +23,7 @@ TASKS: dict[str, type[Task]] = {
     "ctc": Ctc,
     "events": SoundEvents,
     "next_step": NextStep,
+    "reconstruction": Reconstruction,
     "adding": Adding,
     "copy_memory": CopyMemory,
     "counting": Counting,

@@ -1,6 +1,7 @@
 """The data set builders of `gru_audio.prepare`, by their names on the command line."""
 
 from gru_audio.data.datasets.an4 import An4, An4Mfcc
+from gru_audio.data.datasets.bach_violin import BachViolin
 from gru_audio.data.datasets.birdsong import Birdsong
 from gru_audio.data.datasets.catalogue import Catalogue
 from gru_audio.data.datasets.clips import ClipBuilder
@@ -36,6 +37,7 @@ BUILDERS: dict[str, type[ClipBuilder]] = {
     "esc50": Esc50,
     "gtzan": Gtzan,
     "birdsong": Birdsong,
+    "bach_violin": BachViolin,
     "dcase2016_task2_remix": Dcase2016Task2Remix,
     "jsb_chorales": JsbChorales,
     "muse_data": MuseData,
