@@ -10,6 +10,7 @@ from gru_audio.reports.disagreement import disagreements
 from gru_audio.reports.gate_plots import read_excerpts
 from gru_audio.reports.results import read_results
 from gru_audio.reports.results_csv import runs_csv
+from gru_audio.reports.sections import read_sections
 
 
 def read_comparison(workdir: epath.PathLike, metric: str | None = None) -> Comparison:
@@ -55,7 +56,7 @@ def write_report(
     for drawing in drawn:
         for name, content in drawing.files().items():
             write_atomically(output / "figures" / name, content, shared=True)
-    write_atomically(
-        output / "index.html", page.render(comparison, drawn, examples, shown), shared=True
-    )
+    sections = read_sections(workdir, comparison)
+    text = page.render(comparison, drawn, examples, shown, sections)
+    write_atomically(output / "index.html", text, shared=True)
     return output / "index.html", comparison
