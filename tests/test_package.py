@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "gru_audio"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-COMMANDS = ("prepare", "train", "sweep", "evaluate", "predict", "report", "export")
+COMMANDS = ("prepare", "train", "sweep", "evaluate", "predict", "report", "export", "generate")
 
 # From the bottom up: a package imports only from itself and from those before it.
 LAYERS = (

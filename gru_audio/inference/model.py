@@ -13,6 +13,7 @@ import numpy as np
 
 from gru_audio.data.fields import Event
 from gru_audio.inference.detector import Detector
+from gru_audio.inference.generator import Generator
 from gru_audio.inference.labeller import Labeller, activated
 from gru_audio.inference.sounds import Sound, is_one, read_sounds
 from gru_audio.inference.stream import CHUNK_MS, Stream
@@ -261,6 +262,47 @@ class Model:
           UserError: the model needs the whole sound; the message names the setting to change.
         """
         return Stream.of(self.trained, chunk_ms, streams)
+
+    def generate(
+        self,
+        seconds: float,
+        count: int = 1,
+        *,
+        condition: str | Sequence[str] | None = None,
+        temperature: float = 1.0,
+        seed: int = 0,
+        prefix: Sound | None = None,
+        rate: float | None = None,
+    ) -> np.ndarray:
+        """Generates sounds, sample by sample.
+
+        Sound i depends on `seed` and i, not on `count`.
+
+        Args:
+          seconds: length of the new sound.
+          count: number of sounds.
+          condition: the class of all sounds, or one for each sound, of the field that the model was
+            trained with (`config.data.target`); None for a model without.
+          temperature: below 1, probable samples become more probable.
+          seed: of the random numbers.
+          prefix: a sound that all sounds continue; see `Model`.
+          rate: the sample rate of the prefix in Hz, if it is an array.
+
+        Returns:
+          int16 (count, samples) at the model's `rate`: the prefix, then the new sound.
+        """
+        generator = Generator.of(self.trained)
+        before = None
+        if prefix is not None:
+            (before,) = read_sounds(prefix, rate, self.trained.signal, 1)
+        return generator.sounds(
+            generator.samples(seconds),
+            count,
+            conditions=condition,
+            temperature=temperature,
+            seed=seed,
+            prefix=before,
+        )
 
     @functools.cached_property
     def _program(self) -> Program:

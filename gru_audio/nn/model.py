@@ -45,10 +45,12 @@ class Model(nn.Module):
         separately.
       bottleneck: whether all that outputs know of a sequence is one vector. Such a model has the
         methods `encode` and `decode`.
+      of_samples: whether it is a generative model of sound, a `SampleModel`.
     """
 
     recurrent: ClassVar[tuple[str, ...]] = ()
     bottleneck: ClassVar[bool] = False
+    of_samples: ClassVar[bool] = False
 
     @property
     def look_ahead(self) -> str:
@@ -63,6 +65,11 @@ class Model(nn.Module):
     def output_lengths(self, lengths: Any) -> Any:
         """Returns the number of output frames for numbers of input frames, an int or an array."""
         return lengths
+
+    @property
+    def stride(self) -> int:
+        """The length of a piece must be a multiple of this many frames, except the last one."""
+        return 1
 
     @property
     def positions(self) -> Positions:

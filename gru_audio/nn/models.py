@@ -9,7 +9,11 @@ from gru_audio.nn.cnn import CnnClassifier
 from gru_audio.nn.crnn import CrnnClassifier
 from gru_audio.nn.model import Model
 from gru_audio.nn.rnn_classifier import RnnClassifier
+from gru_audio.nn.rnn_generator import RnnGenerator
+from gru_audio.nn.samplernn import SampleRnn
 from gru_audio.nn.tcn import TcnClassifier
+from gru_audio.nn.wavenet import WaveNet
+from gru_audio.nn.wavernn import WaveRnn
 from gru_audio.settings import UserError, choose, make, setting
 
 _CHECKED_LENGTHS = range(1, 65)  # enough to tell whether a model keeps all lengths
@@ -19,7 +23,11 @@ MODELS: dict[str, type[Model]] = {
     "cnn": CnnClassifier,
     "crnn": CrnnClassifier,
     "rnn_classifier": RnnClassifier,
+    "rnn_generator": RnnGenerator,
+    "samplernn": SampleRnn,
     "tcn": TcnClassifier,
+    "wavenet": WaveNet,
+    "wavernn": WaveRnn,
 }
 
 

@@ -45,12 +45,15 @@ class CausalConv(nn.Module):
     dtype: jax.typing.DTypeLike | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, before: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, before: jax.Array | None = None, dilation: int | None = None
+    ) -> jax.Array:
         """Maps (batch, time, channels) to (batch, time, features).
 
         Args:
           x: the frames.
           before: the (kernel_size - 1) * dilation frames before them; None: zeros.
+          dilation: replaces the attribute.
         """
         time, channels = x.shape[1:]
         shape = (self.kernel_size, channels, self.features)
@@ -61,7 +64,7 @@ class CausalConv(nn.Module):
         x, kernel, bias = promote_dtype(x, kernel * (scale / norm), bias, dtype=self.dtype)
 
         # One matrix product: inside a loop on a CPU, XLA's convolution is many times slower.
-        offsets = [i * self.dilation for i in range(self.kernel_size)]
+        offsets = [i * (dilation or self.dilation) for i in range(self.kernel_size)]
         if before is None:
             padded = jnp.pad(x, ((0, 0), (offsets[-1], 0), (0, 0)))
         else:

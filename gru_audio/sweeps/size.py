@@ -50,7 +50,8 @@ def match_parameters(
             widths = features, outputs
         else:
             program = make_program(base, source.signal, target_field(source, base))
-            widths = program.frontend.features, program.task.outputs
+            task = program.task
+            widths = task.input_width(program.frontend.features), task.outputs
 
         def size(hidden: int) -> int:
             return model_size(override(base, {"model.hidden": hidden}).model, *widths, counting)

@@ -10,6 +10,7 @@ from gru_audio.settings import UserError, choose, make, setting
 from gru_audio.tasks.classification import Classification
 from gru_audio.tasks.ctc import Ctc
 from gru_audio.tasks.events import SoundEvents
+from gru_audio.tasks.generation import Generation
 from gru_audio.tasks.memory import Adding, CopyMemory, Counting
 from gru_audio.tasks.metrics import Metric, metrics_of, named
 from gru_audio.tasks.next_step import NextStep
@@ -23,6 +24,7 @@ TASKS: dict[str, type[Task]] = {
     "ctc": Ctc,
     "events": SoundEvents,
     "next_step": NextStep,
+    "generation": Generation,
     "reconstruction": Reconstruction,
     "adding": Adding,
     "copy_memory": CopyMemory,
@@ -46,7 +48,7 @@ def target_field(source: Source, config: ConfigDict) -> Field | None:
     field = source.field(config.data.target)
     task = choose("task", config.task.name, TASKS)
     needs = task.needs
-    if needs is None:
+    if needs is None or (task.optional and field is None):
         return field
     if isinstance(field, needs):
         return task.field_for(field, config.task)
@@ -76,19 +78,20 @@ def _how_to_get_tags(source: Source, target: str) -> str:
     )
 
 
-def make_task(config: ConfigDict, field: Field | None, features: int) -> Task:
+def make_task(config: ConfigDict, field: Field | None, features: int, levels: int = 0) -> Task:
     """Makes the task `config.name`.
 
     Args:
       config: the `task` section of a config.
       field: the target field; None if there is none.
       features: values per frame.
+      levels: number of values of the codes of a frame; 0: its values are no codes.
 
     Raises:
       UserError: the name is unknown, or the data does not suit the task.
     """
-    task = build_task(config, field.output_names if field else (), features)
-    needs = task.needs
+    task = build_task(config, field.output_names if field else (), features, levels)
+    needs = None if task.optional and field is None else task.needs
     if needs is not None and not isinstance(field, needs):
         raise UserError(
             f"config.task.name={config.name} needs config.data.target, a field of {needs.plural}."
@@ -103,14 +106,21 @@ def make_task(config: ConfigDict, field: Field | None, features: int) -> Task:
     return task
 
 
-def build_task(config: ConfigDict, output_names: tuple[str, ...], features: int = 0) -> Task:
+def build_task(
+    config: ConfigDict, names: tuple[str, ...], features: int = 0, levels: int = 0
+) -> Task:
     """Makes the task `config.name` without a check of the data, which is enough for reports.
 
     Raises:
       UserError: the name is unknown.
     """
     return make(
-        choose("task", config.name, TASKS), config, output_names=output_names, features=features
+        choose("task", config.name, TASKS),
+        config,
+        output_names=names,
+        conditions=names,
+        features=features,
+        levels=levels,
     )
 
 

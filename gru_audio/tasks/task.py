@@ -74,6 +74,8 @@ class Task:
 
     Attributes:
       needs: type of the target field; None for a self-supervised task.
+      optional: whether the task can also do without that field.
+      of_samples: whether it predicts codes of samples, by a frontend and a model for them.
       causal: whether outputs must not depend on later frames.
       output_names: names of the classes, tags or tokens; () if the outputs have no names.
       several: whether an example may have several of `output_names` at once.
@@ -94,6 +96,8 @@ class Task:
     """
 
     needs: ClassVar[type[Field] | None] = None
+    optional: ClassVar[bool] = False
+    of_samples: ClassVar[bool] = False
     causal: ClassVar[bool] = False
     output_names: tuple[str, ...] = ()
     several: ClassVar[bool] = False
@@ -139,6 +143,10 @@ class Task:
         if not self.output_names:
             return None
         return "sigmoid" if self.several else "softmax"
+
+    def input_width(self, features: int) -> int:
+        """Returns the width of the model's inputs for features of a given width."""
+        return features
 
     @classmethod
     def field_for(cls, field: Any, config: ConfigDict) -> Any:

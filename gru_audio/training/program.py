@@ -5,9 +5,12 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from gru_audio.audio.frontends import make_frontend
+from gru_audio.audio.frontends.samples import Samples
 from gru_audio.data.fields import Field
 from gru_audio.data.signal import Signal
-from gru_audio.nn.models import make_model
+from gru_audio.nn.generative import SampleModel
+from gru_audio.nn.model import Model
+from gru_audio.nn.models import MODELS, make_model
 from gru_audio.settings import UserError
 from gru_audio.tasks import make_task
 from gru_audio.training.step import DATA, Program
@@ -26,7 +29,13 @@ def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Pro
     """
     features = None if signal.is_sound else signal.width
     frontend = make_frontend(config.frontend, signal.rate, features)
-    task = make_task(config.task, field, frontend.features)
+    levels = frontend.levels if isinstance(frontend, Samples) else 0
+    task = make_task(config.task, field, frontend.features, levels)
+    if task.of_samples and not levels:
+        raise UserError(
+            f"config.task.name={config.task.name} predicts codes of samples: "
+            'set config.frontend.name="samples".'
+        )
     model = make_model(
         config.model,
         task.outputs,
@@ -34,6 +43,13 @@ def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Pro
         keep_frames=task.aligned,
         batch_axis=DATA,
     )
+    if task.of_samples:
+        _check_sample_model(config, model, frontend.features)
+    elif model.of_samples:
+        raise UserError(
+            f'config.model.name="{config.model.name}" predicts samples: set '
+            'config.task.name="generation", or choose another model.'
+        )
     if not signal.is_sound:
         _check_augmentation(config.augment)
     if task.requires_raw_values and config.frontend.normalise:
@@ -42,7 +58,7 @@ def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Pro
             "set config.frontend.normalise=False."
         )
     deltas, stack = config.frontend.get("deltas", 0), config.frontend.get("stack", 1)
-    if task.needs is None:  # the inputs themselves are the targets
+    if task.needs is None or task.of_samples:  # the inputs themselves are the targets
         if deltas:
             raise UserError(
                 f"config.task.name={config.task.name} needs frames without deltas: "
@@ -83,6 +99,11 @@ def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Pro
                 f"config.task.name={config.task.name} has one loss for a whole sequence: "
                 "set config.train.tbptt_frames=0."
             )
+        if config.train.tbptt_frames % model.stride:
+            raise UserError(
+                f"config.train.tbptt_frames={config.train.tbptt_frames} must be a multiple of the "
+                f"model's frames of {model.stride}."
+            )
         try:
             model.initial_state(1)
         except UserError as error:
@@ -107,6 +128,19 @@ def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Pro
         freeze=config.init.freeze,
     )
     return dataclasses.replace(program, task=task.timed(program.frame_times))
+
+
+def _check_sample_model(config: ConfigDict, model: Model, codes: int) -> None:
+    """Checks the config of a generative model of sound, which gets `codes` codes per sample."""
+    name = f'config.model.name="{config.model.name}"'
+    if not isinstance(model, SampleModel):
+        able = [name for name, other in MODELS.items() if other.of_samples]
+        raise UserError(f"{name} predicts no samples: choose one of {', '.join(able)}.")
+    if model.codes != codes:
+        raise UserError(f"{name}: set config.frontend.split={model.codes == 2}.")
+    for key in ("time_mask_ms", "frequency_mask_bands"):
+        if config.augment[key]:
+            raise UserError(f"config.augment.{key} does not apply to codes: set it to 0.")
 
 
 def _check_augmentation(augmentation: ConfigDict) -> None:

@@ -163,7 +163,7 @@ class Program:
 
         No shape of a model depends on the number of frames.
         """
-        features = jnp.zeros((1, 2, self.frontend.features))
+        features = jnp.zeros((1, 2, self.task.input_width(self.frontend.features)))
         state = dict(self.model.init(initial_key(seed), features, jnp.array([2]), train=False))
         weights = Weights(state.pop("params"), state)
         if start is not None:

@@ -11,6 +11,7 @@ from gru_audio.audio.frontends.log_mel import LogMel
 from gru_audio.audio.frontends.mfcc import Mfcc
 from gru_audio.audio.frontends.pcen import Pcen
 from gru_audio.audio.frontends.plain import RawFrames, Ready
+from gru_audio.audio.frontends.samples import Samples
 from gru_audio.audio.frontends.stack import Stacked
 from gru_audio.settings import UserError, choose, make, setting
 
@@ -19,6 +20,7 @@ FRONTENDS: dict[str, Any] = {
     "mfcc": Mfcc,
     "pcen": Pcen,
     "raw": RawFrames,
+    "samples": Samples,
     "frames": Ready,
 }
 
