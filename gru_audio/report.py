@@ -3,9 +3,13 @@
   python -m gru_audio.report --workdir runs/spoken_digit
   python -m gru_audio.report --workdir runs/spoken_digit --output /tmp/report
   python -m gru_audio.report --workdir runs/spoken_digit --metric macro_f1
+  python -m gru_audio.report --workdir runs/samplernn --judge runs/spoken_digit:GRU-seed0
 
 The sweep may still be running, and runs may have failed: the page lists the missing runs. The same
 command writes the report again. --experiment names the experiment file if it defines the task.
+
+For models that generate sounds of a class, the report says how many of these a classifier knows. By
+default it is linear; --judge names a trained one.
 """
 
 from collections.abc import Sequence
@@ -20,6 +24,9 @@ _OUTPUT = flags.DEFINE_string("output", None, "Directory for the report. Default
 _METRIC = flags.DEFINE_string(
     "metric", None, "The metric that compares the variants. Default: the sweep's metric."
 )
+_JUDGE = flags.DEFINE_string(
+    "judge", None, "The classifier of generated sounds, WORKDIR or WORKDIR:RUN. Default: linear."
+)
 flags.mark_flag_as_required("workdir")
 
 
@@ -30,7 +37,7 @@ def main(_: Sequence[str]) -> None:
     from gru_audio.training.compilation import use_compilation_cache
 
     use_compilation_cache()
-    page, comparison = write_report(_WORKDIR.value, _OUTPUT.value, _METRIC.value)
+    page, comparison = write_report(_WORKDIR.value, _OUTPUT.value, _METRIC.value, _JUDGE.value)
     for line in summary(comparison):
         print(line)
     print(f"Report: {page}")

@@ -127,6 +127,8 @@ def read_excerpts(
         return Excerpts({}, missing=f"The examples cannot be shown: {error}")
     clips = {example: str(source.columns[index.CLIP][example]) for example in examples}
     shown = Excerpts(dict(zip(examples, excerpts, strict=True)), clips=clips)
+    if comparison.results.task.of_samples:  # gates of every sample are too many to see
+        return shown
     try:
         gate_model, of_clips = _read_gates(Workdir(workdir), comparison, source, excerpts)
     except UserError as error:

@@ -164,7 +164,7 @@ def _example(comparison: Comparison, each: Disagreement, shown: Excerpts) -> dic
         "by_variant": [
             _prediction(comparison, prediction, each.truth) for prediction in each.by_variant
         ],
-        "excerpt": excerpt and _excerpt(excerpt) | _events(comparison, each.example, excerpt),
+        "excerpt": excerpt and excerpt_view(excerpt) | _events(comparison, each.example, excerpt),
     }
 
 
@@ -184,7 +184,7 @@ def _prediction(
     }
 
 
-def _excerpt(excerpt: Excerpt) -> dict[str, Any]:
+def excerpt_view(excerpt: Excerpt) -> dict[str, Any]:
     """Returns an excerpt's media as data URIs, with positions in percent of its duration."""
     signal, steps = excerpt.signal, len(excerpt.steps)
     shown: dict[str, Any] = {
