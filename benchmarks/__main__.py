@@ -18,6 +18,7 @@ scaling      speed on several devices, and an estimate of how many devices can u
              XLA_FLAGS=--xla_force_host_platform_device_count=8
 sweep        many runs in one program against single runs, and against PyTorch
 streaming    packets of 20 ms through a GRU, for 1 to 1000 streams, against ONNX Runtime and PyTorch
+generation   sound drawn sample by sample, by all models of sound and by a GRU in PyTorch
 memory       memory and time of each method for training on long recordings
 
 Run it in a checkout, on an otherwise idle machine. --config.NAME=VALUE sets any value of the
@@ -36,11 +37,19 @@ from gru_audio.settings import UserError, nearest
 from gru_audio.training.distributed import use_cpu_cores, use_platform
 
 NEED_A_CONFIG = ("frontend", "input", "memory", "scaling", "step", "sweep")
-BENCHMARKS = ("cells", "convolution", "kernels", "recurrence", "streaming", *NEED_A_CONFIG)
+BENCHMARKS = (
+    "cells",
+    "convolution",
+    "generation",
+    "kernels",
+    "recurrence",
+    "streaming",
+    *NEED_A_CONFIG,
+)
 
 command.define_config(
     "experiments/spoken_digit.py",
-    "The experiment; cells, convolution, recurrence, kernels and streaming do not use it.",
+    "The experiment; only frontend, input, memory, scaling, step and sweep use it.",
 )
 _SECONDS = flags.DEFINE_float(
     "seconds", 20.0, "Duration of each comparison, without compilation.", lower_bound=0.0

@@ -227,7 +227,7 @@ def make_function(
       chunk_ms: see `Function`.
 
     Raises:
-      UserError: the model does not read sound, or cannot run in a stream.
+      UserError: the model does not read sound, cannot run in a stream, or generates sound.
     """
     config = trained.config
     portable: dict[str, Any] = {"model.compute_dtype": "float32"}
@@ -239,6 +239,11 @@ def make_function(
             f"{trained.about['run']} was trained on frames, not on sound: pass --from features."
         )
     function = Function(trained, trained.program(), source, stream, chunk_ms)
+    if function.program.task.of_samples:
+        raise UserError(
+            f"{trained.about['run']} generates sound, which no format covers but --format "
+            "safetensors, the weights."
+        )
     if stream and source == "features":
         _check_pieces(function)
     elif stream:

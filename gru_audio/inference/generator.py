@@ -186,14 +186,19 @@ class Generator:
         codes = jnp.broadcast_to(codes, (rows, *codes.shape))
         lengths = jnp.full(rows, codes.shape[1])
         inputs = task.inputs_and_targets(codes, lengths, numbers).inputs
+        state = self._read(self._variables, inputs, state)
+        return state, codes[:, -1].astype(jnp.int32), condition
+
+    @functools.cached_property
+    def _read(self) -> Callable[..., Any]:
+        """The function that reads given samples, compiled once for each number of them."""
 
         @jax.jit
-        def apply(variables: Any, inputs: jax.Array, state: Any) -> Any:
-            outputs: Any = model.apply(variables, inputs, None, state=state)
+        def read(variables: Any, inputs: jax.Array, state: Any) -> Any:
+            outputs: Any = self._model.apply(variables, inputs, None, state=state)
             return outputs.state
 
-        state = apply(self._variables, inputs, state)
-        return state, codes[:, -1].astype(jnp.int32), condition
+        return read
 
     def _codes(self, samples: np.ndarray) -> np.ndarray:
         """Returns the codes of a sound, uint8 (n, codes)."""

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from gru_audio.nn.layer import Dropout
 from gru_audio.nn.model import Model
 
+_PARTS = 2**31  # above the numbers of layers, which dropout uses, too
 EMBEDDING, VALUE = INPUTS = ("embedding", "value")
 
 Choice = Callable[[jax.Array, Any], tuple[jax.Array, jax.Array]]
@@ -172,5 +173,5 @@ def dropout_of(dropout: Dropout | None, part: int) -> Dropout | None:
     """Returns the dropout of a part of a model, whose masks differ from those of other parts."""
     if dropout is None or not part:
         return dropout
-    keys = jax.vmap(jax.random.fold_in, (0, None))(dropout.keys, -part)
+    keys = jax.vmap(jax.random.fold_in, (0, None))(dropout.keys, _PARTS + part)
     return Dropout(keys, dropout.rate)

@@ -128,7 +128,7 @@ class SampleRnn(SampleModel):
         return self.frames[0]
 
     def initial_state(self, batch: int) -> dict[str, Any]:
-        """Returns `history`, silence before the last sample, and the `carry` of each tier: zeros."""
+        """Returns `history`, silence before the last sample, and each tier's `carry`: zeros."""
         history = jnp.full((batch, self.stride - 1), silence(1, self.levels)[0])
         carry = (self.encoder.initial_carry(batch),) * len(self.frames)
         return {"history": history, "carry": carry}

@@ -49,6 +49,7 @@ class Generation(Task):
     optional: ClassVar[bool] = True
     of_samples: ClassVar[bool] = True
     causal: ClassVar[bool] = True
+    whole: ClassVar[bool] = True
     per_frame: ClassVar[bool] = True
     mixable: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (BitsPerSample(), LOSS)

@@ -12,6 +12,7 @@ from gru_audio.data.fields import ClassField
 from gru_audio.data.signal import Signal
 from gru_audio.inference.generator import log_probability, sampled, uniforms
 from gru_audio.nn.generative import generate, silence
+from gru_audio.nn.layer import Dropout
 from gru_audio.settings import UserError
 from gru_audio.training.program import make_program
 
@@ -194,3 +195,19 @@ def test_a_sample_model_needs_the_task():
     changes = {"model.name": "wavenet"}
     with pytest.raises(UserError, match=r'config.task.name="generation"'):
         make_program(override(default_config(), changes), Signal(8000), ClassField(CLASSES))
+
+
+@pytest.mark.parametrize("name", ["two tiers", "wavernn", "wavenet"])
+def test_dropout(name):
+    """Each example has a mask of its own, and a rate of 0 changes nothing."""
+    program, variables, _, _, inputs, outputs = problem(name)
+    same = jax.tree.map(lambda a: jnp.repeat(a[:1], 2, 0), (inputs.inputs, inputs.lengths))
+    keys = jax.random.split(jax.random.key(2), 2)
+
+    @jax.jit
+    def apply(rate):
+        return program.model.apply(variables, *same, dropout=Dropout(keys, rate)).values
+
+    close(apply(0.0)[0], outputs.values[0])
+    dropped = apply(0.5)
+    assert np.all(dropped[0] != dropped[1])
