@@ -26,12 +26,13 @@ class Code(NamedTuple):
     decoded: np.ndarray
 
 
-def encode(trained: TrainedModel, clips: Sequence[np.ndarray]) -> list[Code]:
+def encode(trained: TrainedModel, clips: Sequence[np.ndarray], batch: int = 32) -> list[Code]:
     """Encodes and decodes whole clips of any length.
 
     Args:
       trained: the model.
       clips: N signals of the kind that the model was trained on.
+      batch: clips per model call; each value is compiled once.
 
     Raises:
       UserError: the model has no latent vector.
@@ -52,5 +53,5 @@ def encode(trained: TrainedModel, clips: Sequence[np.ndarray]) -> list[Code]:
 
     return [
         Code(frames[:length], latent, decoded[:length])
-        for length, frames, latent, decoded in trained.apply(coded, clips)
+        for length, frames, latent, decoded in trained.apply(coded, clips, batch)
     ]

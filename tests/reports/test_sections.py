@@ -11,6 +11,7 @@ from gru_audio.audio.frontends import make_frontend
 from gru_audio.config import default_config
 from gru_audio.inference.codes import encode
 from gru_audio.inference.generator import Generator
+from gru_audio.inference.model import Model
 from gru_audio.inference.trained_model import TrainedModel
 from gru_audio.reports.generations import log_mel_statistics, read_generations
 from gru_audio.reports.reconstructions import read_reconstructions
@@ -108,6 +109,14 @@ def test_reconstructions_and_probes(autoencoders, source):
     regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
     accuracy = regression.fit(latents[0], label[train]).score(latents[1], label[test])
     assert probe.accuracy.value == pytest.approx(accuracy, abs=1.5 / len(test))
+
+
+def test_codes_in_python(autoencoders, source):
+    clips, rate = source.signals(range(2)), source.signal.rate
+    expected = encode(model(autoencoders), clips)
+    for found, code in zip(Model(model(autoencoders)).encode(clips, rate), expected, strict=True):
+        np.testing.assert_array_equal(found.latent, code.latent)
+    assert len(expected[0].frames) == len(expected[0].decoded)
 
 
 def test_other_models_have_no_latent_vectors(classifier, source):
