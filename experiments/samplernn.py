@@ -11,7 +11,8 @@ the size of the one-tier GRU and know the digit.
 
 Parts: models; truncation, which varies the samples that gradients are propagated back through, as
 table 4 of Mehri et al. 2017 (arXiv 1612.07837) does. Only the order of their results can be
-compared: theirs are of other sounds, 16 kHz and linear codes.
+compared: theirs are of other sounds, 16 kHz and linear codes. The part violin has the models of the
+first part for notes of the data set bach_violin, whose pitch they know, at 16 kHz.
 """
 
 from gru_audio.config import default_config
@@ -29,7 +30,7 @@ KINDS = {
     "WaveNet": {"model.name": "wavenet", "model.layers": 9},
 }
 LENGTHS = {f"{length} samples": {"train.tbptt_frames": length} for length in (32, 128, 512)}
-PARTS = {"models": 600, "truncation": 500}  # updates
+PARTS = {"models": 600, "truncation": 500, "violin": 600}  # updates
 
 PUBLISHED = dict(
     source="Mehri et al. 2017 (arXiv 1612.07837), test set of Blizzard 2013, linear codes, 16 kHz",
@@ -47,6 +48,10 @@ def get_config(part="models"):
     config = default_config()
     config.data.name = "spoken_digit"
     config.data.target = "digit"
+    if part == "violin":
+        config.data.name = "bach_violin"
+        config.data.target = "pitch"
+        config.data.cluster = "recording"
     config.data.crop_seconds = 0.256
     config.data.train_scored = 300
     config.task.name = "generation"

@@ -114,6 +114,7 @@ _OPTIONS = (  # handed to the builder, each where it is given
         "split", None, "features: the column with the splits; gtzan: filtered or random."
     ),
     flags.DEFINE_float("segment_seconds", None, "Cut tracks of gtzan into parts of this length."),
+    flags.DEFINE_float("min_note_seconds", None, "The shortest notes of bach_violin."),
     flags.DEFINE_string("drop", None, "A column: features with a value in it are left out."),
     flags.DEFINE_list("ignore", None, "Columns of numbers that are not features."),
     flags.DEFINE_integer(

@@ -4,6 +4,7 @@
   python -m gru_audio.report --workdir runs/spoken_digit --output /tmp/report
   python -m gru_audio.report --workdir runs/spoken_digit --metric macro_f1
   python -m gru_audio.report --workdir runs/spoken_digit --figures paper/figures --format pdf,png
+  python -m gru_audio.report --workdir runs/samplernn --judge runs/spoken_digit:GRU-seed0
   python -m gru_audio.report --all runs
 
 The sweep may still be running, and runs may have failed: the page lists the missing runs. The same
@@ -12,6 +13,9 @@ command writes the report again. --experiment names the experiment file if it de
 --figures DIR also writes the figures there, named for what they show. --all DIR writes one page on
 all sweeps in DIR: what each has found, mean ranks of variants that several sweeps have by the same
 name, and the probability that one is better than another (Agarwal et al. 2021).
+
+For models that generate sounds of a class, the report says how many of these a classifier knows. By
+default it is linear; --judge names a trained one.
 """
 
 from collections.abc import Sequence
@@ -25,6 +29,9 @@ command.define_experiment()
 _OUTPUT = flags.DEFINE_string("output", None, "Directory for the report. Default: WORKDIR/report.")
 _METRIC = flags.DEFINE_string(
     "metric", None, "The metric that compares the variants. Default: the sweep's metric."
+)
+_JUDGE = flags.DEFINE_string(
+    "judge", None, "The classifier of generated sounds, WORKDIR or WORKDIR:RUN. Default: linear."
 )
 _FIGURES = flags.DEFINE_string("figures", None, "Directory for the figures alone.")
 _FORMAT = flags.DEFINE_list("format", ["pdf"], "With --figures: svg, pdf or png, or several.")
@@ -52,7 +59,7 @@ def main(_: Sequence[str]) -> None:
     if _ALL.value:
         print(f"Report: {write_overview(_ALL.value, _OUTPUT.value)}")
         return
-    page, comparison = write_report(_WORKDIR.value, _OUTPUT.value, _METRIC.value)
+    page, comparison = write_report(_WORKDIR.value, _OUTPUT.value, _METRIC.value, _JUDGE.value)
     if _FIGURES.value:
         written = write_figures(comparison, _FIGURES.value, _FORMAT.value)
         print(f"{len(written)} figures in {_FIGURES.value}")

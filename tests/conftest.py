@@ -32,6 +32,7 @@ QUICKLY_COMPILED = [  # folders and modules of tests whose programs compute litt
     HERE / "inference",
     HERE / "nn",
     HERE / "reports" / "test_gate_plots.py",
+    HERE / "reports" / "test_sections.py",
     HERE / "tasks",
     HERE / "training" / "test_accumulation.py",
     HERE / "training" / "test_init.py",

@@ -55,6 +55,7 @@ SOUNDS = {
     "my_sounds": (16000, {"label": 2}),
     "bird0_songs": (32000, {}),
     "birdsong": (16000, {}),
+    "bach_violin": (16000, {"pitch": 33, "recording": 9}),
     "an4": (16000, {"speaker": 84}),
     "yesno": (8000, {}),
     "dcase2016_task2_remix": (16000, {}),

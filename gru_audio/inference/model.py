@@ -12,6 +12,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from gru_audio.data.fields import Event
+from gru_audio.inference.codes import Code, encode
 from gru_audio.inference.detector import Detector
 from gru_audio.inference.generator import Generator
 from gru_audio.inference.labeller import Labeller, activated
@@ -228,6 +229,26 @@ class Model:
             sounds,
             rate,
         )
+
+    @overload
+    def encode(self, sounds: Sound, rate: float | None = None) -> Code: ...
+    @overload
+    def encode(self, sounds: Sounds, rate: float | None = None) -> list[Code]: ...
+    def encode(self, sounds: Sound | Sounds, rate: float | None = None) -> Any:
+        """Encodes sounds with an autoencoder.
+
+        Args:
+          sounds: one or several; see `Model`. They are not cropped.
+          rate: the sample rate of arrays, in Hz.
+
+        Returns:
+          For each sound a `Code`: the `latent` vector (latent,), the `frames` that were read and
+          those that are `decoded` from the vector, (frames, features) each.
+
+        Raises:
+          UserError: the model has no latent vector.
+        """
+        return self._apply(functools.partial(encode, self.trained), sounds, rate)
 
     @overload
     def gates(self, sounds: Sound, rate: float | None = None) -> Gates: ...

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,8 @@ from gru_audio.training.checkpoint import named_leaves
 from gru_audio.training.hyper import hyperparameters
 from gru_audio.training.program import make_program
 from gru_audio.training.step import Program, Weights
+
+T = TypeVar("T")
 
 _BATCH = 32  # clips per model call
 
@@ -155,20 +157,33 @@ class TrainedModel:
     @functools.cached_property
     def _outputs(self) -> Callable[[Batch], Outputs]:
         """The function from a batch to the model's outputs; compiled once for each shape."""
-        weights, normalisation = jax.device_put((self.weights, self.normalisation))
         program = self.program()
-
-        @jax.jit
-        def outputs(weights: Weights, normalisation: Normalisation, batch: Batch) -> Outputs:
-            return program.outputs(weights, normalisation, batch)[0]._replace(state=None)
-
-        return functools.partial(outputs, weights, normalisation)
+        return self._compiled(lambda *args: program.outputs(*args)[0]._replace(state=None))
 
     @functools.cached_property
     def _score(self) -> Callable[[Batch], dict[str, jax.Array]]:
         """The function from a batch to the task's scores; compiled once for each shape."""
+        return self._compiled(self.program().score)
+
+    def _compiled(
+        self, function: Callable[[Weights, Normalisation, Batch], T]
+    ) -> Callable[[Batch], T]:
+        """Returns a function of a batch, compiled once for each shape."""
         weights, normalisation = jax.device_put((self.weights, self.normalisation))
-        return functools.partial(jax.jit(self.program().score), weights, normalisation)
+        return functools.partial(jax.jit(function), weights, normalisation)
+
+    def apply(
+        self,
+        function: Callable[[Weights, Normalisation, Batch], T],
+        clips: Sequence[np.ndarray],
+        batch: int = _BATCH,
+    ) -> list[T]:
+        """Applies a function of a batch, which returns arrays (batch, ...), to whole clips.
+
+        Returns:
+          For each of the N clips its part of the result, on the host.
+        """
+        return self._map(self._compiled(function), clips, size=batch)
 
     @functools.cached_property
     def _unknown(self) -> Any:
@@ -199,16 +214,14 @@ class TrainedModel:
     @functools.cached_property
     def _gates(self) -> Callable[[Batch], Gates]:
         """The function from a batch to the gates; compiled once for each shape."""
-        weights, normalisation = jax.device_put((self.weights, self.normalisation))
         program = self.program()
 
-        @jax.jit
         def gates(weights: Weights, normalisation: Normalisation, batch: Batch) -> Gates:
             inputs, lengths, *_ = program.inputs_and_targets(normalisation, batch)
             variables = {"params": weights.params, **weights.model_state}
             return gates_of(program.model, variables, inputs, lengths)
 
-        return functools.partial(gates, weights, normalisation)
+        return self._compiled(gates)
 
     def _map(
         self,

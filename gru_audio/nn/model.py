@@ -43,10 +43,13 @@ class Model(nn.Module):
     Attributes:
       recurrent: names of the submodules that are recurrent layers. Their parameters can be counted
         separately.
+      bottleneck: whether all that outputs know of a sequence is one vector. Such a model has the
+        methods `encode` and `decode`.
       of_samples: whether it is a generative model of sound, a `SampleModel`.
     """
 
     recurrent: ClassVar[tuple[str, ...]] = ()
+    bottleneck: ClassVar[bool] = False
     of_samples: ClassVar[bool] = False
 
     @property

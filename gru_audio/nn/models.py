@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ml_collections import ConfigDict
 
+from gru_audio.nn.autoencoder import Autoencoder
 from gru_audio.nn.cnn import CnnClassifier
 from gru_audio.nn.crnn import CrnnClassifier
 from gru_audio.nn.model import Model
@@ -18,6 +19,7 @@ from gru_audio.settings import UserError, choose, make, setting
 _CHECKED_LENGTHS = range(1, 65)  # enough to tell whether a model keeps all lengths
 
 MODELS: dict[str, type[Model]] = {
+    "autoencoder": Autoencoder,
     "cnn": CnnClassifier,
     "crnn": CrnnClassifier,
     "rnn_classifier": RnnClassifier,

@@ -2,15 +2,15 @@
 
 The trivial predictor ignores its input. Each task defines its own (`Task.trivial_outputs`); its
 score is chance level. The linear model reads the mean and the standard deviation over time of each
-feature. Both are fitted on the training examples of the same split. The results are stored in the
-workdir (`baselines.json`), so that a later report needs no data set.
+feature. That of an autoencoder is a principal component analysis of whole clips. All are fitted on
+the training examples of the same split. The results are stored in the workdir (`baselines.json`),
+so that a later report needs no data set.
 """
 
 import contextlib
-import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,31 +18,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from ml_collections import ConfigDict
 
-from gru_audio.audio.normalise import Normalisation, feature_sums
 from gru_audio.config import read_config
-from gru_audio.data import stream
 from gru_audio.data.fields import take
-from gru_audio.data.resident import CENTRE, Batch
+from gru_audio.data.resident import Batch
 from gru_audio.data.source import Source
-from gru_audio.data.split import select
 from gru_audio.files import write_atomically
 from gru_audio.reports.results import Results, Run, setting_key, tested_source
+from gru_audio.reports.split import Split, of_clips
 from gru_audio.settings import UserError
 from gru_audio.sweeps.status import read_json
-from gru_audio.tasks import target_field
+from gru_audio.tasks.linear import principal_components
 from gru_audio.tasks.metrics import measure, metrics_of
-from gru_audio.tasks.task import InputsAndTargets, Task, decoded, joined
-from gru_audio.training.program import make_program
+from gru_audio.tasks.task import InputsAndTargets, decoded, joined
 
 FILE = "baselines.json"
-EXAMPLES = 4000  # most examples, for training and for testing, of a predictor that reads signals
 
 _VERSION = 1  # version of the computation; a change discards the stored baselines
-_SECONDS = 10.0  # only the middle of a longer sound is read
-_VALUES = 2**28  # most samples or values to read: 1,600 clips of 10 s at 16 kHz
-_BATCH, _BATCH_VALUES = 64, 2**21  # examples, and samples or values, per batch
+_CODED = 2**26  # most values of the clips of a principal component analysis
 _DECIDES = ("target", "train", "validation", "test", "hold_out", "train_examples", "crop_seconds")
 
 
@@ -138,6 +131,7 @@ def _key(results: Results, run: Run) -> str:
     """Returns a digest of the settings that determine a run's baselines."""
     names = [f"data.{name}" for name in _DECIDES]
     names += [name for name in run.config if name.startswith(("frontend.", "task."))]
+    names += [name for name in run.config if name == "model.latent"]
     if run.config.get("data.examples_per_class"):
         names += ["data.examples_per_class", "seed"]
     if run.config.get("data.train_examples"):
@@ -214,8 +208,8 @@ def _baseline(metric: str, variants: Sequence[str], scored: Mapping[str, Scored]
     return Baseline(first.name, first.about, tuple(variants), values)
 
 
-def _compute(source: Source, runs: Mapping[str, Run]) -> dict[str, Sequence[Scored]]:
-    """Computes the trivial predictor of each run and, if there are labels, its linear model.
+def _compute(source: Source, runs: Mapping[str, Run]) -> dict[str, tuple[Scored, ...]]:
+    """Computes the trivial predictor of each run and, if the task has one, its linear model.
 
     Args:
         source: the data set.
@@ -227,12 +221,14 @@ def _compute(source: Source, runs: Mapping[str, Run]) -> dict[str, Sequence[Scor
     Raises:
         UserError: a run has a config that this version does not know, or features are not finite.
     """
-    splits = {key: _Split(source, read_config(run.config)) for key, run in runs.items()}
-    found: dict[str, Sequence[Scored]] = {}
+    splits = {key: Split(source, read_config(run.config)) for key, run in runs.items()}
+    found: dict[str, tuple[Scored, ...]] = {}
     alike: dict[Any, list[str]] = {}  # keys of runs with the same features
     for key, split in splits.items():
         found[key] = (_trivial(split),)
-        if _of_clips(split.task):
+        if split.task.bottleneck:
+            found[key] += (_linear_code(split),)
+        elif of_clips(split.task):
             alike.setdefault((split.frontend, split.config.data.crop_seconds), []).append(key)
     for keys in alike.values():
         needed = [
@@ -244,98 +240,10 @@ def _compute(source: Source, runs: Mapping[str, Run]) -> dict[str, Sequence[Scor
     return found
 
 
-class _Split:
-    """The training and test examples of a run, with its frontend and task."""
-
-    def __init__(self, source: Source, config: ConfigDict):
-        ids = select(source, config.data, config.seed)
-        self.train, self.test = ids["train"], ids["test"]
-        self.source, self.config = source, config
-        self.program = make_program(config, source.signal, target_field(source, config))
-        self.frontend, self.task = self.program.frontend, self.program.task
-        self.labels = self.task.labels(source.values(config.data.target))
-
-    @functools.cached_property
-    def features(self) -> Callable[[Batch], tuple[jax.Array, jax.Array]]:
-        """Compiled: from a batch to features (B, T, F), not normalised, and lengths (B,)."""
-        return jax.jit(self.program.features)
-
-    @functools.cached_property
-    def blocks(self) -> np.ndarray:
-        """Number of blocks to read of each example of the data set, int (N,)."""
-        signal, seconds = self.source.signal, self.config.data.crop_seconds
-        if self.task.whole:
-            seconds = None
-        elif signal.is_sound:
-            seconds = min(seconds or _SECONDS, _SECONDS)
-        blocks = -(-np.maximum(self.source.columns["length"], 1).astype(np.int64) // signal.block)
-        if seconds is None:
-            return blocks
-        return np.minimum(blocks, max(1, int(seconds * signal.rate) // signal.block))
-
-    def few(self, ids: np.ndarray) -> np.ndarray:
-        """Returns at most as many of the ids (N,) as can be read in reasonable time, ascending.
-
-        All selections follow one random order of the examples, so that those of several folds
-        overlap.
-        """
-        signal = self.source.signal
-        values = signal.block * max(1, signal.width) * self.blocks.mean()
-        order = np.random.Generator(np.random.PCG64(0)).permutation(len(self.source))
-        return np.sort(ids[np.argsort(order[ids])[: min(EXAMPLES, int(_VALUES // values))]])
-
-    def batches(self, ids: np.ndarray) -> Iterator[tuple[np.ndarray, Batch]]:
-        """Yields ids (n,) and a batch of at least n examples, padded to one of a few shapes."""
-        signal, blocks = self.source.signal, self.blocks[ids]
-        rounded = 2 ** np.ceil(np.log2(blocks)).astype(np.int64)
-        padded = signal.block * np.minimum(rounded, blocks.max())
-        for length in np.unique(padded):
-            alike = ids[padded == length]
-            size = int(np.clip(_BATCH_VALUES // (length * max(1, signal.width)), 1, _BATCH))
-            for begin in range(0, len(alike), size):
-                part = alike[begin : begin + size]
-                filled, crop = np.resize(part, size), np.full(size, CENTRE, np.float32)
-                rows = np.arange(size, dtype=np.int32)
-                yield (
-                    part,
-                    stream.read(self.source, self.labels, filled, rows, int(length), crop),
-                )
-
-    def inputs_and_targets(self, ids: np.ndarray) -> Iterator[tuple[np.ndarray, InputsAndTargets]]:
-        """Yields ids (n,) and the task's inputs and targets of these n examples."""
-        if _of_clips(self.task):  # the targets need only the labels
-            features = jnp.zeros((len(ids), 1, self.frontend.features))
-            labels = self.task.soft_labels(jax.tree.map(jnp.asarray, take(self.labels, ids)))
-            yield ids, self.task.inputs_and_targets(features, jnp.ones(len(ids), jnp.int32), labels)
-            return
-        for part, batch in self.batches(ids):
-            prepared = self.program.inputs_and_targets(self._normalisation, batch)
-            count = len(part)
-            yield part, jax.tree.map(lambda leaf, count=count: leaf[:count], prepared)
-
-    @functools.cached_property
-    def _normalisation(self) -> Normalisation:
-        """The normalisation of the features, as in training."""
-        if not self.config.frontend.normalise:
-            width = self.frontend.features
-            return Normalisation(jnp.zeros(width), jnp.ones(width))
-        sums = [
-            [np.asarray(a)[: len(part)] for a in feature_sums(*self.features(batch))]
-            for part, batch in self.batches(self.few(self.train))
-        ]
-        count, total, squares = (np.concatenate(a) for a in zip(*sums, strict=True))
-        return Normalisation.from_sums(count, total, squares)
-
-
-def _of_clips(task: Task) -> bool:
-    """Whether the task predicts labels of whole clips."""
-    return task.needs is not None and not task.per_frame
-
-
-def _trivial(split: _Split) -> Scored:
+def _trivial(split: Split) -> Scored:
     """Scores the predictor that ignores its input."""
     task, train, test = split.task, split.train, split.test
-    if not _of_clips(task):
+    if not of_clips(task):
         train, test = split.few(train), split.few(test)
     sums = [task.target_sums(p.targets, p.lengths) for _, p in split.inputs_and_targets(train)]
     total, count = (np.sum(a, axis=0, dtype=np.float64) for a in zip(*sums, strict=True))
@@ -349,7 +257,7 @@ def _trivial(split: _Split) -> Scored:
     return Scored(task.trivial, "", measure(metrics_of(task), predictions))
 
 
-def _vectors(split: _Split, ids: np.ndarray) -> dict[int, np.ndarray]:
+def _vectors(split: Split, ids: np.ndarray) -> dict[int, np.ndarray]:
     """Returns each example's mean and standard deviation over time, float32 (2 F,), by id."""
 
     @jax.jit
@@ -366,7 +274,7 @@ def _vectors(split: _Split, ids: np.ndarray) -> dict[int, np.ndarray]:
     return found
 
 
-def _linear(split: _Split, vectors: Mapping[int, np.ndarray]) -> Scored:
+def _linear(split: Split, vectors: Mapping[int, np.ndarray]) -> Scored:
     """Scores the linear model of the features' mean and standard deviation over time."""
     train, test, task = split.few(split.train), split.few(split.test), split.task
     inputs, tested = (np.stack([vectors[i] for i in ids.tolist()]) for ids in (train, test))
@@ -384,7 +292,40 @@ def _linear(split: _Split, vectors: Mapping[int, np.ndarray]) -> Scored:
     return Scored("linear model", about, measure(metrics_of(task), scores))
 
 
-def _features(split: _Split) -> str:
+def _linear_code(split: Split) -> Scored:
+    """Scores the best linear code of whole clips that has the size of the latent vector.
+
+    It is a principal component analysis. Clips are padded with the mean frame to the longest one of
+    training, and longer test clips are cut.
+    """
+    task, size, width = split.task, split.config.model.latent, split.frontend.features
+    train, test = split.few(split.train), split.few(split.test)
+    longest = split.source.signal.block * int(split.blocks[train].max())
+    time = int(split.program.output_frames(longest))
+    train = train[:: -(-len(train) * time * width // _CODED)]
+
+    def flat(prepared: InputsAndTargets) -> np.ndarray:
+        frames = np.asarray(prepared.targets)[:, :time]
+        valid = np.arange(frames.shape[1]) < np.asarray(prepared.lengths)[:, None]
+        padding = ((0, 0), (0, time - frames.shape[1]), (0, 0))
+        return np.pad(np.where(valid[..., None], frames, 0), padding).reshape(len(frames), -1)
+
+    clips = np.concatenate([flat(prepared) for _, prepared in split.inputs_and_targets(train)])
+    code, scores = principal_components(clips, size), []
+    for _, prepared in split.inputs_and_targets(test):
+        outputs = np.zeros(prepared.targets.shape, np.float32)
+        clips = code(flat(prepared)).reshape(len(outputs), time, width)
+        outputs[:, :time] = clips[:, : outputs.shape[1]]
+        scored = task.score(jnp.asarray(outputs), prepared.targets, prepared.lengths)
+        scores.append(jax.device_get(scored))
+    about = (
+        f"the first {size} principal components of whole clips, "
+        f"{_used(len(train), len(split.train))} training examples"
+    )
+    return Scored("linear model", about, measure(metrics_of(task), joined(scores)))
+
+
+def _features(split: Split) -> str:
     of_sound, name = split.frontend.of_sound, split.config.frontend.name
     return f"{split.frontend.features} {f'{name} ' if of_sound else ''}features"
 

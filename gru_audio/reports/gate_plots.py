@@ -122,11 +122,13 @@ def read_excerpts(
     try:
         source = tested_source(comparison.results, comparison.variants[0].runs[0])
         signals = source.signals(examples)
-        excerpts = [_excerpt(source.signal, each) for each in signals]
+        excerpts = [excerpt_of(source.signal, each) for each in signals]
     except (UserError, OSError) as error:
         return Excerpts({}, missing=f"The examples cannot be shown: {error}")
     clips = {example: str(source.columns[index.CLIP][example]) for example in examples}
     shown = Excerpts(dict(zip(examples, excerpts, strict=True)), clips=clips)
+    if comparison.results.task.of_samples:  # gates of every sample are too many to see
+        return shown
     try:
         gate_model, of_clips = _read_gates(Workdir(workdir), comparison, source, excerpts)
     except UserError as error:
@@ -135,7 +137,8 @@ def read_excerpts(
     return replace(shown, excerpts=dict(zip(examples, read, strict=True)), gate_model=gate_model)
 
 
-def _excerpt(signal: Signal, clip: np.ndarray) -> Excerpt:
+def excerpt_of(signal: Signal, clip: np.ndarray) -> Excerpt:
+    """Returns the excerpt of a signal (n,) or (n, features), without gates."""
     longest = round(_SECONDS * signal.rate) if signal.is_sound else _FRAMES
     start = max(0, len(clip) - longest) // 2
     steps = clip[start : start + longest]

@@ -5,7 +5,7 @@ This file computes the texts and figures of the page; `page.html.jinja` defines 
 
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -32,6 +32,7 @@ def render(
     drawn: FigureSet,
     disagreements: Sequence[Disagreement],
     shown: Excerpts,
+    sections: Mapping[str, Any],
 ) -> str:
     """Returns the HTML page. The comparison may lack runs, variants, or all of them.
 
@@ -40,6 +41,7 @@ def render(
       drawn: its figures; the page links to their files in the folder `figures`.
       disagreements: the examples to show.
       shown: the excerpts of these examples, as far as available.
+      sections: the sections of `sections.read_sections`.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
@@ -89,6 +91,7 @@ def render(
         sampling=wording.sampling(comparison),
         cautions=wording.cautions(comparison),
         count_pairs=len(comparison.pairs),
+        **sections,
     )
 
 
@@ -162,7 +165,7 @@ def _example(comparison: Comparison, each: Disagreement, shown: Excerpts) -> dic
         "by_variant": [
             _prediction(comparison, prediction, each.truth) for prediction in each.by_variant
         ],
-        "excerpt": excerpt and _excerpt(excerpt) | _events(comparison, each.example, excerpt),
+        "excerpt": excerpt and excerpt_view(excerpt) | _events(comparison, each.example, excerpt),
     }
 
 
@@ -182,7 +185,7 @@ def _prediction(
     }
 
 
-def _excerpt(excerpt: Excerpt) -> dict[str, Any]:
+def excerpt_view(excerpt: Excerpt) -> dict[str, Any]:
     """Returns an excerpt's media as data URIs, with positions in percent of its duration."""
     signal, steps = excerpt.signal, len(excerpt.steps)
     shown: dict[str, Any] = {

@@ -39,7 +39,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaincinv, ndtr, stdtrit  # scipy.stats takes longer to load
+from scipy.special import gammaincinv, ndtr, ndtri, stdtrit  # scipy.stats takes longer to load
 
 LEVEL = 0.95
 FEWEST = 3  # fewest replicates for an interval, a p-value and a verdict
@@ -69,6 +69,20 @@ class Estimate:
     def negated(self) -> "Estimate":
         """Returns the estimate of the negative value."""
         return Estimate(-self.value, -self.high, -self.low, self.is_interval)
+
+
+def wilson(successes: int, count: int) -> Estimate:
+    """Returns a proportion with its score interval (Wilson 1927), for independent trials.
+
+    It stays within [0, 1] and is meaningful for few trials, and for none or all successes.
+    """
+    if not count:
+        return Estimate(math.nan, 0.0, 1.0)
+    p, z = successes / count, float(ndtri((1 + LEVEL) / 2))
+    centre = p + z**2 / (2 * count)
+    spread = z * math.sqrt(p * (1 - p) / count + (z / count / 2) ** 2)
+    low, high = ((centre + sign * spread) / (1 + z**2 / count) for sign in (-1, 1))
+    return Estimate(p, max(low, 0.0), min(high, 1.0))
 
 
 @dataclass(frozen=True)

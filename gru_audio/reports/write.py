@@ -12,6 +12,7 @@ from gru_audio.reports.disagreement import disagreements
 from gru_audio.reports.gate_plots import read_excerpts
 from gru_audio.reports.results import read_results
 from gru_audio.reports.results_csv import runs_csv
+from gru_audio.reports.sections import read_sections
 
 
 def read_comparison(workdir: epath.PathLike, metric: str | None = None) -> Comparison:
@@ -30,7 +31,10 @@ def read_comparison(workdir: epath.PathLike, metric: str | None = None) -> Compa
 
 
 def write_report(
-    workdir: epath.PathLike, output: epath.PathLike | None = None, metric: str | None = None
+    workdir: epath.PathLike,
+    output: epath.PathLike | None = None,
+    metric: str | None = None,
+    judge: str | None = None,
 ) -> tuple[epath.Path, Comparison]:
     """Writes `index.html`, its figures, `table.md`, `table.tex` and `results.csv`.
 
@@ -38,12 +42,14 @@ def write_report(
       workdir: the workdir of the sweep, which may still be running.
       output: folder for the report; by default `report` in the workdir.
       metric: name of the metric that compares the variants; by default the sweep's.
+      judge: the classifier of generated sounds, WORKDIR or WORKDIR:RUN; by default a linear model.
 
     Returns:
       The path of the page, and the comparison that it shows.
 
     Raises:
-      UserError: the workdir has no sweep, or one that this version cannot report on.
+      UserError: the workdir has no sweep, or one that this version cannot report on; or the judge
+        does not suit it.
     """
     comparison = read_comparison(workdir, metric)
     output = epath.Path(output or epath.Path(workdir) / "report")
@@ -57,9 +63,9 @@ def write_report(
     for drawing in drawn:
         for name, content in drawing.files().items():
             write_atomically(output / "figures" / name, content, shared=True)
-    write_atomically(
-        output / "index.html", page.render(comparison, drawn, examples, shown), shared=True
-    )
+    sections = read_sections(workdir, comparison, judge)
+    text = page.render(comparison, drawn, examples, shown, sections)
+    write_atomically(output / "index.html", text, shared=True)
     return output / "index.html", comparison
 
 

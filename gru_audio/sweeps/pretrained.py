@@ -63,7 +63,7 @@ def read_sources(runs: Sequence[Run], workdir: Workdir | None) -> dict[str, Trai
     digests = workdir.digests() if workdir else {}
     for name in dict.fromkeys(filter(None, (source_of(run.config) for run in runs))):
         try:
-            found[name] = _read(name)
+            found[name] = read_model(name)
         except UserError as error:
             if not workdir or name not in digests:
                 raise UserError(f"config.init.source={name}: {error}") from error
@@ -71,7 +71,15 @@ def read_sources(runs: Sequence[Run], workdir: Workdir | None) -> dict[str, Trai
     return found
 
 
-def _read(name: str) -> TrainedModel:
+def read_model(name: str) -> TrainedModel:
+    """Reads a trained model.
+
+    Args:
+      name: WORKDIR, WORKDIR:RUN, or a .safetensors file or its folder.
+
+    Raises:
+      UserError: there is no such model, or it is damaged.
+    """
     path, colon, run = name.rpartition(":")
     if not colon or "/" in run:  # the colon of an address such as gs://bucket/runs
         path, run = name, ""

@@ -14,6 +14,7 @@ from gru_audio.tasks.generation import Generation
 from gru_audio.tasks.memory import Adding, CopyMemory, Counting
 from gru_audio.tasks.metrics import Metric, metrics_of, named
 from gru_audio.tasks.next_step import NextStep
+from gru_audio.tasks.reconstruction import Reconstruction
 from gru_audio.tasks.tagging import Tagging
 from gru_audio.tasks.task import Task
 
@@ -27,6 +28,7 @@ TASKS: dict[str, type[Task]] = {
     "events": SoundEvents,
     "next_step": NextStep,
     "generation": Generation,
+    "reconstruction": Reconstruction,
     "adding": Adding,
     "copy_memory": CopyMemory,
     "counting": Counting,

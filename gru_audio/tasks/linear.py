@@ -1,6 +1,7 @@
-"""Logistic regression on fixed-size vectors: a baseline for networks on sequences."""
+"""Linear models of fixed-size vectors: baselines for networks on sequences."""
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 
@@ -40,3 +41,19 @@ def log_probabilities(
     log_p = model.predict_log_proba(test.astype(np.float64))
     result[:, present] = np.maximum(log_p, _MIN_LOG_PROBABILITY)
     return result
+
+
+def principal_components(training: np.ndarray, size: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the best linear autoencoder of vectors: a principal component analysis.
+
+    Args:
+      training: vectors (N, D), finite.
+      size: number of components, of which there are at most min(N, D).
+
+    Returns:
+      The function from vectors (M, D) to their reconstructions (M, D).
+    """
+    from sklearn.decomposition import PCA
+
+    model = PCA(min(size, *training.shape), svd_solver="randomized", random_state=0).fit(training)
+    return lambda vectors: model.inverse_transform(model.transform(vectors))

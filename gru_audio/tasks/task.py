@@ -87,6 +87,7 @@ class Task:
       predicts: what `predict` prints, a key of its `PREDICTORS`; "": nothing.
       mixable: whether mixup can average the soft labels of two examples.
       croppable: whether a part of an example has known labels.
+      bottleneck: whether the model must pass all that it knows of an example through one vector.
       output_metric: metric of one of `output_names`; see `of_output`.
       example_metric: metric of a single example.
       output_words: singular and plural of what `output_names` are: ("class", "classes").
@@ -106,6 +107,7 @@ class Task:
     predicts: ClassVar[str] = ""
     mixable: ClassVar[bool] = True
     croppable: ClassVar[bool] = True
+    bottleneck: ClassVar[bool] = False
     output_metric: ClassVar[Metric] = LOSS
     example_metric: ClassVar[Mean] = LOSS
     output_words: ClassVar[tuple[str, str]] = ("", "")

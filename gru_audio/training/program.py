@@ -72,7 +72,7 @@ def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Pro
     if task.needs is None or task.of_samples:  # the inputs themselves are the targets
         if deltas:
             raise UserError(
-                f"config.task.name={config.task.name} must be causal, and deltas are not: "
+                f"config.task.name={config.task.name} needs frames without deltas: "
                 "set config.frontend.deltas=0."
             )
         if stack > 1:
@@ -89,6 +89,16 @@ def make_program(config: ConfigDict, signal: Signal, field: Field | None) -> Pro
         raise UserError(
             f"config.task.name={config.task.name} has one label for a whole sequence: "
             "set config.data.crop_seconds=None."
+        )
+    if task.bottleneck and not model.bottleneck:
+        raise UserError(
+            f"config.task.name={config.task.name} needs a model that makes one vector of a "
+            "sequence: set config.model.name=autoencoder."
+        )
+    if model.bottleneck and not task.bottleneck:
+        raise UserError(
+            f"config.model.name={config.model.name} reconstructs what it reads: set "
+            "config.task.name=reconstruction."
         )
     if task.causal and not model.causal:
         raise UserError(

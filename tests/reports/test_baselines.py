@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from gru_audio.audio.frontends import make_frontend
 from gru_audio.config import flatten
-from gru_audio.reports import baselines
+from gru_audio.reports import split
 from gru_audio.reports.baselines import FILE, find_baselines
 from gru_audio.reports.results import read_results
 from tests.reports.workdirs import Made, write_workdir
@@ -170,11 +170,40 @@ def test_a_damaged_config_is_no_baseline(tmp_path, source, data_dir, config):
 
 
 def test_few_examples_are_enough_and_said(tmp_path, source, data_dir, monkeypatch):
-    monkeypatch.setattr(baselines, "EXAMPLES", 12)
+    monkeypatch.setattr(split, "EXAMPLES", 12)
     found = found_in(workdir_of(tmp_path, source, data_dir, {"gru": {}}, [{}]))
     (linear,) = found.linear
     count = (source.columns["split"] == "train").sum()
     assert f"12 of {count} training examples" in linear.about
+
+
+def test_the_linear_model_of_an_autoencoder_is_a_pca_of_whole_clips(tmp_path, source, data_dir):
+    """Against the singular value decomposition, with the same normalisation."""
+    changes = {"task.name": "reconstruction", "model.name": "autoencoder", "model.latent": 3}
+    workdir_of(tmp_path, source, data_dir, {"gru": {}}, [changes], metric="loss")
+    (linear,) = found_in(tmp_path).linear
+    assert "the first 3 principal components of whole clips" in linear.about
+
+    frontend = make_frontend(tiny().frontend, source.signal.rate)
+    sounds = np.zeros((len(source), source.columns["length"].max()), np.float32)
+    for row, clip in zip(sounds, source.signals(range(len(source))), strict=True):
+        row[: len(clip)] = clip / 32768
+    frames, lengths = map(np.asarray, frontend(jnp.asarray(sounds), source.columns["length"]))
+    frames = frames.astype(np.float64)
+    valid = np.arange(frames.shape[1]) < lengths[:, None]
+    train, test = (source.columns["split"] == name for name in ("train", "test"))
+    time = lengths[train].max()
+    of_training = frames[train][valid[train]]
+    frames = (frames - of_training.mean(0)) / of_training.std(0)
+    flat = np.where(valid[..., None], frames, 0)[:, :time].reshape(len(frames), -1)
+    mean = flat[train].mean(0)
+    components = np.linalg.svd(flat[train] - mean, full_matrices=False)[2][:3]
+    outputs = np.zeros_like(frames)
+    codes = (flat - mean) @ components.T
+    outputs[:, :time] = (codes @ components + mean).reshape(len(frames), time, -1)
+    errors = ((outputs - frames) ** 2).mean(-1)
+    expected = errors[test][valid[test]].mean()
+    assert linear.value == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_trivial_predictor_of_rolls_knows_how_often_notes_sound(tmp_path, rolls, data_dir):

@@ -18,6 +18,7 @@ _CLASSES = {  # name -> module and class
     "esc50": "esc.Esc50",
     "gtzan": "gtzan.Gtzan",
     "birdsong": "birdsong.Birdsong",
+    "bach_violin": "bach_violin.BachViolin",
     "dcase2016_task2_remix": "dcase2016_task2_remix.Dcase2016Task2Remix",
     "jsb_chorales": "polyphonic_music.JsbChorales",
     "muse_data": "polyphonic_music.MuseData",
