@@ -45,7 +45,7 @@ lint: $(VENV)/.with-dev  ## check style and types
 	$(BIN)/mypy
 
 docs: $(VENV)/.with-docs  ## build the documentation as a site in site/
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "Open site/index.html in a browser."
 
 install: $(VENV)/.with-demo $(VENV)/.with-test $(VENV)/.with-dev  ## set up .venv with all that development needs

@@ -15,7 +15,6 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "docs"))
 
 RESULTS = "experiments/README.md"
 PAGES = {  # file of the repository -> page
@@ -40,6 +39,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the generated pages, and turns links to files of the repository into links to pages."""
+    sys.path.insert(0, str(ROOT / "docs"))  # mkdocs keeps it only while it loads this file
     from config_reference import PAGE, page
 
     texts = {file.src_uri: (f"docs/{file.src_uri}", file) for file in files.documentation_pages()}
