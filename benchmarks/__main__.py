@@ -28,18 +28,15 @@ import importlib
 from collections.abc import Sequence
 
 from absl import flags
-from rich.console import Console
 
-from benchmarks import harness
 from gru_audio import command
 from gru_audio.settings import UserError, nearest
-from gru_audio.training.distributed import use_cpu_cores, use_platform
 
 NEED_A_CONFIG = ("frontend", "input", "memory", "scaling", "step", "sweep")
 BENCHMARKS = ("cells", "convolution", "kernels", "recurrence", "streaming", *NEED_A_CONFIG)
 
 command.define_config(
-    "experiments/spoken_digit.py",
+    "spoken_digit",
     "The experiment; cells, convolution, recurrence, kernels and streaming do not use it.",
 )
 _SECONDS = flags.DEFINE_float(
@@ -63,6 +60,13 @@ def main(arguments: Sequence[str]) -> int:
     name = arguments[1]
     if name != "recurrence" and (_CHECK.value or _GRID.value):
         raise UserError("--check and --grid are for the benchmark recurrence.")
+
+    # These imports take seconds: --help and a wrong name do not wait for them.
+    from rich.console import Console
+
+    from benchmarks import harness
+    from gru_audio.training.distributed import use_cpu_cores, use_platform
+
     use_cpu_cores()  # as training does
     if _DEVICE.value:
         use_platform(_DEVICE.value)

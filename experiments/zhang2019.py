@@ -13,7 +13,7 @@ from gru_audio.sweeps.size import match_parameters
 from gru_audio.sweeps.sweep import Sweep, folds
 
 FOLDS = ("1", "2", "3", "4", "5")
-PARTS = {part: {"data.name": part} for part in ("esc10", "esc50")}
+PARTS = {"esc10": {"data.name": "esc10"}, "esc50": {"data.name": "esc50"}}
 
 PUBLISHED = dict(
     source="Zhang, Xu, Qiao, Zhang, Cao 2019, arXiv 1907.02230",

@@ -18,6 +18,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from etils import epath
 
+from gru_audio.experiment_files import find, hint
 from gru_audio.files import refusal
 from gru_audio.settings import UserError
 from gru_audio.training import stopping
@@ -64,8 +65,7 @@ def run(main: Callable[[Sequence[str]], int | None], *, names: bool = False) -> 
             print(f"error: {error}", file=sys.stderr)
             code = 2
         except BrokenPipeError:  # the reader of the output, such as `head`, has ended
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = 128 + signal.SIGPIPE
+            code = _reader_has_ended()
         except Exception as error:
             if refused := refusal(error):
                 again = "; the same command resumes" if stopping.resumes() else ""
@@ -83,6 +83,12 @@ def run(main: Callable[[Sequence[str]], int | None], *, names: bool = False) -> 
     app.run(guarded, flags_parser=_parse)
 
 
+def _reader_has_ended() -> int:
+    """Discards the rest of the output. Returns the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
+
+
 def print_anywhere() -> None:
     """Makes the standard streams escape characters that their encoding lacks."""
     for stream in (sys.stdout, sys.stderr):
@@ -92,7 +98,7 @@ def print_anywhere() -> None:
 
 def define_config(default: str | None = None, about: str = "The experiment.") -> None:
     """Defines the flags --config, which names an experiment, and --help_config."""
-    usage = "FILE, or FILE:PART. --config.NAME=VALUE sets a value of its config"
+    usage = "FILE or NAME, or with :PART. --config.NAME=VALUE sets a value of its config"
     flags.DEFINE_string("config", default, f"{about} {usage}.")
     flags.DEFINE_bool("help_config", False, "Show every key of the config, and stop.")
 
@@ -100,7 +106,9 @@ def define_config(default: str | None = None, about: str = "The experiment.") ->
 def define_experiment() -> None:
     """Defines the flag --experiment, which names the file that defines a run's components."""
     flags.DEFINE_string(
-        "experiment", None, "The experiment file that defines cells, models ... of the run."
+        "experiment",
+        None,
+        "FILE or NAME of the experiment that defines cells, models ... of the run.",
     )
 
 
@@ -142,17 +150,18 @@ def load_experiment(path: epath.PathLike, *, extend: bool = True) -> ModuleType:
     """Loads an experiment file as a module.
 
     Args:
-      path: of the file.
+      path: of the file, or the name of an experiment of the package.
       extend: whether the components that it defines are added to the tables of the package.
 
     Raises:
       UserError: the file is unreadable, is not Python, or fails; the message gives the line.
     """
+    path = find(path)
     try:
         epath.Path(path).read_bytes()
     except OSError as error:
         raise UserError(
-            f"The experiment file {path} cannot be read: {error.strerror or error}."
+            f"The experiment file {path} cannot be read: {error.strerror or error}.{hint(path)}"
         ) from error
     spec = importlib.util.spec_from_file_location("experiment", path)
     if spec is None or spec.loader is None:
@@ -242,7 +251,7 @@ def name_with_part(experiment: str, part: str | None) -> str:
 def _path_and_part() -> tuple[str, str | None]:
     """Returns the file and the part of `--config FILE:PART`; the part is None if not given."""
     path, colon, part = str(flags.FLAGS["config"].value).partition(":")
-    return path, part if colon else None
+    return find(path), part if colon else None
 
 
 def command_line() -> str:
@@ -254,6 +263,8 @@ def _parse(arguments: Sequence[str]) -> list[str]:
     """Parses the flags, and stores the overrides of the config for `config()`."""
     try:
         return flags.FLAGS(_without_overrides(list(arguments)))
+    except BrokenPipeError:  # --help | head
+        sys.exit(_reader_has_ended())
     except (flags.Error, UserError) as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)

@@ -24,29 +24,26 @@ config.data.crop_seconds. `predict` labels clips in the same way.
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import flags
-from rich.table import Table
 
 from gru_audio import command
 from gru_audio.data.fields import Values, take
-from gru_audio.data.source import Source, open_source
 from gru_audio.data.split import ROLES, select
-from gru_audio.inference.printer import plain_console
-from gru_audio.inference.trained_model import TrainedModel
-from gru_audio.inference.transcriber import Transcriber, beam_search, read_language_model
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError, nearest
-from gru_audio.sweeps.workdir import Workdir
-from gru_audio.tasks.metrics import Predictions, measure, metrics_of
-from gru_audio.tasks.task import Row
 from gru_audio.text import ngram as ngrams
 from gru_audio.text.beam import WIDTH, BeamSearch, tune
 from gru_audio.text.ngram import Ngram
 from gru_audio.text.tokens import BLANK
-from gru_audio.training.compilation import use_compilation_cache
+
+if TYPE_CHECKING:
+    from gru_audio.data.source import Source
+    from gru_audio.inference.trained_model import TrainedModel
+    from gru_audio.tasks.metrics import Predictions
+    from gru_audio.tasks.task import Row
 
 TRAIN = "train"  # the language model that is counted from the training texts
 
@@ -69,6 +66,13 @@ _OF_TEXT = ("beam", "lm", "save_lm", "lexicon")  # flags
 
 
 def main(_: Sequence[str]) -> None:
+    # These imports take seconds: --help does not wait for them.
+    from gru_audio.data.source import open_source
+    from gru_audio.inference.trained_model import TrainedModel
+    from gru_audio.sweeps.workdir import Workdir
+    from gru_audio.tasks.metrics import Predictions, measure, metrics_of
+    from gru_audio.training.compilation import use_compilation_cache
+
     use_compilation_cache()
     trained = TrainedModel.load(Workdir(_WORKDIR.value).find_model(_RUN.value))
     config = trained.config
@@ -115,8 +119,12 @@ def main(_: Sequence[str]) -> None:
         print(", ".join(f"{name} {value}" for name, value in search.items()))
 
 
-def _show(rows: Sequence[Row]) -> None:
+def _show(rows: Sequence["Row"]) -> None:
     """Prints a table of the classes, tags or units of text."""
+    from rich.table import Table
+
+    from gru_audio.inference.printer import plain_console
+
     if not rows:
         return
     name, count, *metric_names = rows[0]
@@ -130,9 +138,9 @@ def _show(rows: Sequence[Row]) -> None:
 
 
 def _add_text_scores(
-    scored: dict[str, Predictions],
-    source: Source,
-    trained: TrainedModel,
+    scored: dict[str, "Predictions"],
+    source: "Source",
+    trained: "TrainedModel",
     signals: Sequence[np.ndarray],
     texts: np.ndarray,
 ) -> dict[str, Any]:
@@ -148,6 +156,9 @@ def _add_text_scores(
     Returns:
       The settings of the beam search; {} without one.
     """
+    from gru_audio.data.source import open_source
+    from gru_audio.inference.transcriber import Transcriber, beam_search
+
     data, transcriber = trained.config.data, Transcriber(trained)
     for remark in transcriber.tokens.remarks(texts):
         print(f"note: {source.name}, {_SPLIT.value}: {remark}", file=sys.stderr)
@@ -178,8 +189,10 @@ def _add_text_scores(
     return settings
 
 
-def _language_model(trained: TrainedModel, name: str, texts: np.ndarray) -> Ngram:
+def _language_model(trained: "TrainedModel", name: str, texts: np.ndarray) -> Ngram:
     """Returns the language model that --lm names, and writes it if --save_lm says so."""
+    from gru_audio.inference.transcriber import read_language_model
+
     counted = name == TRAIN
     ngram = ngrams.count(texts.tolist()) if counted else read_language_model(trained, name)
     if _SAVE_LM.value:
@@ -188,9 +201,11 @@ def _language_model(trained: TrainedModel, name: str, texts: np.ndarray) -> Ngra
 
 
 def _searched(
-    trained: TrainedModel, search: BeamSearch, signals: Sequence[np.ndarray]
+    trained: "TrainedModel", search: BeamSearch, signals: Sequence[np.ndarray]
 ) -> np.ndarray:
     """Returns the token ids that a beam search finds, int32 (N, W), padded by blanks."""
+    from gru_audio.inference.transcriber import Transcriber
+
     transcriber = Transcriber(trained, search)
     ids = [transcriber.ids(log_probs) for log_probs in transcriber.log_probs(signals)]
     rows = np.full((len(ids), max(1, *map(len, ids))), BLANK, np.int32)
@@ -199,7 +214,7 @@ def _searched(
     return rows
 
 
-def _examples(source: Source, trained: TrainedModel) -> np.ndarray:
+def _examples(source: "Source", trained: "TrainedModel") -> np.ndarray:
     """Returns the example ids to score: a role of the run, or a split of the data set."""
     split = _SPLIT.value
     if _DATA.value is None and split in ROLES:
@@ -215,7 +230,7 @@ def _examples(source: Source, trained: TrainedModel) -> np.ndarray:
     return ids
 
 
-def _values(source: Source, trained: TrainedModel) -> Values:
+def _values(source: "Source", trained: "TrainedModel") -> Values:
     """Returns every example's value of the model's field, with the model's class indices."""
     target = trained.config.data.target
     field, values = source.field(target), source.values(target)

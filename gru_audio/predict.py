@@ -47,6 +47,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import flags
@@ -56,21 +57,12 @@ from gru_audio.audio.containers import Unusable
 from gru_audio.audio.io import BadAudio, convert, decode, decode_blocks, duration, sound_files
 from gru_audio.audio.live import Sound, devices, growing_wav, microphone, raw_pcm
 from gru_audio.events.formats import FORMATS
-from gru_audio.inference.events import EventLists
-from gru_audio.inference.labels import Labels
-from gru_audio.inference.predictor import Clip, Predictor
-from gru_audio.inference.trained_model import TrainedModel
-from gru_audio.inference.transcripts import Transcripts
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError
-from gru_audio.sweeps.workdir import Workdir
-from gru_audio.training.compilation import use_compilation_cache
 
-PREDICTORS: dict[str, type[Predictor]] = {  # by `Task.predicts`
-    "labels": Labels,
-    "text": Transcripts,
-    "events": EventLists,
-}
+if TYPE_CHECKING:
+    from gru_audio.inference.predictor import Clip, Predictor
+    from gru_audio.inference.trained_model import TrainedModel
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The workdir in which the run was trained.")
 command.define_experiment()
@@ -115,17 +107,23 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if not _WORKDIR.value:
         raise UserError("Pass the workdir in which the run was trained: --workdir DIR.")
-    use_compilation_cache()
     live = _LIVE.value or _FOLLOW.value
     if live and len(arguments) > 1:
         raise UserError(f"{arguments[1]} is a file, but --live and --follow take no files.")
+    files = [] if live else _files(arguments[1:])
+
+    # These imports take seconds: --help and errors in the arguments do not wait for them.
+    from gru_audio.inference.trained_model import TrainedModel
+    from gru_audio.sweeps.workdir import Workdir
+    from gru_audio.training.compilation import use_compilation_cache
+
+    use_compilation_cache()
     trained = TrainedModel.load(Workdir(_WORKDIR.value).find_model(_RUN.value))
     predictor, rate = _predictor(trained), trained.signal.rate
     if live:
         predictor.live(_converted(_sound(rate), rate))
         return 0
 
-    files = _files(arguments[1:])
     if predictor.single and len(files) > 1:
         raise UserError(f"--format={_FORMAT.value} is for one file, not {len(files)}.")
     clips, recordings, bad = _by_length(files, predictor.limit, rate)
@@ -142,8 +140,10 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if bad else 0
 
 
-def _predictor(trained: TrainedModel) -> Predictor:
+def _predictor(trained: "TrainedModel") -> "Predictor":
     """Makes the predictor of the model's task from the flags."""
+    from gru_audio.inference.predictors import PREDICTORS
+
     run, task = trained.about["run"], trained.program().task
     if task.predicts not in PREDICTORS:
         raise UserError(
@@ -197,7 +197,7 @@ def _by_length(
     return clips, recordings, bad
 
 
-def _decoded(paths: Sequence[Path], rate: int, bad: list[str]) -> Iterator[Clip]:
+def _decoded(paths: Sequence[Path], rate: int, bad: list[str]) -> Iterator["Clip"]:
     """Yields the clips that can be decoded; adds the errors of the others to `bad`."""
     for path in paths:
         try:

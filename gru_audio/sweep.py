@@ -34,16 +34,16 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 from etils import epath
-from rich.console import Console
-from rich.table import Table
 
 from gru_audio import command
 from gru_audio.settings import UserError
-from gru_audio.sweeps.status import FAILED, RunState, read_run_states, read_sweep
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from gru_audio.sweeps.forecast import Forecast
     from gru_audio.sweeps.planning import Plan
+    from gru_audio.sweeps.status import RunState
 
 command.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for all files of the sweep.")
@@ -131,6 +131,8 @@ def main(_: Sequence[str]) -> int:
 
 def _show_plan(planned: "Plan") -> None:
     """Prints the groups, one compiled program each, and the shard of each."""
+    from rich.table import Table
+
     groups = [(i, group) for i, shard in enumerate(planned.shards, 1) for group in shard]
     runs = sum(len(group.runs) for _, group in groups)
     shard = planned.shard
@@ -163,6 +165,8 @@ def _show_plan(planned: "Plan") -> None:
 
 def _forecast(planned: "Plan") -> int:
     """Compiles the programs for the topologies. Returns 1 if a program does not fit."""
+    from rich.table import Table
+
     from gru_audio.sweeps.forecast import LOCAL, chip_prices, forecasts, topology
 
     folder, costs, failed = epath.Path(_WORKDIR.value) / "plans", {}, False
@@ -214,6 +218,8 @@ def _cells(forecast: "Forecast") -> list[str]:
 
 def _status(workdir: epath.Path) -> int:
     """Prints the state of the runs. Returns the exit code: 1 if a run has failed."""
+    from gru_audio.sweeps.status import FAILED, read_run_states, read_sweep
+
     now = datetime.datetime.now(datetime.UTC)
     sweep = read_sweep(workdir)
     run_states = read_run_states(workdir, sweep, now)
@@ -231,8 +237,10 @@ def _status(workdir: epath.Path) -> int:
 
 
 def _show_run_states(
-    run_states: Sequence[RunState], selection: str, now: datetime.datetime
+    run_states: Sequence["RunState"], selection: str, now: datetime.datetime
 ) -> None:
+    from rich.table import Table
+
     table = Table()
     for column in ("run", "state", "step", f"best {selection}", "heartbeat", "host", "shard"):
         table.add_column(column, overflow="fold")  # long names stay whole, so they can be copied
@@ -250,7 +258,9 @@ def _show_run_states(
     _console().print(table)
 
 
-def _console() -> Console:
+def _console() -> "Console":
+    from rich.console import Console
+
     width = None if sys.stdout.isatty() else 110
     return Console(width=width, markup=False, emoji=False)  # prints names unchanged
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import scipy.special
 
+from experiments.tables.about_grus import _loss_without_counting
+from gru_audio import experiment_files
 from gru_audio.config import override
 from gru_audio.data.datasets.polyphonic_music import KEYS
 from gru_audio.data.datasets.synthetic import Counting
@@ -41,6 +43,14 @@ def test_the_docstring_says_what_it_is_and_how_to_run_it(name):
         rf"python -m gru_audio\.\w+ --config experiments/{name}\.py(:\w+)?[\s\\]+--workdir \S+"
     )
     assert re.search(command, text)
+
+
+def test_experiments_are_listed_with_their_parts():
+    assert experiment_files.names() == sorted(EXPERIMENTS)
+    for name, module in EXPERIMENTS.items():
+        title, parts = experiment_files.describe(name)
+        assert title == module.__doc__.splitlines()[0]
+        assert parts == tuple(getattr(module, "PARTS", ())), "PARTS must be a dict, written out"
 
 
 @every_experiment
@@ -87,5 +97,5 @@ def test_the_least_loss_without_counting_is_that_of_the_data():
     depth = np.cumsum([sequence[:, 0] - sequence[:, 1] for sequence in drawn], axis=1)
     closed = (depth == 0).mean(axis=0)
     expected = scipy.special.entr([closed, 1 - closed]).sum(axis=0).mean()
-    found = EXPERIMENTS["claims"]._loss_without_counting(steps)
+    found = _loss_without_counting(steps)
     assert found == pytest.approx(expected, rel=0.02)

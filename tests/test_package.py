@@ -12,12 +12,21 @@ from pathlib import Path
 import pytest
 
 import gru_audio
+from gru_audio.__main__ import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "gru_audio"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-COMMANDS = ("prepare", "train", "sweep", "evaluate", "predict", "report", "export")
+# Modules that take long to import, or are large. No --help and no error in flags waits for them.
+HEAVY = {
+    *("flax", "grain", "jax", "jaxlib", "matplotlib", "optax", "orbax", "scipy", "sklearn"),
+    *("tensorboard", "tensorflow_datasets", "torch"),
+}
+# What else a command imports at once: it has no other purpose.
+AT_ONCE = {"prepare": {"tensorflow_datasets"}}
+# A config has the settings of models and optimizers, so it imports these.
+OF_CONFIG = {"flax", "jax", "jaxlib", "optax"}
 
 # From the bottom up: a package imports only from itself and from those before it.
 LAYERS = (
@@ -35,9 +44,11 @@ LAYERS = (
     ("exports",),
     ("sweeps",),
     ("reports",),
+    ("experiment_files",),
     ("command",),
     ("loading",),
-    COMMANDS,
+    tuple(COMMANDS.values()),
+    ("__main__",),
 )
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
 
@@ -162,17 +173,80 @@ def test_version_is_that_of_the_installed_package():
     assert importlib.metadata.version("gru-audio") == gru_audio.__version__
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_teaches(command):
-    source = (PACKAGE / f"{command}.py").read_text()
-    first_line = ast.get_docstring(ast.parse(source)).splitlines()[0]
+def show(*arguments: object) -> tuple[subprocess.CompletedProcess, set[str]]:
+    """Runs Python; returns what it printed, and the packages that it imported."""
     shown = subprocess.run(
-        [sys.executable, "-m", f"gru_audio.{command}", "--help"],
+        [sys.executable, "-X", "importtime", *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=120,
     )
+    times, errors = [], []
+    for line in shown.stderr.splitlines():
+        (times if line.startswith("import time:") else errors).append(line)
+    shown.stderr = "\n".join(errors)
+    return shown, {line.rpartition("|")[2].strip().partition(".")[0] for line in times}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches_and_imports_nothing_heavy(command):
+    shown, imported = show("-m", "gru_audio", command, "--help")
+    file = PACKAGE / f"{COMMANDS[command]}.py"
+    if command == "bench":
+        file = ROOT / "benchmarks" / "__main__.py"
+    first_line, *others = ast.get_docstring(ast.parse(file.read_text())).splitlines()
     assert first_line in shown.stdout
-    assert f"python -m gru_audio.{command}" in shown.stdout
-    assert "Traceback" not in shown.stderr
+    assert any("python -m" in line and line.strip() in shown.stdout for line in others)
+    assert not shown.stderr
+    assert not (imported - AT_ONCE.get(command, set())) & HEAVY
+
+
+@pytest.mark.parametrize("command", ["train", "sweep", "evaluate", "predict", "report", "prepare"])
+def test_an_unknown_flag_is_told_without_heavy_imports(command):
+    shown, imported = show("-m", f"gru_audio.{command}", "--wrkdir=x")
+    assert shown.returncode == 2
+    assert "Unknown command line flag 'wrkdir'" in shown.stderr
+    assert not (imported - AT_ONCE.get(command, set())) & HEAVY
+
+
+@pytest.mark.parametrize(
+    ("experiment", "message"),
+    [
+        ("quickstrat", 'There is no experiment "quickstrat". Did you mean "quickstart"?'),
+        ("absent.py", "The experiment file absent.py cannot be read: No such file or directory."),
+        ("runs/esc10.py", '"esc10" without folder and suffix is the one of the package.'),
+        ("setup", "For the file setup.py, type setup.py."),
+    ],
+)
+def test_an_unknown_experiment_is_told_without_heavy_imports(experiment, message):
+    command = ("-m", "gru_audio", "sweep", "--workdir=x", "--config", experiment)
+    shown, imported = show(*command)
+    assert shown.returncode == 2
+    assert message in shown.stderr
+    assert not imported & HEAVY - OF_CONFIG
+
+
+def test_a_wrong_config_is_told_without_what_reads_data_and_writes_reports():
+    command = ("-m", "gru_audio", "sweep", "--config=quickstart", "--workdir=x")
+    shown, imported = show(*command, "--config.model.hiden=3")
+    assert shown.returncode == 2
+    assert 'Did you mean "model.hidden"?' in shown.stderr
+    assert not imported & HEAVY - OF_CONFIG
+
+
+def test_the_commands_are_listed():
+    for arguments in ((), ("--help",)):
+        shown, imported = show("-m", "gru_audio", *arguments)
+        assert shown.returncode == 0
+        listed = [line.split()[0] for line in shown.stdout.splitlines() if line.startswith("  ")]
+        assert listed[-len(COMMANDS) :] == list(COMMANDS)
+        assert not imported & HEAVY
+
+
+def test_the_nearest_command_is_named():
+    shown, _ = show("-m", "gru_audio", "evalute")
+    assert shown.returncode == 2
+    assert 'Unknown command "evalute". Did you mean "evaluate"?' in shown.stderr
+    shown, _ = show("-m", "gru_audio", "--version")
+    assert shown.stdout.strip() == gru_audio.__version__

@@ -7,8 +7,8 @@ The tables come from the small files in experiments/results. --keep first writes
 sweep in a workdir: scores and costs of all runs, differences between variants, and learning curves
 of the chosen runs.
 
-Every experiment with `PUBLISHED` or with kept results gets a table. `CLAIMS` are statements that
-are tested on kept results.
+Every experiment with `PUBLISHED` or with kept results gets a table. `CLAIMS` of an experiment names
+the module with the statements that are tested on kept results.
 """
 
 from collections.abc import Sequence

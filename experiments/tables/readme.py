@@ -1,5 +1,6 @@
 """Renders `experiments/README.md`: the results of the experiments beside published values."""
 
+import importlib
 from collections import Counter
 from collections.abc import Sequence
 
@@ -66,7 +67,8 @@ def write_readme(experiments: epath.Path, results: epath.Path) -> epath.Path:
     """
     modules = experiment_modules(experiments)
     papers = [read_paper(experiment, results) for experiment in tabled(modules, results)]
-    claims = [claim for module in modules.values() for claim in getattr(module, "CLAIMS", ())]
+    about = [module.CLAIMS for module in modules.values() if hasattr(module, "CLAIMS")]
+    claims = [claim for name in about for claim in importlib.import_module(name).CLAIMS]
     text = render(papers, [(claim, claim.evidence(results)) for claim in claims])
     write_atomically(experiments / "README.md", text, shared=True)
     return experiments / "README.md"

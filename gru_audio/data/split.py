@@ -1,20 +1,23 @@
 """Selects the examples that a run trains, validates and tests on."""
 
 import re
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from gru_audio.data.datasets import quality
-from gru_audio.data.source import Source
 from gru_audio.settings import UserError, nearest
+
+if TYPE_CHECKING:
+    from gru_audio.data.source import Source
 
 ROLES = ("train", "validation", "test")
 BACKGROUND = "background"  # the role of training examples that are mixed into others
 SCORED = "scored"  # the role of training examples on which a finished run is scored
 
 
-def select(source: Source, data: ConfigDict, seed: int) -> dict[str, np.ndarray]:
+def select(source: "Source", data: ConfigDict, seed: int) -> dict[str, np.ndarray]:
     """Selects the example ids (int32, ascending) of each role.
 
     The roles are `ROLES`, `SCORED`, and `BACKGROUND` if the config names a background.
@@ -78,7 +81,7 @@ def select(source: Source, data: ConfigDict, seed: int) -> dict[str, np.ndarray]
     return ids
 
 
-def never_trained_on(source: Source, data: ConfigDict, ids: dict[str, np.ndarray]) -> list[str]:
+def never_trained_on(source: "Source", data: ConfigDict, ids: dict[str, np.ndarray]) -> list[str]:
     """Returns remarks on classes that a run validates or tests on but does not train on.
 
     Args:
@@ -95,7 +98,7 @@ def never_trained_on(source: Source, data: ConfigDict, ids: dict[str, np.ndarray
     return quality.never_trained_on(data.target, field, source.values(data.target), role)
 
 
-def trainable(source: Source, data: ConfigDict) -> np.ndarray:
+def trainable(source: "Source", data: ConfigDict) -> np.ndarray:
     """Returns whether a run with some held-out value trains on each example, bool (N,).
 
     See `gru_audio.data.plan`.
@@ -105,7 +108,7 @@ def trainable(source: Source, data: ConfigDict) -> np.ndarray:
     return np.isin(source.columns["split"], names) & source.known(data.target)
 
 
-def _of_each_class(source: Source, data: ConfigDict, ids: np.ndarray, seed: int) -> np.ndarray:
+def _of_each_class(source: "Source", data: ConfigDict, ids: np.ndarray, seed: int) -> np.ndarray:
     """Draws `data.examples_per_class` examples of each class from the ids, in ascending order."""
     count, key = (
         data.examples_per_class,
@@ -136,7 +139,7 @@ def _ids(mask: np.ndarray) -> np.ndarray:
     return np.flatnonzero(mask).astype(np.int32)
 
 
-def _split_names(source: Source, data: ConfigDict, role: str) -> list[str]:
+def _split_names(source: "Source", data: ConfigDict, role: str) -> list[str]:
     if role == "validation" and "=" in data[role]:
         return []
     names = [name for name in data[role].split("+") if name]
@@ -154,7 +157,7 @@ def _split_names(source: Source, data: ConfigDict, role: str) -> list[str]:
     return names
 
 
-def _of_value(source: Source, data: ConfigDict, key: str) -> np.ndarray:
+def _of_value(source: "Source", data: ConfigDict, key: str) -> np.ndarray:
     """Returns which examples have the value that a config key names as "field=value", bool (N,)."""
     field, equals, value = data[key].partition("=")
     if not equals:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from gru_audio.events.decode import Events
 
@@ -240,6 +238,10 @@ def _touched(events: Events, classes: int, count: int, seconds: float) -> np.nda
 def _match(possible: np.ndarray, matching: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns rows and columns of pairs among the possible ones, bool (R, S)."""
     if matching == OPTIMAL:
+        # SciPy is imported when it is needed: every config imports this module.
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import maximum_bipartite_matching
+
         partner = maximum_bipartite_matching(csr_array(possible), perm_type="column")
         rows = np.flatnonzero(partner >= 0)
         return rows, partner[rows]

@@ -1,11 +1,11 @@
 """Tasks: they turn data fields and model outputs into targets, a loss and metrics."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
 from gru_audio.data.fields import Field, TagsField
-from gru_audio.data.source import Source
 from gru_audio.settings import UserError, choose, make, setting
 from gru_audio.tasks.classification import Classification
 from gru_audio.tasks.ctc import Ctc
@@ -15,6 +15,9 @@ from gru_audio.tasks.metrics import Metric, metrics_of, named
 from gru_audio.tasks.next_step import NextStep
 from gru_audio.tasks.tagging import Tagging
 from gru_audio.tasks.task import Task
+
+if TYPE_CHECKING:
+    from gru_audio.data.source import Source
 
 TASKS: dict[str, type[Task]] = {
     "classification": Classification,
@@ -35,7 +38,7 @@ class TaskSettings:
     name: str = setting("classification", choices=TASKS, doc="The task.")
 
 
-def target_field(source: Source, config: ConfigDict) -> Field | None:
+def target_field(source: "Source", config: ConfigDict) -> Field | None:
     """Returns the field `config.data.target` of a data set; None if there is no target.
 
     Raises:
@@ -58,7 +61,7 @@ def target_field(source: Source, config: ConfigDict) -> Field | None:
     )
 
 
-def _how_to_get_tags(source: Source, target: str) -> str:
+def _how_to_get_tags(source: "Source", target: str) -> str:
     """Returns the command that prepares the data set again, with the target as a field of tags."""
     sounds = {
         "Manifest": "--manifest LIST.csv",

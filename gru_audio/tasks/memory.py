@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gru_audio.data.datasets.synthetic import COPIED, SYMBOLS
+from gru_audio.data.copy_task import COPIED, SYMBOLS
 from gru_audio.tasks.task import InputsAndTargets, SelfSupervised, log_odds, over_frames
 
 _CERTAIN = 30.0  # logit of a probability of almost 1

@@ -13,12 +13,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from gru_audio.audio.io import Audio
+from gru_audio.data.copy_task import COPIED
 from gru_audio.data.datasets.clips import REFUSE, Clip, ClipBuilder
 from gru_audio.data.fields import classes
 from gru_audio.data.signal import Signal, frames
 
-SYMBOLS = 10  # copy task: 0 is a blank, 1 to 8 are copied, 9 is the recall signal
-COPIED = 10  # number of symbols to copy
 _RATE = 1  # steps have no duration
 
 

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import claims
+from experiments.tables.about_grus import CLAIMS
 from tests import commands
 from tests.sounds import encode
 
@@ -87,7 +87,7 @@ def test_energy_tells_where_a_burst_of_noise_begins(scored):
 
 def test_the_claim_is_judged_by_what_was_written(scored):
     out, rows = scored
-    claim = next(claim for claim in claims.CLAIMS if "update gate" in claim.statement)
+    claim = next(claim for claim in CLAIMS if "update gate" in claim.statement)
     evidence = claim.tests(out.parent)
     summary = [r for r in rows if r["verdict"] and r["family"].startswith("gates")]
     assert len(evidence) == len(summary) == 6
