@@ -25,18 +25,18 @@ INTRODUCTION = """\
 # Config keys
 
 A run has a config. An experiment file starts from the defaults and changes some keys
-([experiment files](../experiments.md)); `--config.KEY=VALUE` on the command line changes a key, too:
+([experiment files](../experiments.md)). `--config.KEY=VALUE` on the command line changes a key, too:
 
     gru-audio train --config spoken_digit --workdir runs/one --config.model.hidden=64
     gru-audio train --config spoken_digit --help_config
 
-`--help_config` lists the keys of one experiment with their values. This page lists all keys with their
-defaults and bounds. `python docs/config_reference.py --write` makes it from the components' settings.
-Some keys exist only with certain values of another key; headings name them.
+`--help_config` lists the keys of one experiment with their values. This page lists all keys with
+their defaults and bounds. `python docs/config_reference.py --write` makes it from the settings of
+the components. Some keys exist only with certain values of another key. Headings name these values.
 
 - *Number of a run*: runs that differ only in such keys share one compiled program.
-- *Machine*: the key changes where and how fast a run computes, or how often it saves. It does not change
-  what the run learns, and a resumed run may have another value.
+- *Machine*: the key changes where and how fast a run computes, or how often it saves. It does not
+  change what the run learns, and a resumed run may have another value.
 """
 
 

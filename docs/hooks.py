@@ -1,7 +1,8 @@
 """What the site shows beside the pages in docs/: files of the repository, and links to them.
 
-A link in a page leads to a file of the repository, so that it works in the repository itself. On the
-site it leads to a page with that file. The pages of experiments and the config keys are made here.
+A link in a page leads to a file of the repository, so that it works in the repository itself. On
+the site it leads to a page with that file. The pages of experiments and the config keys are made
+here.
 """
 
 import ast
