@@ -25,7 +25,7 @@ INTRODUCTION = """\
 # Config keys
 
 A run has a config. An experiment file starts from the defaults and changes some keys
-([experiment files](../experiments.md)). `--config.KEY=VALUE` on the command line changes a key, too:
+([experiment files](../experiments.md)). `--config.KEY=VALUE` on the command line changes a key:
 
     gru-audio train --config spoken_digit --workdir runs/one --config.model.hidden=64
     gru-audio train --config spoken_digit --help_config
