@@ -9,7 +9,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from gru_audio import __version__
+import gru_audio
 from gru_audio.settings import nearest
 from gru_audio.training import stopping
 
@@ -34,7 +34,7 @@ def main() -> int:
         print(overview())
         return 0
     if name == "--version":
-        print(__version__)
+        print(gru_audio.__version__)
         return 0
     if name not in COMMANDS:
         print(f'error: Unknown command "{name}".{nearest(name, COMMANDS)}', file=sys.stderr)

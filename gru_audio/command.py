@@ -121,15 +121,16 @@ def config() -> "Config":
       UserError: the file is missing, its `get_config()` fails or does not return a config, or a
         value is invalid.
     """
-    # This import takes a second: --help does not wait for it.
-    from gru_audio.config import Config, check, describe, override
-
     path, part = _path_and_part()
     get_config = getattr(experiment_module(), "get_config", None)
     if not callable(get_config):
         raise UserError(f"{path} has no get_config() that returns the config of the experiment.")
     if part is not None and not inspect.signature(get_config).parameters:
         raise UserError("This experiment has no parts: name it by --config FILE alone.")
+
+    # This import takes a second: --help and unknown experiments do not wait for it.
+    from gru_audio.config import Config, check, describe, override
+
     result = call_experiment(path, get_config, *([] if part is None else [part]))
     if not isinstance(result, Config):
         raise UserError(f"{path}: {_NO_CONFIG}")

@@ -42,7 +42,9 @@ def find(name: epath.PathLike) -> str:
 def hint(path: epath.PathLike) -> str:
     """Returns a sentence with the experiment of the package that a missing file may mean, or ""."""
     name = Path(str(path)).stem
-    return f' "{name}" without folder and suffix is the one of the package.' * (name in names())
+    if name not in names():
+        return ""
+    return f' "{name}" without folder and suffix is the one of the package.'
 
 
 def describe(name: str) -> tuple[str, tuple[str, ...]]:

@@ -9,18 +9,19 @@ import functools
 import itertools
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from array_record.python.array_record_data_source import ArrayRecordDataSource
 from etils import epath
-from tensorflow_datasets.proto import tf_example_pb2
 
 from gru_audio.data import index
 from gru_audio.data.datasets import BUILDERS
 from gru_audio.data.fields import ClassField, Field, Values
 from gru_audio.data.signal import Signal
 from gru_audio.settings import UserError, nearest
+
+if TYPE_CHECKING:
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 _MOST_COMPRESSED = 1000  # bytes of signal per byte of record file: far above any real signal
 
@@ -120,7 +121,7 @@ class Source:
             )
         return [self._clip(reader, int(i)) for i in ids]
 
-    def _reader(self) -> tuple[ArrayRecordDataSource, int]:
+    def _reader(self) -> tuple["ArrayRecordDataSource", int]:
         try:
             return _open_records(self.records, self.fingerprint)
         except Exception as error:  # ArrayRecord raises errors of many kinds
@@ -129,7 +130,7 @@ class Source:
                 "data set again."
             ) from error
 
-    def _clip(self, reader: ArrayRecordDataSource, i: int) -> np.ndarray:
+    def _clip(self, reader: "ArrayRecordDataSource", i: int) -> np.ndarray:
         try:
             clip = self._decode(reader[i])
             if len(clip) == self.columns[index.LENGTH][i]:
@@ -142,6 +143,9 @@ class Source:
         )
 
     def _decode(self, record: bytes) -> np.ndarray:
+        # Experiments import this module: an error in a config does not wait for TFDS.
+        from tensorflow_datasets.proto import tf_example_pb2
+
         example = tf_example_pb2.Example.FromString(record)
         values = example.features.feature[self.signal.feature].bytes_list.value[0]
         stored = np.dtype(self.signal.dtype).newbyteorder("<")
@@ -221,11 +225,13 @@ def default_data_dir() -> epath.Path:
 @functools.lru_cache(maxsize=8)
 def _open_records(
     records: tuple[tuple[str, int], ...], fingerprint: str
-) -> tuple[ArrayRecordDataSource, int]:
+) -> tuple["ArrayRecordDataSource", int]:
     """Opens all record files; returns the reader and the id of this process.
 
     The fingerprint keeps the cache from serving a data set that has been replaced.
     """
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
     # One clip at a time needs no thread pool.
     reader = ArrayRecordDataSource(
         [f"{path}[0:{count}]" for path, count in records], {"max_parallelism": "0"}

@@ -58,8 +58,10 @@ def test_the_dockerfile_passes_hadolint_and_copies_what_is_there():
     file = LAUNCH / "Dockerfile"
     lint("hadolint", file)
     copies = [line.split()[1:-1] for line in file.read_text().splitlines() if line[:5] == "COPY "]
+    sent = (ROOT / ".dockerignore").read_text().splitlines()
     for name in (name for names in copies for name in names):
         assert (ROOT / name).exists(), name
+        assert f"!{name}" in sent, f".dockerignore keeps {name} from Docker"
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
