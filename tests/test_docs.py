@@ -88,6 +88,8 @@ def script(words: list[str]) -> Path | None:
             return ROOT / "benchmarks" / "__main__.py"
         return ROOT / "gru_audio" / f"{COMMANDS[rest[0]]}.py"
     if re.fullmatch(r"(.*/)?python3?", program) and rest:
+        if re.match("-[^m]", rest[0]):
+            return None
         if rest[0] == "-m" and rest[1].isidentifier() and not (ROOT / rest[1]).is_dir():
             return None  # another project's
         name = rest[1].replace(".", "/") if rest[0] == "-m" else rest[0].removesuffix(".py")
