@@ -84,6 +84,7 @@ def script(words: list[str]) -> Path | None:
     if program.rpartition("/")[2] == "gru-audio":
         if not rest or not re.fullmatch("[a-z]+", rest[0]):
             return None
+        assert rest[0] in COMMANDS, words
         if rest[0] == "bench":
             return ROOT / "benchmarks" / "__main__.py"
         return ROOT / "gru_audio" / f"{COMMANDS[rest[0]]}.py"
