@@ -13,7 +13,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help quickstart test test-fast reliability test-slurm accelerators lint install clean
+.PHONY: help quickstart test test-fast reliability test-slurm accelerators lint docs install clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 20
@@ -48,10 +48,14 @@ lint: $(VENV)/.with-dev  ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.with-docs  ## build the documentation as a site in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Open site/index.html in a browser."
+
 install: $(VENV)/.with-demo $(VENV)/.with-test $(VENV)/.with-dev  ## set up .venv with all that development needs
 
 clean:  ## remove .venv and caches, keep runs
-	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Each extra of pyproject.toml that is installed leaves a stamp, so that a second call is quick.

@@ -3,7 +3,7 @@
   python .ci/constraints.py 3.11=FILE 3.12=FILE 3.13=FILE > constraints.txt
 
 Each FILE is the output of `pip list --format=freeze` in a virtual environment of that Python, in
-which `pip install '.[demo,test,dev]'` was run (and `[bench,live,tf]` in one of them).
+which `pip install '.[demo,test,dev,docs]'` was run (and `[bench,live,tf]` in one of them).
 """
 
 import sys
