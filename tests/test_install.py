@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import gru_audio
-from gru_audio.sweeps.status import read_json
+from gru_audio.files import read_json
 from tests.tones import NAME
 
 ROOT = Path(__file__).resolve().parents[1]
