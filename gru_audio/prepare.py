@@ -33,6 +33,9 @@ one speaker or recording within one split. Parts of a file, and files with the s
 together. If only the validation split is missing, it is taken from train. Notes report odd clips:
 copies across splits, classes that look alike or have no training clips, files that have changed.
 
+A small set is better tested by cross-validation: --folds 5 draws folds, in each similar numbers of
+every label, which keep together what splits do. sweep.folds("fold", "12345") makes replicates.
+
 Features are frames that are already computed: an .npz with features (N, T, F), or (frames, F) with
 offsets or lengths; a .csv or .tsv with one row per frame; a Kaldi .ark; or an archive of .npy or
 Sphinx .mfc files with a --manifest. The other arrays or columns become fields. --fields
@@ -131,7 +134,10 @@ _OPTIONS = (  # handed to the builder, each where it is given
         "regular expression that finds the value in the path of a file.",
     ),
     flags.DEFINE_list("fractions", None, "Sizes of random splits in percent: 80,10,10."),
-    flags.DEFINE_integer("seed", None, "Seed of the random splits.", lower_bound=0),
+    flags.DEFINE_integer(
+        "folds", None, 'Draw folds for cross-validation: the field "fold".', lower_bound=2
+    ),
+    flags.DEFINE_integer("seed", None, "Seed of the random splits and folds.", lower_bound=0),
     flags.DEFINE_float("sample_rate", None, "Rate of the prepared sounds in Hz.", lower_bound=1),
     flags.DEFINE_enum("on_bad_file", None, [SKIP, REFUSE], "What to do with unusable sounds."),
     flags.DEFINE_bool("keep_silence", None, "Keep clips of digital silence."),

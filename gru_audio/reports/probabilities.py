@@ -19,6 +19,7 @@ from gru_audio.tasks.metrics import Predictions
 
 _BINS = 10
 _POINTS = 150  # of a curve; more are not visible
+_SIDE = 280  # of a figure
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def draw_probabilities(comparison: Comparison) -> ProbabilityFigures | None:
             curves: Sequence[tuple[np.ndarray, np.ndarray, dict[str, Any]]] = (
                 (calibrated.confidence, calibrated.accuracy, {"marker": "o", "markersize": 5}),
                 (*_thinned(false_rate, true_rate), {}),
-                (*_thinned(recall[::-1], precision[::-1]), {}),
+                (*_thinned(recall[-2::-1], precision[-2::-1]), {}),  # the last is no threshold
             )
             for (_, axes), (x, y, style) in zip(drawings, curves, strict=True):
                 axes.plot(x, y, color=colour, linewidth=1.8, clip_on=False, **style)
@@ -116,12 +117,12 @@ def _pooled(variant: Variant) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _square(name: str, title: str, label: str, about: str) -> tuple[Drawing, Axes]:
-    figure, axes = canvas(250, left=46, bottom=40, right=124)
+    figure, axes = canvas(_SIDE, left=46, bottom=40, right=14, width=_SIDE + 60)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel=label)
     axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
     axes.grid()
-    axes.set_title(title, loc="left", fontsize=12, x=-36 / 250, pad=10)
+    axes.set_title(title, loc="left", fontsize=12, x=-36 / _SIDE, pad=10)
     return Drawing(name, about, figure), axes
 
 

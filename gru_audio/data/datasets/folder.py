@@ -13,6 +13,7 @@ from gru_audio.data.datasets import archive as archives
 from gru_audio.data.datasets import splitting, user_files
 from gru_audio.data.datasets.clips import SKIP, Clip, ClipBuilder
 from gru_audio.data.datasets.columns import EVENTS, SEPARATOR, Column, strata, wanted
+from gru_audio.data.datasets.folds import FOLD, draw_folds
 from gru_audio.data.fields import TagsField, clean, natural
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError
@@ -40,6 +41,7 @@ class Folder(ClipBuilder):
         unannotated: str | None = None,
         split_by: str | None = None,
         fractions: Sequence[float | str] = splitting.FRACTIONS,
+        folds: int | None = None,
         seed: int = 0,
         sample_rate: int = 16000,
         on_bad_file: str = SKIP,
@@ -61,7 +63,8 @@ class Folder(ClipBuilder):
             parentheses. The splits are then drawn at random, whatever the folders say, with each
             group in one split only, and the group becomes a field.
           fractions: the shares of train, validation and test, if splits are drawn.
-          seed: the seed of the splits.
+          folds: number of folds to draw for cross-validation, the field "fold".
+          seed: the seed of the splits and of the folds.
           keep_silence: whether to keep clips of digital silence, for example as a class.
 
         Raises:
@@ -79,10 +82,12 @@ class Folder(ClipBuilder):
         columns = [*(self._wanted.columns or [Column("label", "label")])]
         self._kind = columns[0].kind
         columns += [Column("group", "group")] if split_by else []
+        columns += [Column(FOLD, FOLD)] if folds else []
         self.fields = self._wanted.kinds(columns)
         self._folder, self._archive = folder, archive
         self._group_of = _group_finder(split_by) if split_by else None
         self._choose_splits = functools.partial(splitting.choose, fractions=fractions, seed=seed)
+        self._draw_folds = functools.partial(draw_folds, folds, seed=seed)
         self._decode = functools.partial(decode, keep_silence=keep_silence)
         super().__init__(
             data_dir=data_dir,
@@ -91,6 +96,7 @@ class Folder(ClipBuilder):
             sounds=str(Path(folder or archive or "").expanduser().resolve()),
             split_by=split_by,
             fractions=fractions,
+            folds=folds,
             seed=seed,
             keep_silence=keep_silence,
             **self._wanted.settings,
@@ -115,16 +121,24 @@ class Folder(ClipBuilder):
         labels = [self._wanted.value(sound.label, self._kind) for sound in sounds]
         events, event_remarks = self._wanted.events_of(names)
         splits, remarks = self._choose_splits(existing, strata(labels), groups, contents)
+        folds = self._draw_folds(strata(labels), groups, contents)
         self.remarks += [*_empty_folders(root, sounds), *event_remarks, *remarks]
         return [
             Clip(
                 name=name,
                 split=split,
-                labels={"label": label, "group": group, EVENTS: clip_events},
+                labels={"label": label, "group": group, FOLD: fold, EVENTS: clip_events},
                 read=functools.partial(self._decode, sound.path, name=name),
             )
-            for name, split, sound, label, clip_events, group in zip(
-                names, splits, sounds, labels, events, values or [""] * len(sounds), strict=True
+            for name, split, sound, label, clip_events, group, fold in zip(
+                names,
+                splits,
+                sounds,
+                labels,
+                events,
+                values or [""] * len(sounds),
+                folds,
+                strict=True,
             )
         ]
 

@@ -14,6 +14,7 @@ from gru_audio.data.datasets import archive as archives
 from gru_audio.data.datasets import columns, speech_lists, splitting, user_files
 from gru_audio.data.datasets.clips import SKIP, Clip, ClipBuilder, problem_of_name
 from gru_audio.data.datasets.columns import EVENTS, KEEP, SEPARATOR, Column
+from gru_audio.data.datasets.folds import FOLD, draw_folds
 from gru_audio.data.datasets.tables import Row
 from gru_audio.data.fields import Value
 from gru_audio.paths import local_path
@@ -63,6 +64,7 @@ class Manifest(ClipBuilder):
         strip_punctuation: bool = False,
         split_by: str | None = None,
         fractions: Sequence[float | str] = splitting.FRACTIONS,
+        folds: int | None = None,
         seed: int = 0,
         sample_rate: int = 16000,
         on_bad_file: str = SKIP,
@@ -89,7 +91,8 @@ class Manifest(ClipBuilder):
             keeps the rows of each file together. By default "group", if there is neither "split"
             nor this.
           fractions: the shares of train, validation and test, if splits are drawn.
-          seed: the seed of the splits.
+          folds: number of folds to draw for cross-validation, the field "fold".
+          seed: the seed of the splits and of the folds.
           keep_silence: whether to keep clips of digital silence, for example as a class.
 
         Raises:
@@ -120,7 +123,8 @@ class Manifest(ClipBuilder):
         required = (FILE, *(field.column for field in chosen), *([split_by] if split_by else []))
         self._rows = speech_lists.read_list(self._manifest, required)
         self._fields, not_kept = _fields(self._rows, chosen, split_by, everything=fields is None)
-        self.fields = self._wanted.kinds(self._fields)
+        drawn = [Column(FOLD, FOLD)] if folds else []
+        self.fields = self._wanted.kinds([*self._fields, *drawn])
         self.name = name
         beside = self._manifest if self._manifest.is_dir() else self._manifest.parent
         self._folder = local_path(folder) if folder else beside
@@ -128,6 +132,7 @@ class Manifest(ClipBuilder):
         self._split_by = split_by
         fractions = splitting.shares(fractions)
         self._choose_splits = functools.partial(splitting.choose, fractions=fractions, seed=seed)
+        self._draw_folds = functools.partial(draw_folds, folds, seed=seed)
         self._decode = functools.partial(decode, keep_silence=keep_silence)
         super().__init__(
             data_dir=data_dir,
@@ -138,6 +143,7 @@ class Manifest(ClipBuilder):
             **self._wanted.settings,
             split_by=split_by,
             fractions=fractions,
+            folds=folds,
             seed=seed,
             keep_silence=keep_silence,
         )
@@ -174,11 +180,18 @@ class Manifest(ClipBuilder):
         groups = splitting.groups_of(rows, self._split_by)
         if self._split_by == FILE:
             groups = splitting.Groups(FILE, [""] * len(rows), requested=True)
+        strata = columns.strata([values.get(LABEL) for values in labels])
+        contents = user_files.contents(paths)
+        if FOLD in self.fields and not any(f.name == FOLD for f in self._fields):
+            for values, fold in zip(
+                labels, self._draw_folds(strata, groups, contents), strict=True
+            ):
+                values[FOLD] = fold
         splits, remarks = self._choose_splits(
             existing,
-            columns.strata([values.get(LABEL) for values in labels]),
+            strata,
             groups,
-            user_files.contents(paths),
+            contents,
             parts=any(span != (0.0, None) for span in spans),
         )
         self.remarks += [*event_remarks, *remarks]

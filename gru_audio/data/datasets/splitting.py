@@ -172,21 +172,26 @@ def _divided(existing: Sequence[str], groups: Groups | None, same: Sequence[Hash
     return remarks
 
 
-def _by_joined_group(
-    groups: Groups, same: Sequence[Hashable], fractions: Sequence[float], seed: int
-) -> list[str]:
-    """Draws splits that divide no group and no file; clips without a group follow their file."""
+def joined_groups(groups: Groups, same: Sequence[Hashable]) -> list[int]:
+    """Returns a number of each clip, equal for clips that groups or files link."""
     clips = zip(groups.values, same, strict=True)
     group = _numbers([("group", name) if name else ("file", key) for name, key in clips])
     file = _numbers(same) + len(set(group.tolist()))
     count = file.max() + 1
     links = coo_array((np.ones(len(same)), (group, file)), (count, count))
-    joined = connected_components(links, directed=False)[1][group]
+    return connected_components(links, directed=False)[1][group].tolist()
+
+
+def _by_joined_group(
+    groups: Groups, same: Sequence[Hashable], fractions: Sequence[float], seed: int
+) -> list[str]:
+    """Draws splits that divide no group and no file; clips without a group follow their file."""
+    joined = joined_groups(groups, same)
     different = len(set(groups.values) - {""})
     try:
-        return by_group(joined.tolist(), fractions, seed)
+        return by_group(joined, fractions, seed)
     except UserError as error:
-        left = len(set(joined.tolist()))
+        left = len(set(joined))
         if left < different:
             raise UserError(
                 f"{different} values of {groups.name} share files, or files with equal content, so "
