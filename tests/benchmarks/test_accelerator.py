@@ -135,7 +135,10 @@ def test_targets_are_met_or_missed():
 
 
 def test_the_page_is_whole_and_needs_nothing_else():
-    rows = [row("<b>", "small & large", 1.0, 2.0), {"table": "gru", "contestant": "none", "failed": "why"}]
+    rows = [
+        row("<b>", "small & large", 1.0, 2.0),
+        {"table": "gru", "contestant": "none", "failed": "why"},
+    ]
     text = accelerator_page.page(
         {"host": HOST, "parts": {"a": {"state": "done", "rows": rows, "seconds": 3.0}}}, ["a", "b"]
     )
