@@ -65,6 +65,7 @@ _JSON = flags.DEFINE_string("json", None, "File for the results.")
 _MINUTES = flags.DEFINE_float("minutes", 8.0, "accelerator: duration of the call, at most.")
 _TINY = flags.DEFINE_bool("tiny", False, "accelerator: tiny sizes, to try the command.")
 _PART = flags.DEFINE_string("part", None, "accelerator: the part of this process.")
+_LIMIT = flags.DEFINE_float("limit", 600.0, "accelerator: seconds until the part is stopped.")
 _DATA = flags.DEFINE_string("data", None, "accelerator: the folder of its noise.")
 _PLOT = flags.DEFINE_string("plot", None, "File for a figure of the speeds: .svg, .png or .pdf.")
 
@@ -125,7 +126,7 @@ def measure_part(part: str) -> NoReturn:
     use_compilation_cache()
     config = override(command.config(), accelerator.changes(str(_DATA.value), _TINY.value))
     seconds = min(_SECONDS.value, accelerator.SECONDS)
-    rows = accelerator_parts.measure(part, seconds, config, _TINY.value)
+    rows = accelerator_parts.measure(part, seconds, _LIMIT.value, config, _TINY.value)
     harness.record(part, command.command_line(), rows, _JSON.value)
     sys.stderr.flush()
     os._exit(0)  # a compiler may hang in a thread

@@ -189,7 +189,7 @@ def child_command(flags: Sequence[str], folder: Path) -> Command:
 
     def command(part: Part, file: Path, seconds: float) -> list[str]:
         words = [sys.executable, "-m", "benchmarks", "accelerator", f"--part={part.name}"]
-        return [*words, f"--json={file}", f"--data={folder}", *flags]
+        return [*words, f"--json={file}", f"--data={folder}", f"--limit={seconds:g}", *flags]
 
     return command
 

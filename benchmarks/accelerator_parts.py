@@ -1,8 +1,9 @@
 """The parts of `accelerator`, each in a process of its own."""
 
+import functools
 import importlib
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 from ml_collections import ConfigDict
@@ -22,18 +23,23 @@ MOST_TIMES = {64: 6.0}  # how much longer than one run so many may take together
 _SHAPES = {64: (128, 101, 40), 128: (32, 100, 40), 256: (64, 100, 64)}  # by hidden units
 _TINY = (4, 10, 5)
 _STEPS = 20  # of training in one turn
+_COMPILING = 0.6  # of the limit of a part; contestants that need longer are left out
 
 
-def measure(name: str, seconds: float, config: ConfigDict, tiny: bool) -> Iterator[Row]:
+def measure(
+    name: str, seconds: float, limit: float, config: ConfigDict, tiny: bool
+) -> Iterator[Row]:
     """Yields the rows of a part.
 
     Args:
       name: of the part.
       seconds: duration of each comparison, without compilation.
+      limit: seconds after which the process ends.
       config: config of an experiment on prepared noise.
       tiny: whether to measure tiny sizes, to try the command.
     """
     kind, *words = name.split()
+    compete = functools.partial(compete_in_turn, patience=_COMPILING * limit)
     options = Options(seconds, config)
     size = int(words[-1]) if words and words[-1].isdigit() else 0
     usual = recurrence.precisions()[0]
@@ -43,23 +49,29 @@ def measure(name: str, seconds: float, config: ConfigDict, tiny: bool) -> Iterat
     elif kind in ("recurrence", "cudnn"):
         precision = usual if kind == "recurrence" else "float32"
         case = Case(words[0], *shape, precision=precision)
-        yield from recurrence.measure_case(case, seconds, compete=compete_in_turn)
+        yield from recurrence.measure_case(case, seconds, compete=compete)
     elif kind == "kernels":
         case = Case(words[0], *shape, precision=usual)
-        yield from kernels.measure(options, [case], compete=compete_in_turn)
+        yield from kernels.measure(options, [case], compete=compete)
     elif kind == "sweep":
-        yield from sweep(config, [2 if tiny else size], seconds)
+        one_by_one = functools.partial(compete, threads=1)  # they measure recurrences
+        yield from sweep(config, [2 if tiny else size], seconds, one_by_one)
     elif kind == "step":
         yield from step(options)
     elif kind == "input":
         yield from input.measure(options, larger={})
     elif kind == "memory":
-        yield from memory.measure(options, compete=compete_in_turn)
+        yield from memory.measure(options, compete=compete)
     elif kind in WHOLE and (kind != "scaling" or len(jax.devices()) > 1):
         yield from importlib.import_module(f"benchmarks.{kind}").measure(options)
 
 
-def sweep(config: ConfigDict, sizes: Sequence[int], seconds: float) -> Iterator[Row]:
+def sweep(
+    config: ConfigDict,
+    sizes: Sequence[int],
+    seconds: float,
+    compete: Callable[..., Iterator[Row]],
+) -> Iterator[Row]:
     """Times groups of runs against one run, with recurrences chosen by measuring."""
     source = source_of(config)
     tunings = {size: Tuning(say) for size in (1, *sizes)}
@@ -68,7 +80,7 @@ def sweep(config: ConfigDict, sizes: Sequence[int], seconds: float) -> Iterator[
         spread = {"parallel.member": 0}
         setting = make_setting(config, source, spread, size, tunings[size])
         makers[f"{size} runs"] = training(setting, _STEPS, work=size)
-    for row in compete_in_turn(makers, seconds, [ALONE], patience=150, threads=1):
+    for row in compete(makers, seconds, [ALONE]):
         size = int(row["contestant"].split()[0])
         yield from chosen(tunings[size], size)
         if size > 1 and "failed" not in row:

@@ -120,8 +120,8 @@ class Tuning:
         if rows and "us" in rows[0]:
             record["choice"] = rows[0]["choice"]
             loop = next(row["us"] for row in rows if row["choice"] == LOOP.to_json())
-            best = f"{Choice(**rows[0]['choice'])} takes {rows[0]['us'] / 1e3:.3g} ms"
-            self._say(f"{problem}: {best}, the loop {loop / 1e3:.3g} ms")
+            best = f"{Choice(**rows[0]['choice'])} is the fastest, {rows[0]['us'] / 1e3:.3g} ms"
+            self._say(f"{problem}: {best} (the loop: {loop / 1e3:.3g} ms)")
         return record
 
     def _measured(

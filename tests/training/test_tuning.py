@@ -130,7 +130,7 @@ def test_a_program_has_the_choices_of_its_recurrences(source, configs, monkeypat
         record["problem"]["batch"] == 8 and record["problem"]["hidden"] == configs[0].model.hidden
     )
     assert any("without broken: RuntimeError" in line for line in lines)
-    assert "pallas_gpu, interpret=True takes" in lines[-1]
+    assert "pallas_gpu, interpret=True is the fastest" in lines[-1]
     _, expected = plain.train(fresh(plain, configs), np.ones(2, bool), 0, 3)
     np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=1e-4)
     assert not (metrics["loss"] == expected["loss"]).all(), "the kernel rounds otherwise"
@@ -171,7 +171,7 @@ def test_a_measurement_is_cached(cache):
     assert "measuring 2 ways" in lines[0] and len(list(cache.iterdir())) == 1
     lines.clear()
     assert noted(tuning_of(BROKEN, say=lines.append)) == first
-    assert len(lines) == 1 and "takes" in lines[0]
+    assert len(lines) == 1 and "fastest" in lines[0]
     noted(tuning_of(BROKEN), frames=5)
     noted(tuning_of(BROKEN), members=1)
     noted(tuning_of(WRONG))
@@ -284,7 +284,7 @@ def test_two_processes_agree(environment, tmp_path):
         for rank in (0, 1)
     ]
     try:
-        texts = [process.communicate(timeout=120)[0] for process in ranks]
+        texts = [process.communicate(timeout=300)[0] for process in ranks]
     finally:
         for process in ranks:
             process.kill()
