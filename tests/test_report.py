@@ -99,6 +99,7 @@ def test_the_page_shows_what_was_found(reported):
     for words in (
         "41,482",
         "612 MB",
+        "23.4 GFLOP/s (18 %)",
         "5 of 5",
         "adjusted for 6 comparisons by Holm's method",
         "python -m gru_audio.sweep --config experiments/made_up.py",

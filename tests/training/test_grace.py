@@ -10,7 +10,10 @@ import pytest
 from gru_audio.training import grace
 from tests.commands import ROOT, arguments, assert_same_leavings, leavings, run, write_experiment
 
-CHANGES = "'train.steps': 200, 'train.eval_every': 100, 'parallel.call_seconds': 0.02"
+CHANGES = (
+    "'train.steps': 200, 'train.eval_every': 100, 'checkpoint.every_steps': 10, "
+    "'parallel.call_seconds': 0.02"
+)
 
 
 def test_a_save_in_time_needs_no_words():
@@ -59,7 +62,6 @@ def ended(environment, command, workdir, kill_after):
 def test_a_kill_after_sigterm_loses_only_what_could_not_be_saved(environment, command, tmp_path):
     whole, workdir = tmp_path / "whole", tmp_path / "cut"
     run(environment, *command, "--workdir", whole)
-    command = (*command, "--config.checkpoint.every_steps=10")
     code, seconds, said = ended(environment, command, workdir, grace.SHORTEST_SECONDS)
     assert code == 75 and seconds < grace.SHORTEST_SECONDS and "all is saved" in said
     saved = last_step(workdir)
@@ -79,7 +81,7 @@ def last_step(workdir):
 
 def test_a_slow_save_of_an_earlier_process_is_reported(environment, command, tmp_path):
     """An earlier checkpoint says that it took a minute."""
-    ended(environment, (*command, "--config.checkpoint.every_steps=10"), tmp_path, 60)
+    ended(environment, command, tmp_path, 60)
     (newest,) = tmp_path.glob(f"groups/*/checkpoints/{last_step(tmp_path)}/_CHECKPOINT_METADATA")
     number = int(re.search(r'"commit_timestamp_nsecs": (\d+)', newest.read_text())[1])
     newest.write_text(newest.read_text().replace(str(number), str(number + 60 * 10**9)))
