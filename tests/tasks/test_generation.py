@@ -128,7 +128,7 @@ def started(changes):
 def test_a_gru_reaches_the_entropy_rate_of_a_markov_chain():
     program, state = started({"train.tbptt_frames": 64})
     step, rng = on_one_device(program.train_step), np.random.default_rng(0)
-    for _ in range(300):
+    for _ in range(150):
         state, _ = step(state, chains(rng, 16, 128)[0])
     batch, bits = chains(rng, 64, 1024)
     least = bits / batch.signal.size  # of these samples, by the true probabilities
