@@ -263,7 +263,7 @@ def test_the_command_prints_the_verdict(finished, tmp_path):
 def test_the_command_says_what_it_needs():
     done = run_command()
     assert done.returncode == 2
-    assert "--workdir must have a value" in done.stderr and "Traceback" not in done.stderr
+    assert "Name a workdir by --workdir" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_the_command_refuses_a_folder_without_a_sweep(tmp_path):

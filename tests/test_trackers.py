@@ -26,6 +26,7 @@ def points(folder):
     )
 
 
+@pytest.mark.reliability
 def test_a_killed_sweep_shows_every_point_once(environment, tmp_path):
     pytest.importorskip("wandb")
     pytest.importorskip("mlflow")
