@@ -30,7 +30,7 @@ KINDS = {
     "WaveNet": {"model.name": "wavenet", "model.layers": 9},
 }
 LENGTHS = {f"{length} samples": {"train.tbptt_frames": length} for length in (32, 128, 512)}
-PARTS = {"models": 800, "truncation": 600, "violin": 800}  # updates
+PARTS = {"models": 600, "truncation": 500, "violin": 600}  # updates
 
 PUBLISHED = dict(
     source="Mehri et al. 2017 (arXiv 1612.07837), test set of Blizzard 2013, linear codes, 16 kHz",

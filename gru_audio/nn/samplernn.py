@@ -115,7 +115,10 @@ class SampleRnn(SampleModel):
         doc='Samples per frame of each tier, the highest first: "16", or "8,2" for three tiers.',
     )
 
-    recurrent = ("tiers",)
+    @property
+    def recurrent(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The tiers of frames."""
+        return tuple(f"tiers_{i}" for i in range(len(self.frames)))
 
     @property
     def look_ahead(self) -> str:

@@ -48,6 +48,7 @@ class WaveRnn(SampleModel):
     dtype: jax.typing.DTypeLike | None = None
 
     codes: ClassVar[int] = 2
+    recurrent = ("of_past", "of_coarse", "recurrent_kernel", "recurrent_bias")
 
     def initial_state(self, batch: int) -> Carry:
         """Returns the initial state of the GRU: zeros."""

@@ -13,6 +13,7 @@ from gru_audio.data.signal import Signal
 from gru_audio.inference.generator import log_probability, sampled, uniforms
 from gru_audio.nn.generative import generate, silence
 from gru_audio.nn.layer import Dropout
+from gru_audio.nn.size import count_parameters
 from gru_audio.settings import UserError
 from gru_audio.training.program import make_program
 
@@ -211,3 +212,12 @@ def test_dropout(name):
     close(apply(0.0)[0], outputs.values[0])
     dropped = apply(0.5)
     assert np.all(dropped[0] != dropped[1])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_recurrent_parameters_are_counted(name):
+    program, variables, *_ = problem(name)
+    params = variables["params"]
+    count = count_parameters(program.model, params, "recurrent")
+    assert 0 <= count < count_parameters(program.model, params)
+    assert (count == 0) == (name == "wavenet")
