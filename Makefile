@@ -50,7 +50,7 @@ lint: $(VENV)/.with-dev  ## check style and types
 
 docs: $(VENV)/.with-docs  ## build the documentation as a site in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@echo "Open site/index.html in a browser."
+	@echo "Open site/index.html in a browser. To search: python3 -m http.server --directory site"
 
 install: $(VENV)/.with-demo $(VENV)/.with-test $(VENV)/.with-dev  ## set up .venv with all that development needs
 

@@ -1,9 +1,11 @@
-"""Opens a report in headless Chromium at the width of a phone, and names what is wrong with it.
+"""Opens pages in headless Chromium at the width of a phone, and names what is wrong with them.
 
-  python -m tests.browser runs/quickstart/report/index.html
+  python -m tests.browser runs/quickstart/report index.html
+  python -m tests.browser site index.html tutorials/own_sounds.html
 
-Wrong are errors in the console, files that are missing, a page wider than the screen, sound that
-does not play, and links within the report that lead nowhere. The exit code is then 1.
+The first argument is the folder of the report or site; the others are its pages. Wrong are errors
+in the console, files that are missing, a page wider than the screen, sound that does not play, and
+links within the folder that lead nowhere. The exit code is then 1.
 """
 
 import contextlib
@@ -80,15 +82,15 @@ frame.src = "/PAGE";
 class _Handler(http.server.SimpleHTTPRequestHandler):
     """Serves a folder, the page of the check, and takes what the check has found."""
 
-    def __init__(self, *arguments, page: Path, found: "queue.Queue[list[str]]"):
-        self.page, self.found = page, found
-        super().__init__(*arguments, directory=str(page.parent))
+    def __init__(self, *arguments, folder: Path, page: str, found: "queue.Queue[list[str]]"):
+        self.folder, self.page, self.found = folder, page, found
+        super().__init__(*arguments, directory=str(folder))
 
     def do_GET(self) -> None:
         if self.path == _FRAME:
-            self._send(_CHECK.replace("PAGE", self.page.name))
-        elif self.path == f"/{self.page.name}":
-            text = self.page.read_text(encoding="utf-8")
+            self._send(_CHECK.replace("PAGE", self.page))
+        elif self.path == f"/{self.page}":
+            text = (self.folder / self.page).read_text(encoding="utf-8")
             self._send(text.replace("<head>", f"<head>{_LISTEN}", 1))
         elif self.path == "/favicon.ico":
             self.send_error(204)
@@ -116,10 +118,10 @@ def browser() -> str | None:
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
-def problems(page: Path) -> list[str]:
-    """Returns what is wrong with a page, one text each."""
+def problems(folder: Path, page: str) -> list[str]:
+    """Returns what is wrong with a page of a folder, one text each."""
     found: queue.Queue[list[str]] = queue.Queue()
-    handler = functools.partial(_Handler, page=page.resolve(), found=found)
+    handler = functools.partial(_Handler, folder=folder.resolve(), page=page, found=found)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with _opened(f"http://127.0.0.1:{server.server_port}{_FRAME}"):
@@ -153,7 +155,7 @@ def _opened(address: str) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    wrong = problems(Path(sys.argv[1]))
-    for problem in wrong:
-        print(f"{sys.argv[1]}: {problem}", file=sys.stderr)
+    folder, *pages = sys.argv[1:]
+    wrong = [f"{page}: {problem}" for page in pages for problem in problems(Path(folder), page)]
+    print(*wrong, sep="\n", end="\n" * bool(wrong), file=sys.stderr)
     sys.exit(bool(wrong))

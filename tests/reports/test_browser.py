@@ -22,11 +22,9 @@ def sound(content):
 def test_a_good_page_passes_and_faults_are_named(tmp_path):
     (tmp_path / "table.csv").write_text("a,b\n")
     tone = encode(0.1 * np.sin(np.arange(8000) / 3), 8000)
-    page = tmp_path / "good.html"
-    page.write_text(PAGE.format(sound(tone)))
-    assert problems(page) == []
+    (tmp_path / "good.html").write_text(PAGE.format(sound(tone)))
+    assert problems(tmp_path, "good.html") == []
 
-    page = tmp_path / "bad.html"
     faults = {
         sound(b"no sound"): "sound 1 does not play",
         '<div style="width: 900px">wide</div>': "pixels wide on a screen of 390",
@@ -36,7 +34,7 @@ def test_a_good_page_passes_and_faults_are_named(tmp_path):
         '<script>console.error("from a script")</script>': "console: from a script",
         "<script>absent()</script>": "absent is not defined",
     }
-    page.write_text(PAGE.format("".join(faults)))
-    found = problems(page)
+    (tmp_path / "bad.html").write_text(PAGE.format("".join(faults)))
+    found = problems(tmp_path, "bad.html")
     for message in faults.values():
         assert any(message in problem for problem in found), (message, found)
