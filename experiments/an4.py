@@ -9,10 +9,10 @@ test. The model outputs characters (CTC). Part mfcc trains on the 13 features of
 instead of sound, without changes of speed.
 
 15 runs in 5 programs take about 3.5 CPU hours. Test character error rate: Li-GRU 4.9 %, LSTM 5.6,
-GRU 6.6, tanh RNN 8.5, causal GRU 8.5; only that the GRU is better than the tanh RNN is shown. With
-a beam of 16 and a bigram of the training texts, seed 0 of the Li-GRU has a word error rate of 8.4 %,
-LSTM 8.8, GRU 9.4, causal GRU 12.4; on the 104 sentences that training lacks 9.8, 10.2, 10.7 and
-13.5 %.
+GRU 6.6, tanh RNN 8.5, causal GRU 8.5; only that the GRU is better than the tanh RNN is shown.
+With a beam of 16 and a bigram of the training texts, seed 0 of the Li-GRU has a word error rate
+of 8.4 %, LSTM 8.8, GRU 9.4, causal GRU 12.4; on the 104 sentences that training lacks 9.8, 10.2,
+10.7 and 13.5 %.
 """
 
 from gru_audio.config import default_config, override
