@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -14,12 +15,20 @@ def identifier(folder: Path) -> str:
 
 
 def wandb_points(file: Path) -> tuple[list[tuple[int, str, float]], dict[str, str]]:
-    """Returns the points (step, name, value) of a .wandb file, and its summary as JSON."""
+    """Returns the points (step, name, value) of a .wandb file, and its summary as JSON.
+
+    Another process writes the file, so that its end may come after the run has been finished.
+    """
     from wandb.proto.wandb_internal_pb2 import Record
 
-    points, summary = [], {}
-    for content in _records(file.read_bytes()):
-        record = Record.FromString(content)
+    points, summary, deadline = [], {}, time.monotonic() + 30
+    while True:
+        records = [Record.FromString(content) for content in _records(file.read_bytes())]
+        if records and records[-1].HasField("exit"):
+            break
+        assert time.monotonic() < deadline, f"{file} has no end"
+        time.sleep(0.05)
+    for record in records:
         values = {"/".join(i.nested_key) or i.key: i.value_json for i in record.history.item}
         for name, value in values.items():
             if not name.startswith("_"):
