@@ -128,5 +128,5 @@ def get_sweep(config):
         return Sweep(variants, trials.grid(settings), seeds, halving)
     # No halving here: a trial may leave the floor late.
     rates = [{"optimizer.learning_rate": rate} for rate in (1e-3, 4e-3)]
-    seeds = 3 if config.data.name == "adding_200" else 2
-    return Sweep(variants, rates, replicates=[{"seed": seed} for seed in range(seeds)])
+    number = 3 if config.data.name == "adding_200" else 2
+    return Sweep(variants, rates, replicates=[{"seed": seed} for seed in range(number)])
