@@ -19,6 +19,7 @@ import pytest
 
 from gru_audio.data import index
 from gru_audio.data.datasets import archive, spoken_digit
+from gru_audio.data.datasets.download import download
 from gru_audio.data.source import open_source
 from gru_audio.prepare import prepare
 from gru_audio.settings import UserError
@@ -304,12 +305,12 @@ def test_a_download_is_there_whole_or_not_at_all(server, tmp_path):
     target = tmp_path / "downloads" / "file"
     for wrong in ("cut", "absent"):
         with pytest.raises(UserError, match="--archive"):
-            archive.download(f"{url}/{wrong}", target)
+            download(f"{url}/{wrong}", target)
         assert not target.exists()
-    assert archive.download(f"{url}/file", target).read_bytes() == content
+    assert download(f"{url}/file", target).read_bytes() == content
     assert archive.sha256(target) == hashlib.sha256(content).hexdigest()
     (root / "file").unlink()
-    assert archive.download(f"{url}/file", target).read_bytes() == content  # not fetched again
+    assert download(f"{url}/file", target).read_bytes() == content  # not fetched again
 
 
 def test_spoken_digit_is_downloaded_and_verified(server, tmp_path, monkeypatch):
