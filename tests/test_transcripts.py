@@ -76,11 +76,14 @@ def test_evaluate_names_characters_that_the_model_does_not_know(spelling, workdi
     ("command", "flags", "message"),
     [
         ("evaluate", ["--lm=train"], "--lm needs a beam search: add --beam 16"),
-        ("predict", ["--top_k=2", "x.wav"], "--top_k does not apply: one predicts text"),
+        ("predict", ["--top_k=2"], "--top_k does not apply: one predicts text"),
     ],
 )
-def test_flags_that_do_not_apply_are_refused(spelling, workdir, command, flags, message):
-    shown = run(spelling, command, "--workdir", workdir, *flags, code=2)
+def test_flags_that_do_not_apply_are_refused(
+    spelling, spelled_folder, workdir, command, flags, message
+):
+    files = [spelled_folder / "0.wav"] if command == "predict" else []
+    shown = run(spelling, command, "--workdir", workdir, *flags, *files, code=2)
     assert message in shown.stderr
 
 
