@@ -184,7 +184,7 @@ def test_frames_that_do_not_fit_into_each_other_are_refused(frames):
         ({"model.name": "rnn_generator", "model.bidirectional": True}, "bidirectional=False"),
         ({"model.name": "samplernn", "train.tbptt_frames": 24}, "multiple of the model's frames"),
         ({"model.name": "wavenet", "augment.time_mask_ms": 10.0}, "does not apply to codes"),
-        ({"frontend.name": "raw", "model.name": "wavenet"}, 'config.frontend.name="samples"'),
+        ({"frontend.name": "raw", "model.name": "wavenet"}, "frontend.name=samples"),
     ],
 )
 def test_components_that_do_not_go_together_are_refused(changes, message):
@@ -211,7 +211,7 @@ def test_dropout(name):
 
     close(apply(0.0)[0], outputs.values[0])
     dropped = apply(0.5)
-    assert np.all(dropped[0] != dropped[1])
+    assert np.mean(dropped[0] != dropped[1]) > 0.5  # small layers may draw the same mask
 
 
 @pytest.mark.parametrize("name", MODELS)
