@@ -19,8 +19,9 @@ from gru_audio.config import override
 from gru_audio.data.fields import ClassField
 from gru_audio.data.resident import Batch
 from gru_audio.data.signal import Signal
+from gru_audio.training.compiled import Compiled
 from gru_audio.training.hyper import hyperparameters
-from gru_audio.training.placement import Compiled, Kind, make_placement
+from gru_audio.training.placement import Kind, make_placement
 from gru_audio.training.program import make_program
 from gru_audio.training.step import TrainState
 

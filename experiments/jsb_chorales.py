@@ -69,8 +69,7 @@ def get_config(part="20k"):
     return override(config, choose("part", part, PARTS))
 
 
-def get_sweep(config):
-    part = "20k" if config.model.hidden < 100 else "300k"
+def get_sweep(config, part="20k"):
     names = ("GRU", "LSTM", "Li-GRU", "tanh RNN") if part == "300k" else KINDS
     variants = {name: {"model.cell": KINDS[name]} for name in names}
     return Sweep(

@@ -67,8 +67,8 @@ def get_config(part="models"):
     return config
 
 
-def get_sweep(config):
+def get_sweep(config, part="models"):
     replicates = [{"seed": seed} for seed in range(3)]
-    if config.train.steps == PARTS["truncation"]:
+    if part == "truncation":
         return Sweep(variants=LENGTHS, replicates=replicates)
     return Sweep(variants=match_parameters(config, KINDS, to="GRU"), replicates=replicates)

@@ -230,7 +230,7 @@ def call_experiment(path: epath.PathLike, function: Callable[..., T], *arguments
 
 
 def experiment_sweep(module: ModuleType, config: "Config") -> Any:
-    """Returns the result of the experiment's `get_sweep(config)`.
+    """Returns the result of the experiment's `get_sweep(config)` or `get_sweep(config, part)`.
 
     Raises:
       UserError: the experiment has no `get_sweep`, or it fails.
@@ -238,18 +238,37 @@ def experiment_sweep(module: ModuleType, config: "Config") -> Any:
     path, _ = _path_and_part()
     if not callable(getattr(module, "get_sweep", None)):
         raise UserError("The experiment has no get_sweep(config); `train` runs a single config.")
-    return call_experiment(path, module.get_sweep, config)
+    return call_experiment(path, sweep_of, module, config, _part())
 
 
 def experiment_name() -> str:
     """Returns the file name without folder and suffix, and the part: "bai2018-copy_500"."""
-    path, part = _path_and_part()
-    return name_with_part(path.rpartition("/")[2].removesuffix(".py"), part or "")
+    path, _ = _path_and_part()
+    return name_with_part(path.rpartition("/")[2].removesuffix(".py"), _part())
+
+
+def sweep_of(module: ModuleType, config: "Config", part: str = "") -> Any:
+    """Returns the sweep of a part; `get_sweep` gets the part if it has a second parameter."""
+    takes_part = part and len(inspect.signature(module.get_sweep).parameters) > 1
+    return module.get_sweep(config, part) if takes_part else module.get_sweep(config)
 
 
 def name_with_part(experiment: str, part: str | None) -> str:
     """Returns the name of a part of an experiment and of its results: "bai2018-copy_500"."""
     return f"{experiment}-{part}" if part else experiment
+
+
+def _part() -> str:
+    """Returns the part of the experiment that runs; "" if it has none.
+
+    It is the default of `get_config` if `--config` names none.
+    """
+    _, part = _path_and_part()
+    module = experiment_module()
+    if part is not None or not hasattr(module, "PARTS"):
+        return part or ""
+    (first, *_) = inspect.signature(module.get_config).parameters.values()
+    return str(first.default)
 
 
 def _path_and_part() -> tuple[str, str | None]:

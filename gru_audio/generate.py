@@ -2,7 +2,7 @@
 
   python -m gru_audio.generate --workdir runs/samplernn --run GRU-seed0 --seconds 2 --out sounds
   python -m gru_audio.generate --workdir DIR --condition digit=7 --count 8 --seed 1 --out sounds
-  python -m gru_audio.generate --workdir DIR --prefix begun.wav --temperature 0.9 --out sounds
+  python -m gru_audio.generate --workdir DIR --prefix beginning.wav --temperature 0.9 --out sounds
 
 The run must have config.task.name=generation. Sound i of a seed is DIR/SEED-I.wav, with 16 bits at
 the model's rate. It depends on the seed and i only, not on --count. --temperature below 1 makes

@@ -20,7 +20,7 @@ import numpy as np
 from etils import epath
 
 from gru_audio.audio.frontends import FRONTENDS
-from gru_audio.command import add_components, load_experiment, name_with_part
+from gru_audio.command import add_components, load_experiment, name_with_part, sweep_of
 from gru_audio.config import check, differences, flatten
 from gru_audio.data import index
 from gru_audio.data.fields import (
@@ -152,7 +152,7 @@ def _golden(experiment: ModuleType, part: list[str]) -> str:
     base = differences(config)
     lines = [f"{name} = {json.dumps(value)}" for name, value in base.items()]
     if hasattr(experiment, "get_sweep"):
-        groups = group(expand(config, experiment.get_sweep(config)))
+        groups = group(expand(config, sweep_of(experiment, config, *part)))
         for number, of_group in enumerate(groups, 1):
             lines += ["", f"program {number} of {len(groups)}"]
             for run in of_group.runs:

@@ -56,7 +56,7 @@ def show(folder, config, *others):
 @pytest.mark.parametrize(
     ("config", "shown"),
     [
-        ("music.py", "music jsb_chorales True"),
+        ("music.py", "music-jsb_chorales jsb_chorales True"),
         ("music.py:nottingham", "music-nottingham nottingham True"),
         ("speech.py", "speech spoken_digit False"),
     ],

@@ -10,6 +10,7 @@ import scipy.special
 
 from experiments.tables.about_grus import _loss_without_counting
 from gru_audio import experiment_files
+from gru_audio.command import sweep_of
 from gru_audio.config import override
 from gru_audio.data.datasets.polyphonic_music import KEYS
 from gru_audio.data.datasets.synthetic import Counting
@@ -67,7 +68,7 @@ def sizes(name, part, features, outputs, counting):
     config.data.dir = empty_data_sets()
     return {
         variant: model_size(override(config, changes).model, features, outputs, counting)
-        for variant, changes in experiment.get_sweep(config).variants.items()
+        for variant, changes in sweep_of(experiment, config, part).variants.items()
     }
 
 

@@ -33,6 +33,7 @@ from gru_audio.training.checkpoint import Checkpointer
 from gru_audio.training.hyper import hyperparameters, mixing
 from gru_audio.training.loader import LOADERS
 from gru_audio.training.logging import TrainProgress
+from gru_audio.training.loop_state import LoopState
 from gru_audio.training.peaks import WORTHWHILE_SECONDS, peaks_of
 from gru_audio.training.placement import make_placement
 from gru_audio.training.population import Population
@@ -40,7 +41,7 @@ from gru_audio.training.profiling import Profiler
 from gru_audio.training.step import Program
 from gru_audio.training.stopping import Stop, Stopped, catch_signals
 from gru_audio.training.trackers import TrackedRun, Trackers
-from gru_audio.training.trainer import LoopState, Member, train
+from gru_audio.training.trainer import Member, train
 from gru_audio.training.tuning import Tuning
 
 

@@ -24,11 +24,12 @@ from gru_audio.files import read_json, write_atomically
 from gru_audio.platforms import compiling_for
 from gru_audio.settings import UserError
 from gru_audio.sweeps.planning import Plan
+from gru_audio.training.compiled import Compiled
 from gru_audio.training.dry import DryPlacement, LoweredPlacement, abstract_state
 from gru_audio.training.hyper import hyperparameters, mixing
 from gru_audio.training.loader import LOADERS
 from gru_audio.training.peaks import CHIPS, GPUS
-from gru_audio.training.placement import Compiled, make_placement
+from gru_audio.training.placement import make_placement
 
 LOCAL = "local"  # the devices of this machine
 ITERATION_SECONDS = 1e-6  # assumed least time of a loop iteration

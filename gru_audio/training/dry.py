@@ -8,10 +8,11 @@ import jax
 import numpy as np
 
 from gru_audio.audio.normalise import Normalisation
+from gru_audio.training.compiled import Compiled
 from gru_audio.training.cost import cost_of
 from gru_audio.training.loader import Loader
 from gru_audio.training.logging import Elapsed
-from gru_audio.training.placement import Compiled, Kind, Placement
+from gru_audio.training.placement import Kind, Placement
 from gru_audio.training.step import TrainState
 
 Tree = Any  # a pytree of arrays

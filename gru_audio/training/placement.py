@@ -12,7 +12,6 @@ to a single run. On an accelerator they run in one `vmap`, as many at a time as 
 """
 
 import contextlib
-import sys
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -27,6 +26,7 @@ from ml_collections import ConfigDict
 from gru_audio.nn.kernels.choice import choosing
 from gru_audio.platforms import platform
 from gru_audio.settings import UserError
+from gru_audio.training.compiled import Compiled, memory_bytes, with_most_members
 from gru_audio.training.cost import Cost, cost_of
 from gru_audio.training.distributed import device_memory
 from gru_audio.training.logging import Elapsed
@@ -43,29 +43,6 @@ class Kind(Enum):
     SHARED = P()  # the same for all members and devices
     MEMBER = P(MEMBERS)  # one slice per member
     ROWS = P(MEMBERS, DATA)  # member, then rows of the batch
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """A compiled call.
-
-    Attributes:
-      call: the compiled function, a `jax.stages.Compiled`.
-      memory_bytes: memory of arguments, results and temporaries on a device, according to the
-        compiler; None if unknown.
-      vmap_members: members of a device in one `vmap`.
-      cost: operations on a device; of one step, for a call that trains several.
-      compile_time: compilation time, including earlier attempts.
-    """
-
-    call: Any
-    memory_bytes: int | None
-    vmap_members: int = 1
-    cost: Cost = field(default_factory=Cost)
-    compile_time: Elapsed = field(default_factory=Elapsed)
-
-    def __call__(self, *arguments: Tree) -> Tree:
-        return self.call(*arguments)
 
 
 @dataclass
@@ -274,38 +251,18 @@ class Placement:
                 traced = jitted.trace(*arguments)
             options = self.compiler_options | (tuning.compiler_options if tuning else {})
             call = traced.lower().compile(options)
-            return Compiled(call, _memory_bytes(call), vmap_members, cost_of(traced.jaxpr))
+            return Compiled(call, memory_bytes(call), vmap_members, cost_of(traced.jaxpr))
 
         began = Elapsed.now()
         if tuning:
             one = self._jit(function, kinds, result, donate, 1)
             members = self.vmap_members or self.members_of_device
             tuning.measure(lambda: one.trace(*arguments), members, self.compiler_options)
-        call = compiled(self.vmap_members) if self.vmap_members else self._fitting(compiled)
+        if self.vmap_members:
+            call = compiled(self.vmap_members)
+        else:
+            call = with_most_members(compiled, self.members_of_device, self.device_bytes)
         return replace(call, compile_time=Elapsed.now() - began)
-
-    def _fitting(self, compiled: Callable[[int], Compiled]) -> Compiled:
-        """Returns the call with the most members in one `vmap` that fit into memory."""
-        if self.members_of_device == 1:
-            return compiled(1)
-        whole = _if_it_fits(compiled, self.members_of_device)
-        if whole and self._free_bytes(whole) >= 0:
-            return whole
-        one, two = compiled(1), _if_it_fits(compiled, 2)
-        if two is None:
-            return one
-        each = max(1, (two.memory_bytes or 0) - (one.memory_bytes or 0))
-        fitting = 1 + self._free_bytes(one) // each
-        # Only divisors, because `lax.map` would compile a remainder separately.
-        divisors = [n for n in range(1, self.members_of_device) if self.members_of_device % n == 0]
-        for members in sorted((n for n in divisors if 2 < n <= fitting), reverse=True):
-            if best := _if_it_fits(compiled, members):
-                return best
-        return two if 2 in divisors and fitting >= 2 else one
-
-    def _free_bytes(self, call: Compiled) -> int:
-        """Returns the free bytes of a device's memory during a call."""
-        return (self.device_bytes or sys.maxsize) - (call.memory_bytes or 0)
 
     def _jit(self, function, kinds, result, donate, vmap_members):
         """Returns the jitted function of all members and devices."""
@@ -433,24 +390,3 @@ def make_mesh(devices: Sequence[jax.Device], member: int, data: int) -> Mesh:
     ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
     chosen = np.array(ordered[: member * data]).reshape(member, data)
     return Mesh(chosen, (MEMBERS, DATA), axis_types=(AxisType.Auto,) * 2)
-
-
-def _if_it_fits(compiled: Callable[[int], Compiled], members: int) -> Compiled | None:
-    """Returns the call; None if the compiler runs out of memory, as it may on TPUs."""
-    try:
-        return compiled(members)
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        return None
-
-
-def _memory_bytes(compiled) -> int | None:
-    try:
-        sizes = compiled.memory_analysis()
-    except Exception:  # not every backend implements it
-        return None
-    if sizes is None:
-        return None
-    total = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
-    return int(total - sizes.alias_size_in_bytes)

@@ -9,9 +9,9 @@ import pytest
 from jax.experimental import topologies
 
 from gru_audio.settings import UserError
+from gru_audio.training.compiled import Compiled, with_most_members
 from gru_audio.training.placement import (
     MEMBERS,
-    Compiled,
     Kind,
     make_mesh,
     make_placement,
@@ -165,8 +165,7 @@ def test_fewer_members_if_the_compiler_runs_out_of_memory(room, members):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory in hbm.")
         return Compiled(vmap_members, memory_bytes=vmap_members)
 
-    placement = placement_of(12, member=1, vmap_members=0, memory_gb=1.0)
-    assert placement._fitting(compiled).call == members
+    assert with_most_members(compiled, 12, 2**30).call == members
 
 
 def test_other_errors_of_a_compiler_are_raised():
@@ -174,7 +173,7 @@ def test_other_errors_of_a_compiler_are_raised():
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
-        placement_of(12, member=1, vmap_members=0)._fitting(compiled)
+        with_most_members(compiled, 12, None)
 
 
 @pytest.mark.parametrize(("member", "data"), [(3, 1), (2, 3), (8, 1)])

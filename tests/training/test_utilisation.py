@@ -9,9 +9,9 @@ import pytest
 
 from gru_audio.training import peaks
 from gru_audio.training.cost import Cost
+from gru_audio.training.loop_state import LoopState
 from gru_audio.training.peaks import CHIPS, Peaks, chip_of, peaks_of, processor_peaks
 from gru_audio.training.population import Population
-from gru_audio.training.trainer import LoopState
 from gru_audio.training.utilisation import Utilisation
 from tests.tones import fresh, make_loader, tiny
 

@@ -21,8 +21,9 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 
-from gru_audio.nn.equations import Carry, Cell, Matrix, Params, Projections, Values, wide_dtype
-from gru_audio.nn.kernels.blocks import Blocks, in_blocks, padded, product, round_up
+from gru_audio.nn.equations import Carry, Cell, Params, Projections, Values, wide_dtype
+from gru_audio.nn.kernels.blocks import Blocks, in_blocks, padded, round_up
+from gru_audio.nn.kernels.gpu_weights import Resident, Streamed
 from gru_audio.nn.kernels.gradient import Forward
 from gru_audio.settings import UserError
 
@@ -192,9 +193,9 @@ class PallasGpu:
             name: [blocks[name][i] for i in range(len(gates))] for name, gates in loaded.items()
         }
         if resident:
-            return _Resident(values)
+            return Resident(values)
         wide = _streaming(cell, width, dtype, 32, self.rows, self.stages) <= self._memory
-        return _Streamed({**blocks, **values}, min(width, 32 if wide else 16))
+        return Streamed({**blocks, **values}, min(width, 32 if wide else 16))
 
     @property
     def _memory(self) -> int:
@@ -318,67 +319,6 @@ def _streaming(
     """
     buffers = max(1, stages - (rows < 16))
     return _matrices(cell) * chunk * width * jnp.dtype(dtype).itemsize * buffers + rows * width * 4
-
-
-class _Resident(Blocks):
-    """Matrices that are loaded once, before the loop over time."""
-
-    def times(self, matrix: Matrix, value: jax.Array) -> list[jax.Array]:
-        return [_product(value, block) for block in self._refs[matrix.param]]
-
-    def times_transposed(self, matrix: Matrix, gradients: list[jax.Array]) -> jax.Array:
-        blocks = self._refs[matrix.param]
-        first, *rest = map(_product, gradients, blocks)
-        return sum(rest, first)
-
-
-class _Streamed(Blocks):
-    """Matrices that are loaded slice by slice in each step, in a loop that Triton pipelines."""
-
-    def __init__(self, refs: Mapping[str, Any], chunk: int):
-        super().__init__(refs)
-        self._chunk = chunk
-
-    def times(self, matrix: Matrix, value: jax.Array) -> list[jax.Array]:
-        blocks = self._refs[matrix.param]
-
-        def add(i, sums):
-            part, at = self._columns(value, i), pl.ds(i * self._chunk, self._chunk)
-            return [total + _product(part, blocks[gate, :, at]) for gate, total in enumerate(sums)]
-
-        return self._over_slices(add, [jnp.zeros_like(value) for _ in matrix.gates])
-
-    def times_transposed(self, matrix: Matrix, gradients: list[jax.Array]) -> jax.Array:
-        blocks = self._refs[matrix.param]
-
-        def add(i, total):
-            at = pl.ds(i * self._chunk, self._chunk)
-            for gate, gradient in enumerate(gradients):
-                total += _product(self._columns(gradient, i), blocks[gate, :, at])
-            return total
-
-        return self._over_slices(add, jnp.zeros_like(gradients[0]))
-
-    def _over_slices(self, add: Callable[..., Any], start: Any) -> Any:
-        width = jax.tree.leaves(start)[0].shape[-1]
-        return lax.fori_loop(0, width // self._chunk, add, start)
-
-    def _columns(self, value: jax.Array, i: jax.Array) -> jax.Array:
-        """Returns columns ``[i * chunk, (i + 1) * chunk)``.
-
-        Triton cannot slice an array. So the other columns are set to 0 and summed.
-        """
-        slices = value.reshape(len(value), -1, self._chunk)
-        selected = lax.broadcasted_iota(jnp.int32, slices.shape, 1) == i
-        return jnp.where(selected, slices, 0).sum(1)
-
-
-def _product(value: jax.Array, block: jax.Array) -> jax.Array:
-    """Returns ``value @ block^T``, computed as ``(block @ value^T)^T``.
-
-    So hidden units, not examples, fill the 16 or 64 rows of a tensor core's operand.
-    """
-    return product(block, value.astype(block.dtype), 1).T
 
 
 def _matrices(cell: Cell) -> int:
