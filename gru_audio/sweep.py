@@ -97,7 +97,6 @@ def main(_: Sequence[str]) -> int:
     from gru_audio.reports.context import summary
     from gru_audio.reports.write import write_report
     from gru_audio.sweeps.execute import execute
-    from gru_audio.sweeps.forecast import gpus
     from gru_audio.sweeps.planning import plan
     from gru_audio.sweeps.rounds import next_round
     from gru_audio.sweeps.shard import Shard
@@ -109,8 +108,7 @@ def main(_: Sequence[str]) -> int:
     from gru_audio.training.distributed import use_cpu_cores
 
     shard = Shard.parse(_SHARD.value)
-    at_least = -(-config.parallel.data // config.parallel.processes)
-    use_cpu_cores(max([at_least, *map(gpus, _TOPOLOGY.value or ())]))
+    use_cpu_cores(at_least=-(-config.parallel.data // config.parallel.processes))
     distributed.join(config.parallel)
     use_compilation_cache(config.parallel.compilation_cache)
     silence()

@@ -28,8 +28,8 @@ from gru_audio.training.compiled import Compiled
 from gru_audio.training.dry import DryPlacement, LoweredPlacement, abstract_state
 from gru_audio.training.hyper import hyperparameters, mixing
 from gru_audio.training.loader import LOADERS
-from gru_audio.training.peaks import CHIPS, GPUS
-from gru_audio.training.placement import make_placement
+from gru_audio.training.peaks import CHIPS, GPUS, JAX_GPUS
+from gru_audio.training.placement import AbsentGpu, make_placement
 
 LOCAL = "local"  # the devices of this machine
 ITERATION_SECONDS = 1e-6  # assumed least time of a loop iteration
@@ -49,20 +49,20 @@ class Topology:
 
     Attributes:
       name: such as "v5e:4x4" or "h100:8".
-      devices: JAX's devices; for GPUs, as many of this machine's processor.
+      devices: JAX's devices; for GPUs, those that this machine lacks.
       chip: a key of `CHIPS`, or "" if unknown.
       chips: number of chips.
     """
 
     name: str
-    devices: Sequence[jax.Device]
+    devices: Sequence[jax.Device] | Sequence[AbsentGpu]
     chip: str
     chips: int
 
     @property
     def platform(self) -> str:
         """What the programs are compiled for: "cpu", "gpu" or "tpu"."""
-        return "gpu" if self.chip in GPUS else self.devices[0].platform
+        return self.devices[0].platform
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,7 @@ def topology(name: str) -> Topology:
     """Returns the devices of a topology: "local", TPUs such as "v5e:4x4", or GPUs such as "h100:8".
 
     Raises:
-      UserError: the name is wrong, libtpu is missing, or this machine has too few devices to stand
-        for GPUs (see `gpus`).
+      UserError: the name is wrong, or libtpu is missing.
     """
     if name == LOCAL:
         return Topology(name, jax.devices(), "", len(jax.devices()))
@@ -123,13 +122,11 @@ def topology(name: str) -> Topology:
             "v5e:4x4, h100:8."
         )
     if chip in GPUS:
-        count, devices = gpus(name), jax.devices("cpu")
-        if len(devices) < count:
-            raise UserError(
-                f'--topology "{name}" needs {count} devices of the processor to stand for GPUs, '
-                f"and XLA_FLAGS allows {len(devices)}: unset it."
-            )
-        return Topology(name, devices[:count], chip, count)
+        count = name.removeprefix(f"{chip}:")
+        if not re.fullmatch(r"[1-9]\d{0,4}", count):
+            raise UserError(f'--topology "{name}": write a GPU and a number: {chip}:8.')
+        gpus = [AbsentGpu(i, JAX_GPUS[chip]) for i in range(int(count))]
+        return Topology(name, gpus, chip, len(gpus))
     if not importlib.util.find_spec("libtpu"):
         raise UserError('Planning for a TPU needs its compiler: pip install "gru-audio[aot]".')
     # libtpu looks for the TPU of this machine, and warns that it finds none.
@@ -143,20 +140,6 @@ def topology(name: str) -> Topology:
         raise UserError(f'--topology "{name}": {error}') from error
     cores = 1 + max(getattr(device, "core_on_chip", 0) for device in devices)
     return Topology(name, devices, chip, len(devices) // cores)
-
-
-def gpus(name: str) -> int:
-    """Returns the number of GPUs of a topology such as "h100:8"; 0 for other topologies.
-
-    Raises:
-      UserError: there is no such number.
-    """
-    chip, _, count = name.partition(":")
-    if chip not in GPUS:
-        return 0
-    if not re.fullmatch(r"[1-9]\d{0,3}", count):
-        raise UserError(f'--topology "{name}": write a GPU and a number: {chip}:8.')
-    return int(count)
 
 
 def chip_prices(texts: Sequence[str]) -> dict[str, float]:

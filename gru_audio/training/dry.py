@@ -66,10 +66,16 @@ class DryPlacement(Placement):
 
 @dataclass
 class LoweredPlacement(DryPlacement):
-    """Lowers programs for NVIDIA GPUs, on devices of the processor, without compiling them.
+    """Lowers programs for GPUs of `AbsentGpu`, without compiling them.
 
-    All members of a device are in one `vmap`, since it is not known how many fit.
+    All members of a device are in one `vmap`, since it is not known how many fit. `mode` is always
+    "pjit", since pmap takes only devices that exist.
     """
+
+    def __post_init__(self) -> None:
+        self.mode = "pjit"
+        self.deterministic = False  # an option of the compiler
+        super().__post_init__()
 
     def compile(
         self,

@@ -78,6 +78,14 @@ _NAMES = {
     "L4": "l4",
     "T4": "t4",
 }
+# The names that JAX has for GPUs (`device_kind`).
+JAX_GPUS = {
+    "a100": "NVIDIA A100-SXM4-80GB",
+    "h100": "NVIDIA H100 80GB HBM3",
+    "h200": "NVIDIA H200",
+    "l4": "NVIDIA L4",
+    "t4": "Tesla T4",
+}
 
 
 def chip_of(device_kind: str) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
@@ -45,6 +45,16 @@ class Kind(Enum):
     ROWS = P(MEMBERS, DATA)  # member, then rows of the batch
 
 
+@dataclass(frozen=True)
+class AbsentGpu:
+    """A GPU that this machine lacks, with the attributes of `jax.Device` that placements use."""
+
+    id: int
+    device_kind: str
+    platform: str = "gpu"
+    process_index: int = 0
+
+
 @dataclass
 class Placement:
     """The members of a group on a mesh of devices, and the calls compiled for them.
@@ -63,7 +73,7 @@ class Placement:
     """
 
     mode: str
-    mesh: Mesh
+    mesh: Mesh | AbstractMesh
     members: int
     vmap_members: int = 1
     device_bytes: int | None = None
@@ -330,7 +340,7 @@ class Placement:
 def make_placement(
     parallel: ConfigDict,
     members: int,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[jax.Device] | Sequence[AbsentGpu] | None = None,
     make: type[Placement] = Placement,
 ) -> Placement:
     """Chooses the devices of a group: `parallel.data` devices share a batch.
@@ -366,8 +376,8 @@ def make_placement(
             f"there are {len(devices)}."
         )
     mesh = make_mesh(devices, member, data)
-    idle = set(range(hosts)) - {device.process_index for device in mesh.devices.flat}
-    if idle:
+    used = {device.process_index for device in mesh.devices.flat} if hosts > 1 else {0}
+    if idle := set(range(hosts)) - used:
         raise UserError(
             f"config.parallel.member={member} x data={data} leaves process {min(idle)} of "
             f"{hosts} without a device: every process needs one."
@@ -381,7 +391,9 @@ def make_placement(
     return make(parallel.mode, mesh, members, vmap_members, memory, deterministic)
 
 
-def make_mesh(devices: Sequence[jax.Device], member: int, data: int) -> Mesh:
+def make_mesh(
+    devices: Sequence[jax.Device] | Sequence[AbsentGpu], member: int, data: int
+) -> Mesh | AbstractMesh:
     """Returns a mesh (member, data) of the first devices, ordered by process.
 
     `jax.make_mesh` follows the torus of a TPU. It mixes the devices of several processes, but each
@@ -389,4 +401,9 @@ def make_mesh(devices: Sequence[jax.Device], member: int, data: int) -> Mesh:
     """
     ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
     chosen = np.array(ordered[: member * data]).reshape(member, data)
-    return Mesh(chosen, (MEMBERS, DATA), axis_types=(AxisType.Auto,) * 2)
+    names, first = (MEMBERS, DATA), chosen[0, 0]
+    types = (AxisType.Auto,) * len(names)
+    if isinstance(first, jax.Device):
+        return Mesh(chosen, names, types)
+    absent = AbstractDevice(first.device_kind, None, first.platform)
+    return AbstractMesh(chosen.shape, names, types, abstract_device=absent)

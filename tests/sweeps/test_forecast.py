@@ -87,16 +87,22 @@ def test_the_command(environment, tmp_path):
 
 
 def test_numbers_of_gpus():
-    assert [forecast.gpus(name) for name in ("h100:8", "v5e:2x2", "local")] == [8, 0, 0]
+    assert forecast.topology("h100:4096").chips == 4096
     for name in ("h100", "h100:", "h100:0", "h100:2x2"):
         with pytest.raises(UserError, match="h100:8"):
             forecast.topology(name)
-    with pytest.raises(UserError, match="stand for GPUs"):
-        forecast.topology("h100:4096")
 
 
-def test_a_plan_for_gpus_names_their_kernels(data_dir, tmp_path):
-    changes = {"parallel.data": 2, "model.implementation": "pallas_gpu", "model.hidden": 16}
+# JAX 0.12 announces that Pallas' way to Triton will be removed.
+@pytest.mark.filterwarnings("ignore:The Pallas Triton backend:DeprecationWarning")
+@pytest.mark.parametrize("mode", ["pjit", "pmap"])
+def test_a_plan_for_gpus_names_their_kernels(mode, data_dir, tmp_path):
+    changes = {
+        "parallel.mode": mode,
+        "parallel.data": 2,
+        "model.implementation": "pallas_gpu",
+        "model.hidden": 16,
+    }
     found = of_one(planned(data_dir, changes, replicates=1), "h100:2", tmp_path)
     assert found.memory_bytes is None and found.bytes == 0 and not found.error
     assert found.collectives["all-reduce"] >= 1
