@@ -15,6 +15,7 @@ from tests.commands import (
     run,
     write_experiment,
 )
+from tests.inference.test_generator import SOUND
 from tests.rolls import NEXT_STEP
 from tests.songs import SONGS
 
@@ -30,6 +31,7 @@ OF_EVENTS = (
     "**NOISE, 'data.background': '', 'augment.background': 0.0, 'augment.mixup': 0.0, "
     f"**{dict(SONGS)}, {OFTEN}"
 )
+OF_SAMPLES = f"**{SOUND}, 'model.dropout': 0.2, 'train.ema_decay': 0.9, {OFTEN}"
 
 
 @pytest.mark.reliability
@@ -39,8 +41,9 @@ OF_EVENTS = (
         ("a sweep", OF_SOUND, 50),
         ("a sweep on piano rolls", OF_FRAMES, 10),
         ("a sweep on sound events", OF_EVENTS, 10),
+        ("a sweep on samples of sound", OF_SAMPLES, 10),
     ],
-    ids=["sound", "frames", "events"],
+    ids=["sound", "frames", "events", "samples"],
 )
 @pytest.mark.usefixtures("rolls", "songs")
 def test_killed_again_and_again_and_resumed_to_the_same_bits(
