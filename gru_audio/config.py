@@ -338,7 +338,12 @@ def check(config: Config) -> None:
             if spec.parse is not None:
                 spec.parse(section[key])
     Augmentation(**config.augment)
-    parts = config.parallel.data * config.train.grad_accumulation
+    if not config.parallel.data and config.parallel.coordinator:
+        raise UserError(
+            "config.parallel.data=0 measures in one process only: set the number of devices that "
+            "share a batch."
+        )
+    parts = (config.parallel.data or 1) * config.train.grad_accumulation
     if config.train.batch_size % parts:
         raise UserError(
             f"config.train.batch_size={config.train.batch_size} must be a multiple of "

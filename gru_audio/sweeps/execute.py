@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gru_audio.config import flatten, settings_in
+from gru_audio.config import flatten, override, settings_in
 from gru_audio.data.split import ROLES, SCORED
 from gru_audio.files import refusal, write_atomically
 from gru_audio.inference.trained_model import TrainedModel
@@ -28,10 +28,10 @@ from gru_audio.sweeps.workdir import Workdir, identity
 from gru_audio.tasks import target_field
 from gru_audio.tasks.metrics import measure, metrics_of, selected
 from gru_audio.tasks.task import decoded
-from gru_audio.training import distributed, logging
+from gru_audio.training import distributed, logging, sharing
 from gru_audio.training.checkpoint import Checkpointer
 from gru_audio.training.hyper import hyperparameters, mixing
-from gru_audio.training.loader import LOADERS
+from gru_audio.training.loader import LOADERS, Loader
 from gru_audio.training.logging import TrainProgress
 from gru_audio.training.loop_state import LoopState
 from gru_audio.training.peaks import WORTHWHILE_SECONDS, peaks_of
@@ -119,16 +119,26 @@ def train_group(
     with contextlib.closing(trackers), _reported(checkpointer, group, planned.shard, stop):
         with progress:
             progress.say(f"{title}: reading data, compiling")
-            loader = LOADERS[config.data.loader](
-                program=program,
-                placement=replace(
-                    make_placement(config.parallel, len(configs)), tuning=Tuning(progress.say)
-                ),
-                data=data,
-                mixing=mixing(hyper),
-                max_steps=max(c.train.steps for c in configs),
-                threads=config.data.workers,
-            )
+
+            def make(devices: int) -> Loader:
+                parallel = override(config, {"parallel.data": devices}).parallel
+                return LOADERS[config.data.loader](
+                    program=program,
+                    placement=replace(
+                        make_placement(parallel, len(configs)), tuning=Tuning(progress.say)
+                    ),
+                    data=data,
+                    mixing=mixing(hyper),
+                    max_steps=max(c.train.steps for c in configs),
+                    threads=config.data.workers,
+                )
+
+            if config.parallel.data:
+                loader = make(config.parallel.data)
+            else:
+                counts = sharing.candidates(config, len(configs))
+                kept = directory / "shared_batch.json"
+                loader = sharing.choose(counts, make, hyper, kept, progress.say)
             state = loader.initial_state(hyper, planned.starts[index])
             population = Population(loader, state, config.parallel.shrink_gain)
             prune = competition.pruned if competition else None
@@ -301,6 +311,7 @@ def _finish(
             **utilisation.asdict(),  # of the whole program
             "compile_seconds": population.compile_time.wall,
             "members": len(group.runs),
+            "batch_devices": population.batch_devices,
             "recurrences": loop.recurrences,
             "peak_memory_bytes": max(loop.memory_bytes, population.memory_bytes),
             "environment": planned.description["environment"],

@@ -343,7 +343,7 @@ def make_placement(
     devices: Sequence[jax.Device] | Sequence[AbsentGpu] | None = None,
     make: type[Placement] = Placement,
 ) -> Placement:
-    """Chooses the devices of a group: `parallel.data` devices share a batch.
+    """Chooses the devices of a group: `parallel.data` devices share a batch; one, if it is 0.
 
     The other mesh axis divides the members.
 
@@ -358,7 +358,7 @@ def make_placement(
     """
     memory = None if devices else device_memory()
     devices = devices or jax.devices()
-    data, hosts = parallel.data, len({device.process_index for device in devices})
+    data, hosts = parallel.data or 1, len({device.process_index for device in devices})
     if data > len(devices):
         raise UserError(f"config.parallel.data={data}, but there are {len(devices)} devices.")
     if parallel.mode == "pmap" and hosts > 1:

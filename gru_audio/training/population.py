@@ -76,6 +76,11 @@ class Population:
         return self._whole.placement.devices
 
     @property
+    def batch_devices(self) -> int:
+        """Number of devices that share a batch."""
+        return self._whole.placement.data_devices
+
+    @property
     def size(self) -> int:
         """Number of members on the devices."""
         return len(self._here)

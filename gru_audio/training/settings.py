@@ -121,7 +121,13 @@ class ParallelSettings:
         machine=True,
         doc="How JAX divides a program over devices.",
     )
-    data: int = setting(1, low=1, high=2**20, machine=True, doc="Devices that share a batch.")
+    data: int = setting(
+        1,
+        low=0,
+        high=2**20,
+        machine=True,
+        doc="Devices that share a batch; 0: one, or for a lone run several if that is faster.",
+    )
     member: int = setting(
         0,
         low=0,
