@@ -1,7 +1,8 @@
 """A training step of a GRU and an LSTM classifier, against the same step in eager PyTorch.
 
-Measures the size of the config and a larger one, from features and from sound. Both contestants
-have the same initial weights and train on one batch repeatedly, without random numbers.
+Measures the size of the config and a larger one, from features and from sound. All contestants
+have the same initial weights and train on one batch repeatedly, without random numbers. Where there
+are several devices, another contestant shares the batch over them (`config.parallel.data`).
 """
 
 import importlib.util
@@ -20,7 +21,7 @@ from gru_audio.training.placement import Kind
 from gru_audio.training.step import TrainState
 from gru_audio.training.tuning import Tuning
 
-OURS, PEER = "gru_audio", "PyTorch"
+OURS, SHARED, PEER = "gru_audio", "gru_audio, shared batch", "PyTorch"
 LARGER = {"model.hidden": 256, "train.batch_size": 64}
 CELLS = ("gru", "lstm")
 SAME_LOSS = 1e-4
@@ -48,14 +49,19 @@ def measure(
     for config in (options.config, override(options.config, dict(larger)))[: 1 + bool(larger)]:
         for cell in cells:
             alike = override(plain(config), {"model.cell": cell})
-            setting = make_setting(alike, source, tuning=Tuning(say))
+            settings = {OURS: make_setting(alike, source, tuning=Tuning(say))}
+            if jax.device_count() > 1 and not alike.train.batch_size % jax.device_count():
+                shared = {"parallel.data": jax.device_count()}
+                settings[SHARED] = make_setting(alike, source, shared, tuning=Tuning(say))
             size = f"{cell}, hidden {config.model.hidden}, batch {config.train.batch_size}"
             for start in ("features", "sound"):
-                yield from _compete(setting, options.seconds, start, f"{size}, from {start}")
+                yield from _compete(settings, options.seconds, start, f"{size}, from {start}")
 
 
-def _compete(setting: Setting, seconds: float, start: str, name: str) -> Iterator[Row]:
-    """Times our step and PyTorch's.
+def _compete(
+    settings: Mapping[str, Setting], seconds: float, start: str, name: str
+) -> Iterator[Row]:
+    """Times our steps and PyTorch's.
 
     Raises:
       RuntimeError: the losses before the first update differ by more than `SAME_LOSS`.
@@ -63,15 +69,14 @@ def _compete(setting: Setting, seconds: float, start: str, name: str) -> Iterato
     from benchmarks.pytorch import training_steps
 
     say(name)
+    setting = settings[OURS]
     stacked, state = setting.start()
     raw, frames = jax.device_get(jax.jit(setting.program.features)(first(stacked)))
     features = np.asarray(first(jax.device_get(state)).normalisation(raw))
-    ours, compile_seconds = our_step(
-        setting,
-        state,
-        (stacked, features[None], frames[None]) if start == "features" else (stacked,),
-    )
-    steps = {OURS: ours} | training_steps(setting, features if start == "features" else None)
+    arguments = (stacked, features[None], frames[None]) if start == "features" else (stacked,)
+    compiled = {who: our_step(its, its.start()[1], arguments) for who, its in settings.items()}
+    steps = {who: step for who, (step, _) in compiled.items()}
+    steps |= training_steps(setting, features if start == "features" else None)
     losses = {contestant: step() for contestant, step in steps.items()}
     difference = max(losses.values()) - min(losses.values())
     if not difference <= SAME_LOSS:
@@ -81,7 +86,7 @@ def _compete(setting: Setting, seconds: float, start: str, name: str) -> Iterato
         "mean_valid_frames": float(np.mean(frames)),
         "threads": cores(),
         "loss_difference": difference,
-        "compile_seconds": compile_seconds,
+        "compile_seconds": compiled[OURS][1],
     }
     makers = {name: stepping(step, _TURN_STEPS) for name, step in steps.items()}
     for row in compete(makers, seconds, [PEER]):
