@@ -7,7 +7,7 @@ loaders follow the same plan and give the same results.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -321,32 +321,36 @@ class StreamedLoader(Loader):
         )
         places = self._rows_of_devices().reshape(-1)[rows]
         self._reader = data.reader(self._read, places, self.mixing)
-        self._next: tuple[int, Iterator] = (-1, iter(()))
+        self._batches: Iterator = iter(())
+        self._step, self._batch = -1, cast(Any, None)  # the next step, whose batch is ready
 
     def train(self, state, alive, start, stop):
-        if self._next[0] != start:
-            self._next = (start, self._steps(start))
-        steps = self._next[1]
-        buckets, read = next(steps)
-        self._next = (stop, steps)
-        held = jax.tree.map(lambda a: a[self._held], read)
-        batch, mixed = self.placement.put_local(held, self.data.plan.batch_size)
-        alike = bool((buckets == buckets[0]).all())
-        own = None if alike else self.placement.put(self.placement.pad(buckets), Kind.MEMBER)
-        arguments = (state, self._mask(alive), batch, mixed, own)
+        if self._step != start:
+            self._batches = self._batches_from(start)
+            self._batch = next(self._batches)
+        batch, mixed, bucket = self._batch
+        arguments = (state, self._mask(alive), batch, mixed, bucket)
         kinds = (Kind.MEMBER, Kind.MEMBER, Kind.ROWS, Kind.ROWS, Kind.MEMBER)
-        key = ("train", batch.signal.shape, alike)
+        key = ("train", batch.signal.shape, bucket is None)
         state, metrics = self.placement.run(
             key, self._one_step, arguments, kinds, Kind.MEMBER, donate=(0,), tuned=True
         )
+        # The host reads and puts the next batch while the devices compute.
+        self._step, self._batch = stop, next(self._batches, None)
         return state, {k: v[:, None] for k, v in self.placement.fetch(metrics).items()}
 
-    def _steps(self, start: int) -> Iterator[tuple[np.ndarray, tuple[Batch, Mixed]]]:
-        """Yields for each step all members' buckets, and batches padded to the longest of them."""
+    def _batches_from(self, start: int) -> Iterator[tuple[Batch, Mixed, jax.Array | None]]:
+        """Yields for each step a batch, what is mixed in, and the buckets if members differ."""
         buckets, visits = self.data.schedule(start, self.max_steps)
         padded = np.array(self.data.plan.padded)[buckets.max(axis=0)]
         own = buckets[self._read], visits[self._read]
-        return zip(buckets.T, self._reader.stream(*own, padded, self.threads), strict=False)
+        batches = self._reader.stream(*own, padded, self.threads)
+        for of_members, read in zip(buckets.T, batches, strict=False):
+            held = jax.tree.map(lambda a: a[self._held], read)
+            batch, mixed = self.placement.put_local(held, self.data.plan.batch_size)
+            alike = bool((of_members == of_members[0]).all())
+            of_members = self.placement.pad(of_members)
+            yield batch, mixed, None if alike else self.placement.put(of_members, Kind.MEMBER)
 
     def _one_step(self, state, alive, batch, mixed, bucket):
         """Trains one member for one step. `bucket` is None if the batch has its padded length."""
@@ -367,10 +371,9 @@ class StreamedLoader(Loader):
             gradients = jax.lax.switch(max_over_members(bucket), at_lengths, state, keys)
             return self.program.update(state, gradients)
 
-        def skip(state):
-            return state, {name: jnp.zeros(()) for name in METRICS}
-
-        return jax.lax.cond(alive & ~self.program.frozen(state), run, skip, state)
+        skipped = {name: jnp.zeros(()) for name in METRICS}
+        active = alive & ~self.program.frozen(state)
+        return jax.lax.cond(active, run, lambda state: (state, skipped), state)
 
     def _score_chunk(self, weights, normalisation, bucket, ids):
         rows = ids.shape[1]
@@ -379,12 +382,10 @@ class StreamedLoader(Loader):
         read, places = np.unique(own, return_inverse=True)
         clips = self._centred(read, self.data.plan.evaluated[bucket])
         held = jax.tree.map(lambda a: a[places.reshape(own.shape)], clips)
-        batch = self.placement.put_local(held, rows)
-        arguments = (weights, normalisation, batch)
+        arguments = (weights, normalisation, self.placement.put_local(held, rows))
         kinds = (Kind.MEMBER, Kind.MEMBER, Kind.ROWS)
-        scores = self.placement.run(
-            ("score", bucket), self.program.score, arguments, kinds, Kind.ROWS
-        )
+        key = ("score", bucket)
+        scores = self.placement.run(key, self.program.score, arguments, kinds, Kind.ROWS)
         return self.placement.fetch(scores)
 
 
