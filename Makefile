@@ -13,7 +13,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help quickstart test test-fast reliability test-slurm accelerators lint docs install clean
+.PHONY: help quickstart test test-fast test-thorough reliability test-slurm accelerators lint docs install clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 20
@@ -27,9 +27,13 @@ quickstart: $(VENV)/.with-demo  ## train GRUs and LSTMs on synthetic speech and 
 test: $(VENV)/.with-demo $(VENV)/.with-test  ## run the tests (PYTEST_FLAGS: what else to tell pytest)
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
+test-thorough: $(VENV)/.with-demo $(VENV)/.with-test  ## run the longer tests, which the CI runs too
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder \
+	    -m 'thorough and not reliability and not slurm' $(PYTEST_FLAGS)
+
 test-fast: $(VENV)/.with-demo $(VENV)/.with-test  ## run the tests that start no command: about half of the time
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder \
-	    -m 'not commands and not reliability and not slurm' $(PYTEST_FLAGS)
+	    -m 'not commands and not reliability and not slurm and not thorough' $(PYTEST_FLAGS)
 
 reliability: $(VENV)/.with-demo $(VENV)/.with-test  ## run the fault tests (kills, damage, full disks); print their table
 	$(BIN)/python -m pytest -m reliability $(PYTEST_FLAGS)

@@ -42,15 +42,39 @@ QUICKLY_COMPILED = [  # folders and modules of tests whose programs compute litt
     HERE / "training" / "test_tuning.py",
     HERE / "training" / "test_vmapped.py",
 ]
-assert all(path.exists() for path in QUICKLY_COMPILED)
+THOROUGH = [  # folders and modules that take minutes and test what few changes touch
+    HERE / "benchmarks",
+    HERE / "data" / "datasets" / "test_strangers.py",
+    HERE / "inference" / "test_stream_stages.py",
+    HERE / "inference" / "test_windows.py",
+    HERE / "nn" / "test_long_memory.py",
+    HERE / "nn" / "test_remat.py",
+    HERE / "test_accelerators.py",
+    HERE / "test_install.py",
+    HERE / "test_music.py",
+    HERE / "test_notebooks.py",
+    HERE / "test_own_components.py",
+    HERE / "test_processes.py",
+    HERE / "test_search.py",
+    HERE / "test_tagging.py",
+    HERE / "test_trackers.py",
+    HERE / "test_transcripts.py",
+    HERE / "training" / "test_compilation.py",
+    HERE / "training" / "test_grace.py",
+    HERE / "training" / "test_sharing.py",
+    HERE / "training" / "test_tuning.py",
+]
+assert all(path.exists() for path in QUICKLY_COMPILED + THOROUGH)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by markers
 def pytest_collection_modifyitems(items):
-    """Marks the tests that run real commands, and puts them first because they take longest."""
+    """Marks the tests by folder and module, and puts those of commands first: they take longest."""
     for item in items:
         if item.path.parent in (HERE, HERE / "launch", HERE / "reliability"):
             item.add_marker(pytest.mark.commands)
+        if any(item.path.is_relative_to(path) for path in THOROUGH):
+            item.add_marker(pytest.mark.thorough)
     items.sort(key=lambda item: item.path.parent != HERE)
 
 
