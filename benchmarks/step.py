@@ -16,6 +16,7 @@ import numpy as np
 from benchmarks.experiment import Setting, first, make_setting, plain, source_of
 from benchmarks.harness import Options, Row, compete, cores, judged, say, stepping
 from gru_audio.config import override
+from gru_audio.data.resident import Batch
 from gru_audio.settings import UserError
 from gru_audio.training.placement import Kind
 from gru_audio.training.step import TrainState
@@ -53,13 +54,19 @@ def measure(
             if jax.device_count() > 1 and not alike.train.batch_size % jax.device_count():
                 shared = {"parallel.data": jax.device_count()}
                 settings[SHARED] = make_setting(alike, source, shared, tuning=Tuning(say))
+            starts = {who: its.start() for who, its in settings.items()}
             size = f"{cell}, hidden {config.model.hidden}, batch {config.train.batch_size}"
             for start in ("features", "sound"):
-                yield from _compete(settings, options.seconds, start, f"{size}, from {start}")
+                name = f"{size}, from {start}"
+                yield from _compete(settings, starts, options.seconds, start, name)
 
 
 def _compete(
-    settings: Mapping[str, Setting], seconds: float, start: str, name: str
+    settings: Mapping[str, Setting],
+    starts: Mapping[str, tuple[Batch, TrainState]],
+    seconds: float,
+    start: str,
+    name: str,
 ) -> Iterator[Row]:
     """Times our steps and PyTorch's.
 
@@ -69,12 +76,11 @@ def _compete(
     from benchmarks.pytorch import training_steps
 
     say(name)
-    setting = settings[OURS]
-    stacked, state = setting.start()
+    setting, (stacked, state) = settings[OURS], starts[OURS]
     raw, frames = jax.device_get(jax.jit(setting.program.features)(first(stacked)))
     features = np.asarray(first(jax.device_get(state)).normalisation(raw))
     arguments = (stacked, features[None], frames[None]) if start == "features" else (stacked,)
-    compiled = {who: our_step(its, its.start()[1], arguments) for who, its in settings.items()}
+    compiled = {who: our_step(its, starts[who][1], arguments) for who, its in settings.items()}
     steps = {who: step for who, (step, _) in compiled.items()}
     steps |= training_steps(setting, features if start == "features" else None)
     losses = {contestant: step() for contestant, step in steps.items()}
