@@ -91,7 +91,13 @@ flags.register_multi_flags_validator(
 def main(_: Sequence[str]) -> int:
     if _STATUS.value:
         return _status(epath.Path(_STATUS.value))
+    if _WORKDIR.value:
+        command.output_folder("workdir", _WORKDIR.value)
     config = command.config()
+    command.check_data(config)
+    from gru_audio.sweeps.shard import Shard
+
+    shard = Shard.parse(_SHARD.value)
 
     # These imports take seconds: help, the status and errors in the config do not wait for them.
     from gru_audio.reports.context import summary
@@ -99,7 +105,6 @@ def main(_: Sequence[str]) -> int:
     from gru_audio.sweeps.execute import execute
     from gru_audio.sweeps.planning import plan
     from gru_audio.sweeps.rounds import next_round
-    from gru_audio.sweeps.shard import Shard
     from gru_audio.sweeps.sweep import Sweep
     from gru_audio.sweeps.workdir import Workdir
     from gru_audio.training import distributed
@@ -107,7 +112,6 @@ def main(_: Sequence[str]) -> int:
     from gru_audio.training.compilation import use_compilation_cache
     from gru_audio.training.distributed import use_cpu_cores
 
-    shard = Shard.parse(_SHARD.value)
     use_cpu_cores(at_least=-(-config.parallel.data // config.parallel.processes))
     distributed.join(config.parallel)
     use_compilation_cache(config.parallel.compilation_cache)
