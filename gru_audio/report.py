@@ -64,12 +64,13 @@ def main(_: Sequence[str]) -> None:
 
     # These imports take seconds: --help does not wait for them.
     from gru_audio.reports.context import summary
-    from gru_audio.reports.overview import write_overview
     from gru_audio.reports.write import write_figures, write_report
     from gru_audio.training.compilation import use_compilation_cache
 
     use_compilation_cache()
     if _ALL.value:
+        from gru_audio.reports.overview import write_overview
+
         print(f"Report: {write_overview(_ALL.value, _OUTPUT.value)}")
         return
     page, comparison = write_report(_WORKDIR.value, _OUTPUT.value, _METRIC.value, _JUDGE.value)

@@ -100,8 +100,6 @@ def main(_: Sequence[str]) -> int:
     shard = Shard.parse(_SHARD.value)
 
     # These imports take seconds: help, the status and errors in the config do not wait for them.
-    from gru_audio.reports.context import summary
-    from gru_audio.reports.write import write_report
     from gru_audio.sweeps.execute import execute
     from gru_audio.sweeps.planning import plan
     from gru_audio.sweeps.rounds import next_round
@@ -137,6 +135,9 @@ def main(_: Sequence[str]) -> int:
         following = next_round(planned, workdir)
     if not distributed.first():
         return 1 if failed else 0
+    from gru_audio.reports.context import summary
+    from gru_audio.reports.write import write_report
+
     page, comparison = write_report(workdir.root)
     for line in summary(comparison):
         print(line)
@@ -241,7 +242,9 @@ def _show_commands(planned: "Plan", data_set: str) -> None:
             shards = sum(len(groups) for groups in planned.shards)
         found = commands(sys.argv[1:], data_set.replace("tfds_", "tfds:", 1), topology, shards)
         places |= {f"{place}, {topology}" if topology else place: c for place, c in found.items()}
-    print("To launch it (see launch/README.md; replace words in capitals):")
+    print(
+        "To launch it elsewhere, in a checkout (see launch/README.md; replace words in capitals):"
+    )
     for place, line in places.items():
         print(f"\n{place}\n  {line}")
 
