@@ -242,9 +242,7 @@ def _show_commands(planned: "Plan", data_set: str) -> None:
             shards = sum(len(groups) for groups in planned.shards)
         found = commands(sys.argv[1:], data_set.replace("tfds_", "tfds:", 1), topology, shards)
         places |= {f"{place}, {topology}" if topology else place: c for place, c in found.items()}
-    print(
-        "To launch it elsewhere, in a checkout (see launch/README.md; replace words in capitals):"
-    )
+    print("To launch it from a checkout (see launch/README.md; replace words in capitals):")
     for place, line in places.items():
         print(f"\n{place}\n  {line}")
 

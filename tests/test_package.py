@@ -298,6 +298,20 @@ def test_a_wrong_config_is_told_without_what_reads_data_and_writes_reports(flag,
     assert not imported & HEAVY - OF_CONFIG
 
 
+@pytest.mark.parametrize(
+    ("module", "unused"),
+    [
+        ("inference.trained_model", {"grain", "matplotlib", "sklearn", "tensorboard"}),
+        ("sweeps.execute", {"grain", "matplotlib", "sklearn", "tensorflow_datasets"}),
+        ("reports.write", {"grain", "sklearn", "tensorboard", "tensorflow_datasets"}),
+    ],
+)
+def test_what_a_command_does_not_use_is_not_imported(module, unused):
+    shown, imported = show("-c", f"import gru_audio.{module}")
+    assert shown.returncode == 0
+    assert not imported & unused
+
+
 def test_the_commands_are_listed():
     for arguments in ((), ("--help",)):
         shown, imported = show("-m", "gru_audio", *arguments)
