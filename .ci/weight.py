@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from packaging.requirements import Requirement
 
 PROJECT = "gru-audio"
+LARGEST = 15
 
 
 @functools.cache
@@ -60,6 +61,9 @@ def main(extras: Iterable[str]) -> None:
         rows.append((sum(map(megabytes, alone)), megabytes(one.name), one.name))
     for alone_size, own, name in sorted(rows, reverse=True):
         print(f"{alone_size:7.1f} {own:7.1f}  {name}")
+    print(f"The {LARGEST} largest packages, with those that others need")
+    for name in sorted(every, key=megabytes, reverse=True)[:LARGEST]:
+        print(f"{megabytes(name):15.1f}  {name}")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,12 @@ _NO_CONFIG = (
     "values, and return it."
 )
 _LONGEST = 300  # characters of an error message in one line
+# Messages of absl about flags, and what replaces them.
+_CLEARER = (
+    (r"^flags .*: ", ""),  # the values of all flags of a check
+    (r"^flag (--.*): invalid literal for int\(\).*", r"\1 must be a whole number."),
+    (r"^flag (--.*): could not convert string to float.*", r"\1 must be a number."),
+)
 
 # Tables that may be extended.
 _TABLES = {"CELLS", "FRONTENDS", "METRICS", "MODELS", "POOLINGS", "TASKS", "TRACKERS"}
@@ -127,7 +133,8 @@ def config() -> "Config":
     if not callable(get_config):
         raise UserError(f"{path} has no get_config() that returns the config of the experiment.")
     if part is not None and not inspect.signature(get_config).parameters:
-        raise UserError("This experiment has no parts: name it by --config FILE alone.")
+        whole = str(flags.FLAGS["config"].value).partition(":")[0]
+        raise UserError(f"This experiment has no parts: pass --config {whole}.")
 
     # This import takes a second: --help and unknown experiments do not wait for it.
     from gru_audio.config import Config, check, describe, override
@@ -141,6 +148,30 @@ def config() -> "Config":
         sys.exit(0)
     check(result)
     return result
+
+
+def check_data(config: "Config") -> None:
+    """Checks the data set of a config, before imports that take seconds.
+
+    Raises:
+      UserError: the data set is not prepared, or has no field of the name `data.target`.
+    """
+    from gru_audio.data.source import open_source
+
+    open_source(config.data.name, config.data.dir).field(config.data.target)
+
+
+def output_folder(flag: str, path: str) -> epath.Path:
+    """Returns the folder that a flag names, which need not exist.
+
+    Raises:
+      UserError: it is a file, or lies in a file.
+    """
+    folder = epath.Path(path).expanduser()
+    for place in (folder, *folder.parents):
+        if "://" not in str(path) and place.exists() and not place.is_dir():
+            raise UserError(f"--{flag}={path}: {place} is a file. Name a folder.")
+    return folder
 
 
 def experiment_module() -> ModuleType:
@@ -289,8 +320,24 @@ def _parse(arguments: Sequence[str]) -> list[str]:
     except BrokenPipeError:  # --help | head
         sys.exit(_reader_has_ended())
     except (flags.Error, UserError) as error:
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+        print(f"error: {_flag_error(error)}", file=sys.stderr)
         sys.exit(2)
+
+
+def _flag_error(error: Exception) -> str:
+    """Returns an error of the flags in one line that says what to type."""
+    if isinstance(error, flags.UnrecognizedFlagError):
+        name, close = error.flagname, re.search(r"Did you mean: (\S+)", str(error))
+        if "." in name and "config" in flags.FLAGS:
+            return f"Unknown flag --{name}. A key of the config is set by --config.{name}=VALUE."
+        hint = f" Did you mean --{close[1]}?" if close else ""
+        return f"Unknown flag --{name}.{hint} --help lists the flags."
+    if missing := re.findall(r"Flag (--\S+) must have a value", str(error)):
+        return f"Pass {' and '.join(missing)}; --help explains the flags."
+    lines = str(error).splitlines()
+    for pattern, clearer in _CLEARER:
+        lines = [re.sub(pattern, clearer, line) for line in lines]
+    return _shortened(" ".join(lines))
 
 
 def _without_overrides(arguments: list[str]) -> list[str]:
@@ -335,6 +382,10 @@ def _same_file(name: str | None, path: epath.PathLike) -> bool:
 
 def _one_line(error: BaseException) -> str:
     """Returns an error's message without line breaks, shortened to `_LONGEST` characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    half = _LONGEST // 2
+    return _shortened(str(error) or type(error).__name__)
+
+
+def _shortened(text: str) -> str:
+    """Returns a text without line breaks, shortened to `_LONGEST` characters."""
+    text, half = " ".join(text.split()), _LONGEST // 2
     return text if len(text) <= _LONGEST else f"{text[:half]} ... {text[-half:]}"

@@ -137,7 +137,7 @@ class Section(ConfigDict):
         try:
             value = spec.read(value) if typed else spec.cast(value)
         except TypeError as error:
-            raise TypeError(f"Config key {name}: {error}") from error
+            raise TypeError(f"config.{name}: {error} The default is {spec.default}.") from error
         if spec.choices is not None and value not in spec.choices:
             raise UnknownChoice(
                 f'config.{name}="{value}" is unknown.{nearest(value, spec.choices)}'

@@ -34,6 +34,7 @@ from gru_audio.data.fields import Values, take
 from gru_audio.data.split import ROLES, select
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError, nearest
+from gru_audio.sweeps.layout import Layout
 from gru_audio.text import ngram as ngrams
 from gru_audio.text.beam import WIDTH, BeamSearch, tune
 from gru_audio.text.ngram import Ngram
@@ -66,15 +67,16 @@ _OF_TEXT = ("beam", "lm", "save_lm", "lexicon")  # flags
 
 
 def main(_: Sequence[str]) -> None:
+    folder = Layout(_WORKDIR.value).find_model(_RUN.value)
+
     # These imports take seconds: --help does not wait for them.
     from gru_audio.data.source import open_source
     from gru_audio.inference.trained_model import TrainedModel
-    from gru_audio.sweeps.workdir import Workdir
     from gru_audio.tasks.metrics import Predictions, measure, metrics_of
     from gru_audio.training.compilation import use_compilation_cache
 
     use_compilation_cache()
-    trained = TrainedModel.load(Workdir(_WORKDIR.value).find_model(_RUN.value))
+    trained = TrainedModel.load(folder)
     config = trained.config
     source = open_source(_DATA.value or config.data.name, _DATA_DIR.value or config.data.dir)
     if source.signal.rate != trained.signal.rate:

@@ -33,6 +33,8 @@ def find(name: epath.PathLike) -> str:
         return str(_folder() / f"{name}{_SUFFIX}")
     if Path(f"{name}{_SUFFIX}").is_file():
         raise UserError(f"For the file {name}{_SUFFIX}, type {name}{_SUFFIX}.")
+    if Path(name).exists():
+        raise UserError(f"{name} is no experiment: name a Python file, with its suffix {_SUFFIX}.")
     raise UserError(
         f'There is no experiment "{name}".{nearest(name, names())} `gru-audio experiments` lists '
         f"them; a file is named with its suffix, {name}{_SUFFIX}."

@@ -30,6 +30,7 @@ from gru_audio import command
 from gru_audio.exports import FORMATS, SOURCES
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError, choose
+from gru_audio.sweeps.layout import Layout
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run was trained.")
 command.define_experiment()
@@ -55,9 +56,9 @@ def main(_: Sequence[str]) -> int:
         raise UserError(f"--format {_FORMAT.value} exports a step of a stream: pass --stream.")
     if chosen.weights and (_STREAM.value or _FROM.value != "features"):
         raise UserError(f"--format {_FORMAT.value} has only weights: omit --from and --stream.")
-    out = local_path(_OUT.value)
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out} is a file: name a folder.")
+    out = local_path(command.output_folder("out", _OUT.value))
+    workdir = Layout(_WORKDIR.value)
+    directory = workdir.find_model(_RUN.value)
     chosen.load()
 
     # These imports take seconds: --help and errors in flags do not wait for them.
@@ -66,12 +67,9 @@ def main(_: Sequence[str]) -> int:
     from gru_audio.inference.trained_model import TrainedModel, load_model
     from gru_audio.reports.scores import scores_of_run
     from gru_audio.sweeps.status import read_json, wrong_result
-    from gru_audio.sweeps.workdir import Workdir
     from gru_audio.training.compilation import use_compilation_cache
 
     use_compilation_cache()
-    workdir = Workdir(_WORKDIR.value)
-    directory = workdir.find_model(_RUN.value)
     trained, (_, description) = TrainedModel.load(directory), load_model(directory)
     run = trained.about["run"]
     result = read_json(workdir.run(run) / "result.json")

@@ -27,6 +27,7 @@ from absl import flags
 from gru_audio import command
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError
+from gru_audio.sweeps.layout import Layout
 
 if TYPE_CHECKING:
     from gru_audio.inference.trained_model import TrainedModel
@@ -36,11 +37,18 @@ command.define_experiment()
 _RUN = flags.DEFINE_string("run", None, "The run, if the workdir has several.")
 _OUT = flags.DEFINE_string("out", None, "The folder of the WAV files; it is made.")
 _SECONDS = flags.DEFINE_float("seconds", 1.0, "Length of the new sound.")
-_COUNT = flags.DEFINE_integer("count", 1, "Number of sounds.")
+_COUNT = flags.DEFINE_integer("count", 1, "Number of sounds.", lower_bound=1)
 _TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Divides the logits; above 0.")
-_SEED = flags.DEFINE_integer("seed", 0, "The seed of the random numbers.")
+_SEED = flags.DEFINE_integer("seed", 0, "The seed of the random numbers.", lower_bound=0)
 _CONDITION = flags.DEFINE_string("condition", None, "FIELD=CLASS, such as digit=7.")
 _PREFIX = flags.DEFINE_string("prefix", None, "A sound file that is continued.")
+for name in ("seconds", "temperature"):
+    flags.register_validator(name, lambda value: value > 0, message="must be above 0.")
+flags.register_validator(
+    "condition",
+    lambda value: value is None or "=" in value,
+    message="must be FIELD=CLASS, such as digit=7.",
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -49,16 +57,19 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError("Pass the workdir in which the run was trained: --workdir DIR.")
     if not _OUT.value:
         raise UserError("Pass the folder for the WAV files: --out DIR.")
+    folder = local_path(command.output_folder("out", _OUT.value))
+    if _PREFIX.value is not None and not local_path(_PREFIX.value).exists():
+        raise UserError(f"--prefix={_PREFIX.value} does not exist.")
+    model = Layout(_WORKDIR.value).find_model(_RUN.value)
+
     # These imports take seconds: --help does not wait for them.
     from gru_audio.inference.generator import Generator
     from gru_audio.inference.sounds import read_sounds
     from gru_audio.inference.trained_model import TrainedModel
-    from gru_audio.sweeps.workdir import Workdir
     from gru_audio.training.compilation import use_compilation_cache
 
-    folder = local_path(_OUT.value)
     use_compilation_cache()
-    trained = TrainedModel.load(Workdir(_WORKDIR.value).find_model(_RUN.value))
+    trained = TrainedModel.load(model)
     generator = Generator.of(trained)
     prefix = None
     if _PREFIX.value is not None:

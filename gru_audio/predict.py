@@ -59,6 +59,7 @@ from gru_audio.audio.live import Sound, devices, growing_wav, microphone, raw_pc
 from gru_audio.events.formats import FORMATS
 from gru_audio.paths import local_path
 from gru_audio.settings import UserError
+from gru_audio.sweeps.layout import Layout
 
 if TYPE_CHECKING:
     from gru_audio.inference.predictor import Clip, Predictor
@@ -111,14 +112,14 @@ def main(arguments: Sequence[str]) -> int:
     if live and len(arguments) > 1:
         raise UserError(f"{arguments[1]} is a file, but --live and --follow take no files.")
     files = [] if live else _files(arguments[1:])
+    folder = Layout(_WORKDIR.value).find_model(_RUN.value)
 
     # These imports take seconds: --help and errors in the arguments do not wait for them.
     from gru_audio.inference.trained_model import TrainedModel
-    from gru_audio.sweeps.workdir import Workdir
     from gru_audio.training.compilation import use_compilation_cache
 
     use_compilation_cache()
-    trained = TrainedModel.load(Workdir(_WORKDIR.value).find_model(_RUN.value))
+    trained = TrainedModel.load(folder)
     predictor, rate = _predictor(trained), trained.signal.rate
     if live:
         predictor.live(_converted(_sound(rate), rate))

@@ -69,6 +69,7 @@ from gru_audio.data.datasets.clips import REFUSE, SKIP, UNFINISHED, ClipBuilder
 from gru_audio.data.datasets.columns import KEEP, LOWER, NO_EVENTS, REFUSED, UPPER
 from gru_audio.data.source import default_data_dir
 from gru_audio.files import lock, matching, open_own
+from gru_audio.paths import local_path
 from gru_audio.settings import UserError, nearest
 
 _DATA_DIR = flags.DEFINE_string(
@@ -144,12 +145,17 @@ _OPTIONS = (  # handed to the builder, each where it is given
     flags.DEFINE_bool("verify", None, "Refuse all but the published data set."),
 )
 
+_PLACES = ("folder", "archive", "manifest", "path", "events")  # options that name files
 _INTERVAL = 10  # seconds between progress lines without a terminal
 _LISTED = 20  # skipped clips to name in a summary
 
 
 def main(arguments: Sequence[str]) -> None:
-    if len(arguments) != 2:
+    if len(arguments) > 2:
+        raise UserError(
+            f'Unknown argument "{arguments[2]}": after the data set come flags only, --NAME=VALUE.'
+        )
+    if len(arguments) < 2:
         raise UserError(f"Name the data set to prepare: one of {', '.join(BUILDERS)}; see --help.")
     options: dict[str, Any] = {flag.name: flag.value for flag in _OPTIONS if flag.value is not None}
     with _progress(options.get("name", arguments[1])) as progress:
@@ -191,6 +197,8 @@ def prepare(
     if "://" in str(data_dir):
         raise UserError(f"{data_dir} is not a local folder: prepare on a disk, then copy it.")
     root = Path(data_dir or default_data_dir()).expanduser().resolve()
+    if not index.versions(epath.Path(root), name):
+        _check_places(options)
     home = root / name
     with _lock(home):
         for leftover in matching(epath.Path(home), f"{UNFINISHED}*"):
@@ -266,13 +274,27 @@ def _builder(recipe: str, options: dict[str, Any]) -> type[ClipBuilder]:
     for option, parameter in parameters.items():
         required = parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
         if required and option != "data_dir" and option not in options:
-            raise UserError(f"{recipe} needs --{option}.")
+            raise UserError(f"{recipe} needs --{option}.{_source(recipe, option)}")
     name = options.get("name", recipe)
     if "name" in options and name in BUILDERS:
         raise UserError(f'"{name}" is the name of another data set: choose another --name.')
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise UserError(f'"{name}" is not a valid name: use letters, digits and underscores.')
     return BUILDERS[recipe]
+
+
+def _source(recipe: str, option: str) -> str:
+    """Returns where the archive of a data set comes from, if that is the option."""
+    homepage = BUILDERS[recipe].homepage
+    return (
+        f" It is not downloaded: get it from {homepage}" if option == "archive" and homepage else ""
+    )
+
+
+def _check_places(options: dict[str, Any]) -> None:
+    for option in _PLACES:
+        if option in options and not local_path(options[option]).exists():
+            raise UserError(f"--{option}={options[option]} does not exist.")
 
 
 def _is_prepared(folder: Path, builder: ClipBuilder) -> bool:

@@ -21,8 +21,12 @@ default it is linear; --judge names a trained one.
 from collections.abc import Sequence
 
 from absl import flags
+from etils import epath
 
 from gru_audio import command
+from gru_audio.settings import UserError
+from gru_audio.sweeps.layout import Layout
+from gru_audio.sweeps.status import read_sweep
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a sweep or of a training run.")
 command.define_experiment()
@@ -49,14 +53,24 @@ flags.register_validator(
 
 
 def main(_: Sequence[str]) -> None:
+    if _OUTPUT.value:
+        command.output_folder("output", _OUTPUT.value)
+    if _FIGURES.value:
+        command.output_folder("figures", _FIGURES.value)
+    if _WORKDIR.value:
+        read_sweep(Layout(_WORKDIR.value).root)
+    elif not epath.Path(_ALL.value).expanduser().is_dir():
+        raise UserError(f"--all={_ALL.value} is no folder: name one that contains workdirs.")
+
     # These imports take seconds: --help does not wait for them.
     from gru_audio.reports.context import summary
-    from gru_audio.reports.overview import write_overview
     from gru_audio.reports.write import write_figures, write_report
     from gru_audio.training.compilation import use_compilation_cache
 
     use_compilation_cache()
     if _ALL.value:
+        from gru_audio.reports.overview import write_overview
+
         print(f"Report: {write_overview(_ALL.value, _OUTPUT.value)}")
         return
     page, comparison = write_report(_WORKDIR.value, _OUTPUT.value, _METRIC.value, _JUDGE.value)

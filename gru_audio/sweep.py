@@ -91,15 +91,18 @@ flags.register_multi_flags_validator(
 def main(_: Sequence[str]) -> int:
     if _STATUS.value:
         return _status(epath.Path(_STATUS.value))
+    if _WORKDIR.value:
+        command.output_folder("workdir", _WORKDIR.value)
     config = command.config()
+    command.check_data(config)
+    from gru_audio.sweeps.shard import Shard
+
+    shard = Shard.parse(_SHARD.value)
 
     # These imports take seconds: help, the status and errors in the config do not wait for them.
-    from gru_audio.reports.context import summary
-    from gru_audio.reports.write import write_report
     from gru_audio.sweeps.execute import execute
     from gru_audio.sweeps.planning import plan
     from gru_audio.sweeps.rounds import next_round
-    from gru_audio.sweeps.shard import Shard
     from gru_audio.sweeps.sweep import Sweep
     from gru_audio.sweeps.workdir import Workdir
     from gru_audio.training import distributed
@@ -107,7 +110,6 @@ def main(_: Sequence[str]) -> int:
     from gru_audio.training.compilation import use_compilation_cache
     from gru_audio.training.distributed import use_cpu_cores
 
-    shard = Shard.parse(_SHARD.value)
     use_cpu_cores(at_least=-(-config.parallel.data // config.parallel.processes))
     distributed.join(config.parallel)
     use_compilation_cache(config.parallel.compilation_cache)
@@ -133,6 +135,9 @@ def main(_: Sequence[str]) -> int:
         following = next_round(planned, workdir)
     if not distributed.first():
         return 1 if failed else 0
+    from gru_audio.reports.context import summary
+    from gru_audio.reports.write import write_report
+
     page, comparison = write_report(workdir.root)
     for line in summary(comparison):
         print(line)
@@ -237,7 +242,7 @@ def _show_commands(planned: "Plan", data_set: str) -> None:
             shards = sum(len(groups) for groups in planned.shards)
         found = commands(sys.argv[1:], data_set.replace("tfds_", "tfds:", 1), topology, shards)
         places |= {f"{place}, {topology}" if topology else place: c for place, c in found.items()}
-    print("To launch it (see launch/README.md; replace words in capitals):")
+    print("To launch it from a checkout (see launch/README.md; replace words in capitals):")
     for place, line in places.items():
         print(f"\n{place}\n  {line}")
 

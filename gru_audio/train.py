@@ -32,7 +32,10 @@ flags.register_multi_flags_validator(
 
 
 def main(_: Sequence[str]) -> int:
+    if _WORKDIR.value:
+        command.output_folder("workdir", _WORKDIR.value)
     config = command.config()
+    command.check_data(config)
 
     # These imports take seconds: help and errors in the config do not wait for them.
     from gru_audio.reports.write import write_report

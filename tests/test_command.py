@@ -146,14 +146,17 @@ def test_a_broken_experiment_is_told_in_one_line(tmp_path, kind):
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--config.model.hidden=1e3", 'Config key model.hidden: "1e3" is not of type int.'),
+        (
+            "--config.model.hidden=1e3",
+            'config.model.hidden: "1e3" is not of type int. The ',
+        ),
         ("--config.model.hidden=" + "9" * 5000, "is not of type int"),
         ("--config.model.bidirectional=perhaps", '"perhaps" is not of type bool'),
         ("--config.model.hidden", "Give a value: --config.model.hidden=VALUE"),
         ("--config.model.kernel=5", "config.model.kernel belongs to model.name=tcn"),
         ("--config.model.name=tnc", 'config.model.name="tnc" is unknown. Did you mean "tcn"'),
         ("--config.model=3", 'Unknown config key "model"'),
-        ("--config.seed=\nnan", 'Config key seed: "nan" is not of type int'),
+        ("--config.seed=\nnan", 'config.seed: "nan" is not of type int'),
     ],
     ids=lambda value: value[:40],
 )

@@ -71,10 +71,10 @@ def test_a_placeholder_takes_a_value():
     [
         ({"model.hiden": 3}, 'Unknown config key "model.hiden". Did you mean "model.hidden"'),
         ({"modle": 3}, 'Unknown config key "modle"'),
-        ({"model.hidden": "many"}, "Config key model.hidden: .*int"),
-        ({"model.hidden": 1.5}, "Config key model.hidden: .*int"),
-        ({"model.bidirectional": "perhaps"}, "Config key model.bidirectional: .*bool"),
-        ({"data.crop_seconds": "long"}, "Config key data.crop_seconds: .*float"),
+        ({"model.hidden": "many"}, "config.model.hidden: .*int"),
+        ({"model.hidden": 1.5}, "config.model.hidden: .*int"),
+        ({"model.bidirectional": "perhaps"}, "config.model.bidirectional: .*bool"),
+        ({"data.crop_seconds": "long"}, "config.data.crop_seconds: .*float"),
     ],
 )
 def test_unknown_keys_and_wrong_types(changes, message):
@@ -163,7 +163,7 @@ def test_every_number_is_usable_or_refused_in_one_line(data_dir, name):
         ({"frontend.n_fft": 2**30}, "n_fft=1073741824 must be at most 131072"),
         ({"augment.background": 1.5}, "background=1.5 must be at least 0 and at most 1"),
         ({"optimizer.b1": 1 - 1e-12}, "below 1"),  # rounds to 1 in float32
-        ({"model.hidden": True}, "Config key model.hidden: True is not of type int"),
+        ({"model.hidden": True}, "config.model.hidden: True is not of type int"),
         ({"parallel.vmap_members": -1}, "vmap_members=-1 must be at least 0"),
         (
             {"data.sampling": "balanced", "task.class_weight": "balanced"},

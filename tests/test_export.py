@@ -71,7 +71,7 @@ def test_an_inexact_file_is_not_delivered(environment, workdir, tmp_path):
 def test_a_file_in_the_place_of_the_folder(environment, workdir, tmp_path):
     (tmp_path / "file").write_text("")
     flags = ["--workdir", workdir, "--run=one", "--format=stablehlo", "--out", tmp_path / "file"]
-    assert "is a file: name a folder" in run(environment, "export", *flags, code=2).stderr
+    assert "is a file. Name a folder." in run(environment, "export", *flags, code=2).stderr
 
 
 def test_a_damaged_model(environment, workdir, tmp_path):

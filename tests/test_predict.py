@@ -322,7 +322,7 @@ def test_on_a_terminal_there_are_bars(workdir, environment, sound):
 def test_without_a_microphone_the_error_names_the_extra(workdir, environment):
     flags = ["--workdir", workdir, "--live", "--device=a device that nobody has"]
     refused = run(environment, "predict", *flags, code=2)
-    assert re.search(r"gru_audio\[live\]|PortAudio|--device=list", refused.stderr)
+    assert re.search(r"gru-audio\[live\]|PortAudio|--device=list", refused.stderr)
 
 
 @pytest.mark.reliability

@@ -162,7 +162,7 @@ def _sounddevice() -> ModuleType:
         import sounddevice
     except ImportError as error:
         raise UserError(
-            'The microphone needs the package sounddevice: pip install "gru_audio[live]".'
+            'The microphone needs the package sounddevice: pip install "gru-audio[live]".'
         ) from error
     except OSError as error:  # the package is installed, but the library PortAudio is not
         raise UserError(

@@ -245,15 +245,12 @@ def _open_records(
 
 def _how_to_prepare(name: str, data_dir: epath.Path) -> str:
     command = "python -m gru_audio.prepare"
+    where = "" if data_dir == default_data_dir() else f" --data_dir {data_dir}"
     from_catalogue, recipe = name.startswith("tfds_"), name.replace("tfds_", "tfds:", 1)
     if name in BUILDERS or from_catalogue:
-        return (
-            f"Data set {name} is not prepared in {data_dir}. "
-            f"Run: {command} {recipe} --data_dir {data_dir}"
-        )
+        return f"Data set {name} is not prepared in {data_dir}. Run: {command} {recipe}{where}"
     known = {*BUILDERS, *index.prepared(data_dir)}
     return (
         f'There is no data set "{name}" in {data_dir}.{nearest(name, known)} '
-        f"To prepare your own sounds: {command} folder --name {name} --folder DIR "
-        f"--data_dir {data_dir}"
+        f"To prepare your own sounds: {command} folder --name {name} --folder DIR{where}"
     )

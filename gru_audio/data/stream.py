@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import grain
 import jax
 import numpy as np
 
@@ -61,6 +60,8 @@ class Reader:
           padded: the padded length of each step (steps,), at least that of each member's bucket.
           threads: the number of threads.
         """
+        import grain  # resident data sets do not need it
+
         steps = grain.MapDataset.range(len(padded))
         batches = steps.map(lambda i: self.step(buckets[:, i], visits[:, i], int(padded[i])))
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from gru_audio.reports.statistics import Estimate
 
@@ -58,8 +57,10 @@ def across(scores: Scores) -> Across:
       scores: of each replicate; higher is better. Only differences within a sweep count, so sweeps
         may have different metrics.
     """
+    from scipy.stats import rankdata  # takes a second to import
+
     names, sweeps = _most_shared(scores)
-    ranks = [stats.rankdata([-scores[sweep][name].mean() for name in names]) for sweep in sweeps]
+    ranks = [rankdata([-scores[sweep][name].mean() for name in names]) for sweep in sweeps]
     by_name = dict(zip(names, np.transpose(ranks), strict=True)) if names else {}
     every = dict.fromkeys(name for variants in scores.values() for name in variants)
     improvements = []

@@ -10,7 +10,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import sklearn.metrics
 from matplotlib.axes import Axes
 
 from gru_audio.reports.comparison import Comparison, Variant
@@ -75,6 +74,8 @@ def draw_probabilities(comparison: Comparison) -> ProbabilityFigures | None:
     found = [(v, pooled) for v in comparison.variants if (pooled := _pooled(v))]
     if not found:
         return None
+    import sklearn.metrics  # takes a second
+
     with matplotlib.rc_context(STYLE):
         drawings = [
             _square("calibration", "accuracy", "confidence", "Accuracy against confidence"),

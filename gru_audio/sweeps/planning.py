@@ -99,7 +99,7 @@ def plan(
     if isinstance(sweep.trials, Search) and shard.count > 1:
         raise UserError("The rounds of a search follow one another: leave out --shard.")
     source = open_source(config.data.name, config.data.dir)
-    config = _with_steps(config, source)
+    config = _with_steps(config, sweep, source)
     runs = expand(config, sweep)
     for run in runs:
         check(run.config)
@@ -140,11 +140,12 @@ def plan(
     return Plan(shards, shard, sweep, source, *of_shard, by_digest, description, remarks)
 
 
-def _with_steps(config: ConfigDict, source: Source) -> ConfigDict:
-    """Returns the config with as many steps as its epochs take."""
+def _with_steps(config: ConfigDict, sweep: Sweep, source: Source) -> ConfigDict:
+    """Returns the config with as many steps as its epochs take in the first run of the sweep."""
     if not config.train.epochs:
         return config
-    examples = len(select(source, config.data, config.seed)["train"])
+    first = expand(config, sweep)[0].config  # its replicate may say what is held out
+    examples = len(select(source, first.data, first.seed)["train"])
     steps = math.ceil(config.train.epochs * examples / config.train.batch_size)
     return override(config, {"train.steps": steps})
 

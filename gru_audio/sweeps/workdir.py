@@ -1,4 +1,4 @@
-"""The layout of a workdir, its lock, and the files of its runs."""
+"""A workdir: its lock, its description, and the results of its runs."""
 
 import contextlib
 import json
@@ -21,9 +21,10 @@ import gru_audio
 from gru_audio.config import differences, read_config, renamed
 from gru_audio.data import npz
 from gru_audio.files import lock, matching, open_own, read_json, refuse_traps, write_atomically
-from gru_audio.settings import UserError, nearest
+from gru_audio.settings import UserError
 from gru_audio.sweeps import status
 from gru_audio.sweeps.extension import raises_steps
+from gru_audio.sweeps.layout import Layout
 from gru_audio.sweeps.shard import WHOLE, Shard
 from gru_audio.sweeps.sweep import Run
 
@@ -31,56 +32,8 @@ _PROJECT = "gru-audio"  # as `pyproject.toml` names it
 _PACKAGES = ("gru_audio", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-class Workdir:
-    """One sweep's directory."""
-
-    def __init__(self, root: epath.PathLike):
-        root = epath.Path(root)
-        # Orbax takes absolute paths only. An address such as gs://bucket/runs is one already.
-        self.root = root if "://" in str(root) else root.expanduser().absolute()
-
-    @property
-    def sweep_file(self) -> epath.Path:
-        return self.root / "sweep.json"
-
-    @property
-    def report(self) -> epath.Path:
-        return self.root / "report"
-
-    def group(self, name: str) -> epath.Path:
-        """Checkpoints and metrics segments of a group."""
-        return self.root / "groups" / name
-
-    def run(self, name: str) -> epath.Path:
-        """The files of a run."""
-        return self.root / "runs" / name
-
-    def model(self, run: str) -> epath.Path:
-        """A run's trained model."""
-        return self.run(run) / "model"
-
-    def find_model(self, run: str | None) -> epath.Path:
-        """Returns the folder of a run's trained model. If `run` is None, there must be one run.
-
-        Raises:
-          UserError: there is no such finished run, or `run` is None and there are several.
-        """
-        runs = self.root / "runs"
-        found = sorted(path.name for path in runs.iterdir()) if runs.exists() else []
-        trained = [name for name in found if (self.model(name) / "model.json").exists()]
-        if not trained:
-            raise UserError(f"No finished run in {self.root}.")
-        if run is None and len(trained) > 1:
-            raise UserError(
-                f"Several runs in {self.root}: choose one by --run. {', '.join(trained)}."
-            )
-        if run is not None and run not in trained:
-            raise UserError(f'No finished run "{run}" in {self.root}.{nearest(run, trained)}')
-        return self.model(run or trained[0])
-
-    def source(self, digest: str) -> epath.Path:
-        """The copy of a trained model that runs begin with."""
-        return self.root / "sources" / digest
+class Workdir(Layout):
+    """One sweep's directory, with its lock and the results of its runs."""
 
     def digests(self) -> dict[str, str]:
         """Returns the digests of the sources of the sweep, by name; {} if it is new."""

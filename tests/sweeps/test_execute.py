@@ -18,10 +18,10 @@ from gru_audio.settings import UserError
 from gru_audio.sweeps.execute import execute
 from gru_audio.sweeps.planning import plan
 from gru_audio.sweeps.status import FINISHED, WAITING, read_run_states, read_sweep
-from gru_audio.sweeps.sweep import Sweep
+from gru_audio.sweeps.sweep import Sweep, folds
 from gru_audio.sweeps.workdir import Workdir
 from tests.commands import CIRCUMSTANCES, leavings
-from tests.tones import tiny
+from tests.tones import CLASSES, SPEAKERS, TAKES, tiny
 
 SEEDS = [{"seed": 0}, {"seed": 1}]
 SWEEP = Sweep({"GRU": {}, "RNN": {"model.cell": "rnn"}}, replicates=SEEDS)
@@ -54,6 +54,15 @@ def test_epochs_give_the_number_of_steps(data_dir, source):
     examples = len(select(source, ready.runs[0].config.data, 0)["train"])
     assert {run.config.train.steps for run in ready.runs} == {math.ceil(2.5 * examples / 8)}
     assert planned(data_dir).runs[0].config.train.steps == 20
+
+
+def test_epochs_count_the_training_examples_of_the_first_fold(data_dir, source):
+    sweep = Sweep({"GRU": {}}, replicates=folds("group", SPEAKERS))
+    everything = {"data.train": "train+validation+test", "train.epochs": 2}
+    ready = planned(data_dir, sweep, **everything)
+    examples = len(select(source, ready.runs[0].config.data, 0)["train"])
+    assert examples == TAKES * len(CLASSES) * (len(SPEAKERS) - 2)
+    assert {run.config.train.steps for run in ready.runs} == {math.ceil(2 * examples / 8)}
 
 
 def result(workdir, run):

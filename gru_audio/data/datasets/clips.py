@@ -82,7 +82,7 @@ class ClipBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         kind = {"builder": type(self).__name__, "sample_rate": self._sample_rate}
         self.settings = {**kind, **settings}
         self.progress: Callable[[int, int], None] = lambda done, total: None
-        self.verified = "nothing to compare with"
+        self.verified = "no, because nothing is published to compare with"
         self.remarks: list[str] = []
         self._on_bad_file = on_bad_file
         super().__init__(data_dir=data_dir, file_format="array_record")

@@ -3,7 +3,6 @@
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from gru_audio.data.datasets.splitting import Groups, joined_groups
 from gru_audio.settings import UserError
@@ -41,6 +40,8 @@ def draw_folds(
             f"--folds {count} needs as many groups of clips to keep apart; there are "
             f"{len(set(group))}."
         )
+    from sklearn.model_selection import StratifiedGroupKFold  # takes a second
+
     _, label = np.unique(labels, return_inverse=True)
     folds = np.zeros(len(label), int)
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)

@@ -5,8 +5,6 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from gru_audio.data.datasets.clips import SPLITS
 from gru_audio.data.fields import clean
@@ -174,6 +172,10 @@ def _divided(existing: Sequence[str], groups: Groups | None, same: Sequence[Hash
 
 def joined_groups(groups: Groups, same: Sequence[Hashable]) -> list[int]:
     """Returns a number of each clip, equal for clips that groups or files link."""
+    # These imports take long: errors in options do not wait for them.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     clips = zip(groups.values, same, strict=True)
     group = _numbers([("group", name) if name else ("file", key) for name, key in clips])
     file = _numbers(same) + len(set(group.tolist()))

@@ -71,7 +71,7 @@ class TtsDigits(ClipBuilder):
         if importlib.util.find_spec("espeakng_loader") is None:
             raise UserError(
                 "tts_digits needs eSpeak NG, which is not installed. "
-                "Run: pip install 'gru_audio[demo]'"
+                "Run: pip install 'gru-audio[demo]'"
             )
         clips, utterances = [], []
         for split, variants in VARIANTS.items():
