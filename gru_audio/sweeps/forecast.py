@@ -28,8 +28,8 @@ from gru_audio.training.compiled import Compiled
 from gru_audio.training.dry import DryPlacement, LoweredPlacement, abstract_state
 from gru_audio.training.hyper import hyperparameters, mixing
 from gru_audio.training.loader import LOADERS
-from gru_audio.training.peaks import CHIPS, GPUS, JAX_GPUS
-from gru_audio.training.placement import AbsentGpu, make_placement
+from gru_audio.training.peaks import CHIPS, GPUS, JAX_GPUS, AbsentGpu
+from gru_audio.training.placement import make_placement
 
 LOCAL = "local"  # the devices of this machine
 ITERATION_SECONDS = 1e-6  # assumed least time of a loop iteration

@@ -88,6 +88,16 @@ JAX_GPUS = {
 }
 
 
+@dataclass(frozen=True)
+class AbsentGpu:
+    """A GPU that this machine lacks, with the attributes of `jax.Device` that placements use."""
+
+    id: int
+    device_kind: str
+    platform: str = "gpu"
+    process_index: int = 0
+
+
 def chip_of(device_kind: str) -> str:
     """Returns the key of `CHIPS` for a `device_kind` of JAX; "" if it is unknown."""
     words = f" {device_kind.replace('-', ' ')} "

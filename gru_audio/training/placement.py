@@ -30,6 +30,7 @@ from gru_audio.training.compiled import Compiled, memory_bytes, with_most_member
 from gru_audio.training.cost import Cost, cost_of
 from gru_audio.training.distributed import device_memory
 from gru_audio.training.logging import Elapsed
+from gru_audio.training.peaks import AbsentGpu
 from gru_audio.training.step import DATA
 from gru_audio.training.tuning import Tuning
 
@@ -43,16 +44,6 @@ class Kind(Enum):
     SHARED = P()  # the same for all members and devices
     MEMBER = P(MEMBERS)  # one slice per member
     ROWS = P(MEMBERS, DATA)  # member, then rows of the batch
-
-
-@dataclass(frozen=True)
-class AbsentGpu:
-    """A GPU that this machine lacks, with the attributes of `jax.Device` that placements use."""
-
-    id: int
-    device_kind: str
-    platform: str = "gpu"
-    process_index: int = 0
 
 
 @dataclass
