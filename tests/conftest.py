@@ -42,7 +42,7 @@ QUICKLY_COMPILED = [  # folders and modules of tests whose programs compute litt
     HERE / "training" / "test_tuning.py",
     HERE / "training" / "test_vmapped.py",
 ]
-THOROUGH = [  # folders and modules that take minutes and test what few changes touch
+THOROUGH = [  # folders and modules that take long and test what few changes touch
     HERE / "benchmarks",
     HERE / "data" / "datasets" / "test_strangers.py",
     HERE / "exports" / "test_stablehlo.py",
